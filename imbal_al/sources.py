@@ -6,19 +6,23 @@ Docs: https://example.github.io/imbal_al/sources.html.md"""
 
 # %% ../nbs/11_sources.ipynb #329ef667
 from __future__ import annotations
-import os, re
+import csv, hashlib, json, os, platform, re, shutil, stat, tempfile, zipfile, zlib
+import http.client, urllib.error, urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np, pandas as pd
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
-from .core import InputError, check_choice
+from .core import InputError, check_choice, config_hash, to_json, write_text
 
 # %% auto #0
-__all__ = ['COLUMNS', 'DECODERS', 'PALETTE', 'SOURCES', 'SYNTHETIC', 'Source', 'data_root', 'read_image', 'decoder', 'read_mask',
-           'load_source']
+__all__ = ['COLUMNS', 'DECODERS', 'PALETTE', 'INFO', 'IMAGES', 'TWINS', 'SYNTHETIC', 'SUFFIXES', 'SOURCES', 'PATCH', 'EXPECT',
+           'DOWNLOADS', 'Source', 'data_root', 'read_image', 'decoder', 'read_mask', 'coco_counts', 'dark_edge',
+           'tile_groups', 'severstal_runs', 'original_name', 'flip_groups', 'folder_source', 'load_source', 'list_data',
+           'patch_counts', 'check_source', 'report_lines', 'Download', 'how_to_get', 'unpack', 'fetch', 'get_data']
 
 # %% ../nbs/11_sources.ipynb #d65665b1
 COLUMNS = ['name','image','mask','decoder','group','split']
@@ -137,10 +141,9 @@ def read_mask(mask:str,      # Path or text, as in the table; empty: healthy
 # %% ../nbs/11_sources.ipynb #74f64801
 def _pixels(path):
     "A mask's numbers: palette indices as they are, colours as the largest channel"
-    im = _open(path)
-    if im.mode in ('RGBA','LA','PA'): im = im.convert('RGB' if im.mode=='RGBA' else 'L')
-    a = np.asarray(im)
-    return a.max(-1) if a.ndim==3 else a.astype(np.int64)
+    im = _open(path); a = np.asarray(im)
+    if im.mode in ('RGBA','LA','PA'): a = a[...,:-1]
+    return a.max(-1) if a.ndim==3 else a
 
 @decoder('over127')
 def _over127(mask, shape): return _pixels(mask)>127
@@ -151,55 +154,358 @@ def _nonzero(mask, shape): return _pixels(mask)>0
 @decoder('synthetic')
 def _synthetic_mask(mask, shape): return _synthetic(mask)[1]>0
 
+# %% ../nbs/11_sources.ipynb #ce06df2a
+@decoder('auto')
+def _auto(mask, shape):
+    a = _pixels(mask); values = np.unique(a)
+    if len(values[values>0])<=1: return a>0
+    raise InputError(f"mask {mask} has {len(values)} values ({values[1]}, {values[-1]}, ...); say which is meant: decoder 'nonzero' (class numbers) or 'over127' (smoothed borders)")
+
 # %% ../nbs/11_sources.ipynb #d99c3666
 PALETTE = np.array([[0,0,0], [0xaa,0x55,0], [0x55,0xaa,0x7f], [0xff,0xaa,0xff]])
 
 @decoder('potato_palette')
 def _potato_palette(mask, shape):
-    a = np.asarray(_open(mask).convert('RGB')).astype(np.int32)
-    colours, at = np.unique(a@[65536,256,1], return_inverse=True)
-    rgb = np.stack([colours>>16, colours>>8&255, colours&255], -1)
-    nearest = ((rgb[:,None]-PALETTE)**2).sum(-1).argmin(1)
-    return (nearest>=2)[at].reshape(a.shape[:2])
+    a = np.asarray(_open(mask).convert('RGB')).astype(np.float32)
+    far = (PALETTE**2).sum(1, dtype=np.float32)-2*a@PALETTE.T.astype(np.float32)
+    return far.argmin(-1)>=2
+
+# %% ../nbs/11_sources.ipynb #738db0eb
+@decoder('cfd')
+def _cfd_mask(mask, shape):
+    from scipy.io import loadmat
+    try: a = loadmat(mask)['groundTruth'][0,0]['Segmentation']
+    except FileNotFoundError as e: raise InputError(f"{mask} is missing; fetch the data set again") from e
+    except Exception as e: raise InputError(f"{mask} cannot be read as a CrackForest ground truth; fetch the data set again") from e
+    return np.isin(a, (2,4))
+
+# %% ../nbs/11_sources.ipynb #cbf43d35
+def _runs(text, n, where):
+    "Bool (n,) from the pairs 'start length ...' (starts from 1), checked"
+    try: v = np.array(text.split(), dtype=np.int64)
+    except (ValueError, OverflowError) as e: raise InputError(f"{where}: run lengths are not whole numbers; fetch the file again") from e
+    if not len(v) or len(v)%2: raise InputError(f"{where}: {len(v)} run-length numbers, pairs of start and length needed; fetch the file again")
+    start, length = v[::2]-1, v[1::2]
+    bad = (start<0)|(length<1)|(start>=n)|(length>n-start)
+    if bad.any(): raise InputError(f"{where}: run {start[bad][0]+1} {length[bad][0]} is outside the image's {n} pixels; fetch the file again")
+    o = np.argsort(start, kind='stable'); start, length = start[o], length[o]
+    if (start[1:]<(start+length)[:-1]).any(): raise InputError(f"{where}: run lengths overlap; fetch the file again")
+    edges = np.zeros(n+1, np.int32)
+    np.add.at(edges, start, 1); np.add.at(edges, start+length, -1)
+    return edges[:-1].cumsum()>0
+
+@decoder('runs')
+def _runs_mask(mask, shape):
+    file, image, text = mask.split('::', 2)
+    flat = np.zeros(shape[0]*shape[1], bool)
+    for o in text.split(';'): flat |= _runs(o, flat.size, f'{file}, image {image}')
+    return flat.reshape(shape, order='F')
+
+# %% ../nbs/11_sources.ipynb #61b14aa2
+def coco_counts(counts:str|list # 'counts' of a COCO run-length mask
+    )->np.ndarray:              # int64: background, defect, background, ... in turn
+    "The run lengths of a COCO mask. Raises `ValueError` for a damaged string"
+    if not isinstance(counts, str): return np.array([int(o) for o in counts], np.int64)
+    out, x, shift = [], 0, 0
+    for c in counts.encode():
+        c -= 48
+        if not 0<=c<64: raise ValueError('a character no run length is made of')
+        x |= (c&31)<<shift; shift += 5
+        if c&32: continue
+        if c&16: x -= 1<<shift
+        out.append(x+out[-2] if len(out)>2 else x); x = shift = 0
+    if shift: raise ValueError('a run length without its end')
+    return np.array(out, np.int64)
+
+# %% ../nbs/11_sources.ipynb #22abcd66
+def _coco_runs(seg, shape):
+    "Bool (H,W) of one run-length segmentation"
+    if list(seg['size'])!=list(shape): raise ValueError(f"its size {seg['size']} is not the image's {list(shape)}")
+    c = coco_counts(seg['counts'])
+    if (c<0).any() or c.sum()!=shape[0]*shape[1]: raise ValueError(f"run lengths add up to {c.sum()}, not to {shape[0]*shape[1]} pixels")
+    return np.repeat(np.arange(len(c))%2>0, c).reshape(shape, order='F')
+
+def _fill(points, draw):
+    "Fill one polygon, its outline included; one or two points are a dot or a line"
+    points = [tuple(map(float, o)) for o in points]
+    if len(points)>2: draw.polygon(points, fill=1, outline=1)
+    else: draw.line([*points, points[-1]], fill=1); draw.point(points[0], fill=1)
+
+def _coco_polygon(seg, draw):
+    "Fill one polygon given as x, y, x, y, ..."
+    xy = np.asarray(seg, float)
+    if xy.ndim!=1 or len(xy)<2 or len(xy)%2 or not np.isfinite(xy).all(): raise ValueError('a polygon is not a list of x, y pairs')
+    _fill(xy.reshape(-1,2), draw)
+
+# %% ../nbs/11_sources.ipynb #bc6c3539
+@decoder('coco')
+def _coco_mask(mask, shape):
+    file, image, text = mask.split('::', 2)
+    record = json.loads(text); im = Image.new('L', shape[::-1]); draw = ImageDraw.Draw(im)
+    try:
+        if record['size']!=list(shape): raise ValueError(f"the file gives its size as {record['size'][::-1]}, it is {list(shape[::-1])}")
+        runs = [_coco_runs(o, shape) for o in record['masks'] if isinstance(o, dict)]
+        for o in record['masks']:
+            for polygon in (() if isinstance(o, dict) else o): _coco_polygon(polygon, draw)
+    except (ValueError, TypeError, KeyError, OverflowError) as e:
+        raise InputError(f"{file}, image {image}: {e}; export the annotations again") from e
+    return np.logical_or.reduce([np.asarray(im)>0, *runs])
+
+# %% ../nbs/11_sources.ipynb #cc70b0d3
+@decoder('yolo')
+def _yolo(mask, shape):
+    im = Image.new('L', shape[::-1]); draw = ImageDraw.Draw(im)
+    try: lines = [o.split()[1:] for o in Path(mask).read_text().splitlines() if o.strip()]
+    except (OSError, UnicodeDecodeError) as e: raise InputError(f"{mask} cannot be read; fetch the data set again") from e
+    for i,o in enumerate(lines, 1):
+        try: xy = np.array(o, float).reshape(-1,2)
+        except ValueError as e: raise InputError(f"{mask}, line {i}: not a class and pairs of numbers; fetch the data set again") from e
+        at = np.rint(xy*shape[::-1])
+        if not len(at) or not ((at>=0)&(at<shape[::-1])).all(): raise InputError(f"{mask}, line {i}: a point is outside the image; fetch the data set again")
+        _fill(at, draw)
+    return np.asarray(im)>0
+
+# %% ../nbs/11_sources.ipynb #86444f94
+def dark_edge(image:np.ndarray # uint8 (H,W) or (H,W,3)
+    )->bool:                   # True: leave the image out
+    "Whether 2 % or more of the columns have a mean of 5 or less"
+    columns = image.mean((0,2) if image.ndim==3 else 0)
+    return bool((columns<=5).mean()>=0.02)
 
 # %% ../nbs/11_sources.ipynb #256d2bd7
+INFO = dict(
+    severstal=dict(channels=1, drop='dark_edge', layout='train.csv and train_images/*.jpg', licence="Kaggle competition rules", url='https://www.kaggle.com/c/severstal-steel-defect-detection',
+        cite='Grishin et al., Severstal: Steel Defect Detection, Kaggle, 2019', note='steel sheets, 256x1600 grey; images missing from train.csv are healthy; test_images have no labels and are not read'),
+    potato=dict(channels=3, layout='train, valid and test, each with images beside NAME_mask.png files or one _annotations.coco.json', licence='as stated on the Roboflow page', url='https://universe.roboflow.com/anup-kaygm/potato_disease-binb3',
+        cite='potato_disease, Roboflow Universe, anup-kaygm', note='potato leaves, 512x512 RGB; every class but 0 is defect; augmented copies are grouped by the original name'),
+    sd900=dict(channels=1, layout='SD-saliency-900/Source Images/*.bmp and SD-saliency-900/Ground truth/*.png', licence='none stated', url='https://github.com/SongGuorong/MCITF',
+        cite='Song, Song, Yan, Optics and Lasers in Engineering 128, 2020', note='strip steel, 200x200 grey; every image is faulty, patches need not be'),
+    potato_leaf=dict(channels=3, layout='potato/{train,val,test}/{Early blight,Late blight}/{images,masks}', licence='none stated', url='https://github.com/SCD-ykd/Potato-Leaf-Disease-Segmentation-and-Recognition',
+        cite='Research on Potato Leaf Disease Segmentation and Recognition Method Based on Improved DeepLabv3+, 2026, submitted', note='potato leaves, 256x256 RGB; the published split is leaky and not used'),
+    mtsdd=dict(channels=1, layout='MT_{Blowhole,Break,Crack,Fray,Free,Uneven}/Imgs/*.jpg with *.png', licence='free to use, with citation', url='https://github.com/abin24/Magnetic-tile-defect-datasets.',
+        cite='Huang, Qiu, Yuan, The Visual Computer, 2018, doi 10.1007/s00371-018-1588-5', note='magnetic tiles, 103 to 632 px grey; each tile was shot under about six lights and stays together'),
+    cfd=dict(channels=3, layout='image/*.jpg and groundTruth/*.mat', licence='non-commercial research only', url='https://github.com/cuilimeng/CrackForest-dataset',
+        cite='Shi et al., IEEE T-ITS 17(12), 2016; Cui et al., ICDS 2015', note='road cracks, 480x320 RGB; images without ground truth are not read'),
+    kolektorsdd=dict(channels=1, layout='Datasets/images/{train,val}/*.jpg and Datasets/labels/{train,val}/*.txt', licence='CC BY-NC-SA 4.0 (the original; the mirror states none)', url='https://github.com/stoy95536/KolektorSDD_Yolov8_Datasets',
+        cite='Tabernik et al., J. Intelligent Manufacturing, 2020, doi 10.1007/s10845-019-01476-x', note='commutator surfaces, about 500x1260 grey; blocks of eight numbers stay together'))
+
+# %% ../nbs/11_sources.ipynb #7f58a16b
+IMAGES = ('.jpg','.jpeg','.png','.bmp','.tif','.tiff')
+TWINS = dict(sd900=[('Pa_101','Pa_105'), ('Sc_232','Sc_247')], kolektorsdd=[('005','148'), ('098','225'), ('235','252'), ('237','254')])
+
 def _source(name, rows, home, **kw):
-    "A `Source` from rows as dicts, sorted and complete"
-    if not rows: raise InputError(f"no image found in {home}; fill the folder as data/README.md describes it")
+    "A `Source` from rows as dicts, complete and sorted by name"
+    if not rows: raise InputError(f"no image found in {home}; fill it as data/README.md describes")
     table = pd.DataFrame(rows)
     for o in ('mask','split'): table[o] = table[o] if o in table else ''
-    table['group'] = table['group'] if 'group' in table else table['name']
+    table['group'] = table['group'].astype(str) if 'group' in table else table['name']
+    at = {Path(n).stem:g for n,g in zip(table['name'], table['group'])}
+    for a,b in TWINS.get(name, ()):
+        if {a,b}<=set(at): table['group'] = table['group'].where(table['group']!=at[b], at[a])
     extra = [o for o in table if o not in COLUMNS]
     table = table[COLUMNS+extra].sort_values('name', kind='stable', ignore_index=True)
-    return Source(name=name, table=table, root=str(home), **kw)
+    info = {k:v for k,v in INFO.get(name, {}).items() if k!='layout'}
+    return Source(name=name, table=table, root=str(home), **{**info, **kw})
+
+# %% ../nbs/11_sources.ipynb #407346ae
+def _by_stem(files, home):
+    "Dict from a file's name without its ending to the file; two files with one such name are refused"
+    out = {}
+    for o in files:
+        k = os.path.splitext(o)[0]
+        if k in out: raise InputError(f"{home/out[k]} and {home/o} are two files with one name; remove or rename one")
+        out[k] = o
+    return out
 
 def _must_match(images, masks, home):
-    "Refuse images without a mask: both are dicts from key to relative name"
+    "Refuse an image without a mask: both are dicts with the same keys, `images` holds files below `home`"
     lost = sorted(set(images)-set(masks))
     if lost: raise InputError(f"{home/images[lost[0]]} has no mask ({len(lost)} such images); fetch the data set again")
 
-# %% ../nbs/11_sources.ipynb #7f58a16b
+# %% ../nbs/11_sources.ipynb #418359dc
 def _sd900(root):
     home = _home('sd900', root, needs=['SD-saliency-900/Source Images','SD-saliency-900/Ground truth'])
-    images = {Path(o).stem:o for o in _files(home/'SD-saliency-900'/'Source Images', '.bmp')}
-    masks = {Path(o).stem:o for o in _files(home/'SD-saliency-900'/'Ground truth', '.png')}
+    at, to = (home/'SD-saliency-900'/o for o in ('Source Images','Ground truth'))
+    images, masks = _by_stem(_files(at, *IMAGES), at), _by_stem(_files(to, '.png'), to)
+    _must_match(images, masks, at)
+    rows = [dict(name=o, image=str(at/o), mask=str(to/masks[k]), decoder='over127', kind=k.split('_')[0]) for k,o in images.items()]
+    return _source('sd900', rows, home)
+
+# %% ../nbs/11_sources.ipynb #39543306
+def tile_groups(names,  # File names with '_num_NUMBER'
+    gap:int=400         # A larger step in number begins a new tile
+    )->dict[str,str]:   # Group of each name
+    "Group the images of one magnetic tile by their numbers (inferred from the numbers, not published)"
+    num = {o:re.search(r'_num_(\d+)', o) for o in names}
+    odd = sorted(o for o,v in num.items() if not v)
+    if odd: raise InputError(f"{odd[0]} has no '_num_NUMBER' in its name; fetch the data set again")
+    order = sorted(names, key=lambda o: (int(num[o][1]), o)); out, g, last = {}, 0, None
+    for o in order:
+        n = int(num[o][1])
+        g += last is not None and n-last>gap
+        out[o], last = str(g), n
+    return out
+
+# %% ../nbs/11_sources.ipynb #b201f79c
+def _read_groups(path, names):
+    "Groups from a table of name and group, or derived where there is none"
+    if not path.is_file(): return tile_groups(names)
+    rows = [o.split('\t') for o in path.read_text().splitlines() if o.strip()]
+    groups = {o[0]:o[1] for o in rows if len(o)==2}
+    lost = sorted(set(names)-set(groups))
+    if lost: raise InputError(f"{path} has no group for {lost[0]} ({len(lost)} such images); remove the file to derive the groups")
+    return groups
+
+def _mtsdd(root):
+    home = _home('mtsdd', root)
+    files = [o for o in _files(home, '.jpg', '.png') if re.match(r'MT_[^/]*/Imgs/', o)]
+    images, masks = ({os.path.splitext(o)[0]:o for o in files if o.endswith(e)} for e in ('.jpg','.png'))
     _must_match(images, masks, home)
-    rows = [dict(name=o, image=str(home/'SD-saliency-900'/'Source Images'/o), mask=str(home/'SD-saliency-900'/'Ground truth'/masks[k]),
-                 decoder='over127', kind=k.split('_')[0]) for k,o in images.items()]
-    return _source('sd900', rows, home, channels=1)
+    groups = _read_groups(home/'TILE_GROUPS.tsv', [Path(o).name for o in images.values()])
+    rows = [dict(name=o, image=str(home/o), mask=str(home/masks[k]), decoder='over127', group=groups[Path(o).name], kind=o.split('/')[0][3:]) for k,o in images.items()]
+    return _source('mtsdd', rows, home)
 
-# %% ../nbs/11_sources.ipynb #407346ae
-def _potato_leaf(root):
-    home = _home('potato_leaf', root, needs=['potato'])
-    files = _files(home/'potato', '.jpg', '.jpeg', '.png')
+# %% ../nbs/11_sources.ipynb #b7b4bb04
+def _cfd(root):
+    home = _home('cfd', root, needs=['image','groundTruth'])
+    images, masks = _by_stem(_files(home/'image', *IMAGES), home/'image'), _by_stem(_files(home/'groundTruth', '.mat'), home/'groundTruth')
+    rows = [dict(name=o, image=str(home/'image'/o), mask=str(home/'groundTruth'/masks[k]), decoder='cfd') for k,o in images.items() if k in masks]
+    return _source('cfd', rows, home)
+
+def _kolektorsdd(root):
+    home = _home('kolektorsdd', root, needs=['Datasets/images','Datasets/labels'])
+    at, to = home/'Datasets'/'images', home/'Datasets'/'labels'
+    images, masks = _by_stem(_files(at, *IMAGES), at), _by_stem(_files(to, '.txt'), to)
+    _must_match(images, masks, at)
+    rows = [dict(name=o, image=str(at/o), mask=str(to/masks[k]) if os.path.getsize(to/masks[k]) else '', decoder='yolo',
+                 group=int(re.sub(r'\D', '', Path(o).stem) or 0)//8, split=o.split('/')[0]) for k,o in images.items()]
+    torn = len({(o['group'], o['split']) for o in rows})>len({o['group'] for o in rows})
+    return _source('kolektorsdd', [{**o, 'split':'' if torn else o['split']} for o in rows], home)
+
+# %% ../nbs/11_sources.ipynb #a74996df
+def severstal_runs(path:Path  # train.csv in its older or newer form
+    )->dict[str,str]:         # Image name -> its classes' run lengths joined by ';'; healthy images of the older form are ''
+    "The run lengths per image. Raises `InputError` for another table"
+    try: t = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError as e: raise InputError(f"{path} is missing; unpack the whole Kaggle archive") from e
+    except Exception as e: raise InputError(f"{path} cannot be read as a table; fetch the file again") from e
+    if 'ImageId_ClassId' in t: t['ImageId'] = t['ImageId_ClassId'].str.rpartition('_')[0]
+    if not {'ImageId','EncodedPixels'}<=set(t): raise InputError(f"{path} has no columns ImageId (or ImageId_ClassId) and EncodedPixels; fetch the file again")
+    out = {}
+    for image,runs in zip(t['ImageId'], t['EncodedPixels']): out.setdefault(image, []).append(runs.strip())
+    return {k:';'.join(filter(None, v)) for k,v in out.items()}
+
+# %% ../nbs/11_sources.ipynb #7f1e6e6a
+def _severstal(root):
+    home = _home('severstal', root, needs=['train_images'])
+    files, runs = _files(home/'train_images', *IMAGES), severstal_runs(home/'train.csv')
+    lost = sorted(set(runs)-set(files))
+    if lost: raise InputError(f"{home/'train_images'/lost[0]} is missing but in train.csv ({len(lost)} such images); unpack the whole Kaggle archive")
+    rows = [dict(name=o, image=str(home/'train_images'/o), mask=f'train.csv::{o}::{runs[o]}' if runs.get(o) else '', decoder='runs') for o in files]
+    return _source('severstal', rows, home)
+
+# %% ../nbs/11_sources.ipynb #0977c201
+def original_name(name:str # File name as Roboflow exports it
+    )->str:
+    "The name before Roboflow's `.rf.HASH`, or the name without its ending"
+    stem, rf, _ = Path(name).name.partition('.rf.')
+    return stem if rf else Path(stem).stem
+
+def _mask_export(folder):
+    "Rows of a folder with NAME.jpg beside NAME_mask.png"
+    files = _files(folder, *IMAGES)
+    masks = {o[:-len('_mask.png')]:o for o in files if o.endswith('_mask.png')}
+    images = _by_stem([o for o in files if not o.endswith('_mask.png')], folder)
+    _must_match(images, masks, folder)
+    return [dict(name=o, mask=str(folder/masks[k]), decoder='nonzero') for k,o in images.items()]
+
+# %% ../nbs/11_sources.ipynb #c34b6fa1
+def _coco_masks(path):
+    "Dict from file name to its record {'size','masks'}, from a COCO file"
+    try:
+        d = json.loads(path.read_text(encoding='utf-8'))
+        out = {o['id']:(o['file_name'], dict(size=[int(o['height']), int(o['width'])], masks=[])) for o in d['images']}
+        for o in d['annotations']: out[o['image_id']][1]['masks'].append(o['segmentation'])
+    except (ValueError, KeyError, TypeError, OSError) as e:
+        raise InputError(f"{path} is not a COCO segmentation file ({type(e).__name__}: {e}); export it again") from e
+    records = dict(out.values())
+    if len(records)<len(d['images']): raise InputError(f"{path} lists an image twice; export it again")
+    empty = sorted(k for k,v in records.items() if not all(v['masks']))
+    if empty: raise InputError(f"{path}, image {empty[0]}: an annotation without a segmentation ({len(empty)} such images); export as COCO segmentation, not boxes")
+    return records
+
+def _coco_export(folder):
+    "Rows of a folder with images beside _annotations.coco.json"
+    path = folder/'_annotations.coco.json'; records, files = _coco_masks(path), set(_files(folder, *IMAGES))
+    for a,b,what in ((records, files, 'is missing but in'), (files, records, 'is not listed in')):
+        lost = sorted(set(a)-set(b))
+        if lost: raise InputError(f"{folder/lost[0]} {what} {path.name} ({len(lost)} such images); export the data set again")
+    return [dict(name=k, mask=f'{folder.name}/{path.name}::{k}::{json.dumps(v, separators=(",",":"))}' if v['masks'] else '', decoder='coco') for k,v in records.items()]
+
+# %% ../nbs/11_sources.ipynb #a8c00188
+def _potato(root):
+    home, rows = _home('potato', root), []
+    for folder,split in dict(train='train', valid='val', test='test').items():
+        if not (at := home/folder).is_dir(): continue
+        read = _coco_export if (at/'_annotations.coco.json').is_file() else _mask_export
+        rows += [{**o, 'name':f"{folder}/{o['name']}", 'image':str(at/o['name']), 'group':original_name(o['name']), 'split':split} for o in read(at)]
+    return _source('potato', rows, home)
+
+# %% ../nbs/11_sources.ipynb #8384f0e4
+def _thumbnails(paths, n=16, progress=None):
+    "float32 (N,n,n): the images as small grey squares"
+    out = np.empty((len(paths),n,n), np.float32)
+    for i,p in enumerate(paths):
+        out[i] = Image.fromarray(read_image(str(p), 1)).resize((n,n), Image.Resampling.BOX)
+        if progress: progress(i+1, len(paths))
+    return out
+
+def flip_groups(paths,      # Image files
+    tolerance:float=2.,     # Grey levels, root mean square over a 16 x 16 thumbnail
+    progress=None           # Called with (done, total)
+    )->np.ndarray:          # int (N,), the same for copies up to flips and quarter turns
+    "Group images that are copies of each other up to the eight positions of a square"
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    t = _thumbnails(paths, progress=progress); N, D = len(t), t[0].size
+    a = t.reshape(N,D); square = (a**2).sum(1); pairs = [np.arange(N).repeat(2).reshape(-1,2)]
+    for k in range(8):
+        b = np.rot90(t if k<4 else t[:,:,::-1], k%4, (1,2)).reshape(N,D)
+        for i in range(0, N, 512):
+            far = square[i:i+512,None]+square-2*a[i:i+512]@b.T
+            pairs.append(np.argwhere(far<D*tolerance**2)+[i,0])
+    i,j = np.concatenate(pairs).T
+    return connected_components(coo_matrix((np.ones(len(i), bool), (i,j)), (N,N)), directed=False)[1]
+
+# %% ../nbs/11_sources.ipynb #cc0f8c19
+def _cache(): return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'imbal_al'
+
+def _kept_groups(home, files):
+    "`flip_groups`, from the cache where the same files were grouped before"
+    key = config_hash({o:os.path.getsize(home/o) for o in files}); path = _cache()/'flip_groups'/f'{key}.json'
+    try:
+        groups = json.loads(path.read_text())
+        if len(groups)==len(files): return groups
+    except (OSError, ValueError, TypeError): pass
+    groups = flip_groups([home/o for o in files]).tolist()
+    try: write_text(path, to_json(groups))
+    except InputError: pass
+    return groups
+
+def _potato_leaf(root, subset=1967):
+    home = _home('potato_leaf', root, needs=['potato'])/'potato'
+    files = _files(home, *IMAGES)
     masks = {o.replace('/masks/','/images/')[:-len('_pseudo.png')]:o for o in files if '/masks/' in o and o.endswith('_pseudo.png')}
-    images = {os.path.splitext(o)[0]:o for o in files if '/images/' in o}
-    _must_match(images, masks, home/'potato')
-    rows = [dict(name=o, image=str(home/'potato'/o), mask=str(home/'potato'/masks[k]), decoder='potato_palette', kind=o.split('/')[1]) for k,o in images.items()]
-    return _source('potato_leaf', rows, home, channels=3)
+    images = _by_stem([o for o in files if '/images/' in o], home)
+    _must_match(images, masks, home)
+    names = list(images.values()); groups = _kept_groups(home, names) if len(names)>subset else names
+    rows = [dict(name=o, image=str(home/o), mask=str(home/masks[k]), decoder='potato_palette', group=g, kind=o.split('/')[1]) for (k,o),g in zip(images.items(), groups)]
+    return _source('potato_leaf', rows, home.parent)
 
-# %% ../nbs/11_sources.ipynb #418359dc
-def _synthetic_source(name, root=None):
+# %% ../nbs/11_sources.ipynb #1235c188
+SYNTHETIC = ('synthetic','synthetic_cells','synthetic_steel','synthetic_leaves')
+
+def _synthetic_source(name):
     "Synthetic images as a source: `synthetic[_KIND][:COUNT[:SIZE[:SEED]]]`"
     head, *rest = name.split(':')
     kind = head.partition('_')[2] or 'steel'
@@ -208,18 +514,320 @@ def _synthetic_source(name, root=None):
     if min(n, size)<1 or seed<0: raise InputError(f"{name!r} asks for {n} images of {size} px, seed {seed}; count and size are 1 or more, the seed 0 or more")
     specs = [f'synthetic:{kind}:{seed}:{size}:{i}' for i in range(n)]
     rows = [dict(name=f'{kind}_{i:06d}', image=o, mask=o, decoder='synthetic') for i,o in enumerate(specs)]
-    s = _source(name, rows, '', channels=3 if kind=='leaves' else 1, note='procedural texture, exact masks')
-    s.root = ''
+    return _source(name, rows, '', channels=3 if kind=='leaves' else 1, note='procedural texture, exact masks')
+
+# %% ../nbs/11_sources.ipynb #178eb433
+SUFFIXES = ('','_mask','_masks','_label','_labels','_gt','_seg','_pseudo')
+
+def _masks_of(images, masks, at, to, suffixes):
+    "Dict from the images' keys to their mask file; two masks of one image are refused"
+    out = {}
+    for k,o in images.items():
+        found = [masks[k+e] for e in suffixes if k+e in masks and to/masks[k+e]!=at/o]
+        if len(found)>1: raise InputError(f"{to/found[0]} and {to/found[1]} are both masks of {at/o}; remove one")
+        if found: out[k] = found[0]
+    return out
+
+def _only_images(files, suffixes):
+    "The files that are not another one's mask by their name"
+    stems = {os.path.splitext(o)[0] for o in files}
+    return [o for o in files if not any(e and os.path.splitext(o)[0].endswith(e) and os.path.splitext(o)[0][:-len(e)] in stems for e in suffixes)]
+
+# %% ../nbs/11_sources.ipynb #5ef7dbe5
+def folder_source(images:str|Path, # Folder of images
+    masks:str|Path,                # Folder of masks; may be the same
+    decoder:str='auto',            # How a mask becomes pixels: auto, nonzero, over127
+    missing:str='refuse',          # An image without a mask is: refuse, healthy
+    group:str='',                  # Regular expression; its first group in an image's name is what must stay together
+    channels:int|None=None,        # 1 or 3; None: as the first image has it
+    suffixes:tuple=SUFFIXES        # What may follow an image's name in its mask's name
+    )->Source:
+    "Any folder of images with a folder of masks. Raises `InputError` for an empty folder, two files with one name, or a mask that is missing"
+    check_choice('mask decoder', decoder, DECODERS); check_choice('meaning of a missing mask', missing, ('refuse','healthy'))
+    at, to = Path(images).expanduser().absolute(), Path(masks).expanduser().absolute()
+    for o in (at, to):
+        if not o.is_dir(): raise InputError(f"{o} is not a folder; give the folder of images and the folder of masks")
+    files = _by_stem(_only_images(_files(at, *IMAGES), suffixes if at==to else ()), at)
+    if not files: raise InputError(f"no image found in {at}; give a folder with {', '.join(IMAGES)} files")
+    found = _masks_of(files, _by_stem(_files(to, *IMAGES), to), at, to, suffixes)
+    lost = [o for k,o in files.items() if k not in found]
+    if lost and missing=='refuse': raise InputError(f"{at/lost[0]} has no mask in {to} ({len(lost)} such images); add it, or say that a missing mask means healthy (missing='healthy')")
+    rows = [dict(name=o, image=str(at/o), mask=str(to/found[k]) if k in found else '', decoder=decoder, group=_group(o, group)) for k,o in files.items()]
+    return _source(f'folder:{images}:{masks}', rows, at, channels=channels or _channels(at/rows[0]['name']))
+
+def _group(name, pattern):
+    "What `pattern` finds in `name`, else the name"
+    try: m = re.search(pattern, name) if pattern else None
+    except re.error as e: raise InputError(f"{pattern!r} is not a regular expression: {e}") from e
+    return (m[1] if m.re.groups else m[0]) if m else name
+
+def _channels(path): return 1 if _open(path).mode in ('1','L','LA','I','I;16','I;16B','I;16L') else 3
+
+# %% ../nbs/11_sources.ipynb #a54153d6
+def _folder_name(name):
+    "A source from `folder:IMAGES:MASKS[:DECODER][:healthy]`"
+    _, *parts = name.split(':')
+    missing = 'healthy' if parts[2:] and parts[-1]=='healthy' else 'refuse'
+    if missing=='healthy': parts = parts[:-1]
+    if not 2<=len(parts)<=3 or not all(parts): raise InputError(f"{name!r} is no folder source; write folder:IMAGES:MASKS, then :nonzero or :over127 and :healthy if needed")
+    s = folder_source(*parts, missing=missing)
+    s.name = name
     return s
 
-# %% ../nbs/11_sources.ipynb #39543306
-SOURCES = {'sd900':_sd900, 'potato_leaf':_potato_leaf}
-SYNTHETIC = ('synthetic','synthetic_cells','synthetic_steel','synthetic_leaves')
+# %% ../nbs/11_sources.ipynb #90d2c493
+SOURCES = dict(severstal=_severstal, potato=_potato, sd900=_sd900, potato_leaf=_potato_leaf, mtsdd=_mtsdd, cfd=_cfd, kolektorsdd=_kolektorsdd)
 
-def load_source(name:str,      # A name in `SOURCES` or `SYNTHETIC`
+def load_source(name:str,      # In `SOURCES` or `SYNTHETIC`, or folder:IMAGES:MASKS
     root:str|Path|None=None    # Where the data sets are, see `data_root`
     )->Source:
     "The table of one data set; no pixel is read. Raises `InputError` for an unknown name or a data set that is not there"
     head = name.split(':')[0]
-    check_choice('data set', head, (*SYNTHETIC, *SOURCES))
-    return _synthetic_source(name) if head in SYNTHETIC else SOURCES[name](root)
+    if head=='folder': return _folder_name(name)
+    if head in SYNTHETIC: return _synthetic_source(name)
+    return SOURCES[check_choice('data set', name, (*SYNTHETIC, *SOURCES, 'folder:IMAGES:MASKS'))](root)
+
+# %% ../nbs/11_sources.ipynb #2824ef6c
+def list_data(root:str|Path|None=None)->pd.DataFrame:
+    "Every data set there is a reader for: whether it is there, where it belongs, its licence and source"
+    base = data_root(root)
+    rows = [dict(name=o, here=True, folder='', licence='', cite='', url='', note='procedural texture, exact masks') for o in SYNTHETIC[1:]]
+    rows += [dict(name=k, here=(base/k).is_dir(), folder=str(base/k), licence=v['licence'], cite=v['cite'], url=v['url'], note=v['note']) for k,v in INFO.items()]
+    return pd.DataFrame(rows)
+
+# %% ../nbs/11_sources.ipynb #12a38fdf
+PATCH = dict(potato=(256,256), severstal=(256,400), sd900=(64,64), potato_leaf=(128,128), mtsdd=(128,128), cfd=(128,128), kolektorsdd=(128,128))
+
+EXPECT = dict(
+    potato=[dict(by='the paper', images=6447, patches=25788, faulty_patches=20341, healthy_patches=5447)],
+    severstal=[dict(by='the paper', images=12568, patches=43048, faulty_patches=9358)],
+    sd900=[dict(by='counted here', images=900, groups=898, faulty_images=900, defect_pixels=4234960, patches=8100, faulty_patches=4479)],
+    potato_leaf=[dict(by='counted here', images=1967, groups=1967, faulty_images=1967, defect_pixels=18386301, patches=9240, faulty_patches=7602), dict(by='the complete set, as published', images=5048)],
+    mtsdd=[dict(by='counted here', images=1344, groups=168, faulty_images=388, defect_pixels=3539881, patches=5061, faulty_patches=410)],
+    cfd=[dict(by='counted here', images=118, groups=118, faulty_images=118, defect_pixels=294237, patches=708, faulty_patches=470)],
+    kolektorsdd=[dict(by='counted here', images=104, groups=47, faulty_images=52, defect_pixels=170667, patches=2820, faulty_patches=119), dict(by='the complete set, as published', images=399, faulty_images=52)])
+
+# %% ../nbs/11_sources.ipynb #46601eea
+def patch_counts(mask:np.ndarray, # (H,W), 1 = defect
+    patch:tuple[int,int]          # (h,w)
+    )->tuple[int,int]:            # Patches, faulty patches
+    "Count the patches of a mask cut without overlap from the upper left corner"
+    (H,W), (h,w) = mask.shape, patch
+    a = mask[:H//h*h, :W//w*w].reshape(H//h, h, W//w, w)
+    return (H//h)*(W//w), int(a.any((1,3)).sum())
+
+# %% ../nbs/11_sources.ipynb #e5b9b4d1
+def _expected(report):
+    "One line for each count that is not what it should be"
+    known = EXPECT.get(report['name'], [])
+    fits = [o for o in known if o['images']==report['images']]
+    if known and not fits: return [f"{report['images']:,} images, expected {' or '.join(f'''{o['images']:,} ({o['by']})''' for o in known)}"]
+    hint = '; the paper may have counted the unlabelled test images, too' if report['name']=='severstal' else ''
+    return [f"{report[k]:,} {k.replace('_',' ')}, expected {v:,} ({o['by']}){hint if k=='patches' else ''}" for o in fits for k,v in o.items() if k!='by' and report[k]!=v]
+
+def _torn(table):
+    "Groups that lie in more than one split"
+    t = table[table['split']!='']
+    return int((t.groupby('group')['split'].nunique()>1).sum())
+
+# %% ../nbs/11_sources.ipynb #767d59d7
+def _tally(source, row, patch, r, seen):
+    "Read one image and add it to the report `r`; returns nothing, raises `InputError`"
+    im = read_image(row['image'], source.channels)
+    mask = read_mask(row['mask'], row['decoder'], im.shape[:2])
+    size = f'{im.shape[1]}x{im.shape[0]}'; r['sizes'][size] = r['sizes'].get(size, 0)+1
+    twin = seen.setdefault(hashlib.blake2b(im.tobytes(), digest_size=16).digest(), row)
+    if twin['group']!=row['group']: r['twins'].append(f"{twin['name']} = {row['name']}")
+    n = int(np.count_nonzero(mask)); r['pixels'] += mask.size; r['defect_pixels'] += n; r['faulty_images'] += n>0
+    if source.drop=='dark_edge' and dark_edge(im): r['dropped'] += 1
+    else:
+        p,f = patch_counts(mask, patch)
+        r['patches'] += p; r['faulty_patches'] += f
+
+def check_source(source:Source,       # From `load_source`
+    progress=None,                    # Called with (done, total)
+    patch:tuple[int,int]|None=None    # (h,w); None: the paper's, or 64 px
+    )->dict:                          # Counts, and `problems`: one line each, empty if all is well
+    "Read everything once, count it, compare it with what is known, and list every problem"
+    patch = patch or PATCH.get(source.name, (64,64)); seen, rows = {}, source.table.to_dict('records')
+    r = dict(name=source.name, root=source.root, images=len(rows), faulty_images=0, unreadable=0, sizes={}, pixels=0, defect_pixels=0, dropped=0, patch=list(patch),
+             patches=0, faulty_patches=0, groups=source.table['group'].nunique(), torn_groups=_torn(source.table), twins=[], problems=[])
+    for i,row in enumerate(rows):
+        try: _tally(source, row, patch, r, seen)
+        except InputError as e: r['problems'].append(str(e)); r['unreadable'] += 1
+        if progress: progress(i+1, len(rows))
+    r['healthy_patches'] = r['patches']-r['faulty_patches']
+    r['background_per_defect'] = (r['pixels']-r['defect_pixels'])/r['defect_pixels'] if r['defect_pixels'] else float('inf')
+    if r['torn_groups']: r['problems'].append(f"{r['torn_groups']} groups lie in more than one split of the data set; split by group")
+    r['problems'] += _expected(r)
+    return r
+
+# %% ../nbs/11_sources.ipynb #5663713c
+def report_lines(report:dict # From `check_source`
+    )->list[str]:
+    "A report as lines to print, the problems last"
+    r = report; sizes = sorted(r['sizes'].items(), key=lambda o:-o[1])
+    return [f"{r['name']}: {r['images']:,} images in {r['groups']:,} groups, {r['faulty_images']:,} faulty, {r['unreadable']:,} unreadable",
+            f"sizes: {', '.join(f'{k} ({v:,})' for k,v in sizes[:3])}{f' and {len(sizes)-3:,} more' if len(sizes)>3 else ''}",
+            f"defect : background pixels 1:{r['background_per_defect']:.4g}",
+            f"patches {r['patch'][0]}x{r['patch'][1]}: {r['patches']:,}, {r['faulty_patches']:,} faulty, {r['healthy_patches']:,} healthy"+(f" ({r['dropped']:,} images with a dark edge left out)" if r['dropped'] else ''),
+            *([f"{len(r['twins']):,} images are the same as one in another group, such as {r['twins'][0]}"] if r['twins'] else []),
+            *(f'problem: {o}' for o in r['problems']), *(['no problems'] if not r['problems'] else [])]
+
+# %% ../nbs/11_sources.ipynb #9d1e6d34
+def _github(repo, commit): return f'https://codeload.github.com/{repo}/zip/{commit}'
+
+@dataclass(frozen=True)
+class Download:
+    "Where an archive is and what of it is wanted"
+    url: str = ''         # Empty: needs an account
+    keep: tuple = ()      # Top-level names to unpack, below the archive's own single folder if it has one
+    size: int|None = None # Bytes, where known
+    sha256: str = ''      # Where known
+    steps: tuple = ()     # What to do by hand where there is no url
+
+DOWNLOADS = dict(
+    sd900=Download(_github('SongGuorong/MCITF','776c590eb90e1eef1c5cf0ea351bb66be5690dc3'), ('SD-saliency-900',)),
+    potato_leaf=Download(_github('SCD-ykd/Potato-Leaf-Disease-Segmentation-and-Recognition','c26f57cbe939d55184ded40c4590be049847bb77'), ('potato',)),
+    mtsdd=Download(_github('abin24/Magnetic-tile-defect-datasets.','cc4eb530b57b9cb7225bf76023873043ffd50655'), tuple(f'MT_{o}' for o in ('Blowhole','Break','Crack','Fray','Free','Uneven'))),
+    cfd=Download(_github('cuilimeng/CrackForest-dataset','ed57c2d96754e6c7d105805cd29aeeb3a799f267'), ('image','groundTruth')),
+    kolektorsdd=Download(_github('stoy95536/KolektorSDD_Yolov8_Datasets','81e5cf333010730a05f11d1c0357bc0f24ecf502'), ('Datasets',)),
+    severstal=Download(keep=('train.csv','train_images'), steps=('make an account at kaggle.com','accept the rules at https://www.kaggle.com/c/severstal-steel-defect-detection/rules',
+        'download all files there as one zip')),
+    potato=Download(keep=('train','valid','test'), steps=('make an account at roboflow.com','open https://universe.roboflow.com/anup-kaygm/potato_disease-binb3 and choose Download Dataset',
+        "choose the format 'Semantic Segmentation Masks' (or 'COCO Segmentation') and download the zip")))
+
+# %% ../nbs/11_sources.ipynb #4b6fea6b
+def how_to_get(name:str,     # A data set with a reader
+    root:str|Path|None=None  # Where the data sets are, see `data_root`
+    )->list[str]:            # One step a line
+    "What to do by hand to have a data set, for those that need an account and for machines without a network"
+    d, base = DOWNLOADS[check_choice('data set', name, DOWNLOADS)], data_root(root)
+    steps = d.steps or (f'download {d.url} on a machine with a network',)
+    return [*steps, f'run `imbal-al data get {name} --archive FILE.zip --data-root {base}`, or fill {base/name} with {INFO[name]["layout"]}']
+
+# %% ../nbs/11_sources.ipynb #11c351e7
+def _members(z, archive):
+    "The files in the archive as (member, path parts); a member that leaves the folder is refused"
+    out = []
+    for m in z.infolist():
+        raw = m.filename.replace('\\','/'); parts = PurePosixPath(raw).parts
+        if raw.startswith('/') or '..' in parts or (parts and ':' in parts[0]) or stat.S_ISLNK(m.external_attr>>16):
+            raise InputError(f"{archive} holds {m.filename!r}, which leads out of the folder; do not use this archive")
+        if parts and not m.is_dir(): out.append((m, parts))
+    return out
+
+def _wanted(members, keep):
+    "The members to unpack, without the archive's own single top folder"
+    tops = {o[0] for _,o in members}
+    if len(tops)==1 and not tops&set(keep): members = [(m, o[1:]) for m,o in members if len(o)>1]
+    return [(m,o) for m,o in members if not keep or o[0] in keep]
+
+# %% ../nbs/11_sources.ipynb #e4ba82f2
+def unpack(archive:str|Path, # A zip file
+    folder:str|Path,         # Where to; made if missing
+    keep:tuple=(),           # Top-level names wanted; empty: all
+    progress=None            # Called with (bytes done, bytes in all)
+    )->int:                  # Files written
+    "Unpack a zip file, every member checked. Raises `InputError` for a damaged archive or one that leads out of `folder`"
+    try:
+        with zipfile.ZipFile(archive) as z:
+            todo = _wanted(_members(z, archive), keep); total = sum(m.file_size for m,_ in todo); done = 0
+            if not todo: raise InputError(f"{archive} holds none of {', '.join(keep) or 'any file'}; is it the right archive?")
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            if total>(free := shutil.disk_usage(folder).free): raise InputError(f"{archive} needs {total/1e9:.2f} GB, {free/1e9:.2f} GB are free in {folder}; make room or choose another --data-root")
+            for m,parts in todo:
+                to = Path(folder, *parts); to.parent.mkdir(parents=True, exist_ok=True)
+                with z.open(m) as src, open(to, 'wb') as dst: shutil.copyfileobj(src, dst)
+                done += m.file_size
+                if progress: progress(done, total)
+    except FileNotFoundError as e: raise InputError(f"{archive} is missing; give the archive you downloaded") from e
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as e: raise InputError(f"{archive} is damaged or no zip file ({e}); download it again") from e
+    except OSError as e: raise InputError(f"cannot unpack {archive} to {folder}: {e.strerror or e}; choose a folder you may write to") from e
+    return len(todo)
+
+# %% ../nbs/11_sources.ipynb #8c76f85d
+def fetch(url:str,    # http or https
+    path:str|Path,    # File to write
+    progress=None,    # Called with (bytes done, bytes in all or None)
+    timeout:float=60  # Seconds without an answer
+    )->str:           # SHA-256 of the file, hexadecimal
+    "Download a file. Raises `InputError` when there is no network, the server refuses, or the file comes incomplete"
+    sha, done = hashlib.sha256(), 0
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers={'User-Agent':'imbal-al'}), timeout=timeout) as r, open(path, 'wb') as f:
+            total = int(r.headers['Content-Length']) if r.headers['Content-Length'] else None
+            while block := r.read(1<<18):
+                f.write(block); sha.update(block); done += len(block)
+                if progress: progress(done, total)
+    except urllib.error.HTTPError as e: raise InputError(f"{url} answered {e.code} {e.reason}") from e
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e: raise InputError(f"cannot download {url} ({getattr(e, 'reason', None) or type(e).__name__})") from e
+    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror or e}") from e
+    if total not in (None, done): raise InputError(f"{url} broke off after {done:,} of {total:,} bytes; run the command again")
+    return sha.hexdigest()
+
+# %% ../nbs/11_sources.ipynb #814ed97e
+@contextmanager
+def _work_folder(base, name):
+    "A folder beside the data set that is removed whatever happens; those left by killed processes are removed, too"
+    me = f'.get-{name}-{platform.node()}-'
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        for o in base.glob(f'{me}*'):
+            if not _alive(o.name[len(me):].split('-')[0]): shutil.rmtree(o, ignore_errors=True)
+        work = Path(tempfile.mkdtemp(prefix=f'{me}{os.getpid()}-', dir=base))
+    except OSError as e: raise InputError(f"cannot write to {base}: {e.strerror}; choose another folder with --data-root or IMBAL_AL_DATA") from e
+    try: yield work
+    finally: shutil.rmtree(work, ignore_errors=True)
+
+def _alive(pid):
+    "Whether a process of this number runs on this machine"
+    try: os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError): return False
+    except OSError: pass
+    return True
+
+# %% ../nbs/11_sources.ipynb #84972799
+def _sha256(path):
+    try:
+        with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+    except OSError as e: raise InputError(f"cannot read {path}: {e.strerror}; give the archive you downloaded") from e
+
+def _verify_sum(sha, d, pin):
+    "Compare a checksum with the known one, or with the one pinned by the first download"
+    known = d.sha256
+    if not known and pin.is_file():
+        try: known = json.loads(pin.read_text())['sha256']
+        except (OSError, ValueError, KeyError, TypeError): known = ''
+    if known and known!=sha:
+        raise InputError(f"the archive's SHA-256 is {sha[:16]}..., expected {known[:16]}... ({'published' if d.sha256 else f'pinned in {pin}; remove that file to accept the new archive'})")
+
+def _verify_content(name, work, archive, strict, progress):
+    "Check the unpacked data set; returns the report"
+    report = check_source(load_source(name, work), progress)
+    if strict and report['problems']: raise InputError(f"{archive} does not hold what was expected ({len(report['problems'])} problems): {report['problems'][0]}")
+    return report
+
+# %% ../nbs/11_sources.ipynb #3255e539
+def get_data(name:str,       # A data set with a reader
+    root:str|Path|None=None, # Where the data sets are, see `data_root`
+    progress=None,           # Called with (what, done, total): what is download, unpack or check; total may be None
+    archive:str|Path|None=None, # A zip downloaded by hand
+    timeout:float=60         # Seconds without an answer from the server
+    )->dict:                 # folder, sha256, check (the report of `check_source`); only folder if it was there already
+    "Download, verify and unpack a data set. Raises `InputError`, in one line, with what to do where that cannot be"
+    d, base = DOWNLOADS[check_choice('data set', name, DOWNLOADS)], data_root(root)
+    home, pin = base/name, base/f'{name}.download.json'
+    if home.is_dir() and any(home.iterdir()): return dict(folder=str(home))
+    if not d.url and archive is None: raise InputError(f"{name} needs an account: {'; '.join(how_to_get(name, root))}")
+    tell = lambda what: (lambda done,total: progress(what, done, total)) if progress else None
+    with _work_folder(base, name) as work:
+        path = Path(archive) if archive else work/'archive.zip'
+        try: sha = _sha256(path) if archive else fetch(d.url, path, tell('download'), timeout)
+        except InputError as e: raise e if archive else InputError(f"{e}; without a network: {'; '.join(how_to_get(name, root))}") from e
+        if not archive: _verify_sum(sha, d, pin)
+        unpack(path, work/name, d.keep, tell('unpack'))
+        report = _verify_content(name, work, path if archive else d.url, not archive, tell('check'))
+        if not archive: write_text(pin, to_json(dict(url=d.url, sha256=sha, bytes=path.stat().st_size)))
+        try: os.rename(work/name, home)
+        except OSError as e: raise InputError(f"cannot move the data set to {home}: {e.strerror}; remove what is there") from e
+    return dict(folder=str(home), sha256=sha, check={**report, 'root':str(home)})
