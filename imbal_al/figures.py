@@ -168,7 +168,7 @@ def fig3(image:np.ndarray,  # (H,W) or (H,W,3), an original image
     ax = left.subplots(2, 1, height_ratios=[1.25, 1])
     _grid(ax[0], image, mask, patch)
     order = np.argsort(~own_faulty, kind='stable')
-    _framed(ax[1], own[order], own_faulty[order], f'(b) {own_faulty.sum()} faulty, {(~own_faulty).sum()} healthy', _columns(len(own), patch, 1.6))
+    _framed(ax[1], own[order], own_faulty[order], f'(b) {own_faulty.sum()} faulty (framed), {(~own_faulty).sum()} healthy', _columns(len(own), patch, 1.6))
     _framed(mid.subplots(), patches[pool], faulty[pool], f'(c) pool, {_percent(pi_u)} faulty', _columns(shown, patch, .6))
     for a,i,t in zip(right.subplots(2, 1), (like,shifted), (f'(d) test like the pool, {_percent(pi_u)} faulty', f'(e) test under shift, {_percent(pi_t)} faulty')):
         _framed(a, patches[i], faulty[i], t, _columns(shown, patch, 1.6))
@@ -178,7 +178,7 @@ def fig3(image:np.ndarray,  # (H,W) or (H,W,3), an original image
 def _columns(n, patch, aspect):
     "Columns that give `n` patches about the wanted width to height, with few places left empty"
     c = np.arange(1, n+1); rows = -(-n//c)
-    return int(c[np.argmin(np.abs(np.log(c*patch[1]/(rows*patch[0])/aspect)) + 1.5*(rows*c-n)/n)])
+    return int(c[np.argmin(np.abs(np.log(c*patch[1]/(rows*patch[0])/aspect)) + 4*(rows*c-n)/n)])
 
 def _grid(ax, image, mask, patch):
     "The image with the borders of its patches and the outline of its defects"
@@ -283,7 +283,7 @@ def _line(ax, x, mean, q25, q75, style):
     "A mean line with its interquartile band; a band of no width is not drawn"
     style = dict(style); label = style.pop('label')
     ax.plot(x, mean, **style, label=label, markeredgewidth=0)
-    if np.nanmax(np.subtract(q75, q25), initial=0)>0: ax.fill_between(x, q25, q75, color=style['color'], alpha=.22, linewidth=0)
+    if np.nan_to_num(np.subtract(q75, q25)).max(initial=0)>0: ax.fill_between(x, q25, q75, color=style['color'], alpha=.22, linewidth=0)
 
 def _legend(fig, styles, extra=()):
     from matplotlib.lines import Line2D

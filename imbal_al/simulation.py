@@ -1,4 +1,4 @@
-"""Cycles of training, testing and picking; a run folder that survives anything; a study as a list of runs
+"""One run: cycles of training, testing and picking, in a folder that can be killed at any instant
 
 Docs: https://example.github.io/imbal_al/simulation.html.md"""
 
@@ -6,15 +6,12 @@ Docs: https://example.github.io/imbal_al/simulation.html.md"""
 
 # %% ../nbs/40_simulation.ipynb #d6db1c10
 from __future__ import annotations
-import io, json, os, threading, time, traceback, zipfile, zlib
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+import json, time, zipfile, zlib
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
-from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np, pandas as pd
+import numpy as np
 from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
@@ -26,9 +23,8 @@ from .sources import load_source
 from .strategies import STRATEGIES, Candidates, select
 
 # %% auto #0
-__all__ = ['METRICS', 'RunConfig', 'as_config', 'check_config', 'first_batch', 'run_cycle', 'write_record', 'read_record',
-           'read_json', 'result_rows', 'cycle_path', 'run', 'plan', 'save_plan', 'load_plan', 'try_run', 'run_study',
-           'results_table', 'picks_table', 'write_tables', 'status']
+__all__ = ['METRICS', 'RunConfig', 'as_config', 'check_config', 'load_patches', 'workspace', 'first_batch', 'run_cycle',
+           'write_record', 'read_record', 'read_json', 'result_rows', 'cycle_path', 'run']
 
 # %% ../nbs/40_simulation.ipynb #85e944df
 @dataclass(frozen=True)
@@ -82,13 +78,16 @@ def check_config(c:RunConfig):
 
 # %% ../nbs/40_simulation.ipynb #07c58b16
 @lru_cache(2)
-def _store(key, root): data,patch,stride,channels = key; return open_store(load_source(data, root), patch, stride, channels)
+def load_patches(key, root):
+    "The patch store for a configuration's `store_key`, kept open"
+    data,patch,stride,channels = key
+    return open_store(load_source(data, root), patch, stride, channels)
 
 @lru_cache(1)
-def _workspace(key, encoder, in_channels, device, root):
+def workspace(key, encoder, in_channels, device, root):
     "(scenario, its patches on the device, store ids by local index, faulty flags by local index, content checksum)"
     from imbal_al.learner import DeviceData
-    store,(_,pi_u,pool,pi_t,test,held,val,mode,seed,rep) = _store(key[0], root), key
+    store,(_,pi_u,pool,pi_t,test,held,val,mode,seed,rep) = load_patches(key[0], root), key
     sc = make_scenario(store.table, pi_u, pool, pi_t, test, seed, rep, mode, held, val)
     ids = np.concatenate([sc.pool, sc.heldout, sc.validation])
     data = DeviceData(store.images[ids], store.masks[ids], device, encoder, in_channels)
@@ -100,7 +99,7 @@ def _trained(c:RunConfig, labelled:tuple, cycle:int, device, root, precision:tup
     "(network, its training losses, histograms of the held-out and validation patches, seconds to train, seconds to test)"
     from imbal_al.learner import fit, make_learner
     from imbal_al.scoring import score
-    sc,data,*_ = _workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
+    sc,data,*_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
     t0 = time.perf_counter()
     learn = make_learner(data, labelled, c.arch, c.encoder, c.weights, c.loss, c.lr, c.wd, c.bs, c.steps, c.epochs, dict(precision), stream_seed(c.seed,'train',c.repeat,cycle))
     net = fit(learn, c.schedule); t1 = time.perf_counter()
@@ -135,7 +134,7 @@ def run_cycle(c:RunConfig,  # The run
     from imbal_al.learner import choose_precision
     from imbal_al.scoring import score
     precision = precision or choose_precision(device)
-    sc,data,ids,faulty,content = _workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
+    sc,data,ids,faulty,content = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
     key = replace(c, strategy='random') if cycle==1 else c
     net,losses,hist,t_train,t_test = _trained(key, tuple(map(int,labelled)), cycle, device, root, tuple(precision.items()))
     t0 = t1 = time.perf_counter(); nxt = np.empty(0, np.int64)
@@ -187,7 +186,7 @@ def result_rows(c:RunConfig,
 def _prepare(c, folder, device, root):
     "Write config and scenario if they are not there; returns the scenario's arrays and the precision per phase, chosen when the run began. Refuses a folder whose data have changed"
     from imbal_al.learner import choose_precision
-    sc,_,ids,faulty,content = _workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
+    sc,_,ids,faulty,content = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
     n,m = len(sc.pool),len(sc.heldout)
     arrays = dict(pool=sc.pool, heldout=sc.heldout, heldout_faulty=faulty[n:n+m], validation=sc.validation, validation_faulty=faulty[n+m:], **{f'test_{k}':sc.tests[p] for k,p in enumerate(c.pi_t)})
     old = read_json(folder/'config.json')
@@ -238,122 +237,3 @@ def _run(c, folder, device, root, threads):
     result = dict(config=asdict(c), hash=c.hash, rows=result_rows(c, records, scenario), provenance=dict(provenance(), device=device, threads=threads, precision=precision))
     write_text(folder/'result.json', to_json(result)); (folder/'failed.json').unlink(missing_ok=True)
     return result
-
-# %% ../nbs/40_simulation.ipynb #33376a8b
-def plan(base:RunConfig,   # What all runs share
-    strategies,            # Names
-    pi_us,                 # Prevalences of the pool
-    repeats:int,
-    pi_t=(.05,),           # Test prevalences besides pi_t = pi_u
-    )->list[RunConfig]:
-    "The grid of runs, repeat by repeat"
-    for s in strategies: check_choice('strategy', s, STRATEGIES)
-    tests = lambda pi_u: tuple(dict.fromkeys([float(pi_u), *map(float,pi_t)]))
-    return [replace(base, strategy=s, pi_u=float(p), pi_t=tests(p), repeat=r) for r,p,s in product(range(repeats), pi_us, strategies)]
-
-def save_plan(folder:str|Path, configs:list):
-    "Add runs to a study's plan"
-    old = read_json(Path(folder)/'study.json') or dict(runs={})
-    old['runs'].update({c.hash:asdict(c) for c in configs}); write_text(Path(folder)/'study.json', to_json(old))
-
-def load_plan(folder:str|Path)->list[RunConfig]:
-    "The runs of a study. Raises `InputError` if the folder holds none"
-    d = read_json(Path(folder)/'study.json')
-    if not d: raise InputError(f'{folder} holds no study (no readable study.json); give the folder that `imbal-al study --out` wrote to')
-    return [as_config(o) for o in d['runs'].values()]
-
-# %% ../nbs/40_simulation.ipynb #9e69a86a
-def _watch_parent(pid):
-    while os.getppid()==pid: time.sleep(1)
-    os._exit(1)
-
-def _start_worker(pid):
-    import signal
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch_parent, args=(pid,), daemon=True).start()
-
-def try_run(c:RunConfig, runs:Path, device, root, threads)->str|None:
-    "Run; an error is written to the run's `failed.json` and its line returned"
-    try: run(c, runs, device, root, threads)
-    except Exception as e:
-        line = f'{type(e).__name__}: {e}' if not isinstance(e, InputError) else str(e)
-        try: write_text(Path(runs)/c.hash/'failed.json', to_json(dict(line=line, traceback=traceback.format_exc())))
-        except InputError: pass
-        return line
-
-# %% ../nbs/40_simulation.ipynb #53e668f1
-def run_study(folder:str|Path,  # The study's folder
-    configs:list,               # From `plan`
-    workers:int|None=None,      # Processes; default one per core, one on CUDA
-    device:str|None=None, root=None, threads:int=1,
-    progress=None               # `f(trainings done, trainings in all, failed lines)`, called about once a second
-    )->list[str]:               # One line per failed run
-    "Run all that is not done, then write `results.csv` and `picks.csv`"
-    folder = Path(folder)
-    for c in configs: check_config(c)
-    save_plan(folder, configs); runs = folder/'runs'
-    if device is None: from imbal_al.learner import best_device; device = best_device()
-    workers = workers or (1 if device.startswith('cuda') else os.cpu_count())
-    for k in {c.store_key() for c in configs}: _store(k, root)
-    todo,failed = [c for c in configs if not (runs/c.hash/'result.json').exists()], []
-    total,done = sum(c.cycles for c in configs), sum(c.cycles for c in configs if c not in set(todo))
-    tell = lambda busy: progress and progress(done+sum(_n_cycles(runs/c.hash) for c in busy), total, failed)
-    ex = ProcessPoolExecutor(min(workers,max(len(todo),1)), mp_context=get_context('spawn'), initializer=_start_worker, initargs=(os.getpid(),))
-    try:
-        jobs = {ex.submit(try_run, c, runs, device, root, threads):c for c in todo}
-        while jobs:
-            ready,_ = wait(jobs, timeout=1, return_when=FIRST_COMPLETED)
-            for f in ready:
-                c = jobs.pop(f); done += c.cycles
-                if (line:=f.result()): failed.append(f'{c.hash} ({c.data}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}): {line}')
-            tell([c for f,c in jobs.items() if f.running()])
-    finally: ex.shutdown(wait=False, cancel_futures=True); _kill(ex)
-    write_tables(folder)
-    return failed
-
-def _n_cycles(folder): return len(list(folder.glob('cycle_*.npz'))) if folder.exists() else 0
-
-def _kill(ex):
-    "End what the workers are at: their run folders are safe at any instant"
-    for p in list((ex._processes or {}).values()): p.terminate()
-
-# %% ../nbs/40_simulation.ipynb #57556bf1
-def results_table(folder:str|Path)->pd.DataFrame:
-    "The results of the finished runs of a study"
-    rs = [read_json(Path(folder)/'runs'/c.hash/'result.json') for c in load_plan(folder)]
-    rows = [o for r in rs if r for o in r['rows']]
-    t = pd.DataFrame(rows)
-    return t.sort_values(['data','pi_u','strategy','repeat','cycle','pi_t'], ignore_index=True) if len(t) else t
-
-def picks_table(folder:str|Path)->pd.DataFrame:
-    "Which patches each finished run picked, in order: `id` is the patch's row in the store"
-    out = []
-    for c in load_plan(folder):
-        d = Path(folder)/'runs'/c.hash
-        if not (d/'result.json').exists(): continue
-        for j in range(1,c.cycles+1):
-            if (r:=read_record(cycle_path(d,j))) is None: continue
-            out.append(pd.DataFrame(dict(data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat, seed=c.seed, cycle=j, rank=np.arange(len(r['selected'])), id=r['selected'], faulty=r['faulty'].astype(int), config=c.hash)))
-    return pd.concat(out).sort_values(['data','pi_u','strategy','repeat','cycle','rank'], ignore_index=True) if out else pd.DataFrame()
-
-def write_tables(folder:str|Path):
-    "Write `results.csv` and `picks.csv` of what is finished, if anything is"
-    for name,t in (('results.csv',results_table(folder)),('picks.csv',picks_table(folder))):
-        if len(t): write_text(Path(folder)/name, t.to_csv(index=False))
-
-# %% ../nbs/40_simulation.ipynb #d83f4ef6
-def _is_locked(folder):
-    if not (folder/'lock').exists(): return False
-    try:
-        with FileLock(folder/'lock', timeout=0): return False
-    except Timeout: return True
-
-def status(folder:str|Path)->pd.DataFrame: # One row per planned run: config, data, strategy, pi_u, repeat, state, cycles done, of how many, the failure's line
-    "State of every run of a study, also while it is running"
-    out = []
-    for c in load_plan(folder):
-        d = Path(folder)/'runs'/c.hash
-        fail = read_json(d/'failed.json')
-        state = 'done' if (d/'result.json').exists() else 'running' if _is_locked(d) else 'failed' if fail else 'left'
-        out.append(dict(config=c.hash, data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat, state=state, cycles_done=_n_cycles(d), cycles=c.cycles, line=fail['line'] if state=='failed' else ''))
-    return pd.DataFrame(out)

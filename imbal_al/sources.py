@@ -107,7 +107,7 @@ def read_image(spec:str, # Path, or 'synthetic:KIND:SEED:SIZE:INDEX'
     if spec.startswith('synthetic:'):
         a = _synthetic(spec)[0]
         if a.ndim==3 and channels==1: return np.asarray(Image.fromarray(a).convert('L'))
-        return a if a.ndim==(3 if channels==3 else 2) else np.stack([a]*3, -1)
+        return a.copy() if a.ndim==(3 if channels==3 else 2) else np.stack([a]*3, -1)
     im = _eight_bit(ImageOps.exif_transpose(_open(spec)), spec)
     return np.array(im.convert('L' if channels==1 else 'RGB'))
 
@@ -168,7 +168,7 @@ PALETTE = np.array([[0,0,0], [0xaa,0x55,0], [0x55,0xaa,0x7f], [0xff,0xaa,0xff]])
 def _potato_palette(mask, shape):
     a = np.asarray(_open(mask).convert('RGB')).astype(np.float32)
     far = (PALETTE**2).sum(1, dtype=np.float32)-2*a@PALETTE.T.astype(np.float32)
-    return far.argmin(-1)>=2
+    return far[...,2:].min(-1)<far[...,:2].min(-1)
 
 # %% ../nbs/11_sources.ipynb #738db0eb
 @decoder('cfd')
@@ -359,7 +359,7 @@ def _read_groups(path, names):
 def _mtsdd(root):
     home = _home('mtsdd', root)
     files = [o for o in _files(home, '.jpg', '.png') if re.match(r'MT_[^/]*/Imgs/', o)]
-    images, masks = ({os.path.splitext(o)[0]:o for o in files if o.endswith(e)} for e in ('.jpg','.png'))
+    images, masks = (_by_stem([o for o in files if o.lower().endswith(e)], home) for e in ('.jpg','.png'))
     _must_match(images, masks, home)
     groups = _read_groups(home/'TILE_GROUPS.tsv', [Path(o).name for o in images.values()])
     rows = [dict(name=o, image=str(home/o), mask=str(home/masks[k]), decoder='over127', group=groups[Path(o).name], kind=o.split('/')[0][3:]) for k,o in images.items()]

@@ -47,6 +47,12 @@ def _grain(rng, h, w):
     b = np.frombuffer(rng.bytes(2*h*w), np.uint8).reshape(2, h, w)
     return np.subtract(b[0], b[1], dtype=np.float32)*np.float32((6/(256**2-1))**.5)
 
+# %% ../nbs/10_synthetic.ipynb #4cbd2d58
+@lru_cache(1)
+def _keep_memory():
+    "Once per process: free an untouched block of 16 MiB, so that glibc keeps up to twice that for reuse"
+    np.empty(2**24, np.uint8)
+
 # %% ../nbs/10_synthetic.ipynb #e967f481
 def _axes(h, w):
     "Rows (h,1) and columns (1,w) from the middle, in half short sides; the width of a pixel in that unit"
@@ -125,10 +131,10 @@ def _glow(rng, h, w):
     g += _smooth(rng,h,w,s/9)*rng.uniform(.01,.03)
     g += _smooth(rng,h,w,max(s/45,2))*rng.uniform(.01,.025)
     r2 = y*y+x*x
-    g -= r2*rng.uniform(.02,.14)
+    g -= np.minimum(r2, 2)*rng.uniform(.02,.14)
     if rng.random()<.5: g += _wave(np.sqrt(r2)*rng.uniform(4,9)+g*3)*rng.uniform(.015,.05)
     ty,tx = rng.uniform(-.12,.12,2).tolist()
-    g += ty*y+tx*x
+    g += y*(ty*s/h)+x*(tx*s/w)
     if rng.random()<.3: g *= 2
     g += 1
     return np.clip(g, .25, 1.6, out=g)
@@ -180,9 +186,9 @@ def _walk(rng, yx, heading, steps, seg):
     return yx[:,None]+.7*np.stack([_SIN[at],_COS[at]], -1).cumsum(1)
 
 # %% ../nbs/10_synthetic.ipynb #6170a8a4
-def _grow(rng, start, n):
-    "Positions (arms,steps,2) and times (arms,steps) of cracks from `start` (cracks,2) that shall reach about `n` pixels together"
-    c = len(start); steps = int(1.5*n/c)+6; seg = max(2, steps//14)
+def _grow(rng, start, n, side):
+    "Positions (arms,steps,2) and times (arms,steps) of cracks from `start` (cracks,2) that shall reach about `n` pixels together; `side` is the picture's"
+    c = len(start); steps = int(1.5*n/c)+6; seg = max(2, min(steps//14, side//16))
     tick, head = np.arange(1,steps+1), rng.choice([64,192], c)+rng.integers(-40,41,c)
     head, slow = np.stack([head,head+256],1).ravel(), np.stack([np.ones(c),rng.uniform(1.2,3,c)],1).ravel()
     arms = _walk(rng, np.repeat(start,2,0), head, steps, seg)
@@ -199,7 +205,7 @@ def _spine(rng, where, n, cracks):
     h,w = where.shape
     flat = np.flatnonzero(where)
     seeds = flat[rng.integers(0, len(flat), cracks)]
-    yx,when = _grow(rng, np.stack(np.divmod(seeds,w),-1).astype(float), min(n, 2*max(h,w)*cracks))
+    yx,when = _grow(rng, np.stack(np.divmod(seeds,w),-1).astype(float), min(n, 2*max(h,w)*cracks), min(h,w))
     y,x = np.rint(yx[...,0]).astype(int), np.rint(yx[...,1]).astype(int)
     ok = (y>=0)&(y<h)&(x>=0)&(x<w)
     at = np.concatenate([seeds, (y*w+x)[ok][np.argsort(when[ok], kind='stable')]])
@@ -261,7 +267,7 @@ def _rolled(rng, h, w):
     a += _smooth(rng,h,w,5,1.5)*rng.uniform(.01,.035)
     a += _smooth(rng,h,w,s*.9)*rng.uniform(.02,.12)
     ty,tx = rng.uniform(-.14,.14,2).tolist()
-    a += ty*y+tx*x
+    a += y*(ty*s/h)+x*(tx*s/w)
     a += 1
     a *= _bands(rng, w, s)
     np.clip(a, .3, 1.8, out=a)
@@ -383,13 +389,20 @@ _GREENS = np.array([[78,122,52],[104,140,60],[66,104,70],[58,96,58],[128,146,56]
 _GROUNDS = np.array([[128,122,136],[112,104,112],[150,146,150],[104,84,66],[86,68,54],[122,104,98]], np.float32)
 
 def _pick(rng, palette, spread):
-    "A colour (3,1,1) between two of the palette, a little lighter or darker"
+    "A colour (3,) between two of the palette, a little lighter or darker"
     i,j = rng.integers(0, len(palette), 2); t = np.float32(rng.random())
-    return ((palette[i]*(1-t)+palette[j]*t)*np.float32(rng.uniform(1-spread,1+spread)))[:,None,None]
+    return ((palette[i]*(1-t)+palette[j]*t)*np.float32(rng.uniform(1-spread,1+spread)))
+
+def _paint(light, colour):
+    "A picture (3,h,w) of one colour (3,) under the light (h,w)"
+    a = np.empty((3,*light.shape), np.float32)
+    for c,t in zip(a, colour): np.multiply(light, t, out=c)
+    return a
 
 def _mix(a, colour, amount):
-    "Blend the picture `a` (3,h,w) towards `colour` (3,1,1) in place by `amount` (h,w)"
-    for c,t in zip(a, colour.ravel().tolist()): c += amount*(t-c)
+    "Blend the picture `a` (3,h,w) towards `colour` (3,) in place by `amount` (h,w)"
+    keep, buf = 1-amount, np.empty_like(amount)
+    for c,t in zip(a, colour.ravel().tolist()): c *= keep; c += np.multiply(amount, np.float32(t), out=buf)
 
 # %% ../nbs/10_synthetic.ipynb #eb18b3fe
 def _ground(rng, d, px):
@@ -400,7 +413,7 @@ def _ground(rng, d, px):
     sy,sx = (rng.choice([-1,1],2)*rng.integers(int(.015*s),int(.07*s)+2,2)).tolist()
     shade = d[np.clip(np.arange(h)-sy,0,h-1)][:,np.clip(np.arange(w)-sx,0,w-1)]
     t *= 1-rng.uniform(.3,.65)*np.clip(.6+shade*rng.uniform(6,16), 0, 1)
-    return t*_pick(rng, _GROUNDS, .25)
+    return _paint(t, _pick(rng, _GROUNDS, .25))
 
 # %% ../nbs/10_synthetic.ipynb #46171dea
 def _lit(rng, h, w, v, vein, bulge):
@@ -422,15 +435,16 @@ def _leaf(rng, h, w):
     d = _roomy(d)
     vein,bulge = _veins(rng, u, v, px)
     a = _ground(rng, d, px)
-    blade = np.empty_like(a); blade[:] = _pick(rng, _GREENS, .2)
+    blade = _paint(np.ones_like(d), _pick(rng, _GREENS, .2))
     yellow = np.clip(_smooth(rng,h,w,min(h,w)/5)*.5-rng.uniform(.1,1.1), 0, .6)
     _mix(blade, np.array([176,168,70]), yellow)
     _mix(blade, np.array([150,170,104]), vein*rng.uniform(.1,.5))
-    blade *= _lit(rng, h, w, v, vein, bulge)
-    blade -= a; blade *= _edge(d, px*1.5); a += blade
+    light, cover = _lit(rng, h, w, v, vein, bulge), _edge(d, px*1.5)
+    for c,b in zip(a,blade): b *= light; b -= c; b *= cover; c += b
     light = np.full((h,w), rng.uniform(.8,1.25), np.float32)
     _spots(rng, light, rng.integers(0,9), (.8,min(h,w)/110+1), (-.5,.3))
-    return Scene(a*light, _grain(rng,h,w)*rng.uniform(1.5,6), d>1.5*px)
+    for c in a: c *= light
+    return Scene(a, _grain(rng,h,w)*rng.uniform(1.5,6), d>1.5*px)
 
 # %% ../nbs/10_synthetic.ipynb #7efa5100
 def _ellipses(rng, h, w, centres, areas):
@@ -466,7 +480,7 @@ def _rot(rng, rho, wobble, a, strong):
     "Colours (3,k) of sick leaf at the relative radii `rho` (k,), 0 in the middle, 1 at the rim, where the healthy leaf is `a` (3,k)"
     rim = 1-rng.uniform(.06,.2)
     core = np.clip((rim-rho)*14+.5, 0, 1)
-    rings = _wave(rho*rng.uniform(1.5,5)+wobble)*rng.uniform(.08,.36)
+    rings = _wave(rho*rng.uniform(1.5,5)+wobble)*rng.uniform(.12,.4)
     tone = 1-rings+np.clip(.4-rho, 0, .4)*rng.uniform(-.4,1.2)-.35*np.clip(1-np.abs(rho-rim+.06)*12, 0, 1)
     light, brown = a.max(0)*np.float32(1/135), _BROWNS[rng.integers(0,4)]
     a = a.copy()
@@ -481,7 +495,7 @@ def _lesion(rng, scene, k):
     mask,v = _largest(f, k)
     wobble = _smooth(rng,h,w,max(min(h,w)/30,2))[mask]
     rho = np.sqrt(np.clip((1-f[mask])/max(1-v,.1), 0, 1))
-    return mask, _rot(rng, rho, .06*wobble, scene.clean[:,mask], .25+.7*rng.random()**.7)
+    return mask, _rot(rng, rho, .04*wobble, scene.clean[:,mask], .25+.7*rng.random()**.7)
 
 # %% ../nbs/10_synthetic.ipynb #5a41d225
 KINDS = ('cells','steel','leaves')
@@ -510,9 +524,9 @@ def _share(what, value, low, high):
 # %% ../nbs/10_synthetic.ipynb #dc866d21
 def _to_bytes(a, grain):
     "Grey levels (...) or (3,...) with their grain as uint8 (...) or (...,3)"
+    if a.ndim>grain.ndim: return np.stack([_to_bytes(c, grain) for c in a], -1)
     a = a+grain; a += .5
-    np.clip(a, 0, 255, out=a)
-    return a.astype(np.uint8) if a.ndim==grain.ndim else np.ascontiguousarray(np.moveaxis(a.astype(np.uint8), 0, -1))
+    return np.clip(a, 0, 255, out=a).astype(np.uint8)
 
 def _replace(healthy, mask, new):
     "A copy of the picture (H,W) or (H,W,3) with the pixels `new` (k,) or (k,3) in the mask, each different from before"
@@ -541,7 +555,9 @@ def image(kind:str,                # One of `KINDS`
     )->tuple[np.ndarray,np.ndarray]: # uint8 (H,W), leaves (H,W,3); mask uint8 (H,W), 1 where the defect changed the image
     "Draw one image and its mask. Raises `InputError` for an unknown kind and for numbers out of range"
     check_choice('kind of synthetic image', kind, KINDS)
+    _keep_memory()
     index,seed,(h,w) = _whole('index', index, 0), _whole('seed', seed, 0), _height_width(size)
+    if faulty not in (None,True,False): raise InputError(f"faulty is {faulty!r}; give True, False, or None to draw it")
     if defect_ratio is not None: defect_ratio = _share('defect_ratio', defect_ratio, 1e-9, .5)
     scene = _SCENE[kind](stream(seed,'synthetic',kind,index,'scene'), h, w)
     healthy = _to_bytes(scene.clean, scene.grain)
