@@ -18,12 +18,15 @@ from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
 from .core import InputError, check_choice, to_json, write_text
+from .patches import open_store
+from .scenarios import make_scenario
 from .simulation import RunConfig, as_config, check_config, cycle_path, load_patches, read_json, read_record, run
+from .sources import load_source
 from .strategies import STRATEGIES
 
 # %% auto #0
-__all__ = ['PRESETS', 'plan', 'save_plan', 'load_plan', 'preset', 'try_run', 'run_study', 'run_seconds', 'estimate',
-           'results_table', 'picks_table', 'write_tables', 'status']
+__all__ = ['PRESETS', 'plan', 'save_plan', 'load_plan', 'check_scenarios', 'preset', 'try_run', 'run_study', 'run_seconds',
+           'estimate', 'results_table', 'picks_table', 'write_tables', 'status']
 
 # %% ../nbs/41_engine.ipynb #c2536218
 def plan(base:RunConfig,   # What all runs share
@@ -48,6 +51,17 @@ def load_plan(folder:str|Path)->list[RunConfig]:
     if not d: raise InputError(f'{folder} holds no study (no readable study.json); give the folder that `imbal-al study --out` wrote to')
     return [as_config(o) for o in d['runs'].values()]
 
+# %% ../nbs/41_engine.ipynb #bdc972e9
+def check_scenarios(configs:list, root=None, progress=None, workers:int=1):
+    "Build the patch stores and raise an `InputError` if any run's settings or scenario cannot be met"
+    for c in configs: check_config(c)
+    for k in dict.fromkeys(c.store_key() for c in configs):
+        data,patch,stride,channels = k
+        table = open_store(load_source(data, root), patch, stride, channels, progress=progress, workers=workers).table
+        for s in dict.fromkeys(c.scenario_key() for c in configs if c.store_key()==k):
+            _,pi_u,pool,pi_t,test,held,val,mode,seed,rep = s
+            make_scenario(table, pi_u, pool, pi_t, test, seed, rep, mode, held, val)
+
 # %% ../nbs/41_engine.ipynb #bf02acc4
 PRESETS = dict(
     quick=dict(config=dict(pool_size=400, test_size=100, heldout_size=200, validation_size=50, batch=16, cycles=4, steps=30), strategies=('random','entropy','coreset'), pi_u=(.1,1.), repeats=2),
@@ -71,7 +85,8 @@ def _watch_parent(pid):
     os._exit(1)
 
 def _start_worker(pid):
-    import signal
+    import signal, warnings
+    warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, args=(pid,), daemon=True).start()
 

@@ -441,7 +441,7 @@ def _leaf(rng, h, w):
     _mix(blade, np.array([150,170,104]), vein*rng.uniform(.1,.5))
     light, cover = _lit(rng, h, w, v, vein, bulge), _edge(d, px*1.5)
     for c,b in zip(a,blade): b *= light; b -= c; b *= cover; c += b
-    light = np.full((h,w), rng.uniform(.8,1.25), np.float32)
+    light = np.full((h,w), rng.uniform(.78,1.12), np.float32)
     _spots(rng, light, rng.integers(0,9), (.8,min(h,w)/110+1), (-.5,.3))
     for c in a: c *= light
     return Scene(a, _grain(rng,h,w)*rng.uniform(1.5,6), d>1.5*px)

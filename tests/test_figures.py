@@ -173,6 +173,7 @@ def test_fig3_refuses(call, msg):
 
 def test_settings_and_open_figures_stay_as_they_were():
     import matplotlib.pyplot as plt
+    matplotlib.rcdefaults()
     before, tables = dict(matplotlib.rcParams), (RESULTS.copy(), PICKS.copy())
     fig4(RESULTS), fig5(PICKS, RESULTS), fig2(np.zeros((4,4)), np.zeros((4,4)), np.zeros((4,4)))
     with pytest.raises(InputError): fig4(RESULTS[:0])

@@ -1,0 +1,22 @@
+# Two commands: `make study` runs the main job, `make test` passes the tests. Both set everything up first.
+DATA   ?= synthetic
+PRESET ?= quick
+ARGS   ?=
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+BIN    := .venv/bin
+
+.PHONY: study test setup clean-run
+setup: .venv/installed
+
+.venv/installed: settings.ini setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say which: make PYTHON=/path/to/python3.11" if sys.version_info<(3,11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (about 6 GB with CUDA builds of PyTorch; some minutes, once)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -qq -e '.[dev]'
+	@touch $@
+
+study: setup
+	@$(BIN)/imbal-al study --data $(DATA) --preset $(PRESET) $(ARGS)
+
+test: setup
+	@$(BIN)/python -m pytest $(ARGS)
