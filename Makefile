@@ -5,7 +5,7 @@ ARGS   ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN    := .venv/bin
 
-.PHONY: study test setup clean-run
+.PHONY: study test setup readme
 setup: .venv/installed
 
 .venv/installed: settings.ini setup.py pyproject.toml
@@ -20,3 +20,6 @@ study: setup
 
 test: setup
 	@$(BIN)/python -m pytest $(ARGS)
+
+readme: setup
+	@$(BIN)/python .ci/readme.py

@@ -6,11 +6,12 @@ Docs: https://example.github.io/imbal_al/core.html.md"""
 
 # %% ../nbs/00_core.ipynb #55a11b6e
 from __future__ import annotations
-import hashlib, json, os, platform, re, subprocess, tempfile, zlib
+import hashlib, json, os, platform, re, subprocess, zlib
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
@@ -37,12 +38,9 @@ def check_choice(what:str, # What is being chosen, as the user would say it
 def atomic_path(path:str|Path # Where the file shall be
     ):                        # Yields the `Path` to write to
     "Write to the yielded path; on leaving without an error it is flushed and renamed to `path`, else removed"
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd, tmp = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    path = Path(path); tmp = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.tmp')
+    try: path.parent.mkdir(parents=True, exist_ok=True); tmp.touch(exist_ok=False)
     except OSError as e: raise InputError(f"cannot write {path}: {e.strerror}; choose a folder you may write to") from e
-    os.close(fd); tmp = Path(tmp)
     try:
         yield tmp
         with open(tmp, 'rb') as f: os.fsync(f.fileno())

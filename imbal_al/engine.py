@@ -26,7 +26,7 @@ from .strategies import STRATEGIES
 
 # %% auto #0
 __all__ = ['PRESETS', 'plan', 'save_plan', 'load_plan', 'check_scenarios', 'preset', 'try_run', 'run_study', 'run_seconds',
-           'estimate', 'results_table', 'picks_table', 'write_tables', 'status']
+           'estimate', 'results_table', 'picks_table', 'study_origin', 'write_tables', 'status']
 
 # %% ../nbs/41_engine.ipynb #c2536218
 def plan(base:RunConfig,   # What all runs share
@@ -196,10 +196,19 @@ def picks_table(folder:str|Path)->pd.DataFrame:
             out.append(pd.DataFrame(dict(data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat, seed=c.seed, cycle=j, rank=np.arange(len(r['selected'])), id=r['selected'], faulty=r['faulty'].astype(int), config=c.hash)))
     return pd.concat(out).sort_values(['data','pi_u','strategy','repeat','cycle','rank'], ignore_index=True) if out else pd.DataFrame()
 
+def study_origin(folder:str|Path)->dict:
+    "Where a study's numbers come from: what all its runs share, and each combination of commit, hardware and versions with its number of runs"
+    rs = [r for c in load_plan(folder) if (r:=read_json(Path(folder)/'runs'/c.hash/'result.json'))]
+    same = {k:v for k,v in (rs[0]['config'] if rs else {}).items() if all(r['config'][k]==v for r in rs)}
+    kinds = {}
+    for r in rs: kinds.setdefault(to_json(r['provenance']), [r['provenance'],0])[1] += 1
+    return dict(runs=len(rs), shared_config=same, provenance=[dict(p, runs=n) for p,n in kinds.values()])
+
 def write_tables(folder:str|Path):
-    "Write `results.csv` and `picks.csv` of what is finished, if anything is"
+    "Write `results.csv`, `picks.csv` and `origin.json` of what is finished, if anything is"
     for name,t in (('results.csv',results_table(folder)),('picks.csv',picks_table(folder))):
         if len(t): write_text(Path(folder)/name, t.to_csv(index=False))
+    write_text(Path(folder)/'origin.json', to_json(study_origin(folder)))
 
 # %% ../nbs/41_engine.ipynb #106ac6dd
 def _is_locked(folder):

@@ -482,7 +482,8 @@ def exact_log_counts(
     x, y = px.x.view(px.n, px.classes, -1), px.y.view(px.n, px.classes, -1) > 0
     rest = ~y if px.valid is None else ~y & (px.valid.view_as(x) > 0)
     lse = lambda mask, v: torch.where(mask, v, torch.full((), -1e30, dtype=v.dtype, device=v.device)).logsumexp(2 if each else (0,2)).double()
-    hit, miss = -softplus_of(-x), -softplus_of(x)
+    capped = lambda v: v+(v.clamp(max=limit(v))-v).detach()
+    hit, miss = -softplus_of(-capped(x)), -softplus_of(-capped(-x))
     return tuple(check_finite(v) for v in (lse(y, hit), lse(y, miss), lse(rest, hit)))
 
 def softplus_of(x):

@@ -240,10 +240,9 @@ def _widen(spine, where, k):
 def _crack(rng, scene, k):
     "Mask and grey levels (k,) of cracks of `k` pixels: the glow is lower by 10 to 65 %, unevenly along the crack"
     h,w = scene.where.shape; s = min(h,w)
-    width = max(1, s/320)
+    width, depth = max(1, s/320), .1+.55*rng.random()**1.5
     cracks = int(np.clip(round(k/(1.5*s*width)), int(rng.integers(1,3)) if k>40 else 1, 24))
     weight = _widen(_spine(rng, scene.where, max(1,round(k/width)), cracks), scene.where, k)
-    depth = .1+.55*rng.random()**1.5
     fade = np.clip(1+.3*_smooth(rng,h,w,max(s/16,4)), .35, 1)
     mask = weight>0
     return mask, scene.clean[mask]*(1-depth*fade[mask]*weight[mask])
@@ -530,11 +529,12 @@ def _to_bytes(a, grain):
 
 def _replace(healthy, mask, new):
     "A copy of the picture (H,W) or (H,W,3) with the pixels `new` (k,) or (k,3) in the mask, each different from before"
-    old = healthy[mask]
-    same = new==old
-    if same.ndim==2: same = same.all(-1)
-    new[same] = np.where(old[same]>0, old[same]-1, 1)
-    img = healthy.copy(); img[mask] = new
+    at, img = np.flatnonzero(mask), healthy.copy()
+    flat, new = img.reshape(mask.size,-1), new.reshape(len(at),-1)
+    same = np.flatnonzero(flat[at,0]==new[:,0])
+    same = same[(flat[at[same]]==new[same]).all(1)]
+    new[same] = np.where(new[same]>0, new[same]-1, 1)
+    flat[at] = new
     return img
 
 # %% ../nbs/10_synthetic.ipynb #5d4e4e0a

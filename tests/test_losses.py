@@ -138,14 +138,13 @@ def test_saturated_logits(name, dtype):
         y = mask(example()[1])
         for kind,fill in LOGITS.items():
             for smooth in ([1., 0.] if name in REGION+COMPOUND else [None]):
-                if smooth == 0 and real == torch.float16 and kind != 'wrong': continue
                 x = logits_for(name, fill(y.double())[:,None]).to(real).requires_grad_()
                 loss_fn = make(name, **({} if smooth is None else dict(smooth=smooth)))
                 with torch.autocast('cpu', torch.bfloat16, enabled=dtype == 'autocast'): loss = loss_fn(x, y)
                 loss.backward()
                 assert torch.isfinite(loss) and torch.isfinite(x.grad).all(), (kind, smooth)
                 wrong = ((x[:,-1:] > 0) != (y[:,None] > 0)).expand_as(x)
-                if kind == 'wrong' or (wrong.any() and smooth != 0):
+                if wrong.any():
                     assert x.grad[wrong].abs().sum() > 0, (kind, smooth)
 
 
@@ -314,7 +313,7 @@ def test_high_precision_at_one_in_65536(name, kw, scene):
     slope = mp.diff(lambda d: reference(name, [(mpf(defect)+d, 1, 1)]+groups[1:], **exact), 0)
     other = mp.diff(lambda d: reference(name, groups[:1]+[(groups[1][0]+d, 0, 1), (groups[1][0], 0, groups[1][2]-1)]+groups[2:], **exact), 0)
     for dtype,rel in ((torch.float32, 2e-5), (torch.float64, 1e-12)):
-        z = x.to(dtype).requires_grad_()
+        z = x.detach().to(dtype, copy=True).requires_grad_()
         loss = make(name, **kw)(logits_for(name, z), y)
         loss.backward()
         assert float(loss) == pytest.approx(float(want), rel=rel)
