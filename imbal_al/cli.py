@@ -23,7 +23,6 @@ __all__ = ['app', 'data_app', 'OneLine', 'main', 'duration', 'size', 'save_figur
 class OneLine(TyperGroup):
     "A command group that answers an `InputError` with one line and exit code 2"
     def invoke(self, ctx):
-        import warnings; warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
         try: return super().invoke(ctx)
         except InputError as e: typer.echo(f'imbal-al: {e}', err=True); raise typer.Exit(2)
         except KeyboardInterrupt: typer.echo('imbal-al: stopped; the same command goes on where it was', err=True); raise typer.Exit(130)

@@ -71,7 +71,7 @@ def config_hash(config:dict, # Plain JSON values
     return hashlib.sha256(text.encode()).hexdigest()[:n]
 
 # %% ../nbs/00_core.ipynb #07b8a266
-def _key(o)->int: return o if isinstance(o, int) and 0<=o<2**32 else zlib.crc32(str(o).encode())
+def _key(o)->int: return int(o) if isinstance(o, (int,np.integer)) and 0<=o<2**32 else zlib.crc32(str(o).encode())
 
 def stream(seed:int, # The study's seed, 0 or larger
     *path            # Words and numbers that say what the numbers are for

@@ -8,7 +8,8 @@ Docs: https://example.github.io/imbal_al/engine.html.md"""
 from __future__ import annotations
 import os, threading, time, traceback
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import asdict, fields, replace
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, replace
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -85,8 +86,7 @@ def _watch_parent(pid):
     os._exit(1)
 
 def _start_worker(pid):
-    import signal, warnings
-    warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
+    import signal
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, args=(pid,), daemon=True).start()
 
@@ -114,7 +114,7 @@ def run_study(folder:str|Path,  # The study's folder
     workers = workers or (1 if device.startswith('cuda') else os.cpu_count())
     for k in dict.fromkeys(c.store_key() for c in configs): load_patches(k, root)
     todo,failed = [c for c in configs if not (runs/c.hash/'result.json').exists()], []
-    total,done = sum(c.cycles for c in configs), sum(c.cycles for c in configs if c not in set(todo))
+    total = sum(c.cycles for c in configs); done = total-sum(c.cycles for c in todo)
     tell = lambda busy: progress and progress(done+sum(_n_cycles(runs/c.hash) for c in busy), total, failed)
     ex = ProcessPoolExecutor(min(workers,max(len(todo),1)), mp_context=get_context('spawn'), initializer=_start_worker, initargs=(os.getpid(),))
     try:
@@ -123,11 +123,15 @@ def run_study(folder:str|Path,  # The study's folder
             ready,_ = wait(jobs, timeout=1, return_when=FIRST_COMPLETED)
             for f in ready:
                 c = jobs.pop(f); done += c.cycles
-                if (line:=f.result()): failed.append(f'{c.hash} ({c.data}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}): {line}')
+                if (line:=_outcome(f)): failed.append(f'{c.hash} ({c.data}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}): {line}')
             tell([c for f,c in jobs.items() if f.running()])
     finally: ex.shutdown(wait=False, cancel_futures=True); _kill(ex)
     write_tables(folder)
     return failed
+
+def _outcome(f):
+    try: return f.result()
+    except BrokenProcessPool as e: raise InputError('a worker process was killed (out of memory?); the same command goes on where it was, fewer workers need less memory') from e
 
 def _n_cycles(folder): return len(list(folder.glob('cycle_*.npz'))) if folder.exists() else 0
 

@@ -6,6 +6,16 @@ Docs: https://example.github.io/imbal_al/learner.html.md"""
 
 # %% ../nbs/23_learner.ipynb #f4ff851a
 from __future__ import annotations
+import warnings
+
+# %% auto #0
+__all__ = ['DTYPES', 'LOSSES', 'SCHEDULES', 'DeviceData', 'gaussian_blur', 'augment', 'Batches', 'best_device',
+           'choose_precision', 'cast', 'Cast', 'seeded', 'Loaders', 'make_learner', 'lr_schedule', 'fit']
+
+# %% ../nbs/23_learner.ipynb #c67c84dc
+warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
+
+# %% ../nbs/23_learner.ipynb #6f26b90b
 from contextlib import contextmanager, nullcontext
 from functools import partial
 import math
@@ -23,10 +33,6 @@ from .core import InputError, check_choice, stream_seed
 from .losses import PaperComboLoss
 from .models import create_model, encoder_stats
 
-# %% auto #0
-__all__ = ['DTYPES', 'LOSSES', 'SCHEDULES', 'DeviceData', 'gaussian_blur', 'augment', 'Batches', 'best_device',
-           'choose_precision', 'cast', 'Cast', 'seeded', 'Loaders', 'make_learner', 'lr_schedule', 'fit']
-
 # %% ../nbs/23_learner.ipynb #ff59f781
 class DeviceData:
     "Patches and masks as bytes on one device; `data.batch(idx)` gives normalised images and integer masks"
@@ -37,7 +43,7 @@ class DeviceData:
         encoder='lite0',      # Whose normalisation, see `encoder_stats`
         in_channels=3         # Channels given to the network; grey is repeated to 3
         ):
-        self.images,self.masks = (torch.as_tensor(np.array(o)) if isinstance(o,np.ndarray) else o for o in (images,masks))
+        self.images,self.masks = (torch.as_tensor(o if isinstance(o,torch.Tensor) else np.require(o, requirements='W')) for o in (images,masks))
         self.images,self.masks,self.device,self.in_channels = self.images.to(device),self.masks.to(device),torch.device(device),in_channels
         s = encoder_stats(encoder)
         mean,std = (torch.tensor(s[k], device=device).view(1,3,1,1)*255 for k in ('mean','std'))

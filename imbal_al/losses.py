@@ -13,7 +13,7 @@ __all__ = ['REDUCTIONS', 'TINY', 'EXPONENTS', 'VARIANTS', 'limit', 'plain', 'wid
            'region_loss', 'log_region_loss', 'average_images', 'RegionLoss', 'DiceLoss', 'TverskyLoss', 'as_exponent',
            'FocalTverskyLoss', 'DIBERegLoss', 'check_variant', 'dis_term', 'DIBEDisLoss', 'CompoundLoss', 'ComboLoss',
            'label_weights', 'ExpLogLoss', 'HybridFocalLoss', 'UnifiedFocalLoss', 'DIBELoss', 'against_rest',
-           'PaperComboLoss']
+           'softmax_pixels', 'class_errors', 'PaperComboLoss']
 
 # %% ../nbs/21_losses.ipynb #99008ac0
 import math, numbers
@@ -217,7 +217,9 @@ class SegLoss(nn.Module):
 
     def forward(self, logits, targets):
         device = logits.device.type if isinstance(logits, torch.Tensor) else 'cpu'
-        with torch.autocast(device, enabled=False): return self.reduced(as_pixels(logits, targets, self.ignore_index))
+        with torch.autocast(device, enabled=False): return self.reduced(self.pixels(logits, targets))
+
+    def pixels(self, logits, targets): return as_pixels(logits, targets, self.ignore_index)
 
     def activation(self, logits): return torch.sigmoid(widen(plain(logits)))
 
@@ -826,6 +828,31 @@ def against_rest(
     return logits-torch.stack(others, 1)
 
 # %% ../nbs/21_losses.ipynb #cff7c30c
+def softmax_pixels(
+    logits, # (N,C,H,W), C >= 2
+    targets, # integers (N,H,W)
+    ignore_index=None, # label to leave out
+)->Pixels:
+    "Rows whose sigmoid is the softmax. Two channels are one binary problem: the defect's row says all."
+    logits, targets = check_tensors(logits, targets)
+    if logits.ndim != 4 or logits.shape[1] < 2:
+        raise InputError(f"logits must be (N,C,H,W) with a channel for each class, background too, got {tuple(logits.shape)}")
+    if logits.shape[1] > 2: return class_pixels(against_rest(widen(logits)), targets, ignore_index)
+    if targets.is_floating_point(): raise TypeError(f"targets must be integers for 2-channel logits, got {targets.dtype}")
+    background, defect = widen(logits).unbind(1)
+    return binary_pixels(defect-background, targets, ignore_index)
+
+def class_errors(
+    px:Pixels, # from `softmax_pixels`
+    each:bool, # of each image, or of the batch
+): # TP, (FP+FN)/2 and pixels of each class, (N,C) or (C,), float64
+    "What Dice needs of every class; with two, the one's misses are the other's false alarms."
+    held = px.y.sum(1, dtype=torch.float64).view(px.n, px.classes)
+    if px.classes == 1: held = torch.cat([px.counted()[:,None]-held, held], 1)
+    tp, fn, fp, *tn = soft_counts(px, each, tn=px.classes == 1)
+    return torch.cat([tn[0], tp], -1) if tn else tp, (fp+fn)/2, held if each else held.sum(0)
+
+# %% ../nbs/21_losses.ipynb #047dd1d3
 class PaperComboLoss(SegLoss):
     "Cross entropy plus batch Dice over a softmax, 1:1: the active-learning paper's loss, equal to its code."
     def __init__(self, *,
@@ -836,24 +863,15 @@ class PaperComboLoss(SegLoss):
         super().__init__(reduction=reduction, ignore_index=ignore_index)
         self.smooth = number('smooth', smooth)
 
-    def forward(self,
-        logits, # (N,2,H,W), or (N,C,H,W)
-        targets, # integers (N,H,W)
-    ):
-        if isinstance(logits, torch.Tensor) and (logits.ndim != 4 or logits.shape[1] < 2):
-            raise InputError(f"logits must be (N,C,H,W) with a channel for each class, background too, got {tuple(logits.shape)}")
-        return super().forward(logits, targets)
+    def pixels(self, logits, targets): return softmax_pixels(logits, targets, self.ignore_index)
 
     def reduced(self, px):
         "Both parts of the batch, or of each image."
-        n, c, each = px.n, px.classes, self.reduction == 'none'
-        px = px._replace(x=against_rest(px.x.view(n, c, -1, 1)).view(n*c, -1))
-        entropy = c*pixel_mean(pixel_term(px, partial(focal_curve, gamma=0.), Weights(1., 0.)), px, each)
-        tp, fn, fp = soft_counts(px, each)
-        held = px.y.view(n, c, -1).sum(2)
-        present = (held if each else held.sum(0)) > 0
-        wrong = (fp+fn)/2
-        dice = (wrong/(tp+wrong+self.smooth).clamp(min=1e-7)*present).mean(-1)
+        each = self.reduction == 'none'
+        weights = Weights() if px.classes == 1 else Weights(1., 0.)
+        entropy = px.classes*pixel_mean(pixel_term(px, partial(focal_curve, gamma=0.), weights), px, each)
+        tp, wrong, held = class_errors(px, each)
+        dice = (wrong/(tp+wrong+self.smooth).clamp(min=1e-7)*(held > 0)).mean(-1)
         return average_images(entropy+dice, px, self.reduction)
 
     def activation(self, logits): return widen(plain(logits)).softmax(1)

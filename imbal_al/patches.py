@@ -6,12 +6,15 @@ Docs: https://example.github.io/imbal_al/patches.html.md"""
 
 # %% ../nbs/12_patches.ipynb #6c5f49d1
 from __future__ import annotations
-import json, os, shutil, tempfile, zlib
+import json, os, shutil, zlib
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from glob import escape
 from multiprocessing import get_context
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np, pandas as pd
 from filelock import FileLock
@@ -66,6 +69,7 @@ def _stat(path:str)->tuple:
     if not path or path.startswith('synthetic:'): return ()
     try: s = os.stat(path); return (s.st_size, s.st_mtime_ns)
     except FileNotFoundError as e: raise InputError(f"missing file: {path}; restore it or remove it from the data set") from e
+    except OSError as e: raise InputError(f"cannot read {path}: {e.strerror}; make it readable") from e
 
 def fingerprint(source:Source, settings:dict)->str:
     "A hash over the settings, the source's table and its files' sizes and times"
@@ -109,7 +113,7 @@ def read_store(path:Path, # A store's folder
         if _crc(path/'table.csv')!=meta['crc']['table.csv']: return None
         table = pd.read_csv(path/'table.csv', dtype=dict(image=str,group=str,split=str), keep_default_na=False)
         return PatchStore(np.memmap(path/'images.u8', np.uint8, 'r', shape=(n,h,w,c)), np.memmap(path/'masks.u8', np.uint8, 'r', shape=(n,h,w)), table, meta, path)
-    except (OSError, KeyError, ValueError): return None
+    except (OSError, KeyError, ValueError, TypeError): return None
 
 # %% ../nbs/12_patches.ipynb #092e33ac
 def _cuts(source, settings, workers):
@@ -136,7 +140,9 @@ def _fill(source, settings, folder, progress, workers):
 # %% ../nbs/12_patches.ipynb #ad072a11
 def build_store(source:Source, settings:dict, path:Path, want:str, progress, workers:int):
     "Cut all images of `source` into a new store at `path`, replacing what is there, whole or not at all"
-    try: tmp = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent))
+    for o in path.parent.glob(f'.{escape(path.name)}.*.tmp'): shutil.rmtree(o, ignore_errors=True)
+    tmp = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.tmp')
+    try: tmp.mkdir()
     except OSError as e: raise InputError(f"cannot write to {path.parent}: {e.strerror}; set IMBAL_AL_CACHE to a folder you may write to") from e
     try:
         t = pd.DataFrame(_fill(source, settings, tmp, progress, workers))
@@ -149,7 +155,8 @@ def build_store(source:Source, settings:dict, path:Path, want:str, progress, wor
         meta = dict(data=source.name, settings=settings, fingerprint=want, crc=crc, content=config_hash(crc), faulty=int(t.faulty.sum()),
                     shape=[len(t), *settings['patch'], settings['channels']], mtime={f:(tmp/f).stat().st_mtime_ns for f in names})
         (tmp/'meta.json').write_text(to_json(meta))
-        if path.exists(): shutil.rmtree(path)
+        if path.is_dir(): shutil.rmtree(path)
+        else: path.unlink(missing_ok=True)
         os.rename(tmp, path)
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
@@ -157,6 +164,15 @@ def build_store(source:Source, settings:dict, path:Path, want:str, progress, wor
 def cache_root(root:str|Path|None=None)->Path:
     "The folder for stores: `root`, else the environment's `IMBAL_AL_CACHE`, else `~/.cache/imbal_al`"
     return Path(root or os.environ.get('IMBAL_AL_CACHE') or Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'imbal_al').absolute()
+
+@contextmanager
+def _locked(path):
+    "Only one process at a time builds the store at `path`"
+    lock = FileLock(path.parent/f'{path.name}.lock')
+    try: lock.acquire()
+    except OSError as e: raise InputError(f"cannot write to {path.parent}: {e.strerror}; set IMBAL_AL_CACHE to a folder you may write to") from e
+    try: yield
+    finally: lock.release()
 
 def open_store(source:Source,  # From `imbal_al.sources.load_source`
     patch:tuple|int,           # (height, width) in pixels, or one number for a square
@@ -178,7 +194,7 @@ def open_store(source:Source,  # From `imbal_al.sources.load_source`
     except OSError as e: raise InputError(f"cannot create {path.parent}: {e.strerror}; set IMBAL_AL_CACHE to a folder you may write to") from e
     want = fingerprint(source, settings)
     if (s:=read_store(path, want)) is not None: return s
-    with FileLock(path.parent/f'{path.name}.lock'):
+    with _locked(path):
         if read_store(path, want) is None: build_store(source, settings, path, want, progress or (lambda o,n:o), workers)
     s = read_store(path, want)
     if s is None: raise InputError(f"the patch store {path} cannot be read back; remove the folder and check the disk")

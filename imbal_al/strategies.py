@@ -63,14 +63,20 @@ def random_predicted_faulty(c, n, rng):
     return _first(np.asarray(c.foreground)>0, n, rng)
 
 # %% ../nbs/32_strategies.ipynb #97aeba82
+def _numpy(a):
+    "An array from what numpy or torch gives, bfloat16 (which numpy has not) included"
+    if not hasattr(a,'detach'): return np.asarray(a)
+    a = a.detach().cpu()
+    return (a.float() if 'bfloat16' in str(a.dtype) else a).numpy()
+
 def mean_entropy(probabilities # (N,H,W) or (N,...), of the defect class, numpy or torch
     )->np.ndarray:             # float64 (N,), in nats; probabilities of 0 and 1 give 0
     "Mean pixel entropy of each image (the paper, section 2.2, with the minus sign it lacks). Raises `InputError` outside [0,1]"
-    p = np.asarray(probabilities.detach().cpu() if hasattr(probabilities,'detach') else probabilities, dtype=np.float64)
+    p = _numpy(probabilities).astype(np.float64)
     if p.ndim<2: raise InputError(f'probabilities have the shape {p.shape}; give (N,H,W)')
     if not ((p>=0)&(p<=1)).all(): raise InputError('probabilities must lie in [0,1] and not be nan; apply a sigmoid or softmax first')
     xlogx = lambda q: q*np.log(np.where(q>0, q, 1))
-    return -(xlogx(p)+xlogx(1-p)).reshape(len(p),-1).mean(1)
+    return 0.-(xlogx(p)+xlogx(1-p)).mean(tuple(range(1,p.ndim)))
 
 @strategy('entropy')
 def entropy(c, n, rng):
@@ -91,7 +97,7 @@ def _shrink(d, x, sx, c, rows=8192, cols=1024):
 # %% ../nbs/32_strategies.ipynb #ee5be5a5
 def _as_points(embeddings):
     "A float array (N,D), centred on its mean, and the squared norms"
-    x = embeddings.detach().cpu().numpy() if hasattr(embeddings,'detach') else np.asarray(embeddings)
+    x = _numpy(embeddings)
     if x.ndim!=2: raise InputError(f'embeddings have the shape {x.shape}; give (N,D)')
     x = x.astype(np.float64 if x.dtype==np.float64 else np.float32, copy=False)
     x = x - x.mean(0, dtype=np.float64).astype(x.dtype) if len(x) else x
@@ -99,7 +105,9 @@ def _as_points(embeddings):
     return x, np.einsum('ij,ij->i', x, x)
 
 def _check_k_center(n_points, n, labelled):
-    l = np.unique(np.asarray([] if labelled is None else labelled, dtype=np.int64))
+    l = _numpy(() if labelled is None else labelled)
+    if l.size and l.dtype.kind not in 'iu': raise InputError(f'labelled holds {l.dtype} values; give the indices of the labelled points')
+    l = np.unique(l.astype(np.int64))
     if len(l) and not 0<=l[0]<=l[-1]<n_points: raise InputError(f'labelled index {l[0] if l[0]<0 else l[-1]} is not in 0..{n_points-1}')
     if n<0 or n>n_points-len(l): raise InputError(f'{n} picks asked for, {n_points-len(l)} points are left of {n_points}')
     return l
@@ -123,10 +131,15 @@ def k_center_greedy(embeddings, # (N,D), numpy or torch
         _shrink(d, x, sx, x[new]); d[new] = -1; picks += new
     return np.array(picks, np.int64)
 
+def _farthest(d, m):
+    "Sorted indices of the `m` largest of `d`, the lowest among equals"
+    least = np.partition(d, -m)[-m]; more = np.flatnonzero(d>least)
+    return np.sort(np.concatenate([more, np.flatnonzero(d==least)[:m-len(more)]]))
+
 def _block_picks(d, x, sx, n, block):
     "As many greedy picks as the farthest `block` points decide by themselves, at least one"
     if len(d)<=block: b,tau = np.arange(len(d)),-np.inf
-    else: b = np.sort(np.argpartition(-d, block-1)[:block]); rest = np.ones(len(d),bool); rest[b] = False; tau = d[rest].max()
+    else: b = _farthest(d, block); rest = np.ones(len(d),bool); rest[b] = False; tau = d[rest].max()
     xb,sb,db,out = x[b],sx[b],d[b].copy(),[]
     while len(out)<n:
         i = int(db.argmax())
