@@ -242,11 +242,11 @@ def check_finite(
 # %% ../nbs/21_losses.ipynb #0687c025
 def softplus(
     z, # floating-point tensor
-): # ln(1 + exp(z)), relative error of a few ulp from -700 to infinity
-    "Exact and fast softplus: `log1p` without `log1p`."
-    e = z.abs().neg_().exp_()
-    u = e+1
-    return z.clamp(min=0).add_(u.log()).add_(e.sub_(u-1).div_(u))
+): # ln(1 + exp(z)), relative error of a few ulp at any size
+    "Exact softplus."
+    return F.softplus(z, 1, 40)
+
+torch.ones(64).pow(.3)
 
 # %% ../nbs/21_losses.ipynb #3d558ddb
 def focal_curve(

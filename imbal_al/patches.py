@@ -8,7 +8,6 @@ Docs: https://example.github.io/imbal_al/patches.html.md"""
 from __future__ import annotations
 import json, os, shutil, zlib
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
@@ -165,14 +164,10 @@ def cache_root(root:str|Path|None=None)->Path:
     "The folder for stores: `root`, else the environment's `IMBAL_AL_CACHE`, else `~/.cache/imbal_al`"
     return Path(root or os.environ.get('IMBAL_AL_CACHE') or Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'imbal_al').absolute()
 
-@contextmanager
 def _locked(path):
-    "Only one process at a time builds the store at `path`"
-    lock = FileLock(path.parent/f'{path.name}.lock')
-    try: lock.acquire()
+    "A held lock, released at the end of a `with`: only one process at a time builds the store at `path`"
+    try: return FileLock(path.parent/f'{path.name}.lock').acquire()
     except OSError as e: raise InputError(f"cannot write to {path.parent}: {e.strerror}; set IMBAL_AL_CACHE to a folder you may write to") from e
-    try: yield
-    finally: lock.release()
 
 def open_store(source:Source,  # From `imbal_al.sources.load_source`
     patch:tuple|int,           # (height, width) in pixels, or one number for a square

@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/simulation.html.md"""
 
 # %% ../nbs/40_simulation.ipynb #d6db1c10
 from __future__ import annotations
-import json, time, zipfile, zlib
+import json, time
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,13 +17,13 @@ from threadpoolctl import threadpool_limits
 
 from .core import InputError, atomic_path, check_choice, commit, config_hash, provenance, stream, stream_seed, to_json, write_text
 from .metrics import counts, pooled, scores, scores_at
-from .patches import open_store
-from .scenarios import make_scenario
+from .patches import STRIDES, open_store
+from .scenarios import MODES, make_scenario
 from .sources import load_source
 from .strategies import STRATEGIES, Candidates, select
 
 # %% auto #0
-__all__ = ['METRICS', 'RunConfig', 'as_config', 'check_config', 'load_patches', 'workspace', 'first_batch', 'run_cycle',
+__all__ = ['METRICS', 'RECORD', 'RunConfig', 'as_config', 'check_config', 'load_patches', 'workspace', 'first_batch', 'run_cycle',
            'write_record', 'read_record', 'read_json', 'result_rows', 'cycle_path', 'run']
 
 # %% ../nbs/40_simulation.ipynb #85e944df
@@ -63,7 +63,8 @@ class RunConfig:
     def scenario_key(self): return self.store_key(), self.pi_u, self.pool_size, tuple(self.pi_t), self.test_size, self.heldout_size, self.validation_size, self.mode, self.seed, self.repeat
 
 def as_config(d:dict)->RunConfig:
-    "A configuration from its JSON form"
+    "A configuration from its JSON form. Raises `InputError` for a setting there is none of"
+    for k in d: check_choice('setting of a run', k, [f.name for f in fields(RunConfig)])
     return RunConfig(**{k:tuple(v) if isinstance(v,list) else v for k,v in d.items()})
 
 # %% ../nbs/40_simulation.ipynb #c66d23cb
@@ -74,7 +75,14 @@ def check_config(c:RunConfig):
         if not (isinstance(getattr(c,k),int) and getattr(c,k)>0): raise InputError(f'{k} = {getattr(c,k)!r}; give a whole number above 0')
     if c.batch>c.pool_size: raise InputError(f'a batch of {c.batch} is larger than the pool of {c.pool_size}; take a smaller batch or a larger pool')
     if c.batch*c.cycles>c.pool_size: raise InputError(f'{c.cycles} cycles of {c.batch} label {c.batch*c.cycles} patches, the pool has {c.pool_size}; take fewer cycles or a smaller batch')
-    if not (c.steps or c.epochs): raise InputError('neither steps nor epochs is given; set one of them')
+    if c.steps is None and c.epochs is None: raise InputError('neither steps nor epochs is given; set one of them')
+    for k in ('steps','epochs'):
+        if (v:=getattr(c,k)) is not None and not (isinstance(v,int) and v>0): raise InputError(f'{k} = {v!r}; give a whole number above 0')
+    if not (isinstance(c.lr,(int,float)) and 0<c.lr<np.inf): raise InputError(f'lr = {c.lr!r}; give a learning rate above 0')
+    if not (isinstance(c.wd,(int,float)) and 0<=c.wd<np.inf): raise InputError(f'wd = {c.wd!r}; give a weight decay, 0 or larger')
+    from imbal_al.learner import LOSSES, SCHEDULES
+    from imbal_al.models import ARCHS
+    for what,v,known in (('network',c.arch,ARCHS), ('loss',c.loss,LOSSES), ('schedule',c.schedule,SCHEDULES), ('scenario mode',c.mode,MODES), ('stride',c.stride,STRIDES)): check_choice(what, v, known)
 
 # %% ../nbs/40_simulation.ipynb #07c58b16
 @lru_cache(2)
@@ -156,7 +164,7 @@ def read_record(path:Path)->dict|None:
     "The arrays of a record, or None if it is absent or damaged"
     try:
         with np.load(path, allow_pickle=False) as z: return {k:z[k] for k in z.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError): return None
+    except Exception: return None
 
 def read_json(path:Path)->dict|None:
     "A JSON file's content, or None if it is absent or damaged"
@@ -194,8 +202,10 @@ def _prepare(c, folder, device, root):
         raise InputError(f'{folder}: the images of {c.data!r} have changed since this run began; put them back, or remove the folder to start it anew')
     precision = (old or {}).get('precision') or choose_precision(device)
     if not old: write_text(folder/'config.json', to_json(dict(asdict(c), hash=c.hash, content=content, precision=precision)))
-    if read_record(folder/'scenario.npz') is None: write_record(folder/'scenario.npz', arrays)
+    if set(read_record(folder/'scenario.npz') or ())!=set(arrays): write_record(folder/'scenario.npz', arrays)
     return arrays, precision
+
+RECORD = {'selected','position','faulty','next','hist','hist_validation','hist_next','losses','seconds','phases'}
 
 def cycle_path(folder:Path, cycle:int)->Path: return folder/f'cycle_{cycle:02d}.npz'
 
@@ -204,7 +214,7 @@ def _finished_cycles(c, folder):
     out = []
     for j in range(1, c.cycles+1):
         r = read_record(cycle_path(folder,j))
-        if r is None: break
+        if r is None or not RECORD<=set(r): break
         out.append(r)
     return out
 
@@ -218,16 +228,23 @@ def run(c:RunConfig,
     "Run what is not done yet of one run. Finished: nothing is done. Interrupted: goes on after its last whole cycle"
     import torch
     check_config(c); folder = Path(runs)/c.hash
-    if (r:=read_json(folder/'result.json')): return r
+    if (r:=_finished(folder)): return r
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f'cannot create {folder}: {e.strerror}; choose a folder you may write to') from e
-    try:
-        with FileLock(folder/'lock', timeout=0), threadpool_limits(threads):
-            torch.set_num_threads(threads)
-            return _run(c, folder, device, root, threads)
+    try: lock = FileLock(folder/'lock').acquire(timeout=0)
     except Timeout: return None
+    except OSError as e: raise InputError(f'cannot write {folder}: {e.strerror}; choose a folder you may write to') from e
+    with lock, threadpool_limits(threads):
+        torch.set_num_threads(threads)
+        return _run(c, folder, device, root, threads)
+
+def _finished(folder):
+    "The result of a finished run, None if there is none or it is damaged"
+    r = read_json(folder/'result.json')
+    return r if isinstance(r, dict) and 'rows' in r else None
 
 def _run(c, folder, device, root, threads):
+    for o in folder.glob('.*.tmp'): o.unlink()
     (scenario,precision),records = _prepare(c, folder, device, root), _finished_cycles(c, folder)
     labelled = np.concatenate([r['position'] for r in records]+[records[-1]['next'] if records else first_batch(c, len(scenario['pool']))]).astype(np.int64)
     for j in range(len(records)+1, c.cycles+1):

@@ -1,0 +1,225 @@
+"imbal_al.engine: the grid, worker processes that die or fail, tables, and what it will cost"
+import json, os, signal, subprocess, sys, time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from imbal_al.core import InputError, write_text
+from imbal_al.engine import *
+from imbal_al.simulation import RunConfig, read_record
+
+
+def table(folder, name): return pd.read_csv(folder/name).drop(columns='commit', errors='ignore')
+def states(folder): return status(folder).state.tolist()
+
+
+@pytest.fixture(scope='module')
+def runs(tiny): return plan(tiny, ('random','entropy'), (.5,), 2, (.1,))
+
+
+@pytest.fixture(scope='module')
+def story(runs, tmp_path_factory):
+    "A study with one worker, in which one run fails first; then the same call again. What was seen on the way"
+    d, seen, told = tmp_path_factory.mktemp('study'), {}, []
+    bad = d/'runs'/runs[1].hash
+    write_text(bad/'config.json', json.dumps(dict(content='something else')))
+    seen['first'] = run_study(d, runs, 1, 'cpu', progress=lambda *a: told.append(a))
+    seen['status'], seen['failed'], seen['rows'] = status(d), json.loads((bad/'failed.json').read_text()), len(table(d,'results.csv'))
+    stamps = {o:o.stat().st_mtime_ns for o in (d/'runs').rglob('*') if bad not in o.parents}
+    (bad/'config.json').unlink()
+    seen['second'] = run_study(d, runs, 1, 'cpu')
+    seen['untouched'] = all(o.stat().st_mtime_ns==t for o,t in stamps.items() if o.is_file())
+    return d, seen, told
+
+
+# --- a study
+
+def test_a_failed_run_does_not_stop_the_rest(story, runs):
+    d, seen, told = story
+    assert len(seen['first'])==1 and runs[1].hash in seen['first'][0] and 'have changed' in seen['first'][0] and '\n' not in seen['first'][0]
+    assert seen['status'].state.tolist()==['done','failed','done','done'] and seen['status'].line[1]==seen['failed']['line'] and seen['rows']==12
+    assert 'Traceback' in seen['failed']['traceback']
+    assert told[-1][:2]==(8,8) and [o[0] for o in told]==sorted(o[0] for o in told)
+
+
+def test_the_same_call_again_does_only_what_is_missing(story, runs):
+    d, seen, _ = story
+    assert seen['second']==[] and seen['untouched'] and states(d)==['done']*4 and not list(d.rglob('failed.json'))
+    assert status(d).cycles_done.tolist()==[2]*4
+
+
+def test_tables(story, runs):
+    d, *_ = story; r, p = table(d,'results.csv'), table(d,'picks.csv')
+    assert len(r)==4*2*2 and len(p)==4*2*8 and set(r.config)=={c.hash for c in runs}
+    assert r.equals(r.sort_values(['data','pi_u','strategy','repeat','cycle','pi_t'], ignore_index=True))
+    for c in runs:
+        for j in (1,2):
+            rec = read_record(d/'runs'/c.hash/f'cycle_{j:02d}.npz'); o = p[(p.config==c.hash)&(p.cycle==j)]
+            assert o['id'].tolist()==rec['selected'].tolist() and o.faulty.tolist()==rec['faulty'].astype(int).tolist() and o['rank'].tolist()==list(range(8))
+    share = p.groupby(['strategy','repeat','cycle']).faulty.mean()
+    for o in r.itertuples(): assert o.faulty_share==share[o.strategy,o.repeat,o.cycle]
+    a = p[p.cycle==1].groupby(['repeat','rank'])['id'].nunique(); assert (a==1).all(), 'paired first batches'
+
+
+def test_tables_are_written_the_same_again(story):
+    d, *_ = story; before = [(d/o).read_bytes() for o in ('results.csv','picks.csv')]
+    write_tables(d); assert [(d/o).read_bytes() for o in ('results.csv','picks.csv')]==before
+
+
+def test_a_damaged_result_is_done_again(story, runs, tmp_path):
+    "Not taken for finished"
+    import shutil
+    d = Path(shutil.copytree(story[0], tmp_path/'study')); (d/'runs'/runs[2].hash/'result.json').write_text('{"rows": [')
+    assert states(d)==['done','done','left','done']
+    assert run_study(d, runs, 1, 'cpu')==[] and table(d,'results.csv').equals(table(story[0],'results.csv'))
+
+
+# --- a driver that is killed
+
+DRIVER = """
+import json, sys
+from imbal_al.engine import run_study
+from imbal_al.simulation import as_config
+if __name__=='__main__': run_study(sys.argv[1], [as_config(o) for o in json.loads(sys.argv[2])], 2, 'cpu')
+"""
+
+
+def children(pid):
+    "Processes below `pid`, with their parents, from /proc"
+    parent = {}
+    for o in Path('/proc').glob('[0-9]*/stat'):
+        try: parent[int(o.parent.name)] = int(o.read_text().rpartition(')')[2].split()[1])
+        except OSError: pass
+    out, new = set(), {pid}
+    while new: new = {k for k,v in parent.items() if v in new}-out; out |= new
+    return out
+
+
+def alive(pid):
+    try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]!='Z'
+    except OSError: return False
+
+
+@pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='looks at /proc')
+def test_killed_driver_and_two_workers(story, runs, tmp_path):
+    "The workers of a killed driver end by themselves; another call ends with the tables of one that was never killed, and of one worker"
+    d = tmp_path/'study'; (tmp_path/'driver.py').write_text(DRIVER); last = replace(runs[0], repeat=2, cycles=5)
+    p = subprocess.Popen([sys.executable, tmp_path/'driver.py', d, json.dumps([asdict(c) for c in [*runs,last]])], env=dict(os.environ, PYTHONWARNINGS='ignore'))
+    while not list(d.glob('runs/*/cycle_01.npz')): assert p.poll() is None; time.sleep(.005)
+    kids, busy = children(p.pid), 'running' in states(d)
+    p.kill(); p.wait(); t0 = time.time()
+    assert busy and len(kids)>=2
+    while any(map(alive, kids)): assert time.time()-t0<15, 'workers outlive their driver'; time.sleep(.05)
+    assert 'running' not in states(d) and 'left' in states(d)
+    assert run_study(d, runs, 2, 'cpu')==[]
+    a, b = table(story[0],'results.csv'), table(d,'results.csv'); b = b[b.repeat<2]
+    assert a.equals(b.reset_index(drop=True)) and states(d)[:4]==['done']*4
+    x, y = table(story[0],'picks.csv'), table(d,'picks.csv'); assert x.equals(y[y.repeat<2].reset_index(drop=True))
+    for c in runs:
+        for f in ('result.json','config.json'): assert [o for o in (d/'runs'/c.hash/f).read_text().splitlines() if '"commit"' not in o]==[o for o in (story[0]/'runs'/c.hash/f).read_text().splitlines() if '"commit"' not in o]
+
+
+# --- plans
+
+def test_plan(tiny):
+    p = plan(tiny, ('random','coreset'), (.1,1,.5), 3, (.05,.1))
+    assert len(p)==18 and len({c.hash for c in p})==18 and [c.repeat for c in p]==sorted(c.repeat for c in p)
+    assert {c.pi_u:c.pi_t for c in p}=={.1:(.1,.05), 1.:(1.,.05,.1), .5:(.5,.05,.1)} and all(type(c.pi_u) is float for c in p)
+    with pytest.raises(InputError, match='entropi'): plan(tiny, ('random','entropi'), (.1,), 1)
+
+
+def test_a_plan_grows_and_is_read_back(tiny, tmp_path):
+    a, b = plan(tiny, ('random',), (.5,), 2), plan(tiny, ('random','entropy'), (.5,), 2)
+    save_plan(tmp_path, a); save_plan(tmp_path, b); save_plan(tmp_path, a)
+    assert set(load_plan(tmp_path))==set(b) and len(load_plan(tmp_path))==4
+
+
+@pytest.mark.parametrize('text', [None, '', '{', 'null'])
+def test_no_study(tmp_path, text):
+    if text is not None: (tmp_path/'study.json').write_text(text)
+    for f in (load_plan, status, results_table):
+        with pytest.raises(InputError, match='holds no study') as e: f(tmp_path)
+        assert str(tmp_path) in str(e.value) and '\n' not in str(e.value)
+
+
+def test_a_plan_of_a_newer_version_is_one_line(tmp_path):
+    write_text(tmp_path/'study.json', json.dumps(dict(runs=dict(x=dict(asdict(RunConfig()), magic=1)))))
+    with pytest.raises(InputError, match='magic'): status(tmp_path)
+
+
+def test_nothing_done_yet(tiny, tmp_path):
+    save_plan(tmp_path, plan(tiny, ('random',), (.5,), 2)); s = status(tmp_path)
+    assert s.state.tolist()==['left']*2 and s.cycles_done.sum()==0 and len(results_table(tmp_path))==len(picks_table(tmp_path))==0
+    write_tables(tmp_path); assert not (tmp_path/'results.csv').exists()
+
+
+def test_states(tiny, tmp_path):
+    cs = plan(tiny, ('random',), (.5,), 4); save_plan(tmp_path, cs); d = [tmp_path/'runs'/c.hash for c in cs]
+    for o in d[:3]: o.mkdir(parents=True)
+    write_text(d[0]/'result.json', json.dumps(dict(rows=[dict(x=1)]))); write_text(d[1]/'failed.json', '{"line": "why"}'); write_text(d[2]/'failed.json', '{"line": "once"}')
+    with FileLock(d[2]/'lock'): s = status(tmp_path)
+    assert s.state.tolist()==['done','failed','running','left'] and s.line.tolist()==['','why','','']
+    assert states(tmp_path)==['done','failed','failed','left']
+    (d[1]/'failed.json').write_text('{'); assert states(tmp_path)[1]=='left'
+
+
+# --- refused before anything is started
+
+@pytest.mark.parametrize('kw,match', [(dict(batch=50),'batch'), (dict(strategy='x'),'strategy'), (dict(data='nowhere'),'nowhere'), (dict(steps=None),'steps'), (dict(lr=-1.),'lr')])
+def test_bad_runs_leave_nothing(tiny, tmp_path, kw, match):
+    with pytest.raises(InputError, match=match): run_study(tmp_path/'s', [tiny, replace(tiny, **kw)], 1, 'cpu')
+    assert not (tmp_path/'s').exists()
+
+
+@pytest.mark.parametrize('kw,match', [(dict(pool_size=150),'largest size'), (dict(test_size=60),'pi_t'), (dict(pi_u=1.,pool_size=60),'pi_u'), (dict(mode='x'),'paired'), (dict(pi_t=(1.5,)),'1.5')])
+def test_scenarios_are_checked_first(tiny, kw, match):
+    check_scenarios([tiny])
+    with pytest.raises(InputError, match=match): check_scenarios([tiny, replace(tiny, **kw)])
+
+
+def test_no_place_to_write(tiny, tmp_path):
+    (tmp_path/'file').write_text('')
+    with pytest.raises(InputError, match='file'): run_study(tmp_path/'file', [tiny], 1, 'cpu')
+
+
+# --- presets and cost
+
+def test_paper_preset_is_the_reference_table():
+    "reference/active_learning.md, section 1"
+    base, strategies, pi_u, repeats = preset('paper', 'potato')
+    want = dict(arch='fpn', encoder='efficientnet-b3', weights='imagenet', in_channels=3, loss='combo_paper', lr=1e-4, wd=1e-4, schedule='flat', epochs=40, steps=None, bs=50,
+                patch=(256,256), stride='none', pool_size=4300, test_size=500, batch=86, cycles=10, mode='paper', heldout_size=None)
+    assert {k:getattr(base,k) for k in want}==want
+    assert strategies==('random','entropy','coreset') and pi_u==(.1,.5,.9,1.) and repeats==15
+    s = preset('paper', 'severstal')[0]; assert (s.patch, s.in_channels)==((256,400),1) and replace(s, data='potato', patch=(256,256), in_channels=3)==base
+    runs = [c for d in ('potato','severstal') for c in plan(preset('paper',d)[0], strategies, pi_u, repeats)]
+    assert sum(c.cycles for c in runs)==3600 and all(c.pi_t in ((c.pi_u,.05),) for c in runs)
+    steps = sum(run_seconds(c, 1, 0, 0) for c in runs)
+    assert steps==1_296_000 and steps*50==64_800_000, '1.3 M steps, 65 M image passes'
+
+
+def test_presets():
+    for name in PRESETS:
+        base, strategies, pi_u, repeats = preset(name, 'synthetic')
+        from imbal_al.simulation import check_config
+        check_config(base); assert base.data=='synthetic' and repeats>0 and {'random','entropy','coreset'}<=set(strategies)
+    assert preset('laptop','x')[0]==RunConfig(data='x') and preset('quick','x',lr=.5,cycles=2)[0].lr==.5
+    with pytest.raises(InputError, match='quick, laptop, paper'): preset('fast', 'x')
+
+
+def test_run_seconds_by_hand():
+    c = RunConfig(pool_size=100, batch=10, cycles=3, steps=5, bs=4)
+    assert run_seconds(c, 1, 0, 7)==15 and run_seconds(c, 0, 1, 7)==21
+    assert run_seconds(replace(c, strategy='entropy'), 0, 1, 7)==21+90+80 and run_seconds(replace(c, strategy='random_faulty'), 0, 1, 7)==21
+    assert run_seconds(replace(c, steps=None, epochs=2), 1, 0, 0)==2*(2+5+7)
+
+
+def test_estimate(runs):
+    e = estimate(runs, 2)
+    assert e['runs']==4 and e['trainings']==8 and e['device']=='cpu' and 1<=e['workers']<=2
+    assert e['store_bytes']==160*32*32*2 and e['record_bytes']>1000 and e['seconds']>0 and len(e['step_seconds'])==len(e['image_seconds'])==1 and e['step_seconds'][0]>e['image_seconds'][0]>0
+    assert json.dumps(e)

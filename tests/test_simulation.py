@@ -1,0 +1,286 @@
+"imbal_al.simulation: a run is its configuration, whatever happens to it on the way"
+import json, os, signal, subprocess, sys, time
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from PIL import Image
+
+from imbal_al import simulation
+from imbal_al.core import InputError, to_json
+from imbal_al.metrics import counts, pooled, scores
+from imbal_al.simulation import *
+from imbal_al.strategies import STRATEGIES
+from imbal_al.synthetic import image
+
+
+def records(folder): return [read_record(p) for p in sorted(folder.glob('cycle_*.npz'))]
+def text(folder): return '\n'.join(o for o in (folder/'result.json').read_text().splitlines() if '"commit"' not in o)
+
+
+def same_run(a:Path, b:Path):
+    "Every byte but the times"
+    assert text(a)==text(b) and (a/'config.json').read_bytes()==(b/'config.json').read_bytes()
+    x, y = records(a), records(b)
+    assert len(x)==len(y)
+    for r,s in zip(x,y):
+        assert set(r)==set(s)
+        for k in set(r)-{'seconds'}: assert r[k].dtype==s[k].dtype and r[k].tobytes()==s[k].tobytes(), k
+    p, q = read_record(a/'scenario.npz'), read_record(b/'scenario.npz')
+    assert set(p)==set(q) and all(np.array_equal(p[k],q[k]) for k in p)
+
+
+@pytest.fixture(scope='module')
+def cfg(tiny): return replace(tiny, strategy='entropy', cycles=3)
+
+
+@pytest.fixture(scope='module')
+def unbroken(cfg, tmp_path_factory):
+    "Runs that nothing happened to: three cycles of entropy, two of all the others"
+    d = tmp_path_factory.mktemp('unbroken'); run(cfg, d)
+    for s in STRATEGIES: run(replace(cfg, strategy=s, cycles=2), d)
+    return d
+
+
+@pytest.fixture
+def half(cfg, unbroken, tmp_path):
+    "The same run as it looks when it was killed after its second cycle"
+    import shutil
+    d = tmp_path/'runs'/cfg.hash; shutil.copytree(unbroken/cfg.hash, d)
+    for o in ('result.json','cycle_03.npz'): (d/o).unlink()
+    return d
+
+
+def trainings(monkeypatch):
+    n, f = [], simulation.run_cycle
+    monkeypatch.setattr(simulation, 'run_cycle', lambda c,j,*a: (n.append(j), f(c,j,*a))[1])
+    return n
+
+
+# --- configurations
+
+def test_hashes_are_pinned():
+    "Folders are found again by these; a default may be added, never changed"
+    assert RunConfig().hash=='44136fa355b3'
+    assert RunConfig(data='sd900', strategy='entropy', pi_u=.5, pi_t=(.5,.05), repeat=3, lr=1e-3).hash=='614bfe6270d2'
+
+
+def test_defaults_are_pinned():
+    assert {f.name:f.default for f in fields(RunConfig)}==dict(
+        data='synthetic', patch=(64,64), stride='none', channels=None, pi_u=.1, pi_t=(.1,.05), pool_size=2000, test_size=400, heldout_size=400, validation_size=200, mode='paired',
+        strategy='random', repeat=0, seed=0, cycles=5, batch=40, arch='fpn', encoder='lite0', weights='imagenet', in_channels=3, loss='combo_paper', lr=2e-3, wd=1e-4, bs=16, steps=60, epochs=None, schedule='cosine')
+
+
+OTHER = dict(data='x', patch=(32,64), stride='even', channels=3, pi_u=.2, pi_t=(.1,), pool_size=1999, test_size=401, heldout_size=None, validation_size=None, mode='paper', strategy='entropy', repeat=1, seed=1,
+             cycles=6, batch=41, arch='unet', encoder='resnet18', weights=None, in_channels=1, loss='dice', lr=1e-3, wd=0., bs=17, steps=None, epochs=3, schedule='flat')
+
+
+def test_every_field_changes_the_hash():
+    assert set(OTHER)=={f.name for f in fields(RunConfig)}
+    assert len({RunConfig(**{k:v}).hash for k,v in OTHER.items()}|{RunConfig().hash})==len(OTHER)+1
+
+
+def test_json_round_trip():
+    for c in (RunConfig(), RunConfig(**OTHER)): assert as_config(json.loads(json.dumps(asdict(c))))==c and hash(as_config(asdict(c)))==hash(c)
+    assert as_config({})==RunConfig()
+
+
+def test_an_unknown_key_is_one_line():
+    with pytest.raises(InputError, match="'stratgy'.*strategy") as e: as_config(dict(stratgy='random'))
+    assert '\n' not in str(e.value)
+
+
+def test_strategy_is_no_part_of_the_scenario(): assert RunConfig(strategy='entropy', steps=3).scenario_key()==RunConfig().scenario_key()!=RunConfig(repeat=1).scenario_key()
+
+
+@pytest.mark.parametrize('kw,match', [
+    (dict(strategy='entropie'),'entropie'), (dict(batch=41),'41 .*pool of 40'), (dict(batch=8,cycles=6),'48 .*40'), (dict(batch=0),'batch = 0'), (dict(batch=2.5),'2.5'), (dict(cycles=0),'cycles'), (dict(pool_size=-1),'pool_size'),
+    (dict(bs=0),'bs'), (dict(test_size=0),'test_size'), (dict(steps=None,epochs=None),'steps nor epochs'), (dict(steps=-2),'steps = -2'), (dict(steps=None,epochs=-1),'epochs = -1'), (dict(lr=0),'lr = 0'), (dict(lr=-1e-3),'lr'), (dict(lr=float('nan')),'lr = nan'),
+    (dict(wd=-1),'wd = -1'), (dict(arch='fnp'),'fpn, unet'), (dict(loss='dise'),'combo_paper'), (dict(schedule='cos'),'flat, cosine'), (dict(mode='x'),'paired, paper'), (dict(stride='x'),'none, even'), (dict(pi_u=1.5),'pi_u'), (dict(pi_t=(2.,)),'2.0'), (dict(data='nowhere'),'nowhere'), (dict(patch=(8,8)),'8x8')])
+def test_a_configuration_that_cannot_run(tiny, tmp_path, kw, match):
+    "One line, before anything is written"
+    with pytest.raises(InputError, match=match) as e: run(replace(tiny, **kw), tmp_path/'runs')
+    assert '\n' not in str(e.value) and not list((tmp_path/'runs').glob('*/*.json'))+list((tmp_path/'runs').glob('*/*.npz'))
+
+
+def test_the_whole_pool_can_be_labelled(tiny, tmp_path):
+    r = run(replace(tiny, batch=40, cycles=1), tmp_path); assert r['rows'][0]['budget']==1
+
+
+# --- what a run holds
+
+def test_records(unbroken, cfg):
+    d, c = unbroken/cfg.hash, cfg
+    sc, rs = read_record(d/'scenario.npz'), records(d)
+    position = np.concatenate([r['position'] for r in rs])
+    assert len(rs)==3 and len(set(position.tolist()))==24 and (position<40).all()
+    for j,r in enumerate(rs):
+        assert (r['selected']==sc['pool'][r['position']]).all() and r['hist'].shape==(len(sc['heldout']),2,128) and r['hist_validation'].shape==(4,2,128)
+        assert (r['hist'].sum((1,2))==32*32).all() and np.isfinite(r['losses']).all() and len(r['losses'])==2 and len(r['seconds'])==len(r['phases'])==4
+        if j<2: assert (rs[j+1]['position']==r['next']).all() and len(r['hist_next'])==8
+    assert len(rs[-1]['next'])==0
+    assert sorted(o.name for o in d.iterdir())==['config.json','cycle_01.npz','cycle_02.npz','cycle_03.npz','lock','result.json','scenario.npz']
+
+
+def test_faulty_flags_are_the_store_s(unbroken, cfg):
+    t, d = load_patches(cfg.store_key(), None).table, unbroken/cfg.hash
+    sc = read_record(d/'scenario.npz')
+    for r in records(d): assert (r['faulty']==t.faulty.to_numpy()[r['selected']].astype(bool)).all()
+    for k in ('heldout','validation'): assert (sc[f'{k}_faulty']==t.faulty.to_numpy()[sc[k]].astype(bool)).all()
+    assert t.faulty.to_numpy()[sc['pool']].sum()==20 and t.faulty.to_numpy()[sc['test_1']].sum()==1
+
+
+def test_rows_follow_from_the_records(unbroken, cfg):
+    d = unbroken/cfg.hash; rows, sc, rs = json.loads((d/'result.json').read_text())['rows'], read_record(d/'scenario.npz'), records(d)
+    assert [(r['cycle'],r['pi_t'],r['labelled'],r['budget']) for r in rows]==[(j,p,8*j,8*j/40) for j in (1,2,3) for p in (.5,.1)]
+    held = sc['heldout'].tolist()
+    for i,r in enumerate(rows):
+        h = rs[i//2]['hist'][[held.index(o) for o in sc[f'test_{i%2}']]]
+        want = scores(*pooled(counts(h)))
+        for k in METRICS: np.testing.assert_equal(r[k], want[k])
+        assert r['faulty_share']==rs[i//2]['faulty'].mean() and r['config']==cfg.hash and r['strategy']=='entropy' and r['model']=='fpn-lite0'
+    assert set(rows[0])>=set('data model loss strategy pi_u pi_t repeat seed cycle labelled budget f1 iou precision recall f1_heldout faulty_share config commit'.split())
+
+
+def test_strategies_are_paired(unbroken, cfg):
+    "Same pool, tests, first batch and first network for all; then they part"
+    ds = {s: unbroken/replace(cfg, strategy=s, cycles=2).hash for s in STRATEGIES}
+    first = {s:records(d)[0] for s,d in ds.items()}; a = first['random']
+    for r in first.values():
+        for k in ('selected','position','faulty','hist','hist_validation','losses'): assert a[k].tobytes()==r[k].tobytes()
+    assert len({r['next'].tobytes() for r in first.values()})>=5
+    rows = [[{k:v for k,v in o.items() if k not in ('strategy','config')} for o in read_json(d/'result.json')['rows'][:2]] for d in ds.values()]
+    assert all(str(o)==str(rows[0]) for o in rows)
+    assert first['random_faulty']['next'].size and records(ds['random_faulty'])[1]['faulty'].all()
+
+
+def test_every_run_differs_from_another_repeat(unbroken, cfg, tmp_path):
+    c = replace(cfg, strategy='random', cycles=1); a, b = run(c, tmp_path), run(replace(c, repeat=1), tmp_path)
+    x, y = (records(tmp_path/o['hash'])[0] for o in (a,b))
+    assert set(x['selected'])!=set(y['selected']) and x['losses'].tobytes()!=y['losses'].tobytes()
+    assert x['losses'].tobytes()==records(unbroken/replace(c, cycles=2).hash)[0]['losses'].tobytes(), 'the first cycle does not know how many follow'
+
+
+def test_first_batch_is_pinned(tiny):
+    assert first_batch(tiny, 40).tolist()==first_batch(replace(tiny, strategy='coreset', steps=9), 40).tolist()==[11, 19, 38, 4, 28, 34, 2, 6]
+
+
+# --- interruptions
+
+def test_killed_in_the_middle_of_a_cycle(cfg, unbroken, tmp_path):
+    "SIGKILL in a process of its own; the run goes on here and ends with the same bytes"
+    code = f"from imbal_al.simulation import *\nimport sys, json\nrun(as_config(json.loads(sys.argv[1])), {str(tmp_path)!r})"
+    p, d = subprocess.Popen([sys.executable,'-c',code,json.dumps(asdict(cfg))]), tmp_path/cfg.hash
+    try:
+        while not (d/'cycle_01.npz').exists(): assert p.poll() is None; time.sleep(.002)
+    finally: os.kill(p.pid, signal.SIGKILL)
+    assert p.wait()==-9 and not (d/'result.json').exists() and not (d/'cycle_03.npz').exists()
+    stamp = (d/'cycle_01.npz').stat().st_mtime_ns
+    run(cfg, tmp_path)
+    same_run(d, unbroken/cfg.hash)
+    assert (d/'cycle_01.npz').stat().st_mtime_ns==stamp, 'what was done is not done again'
+    assert not [o.name for o in d.iterdir() if o.name.endswith('.tmp')]
+
+
+@pytest.mark.parametrize('where', ['before','within'])
+def test_killed_while_writing_a_record(half, cfg, unbroken, monkeypatch, where):
+    "Whatever the instant: an error in place of the kill, before the rename or within the write"
+    real = simulation.write_record
+    def stop(path, record):
+        if where=='within': path.with_name(f'.{path.name}.12345678.tmp').write_bytes(b'PK\3\4 half')
+        raise KeyboardInterrupt
+    monkeypatch.setattr(simulation, 'write_record', stop)
+    with pytest.raises(KeyboardInterrupt): run(cfg, half.parent)
+    monkeypatch.setattr(simulation, 'write_record', real)
+    run(cfg, half.parent); same_run(half, unbroken/cfg.hash)
+    assert not [o.name for o in half.iterdir() if o.name.endswith('.tmp')]
+
+
+def test_killed_before_the_result(half, cfg, unbroken, monkeypatch):
+    import shutil
+    shutil.copy(unbroken/cfg.hash/'cycle_03.npz', half); n = trainings(monkeypatch)
+    run(cfg, half.parent); same_run(half, unbroken/cfg.hash); assert n==[]
+
+
+def test_resumed_at_each_cycle(half, cfg, unbroken, monkeypatch):
+    n = trainings(monkeypatch); run(cfg, half.parent); assert n==[3]; same_run(half, unbroken/cfg.hash)
+
+
+def cut(p): os.truncate(p, p.stat().st_size//2)
+def flip(p): b = bytearray(p.read_bytes()); b[len(b)//2] ^= 255; p.write_bytes(b)
+
+
+@pytest.mark.parametrize('damage,redone', [
+    (lambda d: cut(d/'cycle_02.npz'),[2,3]), (lambda d: flip(d/'cycle_02.npz'),[2,3]), (lambda d: (d/'cycle_02.npz').write_bytes(b''),[2,3]), (lambda d: (d/'cycle_01.npz').unlink(),[1,2,3]),
+    (lambda d: np.savez(d/'cycle_02.npz', position=np.arange(3)),[2,3]), (lambda d: np.savez(d/'scenario.npz', pool=np.arange(3)),[3]),
+    (lambda d: (d/'config.json').write_text('{"conte'),[3]), (lambda d: (d/'config.json').unlink(),[3]), (lambda d: flip(d/'scenario.npz'),[3]), (lambda d: (d/'scenario.npz').unlink(),[3]), (lambda d: (d/'result.json').write_text('{"rows": ['),[3])])
+def test_damage_is_repaired(half, cfg, unbroken, monkeypatch, damage, redone):
+    damage(half); n = trainings(monkeypatch)
+    run(cfg, half.parent); assert n==redone; same_run(half, unbroken/cfg.hash)
+
+
+def test_a_damaged_result_is_written_again_without_training(cfg, unbroken, tmp_path, monkeypatch):
+    import shutil
+    d = tmp_path/cfg.hash; shutil.copytree(unbroken/cfg.hash, d); n = trainings(monkeypatch)
+    for bad in ('', '{', '[]', '[1]', 'null', '"x"'):
+        (d/'result.json').write_text(bad); run(cfg, tmp_path); same_run(d, unbroken/cfg.hash)
+    assert n==[]
+
+
+def test_any_flipped_byte_of_a_record_is_seen(unbroken, cfg, tmp_path):
+    "The arrays come back as they were, or not at all; no error of another kind"
+    p = unbroken/cfg.hash/'cycle_01.npz'; good, raw, bad = read_record(p), p.read_bytes(), 0
+    f = tmp_path/'r.npz'
+    for i in sorted({*range(0,len(raw),11), *range(len(raw)-1100,len(raw),2)}):
+        for bit in (1,128):
+            b = bytearray(raw); b[i] ^= bit; f.write_bytes(b); r = read_record(f)
+            if r is None: bad += 1
+            else: assert all(r[k].dtype==good[k].dtype and r[k].tobytes()==good[k].tobytes() for k in r), i
+    assert bad>500
+    for n in range(0, len(raw), 97): f.write_bytes(raw[:n]); assert read_record(f) is None
+
+
+# --- runs that are done, locked, or not ours
+
+def test_a_finished_run_is_skipped(cfg, unbroken, monkeypatch):
+    d = unbroken/cfg.hash; stamps = {o:o.stat().st_mtime_ns for o in d.iterdir()}; n = trainings(monkeypatch)
+    monkeypatch.setattr(simulation, 'workspace', lambda *a: 1/0)
+    r = run(cfg, unbroken)
+    assert r==read_json(d/'result.json') and n==[] and {o:o.stat().st_mtime_ns for o in d.iterdir()}==stamps
+
+
+def test_a_run_in_other_hands_is_left_alone(half, cfg):
+    before = {o:o.stat().st_mtime_ns for o in half.iterdir()}
+    with FileLock(half/'lock'): assert run(cfg, half.parent) is None
+    assert {o:o.stat().st_mtime_ns for o in half.iterdir()}==before
+
+
+def test_changed_images_are_refused(tmp_path, tiny, monkeypatch):
+    monkeypatch.setenv('IMBAL_AL_CACHE', str(tmp_path/'cache'))
+    for o in ('images','masks'): (tmp_path/o).mkdir()
+    for i in range(30):
+        im, m = image('steel', i, 64, faulty=i%2==0); Image.fromarray(im).save(tmp_path/'images'/f'{i}.png'); Image.fromarray(m*255).save(tmp_path/'masks'/f'{i}.png')
+    c = replace(tiny, data=f"folder:{tmp_path/'images'}:{tmp_path/'masks'}", pi_u=.4, pi_t=(.4,), cycles=1, pool_size=16, test_size=5)
+    fresh = lambda: (load_patches.cache_clear(), workspace.cache_clear(), simulation._trained.cache_clear())
+    fresh(); a = run(c, tmp_path/'runs'); d = tmp_path/'runs'/c.hash; (d/'result.json').unlink()
+    old = (tmp_path/'images'/'3.png').read_bytes()
+    im = np.array(Image.open(tmp_path/'images'/'3.png')); im[0,0] ^= 1; Image.fromarray(im).save(tmp_path/'images'/'3.png')
+    fresh()
+    with pytest.raises(InputError, match='have changed') as e: run(c, tmp_path/'runs')
+    assert str(d) in str(e.value) and not (d/'result.json').exists()
+    (tmp_path/'images'/'3.png').write_bytes(old); fresh()
+    assert to_json(run(c, tmp_path/'runs')['rows'])==to_json(a['rows'])
+    fresh()
+
+
+def test_places_one_may_not_write_to(cfg, half, tmp_path, open_dir, unprivileged):
+    (tmp_path/'file').write_text('')
+    with pytest.raises(InputError, match='file'): run(cfg, tmp_path/'file')
+    d = open_dir/cfg.hash; d.mkdir(mode=0o755)
+    with unprivileged():
+        for o in (open_dir, open_dir/'new'):
+            with pytest.raises(InputError, match='you may write to') as e: run(cfg, o)
+            assert '\n' not in str(e.value)
+    assert list(d.iterdir())==[]
