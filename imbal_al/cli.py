@@ -16,14 +16,21 @@ from typer.core import TyperGroup
 from .core import InputError
 
 # %% auto #0
-__all__ = ['app', 'data_app', 'OneLine', 'main', 'duration', 'size', 'save_figures', 'study', 'status', 'data_list', 'data_check',
-           'data_get']
+__all__ = ['UsageError', 'app', 'data_app', 'OneLine', 'main', 'duration', 'size', 'save_figures', 'study', 'status', 'data_list',
+           'data_check', 'data_get']
 
 # %% ../nbs/60_cli.ipynb #2288f58e
+UsageError = typer.BadParameter.__mro__[1]
+
 class OneLine(TyperGroup):
-    "A command group that answers an `InputError` with one line and exit code 2"
-    def invoke(self, ctx):
-        try: return super().invoke(ctx)
+    "A command group that answers bad input with one line and exit code 2"
+    def make_context(self, *args, **kwargs): return self._one_line(super().make_context, *args, **kwargs)
+    def invoke(self, ctx): return self._one_line(super().invoke, ctx)
+    def _one_line(self, f, *args, **kwargs):
+        try: return f(*args, **kwargs)
+        except UsageError as e:
+            if type(e).__name__=='NoArgsIsHelpError': raise
+            typer.echo(f'imbal-al: {e.format_message()}', err=True); raise typer.Exit(2)
         except InputError as e: typer.echo(f'imbal-al: {e}', err=True); raise typer.Exit(2)
         except KeyboardInterrupt: typer.echo('imbal-al: stopped; the same command goes on where it was', err=True); raise typer.Exit(130)
 
@@ -38,8 +45,10 @@ def main(): app()
 def _names(text): return [o.strip() for o in text.split(',') if o.strip()]
 
 def _numbers(text, option):
-    try: return [float(o) for o in _names(text)]
-    except ValueError: raise InputError(f'{option} {text!r} is no list of numbers; write for example {option} 0.1,1')
+    try:
+        if (out:=[float(o) for o in _names(text)]): return out
+    except ValueError: pass
+    raise InputError(f'{option} {text!r} is no list of numbers; write for example {option} 0.1,1')
 
 def _patch(text):
     try: p = [int(o) for o in text.lower().split('x')]
@@ -63,12 +72,13 @@ def _configs(data, preset_name, strategies, pi_u, pi_t, repeats, changes):
     "The grid of runs that the options ask for"
     from imbal_al.engine import plan, preset
     base,names,pis,n = preset(preset_name, data, **{k:v for k,v in changes.items() if v is not None})
-    return plan(base, _names(strategies) if strategies else names, _numbers(pi_u,'--pi-u') if pi_u else pis, n if repeats is None else repeats, _numbers(pi_t,'--pi-t'))
+    if strategies is not None and not _names(strategies): raise InputError(f'--strategies {strategies!r} names no strategy; write for example --strategies random,entropy')
+    return plan(base, names if strategies is None else _names(strategies), pis if pi_u is None else _numbers(pi_u,'--pi-u'), n if repeats is None else repeats, _numbers(pi_t,'--pi-t'))
 
-def _check_all(configs, root):
-    "Refuse before anything is started: settings, data set, prevalences"
-    from imbal_al.engine import check_scenarios
-    check_scenarios(configs, root)
+def _check_all(configs, root, device):
+    "Refuse before anything is started: settings, data set, prevalences, network, device"
+    from imbal_al.engine import check_networks, check_scenarios
+    check_scenarios(configs, root); check_networks(configs, device)
 
 def _progress_bar():
     from rich.console import Console
@@ -170,9 +180,11 @@ def study(
     """
     changes = dict(seed=seed, cycles=cycles, batch=batch, pool_size=pool_size, test_size=test_size, steps=steps, lr=lr, bs=bs, patch=_patch(patch) if patch else None, stride=stride, arch=arch, encoder=encoder, mode=mode)
     configs = _configs(data, preset, strategies, pi_u, pi_t, repeats, changes)
-    _check_all(configs, data_root)
+    _check_all(configs, data_root, device)
     if dry_run: return _print_dry_run(configs, workers, device, data_root, threads)
     folder = out or Path('runs')/f"{data.replace(os.sep,'_').replace(':','_')}-{preset}"
+    from imbal_al.engine import save_plan
+    save_plan(folder, configs)
     typer.echo(f'{len(configs)} runs, {sum(c.cycles for c in configs)} trainings into {folder}', err=True)
     failed = _loud_run(folder, configs, workers, device, data_root, threads)
     _report(folder, failed)

@@ -21,13 +21,13 @@ from threadpoolctl import threadpool_limits
 from .core import InputError, check_choice, to_json, write_text
 from .patches import open_store
 from .scenarios import make_scenario
-from .simulation import RunConfig, as_config, check_config, cycle_path, load_patches, read_json, read_record, run
+from .simulation import RunConfig, as_config, check_config, cycle_path, load_patches, read_json, read_record, read_result, run
 from .sources import load_source
 from .strategies import STRATEGIES
 
 # %% auto #0
-__all__ = ['PRESETS', 'plan', 'save_plan', 'load_plan', 'check_scenarios', 'preset', 'try_run', 'run_study', 'run_seconds',
-           'estimate', 'results_table', 'picks_table', 'study_origin', 'write_tables', 'status']
+__all__ = ['PRESETS', 'plan', 'save_plan', 'load_plan', 'check_scenarios', 'check_networks', 'preset', 'try_run', 'run_study',
+           'run_seconds', 'estimate', 'results_table', 'picks_table', 'study_origin', 'write_tables', 'status']
 
 # %% ../nbs/41_engine.ipynb #c2536218
 def plan(base:RunConfig,   # What all runs share
@@ -62,6 +62,15 @@ def check_scenarios(configs:list, root=None, progress=None, workers:int=1):
         for s in dict.fromkeys(c.scenario_key() for c in configs if c.store_key()==k):
             _,pi_u,pool,pi_t,test,held,val,mode,seed,rep = s
             make_scenario(table, pi_u, pool, pi_t, test, seed, rep, mode, held, val)
+
+# %% ../nbs/41_engine.ipynb #68e56f75
+def check_networks(configs:list, device:str|None=None):
+    "Raise an `InputError` for a network that cannot be made (an unknown encoder, weights that cannot be fetched) or a device that is not there"
+    import torch
+    from imbal_al.models import create_model
+    try: torch.empty(1, device=device or 'cpu')
+    except (RuntimeError, AssertionError) as e: raise InputError(f"device {device!r} cannot be used here ({str(e).splitlines()[0]}); write cpu, cuda or cuda:1, or leave it out") from e
+    for k in dict.fromkeys((c.arch, c.encoder, c.weights, 2, c.in_channels) for c in configs): create_model(*k)
 
 # %% ../nbs/41_engine.ipynb #bf02acc4
 PRESETS = dict(
@@ -109,11 +118,11 @@ def run_study(folder:str|Path,  # The study's folder
     "Run all that is not done, then write `results.csv` and `picks.csv`"
     folder = Path(folder)
     for c in configs: check_config(c)
+    for k in dict.fromkeys(c.store_key() for c in configs): load_patches(k, root)
     save_plan(folder, configs); runs = folder/'runs'
     if device is None: from imbal_al.learner import best_device; device = best_device()
     workers = workers or (1 if device.startswith('cuda') else os.cpu_count())
-    for k in dict.fromkeys(c.store_key() for c in configs): load_patches(k, root)
-    todo,failed = [c for c in configs if not (runs/c.hash/'result.json').exists()], []
+    todo,failed = [c for c in configs if not read_result(runs/c.hash)], []
     total = sum(c.cycles for c in configs); done = total-sum(c.cycles for c in todo)
     tell = lambda busy: progress and progress(done+sum(_n_cycles(runs/c.hash) for c in busy), total, failed)
     ex = ProcessPoolExecutor(min(workers,max(len(todo),1)), mp_context=get_context('spawn'), initializer=_start_worker, initargs=(os.getpid(),))
@@ -184,7 +193,7 @@ def estimate(configs:list, workers:int=1, device:str='cpu', root=None, threads:i
 # %% ../nbs/41_engine.ipynb #2e56dbe4
 def results_table(folder:str|Path)->pd.DataFrame:
     "The results of the finished runs of a study"
-    rs = [read_json(Path(folder)/'runs'/c.hash/'result.json') for c in load_plan(folder)]
+    rs = [read_result(Path(folder)/'runs'/c.hash) for c in load_plan(folder)]
     rows = [o for r in rs if r for o in r['rows']]
     t = pd.DataFrame(rows)
     return t.sort_values(['data','pi_u','strategy','repeat','cycle','pi_t'], ignore_index=True) if len(t) else t
@@ -194,7 +203,7 @@ def picks_table(folder:str|Path)->pd.DataFrame:
     out = []
     for c in load_plan(folder):
         d = Path(folder)/'runs'/c.hash
-        if not (d/'result.json').exists(): continue
+        if not read_result(d): continue
         for j in range(1,c.cycles+1):
             if (r:=read_record(cycle_path(d,j))) is None: continue
             out.append(pd.DataFrame(dict(data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat, seed=c.seed, cycle=j, rank=np.arange(len(r['selected'])), id=r['selected'], faulty=r['faulty'].astype(int), config=c.hash)))
@@ -202,7 +211,7 @@ def picks_table(folder:str|Path)->pd.DataFrame:
 
 def study_origin(folder:str|Path)->dict:
     "Where a study's numbers come from: what all its runs share, and each combination of commit, hardware and versions with its number of runs"
-    rs = [r for c in load_plan(folder) if (r:=read_json(Path(folder)/'runs'/c.hash/'result.json'))]
+    rs = [r for c in load_plan(folder) if (r:=read_result(Path(folder)/'runs'/c.hash))]
     same = {k:v for k,v in (rs[0]['config'] if rs else {}).items() if all(r['config'][k]==v for r in rs)}
     kinds = {}
     for r in rs: kinds.setdefault(to_json(r['provenance']), [r['provenance'],0])[1] += 1
@@ -227,6 +236,6 @@ def status(folder:str|Path)->pd.DataFrame: # One row per planned run: config, da
     for c in load_plan(folder):
         d = Path(folder)/'runs'/c.hash
         fail = read_json(d/'failed.json')
-        state = 'done' if (d/'result.json').exists() else 'running' if _is_locked(d) else 'failed' if fail else 'left'
+        state = 'done' if read_result(d) else 'running' if _is_locked(d) else 'failed' if fail else 'left'
         out.append(dict(config=c.hash, data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat, state=state, cycles_done=_n_cycles(d), cycles=c.cycles, line=fail['line'] if state=='failed' else ''))
     return pd.DataFrame(out)

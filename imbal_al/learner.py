@@ -195,7 +195,7 @@ def lr_schedule(name:str, lr:float)->list:
     return [ParamScheduler({'lr': combine_scheds([.2,.8], [SchedCos(lr/10,lr), SchedCos(lr,lr/100)])})]
 
 def fit(learn:Learner, schedule:str='flat')->torch.nn.Module: # The trained network, in evaluation mode
-    "Train to the end; the last weights are kept, as in the paper. Raises `FloatingPointError` if the loss is not finite at the end"
+    "Train to the end; the last weights are kept, as in the paper. A training that diverges raises an error: the loss an `InputError` on nan logits, else this a `FloatingPointError`"
     with seeded(stream_seed(learn.dls.train.g.initial_seed(),'dropout'), learn.dls.device), learn.no_logging(): learn.fit(1, cbs=lr_schedule(schedule, learn.lr))
     losses = learn.recorder.losses
     if losses and not math.isfinite(losses[-1]): raise FloatingPointError(f'the training diverged: loss {losses[-1]} after {len(losses)} steps; use a smaller learning rate')

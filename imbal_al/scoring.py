@@ -44,7 +44,7 @@ def logit_histogram(z:torch.Tensor, # (B,H,W)
     y:torch.Tensor                  # (B,H,W), 0 or 1
     )->torch.Tensor:                # int64 (B,2,BINS): background, defect
     "Histograms of the logit on background and on defect pixels, per image"
-    b = ((z-EDGES[0])*(BINS/(EDGES[-1]-EDGES[0]))).floor().clamp(0,BINS-1).long()
+    b = ((z*(BINS/(EDGES[-1]-EDGES[0]))).floor()+BINS//2).clamp(0,BINS-1).long()
     i = (torch.arange(len(z), device=z.device)[:,None,None]*2 + y.long())*BINS + b
     return torch.bincount(i.flatten(), minlength=len(z)*2*BINS).view(len(z),2,BINS)
 

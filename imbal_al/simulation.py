@@ -24,7 +24,7 @@ from .strategies import STRATEGIES, Candidates, select
 
 # %% auto #0
 __all__ = ['METRICS', 'RECORD', 'RunConfig', 'as_config', 'check_config', 'load_patches', 'workspace', 'first_batch', 'run_cycle',
-           'write_record', 'read_record', 'read_json', 'result_rows', 'cycle_path', 'run']
+           'write_record', 'read_record', 'read_json', 'result_rows', 'cycle_path', 'run', 'read_result']
 
 # %% ../nbs/40_simulation.ipynb #85e944df
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class RunConfig:
     steps: int|None=60           # Optimiser steps per cycle; None: `epochs` passes
     epochs: int|None=None
     schedule: str='cosine'
+    def __post_init__(self):
+        for k,f in dict(patch=tuple, pi_t=lambda o: tuple(map(float,o)), pi_u=float).items():
+            try: object.__setattr__(self, k, f(getattr(self,k)))
+            except (TypeError,ValueError) as e: raise InputError(f'{k} = {getattr(self,k)!r} cannot be read; see RunConfig') from e
     @property
     def hash(self): return config_hash({f.name:getattr(self,f.name) for f in fields(self) if getattr(self,f.name)!=f.default})
     def store_key(self): return self.data, tuple(self.patch), self.stride, self.channels
@@ -228,7 +232,7 @@ def run(c:RunConfig,
     "Run what is not done yet of one run. Finished: nothing is done. Interrupted: goes on after its last whole cycle"
     import torch
     check_config(c); folder = Path(runs)/c.hash
-    if (r:=_finished(folder)): return r
+    if (r:=read_result(folder)): return r
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f'cannot create {folder}: {e.strerror}; choose a folder you may write to') from e
     try: lock = FileLock(folder/'lock').acquire(timeout=0)
@@ -238,7 +242,7 @@ def run(c:RunConfig,
         torch.set_num_threads(threads)
         return _run(c, folder, device, root, threads)
 
-def _finished(folder):
+def read_result(folder:Path)->dict|None:
     "The result of a finished run, None if there is none or it is damaged"
     r = read_json(folder/'result.json')
     return r if isinstance(r, dict) and 'rows' in r else None

@@ -81,11 +81,7 @@ BAD = dict(
     repeats_zero=(None, ('--repeats','0'), '--repeats'),
     seed_negative=(None, ('--seed','-1'), '--seed'),
     cycles_no_number=(None, ('--cycles','many'), '--cycles'))
-LEFT = dict(out_is_a_file='said after the line of the plan and the bar', no_strategy='runs nothing and says nothing', no_prevalence='runs nothing and says nothing', encoder_unknown='found by the workers, run by run: exit code 1', device_unknown='found by the workers, run by run: exit code 1',
-            **dict.fromkeys(('repeats_zero','seed_negative','cycles_no_number'), "typer's own answer is a box of several lines"))
-
-
-@pytest.mark.parametrize('name', [pytest.param(k, marks=pytest.mark.xfail(reason=LEFT[k], run='workers' not in LEFT[k])) if k in LEFT else k for k in BAD])
+@pytest.mark.parametrize('name', BAD)
 def test_bad_input(name, at):
     "Exit code 2, one line on stderr that names it, nothing on stdout, nothing left behind"
     make, args, match = BAD[name]
