@@ -189,6 +189,7 @@ def study(
     failed = _loud_run(folder, configs, workers, device, data_root, threads)
     _report(folder, failed)
 
+# %% ../nbs/60_cli.ipynb #dc49cac0
 def _report(folder, failed):
     from imbal_al.engine import results_table
     results = results_table(folder)
