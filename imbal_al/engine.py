@@ -186,7 +186,7 @@ def estimate(configs:list, workers:int=1, device:str='cpu', root=None, threads:i
     saved = sum(max(len(v)-workers,0)*run_seconds(replace(k, cycles=1), *rates[key(k)]) for k,v in shared.items())
     secs = sum(run_seconds(c, *rates[key(c)]) for c in configs)-saved
     stores = sum(int(np.prod(load_patches(k, root).images.shape))+load_patches(k, root).masks.size for k in {c.store_key() for c in configs})
-    records = sum(c.cycles*(50*rates[key(c)][2]+6000) for c in configs)
+    records = sum(c.cycles*(75*rates[key(c)][2]+6000) for c in configs)
     return dict(runs=len(configs), trainings=sum(c.cycles for c in configs), seconds=secs/workers, workers=workers, device=str(device), store_bytes=stores, record_bytes=records,
                 step_seconds=[r[0] for r in rates.values()], image_seconds=[r[1] for r in rates.values()])
 
