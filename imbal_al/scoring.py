@@ -82,7 +82,7 @@ def embed_training_mode(net, data:DeviceData,
     bs:int=50,  # The paper's batch
     seed:int=0  # For what is dropped
     )->np.ndarray: # float32 (n,D)
-    "Embeddings as the paper's code computes them: batch statistics and drop-connect on; the given network is not changed"
+    "Embeddings as the paper's code computes them: batch statistics, and drop-connect if the encoder has it; the given network is not changed"
     idx,net = torch.as_tensor(np.asarray(idx), dtype=torch.long), copy.deepcopy(net).train()
     with torch.no_grad(), seeded(seed, data.device):
         return torch.cat([embed(net.encoder(data.normalise(data.raw(i.to(data.device))))) for i in idx.split(bs)]).cpu().numpy()
