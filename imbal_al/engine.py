@@ -10,6 +10,7 @@ import os, threading, time, traceback
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,8 +27,9 @@ from .sources import load_source
 from .strategies import STRATEGIES
 
 # %% auto #0
-__all__ = ['PRESETS', 'plan', 'save_plan', 'load_plan', 'check_scenarios', 'check_networks', 'preset', 'try_run', 'run_study',
-           'run_seconds', 'estimate', 'results_table', 'picks_table', 'study_origin', 'write_tables', 'status']
+__all__ = ['PRESETS', 'plan', 'save_plan', 'study_kind', 'load_plan', 'check_scenarios', 'check_networks', 'preset', 'try_run',
+           'in_workers', 'where_to_run', 'run_study', 'run_seconds', 'estimate', 'results_table', 'picks_table',
+           'study_origin', 'write_tables', 'status']
 
 # %% ../nbs/41_engine.ipynb #c2536218
 def plan(base:RunConfig,   # What all runs share
@@ -44,7 +46,15 @@ def plan(base:RunConfig,   # What all runs share
 def save_plan(folder:str|Path, configs:list):
     "Add runs to a study's plan"
     old = read_json(Path(folder)/'study.json') or dict(runs={})
+    kind = type(configs[0]).__name__ if configs else old.get('kind', 'RunConfig')
+    if old['runs'] and old.get('kind', 'RunConfig')!=kind: raise InputError(f'{folder} holds a study of another kind; choose another folder (--out)')
+    if kind!='RunConfig': old['kind'] = kind
     old['runs'].update({c.hash:asdict(c) for c in configs}); write_text(Path(folder)/'study.json', to_json(old))
+
+def study_kind(folder:str|Path)->str|None:
+    "The class name of a study's configurations, None if the folder holds no study"
+    d = read_json(Path(folder)/'study.json')
+    return d and d.get('kind', 'RunConfig')
 
 def load_plan(folder:str|Path)->list[RunConfig]:
     "The runs of a study. Raises `InputError` if the folder holds none"
@@ -99,16 +109,50 @@ def _start_worker(pid):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, args=(pid,), daemon=True).start()
 
-def try_run(c:RunConfig, runs:Path, device, root, threads)->str|None:
+def try_run(c,            # A configuration with a `hash`
+    runs:Path, device, root, threads,
+    runner=run            # What runs it: `f(c, runs, device, root, threads)`
+    )->str|None:
     "Run; an error is written to the run's `failed.json` and its line returned"
-    try: run(c, runs, device, root, threads)
+    try: runner(c, runs, device, root, threads)
     except Exception as e:
-        line = f'{type(e).__name__}: {e}' if not isinstance(e, InputError) else str(e)
+        line = str(e) if isinstance(e, (InputError,FloatingPointError)) else f'{type(e).__name__}: {e}'
         try: write_text(Path(runs)/c.hash/'failed.json', to_json(dict(line=line, traceback=traceback.format_exc())))
         except InputError: pass
         return line
 
 # %% ../nbs/41_engine.ipynb #59d4206d
+def in_workers(call,       # `f(c) -> line or None`, picklable
+    todo:list,             # What it is called with, in this order
+    workers:int,           # Processes
+    done=lambda c, line: None, # Called in this process as each one ends
+    tick=lambda busy: None     # Called about once a second with what is being worked at
+    ):
+    "Call in a pool of processes that ends with its parent"
+    if not todo: return
+    ex = ProcessPoolExecutor(min(workers,len(todo)), mp_context=get_context('spawn'), initializer=_start_worker, initargs=(os.getpid(),))
+    try:
+        jobs = {ex.submit(call, c):c for c in todo}
+        while jobs:
+            ready,_ = wait(jobs, timeout=1, return_when=FIRST_COMPLETED)
+            for f in ready: done(jobs.pop(f), _outcome(f))
+            tick([c for f,c in jobs.items() if f.running()])
+    finally: ex.shutdown(wait=False, cancel_futures=True); _kill(ex)
+
+def _outcome(f):
+    try: return f.result()
+    except BrokenProcessPool as e: raise InputError('a worker process was killed (out of memory?); the same command goes on where it was, fewer workers need less memory') from e
+
+def _kill(ex):
+    "End what the workers are at: their run folders are safe at any instant"
+    for p in list((ex._processes or {}).values()): p.terminate()
+
+def where_to_run(device:str|None, workers:int|None)->tuple[str,int]:
+    "(device, processes): the best device there is; one process per core, one on CUDA"
+    if device is None: from imbal_al.learner import best_device; device = best_device()
+    return device, workers or (1 if device.startswith('cuda') else os.cpu_count())
+
+# %% ../nbs/41_engine.ipynb #6381d5b2
 def run_study(folder:str|Path,  # The study's folder
     configs:list,               # From `plan`
     workers:int|None=None,      # Processes; default one per core, one on CUDA
@@ -120,33 +164,18 @@ def run_study(folder:str|Path,  # The study's folder
     for c in configs: check_config(c)
     for k in dict.fromkeys(c.store_key() for c in configs): load_patches(k, root)
     save_plan(folder, configs); runs = folder/'runs'
-    if device is None: from imbal_al.learner import best_device; device = best_device()
-    workers = workers or (1 if device.startswith('cuda') else os.cpu_count())
+    device,workers = where_to_run(device, workers)
     todo,failed = [c for c in configs if not read_result(runs/c.hash)], []
-    total = sum(c.cycles for c in configs); done = total-sum(c.cycles for c in todo)
-    tell = lambda busy: progress and progress(done+sum(_n_cycles(runs/c.hash) for c in busy), total, failed)
-    ex = ProcessPoolExecutor(min(workers,max(len(todo),1)), mp_context=get_context('spawn'), initializer=_start_worker, initargs=(os.getpid(),))
-    try:
-        jobs = {ex.submit(try_run, c, runs, device, root, threads):c for c in todo}
-        while jobs:
-            ready,_ = wait(jobs, timeout=1, return_when=FIRST_COMPLETED)
-            for f in ready:
-                c = jobs.pop(f); done += c.cycles
-                if (line:=_outcome(f)): failed.append(f'{c.hash} ({c.data}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}): {line}')
-            tell([c for f,c in jobs.items() if f.running()])
-    finally: ex.shutdown(wait=False, cancel_futures=True); _kill(ex)
+    total = sum(c.cycles for c in configs); left = [sum(c.cycles for c in todo)]
+    def done(c, line):
+        left[0] -= c.cycles
+        if line: failed.append(f'{c.hash} ({c.data}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}): {line}')
+    tick = lambda busy: progress and progress(total-left[0]+sum(_n_cycles(runs/c.hash) for c in busy), total, failed)
+    in_workers(partial(try_run, runs=runs, device=device, root=root, threads=threads), todo, workers, done, tick)
     write_tables(folder)
     return failed
 
-def _outcome(f):
-    try: return f.result()
-    except BrokenProcessPool as e: raise InputError('a worker process was killed (out of memory?); the same command goes on where it was, fewer workers need less memory') from e
-
 def _n_cycles(folder): return len(list(folder.glob('cycle_*.npz'))) if folder.exists() else 0
-
-def _kill(ex):
-    "End what the workers are at: their run folders are safe at any instant"
-    for p in list((ex._processes or {}).values()): p.terminate()
 
 # %% ../nbs/41_engine.ipynb #5bdc63cf
 def _rates(c, device, root, threads):

@@ -7,6 +7,7 @@ Docs: https://example.github.io/imbal_al/models.html.md"""
 # %% ../nbs/22_models.ipynb #fa08c49e
 from __future__ import annotations
 from collections import OrderedDict
+import math
 
 import torch
 from torch import nn
@@ -14,7 +15,8 @@ from torch import nn
 from .core import InputError, check_choice
 
 # %% auto #0
-__all__ = ['IMAGENET', 'HALF', 'ARCHS', 'encoder_stats', 'lite0_state_dict', 'create_model']
+__all__ = ['IMAGENET', 'HALF', 'VGG16', 'ARCHS', 'encoder_stats', 'lite0_state_dict', 'scaled', 'Maps', 'unpool', 'SegNetEncoder',
+           'SegNetDecoder', 'SegNet', 'vgg16_state_dict', 'create_model']
 
 # %% ../nbs/22_models.ipynb #292d0066
 IMAGENET = dict(mean=(.485,.456,.406), std=(.229,.224,.225))
@@ -46,7 +48,105 @@ def lite0_state_dict()->OrderedDict:
     return OrderedDict((f"{names[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}", v) for k,v in raw.items())
 
 # %% ../nbs/22_models.ipynb #90d5b2b6
-ARCHS = dict(fpn='FPN', unet='Unet', pspnet='PSPNet', deeplabv3='DeepLabV3')
+def scaled(channels:int, # Of the full network
+    width:float=1.,      # 0.25: a quarter of the channels
+    multiple:int=8       # What the result is a multiple of, and at least
+    )->int:
+    "A channel count at a width, rounded to the nearest multiple; width 1 changes nothing. Raises `InputError` unless the width is a positive number"
+    if isinstance(width,bool) or not isinstance(width,(int,float)) or not 0<width<math.inf: raise InputError(f"width {width!r} is not a positive number; 1 is the network as published, 0.25 has a quarter of its channels")
+    return channels if width==1 else max(multiple, math.floor(channels*width/multiple+.5)*multiple)
+
+# %% ../nbs/22_models.ipynb #a79f5226
+class Maps(list):
+    "Feature maps, with what each pooling step forgot: the indices of the largest values, and the size before"
+    def __init__(self, maps=()): super().__init__(maps); self.pools = []
+
+    def pool(self, x:torch.Tensor # (B,C,H,W)
+        ):
+        "Append the 2x2 max-pooled map (B,C,H//2,W//2)"
+        y,idx = nn.functional.max_pool2d(x, 2, 2, return_indices=True)
+        self.append(y); self.pools.append((idx, x.shape[-2:]))
+
+def unpool(x:torch.Tensor, # (B,C,h,w)
+    idx:torch.Tensor,      # (B,C,h,w), positions in the flattened larger map, each at most once
+    size                   # (H,W) of the larger map
+    )->torch.Tensor:       # (B,C,H,W)
+    "Put each value at the position it was pooled from, zeros elsewhere (SegNet, section 3)"
+    out = x.new_zeros(*x.shape[:2], size[0]*size[1])
+    return out.scatter(2, idx.flatten(2), x.flatten(2)).unflatten(2, tuple(size))
+
+# %% ../nbs/22_models.ipynb #4d045290
+VGG16 = ((64,)*2, (128,)*2, (256,)*3, (512,)*3, (512,)*3)
+
+def _convs(channels):
+    "3x3 convolution, batch norm and ReLU from each channel count to the next"
+    return nn.Sequential(*[m for i,o in zip(channels, channels[1:]) for m in (nn.Conv2d(i,o,3,padding=1), nn.BatchNorm2d(o), nn.ReLU(inplace=True))])
+
+class SegNetEncoder(nn.Module):
+    "VGG16 with batch norm, without its classifier: image (B,C,H,W) -> `Maps` of the image and five pooled maps"
+    def __init__(self, in_channels:int=3, width:float=1.):
+        super().__init__()
+        stages = [[scaled(c,width) for c in s] for s in VGG16]
+        self.out_channels = [in_channels] + [s[-1] for s in stages]
+        self.channels = [[i,*s] for i,s in zip(self.out_channels, stages)]
+        self.stages = nn.ModuleList(_convs(c) for c in self.channels)
+
+    def forward(self, x):
+        if min(x.shape[-2:])<32: raise InputError(f"SegNet halves an image five times and needs 32 pixels a side; this one has {x.shape[-2]} x {x.shape[-1]}")
+        maps = Maps([x])
+        for s in self.stages: maps.pool(s(maps[-1]))
+        return maps
+
+# %% ../nbs/22_models.ipynb #c912b78c
+class SegNetDecoder(nn.Module):
+    "The mirror image of a `SegNetEncoder`, all but its last convolution: `Maps` -> (B,out_channels,H,W)"
+    def __init__(self, channels:list): # The encoder's `channels`
+        super().__init__()
+        first,*rest = [c[::-1] for c in channels]
+        self.stages = nn.ModuleList(_convs(c) for c in (first[:-1],*rest))
+        self.out_channels = first[-2]
+
+    def forward(self, maps):
+        x = maps[-1]
+        for s,(idx,size) in zip(reversed(self.stages), reversed(maps.pools)): x = s(unpool(x, idx, size))
+        return x
+
+class SegNet(nn.Module):
+    "SegNet (Badrinarayanan et al. 2017): images (B,in_channels,H,W), H and W at least 32 -> logits (B,classes,H,W)"
+    def __init__(self, classes:int=2, in_channels:int=3, width:float=1.):
+        super().__init__()
+        self.encoder = SegNetEncoder(in_channels, width)
+        self.decoder = SegNetDecoder(self.encoder.channels)
+        self.segmentation_head = nn.Conv2d(self.decoder.out_channels, classes, 3, padding=1)
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, nonlinearity='relu'); nn.init.zeros_(m.bias)
+
+    def forward(self, x): return self.segmentation_head(self.decoder(self.encoder(x)))
+
+# %% ../nbs/22_models.ipynb #3907f578
+def vgg16_state_dict()->dict:
+    "torchvision's VGG16-BN ImageNet weights, from its cache or its hub. Raises `InputError` if neither has them"
+    from torchvision.models import VGG16_BN_Weights
+    try: return VGG16_BN_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    except Exception as e:
+        raise InputError(f"the imagenet weights of 'vgg16' could not be fetched from torchvision's hub ({type(e).__name__}); use weights none, or fetch them once with a connection") from e
+
+def _load_vgg16(encoder:nn.Module, state:dict):
+    "Put the convolutions and batch norms of torchvision's VGG16-BN into a `SegNetEncoder` of width 1"
+    layers = sorted({int(k.split('.')[1]) for k in state if k.startswith('features.')})
+    own = [m for s in encoder.stages for m in s if not isinstance(m, nn.ReLU)]
+    for i,m in zip(layers, own, strict=True):
+        m.load_state_dict({**m.state_dict(), **{k.split('.')[2]:v for k,v in state.items() if k.startswith(f'features.{i}.')}})
+
+# %% ../nbs/22_models.ipynb #d37147a6
+ARCHS = dict(fpn='FPN', unet='Unet', pspnet='PSPNet', deeplabv3='DeepLabV3', segnet='SegNet')
+
+def _decoder_width(arch, width):
+    "smp's arguments for a decoder of a width; none at width 1"
+    s = lambda c,m=8: scaled(c, width, m)
+    if width==1: return {}
+    return dict(fpn=dict(decoder_pyramid_channels=s(256), decoder_segmentation_channels=s(128,32)), unet=dict(decoder_channels=[s(c) for c in (256,128,64,32,16)]),
+                pspnet=dict(psp_out_channels=s(512)), deeplabv3=dict(decoder_channels=s(256)))[arch]
 
 def _load_lite0(encoder:nn.Module):
     "Put the ImageNet weights into an smp encoder; the classifier, which it does not have, stays out"
@@ -54,18 +154,31 @@ def _load_lite0(encoder:nn.Module):
     got = {f'model.{k}':v for k,v in lite0_state_dict().items() if f'model.{k}' in own}
     encoder.load_state_dict(got, strict=True)
 
+# %% ../nbs/22_models.ipynb #77336c1a
+def _segnet(encoder, weights, classes, in_channels, width):
+    "SegNet, with its encoder's weights if they are wanted"
+    if encoder!='vgg16': raise InputError(f"segnet has the encoder 'vgg16' only, not {encoder!r}")
+    if weights not in (None,'imagenet'): raise InputError(f"segnet has no weights {weights!r}; known: imagenet, or none")
+    if weights and width!=1: raise InputError(f"pretrained weights of segnet exist only for width 1, not {width}; use weights none")
+    if weights and in_channels!=3: raise InputError(f"vgg16's ImageNet weights are for 3 channels, not {in_channels}; repeat grey images to 3")
+    m = SegNet(classes, in_channels, width)
+    if weights: _load_vgg16(m.encoder, vgg16_state_dict())
+    return m
+
 def create_model(arch:str='fpn',  # One of `ARCHS`
-    encoder:str='lite0',          # 'lite0' or any encoder name smp knows
+    encoder:str='lite0',          # 'lite0' or any encoder name smp knows; segnet: 'vgg16'
     weights:str|None='imagenet',  # 'imagenet', or None for random weights
     classes:int=2,                # Output channels: 2 for softmax over background and defect, 1 for a sigmoid
-    in_channels:int=3             # Channels the network sees; grey patches are repeated to 3 unless this is 1
+    in_channels:int=3,            # Channels the network sees; grey patches are repeated to 3 unless this is 1
+    width:float=1.                # Scales the channels of segnet, and of the others' decoders
     )->nn.Module:
     "A segmentation network: images (N,in_channels,H,W), normalised -> logits (N,classes,H,W). Random parts come from torch's global generator. Raises `InputError` offline if weights must be fetched"
     import segmentation_models_pytorch as smp
-    cls = getattr(smp, ARCHS[check_choice('network', arch, ARCHS)])
-    offline = encoder=='lite0'
+    check_choice('network', arch, ARCHS); scaled(1, width)
+    if arch=='segnet': return _segnet(encoder, weights, classes, in_channels, width)
+    cls,offline = getattr(smp, ARCHS[arch]), encoder=='lite0'
     if offline and weights and in_channels!=3: raise InputError(f"lite0's ImageNet weights are for 3 channels, not {in_channels}; repeat grey images to 3")
-    try: m = cls(_smp_name(encoder), encoder_weights=None if offline else weights, classes=classes, in_channels=in_channels)
+    try: m = cls(_smp_name(encoder), encoder_weights=None if offline else weights, classes=classes, in_channels=in_channels, **_decoder_width(arch, width))
     except (KeyError,ValueError) as e: raise InputError(f"smp has no encoder {encoder!r} with weights {weights!r}; see segmentation_models_pytorch.encoders.get_encoder_names()") from e
     except Exception as e:
         raise InputError(f"the {weights} weights of {encoder!r} could not be fetched from their hub ({type(e).__name__}); use encoder 'lite0', whose weights are installed, or weights none, or fetch them once with a connection") from e

@@ -19,11 +19,11 @@ import numpy as np, pandas as pd
 from filelock import FileLock
 
 from .core import InputError, check_choice, config_hash, to_json
-from .sources import Source, dark_edge, read_image, read_mask
+from .sources import WINDOW, Source, crop, dark_edge, read_image, read_mask, window_of
 
 # %% auto #0
-__all__ = ['STRIDES', 'DROP', 'FORMAT', 'windows', 'cut', 'fingerprint', 'PatchStore', 'read_store', 'build_store', 'cache_root',
-           'open_store']
+__all__ = ['STRIDES', 'DROP', 'FORMAT', 'PAPER', 'windows', 'cut', 'fingerprint', 'PatchStore', 'read_store', 'build_store',
+           'cache_root', 'open_store', 'split_table']
 
 # %% ../nbs/12_patches.ipynb #17a0df6f
 STRIDES = ('none','even')
@@ -54,11 +54,12 @@ def cut(row:dict,     # One row of a source's table: image, mask, decoder
     "Read one image and its mask and cut them"
     img = read_image(row['image'], channels)
     if drop and DROP[drop](img): return None
-    msk, (h,w) = read_mask(row['mask'], row['decoder'], img.shape[:2]), patch
+    msk, (h,w), box = read_mask(row['mask'], row['decoder'], img.shape[:2]), patch, window_of(row)
+    img, msk, (top,left) = crop(img, box), crop(msk, box), box[:2] if box else (0,0)
     ws = windows(img.shape[:2], patch, stride)
-    if not ws: raise InputError(f"{row['image']} is {img.shape[0]}x{img.shape[1]} pixels, smaller than a patch of {h}x{w}; choose a smaller patch")
+    if not ws: raise InputError(f"{row['image']} {'has a window of' if box else 'is'} {img.shape[0]}x{img.shape[1]} pixels, smaller than a patch of {h}x{w}; choose a smaller patch")
     if img.ndim==2: img = img[...,None]
-    return np.stack([img[y:y+h,x:x+w] for y,x in ws]), np.stack([msk[y:y+h,x:x+w] for y,x in ws]), ws
+    return np.stack([img[y:y+h,x:x+w] for y,x in ws]), np.stack([msk[y:y+h,x:x+w] for y,x in ws]), [(top+y,left+x) for y,x in ws]
 
 # %% ../nbs/12_patches.ipynb #1840ddc1
 FORMAT = 1
@@ -70,11 +71,15 @@ def _stat(path:str)->tuple:
     except FileNotFoundError as e: raise InputError(f"missing file: {path}; restore it or remove it from the data set") from e
     except OSError as e: raise InputError(f"cannot read {path}: {e.strerror}; make it readable") from e
 
+def _window_columns(t): return [o for o in WINDOW if o in t]
+
 def fingerprint(source:Source, settings:dict)->str:
     "A hash over the settings, the source's table and its files' sizes and times"
     t = source.table
     files = [(i, _stat(i), m, _stat(m) if os.path.isabs(m) else ()) for i,m in zip(t['image'], t['mask'])]
-    return config_hash(dict(format=FORMAT, settings=settings, files=files, decoder=list(t['decoder']), group=list(map(str,t['group']))), 32)
+    more = {o:list(map(int, t[o])) for o in _window_columns(t)}
+    if (t['split']!='').any(): more['split'] = list(t['split'])
+    return config_hash(dict(format=FORMAT, settings=settings, files=files, decoder=list(t['decoder']), group=list(map(str,t['group'])), **more), 32)
 
 # %% ../nbs/12_patches.ipynb #fe0231a7
 @dataclass
@@ -117,7 +122,7 @@ def read_store(path:Path, # A store's folder
 # %% ../nbs/12_patches.ipynb #092e33ac
 def _cuts(source, settings, workers):
     "The cut images in the table's order"
-    rows = source.table[['image','mask','decoder']].to_dict('records')
+    rows = source.table[['image','mask','decoder', *_window_columns(source.table)]].to_dict('records')
     f = partial(cut, patch=tuple(settings['patch']), stride=settings['stride'], channels=settings['channels'], drop=source.drop)
     if workers<2: yield from map(f, rows); return
     with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as ex: yield from ex.map(f, rows, chunksize=16)
@@ -194,3 +199,23 @@ def open_store(source:Source,  # From `imbal_al.sources.load_source`
     s = read_store(path, want)
     if s is None: raise InputError(f"the patch store {path} cannot be read back; remove the folder and check the disk")
     return s
+
+# %% ../nbs/12_patches.ipynb #cfd18e0a
+PAPER = dict(thc448='THC448', thc224='THC224', thc112='THC112', mtsdd_blowhole='Blowhole', mtsdd_crack='Crack', cfd='CFD', dibe_blowhole='Blowhole', dibe_crack='Crack', dibe_cfd='CFD')
+
+def _ratio(t, pixels):
+    "Text '1:N': background pixels per defect pixel of a store's table, `pixels` to a patch"
+    d = int(t['defect_pixels'].sum())
+    return f"1:{(len(t)*pixels-d)/d:.0f}" if d else '1:inf'
+
+def split_table(stores,      # `PatchStore`, or several
+    paper:pd.DataFrame=None  # The paper's Table 2 (columns dataset, train, val, total, fg_bg); None: ours alone
+    )->pd.DataFrame:         # A row per store: data, train, val, total, fg_bg, fg_bg_train, fg_bg_val; with `paper` also paper, paper_train ... paper_fg_bg ('' where it has none)
+    "Patches to train and validate on and the ratio of defect to background pixels, in the form of the paper's Table 2"
+    rows, known = [], {} if paper is None else {o['dataset']:o for o in paper.to_dict('records')}
+    for s in [stores] if isinstance(stores, PatchStore) else stores:
+        t, pixels, name = s.table, s.masks[0].size, s.meta['data']; part = {o:t[t['split']==o] for o in ('train','val')}
+        r = dict(data=name, **{k:len(v) for k,v in part.items()}, total=len(t), fg_bg=_ratio(t, pixels), **{f'fg_bg_{k}':_ratio(v, pixels) if len(v) else '' for k,v in part.items()})
+        other = known.get(PAPER.get(name.partition(':')[0]), {})
+        rows.append(r if paper is None else {**r, 'paper':other.get('dataset',''), **{f'paper_{k}':other.get(k,'') for k in ('train','val','total','fg_bg')}})
+    return pd.DataFrame(rows)

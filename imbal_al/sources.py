@@ -10,7 +10,8 @@ import csv, hashlib, json, os, platform, re, shutil, stat, tempfile, zipfile, zl
 import http.client, urllib.error, urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np, pandas as pd
@@ -19,13 +20,16 @@ from PIL import Image, ImageDraw, ImageOps
 from .core import InputError, check_choice, config_hash, to_json, write_text
 
 # %% auto #0
-__all__ = ['COLUMNS', 'DECODERS', 'PALETTE', 'INFO', 'IMAGES', 'TWINS', 'SYNTHETIC', 'SUFFIXES', 'SOURCES', 'PATCH', 'EXPECT',
-           'DOWNLOADS', 'Source', 'data_root', 'read_image', 'decoder', 'read_mask', 'coco_counts', 'dark_edge',
-           'tile_groups', 'severstal_runs', 'original_name', 'flip_groups', 'folder_source', 'load_source', 'list_data',
-           'patch_counts', 'check_source', 'report_lines', 'Download', 'how_to_get', 'unpack', 'fetch', 'get_data']
+__all__ = ['COLUMNS', 'WINDOW', 'DECODERS', 'PALETTE', 'INFO', 'IMAGES', 'TWINS', 'SIDE', 'TILES', 'DIBE', 'COPIES', 'SYNTHETIC',
+           'SUFFIXES', 'SOURCES', 'PATCH', 'EXPECT', 'DOWNLOADS', 'Source', 'window_of', 'crop', 'data_root',
+           'read_image', 'decoder', 'read_mask', 'coco_counts', 'dark_edge', 'tile_groups', 'defect_windows',
+           'second_view', 'split_tiles', 'copy_of', 'severstal_runs', 'original_name', 'flip_groups', 'folder_source',
+           'load_source', 'list_data', 'patch_counts', 'check_source', 'report_lines', 'Download', 'how_to_get',
+           'unpack', 'fetch', 'get_data']
 
 # %% ../nbs/11_sources.ipynb #d65665b1
 COLUMNS = ['name','image','mask','decoder','group','split']
+WINDOW = ['y','x','h','w']
 
 @dataclass
 class Source:
@@ -45,7 +49,33 @@ class Source:
         "Image and mask of row `i`"
         r = self.table.iloc[i]
         im = read_image(r['image'], self.channels)
-        return im, read_mask(r['mask'], r['decoder'], im.shape[:2])
+        return crop(im, box := window_of(r)), crop(read_mask(r['mask'], r['decoder'], im.shape[:2]), box)
+
+# %% ../nbs/11_sources.ipynb #2e4bd31e
+def window_of(row       # One row of a source's table, as a dict or Series
+    )->tuple|None:      # (y, x, h, w) in pixels, or None: the whole image
+    "The window a row stands for. Raises `InputError` for one that is incomplete or empty"
+    have = [o for o in WINDOW if o in row]
+    if not have: return None
+    try: box = tuple(int(row[o]) for o in WINDOW)
+    except (KeyError, TypeError, ValueError) as e: raise InputError(f"{row['image']} has no whole window; give the whole numbers {', '.join(WINDOW)}") from e
+    if min(box[2:])<1: raise InputError(f"{row['image']} has a window of {box[2]}x{box[3]} pixels; give a height and width of 1 or more")
+    return box
+
+def _mirror(start, length, n):
+    "Indices `start`..`start+length` into `n` pixels, those outside mirrored at the borders"
+    i = np.abs(np.arange(start, start+length))%max(2*n-2, 1)
+    return np.minimum(i, 2*n-2-i)
+
+def crop(a:np.ndarray, # (H,W) or (H,W,C)
+    box:tuple|None     # (y, x, h, w); None: all of it
+    )->np.ndarray:     # (h,w) or (h,w,C)
+    "A window of an array, what is outside mirrored. Raises `InputError` for a window that touches no pixel"
+    if box is None: return a
+    (y,x,h,w), (H,W) = box, a.shape[:2]
+    if y>=H or x>=W or y+h<=0 or x+w<=0: raise InputError(f"the window {h}x{w} at {y}, {x} lies outside an image of {H}x{W} pixels; correct y and x")
+    if y>=0 and x>=0 and y+h<=H and x+w<=W: return a[y:y+h,x:x+w]
+    return a[np.ix_(_mirror(y, h, H), _mirror(x, w, W))]
 
 # %% ../nbs/11_sources.ipynb #3a7aac04
 def data_root(root:str|Path|None=None # Given by the user; None: environment, then cache
@@ -160,6 +190,12 @@ def _auto(mask, shape):
     a = _pixels(mask); values = np.unique(a)
     if len(values[values>0])<=1: return a>0
     raise InputError(f"mask {mask} has {len(values)} values ({values[1]}, {values[-1]}, ...); say which is meant: decoder 'nonzero' (class numbers) or 'over127' (smoothed borders)")
+
+# %% ../nbs/11_sources.ipynb #45c3f9fa
+@decoder('label')
+def _label(mask, shape):
+    a = _pixels(mask)
+    return a>(127 if a.max()>20 else 0)
 
 # %% ../nbs/11_sources.ipynb #d99c3666
 PALETTE = np.array([[0,0,0], [0xaa,0x55,0], [0x55,0xaa,0x7f], [0xff,0xaa,0xff]])
@@ -289,6 +325,16 @@ INFO = dict(
     kolektorsdd=dict(channels=1, layout='Datasets/images/{train,val}/*.jpg and Datasets/labels/{train,val}/*.txt', licence='CC BY-NC-SA 4.0 (the original; the mirror states none)', url='https://github.com/stoy95536/KolektorSDD_Yolov8_Datasets',
         cite='Tabernik et al., J. Intelligent Manufacturing, 2020, doi 10.1007/s10845-019-01476-x', note='commutator surfaces, about 500x1260 grey; blocks of eight numbers stay together'))
 
+INFO |= {k:{**INFO['mtsdd'], 'folder':'mtsdd', 'note':v} for k,v in dict(
+    mtsdd_blowhole='171 windows of 224x224 around the blowholes of mtsdd; split 101/70 by tile',
+    mtsdd_crack='77 windows of 224x224 around the cracks of mtsdd; split 46/31 by tile',
+    mtsdd_extreme='windows of 224x224 with blowholes and cracks, and one in each tile without a defect, 1:1069; split by tile').items()}
+
+INFO |= {k:dict(channels=3, folder='dibe', layout='THC448, THC224, THC112, Blowhole, Crack, CFD, each with {train,val}_dataset and {train,val}_label (THC: _448, _224, _112 at the end)', licence='none stated',
+    url='https://github.com/KLIVIS/DIBE', cite='the output-imbalance paper, arXiv 2211.05295'+c, note=f'{v}, as cut by the paper; its fixed copies only with {k}:copies') for k,v,c in (
+    ('thc448','steel, 448x448, 1:2228',''), ('thc224','steel, 224x224, 1:584',''), ('thc112','steel, 112x112, 1:191',''), ('dibe_blowhole','blowholes of mtsdd, 1:333',', and mtsdd'),
+    ('dibe_crack','cracks of mtsdd, 1:113',', and mtsdd'), ('dibe_cfd','tiles of cfd, 1:25',', and cfd'))}
+
 # %% ../nbs/11_sources.ipynb #7f58a16b
 IMAGES = ('.jpg','.jpeg','.png','.bmp','.tif','.tiff')
 TWINS = dict(sd900=[('Pa_101','Pa_105'), ('Sc_232','Sc_247')], kolektorsdd=[('005','148'), ('098','225'), ('235','252'), ('237','254')])
@@ -304,7 +350,7 @@ def _source(name, rows, home, **kw):
         if {a,b}<=set(at): table['group'] = table['group'].where(table['group']!=at[b], at[a])
     extra = [o for o in table if o not in COLUMNS]
     table = table[COLUMNS+extra].sort_values('name', kind='stable', ignore_index=True)
-    info = {k:v for k,v in INFO.get(name, {}).items() if k!='layout'}
+    info = {k:v for k,v in INFO.get(name.partition(':')[0], {}).items() if k not in ('layout','folder')}
     return Source(name=name, table=table, root=str(home), **{**info, **kw})
 
 # %% ../nbs/11_sources.ipynb #407346ae
@@ -356,8 +402,8 @@ def _read_groups(path, names):
     if lost: raise InputError(f"{path} has no group for {lost[0]} ({len(lost)} such images); remove the file to derive the groups")
     return groups
 
-def _mtsdd(root):
-    home = _home('mtsdd', root)
+def _mtsdd(root, name='mtsdd'):
+    home = _home(name, root, 'mtsdd')
     files = [o for o in _files(home, '.jpg', '.png') if re.match(r'MT_[^/]*/Imgs/', o)]
     images, masks = (_by_stem([o for o in files if o.lower().endswith(e)], home) for e in ('.jpg','.png'))
     _must_match(images, masks, home)
@@ -366,10 +412,126 @@ def _mtsdd(root):
     return _source('mtsdd', rows, home)
 
 # %% ../nbs/11_sources.ipynb #b7b4bb04
+def _reach(n, size):
+    "First and last position of a window along a side of `n` pixels: inside, or the side in its middle"
+    return (-((size-n)//2),)*2 if n<size else (0, n-size)
+
+def _held(mask, ys, xs, size):
+    "int (len(ys),len(xs)): the mask's pixels in each window"
+    total = np.pad(mask.cumsum(0).cumsum(1), ((1,0),(1,0)))
+    (a,b), (c,d) = ((np.clip(o, 0, n), np.clip(o+size, 0, n)) for o,n in zip((ys,xs), mask.shape))
+    return total[np.ix_(b,d)]-total[np.ix_(a,d)]-total[np.ix_(b,c)]+total[np.ix_(a,c)]
+
+def _middle(first, last, reach, size):
+    "Where a window starts that has `first`..`last` in its middle, within `reach`"
+    return int(np.clip((first+last+1)//2-size//2, *reach))
+
+def defect_windows(mask:np.ndarray, # (H,W), nonzero = defect
+    size:int=224                    # Side of a window, pixels
+    )->list[tuple[int,int]]:        # Upper left corners (y, x), that of most defect pixels first
+    "Windows that together hold every defect pixel, chosen greedily"
+    left, out = mask>0, []; rows, cols = (_reach(n, size) for n in mask.shape)
+    while left.any():
+        ys, xs = (np.arange(a, b+1) for a,b in (rows, cols)); n = _held(left, ys, xs, size)
+        i,j = np.unravel_index(n.argmax(), n.shape); at = np.s_[max(ys[i],0):ys[i]+size, max(xs[j],0):xs[j]+size]
+        py,px = np.nonzero(left[at])
+        y, x = (_middle(o.min()+a.start, o.max()+a.start, r, size) for o,a,r in zip((py,px), at, (rows,cols)))
+        left[max(y,0):y+size, max(x,0):x+size] = False
+        out.append((y,x))
+    return out
+
+# %% ../nbs/11_sources.ipynb #bb67311d
+def _moved(mask, y, x, size, margin):
+    "Corner of the farthest window that still holds whole what the one at (y, x) holds"
+    at = np.s_[max(y,0):y+size, max(x,0):x+size]; out = []
+    for o,a,start,n in zip(np.nonzero(mask[at]), at, (y,x), mask.shape):
+        lo, hi = _reach(n, size)
+        lo, hi = max(lo, o.max()+a.start+1+margin-size), min(hi, o.min()+a.start-margin)
+        out.append(start if lo>hi else int(lo if start-lo>hi-start else hi))
+    return tuple(out)
+
+def second_view(mask:np.ndarray, # (H,W), nonzero = defect
+    first:tuple[int,int],        # Corner (y, x) of the first window
+    size:int=224,                # Side of a window, pixels
+    margin:int=8                 # Least distance of the defect from the window's edge, pixels
+    )->tuple[int,int]:           # Corner (y, x); `first` itself where there is no room or the defect is cut by the first window
+    "Another window on the same defect, as far from the first as can be"
+    y,x = first; at = np.s_[max(y,0):y+size, max(x,0):x+size]; wider = np.s_[max(y-1,0):y+size+1, max(x-1,0):x+size+1]
+    if not mask[at].any() or np.count_nonzero(mask[at])<np.count_nonzero(mask[wider]): return first
+    return _moved(mask, y, x, size, margin)
+
+# %% ../nbs/11_sources.ipynb #aa381b92
+def split_tiles(n,   # Windows of each tile
+    d,               # Defect pixels of each tile
+    train:int,       # Windows wanted in the train part
+    fixed=None,      # int8 per tile: 1 train, 0 val, -1 free; default all free
+    most:int=16      # Tiles whose every combination is tried
+    )->np.ndarray:   # bool per tile: True = train
+    "Deal whole tiles: the train part as near to `train` windows as can be, and then to the same share of the defect pixels"
+    n, d = np.asarray(n, float), np.asarray(d, float); part = np.full(len(n), -1) if fixed is None else np.array(fixed)
+    order = [i for i in np.argsort(-n, kind='stable') if part[i]<0]; share = train/n.sum()
+    for i in order[:-most or None] if len(order)>most else ():
+        part[i] = n[part==1].sum()*(1-share)<=n[part==0].sum()*share
+    few = [i for i in order if part[i]<0]
+    bits = np.arange(2**len(few))[:,None]>>np.arange(len(few))&1
+    off = np.abs(n[part==1].sum()+bits@n[few]-train); uneven = np.abs(d[part==1].sum()+bits@d[few]-share*d.sum())
+    part[few] = bits[np.lexsort((uneven, off))[0]]
+    return part==1
+
+# %% ../nbs/11_sources.ipynb #d027414e
+SIDE = 224
+TILES = dict(Blowhole=(171,101), Crack=(77,46))
+
+def _shape(path):
+    "(H,W) from an image's header; raises `InputError` where it cannot be read"
+    try:
+        with Image.open(path) as im: return im.size[::-1]
+    except Exception: return _open(path).size[::-1]
+
+def _place(s, kind):
+    "Window rows of the images of one kind, the first views, and the second ones the paper's count leaves room for"
+    rows, more = [], []
+    for r in s.table[s.table['kind']==kind].to_dict('records'):
+        mask = read_mask(r['mask'], r['decoder'], _shape(r['image']))
+        for i,at in enumerate(defect_windows(mask, SIDE)):
+            row = lambda o,view: {**r, 'name':f"{r['name']}@{o[0]},{o[1]}", 'y':o[0], 'x':o[1], 'h':SIDE, 'w':SIDE, 'view':view, 'defect':int(crop(mask, (*o, SIDE, SIDE)).sum())}
+            rows.append(row(at, 1)); two = second_view(mask, at, SIDE)
+            if two!=at: more.append((-abs(two[0]-at[0])-abs(two[1]-at[1]), row(two, 2)))
+    return rows+[o for _,o in sorted(more, key=lambda o:(o[0], o[1]['name']))[:max(TILES[kind][0]-len(rows), 0)]]
+
+def _free(s):
+    "One window in the middle of each image without a defect"
+    rows = []
+    for r in s.table[s.table['kind']=='Free'].to_dict('records'):
+        y, x = (_middle(0, n-1, _reach(n, SIDE), SIDE) for n in _shape(r['image']))
+        rows.append({**r, 'name':f"{r['name']}@{y},{x}", 'y':y, 'x':x, 'h':SIDE, 'w':SIDE, 'view':1, 'defect':0})
+    return rows
+
+def _dealt(rows, train, known):
+    "Add the tiles of `rows` to `known` (group: whether train), which holds those dealt before"
+    if not rows: return rows
+    t = pd.DataFrame(rows).groupby('group', sort=True)['defect'].agg(['size','sum'])
+    part = split_tiles(t['size'], t['sum'], train, [int(known.get(o, -1)) for o in t.index])
+    known.update(zip(t.index, part.tolist()))
+    return rows
+
+def _mtsdd_windows(root, name):
+    "mtsdd_blowhole, mtsdd_crack, mtsdd_extreme"
+    s, known = _mtsdd(root, name), {}
+    parts = {k:_dealt(_place(s, k), train, known) for k,(_,train) in TILES.items()}
+    rows = parts.get(name.removeprefix('mtsdd_').capitalize())
+    if rows is None:
+        rows, free = [o for v in parts.values() for o in v if o['view']==1], _free(s)
+        all, train = np.sum(list(TILES.values()), 0)
+        rows += _dealt(free, round(len(free)*train/all), known)
+    return _source(name, [{**{k:v for k,v in o.items() if k!='defect'}, 'split':'train' if known[o['group']] else 'val'} for o in rows], s.root)
+
+# %% ../nbs/11_sources.ipynb #f0f1601e
 def _cfd(root):
     home = _home('cfd', root, needs=['image','groundTruth'])
     images, masks = _by_stem(_files(home/'image', *IMAGES), home/'image'), _by_stem(_files(home/'groundTruth', '.mat'), home/'groundTruth')
-    rows = [dict(name=o, image=str(home/'image'/o), mask=str(home/'groundTruth'/masks[k]), decoder='cfd') for k,o in images.items() if k in masks]
+    both = [o for o in images if o in masks]; train = both[:round(len(both)*60/118)]
+    rows = [dict(name=images[k], image=str(home/'image'/images[k]), mask=str(home/'groundTruth'/masks[k]), decoder='cfd', split='train' if k in train else 'val') for k in both]
     return _source('cfd', rows, home)
 
 def _kolektorsdd(root):
@@ -381,6 +543,69 @@ def _kolektorsdd(root):
                  group=int(re.sub(r'\D', '', Path(o).stem) or 0)//8, split=o.split('/')[0]) for k,o in images.items()]
     torn = len({(o['group'], o['split']) for o in rows})>len({o['group'] for o in rows})
     return _source('kolektorsdd', [{**o, 'split':'' if torn else o['split']} for o in rows], home)
+
+# %% ../nbs/11_sources.ipynb #31a88c58
+DIBE = dict(thc448='THC448', thc224='THC224', thc112='THC112', dibe_blowhole='Blowhole', dibe_crack='Crack', dibe_cfd='CFD')
+COPIES = ('flip','contrast','brightness','saturation')
+
+def copy_of(stem:str # File name without its ending
+    )->tuple|None:   # (number, kind in `COPIES`), or None for an original
+    "What the name of a copy says"
+    m = re.fullmatch(r'(\d+)_(filp|flip|contrast|brightness|saturation)', stem.lower())
+    return m and (int(m[1]), m[2].replace('filp','flip'))
+
+def _by_number(stems): return sorted(stems, key=lambda o: (int(re.sub(r'\D', '', o) or 0), o))
+
+def _numbered(copies, originals, at):
+    "Dict from a copy's stem to its original's place in the order; `copies` is stem -> (number, kind)"
+    out = {o:divmod(n-originals-1, 4) for o,(n,_) in copies.items()}
+    bad = [o for o,(i,k) in sorted(out.items()) if not (0<=i<originals and COPIES[k]==copies[o][1])]
+    if bad: raise InputError(f"{at}: the copy {bad[0]} does not fit the numbering after {originals} originals ({len(bad)} such copies); restore the folder or leave out ':copies'")
+    return {o:i for o,(i,_) in out.items()}
+
+# %% ../nbs/11_sources.ipynb #fb675066
+def _order(place, labels, stems, at, tries=12):
+    "The originals' stems in the order the copies were numbered by; `labels` is stem -> path"
+    orders = (_by_number(stems), sorted(stems))
+    differ = sorted((o for o,i in place.items() if orders[0][i]!=orders[1][i] and copy_of(o)[1]!='flip'), key=lambda o: copy_of(o)[0])
+    telling = list(islice(((o,a) for o in differ if (a := _pixels(labels[o])).any()), tries))
+    for order in orders:
+        if all(np.array_equal(a>0, _pixels(labels[order[place[o]]])>0) for o,a in telling): return order
+    raise InputError(f"{at}: the label of {telling[0][0]} is that of no original it can be a copy of; restore the folder or leave out ':copies'")
+
+def _folder_of(at, part, what):
+    "The folder `{part}_{what}` in `at`, with or without a size at the end"
+    found = sorted(o.name for o in at.iterdir() if o.is_dir() and re.fullmatch(rf'{part}_{what}(_\d+)?', o.name.lower()))
+    if len(found)!=1: raise InputError(f"{at} holds {' and '.join(found) or 'no folder'} for {part}_{what}; one is needed, as in KLIVIS/DIBE")
+    return at/found[0]
+
+def _dibe_part(home, part, copies):
+    "The rows of one part of a data set"
+    at, to = (_folder_of(home, part, o) for o in ('dataset','label'))
+    images, labels = _by_stem(_files(at, *IMAGES), at), _by_stem(_files(to, *IMAGES), to)
+    made = {o:c for o in images if (c := copy_of(o))}; stems = [o for o in images if o not in made]
+    wanted = {o:images[o] for o in images if copies or o not in made}
+    _must_match(wanted, labels, at)
+    of = {o:o for o in stems}
+    if copies and made:
+        place = _numbered(made, len(stems), at); order = _order(place, {o:to/labels[o] for o in images}, stems, at)
+        of |= {o:order[i] for o,i in place.items()}
+    return [dict(name=f'{at.name}/{o}', image=str(at/o), mask=str(to/labels[k]), decoder='label', group=f'{part}/{of[k]}', split=part, copy=made[k][1] if k in made else '') for k,o in wanted.items()]
+
+def _same_size(rows, side):
+    "Refuse an image that is not `side` x `side` pixels"
+    for o in rows:
+        h, w = _shape(o['image'])
+        if (h,w)!=(side,side): raise InputError(f"{o['image']} is {w} x {h} pixels, expected {side} x {side}; fetch it again")
+
+def _dibe(root, name):
+    "thc448 ... dibe_cfd, with their copies where `name` ends in ':copies'"
+    head, _, more = name.partition(':')
+    if more not in ('','copies'): raise InputError(f"unknown part {more!r} of {head}; write {head} or {head}:copies")
+    home = _home(head, root, 'dibe', [DIBE[head]])/DIBE[head]
+    rows = [o for part in ('train','val') for o in _dibe_part(home, part, more=='copies')]
+    if head.startswith('thc'): _same_size(rows, int(head[3:]))
+    return _source(name, rows, home)
 
 # %% ../nbs/11_sources.ipynb #a74996df
 def severstal_runs(path:Path  # train.csv in its older or newer form
@@ -576,14 +801,16 @@ def _folder_name(name):
 
 # %% ../nbs/11_sources.ipynb #90d2c493
 SOURCES = dict(severstal=_severstal, potato=_potato, sd900=_sd900, potato_leaf=_potato_leaf, mtsdd=_mtsdd, cfd=_cfd, kolektorsdd=_kolektorsdd)
+SOURCES |= {o:partial(_mtsdd_windows, name=o) for o in ('mtsdd_blowhole','mtsdd_crack','mtsdd_extreme')} | {o:partial(_dibe, name=o) for o in DIBE}
 
-def load_source(name:str,      # In `SOURCES` or `SYNTHETIC`, or folder:IMAGES:MASKS
+def load_source(name:str,      # In `SOURCES` or `SYNTHETIC`, or folder:IMAGES:MASKS; THC and DIBE names also with :copies
     root:str|Path|None=None    # Where the data sets are, see `data_root`
     )->Source:
-    "The table of one data set; no pixel is read. Raises `InputError` for an unknown name or a data set that is not there"
+    "The table of one data set; of the pixels, only the masks that windows are placed on are read. Raises `InputError` for an unknown name or a data set that is not there"
     head = name.split(':')[0]
     if head=='folder': return _folder_name(name)
     if head in SYNTHETIC: return _synthetic_source(name)
+    if head in DIBE: return _dibe(root, name)
     return SOURCES[check_choice('data set', name, (*SYNTHETIC, *SOURCES, 'folder:IMAGES:MASKS'))](root)
 
 # %% ../nbs/11_sources.ipynb #2824ef6c
@@ -591,11 +818,12 @@ def list_data(root:str|Path|None=None)->pd.DataFrame:
     "Every data set there is a reader for: whether it is there, where it belongs, its licence and source"
     base = data_root(root)
     rows = [dict(name=o, here=True, folder='', licence='', cite='', url='', note='procedural texture, exact masks') for o in SYNTHETIC[1:]]
-    rows += [dict(name=k, here=(base/k).is_dir(), folder=str(base/k), licence=v['licence'], cite=v['cite'], url=v['url'], note=v['note']) for k,v in INFO.items()]
+    rows += [dict(name=k, here=(base/v.get('folder',k)/DIBE.get(k,'')).is_dir(), folder=str(base/v.get('folder',k)/DIBE.get(k,'')), licence=v['licence'], cite=v['cite'], url=v['url'], note=v['note']) for k,v in INFO.items()]
     return pd.DataFrame(rows)
 
 # %% ../nbs/11_sources.ipynb #12a38fdf
 PATCH = dict(potato=(256,256), severstal=(256,400), sd900=(64,64), potato_leaf=(128,128), mtsdd=(128,128), cfd=(128,128), kolektorsdd=(128,128))
+PATCH |= dict(mtsdd_blowhole=(SIDE,SIDE), mtsdd_crack=(SIDE,SIDE), mtsdd_extreme=(SIDE,SIDE), dibe_cfd=(160,160), thc448=(448,448), thc224=(224,224), thc112=(112,112))
 
 EXPECT = dict(
     potato=[dict(by='the paper', images=6447, patches=25788, faulty_patches=20341, healthy_patches=5447)],
@@ -603,8 +831,14 @@ EXPECT = dict(
     sd900=[dict(by='counted here', images=900, groups=898, faulty_images=900, defect_pixels=4234960, patches=8100, faulty_patches=4479)],
     potato_leaf=[dict(by='counted here', images=1967, groups=1967, faulty_images=1967, defect_pixels=18386301, patches=9240, faulty_patches=7602), dict(by='the complete set, as published', images=5048)],
     mtsdd=[dict(by='counted here', images=1344, groups=168, faulty_images=388, defect_pixels=3539881, patches=5061, faulty_patches=410)],
-    cfd=[dict(by='counted here', images=118, groups=118, faulty_images=118, defect_pixels=294237, patches=708, faulty_patches=470)],
-    kolektorsdd=[dict(by='counted here', images=104, groups=47, faulty_images=52, defect_pixels=170667, patches=2820, faulty_patches=119), dict(by='the complete set, as published', images=399, faulty_images=52)])
+    cfd=[dict(by='counted here', images=118, train=60, val=58, groups=118, faulty_images=118, defect_pixels=294237, patches=708, faulty_patches=470)],
+    kolektorsdd=[dict(by='counted here', images=104, groups=47, faulty_images=52, defect_pixels=170667, patches=2820, faulty_patches=119), dict(by='the complete set, as published', images=399, faulty_images=52)],
+    mtsdd_blowhole=[dict(by='counted here', images=171, train=101, val=70, groups=19, faulty_images=171, defect_pixels=26403, patches=171, faulty_patches=171)],
+    mtsdd_crack=[dict(by='counted here', images=77, train=46, val=31, groups=11, faulty_images=77, defect_pixels=36026, patches=77, faulty_patches=77)],
+    mtsdd_extreme=[dict(by='counted here', images=1140, train=674, val=466, groups=143, faulty_images=188, defect_pixels=53435, patches=1140, faulty_patches=188)])
+
+EXPECT |= {k:[dict(by='the paper', images=t+v, train=t, val=v)] for k,t,v in (
+    ('thc448',981,893), ('thc224',1053,954), ('thc112',1334,1177), ('dibe_blowhole',101,70), ('dibe_crack',46,31), ('dibe_cfd',360,348))}
 
 # %% ../nbs/11_sources.ipynb #46601eea
 def patch_counts(mask:np.ndarray, # (H,W), 1 = defect
@@ -622,7 +856,7 @@ def _expected(report):
     fits = [o for o in known if o['images']==report['images']]
     if known and not fits: return [f"{report['images']:,} images, expected {' or '.join(f'''{o['images']:,} ({o['by']})''' for o in known)}"]
     hint = '; the paper may have counted the unlabelled test images, too' if report['name']=='severstal' else ''
-    return [f"{report[k]:,} {k.replace('_',' ')}, expected {v:,} ({o['by']}){hint if k=='patches' else ''}" for o in fits for k,v in o.items() if k!='by' and report[k]!=v]
+    return [f"{report[k]:,} {dict(train='train images', val='val images').get(k, k.replace('_',' '))}, expected {v:,} ({o['by']}){hint if k=='patches' else ''}" for o in fits for k,v in o.items() if k!='by' and report[k]!=v]
 
 def _torn(table):
     "Groups that lie in more than one split"
@@ -633,7 +867,8 @@ def _torn(table):
 def _tally(source, row, patch, r, seen):
     "Read one image and add it to the report `r`; returns nothing, raises `InputError`"
     im = read_image(row['image'], source.channels)
-    mask = read_mask(row['mask'], row['decoder'], im.shape[:2])
+    mask, box = read_mask(row['mask'], row['decoder'], im.shape[:2]), window_of(row)
+    im, mask = crop(im, box), crop(mask, box)
     size = f'{im.shape[1]}x{im.shape[0]}'; r['sizes'][size] = r['sizes'].get(size, 0)+1
     twin = seen.setdefault(hashlib.blake2b(im.tobytes(), digest_size=16).digest(), row)
     if twin['group']!=row['group']: r['twins'].append(f"{twin['name']} = {row['name']}")
@@ -649,7 +884,7 @@ def check_source(source:Source,       # From `load_source`
     )->dict:                          # Counts, and `problems`: one line each, empty if all is well
     "Read everything once, count it, compare it with what is known, and list every problem"
     patch = patch or PATCH.get(source.name, (64,64)); seen, rows = {}, source.table.to_dict('records')
-    r = dict(name=source.name, root=source.root, images=len(rows), faulty_images=0, unreadable=0, sizes={}, pixels=0, defect_pixels=0, dropped=0, patch=list(patch),
+    r = dict(name=source.name, root=source.root, images=len(rows), windows='y' in source.table, train=int((source.table['split']=='train').sum()), val=int((source.table['split']=='val').sum()), faulty_images=0, unreadable=0, sizes={}, pixels=0, defect_pixels=0, dropped=0, patch=list(patch),
              patches=0, faulty_patches=0, groups=source.table['group'].nunique(), torn_groups=_torn(source.table), twins=[], problems=[])
     for i,row in enumerate(rows):
         try: _tally(source, row, patch, r, seen)
@@ -666,7 +901,7 @@ def report_lines(report:dict # From `check_source`
     )->list[str]:
     "A report as lines to print, the problems last"
     r = report; sizes = sorted(r['sizes'].items(), key=lambda o:-o[1])
-    return [f"{r['name']}: {r['images']:,} images in {r['groups']:,} groups, {r['faulty_images']:,} faulty, {r['unreadable']:,} unreadable",
+    return [f"{r['name']}: {r['images']:,} {'windows' if r.get('windows') else 'images'} in {r['groups']:,} groups, {r['faulty_images']:,} faulty, {r['unreadable']:,} unreadable"+(f"; train {r['train']:,}, val {r['val']:,}" if r.get('train') else ''),
             f"sizes: {', '.join(f'{k} ({v:,})' for k,v in sizes[:3])}{f' and {len(sizes)-3:,} more' if len(sizes)>3 else ''}",
             f"defect : background pixels 1:{r['background_per_defect']:.4g}",
             f"patches {r['patch'][0]}x{r['patch'][1]}: {r['patches']:,}, {r['faulty_patches']:,} faulty, {r['healthy_patches']:,} healthy"+(f" ({r['dropped']:,} images with a dark edge left out)" if r['dropped'] else ''),
@@ -695,6 +930,8 @@ DOWNLOADS = dict(
         'download all files there as one zip')),
     potato=Download(keep=('train','valid','test'), steps=('make an account at roboflow.com','open https://universe.roboflow.com/anup-kaygm/potato_disease-binb3 and choose Download Dataset',
         "choose the format 'Semantic Segmentation Masks' (or 'COCO Segmentation') and download the zip")))
+DOWNLOADS |= {k:DOWNLOADS['mtsdd'] for k,v in INFO.items() if v.get('folder')=='mtsdd'}
+DOWNLOADS |= {k:Download(_github('KLIVIS/DIBE','16b70089c840f9c395d25b464dea58b42efd907c'), tuple(DIBE.values())) for k in DIBE}
 
 # %% ../nbs/11_sources.ipynb #4b6fea6b
 def how_to_get(name:str,     # A data set with a reader
@@ -703,7 +940,7 @@ def how_to_get(name:str,     # A data set with a reader
     "What to do by hand to have a data set, for those that need an account and for machines without a network"
     d, base = DOWNLOADS[check_choice('data set', name, DOWNLOADS)], data_root(root)
     steps = d.steps or (f'download {d.url} on a machine with a network',)
-    return [*steps, f'run `imbal-al data get {name} --archive FILE.zip --data-root {base}`, or fill {base/name} with {INFO[name]["layout"]}']
+    return [*steps, f'run `imbal-al data get {name} --archive FILE.zip --data-root {base}`, or fill {base/INFO[name].get("folder",name)} with {INFO[name]["layout"]}']
 
 # %% ../nbs/11_sources.ipynb #11c351e7
 def _members(z, archive):
@@ -816,7 +1053,7 @@ def get_data(name:str,       # A data set with a reader
     )->dict:                 # folder, sha256, check (the report of `check_source`); only folder if it was there already
     "Download, verify and unpack a data set. Raises `InputError`, in one line, with what to do where that cannot be"
     d, base = DOWNLOADS[check_choice('data set', name, DOWNLOADS)], data_root(root)
-    home, pin = base/name, base/f'{name}.download.json'
+    folder = INFO[name].get('folder', name); home, pin = base/folder, base/f'{folder}.download.json'
     if home.is_dir() and any(home.iterdir()): return dict(folder=str(home))
     if not d.url and archive is None: raise InputError(f"{name} needs an account: {'; '.join(how_to_get(name, root))}")
     tell = lambda what: (lambda done,total: progress(what, done, total)) if progress else None
@@ -825,9 +1062,9 @@ def get_data(name:str,       # A data set with a reader
         try: sha = _sha256(path) if archive else fetch(d.url, path, tell('download'), timeout)
         except InputError as e: raise e if archive else InputError(f"{e}; without a network: {'; '.join(how_to_get(name, root))}") from e
         if not archive: _verify_sum(sha, d, pin)
-        unpack(path, work/name, d.keep, tell('unpack'))
+        unpack(path, work/folder, d.keep, tell('unpack'))
         report = _verify_content(name, work, path if archive else d.url, not archive, tell('check'))
         if not archive: write_text(pin, to_json(dict(url=d.url, sha256=sha, bytes=path.stat().st_size)))
-        try: os.rename(work/name, home)
+        try: os.rename(work/folder, home)
         except OSError as e: raise InputError(f"cannot move the data set to {home}: {e.strerror}; remove what is there") from e
     return dict(folder=str(home), sha256=sha, check={**report, 'root':str(home)})
