@@ -16,8 +16,8 @@ from typer.core import TyperGroup
 from .core import InputError
 
 # %% auto #0
-__all__ = ['UsageError', 'app', 'data_app', 'OneLine', 'main', 'duration', 'size', 'save_figures', 'study', 'status', 'data_list',
-           'data_check', 'data_get']
+__all__ = ['UsageError', 'app', 'data_app', 'OneLine', 'main', 'duration', 'size', 'save_figures', 'study', 'print_final',
+           'losses', 'guide', 'status', 'data_list', 'data_check', 'data_get']
 
 # %% ../nbs/60_cli.ipynb #2288f58e
 UsageError = typer.BadParameter.__mro__[1]
@@ -86,10 +86,10 @@ def _progress_bar():
     return Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('elapsed'), TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn(),
                     console=Console(stderr=True), speed_estimate_period=600)
 
-def _loud_run(folder, configs, workers, device, root, threads):
+def _loud_run(folder, configs, workers, device, root, threads, runner=None):
     "Run a study with a bar; on a screen that is no terminal a line now and then"
     import time
-    from imbal_al.engine import run_study
+    if runner is None: from imbal_al.engine import run_study as runner
     bar,t0,last = _progress_bar(),time.time(),[0.]
     with bar:
         task = bar.add_task('trainings', total=None)
@@ -99,7 +99,7 @@ def _loud_run(folder, configs, workers, device, root, threads):
                 last[0] = time.time(); first = tell.__dict__.setdefault('first', (last[0], done))
                 left = (last[0]-first[0])/(done-first[1])*(total-done) if done>first[1] else None
                 typer.echo(f'  {done} of {total} trainings, {duration(last[0]-t0)}'+(f', about {duration(left)} left' if left else ''), err=True)
-        return run_study(folder, configs, workers, device, root, threads, progress=tell)
+        return runner(folder, configs, workers, device, root, threads, progress=tell)
 
 # %% ../nbs/60_cli.ipynb #ec4e85d2
 def _print_dry_run(configs, workers, device, root, threads):
@@ -198,6 +198,140 @@ def _report(folder, failed):
         typer.echo(f"table:   {folder/'results.csv'}\nfigures: {', '.join(map(str, save_figures(folder)))}")
     if failed: typer.echo('\n'.join(f'failed: {o}' for o in failed), err=True); raise typer.Exit(1)
 
+# %% ../nbs/60_cli.ipynb #37b1dc77
+_Data = Annotated[str, typer.Option(help='Data set; see `imbal-al data list`')]
+_LossPreset = Annotated[str, typer.Option(help='quick, laptop or paper')]
+_Size = Annotated[Optional[int], typer.Option(min=16, help='Pixels that the windows are resized to')]
+_Window = Annotated[Optional[str], typer.Option(help='Windows cut from the images, pixels: 224 or 256x400')]
+_Encoder = Annotated[Optional[str], typer.Option(help='lite0, vgg16 (segnet) or any encoder of smp')]
+_Width = Annotated[Optional[float], typer.Option(help='Share of the channels: 0.5 for a small machine')]
+_Rate = Annotated[Optional[float], typer.Option(help="SGD's learning rate")]
+_Batch = Annotated[Optional[int], typer.Option(min=2, help='Batch size')]
+_Steps = Annotated[Optional[int], typer.Option(min=1, help='Optimiser steps')]
+_Epochs = Annotated[Optional[int], typer.Option(min=1, help='Passes over the training part, instead of steps')]
+_Validations = Annotated[Optional[int], typer.Option(min=1, help='How often to validate')]
+_Augment = Annotated[Optional[str], typer.Option(help="random, fixed (the paper's four copies) or none")]
+_Seed = Annotated[int, typer.Option(min=0, help='The first seed')]
+_Out = Annotated[Optional[Path], typer.Option(help="The study's folder; default runs/losses-DATA-PRESET")]
+_Workers = Annotated[Optional[int], typer.Option(min=1, help='Processes; default one per core')]
+_Threads = Annotated[int, typer.Option(min=1, help='CPU threads per process; part of what makes results equal bit for bit')]
+_Device = Annotated[Optional[str], typer.Option(help='cpu, cuda, cuda:1; default the best there is')]
+_DataRoot = Annotated[Optional[Path], typer.Option(help='Folder of the data sets; default $IMBAL_AL_DATA')]
+
+def _loss_base(data, preset, patch, epochs, steps, **changes):
+    "The configuration that the options ask for"
+    from imbal_al.loss_study import loss_preset
+    if steps and epochs: raise InputError('--steps and --epochs are both given; give one')
+    if epochs: changes.update(steps=None, epochs=epochs)
+    elif steps: changes.update(steps=steps, epochs=None)
+    keep = {k:v for k,v in changes.items() if v is not None or (epochs and k=='steps') or (steps and k=='epochs')}
+    return loss_preset(preset, data, **keep, **(dict(patch=_patch(patch)) if patch else {}))
+
+def _loss_folder(out, data, preset): return out or Path('runs')/f"losses-{data.replace(os.sep,'_').replace(':','_')}-{preset}"
+
+def _one_of(names, option, example):
+    if not (out:=_names(names)): raise InputError(f'{option} {names!r} is empty; write for example {option} {example}')
+    return out
+
+def print_final(results, title='Last validation, mean over seeds'):
+    "IoU, precision, recall and OII at the end of the trainings"
+    from rich.console import Console
+    from rich.table import Table
+    last = results[results.step==results.groupby('config')['step'].transform('max')]
+    t = Table(title=title); left = ('data','model','loss','variant')
+    for k in (*left,'fn_weight','seeds','IoU','s.d.','precision','recall','OII'): t.add_column(k, justify='left' if k in left else 'right')
+    for (d,m,l,v,w),o in last.groupby([*left,'fn_weight'], dropna=False):
+        t.add_row(d, m, l, v, '' if w!=w else f'{w:g}', str(len(o)), f'{o.iou.mean():.3f}', f'{o.iou.std():.3f}' if len(o)>1 else '', f'{o.precision.mean():.3f}', f'{o.recall.mean():.3f}', f'{o.oii.mean():+.3f}')
+    Console(width=None if sys.stdout.isatty() else 120).print(t)
+
+# %% ../nbs/60_cli.ipynb #7a768baa
+@app.command()
+def losses(
+    data: _Data='synthetic:120:96', preset: _LossPreset='quick',
+    models: Annotated[str, typer.Option(help='Networks with commas: unet, segnet, pspnet, deeplabv3, fpn')]='unet',
+    losses: Annotated[str, typer.Option(help='With commas: bce, wbce, focal, dice, tversky, ft, dibe_reg, combo, el, hf, unified, dibe_dis, dibe')]='ft,dibe_reg,hf,dibe',
+    seeds: Annotated[int, typer.Option(min=1, help='Trainings of each kind')]=1,
+    fn_weights: Annotated[Optional[str], typer.Option(help='Weights of misses with commas, for the losses that have one; default 0.7')]=None,
+    variants: Annotated[Optional[str], typer.Option(help='Readings of DIBEDis with commas: region, class, normalised, tversky')]=None,
+    size: _Size=None, patch: _Window=None, encoder: _Encoder=None, width: _Width=None, lr: _Rate=None, bs: _Batch=None, steps: _Steps=None, epochs: _Epochs=None,
+    validations: _Validations=None, augment: _Augment=None, seed: _Seed=0, out: _Out=None, workers: _Workers=None, threads: _Threads=1, device: _Device=None, data_root: _DataRoot=None,
+    dry_run: Annotated[bool, typer.Option('--dry-run', help='Only say how many trainings it is and how long they take')]=False,
+    ):
+    """Compare losses: train every loss, network and seed, and record IoU, precision, recall and OII while they train.
+
+    The same command again goes on where the last one was stopped; finished trainings are skipped, and a larger grid in the same folder adds to them.
+
+    Examples:
+
+        imbal-al losses                                          # embedded images, some minutes
+
+        imbal-al losses --data cfd --preset laptop --losses ft,dibe_reg,hf,dibe --seeds 3
+
+        imbal-al losses --data mtsdd_extreme --preset laptop --losses tversky,dibe_dis --fn-weights 0.1,0.3,0.5,0.7,0.9
+    """
+    from imbal_al.engine import check_networks, save_plan, where_to_run
+    from imbal_al.loss_study import check_loss_config, check_parts, loss_estimate, plan_losses, run_losses
+    base = _loss_base(data, preset, patch, epochs, steps, size=size, encoder=encoder, width=width, lr=lr, bs=bs, validations=validations, augment=augment, seed=seed)
+    configs = plan_losses(base, _one_of(losses,'--losses','ft,dibe'), _one_of(models,'--models','unet'), seeds, _numbers(fn_weights,'--fn-weights') if fn_weights else (None,), _one_of(variants,'--variants','region') if variants else (None,))
+    for c in configs: check_loss_config(c)
+    check_parts(configs, data_root); _check_loss_networks(configs, device)
+    if dry_run:
+        where,n = where_to_run(device, workers); e = loss_estimate(configs, data_root, where, n, threads)
+        return typer.echo(f"{e['runs']} trainings; about {duration(e['seconds'])} with {n} worker(s) on {where} ({', '.join(f'{1e3*o:.0f}' for o in e['step_seconds'])} ms a step, measured now)")
+    folder = _loss_folder(out, data, preset); save_plan(folder, configs)
+    typer.echo(f'{len(configs)} trainings into {folder}', err=True)
+    failed = _loud_run(folder, configs, workers, device, data_root, threads, run_losses)
+    from imbal_al.loss_study import loss_results
+    results = loss_results(folder)
+    if len(results): print_final(results[results.config.isin({c.hash for c in configs})]); typer.echo(f"table: {folder/'results.csv'}")
+    if failed: typer.echo('\n'.join(f'failed: {o}' for o in failed), err=True); raise typer.Exit(1)
+
+def _check_loss_networks(configs, device):
+    import torch
+    from imbal_al.models import create_model
+    try: torch.empty(1, device=device or 'cpu')
+    except (RuntimeError, AssertionError) as e: raise InputError(f"device {device!r} cannot be used here ({str(e).splitlines()[0]}); write cpu, cuda or cuda:1, or leave it out") from e
+    for a,e,w,c,width in dict.fromkeys((c.arch, c.encoder, c.weights, c.in_channels, c.width) for c in configs): create_model(a, e, w, 1, c, width)
+
+# %% ../nbs/60_cli.ipynb #0480752e
+@app.command()
+def guide(
+    loss: Annotated[str, typer.Option(help='A loss with a weight of misses: tversky, ft, dibe_reg, hf, dibe_dis, dibe')]='dibe',
+    target: Annotated[tuple[float,float], typer.Option(metavar='LOW HIGH', help='Interval of OII that is wanted: 0 is balanced, above 0 misses, below 0 false alarms')]=(.1,.3),
+    candidates: Annotated[int, typer.Option(min=1, help='How many weights between 0 and 1')]=5,
+    grid: Annotated[bool, typer.Option('--grid', help='Also train all candidates and compare')]=False,
+    model: Annotated[str, typer.Option(help='unet, segnet, pspnet, deeplabv3, fpn')]='unet',
+    seeds: Annotated[int, typer.Option(min=1, help='Trainings of each candidate; their counts are added')]=1,
+    variant: Annotated[Optional[str], typer.Option(help='Reading of DIBEDis: region, class, normalised, tversky')]=None,
+    data: _Data='synthetic:120:96', preset: _LossPreset='quick', size: _Size=None, patch: _Window=None, encoder: _Encoder=None, width: _Width=None, lr: _Rate=None, bs: _Batch=None,
+    steps: _Steps=None, epochs: _Epochs=None, validations: _Validations=None, augment: _Augment=None, seed: _Seed=0, out: _Out=None, workers: _Workers=None, threads: _Threads=1,
+    device: _Device=None, data_root: _DataRoot=None,
+    ):
+    """Let the output imbalance index choose the weight of misses: train, look at OII, move the weight, at most a few times.
+
+    Stopped and started again it trains nothing twice; neither does a grid that `imbal-al losses` has trained in the same folder.
+
+    Examples:
+
+        imbal-al guide                                           # embedded images, some minutes
+
+        imbal-al guide --data mtsdd_blowhole --preset laptop --loss dibe --target 0.1 0.3 --grid
+    """
+    from imbal_al.guidance import check_target, compare, guide as search, grid as all_of
+    from imbal_al.loss_study import check_loss_config, check_parts, train_at
+    check_target(target)
+    base = _loss_base(data, preset, patch, epochs, steps, size=size, arch=model, encoder=encoder, width=width, lr=lr, bs=bs, validations=validations, augment=augment, seed=seed, loss=loss, variant=variant)
+    check_loss_config(base); check_parts([base], data_root); _check_loss_networks([base], device)
+    folder = _loss_folder(out, data, preset)
+    train = train_at(base, folder, seeds, workers, device, data_root, threads)
+    def loud(w):
+        typer.echo(f'training with fn_weight {w:g} ({seeds} seed(s)) in {folder}', err=True)
+        return train(w)
+    g = search(loud, target, candidates)
+    typer.echo(g.account())
+    if grid: typer.echo(compare(g, all_of(loud, candidates)).round(3).to_string(index=False))
+    if g.index is None: raise typer.Exit(1)
+
 # %% ../nbs/60_cli.ipynb #0ca41763
 def _rate(folder, s):
     "Seconds per training lately, from the times of the records; None if there are too few"
@@ -214,7 +348,8 @@ def status(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's
     """
     from rich.console import Console
     from rich.table import Table
-    from imbal_al.engine import status as run_states
+    from imbal_al.engine import status as run_states, study_kind
+    if study_kind(folder)=='LossConfig': return _loss_status(folder)
     s = run_states(folder); t = Table(title=str(folder)); states = ('done','running','failed','left')
     for k in ('data','pool faulty','strategy',*states,'trainings'): t.add_column(k, justify='left' if k in ('data','strategy') else 'right')
     for (d,u,g),o in s.groupby(['data','pi_u','strategy']): t.add_row(d, f'{u:.0%}', g, *[str(int((o.state==k).sum())) for k in states], f'{o.cycles_done.sum()} of {o.cycles.sum()}')
@@ -223,6 +358,17 @@ def status(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's
     left = f', about {duration(rate*(total-done))} left at the latest rate' if rate and (s.state=='running').any() else ''
     typer.echo(f"{(s.state=='done').sum()} of {len(s)} runs done, {(s.state=='running').sum()} running, {(s.state=='failed').sum()} failed, {(s.state=='left').sum()} left; {done} of {total} trainings{left}")
     for o in s[s.state=='failed'].itertuples(): typer.echo(f'failed: {o.config} ({o.data}, {o.strategy}, pi_u {o.pi_u:g}, repeat {o.repeat}): {o.line}')
+
+def _loss_status(folder):
+    from rich.console import Console
+    from rich.table import Table
+    from imbal_al.loss_study import loss_status
+    s = loss_status(folder); t = Table(title=str(folder)); states,left = ('done','running','failed','left'),('data','model','loss','variant')
+    for k in (*left,*states): t.add_column(k, justify='left' if k in left else 'right')
+    for key,o in s.groupby(list(left)): t.add_row(*key, *[str(int((o.state==k).sum())) for k in states])
+    Console(width=None if sys.stdout.isatty() else 110).print(t)
+    typer.echo(f"{(s.state=='done').sum()} of {len(s)} trainings done, {(s.state=='running').sum()} running, {(s.state=='failed').sum()} failed, {(s.state=='left').sum()} left")
+    for o in s[s.state=='failed'].itertuples(): typer.echo(f'failed: {o.config} ({o.data}, {o.model}, {o.loss}, seed {o.seed}): {o.line}')
 
 # %% ../nbs/60_cli.ipynb #8ef6cc9f
 _Root = Annotated[Optional[Path], typer.Option('--data-root', help='Folder of the data sets; default $IMBAL_AL_DATA')]

@@ -48,6 +48,7 @@ def make_loss(loss:str,         # A key of `LOSSES`
     **options                   # Any other keyword of the loss
     )->torch.nn.Module:
     "A loss for logits (N,1,H,W). Raises `InputError` for a loss there is none of or a setting it does not have"
+    check_choice('loss', loss, LOSSES)
     given = {k:v for k,v in dict(options, fn_weight=fn_weight, variant=variant).items() if v is not None}
     for k in given:
         if not loss_takes(loss, k): raise InputError(f"loss {loss!r} has no setting {k!r}; it takes: {', '.join(LOSSES[loss][1].__init__.__kwdefaults__)}")
@@ -165,7 +166,7 @@ class Guard(Callback):
     def __init__(self): self.last = self.step = None
     def before_fit(self): self.step = 0
     def after_loss(self):
-        loss = float(self.loss); self.step += 1
+        loss = float(self.loss.detach()); self.step += 1
         if not math.isfinite(loss): raise FloatingPointError(f'loss {loss}')
         self.last = loss
     def line(self, what):
