@@ -78,7 +78,7 @@ def fingerprint(source:Source, settings:dict)->str:
     t = source.table
     files = [(i, _stat(i), m, _stat(m) if os.path.isabs(m) else ()) for i,m in zip(t['image'], t['mask'])]
     more = {o:list(map(int, t[o])) for o in _window_columns(t)}
-    if (t['split']!='').any(): more['split'] = list(t['split'])
+    if more: more['split'] = list(t['split'])
     return config_hash(dict(format=FORMAT, settings=settings, files=files, decoder=list(t['decoder']), group=list(map(str,t['group'])), **more), 32)
 
 # %% ../nbs/12_patches.ipynb #fe0231a7
@@ -142,6 +142,8 @@ def _fill(source, settings, folder, progress, workers):
     return out
 
 # %% ../nbs/12_patches.ipynb #ad072a11
+def _relative(images, root): return [os.path.relpath(o, str(root)) if os.path.isabs(o) else o for o in images]
+
 def build_store(source:Source, settings:dict, path:Path, want:str, progress, workers:int):
     "Cut all images of `source` into a new store at `path`, replacing what is there, whole or not at all"
     for o in path.parent.glob(f'.{escape(path.name)}.*.tmp'): shutil.rmtree(o, ignore_errors=True)
@@ -150,8 +152,7 @@ def build_store(source:Source, settings:dict, path:Path, want:str, progress, wor
     except OSError as e: raise InputError(f"cannot write to {path.parent}: {e.strerror}; set IMBAL_AL_CACHE to a folder you may write to") from e
     try:
         t = pd.DataFrame(_fill(source, settings, tmp, progress, workers))
-        root = str(source.root)
-        t['image'] = [os.path.relpath(o, root) if os.path.isabs(o) else o for o in t['image']]
+        t['image'] = _relative(t['image'], source.root)
         t['faulty'] = (t.defect_pixels>0).astype(int)
         t.to_csv(tmp/'table.csv', index=False)
         names = ('images.u8','masks.u8','table.csv')
@@ -174,6 +175,13 @@ def _locked(path):
     try: return FileLock(path.parent/f'{path.name}.lock').acquire()
     except OSError as e: raise InputError(f"cannot write to {path.parent}: {e.strerror}; set IMBAL_AL_CACHE to a folder you may write to") from e
 
+def _current(source, path, want):
+    "The store at `path` if it is whole, made from `source` as it is, and split as `source` is"
+    s, t = read_store(path, want), source.table
+    if s is None: return None
+    split = dict(zip(_relative(t['image'], source.root), t['split']))
+    return s if list(s.table['split'])==[split.get(o) for o in s.table['image']] else None
+
 def open_store(source:Source,  # From `imbal_al.sources.load_source`
     patch:tuple|int,           # (height, width) in pixels, or one number for a square
     stride:str='none',         # See `windows`
@@ -193,10 +201,10 @@ def open_store(source:Source,  # From `imbal_al.sources.load_source`
     try: path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f"cannot create {path.parent}: {e.strerror}; set IMBAL_AL_CACHE to a folder you may write to") from e
     want = fingerprint(source, settings)
-    if (s:=read_store(path, want)) is not None: return s
+    if (s:=_current(source, path, want)) is not None: return s
     with _locked(path):
-        if read_store(path, want) is None: build_store(source, settings, path, want, progress or (lambda o,n:o), workers)
-    s = read_store(path, want)
+        if _current(source, path, want) is None: build_store(source, settings, path, want, progress or (lambda o,n:o), workers)
+    s = _current(source, path, want)
     if s is None: raise InputError(f"the patch store {path} cannot be read back; remove the folder and check the disk")
     return s
 

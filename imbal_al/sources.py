@@ -328,11 +328,11 @@ INFO = dict(
 INFO |= {k:{**INFO['mtsdd'], 'folder':'mtsdd', 'note':v} for k,v in dict(
     mtsdd_blowhole='171 windows of 224x224 around the blowholes of mtsdd; split 101/70 by tile',
     mtsdd_crack='77 windows of 224x224 around the cracks of mtsdd; split 46/31 by tile',
-    mtsdd_extreme='windows of 224x224 with blowholes and cracks, and one in each tile without a defect, 1:1069; split by tile').items()}
+    mtsdd_extreme='windows of 224x224 with blowholes and cracks, and one in each picture without a defect, 1:1069; split by tile').items()}
 
 INFO |= {k:dict(channels=3, folder='dibe', layout='THC448, THC224, THC112, Blowhole, Crack, CFD, each with {train,val}_dataset and {train,val}_label (THC: _448, _224, _112 at the end)', licence='none stated',
     url='https://github.com/KLIVIS/DIBE', cite='the output-imbalance paper, arXiv 2211.05295'+c, note=f'{v}, as cut by the paper; its fixed copies only with {k}:copies') for k,v,c in (
-    ('thc448','steel, 448x448, 1:2228',''), ('thc224','steel, 224x224, 1:584',''), ('thc112','steel, 112x112, 1:191',''), ('dibe_blowhole','blowholes of mtsdd, 1:333',', and mtsdd'),
+    ('thc448','tiny cracks in solar cells, 448x448, 1:2228',''), ('thc224','tiny cracks in solar cells, 224x224, 1:584',''), ('thc112','tiny cracks in solar cells, 112x112, 1:191',''), ('dibe_blowhole','blowholes of mtsdd, 1:333',', and mtsdd'),
     ('dibe_crack','cracks of mtsdd, 1:113',', and mtsdd'), ('dibe_cfd','tiles of cfd, 1:25',', and cfd'))}
 
 # %% ../nbs/11_sources.ipynb #7f58a16b
@@ -569,9 +569,9 @@ def _order(place, labels, stems, at, tries=12):
     orders = (_by_number(stems), sorted(stems))
     differ = sorted((o for o,i in place.items() if orders[0][i]!=orders[1][i] and copy_of(o)[1]!='flip'), key=lambda o: copy_of(o)[0])
     telling = list(islice(((o,a) for o in differ if (a := _pixels(labels[o])).any()), tries))
-    for order in orders:
-        if all(np.array_equal(a>0, _pixels(labels[order[place[o]]])>0) for o,a in telling): return order
-    raise InputError(f"{at}: the label of {telling[0][0]} is that of no original it can be a copy of; restore the folder or leave out ':copies'")
+    wrong = [[o for o,a in telling if not np.array_equal(a>0, _pixels(labels[order[place[o]]])>0)] for order in orders]
+    if [] in wrong: return orders[wrong.index([])]
+    raise InputError(f"{at}: the label of {min(wrong, key=len)[0]} is that of no original it can be a copy of; restore the folder or leave out ':copies'")
 
 def _folder_of(at, part, what):
     "The folder `{part}_{what}` in `at`, with or without a size at the end"

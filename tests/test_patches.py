@@ -2,13 +2,13 @@
 import json, os, shutil, subprocess, sys
 from pathlib import Path
 
-import numpy as np
+import numpy as np, pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from imbal_al import patches
-from imbal_al.core import InputError
+from imbal_al.core import InputError, config_hash
 from imbal_al.patches import *
 from imbal_al.sources import folder_source, load_source
 from imbal_al.synthetic import image
@@ -230,6 +230,78 @@ def test_two_processes_at_once(pictures, tmp_path):
     ps = [subprocess.Popen([sys.executable,'-c',code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     out = [p.communicate()[0].split() for p in ps]
     assert [p.returncode for p in ps]==[0,0] and out[0][-1]==out[1][-1] and sum('built' in o for o in out)==1
+
+
+# --- windows of an image, and the split
+
+def windowed(d, *boxes, split=()):
+    "A source whose rows are windows (y, x, h, w) of image 0"
+    src = source(d); row = src.table.iloc[0].to_dict()
+    src.table = pd.DataFrame([{**row, **dict(zip('yxhw', o))} for o in boxes]); src.table['split'] = list(split) or ''
+    return src
+
+
+def test_a_window_a_row(pictures, tmp_path):
+    boxes = [(3,5,32,32), (-10,-7,32,32), (40,70,32,32)]; s = open_store(windowed(pictures, *boxes), 32, root=tmp_path)
+    im, m = (np.array(Image.open(pictures/o/'0.png')) for o in ('images','masks'))
+    assert list(zip(s.table.y, s.table.x))==[o[:2] for o in boxes] and set(s.table.image)=={'0.png'}
+    for i,(y,x,h,w) in enumerate(boxes):
+        big = lambda a: np.pad(a, 40, mode='reflect')[40+y:40+y+h, 40+x:40+x+w]
+        assert (s.images[i,...,0]==big(im)).all() and (s.masks[i]==(big(m)>0)).all() and s.table.defect_pixels[i]==(big(m)>0).sum()
+
+
+def test_patches_within_a_window_keep_their_place_in_the_image(pictures, tmp_path):
+    s = open_store(windowed(pictures, (-4,10,40,64)), 20, 'even', root=tmp_path)
+    assert list(zip(s.table.y, s.table.x))==[(y,x) for y in (-4,16) for x in (10,25,39,54)]
+    with pytest.raises(InputError, match='0.png has a window of 40x64 pixels, smaller than a patch of 48x48'): open_store(windowed(pictures, (-4,10,40,64)), 48, root=tmp_path)
+
+
+def test_a_moved_window_and_a_new_split_build_anew(pictures, tmp_path, monkeypatch):
+    n = built(monkeypatch)
+    for boxes,split in (([(0,0,32,32)],['train']), ([(0,0,32,32)],['train']), ([(0,1,32,32)],['train']), ([(0,1,32,32)],['val'])):
+        s = open_store(windowed(pictures, *boxes, split=split), 32, root=tmp_path)
+    assert len(n)==3 and s.table['x'].tolist()==[1] and s.table.split.tolist()==['val']
+    src = source(pictures); plain = open_store(src, 32, root=tmp_path); assert len(n)==4
+    src.table['split'] = ['train','val']*2
+    for _ in range(2): again = open_store(src, 32, root=tmp_path)
+    assert len(n)==5 and again.table.split.tolist()==(['train']*6+['val']*6)*2 and (again.images==plain.images).all()
+
+
+def test_the_fingerprint_of_a_source_without_windows_is_the_old_one(pictures):
+    src = source(pictures); t = src.table; stat = lambda p: (os.stat(p).st_size, os.stat(p).st_mtime_ns)
+    old = config_hash(dict(format=1, settings=dict(patch=[32,32]), files=[(i, stat(i), m, stat(m)) for i,m in zip(t['image'], t['mask'])], decoder=list(t['decoder']), group=list(t['group'])), 32)
+    assert fingerprint(src, dict(patch=[32,32]))==old
+    src.table['split'] = 'train'; assert fingerprint(src, dict(patch=[32,32]))==old
+    assert len({fingerprint(windowed(pictures, o), {}) for o in ((0,0,32,32), (0,0,32,33), (0,0,33,32), (1,0,32,32), (0,1,32,32))})==5
+
+
+def test_windows_with_two_workers(pictures, tmp_path):
+    boxes = [(i,-i,32,32) for i in range(5)]
+    assert files(open_store(windowed(pictures, *boxes), 32, root=tmp_path/'1'))==files(open_store(windowed(pictures, *boxes), 32, root=tmp_path/'2', workers=2))
+
+
+# --- the table of sizes
+
+TABLE2 = pd.DataFrame(dict(dataset=['Crack','CFD'], train=[46,360], val=[31,348], total=[77,708], fg_bg=['1:113','1:25']))
+
+
+def test_split_table(pictures, tmp_path):
+    src = source(pictures); src.table['split'] = ['train','train','val','val']; src.name = 'mtsdd_crack'
+    s = open_store(src, 32, root=tmp_path); t = split_table(s, TABLE2); d, n = s.table.defect_pixels, 32*32
+    assert len(t)==1 and t.loc[0, ['data','train','val','total','paper','paper_train','paper_fg_bg']].tolist()==['mtsdd_crack',12,12,24,'Crack',46,'1:113']
+    assert t.fg_bg[0]==f'1:{(24*n-d.sum())/d.sum():.0f}' and t.fg_bg_train[0]==f'1:{(12*n-d[:12].sum())/d[:12].sum():.0f}'
+    src.name, src.table['split'] = 'mine', ''; plain = open_store(src, 32, root=tmp_path); t = split_table([s, plain], TABLE2)
+    assert t.data.tolist()==['mtsdd_crack','mine'] and t.loc[1, ['train','val','total','fg_bg_train','paper','paper_train']].tolist()==[0,0,24,'','','']
+    assert list(split_table([plain]).columns)==['data','train','val','total','fg_bg','fg_bg_train','fg_bg_val']
+
+
+def test_real_table_2():
+    table2 = pd.read_csv(Path(__file__).parent.parent/'data'/'reference'/'table2.csv')
+    try: stores = [open_store(load_source(o), p) for o,p in (('mtsdd_blowhole',224), ('mtsdd_crack',224), ('cfd',160))]
+    except InputError as e: pytest.skip(str(e)[:80])
+    t = split_table(stores, table2)
+    assert (t[['train','val','total']].to_numpy()==t[['paper_train','paper_val','paper_total']].to_numpy()).all()
+    assert t.fg_bg.tolist()==['1:324','1:106','1:61'] and t.paper_fg_bg.tolist()==['1:333','1:113','1:25']
 
 
 # --- bad input

@@ -8,8 +8,8 @@ from PIL import Image
 
 from imbal_al import sources as S
 from imbal_al.core import InputError
-from imbal_al.sources import (DECODERS, EXPECT, INFO, SOURCES, check_source, coco_counts, dark_edge, data_root, fetch, flip_groups, folder_source, get_data, list_data,
-                              load_source, original_name, patch_counts, read_image, read_mask, report_lines, severstal_runs, tile_groups, unpack)
+from imbal_al.sources import (DECODERS, EXPECT, INFO, SOURCES, WINDOW, check_source, coco_counts, crop, dark_edge, defect_windows, data_root, fetch, flip_groups, folder_source, get_data, list_data,
+                              load_source, original_name, patch_counts, read_image, read_mask, report_lines, second_view, severstal_runs, split_tiles, tile_groups, unpack)
 
 def refuses(*words):
     "An InputError of one line that holds every word"
@@ -318,7 +318,9 @@ def test_missing_data_set_says_where_and_how(tmp_path, name):
 
 @pytest.mark.parametrize('name', SOURCES)
 def test_empty_data_set(tmp_path, name):
-    for o in ('SD-saliency-900/Source Images','SD-saliency-900/Ground truth','potato','image','groundTruth','Datasets/images','Datasets/labels','train_images'): (tmp_path/name/o).mkdir(parents=True)
+    for o in ('SD-saliency-900/Source Images','SD-saliency-900/Ground truth','potato','image','groundTruth','Datasets/images','Datasets/labels','train_images'): (tmp_path/INFO[name].get('folder', name)/o).mkdir(parents=True)
+    for o in S.DIBE.values():
+        for part in ('train','val'): [(tmp_path/'dibe'/o/f'{part}_{k}').mkdir(parents=True) for k in ('dataset','label')]
     if name=='severstal': (tmp_path/name/'train.csv').write_text('ImageId,ClassId,EncodedPixels\n')
     with refuses('no image found in'): load_source(name, tmp_path)
 
@@ -382,6 +384,166 @@ def test_folder_groups_and_class_numbers(tmp_path):
     s = folder_source(tmp_path, tmp_path, 'nonzero', group=r'(tile\d)')
     assert list(s.table['group'])==['odd.png','tile1','tile1','tile2'] and s[0][1].sum()==3
     with refuses('odd_gt.png', 'nonzero', 'over127'): folder_source(tmp_path, tmp_path)[0]
+# ---------------------------------------------------------------- windows
+
+def at_windows(tmp_path, *boxes, **kw):
+    "One image of 6x8 pixels, each pixel's value its place, a defect in two corners; a row per window"
+    a = np.arange(48).reshape(6,8); m = np.zeros((6,8)); m[0,0] = m[5,6:] = 255
+    t = pd.DataFrame([dict(name=f'{i}', image=save(tmp_path/'a.png', a), mask=save(tmp_path/'m.png', m), decoder='over127', group='0', split='', **dict(zip(WINDOW, o))) for i,o in enumerate(boxes)])
+    return S.Source('made', t, channels=1), a.astype(np.uint8), m>0
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1,9), st.integers(1,9), st.integers(-20,20), st.integers(-20,20), st.integers(1,25), st.integers(1,25))
+def test_crop_is_padding_by_reflection(H, W, y, x, h, w):
+    a = np.arange(H*W).reshape(H,W)
+    if y>=H or x>=W or y+h<=0 or x+w<=0:
+        with refuses('outside an image'): crop(a, (y,x,h,w))
+        return
+    want = np.pad(a, 64, mode='reflect')[64+y:64+y+h, 64+x:64+x+w]
+    assert (crop(a, (y,x,h,w))==want).all() and (crop(np.stack([a]*3, -1), (y,x,h,w))[...,1]==want).all()
+
+def test_a_window_cuts_image_and_mask_alike(tmp_path):
+    s,a,m = at_windows(tmp_path, (1,2,3,4), (-2,-3,6,8), (4,4,4,8))
+    for i,(y,x,h,w) in enumerate([(1,2,3,4), (-2,-3,6,8), (4,4,4,8)]):
+        big = lambda o: np.pad(o, 8, mode='reflect')[8+y:8+y+h, 8+x:8+x+w]
+        im,mask = s[i]
+        assert (im==big(a)).all() and (mask==big(m)).all()
+    assert s[1][1].sum()==1 and s[2][1].sum()==3, 'the corner pixel is the mirror itself; the row of two lies at 5, 6 and mirrors once more at 8'
+
+@pytest.mark.parametrize('box,word', [((0,0,0,4),'window of 0x4'), ((0,0,4,-1),'4x-1'), ((0,0,4),'no whole window'), (('a',0,4,4),'no whole window'), ((0,None,4,4),'no whole window'), ((6,0,4,4),'outside an image'), ((0,-9,4,9),'outside an image')])
+def test_bad_windows_are_one_line(tmp_path, box, word):
+    s,*_ = at_windows(tmp_path, box)
+    with refuses(word): s[0]
+    r = check_source(s)
+    assert r['unreadable']==1 and len(r['problems'])==1 and word in r['problems'][0]
+
+def test_check_counts_windows_not_images(tmp_path):
+    s,*_ = at_windows(tmp_path, (0,0,3,4), (3,4,3,4), (0,4,3,4)); r = check_source(s, patch=(3,4))
+    assert (r['images'], r['faulty_images'], r['pixels'], r['defect_pixels'], r['patches'], r['sizes'])==(3, 2, 36, 3, 3, {'4x3':3}) and '3 windows' in report_lines(r)[0]
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(8,60), st.integers(8,60), st.integers(0,9), st.integers(0,10**6))
+def test_windows_hold_every_defect_pixel(H, W, n, seed):
+    rng = np.random.default_rng(seed); m = np.zeros((H,W), np.uint8); m[rng.integers(0,H,n), rng.integers(0,W,n)] = 1
+    ws, seen = defect_windows(m, 16), np.zeros((H,W), bool)
+    for y,x in ws:
+        for o,side in ((y,H), (x,W)): assert o==-((16-side)//2) if side<16 else 0<=o<=side-16
+        new = m[max(y,0):y+16,max(x,0):x+16]&~seen[max(y,0):y+16,max(x,0):x+16]
+        assert new.any(), 'a window for nothing'
+        seen[max(y,0):y+16,max(x,0):x+16] = True
+        y2,x2 = second_view(m, (y,x), 16, 2)
+        assert crop(m, (y2,x2,16,16)).any()
+        if (y2,x2)!=(y,x): assert m[max(y2,0):y2+16,max(x2,0):x2+16].sum()>=m[max(y,0):y+16,max(x,0):x+16].sum()
+    assert seen[m>0].all() and len(ws)<=n and ws==defect_windows(m, 16)
+
+def test_tiles_are_dealt_whole_and_near_the_wish():
+    rng = np.random.default_rng(0)
+    for k in (3, 10, 16, 17, 120):
+        n = rng.integers(1, 13, k); want = int(.6*n.sum()); part = split_tiles(n, rng.integers(0, 900, k), want)
+        assert part.shape==(k,) and abs(n[part].sum()-want)<=(0 if k>9 else 6)
+    assert split_tiles([5,5,5], [0,0,0], 5, [0,0,-1]).tolist()==[False,False,True] and split_tiles([5,5], [0,0], 0, [1,-1]).tolist()==[True,False]
+
+def magnetic(root, kinds=('Blowhole','Crack','Free'), shape=(300,260), tiles=4):
+    for j,kind in enumerate(kinds):
+        for t in range(tiles):
+            for i in range(2):
+                m = np.zeros(shape); m[150:154,100:110+i] = 255*(kind!='Free')
+                at = root/'mtsdd'/f'MT_{kind}'/'Imgs'/f'exp{i}_num_{t*3000+j*1000+i}'
+                save(f'{at}.jpg', np.random.default_rng((j,t,i)).integers(0, 256, shape)); save(f'{at}.png', m)
+
+def test_mtsdd_windows_without_the_real_images(tmp_path):
+    magnetic(tmp_path)
+    b, e = (load_source(f'mtsdd_{o}', tmp_path).table for o in ('blowhole','extreme'))
+    assert (b['view']==1).sum()==8 and (b['view']==2).sum()==8 and set(b['kind'])=={'Blowhole'} and len(e)==24 and set(e['view'])=={1}
+    assert (e.groupby('group')['split'].nunique()==1).all() and set(e['split'])<={'train','val'} and list(b['name'])==sorted(b['name']) and b['name'].is_unique
+    both = {**dict(zip(b['group'], b['split']))}
+    assert all(both.get(g, o)==o for g,o in zip(e['group'], e['split']))
+    pd.testing.assert_frame_equal(b, load_source('mtsdd_blowhole', tmp_path).table)
+
+def test_mtsdd_windows_bad(tmp_path):
+    magnetic(tmp_path, ('Free',), tiles=1)
+    with refuses('no image found'): load_source('mtsdd_crack', tmp_path)
+    assert len(load_source('mtsdd_extreme', tmp_path))==2
+    magnetic(tmp_path, ('Crack',), tiles=1); p = next((tmp_path/'mtsdd'/'MT_Crack'/'Imgs').glob('*.jpg')); p.write_bytes(b'no image')
+    with refuses(p.name, 'cannot be read'): load_source('mtsdd_crack', tmp_path)
+
+def test_cfd_is_split_by_number(tmp_path):
+    from scipy.io import savemat
+    truth = np.empty((1,1), dtype=[('Segmentation','O')]); truth[0,0]['Segmentation'] = np.ones((2,2), np.uint16)
+    (tmp_path/'cfd'/'groundTruth').mkdir(parents=True)
+    for i in range(1,119): savemat(tmp_path/'cfd'/'groundTruth'/f'{i:03}.mat', dict(groundTruth=truth)); save(tmp_path/'cfd'/'image'/f'{i:03}.jpg', np.zeros((2,2,3)))
+    t = load_source('cfd', tmp_path).table
+    assert list(t['split'])==['train']*60+['val']*58 and t['name'][59]=='060.jpg'
+
+
+# ---------------------------------------------------------------- the layout of KLIVIS/DIBE
+
+def dibe(root, folder='THC112', side=112, n=12, order=sorted, first=0, tail='_112', val=3):
+    "A made-up folder; the labels are random, so that each is its own"
+    stems, rng = [f'img_{first+i}' for i in range(n)], np.random.default_rng(0)
+    for part,names in (('train',stems), ('val',[f'img_{i}' for i in range(val)])):
+        at = {o:root/'dibe'/folder/f'{part}_{o}{tail}' for o in ('dataset','label')}
+        masks = {o:rng.integers(0, 2, (side,side))*255 for o in names}
+        for o in names: save(at['dataset']/f'{o}.png', rng.integers(0, 256, (side,side,3))); save(at['label']/f'{o}.png', masks[o])
+        if part=='val': continue
+        for i,o in enumerate(order(stems)):
+            for k,c in enumerate(('filp','Contrast','Brightness','Saturation')):
+                name = f'{n+1+4*i+k}_{c}.png'
+                save(at['dataset']/name, np.full((side,side,3), k)); save(at['label']/name, masks[o][:,::-1] if k==0 else masks[o])
+    return root/'dibe'/folder
+
+def test_dibe_split_and_copies(tmp_path):
+    dibe(tmp_path); s = load_source('thc112', tmp_path); c = load_source('thc112:copies', tmp_path)
+    assert len(s)==15 and s.table['split'].value_counts().to_dict()=={'train':12,'val':3} and set(s.table['copy'])=={''} and s.channels==3
+    assert c.table['copy'].value_counts().to_dict()=={'':15,'flip':12,'contrast':12,'brightness':12,'saturation':12} and set(c.table[c.table['copy']!='']['split'])=={'train'}
+    assert s.name=='thc112' and c.name=='thc112:copies' and c.licence==s.licence==INFO['thc112']['licence'] and s.root==c.root
+    assert (c.table.groupby('group')['split'].nunique()==1).all() and s.table['group'].nunique()==15 and set(c.table['group'])==set(s.table['group'])
+
+@pytest.mark.parametrize('order', [sorted, list])
+@pytest.mark.parametrize('first', [0,1])
+def test_dibe_copies_go_with_their_originals(tmp_path, order, first):
+    dibe(tmp_path, order=order, first=first); t = load_source('thc112:copies', tmp_path).table
+    masks = {g:read_mask(m, 'label', (112,112)) for g,m,c in zip(t['group'], t['mask'], t['copy']) if not c}
+    for g,m,c in zip(t['group'], t['mask'], t['copy']):
+        if c: assert (read_mask(m, 'label', (112,112))[:, ::-1 if c=='flip' else 1]==masks[g]).all()
+
+def test_dibe_other_folders_have_no_number(tmp_path):
+    for name,folder in (('dibe_blowhole','Blowhole'), ('dibe_crack','Crack'), ('dibe_cfd','CFD')):
+        dibe(tmp_path, folder, 48, 3, tail=''); s = load_source(name, tmp_path)
+        assert len(s)==6 and s[0][0].shape==(48,48,3) and 0<s[0][1].mean()<1
+
+def test_dibe_bad(tmp_path):
+    at = dibe(tmp_path); load, more = (lambda: load_source('thc112', tmp_path)), (lambda: load_source('thc112:copies', tmp_path))
+    with refuses("'copy'", 'thc112:copies'): load_source('thc112:copy', tmp_path)
+    with refuses("'thc448' not found", 'dibe/THC448'): load_source('thc448', tmp_path)
+    label = at/'train_label_112'/'img_3.png'; kept = label.read_bytes(); label.unlink()
+    with refuses('img_3.png has no mask'): load()
+    label.write_bytes(kept); copy = at/'train_label_112'/'24_Saturation.png'; kept = copy.read_bytes(); copy.unlink()
+    assert len(load())==15
+    with refuses('24_Saturation.png has no mask'): more()
+    save(copy, np.ones((112,112)))
+    with refuses('24_Saturation', 'no original'): more()
+    copy.write_bytes(kept); assert len(more())==63
+    for o in ('dataset','label'): os.rename(at/f'train_{o}_112'/'13_filp.png', at/f'train_{o}_112'/'77_filp.png')
+    with refuses('77_filp', 'does not fit the numbering after 12 originals'): more()
+    save(at/'val_dataset_112'/'img_1.png', np.zeros((112,113,3)))
+    with refuses('img_1.png is 113 x 112', '112 x 112'): load()
+    save(at/'val_dataset_112'/'img_1.png', np.zeros((112,112,3))); save(at/'val_label_112'/'img_1.png', np.zeros((56,112)))
+    assert any('112 x 56' in o for o in check_source(load())['problems'])
+    (at/'train_dataset_112'/'img_2.png').write_bytes(b'')
+    with refuses('img_2.png is empty'): load()
+    os.rename(at/'val_label_112', at/'val_other')
+    with refuses('no folder for val_label', 'THC112'): load()
+
+def test_dibe_counts_are_compared_with_the_paper(tmp_path):
+    dibe(tmp_path); problems = check_source(load_source('thc112', tmp_path))['problems']
+    assert len(problems)==1 and problems[0].startswith('15 images, expected 2,511 (the paper)')
+    assert all(o['images']==o['train']+o['val'] for k in S.DIBE for o in EXPECT[k])
+
+def test_listing_shows_the_part_of_dibe_that_is_there(tmp_path):
+    dibe(tmp_path); magnetic(tmp_path, tiles=1); d = list_data(tmp_path).set_index('name')
+    assert d['here'][['thc112','mtsdd_extreme','mtsdd']].all() and not d['here'][['thc448','dibe_cfd','cfd']].any() and d['folder']['thc448'].endswith('dibe/THC448')
+
 
 # ---------------------------------------------------------------- checking
 
@@ -412,10 +574,27 @@ def test_wrong_count_is_a_problem(tmp_path, monkeypatch):
 
 # ---------------------------------------------------------------- real data
 
-@pytest.mark.parametrize('name', ['sd900','mtsdd','cfd','kolektorsdd'])
+@pytest.mark.parametrize('name', ['sd900','mtsdd','cfd','kolektorsdd','mtsdd_blowhole','mtsdd_crack','mtsdd_extreme'])
 def test_real_counts(name):
     r = check_source(real(name))
     assert r['problems']==[] and r['twins']==[] and r['images']>0
+
+@pytest.mark.parametrize('name,train,val', [('mtsdd_blowhole',101,70), ('mtsdd_crack',46,31), ('mtsdd_extreme',674,466)])
+def test_real_windows_are_split_by_tile(name, train, val):
+    t = real(name).table
+    assert t['split'].value_counts().to_dict()=={'train':train,'val':val} and (t.groupby('group')['split'].nunique()==1).all()
+    part = {g:o for k in ('blowhole','crack') for g,o in zip(*[load_source(f'mtsdd_{k}').table[c] for c in ('group','split')])}
+    assert all(part.get(g, o)==o for g,o in zip(t['group'], t['split'])), 'one split of the tiles for all three'
+    if name=='mtsdd_extreme': assert t['kind'].value_counts().to_dict()=={'Free':952,'Blowhole':115,'Crack':73}
+
+@pytest.mark.parametrize('kind', ['Blowhole','Crack'])
+def test_real_windows_hold_every_defect_pixel(kind):
+    t = real(f'mtsdd_{kind.lower()}').table; whole = load_source('mtsdd').table; whole = whole[whole['kind']==kind]
+    for i,(m,rows) in enumerate(t.groupby('mask')):
+        a = read_mask(m, 'over127', Image.open(m).size[::-1]); left = a.copy()
+        for y,x in zip(rows['y'], rows['x']): left[max(y,0):y+224, max(x,0):x+224] = 0
+        assert not left.any(), m
+    assert set(t['image'])==set(whole['image'])
 
 def test_real_potato_leaf():
     s = real('potato_leaf')
