@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, CancelStepException
 from fastai.callback.progress import ProgressCallback
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
@@ -28,7 +28,7 @@ from .oii import score_counts
 # %% auto #0
 __all__ = ['LOSSES', 'FN_WEIGHT', 'STRENGTH', 'CHANGES', 'AUGMENT', 'loss_takes', 'make_loss', 'resize_pairs', 'change',
            'factors', 'augment_random', 'fixed_copies', 'Parts', 'validation_counts', 'Curve', 'Guard', 'Checkpoint',
-           'read_checkpoint', 'Restore', 'stretch', 'sgd_learner', 'fit_curve']
+           'read_checkpoint', 'Restore', 'ClippedCast', 'stretch', 'sgd_learner', 'fit_curve']
 
 # %% ../nbs/24_training.ipynb #d9158700
 LOSSES = dict(bce=('CE',BCELoss), wbce=('WBCE',WBCELoss), focal=('Focal',FocalLoss), dice=('Dice',DiceLoss), tversky=('Tversky',TverskyLoss), ft=('FT',FocalTverskyLoss),
@@ -212,6 +212,17 @@ class Restore(Callback):
         self.state = None
 
 # %% ../nbs/24_training.ipynb #beb88861
+class ClippedCast(Cast):
+    "`Cast` that shortens a gradient longer than `clip`, after the loss scale of half precision is taken out again"
+    def __init__(self, precision, device, clip=None): super().__init__(precision, device); self.clip = clip
+    def before_step(self):
+        if self.clip is not None:
+            if self.scaler.is_enabled(): self.scaler.unscale_(self.opt.opt)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+            if self.scaler.is_enabled(): self.scaler.step(self.opt.opt); self.scaler.update(); raise CancelStepException
+        else: super().before_step()
+
+# %% ../nbs/24_training.ipynb #715de5d8
 AUGMENT = dict(random=augment_random, fixed=None, none=None)
 
 def stretch(n:int,           # Training images
@@ -235,7 +246,8 @@ def sgd_learner(parts:Parts,
     augment:str='random',    # A name in `AUGMENT`; 'fixed' says that `parts` were made with copies
     precision:dict|None=None, # {'train': name, 'eval': name}, see `imbal_al.learner.choose_precision`
     seed:int=0,
-    tell=None                # f(step, row), called after each validation
+    tell=None,               # f(step, row), called after each validation
+    clip:float|None=None     # Largest norm of a step's gradient; None: as it is
     )->Learner:
     "A Learner whose `curve.rows` fill while it trains; `fit_curve` runs it"
     if len(parts.train)<bs: raise InputError(f"{parts.name} has {len(parts.train)} training images, fewer than a batch of {bs}; use a smaller batch")
@@ -246,7 +258,7 @@ def sgd_learner(parts:Parts,
     g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
     dls = Loaders(Batches(parts.data, parts.train, bs, every, g, AUGMENT[check_choice('augmentation', augment, AUGMENT)]), parts.data.device)
     opt = partial(OptimWrapper, opt=partial(torch.optim.SGD, momentum=momentum, weight_decay=wd))
-    cbs = [Cast(precision['train'], parts.data.device), Guard(), Curve(parts, precision['eval'], bs, tell)]
+    cbs = [ClippedCast(precision['train'], parts.data.device, clip), Guard(), Curve(parts, precision['eval'], bs, tell)]
     learn = Learner(dls, m, loss_func=loss_func, opt_func=opt, lr=lr, cbs=cbs)
     learn.remove_cbs(learn._grab_cbs(ProgressCallback)); learn.validations = n
     return learn
