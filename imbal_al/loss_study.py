@@ -48,6 +48,7 @@ class LossConfig:
     lr: float=.05                # SGD's learning rate
     momentum: float=.9
     clip: float|None=None        # Largest norm of a step's gradient; None: as it is
+    prior: float|None=None       # Probability of a defect that the network starts from; None: as it is made
     wd: float=1e-4
     bs: int=8
     steps: int|None=400          # Optimiser steps, or
@@ -100,9 +101,9 @@ def check_loss_config(c:LossConfig):
         if v is None and k not in ('bs','validations'): continue
         if isinstance(v,bool) or not isinstance(v,int) or v<1: raise InputError(f'{k} = {v!r}; give a whole number above 0')
     if c.bs<2: raise InputError('bs = 1; batch normalisation needs a batch of 2 or more')
-    for k,low,high in (('lr',0,np.inf),('momentum',-1e-9,1),('wd',-1e-9,np.inf),('width',0,np.inf),('valid_share',0,1),('clip',0,np.inf)):
+    for k,low,high in (('lr',0,np.inf),('momentum',-1e-9,1),('wd',-1e-9,np.inf),('width',0,np.inf),('valid_share',0,1),('clip',0,np.inf),('prior',0,1)):
         v = getattr(c,k)
-        if k=='clip' and v is None: continue
+        if k in ('clip','prior') and v is None: continue
         if isinstance(v,bool) or not isinstance(v,(int,float)) or not low<v<high: raise InputError(f"{k} = {v!r}; give a number {'above 0' if low==0 else 'of 0 or more'}{'' if high==np.inf else ' and below 1'}")
     if not isinstance(c.seed,int) or c.seed<0: raise InputError(f'seed = {c.seed!r}; give a whole number, 0 or more')
 
@@ -140,7 +141,7 @@ def run_training(c:LossConfig, folder:Path, device='cpu', root=None, precision=N
     parts,_ = load_parts(c.parts_key(), device, root)
     t0 = time.perf_counter()
     learn = sgd_learner(parts, make_loss(c.loss, c.fn_weight, c.variant, **dict(c.options)), c.arch, c.encoder, c.weights, c.width, c.lr, c.momentum, c.wd, c.bs,
-                        c.steps, c.epochs, c.validations, c.augment, precision, stream_seed(c.seed,'loss study'), tell, c.clip)
+                        c.steps, c.epochs, c.validations, c.augment, precision, stream_seed(c.seed,'loss study'), tell, c.clip, c.prior)
     rows = fit_curve(learn, c.schedule, folder/'checkpoint.pt')
     s = score(learn.model, parts.data, parts.valid, hist=True, precision=precision['eval'])
     return rows, dict(losses=np.array([float(o) for o in learn.recorder.losses], np.float32), hist=s.hist, seconds=time.perf_counter()-t0)

@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/training.html.md"""
 
 # %% ../nbs/24_training.ipynb #caf93a21
 from __future__ import annotations
-import math, time
+import math, time, zipfile
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from fastai.callback.progress import ProgressCallback
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 
-from .core import InputError, atomic_path, check_choice, stream, stream_seed
+from .core import InputError, atomic_path, check_choice, note, stream, stream_seed
 from .learner import Batches, Cast, DeviceData, Loaders, cast, lr_schedule, seeded
 from .losses import (BCELoss, WBCELoss, FocalLoss, DiceLoss, TverskyLoss, FocalTverskyLoss, DIBERegLoss, ComboLoss, ExpLogLoss,
                              HybridFocalLoss, UnifiedFocalLoss, DIBEDisLoss, DIBELoss)
@@ -26,9 +26,10 @@ from .models import create_model
 from .oii import score_counts
 
 # %% auto #0
-__all__ = ['LOSSES', 'FN_WEIGHT', 'STRENGTH', 'CHANGES', 'AUGMENT', 'loss_takes', 'make_loss', 'resize_pairs', 'change',
-           'factors', 'augment_random', 'fixed_copies', 'Parts', 'validation_counts', 'Curve', 'Guard', 'Checkpoint',
-           'read_checkpoint', 'Restore', 'ClippedCast', 'stretch', 'sgd_learner', 'fit_curve']
+__all__ = ['LOSSES', 'FN_WEIGHT', 'STRENGTH', 'CHANGES', 'CHECKPOINT', 'AUGMENT', 'loss_takes', 'make_loss', 'resize_pairs',
+           'change', 'factors', 'augment_random', 'fixed_copies', 'Parts', 'validation_counts', 'Curve', 'Guard',
+           'Checkpoint', 'read_checkpoint', 'Restore', 'ClippedCast', 'set_prior', 'stretch', 'sgd_learner',
+           'fit_curve']
 
 # %% ../nbs/24_training.ipynb #d9158700
 LOSSES = dict(bce=('CE',BCELoss), wbce=('WBCE',WBCELoss), focal=('Focal',FocalLoss), dice=('Dice',DiceLoss), tversky=('Tversky',TverskyLoss), ft=('FT',FocalTverskyLoss),
@@ -187,14 +188,24 @@ class Checkpoint(Callback):
         return dict(epoch=self.epoch+1, model=self.model.state_dict(), opt=self.opt.opt.state_dict(), g=g.get_state(), torch=torch.get_rng_state(), cuda=cuda, scaler=scaler, rows=curve.rows)
     def after_epoch(self):
         if self.epoch<self.start or self.epoch+1>=self.n_epoch or time.monotonic()-self.t0<self.seconds: return
-        with atomic_path(self.path) as p: torch.save(self.state(), p)
+        state = self.state()
+        try:
+            with atomic_path(self.path) as p: torch.save(state, p)
+        except (InputError, RuntimeError) as e: note(f'cannot write {self.path} ({str(e).splitlines()[0][:120]}); the training goes on without it')
         self.t0 = time.monotonic()
+
+CHECKPOINT = {'epoch','model','opt','g','torch','cuda','scaler','rows'}
 
 def read_checkpoint(path:Path)->dict|None:
     "A checkpoint, None if it is absent or damaged"
-    try: s = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception: return None
-    return s if isinstance(s, dict) and 'epoch' in s else None
+    try:
+        with zipfile.ZipFile(path) as z:
+            if z.testzip() or any(o.compress_type for o in z.infolist()): raise ValueError
+        s = torch.load(path, map_location='cpu', weights_only=True)
+        if not CHECKPOINT<=set(s): raise ValueError
+        return s
+    except FileNotFoundError: return None
+    except Exception: note(f'{path} is damaged and counts as missing')
 
 # %% ../nbs/24_training.ipynb #757d7076
 class Restore(Callback):
@@ -223,6 +234,15 @@ class ClippedCast(Cast):
         else: super().before_step()
 
 # %% ../nbs/24_training.ipynb #715de5d8
+def set_prior(model:torch.nn.Module, # With a `segmentation_head` of one output channel
+    prior:float                      # Probability of a defect at the start
+    ):
+    "Set the bias of the last convolution so that the network starts from `prior` (Lin et al. 2017). Raises `InputError` unless 0 < prior < 1"
+    if not 0<prior<1: raise InputError(f'prior = {prior!r}; give a probability between 0 and 1')
+    last = [o for o in model.modules() if isinstance(o, torch.nn.Conv2d)][-1]
+    torch.nn.init.constant_(last.bias, math.log(prior/(1-prior)))
+
+# %% ../nbs/24_training.ipynb #18f108b3
 AUGMENT = dict(random=augment_random, fixed=None, none=None)
 
 def stretch(n:int,           # Training images
@@ -247,12 +267,14 @@ def sgd_learner(parts:Parts,
     precision:dict|None=None, # {'train': name, 'eval': name}, see `imbal_al.learner.choose_precision`
     seed:int=0,
     tell=None,               # f(step, row), called after each validation
-    clip:float|None=None     # Largest norm of a step's gradient; None: as it is
+    clip:float|None=None,    # Largest norm of a step's gradient; None: as it is
+    prior:float|None=None    # Probability of a defect that the network starts from, see `set_prior`; None: as it is made
     )->Learner:
     "A Learner whose `curve.rows` fill while it trains; `fit_curve` runs it"
     if len(parts.train)<bs: raise InputError(f"{parts.name} has {len(parts.train)} training images, fewer than a batch of {bs}; use a smaller batch")
     precision = precision or dict(train='fp32', eval='fp32')
     with seeded(stream_seed(seed,'weights')): m = create_model(arch, encoder, weights, 1, parts.data.in_channels, width)
+    if prior is not None: set_prior(m, prior)
     m = m.to(parts.data.device, memory_format=torch.channels_last)
     every,n = stretch(len(parts.train), bs, steps, epochs, validations)
     g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
