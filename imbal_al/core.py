@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/core.html.md"""
 
 # %% ../nbs/00_core.ipynb #55a11b6e
 from __future__ import annotations
-import hashlib, json, os, platform, re, subprocess, zlib
+import hashlib, json, logging, os, platform, re, subprocess, zlib
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import metadata
@@ -16,12 +16,13 @@ from uuid import uuid4
 import numpy as np
 
 # %% auto #0
-__all__ = ['InputError', 'check_choice', 'atomic_path', 'write_text', 'to_json', 'config_hash', 'stream', 'stream_seed', 'commit',
-           'provenance']
+__all__ = ['InputError', 'check_choice', 'atomic_path', 'write_text', 'to_json', 'config_hash', 'seal', 'unseal', 'note',
+           'write_json', 'read_json', 'stream', 'stream_seed', 'commit', 'provenance']
 
 # %% ../nbs/00_core.ipynb #e653b34f
 class InputError(ValueError):
     "Something the user gave cannot be used; the message is one line that names it and says what to do"
+    def __init__(self, line=''): super().__init__(' '.join(str(line).splitlines())) # A file's name may hold a line break
 
 # %% ../nbs/00_core.ipynb #93b00aa6
 def check_choice(what:str, # What is being chosen, as the user would say it
@@ -45,6 +46,7 @@ def atomic_path(path:str|Path # Where the file shall be
         yield tmp
         with open(tmp, 'rb') as f: os.fsync(f.fileno())
         os.replace(tmp, path)
+    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror or e}; make room on the disk or choose another folder, then give the same command again") from e
     finally: tmp.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #af6d3281
@@ -69,6 +71,40 @@ def config_hash(config:dict, # Plain JSON values
     "The first `n` digits of the SHA-256 of `config` as canonical JSON"
     text = json.dumps(config, sort_keys=True, separators=(',',':'), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:n]
+
+# %% ../nbs/00_core.ipynb #dedd1b36
+def seal(content:dict # Plain JSON values
+    )->dict:          # The same, with `sha256`
+    "Add the SHA-256 of the content"
+    plain = json.loads(to_json(content)); plain.pop('sha256', None)
+    return dict(plain, sha256=config_hash(plain, 64))
+
+def unseal(content:dict)->dict:
+    "The content without its SHA-256, if it has one; raises `ValueError` where that is not the content's"
+    if not isinstance(content, dict): raise ValueError('it holds no names and values')
+    plain = {k:v for k,v in content.items() if k!='sha256'}
+    marked = any(isinstance(v,str) and re.fullmatch('[0-9a-f]{64}', v) for v in content.values())
+    if ('sha256' in content or marked) and content.get('sha256')!=config_hash(plain, 64): raise ValueError('its content is not that of its checksum')
+    return plain
+
+# %% ../nbs/00_core.ipynb #44d47df0
+@lru_cache(4096)
+def note(line:str):
+    "Say a line on the log `imbal_al`, once per process"
+    logging.getLogger('imbal_al').warning(line)
+
+def write_json(path, content:dict):
+    "Write `content` with its checksum, whole or not at all"
+    write_text(path, to_json(seal(content)))
+
+def read_json(path:str|Path # A file that `write_json` wrote, or any JSON file that holds names and values
+    )->dict|None:           # None if it is absent or damaged; damage is said with `note`
+    "A JSON file's content without its checksum"
+    try: return unseal(json.loads(Path(path).read_text(encoding='utf-8')))
+    except (FileNotFoundError, NotADirectoryError): return None
+    except (OSError, ValueError, RecursionError) as e:
+        why = e.strerror if isinstance(e, OSError) else str(e) if str(e).startswith('it') else 'it is no JSON'
+        note(f"{path} is damaged ({why}) and counts as missing")
 
 # %% ../nbs/00_core.ipynb #07b8a266
 def _key(o)->int: return int(o) if isinstance(o, (int,np.integer)) and 0<=o<2**32 else zlib.crc32(str(o).encode())

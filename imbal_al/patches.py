@@ -8,6 +8,7 @@ Docs: https://example.github.io/imbal_al/patches.html.md"""
 from __future__ import annotations
 import json, os, shutil, zlib
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
@@ -18,7 +19,7 @@ from uuid import uuid4
 import numpy as np, pandas as pd
 from filelock import FileLock
 
-from .core import InputError, check_choice, config_hash, to_json
+from .core import InputError, check_choice, config_hash, note, seal, to_json, unseal
 from .sources import WINDOW, Source, crop, dark_edge, read_image, read_mask, window_of
 
 # %% auto #0
@@ -106,18 +107,19 @@ def read_store(path:Path, # A store's folder
     want:str|None=None,   # The fingerprint it must have
     full:bool=False       # Check every pixel even if nothing hints at damage
     )->PatchStore|None:   # None if it is absent, damaged, or made from something else
-    "Open a store if it is whole"
+    "Open a store if it is whole; damage is said with `imbal_al.core.note`"
+    f = 'meta.json'
     try:
-        meta = json.loads((path/'meta.json').read_text())
+        meta = unseal(json.loads((path/f).read_text()))
         if want and meta['fingerprint']!=want: return None
         n,h,w,c = meta['shape']
-        for f,size in (('images.u8',n*h*w*c),('masks.u8',n*h*w)):
+        for f,size in (('images.u8',n*h*w*c),('masks.u8',n*h*w),('table.csv',None)):
             s = (path/f).stat()
-            if s.st_size!=size or ((full or s.st_mtime_ns!=meta['mtime'][f]) and _crc(path/f)!=meta['crc'][f]): return None
-        if _crc(path/'table.csv')!=meta['crc']['table.csv']: return None
-        table = pd.read_csv(path/'table.csv', dtype=dict(image=str,group=str,split=str), keep_default_na=False)
+            if size not in (None, s.st_size) or ((full or size is None or s.st_mtime_ns!=meta['mtime'][f]) and _crc(path/f)!=meta['crc'][f]): raise ValueError
+        table = pd.read_csv(path/f, dtype=dict(image=str,group=str,split=str), keep_default_na=False)
         return PatchStore(np.memmap(path/'images.u8', np.uint8, 'r', shape=(n,h,w,c)), np.memmap(path/'masks.u8', np.uint8, 'r', shape=(n,h,w)), table, meta, path)
-    except (OSError, KeyError, ValueError, TypeError): return None
+    except (OSError, KeyError, ValueError, TypeError, RecursionError, OverflowError):
+        if path.exists(): note(f"{path/f} is damaged or missing; the store is cut again")
 
 # %% ../nbs/12_patches.ipynb #092e33ac
 def _cuts(source, settings, workers):
@@ -159,10 +161,12 @@ def build_store(source:Source, settings:dict, path:Path, want:str, progress, wor
         crc = {f:_crc(tmp/f) for f in names}
         meta = dict(data=source.name, settings=settings, fingerprint=want, crc=crc, content=config_hash(crc), faulty=int(t.faulty.sum()),
                     shape=[len(t), *settings['patch'], settings['channels']], mtime={f:(tmp/f).stat().st_mtime_ns for f in names})
-        (tmp/'meta.json').write_text(to_json(meta))
+        (tmp/'meta.json').write_text(to_json(seal(meta)))
         if path.is_dir(): shutil.rmtree(path)
         else: path.unlink(missing_ok=True)
         os.rename(tmp, path)
+    except OSError as e: raise InputError(f"cannot write the patch store {path}: {e.strerror or e}; make room, or set IMBAL_AL_CACHE to a folder with more") from e
+    except BrokenProcessPool as e: raise InputError(f"a process that cut images for {path} was killed (out of memory?); use fewer workers, nothing is left of the half store") from e
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../nbs/12_patches.ipynb #f78881aa

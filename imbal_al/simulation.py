@@ -6,16 +6,16 @@ Docs: https://example.github.io/imbal_al/simulation.html.md"""
 
 # %% ../nbs/40_simulation.ipynb #d6db1c10
 from __future__ import annotations
-import json, time
+import json, math, time, zipfile, zlib
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
-from .core import InputError, atomic_path, check_choice, commit, config_hash, provenance, stream, stream_seed, to_json, write_text
+from .core import InputError, atomic_path, check_choice, commit, config_hash, note, provenance, read_json, stream, stream_seed, to_json, write_json
+from .lock import Lock, Lost
 from .metrics import counts, pooled, scores, scores_at
 from .patches import STRIDES, open_store
 from .scenarios import MODES, make_scenario
@@ -23,8 +23,9 @@ from .sources import load_source
 from .strategies import STRATEGIES, Candidates, select
 
 # %% auto #0
-__all__ = ['METRICS', 'RECORD', 'RunConfig', 'as_config', 'check_config', 'load_patches', 'workspace', 'first_batch', 'run_cycle',
-           'write_record', 'read_record', 'read_json', 'result_rows', 'cycle_path', 'run', 'read_result']
+__all__ = ['LARGEST', 'METRICS', 'RECORD', 'RunConfig', 'as_config', 'check_config', 'load_patches', 'workspace', 'first_batch',
+           'run_cycle', 'write_record', 'read_record', 'result_rows', 'write_result', 'records_whole', 'read_result',
+           'cycle_path', 'run']
 
 # %% ../nbs/40_simulation.ipynb #85e944df
 @dataclass(frozen=True)
@@ -60,21 +61,35 @@ class RunConfig:
     def __post_init__(self):
         for k,f in dict(patch=tuple, pi_t=lambda o: tuple(map(float,o)), pi_u=float).items():
             try: object.__setattr__(self, k, f(getattr(self,k)))
-            except (TypeError,ValueError) as e: raise InputError(f'{k} = {getattr(self,k)!r} cannot be read; see RunConfig') from e
+            except (TypeError,ValueError,OverflowError) as e: raise InputError(f"{k} = {getattr(self,k)!r} cannot be read; give {'a number from 0 to 1' if k=='pi_u' else 'numbers such as '+str(dict(patch=(64,64), pi_t=(.1,.05))[k])}") from e
     @property
     def hash(self): return config_hash({f.name:getattr(self,f.name) for f in fields(self) if getattr(self,f.name)!=f.default})
     def store_key(self): return self.data, tuple(self.patch), self.stride, self.channels
     def scenario_key(self): return self.store_key(), self.pi_u, self.pool_size, tuple(self.pi_t), self.test_size, self.heldout_size, self.validation_size, self.mode, self.seed, self.repeat
 
 def as_config(d:dict)->RunConfig:
-    "A configuration from its JSON form. Raises `InputError` for a setting there is none of"
+    "A configuration from its JSON form. Raises `InputError` for anything else and for a setting there is none of"
+    if not isinstance(d, dict): raise InputError(f'a run is given as {str(d)[:60]!r}; give its settings by name')
     for k in d: check_choice('setting of a run', k, [f.name for f in fields(RunConfig)])
     return RunConfig(**{k:tuple(v) if isinstance(v,list) else v for k,v in d.items()})
 
 # %% ../nbs/40_simulation.ipynb #c66d23cb
+def _check_kinds(c):
+    "Refuse text where a number belongs and the like, as a plan edited by hand may have it"
+    whole = lambda v, least: isinstance(v,int) and not isinstance(v,bool) and v>=least
+    for k in ('data','arch','encoder'):
+        if not isinstance(v:=getattr(c,k), str): raise InputError(f'{k} = {v!r}; give a name')
+    if len(c.patch)!=2 or not all(whole(o,1) for o in c.patch): raise InputError(f'patch = {c.patch!r}; give height and width in pixels, such as (64, 64)')
+    for k in ('seed','repeat'):
+        if not whole(v:=getattr(c,k), 0): raise InputError(f'{k} = {v!r}; give a whole number, 0 or larger')
+    for k in ('heldout_size','validation_size'):
+        if (v:=getattr(c,k)) is not None and not whole(v,0): raise InputError(f'{k} = {v!r}; give a whole number, 0 or larger, or None for all')
+    for k,known in (('in_channels',(1,3)),('channels',(None,1,3))):
+        if getattr(c,k) not in known: raise InputError(f'{k} = {getattr(c,k)!r}; give 1 or 3')
+
 def check_config(c:RunConfig):
     "Raise an `InputError` for a configuration that cannot run"
-    check_choice('strategy', c.strategy, STRATEGIES)
+    check_choice('strategy', c.strategy, STRATEGIES); _check_kinds(c)
     for k in ('cycles','batch','bs','pool_size','test_size'):
         if not (isinstance(getattr(c,k),int) and getattr(c,k)>0): raise InputError(f'{k} = {getattr(c,k)!r}; give a whole number above 0')
     if c.batch>c.pool_size: raise InputError(f'a batch of {c.batch} is larger than the pool of {c.pool_size}; take a smaller batch or a larger pool')
@@ -164,16 +179,23 @@ def write_record(path:Path, record:dict):
     "Write arrays as a compressed `.npz`, whole or not at all"
     with atomic_path(path) as p, open(p,'wb') as f: np.savez_compressed(f, **record)
 
+LARGEST = 2**30 # Bytes of a record, unpacked
+
+def _array(z, name):
+    "One array of an open archive"
+    with z.open(name) as f:
+        shape,_,dtype = {(1,0):np.lib.format.read_array_header_1_0, (2,0):np.lib.format.read_array_header_2_0}[np.lib.format.read_magic(f)](f)
+        if dtype.hasobject or min(shape, default=0)<0 or f.tell()+math.prod(shape)*dtype.itemsize!=z.getinfo(name).file_size: raise ValueError
+    with z.open(name) as f: return np.lib.format.read_array(f, allow_pickle=False)
+
 def read_record(path:Path)->dict|None:
     "The arrays of a record, or None if it is absent or damaged"
     try:
-        with np.load(path, allow_pickle=False) as z: return {k:z[k] for k in z.files}
-    except Exception: return None
-
-def read_json(path:Path)->dict|None:
-    "A JSON file's content, or None if it is absent or damaged"
-    try: return json.loads(Path(path).read_text())
-    except (OSError, ValueError): return None
+        with zipfile.ZipFile(path) as z:
+            if sum(o.file_size for o in z.infolist())>LARGEST: raise ValueError
+            return {o.removesuffix('.npy'):_array(z,o) for o in z.namelist()}
+    except (FileNotFoundError, NotADirectoryError): return None
+    except Exception: note(f'{path} is damaged and counts as missing')
 
 # %% ../nbs/40_simulation.ipynb #6e683b2e
 METRICS = ('f1','iou','precision','recall')
@@ -194,6 +216,32 @@ def result_rows(c:RunConfig,
                             **{f'{m}_heldout':held[m] for m in METRICS}, faulty_share=float(r['faulty'].mean()), config=c.hash, commit=commit()))
     return out
 
+# %% ../nbs/40_simulation.ipynb #63956991
+def write_result(folder:Path, result:dict,
+    files # Names of the files in `folder` that it rests on
+    ):
+    "Write `records.json` and then `result.json`; the run is finished"
+    at = lambda o: [(folder/o).stat().st_size, (folder/o).stat().st_mtime_ns, zlib.crc32((folder/o).read_bytes())]
+    write_json(folder/'records.json', {o:at(o) for o in files})
+    write_json(folder/'result.json', result); (folder/'failed.json').unlink(missing_ok=True)
+
+def _as_recorded(path, size, time, crc):
+    try: s = path.stat(); return s.st_size==size and (s.st_mtime_ns==time or zlib.crc32(path.read_bytes())==crc)
+    except OSError: return False
+
+def records_whole(folder:Path)->bool:
+    "Whether the files that a finished run rests on are those it was finished with; what is not is said with `note`"
+    if not (folder/'records.json').exists(): return True
+    try: bad = [o for o,at in read_json(folder/'records.json').items() if Path(o).name!=o or not _as_recorded(folder/o, *at)]
+    except (AttributeError, TypeError, ValueError): return False
+    if bad: note(f'{folder/bad[0]} is damaged or missing: it is not the file that the run was finished with; the run goes on from there')
+    return not bad
+
+def read_result(folder:Path)->dict|None:
+    "The result of a finished run, None if there is none or something of it is damaged"
+    r = read_json(Path(folder)/'result.json')
+    return r if r and 'rows' in r and records_whole(Path(folder)) else None
+
 # %% ../nbs/40_simulation.ipynb #3f2b68ef
 def _prepare(c, folder, device, root):
     "Write config and scenario if they are not there; returns the scenario's arrays and the precision per phase, chosen when the run began. Refuses a folder whose data have changed"
@@ -205,7 +253,7 @@ def _prepare(c, folder, device, root):
     if old and old.get('content')!=content:
         raise InputError(f'{folder}: the images of {c.data!r} have changed since this run began; put them back, or remove the folder to start it anew')
     precision = (old or {}).get('precision') or choose_precision(device)
-    if not old: write_text(folder/'config.json', to_json(dict(asdict(c), hash=c.hash, content=content, precision=precision)))
+    if not old: write_json(folder/'config.json', dict(asdict(c), hash=c.hash, content=content, precision=precision))
     if set(read_record(folder/'scenario.npz') or ())!=set(arrays): write_record(folder/'scenario.npz', arrays)
     return arrays, precision
 
@@ -213,14 +261,13 @@ RECORD = {'selected','position','faulty','next','hist','hist_validation','hist_n
 
 def cycle_path(folder:Path, cycle:int)->Path: return folder/f'cycle_{cycle:02d}.npz'
 
-def _finished_cycles(c, folder):
-    "The records of the cycles done, up to the first that is missing or damaged"
-    out = []
-    for j in range(1, c.cycles+1):
-        r = read_record(cycle_path(folder,j))
-        if r is None or not RECORD<=set(r): break
-        out.append(r)
-    return out
+def _done_cycle(c, folder, cycle, labelled):
+    "The record of a cycle if it is there, whole, and follows from the cycles before it"
+    r = read_record(cycle_path(folder, cycle))
+    if r is None: return
+    want = c.batch if cycle<c.cycles else 0
+    if RECORD<=set(r) and np.array_equal(r['position'], labelled[-c.batch:]) and len(np.setdiff1d(r['next'], labelled))==len(r['next'])==want: return r
+    note(f'{cycle_path(folder, cycle)} does not follow from the cycles before it and counts as missing')
 
 # %% ../nbs/40_simulation.ipynb #ac717903
 def run(c:RunConfig,
@@ -235,26 +282,22 @@ def run(c:RunConfig,
     if (r:=read_result(folder)): return r
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f'cannot create {folder}: {e.strerror}; choose a folder you may write to') from e
-    try: lock = FileLock(folder/'lock').acquire(timeout=0)
-    except Timeout: return None
-    except OSError as e: raise InputError(f'cannot write {folder}: {e.strerror}; choose a folder you may write to') from e
-    with lock, threadpool_limits(threads):
-        torch.set_num_threads(threads)
-        return _run(c, folder, device, root, threads)
+    lock = Lock(folder/'owner.json')
+    if not lock.acquire(): return read_result(folder)
+    try:
+        with lock, threadpool_limits(threads):
+            torch.set_num_threads(threads)
+            return read_result(folder) or _run(c, folder, device, root, threads, lock.check)
+    except Lost: return None
 
-def read_result(folder:Path)->dict|None:
-    "The result of a finished run, None if there is none or it is damaged"
-    r = read_json(folder/'result.json')
-    return r if isinstance(r, dict) and 'rows' in r else None
-
-def _run(c, folder, device, root, threads):
-    for o in folder.glob('.*.tmp'): o.unlink()
-    (scenario,precision),records = _prepare(c, folder, device, root), _finished_cycles(c, folder)
-    labelled = np.concatenate([r['position'] for r in records]+[records[-1]['next'] if records else first_batch(c, len(scenario['pool']))]).astype(np.int64)
-    for j in range(len(records)+1, c.cycles+1):
-        r = run_cycle(c, j, labelled, device, root, precision)
-        write_record(cycle_path(folder,j), r); records.append(r)
-        labelled = np.concatenate([labelled, r['next']])
+def _run(c, folder, device, root, threads, check=lambda: None):
+    for o in folder.glob('.*.tmp'): o.unlink(missing_ok=True)
+    scenario,precision = _prepare(c, folder, device, root)
+    labelled,records = first_batch(c, len(scenario['pool'])).astype(np.int64), []
+    for j in range(1, c.cycles+1):
+        r = _done_cycle(c, folder, j, labelled)
+        if r is None: r = run_cycle(c, j, labelled, device, root, precision); check(); write_record(cycle_path(folder,j), r)
+        records.append(r); labelled = np.concatenate([labelled, r['next']])
     result = dict(config=asdict(c), hash=c.hash, rows=result_rows(c, records, scenario), provenance=dict(provenance(), device=device, threads=threads, precision=precision))
-    write_text(folder/'result.json', to_json(result)); (folder/'failed.json').unlink(missing_ok=True)
-    return result
+    check(); write_result(folder, result, ['scenario.npz', *(cycle_path(folder,j).name for j in range(1, c.cycles+1))])
+    return read_json(folder/'result.json')

@@ -116,9 +116,13 @@ def _open(path):
             im.load()
             return im
     except FileNotFoundError as e: raise InputError(f"{path} is missing; restore the file or take it out of the data set") from e
-    except Image.DecompressionBombError as e: raise InputError(f"{path} is larger than PIL's limit of pixels; cut it into tiles first") from e
+    except Image.DecompressionBombError as e:
+        n, limit = (int(o) for o in re.findall(r'\d+', str(e))[:2])
+        raise InputError(f"{path} says that it has {n:,} pixels, above PIL's limit of {limit:,}; cut it into tiles first, or do not use it") from e
     except Exception as e:
-        why = 'is empty' if os.path.isfile(path) and not os.path.getsize(path) else f"cannot be read as an image ({' '.join(str(e).split())[:80]})"
+        if os.path.isdir(path): raise InputError(f"{path} is a folder; give an image file") from e
+        said = ' '.join(str(e).split())[:80]; said = 'it is none' if 'cannot identify' in said else said
+        why = 'is empty' if os.path.isfile(path) and not os.path.getsize(path) else f"cannot be read as an image ({said})"
         raise InputError(f"{path} {why}; fetch or export the file again") from e
 
 def _eight_bit(im, path):
@@ -219,20 +223,21 @@ def _cfd_mask(mask, shape):
 def _runs(text, n, where):
     "Bool (n,) from the pairs 'start length ...' (starts from 1), checked"
     try: v = np.array(text.split(), dtype=np.int64)
-    except (ValueError, OverflowError) as e: raise InputError(f"{where}: run lengths are not whole numbers; fetch the file again") from e
+    except (ValueError, OverflowError) as e: raise InputError(f"{where}: {text[:40]!r} is no list of whole numbers; fetch the file again") from e
     if not len(v) or len(v)%2: raise InputError(f"{where}: {len(v)} run-length numbers, pairs of start and length needed; fetch the file again")
     start, length = v[::2]-1, v[1::2]
     bad = (start<0)|(length<1)|(start>=n)|(length>n-start)
     if bad.any(): raise InputError(f"{where}: run {start[bad][0]+1} {length[bad][0]} is outside the image's {n} pixels; fetch the file again")
     o = np.argsort(start, kind='stable'); start, length = start[o], length[o]
-    if (start[1:]<(start+length)[:-1]).any(): raise InputError(f"{where}: run lengths overlap; fetch the file again")
+    late = np.flatnonzero(start[1:]<(start+length)[:-1])
+    if len(late): raise InputError(f"{where}: run {start[late[0]+1]+1} {length[late[0]+1]} overlaps the one before it; fetch the file again")
     edges = np.zeros(n+1, np.int32)
     np.add.at(edges, start, 1); np.add.at(edges, start+length, -1)
     return edges[:-1].cumsum()>0
 
 @decoder('runs')
 def _runs_mask(mask, shape):
-    file, image, text = mask.split('::', 2)
+    file, image, text = (mask.split('::', 2)+['',''])[:3]
     flat = np.zeros(shape[0]*shape[1], bool)
     for o in text.split(';'): flat |= _runs(o, flat.size, f'{file}, image {image}')
     return flat.reshape(shape, order='F')
@@ -245,7 +250,8 @@ def coco_counts(counts:str|list # 'counts' of a COCO run-length mask
     out, x, shift = [], 0, 0
     for c in counts.encode():
         c -= 48
-        if not 0<=c<64: raise ValueError('a character no run length is made of')
+        if not 0<=c<64: raise ValueError(f'{chr(c+48)!r} is no character of a run length')
+        if shift>60: raise ValueError('a run length of more than 60 bits')
         x |= (c&31)<<shift; shift += 5
         if c&32: continue
         if c&16: x -= 1<<shift
@@ -258,7 +264,8 @@ def _coco_runs(seg, shape):
     "Bool (H,W) of one run-length segmentation"
     if list(seg['size'])!=list(shape): raise ValueError(f"its size {seg['size']} is not the image's {list(shape)}")
     c = coco_counts(seg['counts'])
-    if (c<0).any() or c.sum()!=shape[0]*shape[1]: raise ValueError(f"run lengths add up to {c.sum()}, not to {shape[0]*shape[1]} pixels")
+    n = shape[0]*shape[1]
+    if (c<0).any() or (c>n).any() or c.sum()!=n: raise ValueError(f"run lengths add up to {sum(c.tolist())}, not to {n} pixels")
     return np.repeat(np.arange(len(c))%2>0, c).reshape(shape, order='F')
 
 def _fill(points, draw):
@@ -270,22 +277,26 @@ def _fill(points, draw):
 def _coco_polygon(seg, draw):
     "Fill one polygon given as x, y, x, y, ..."
     xy = np.asarray(seg, float)
-    if xy.ndim!=1 or len(xy)<2 or len(xy)%2 or not np.isfinite(xy).all(): raise ValueError('a polygon is not a list of x, y pairs')
+    if xy.ndim!=1 or len(xy)<2 or len(xy)%2 or not np.isfinite(xy).all(): raise ValueError(f'the polygon {str(seg)[:40]} is no list of x, y pairs')
+    if np.abs(xy).max()>10*max(draw.im.size): raise ValueError(f'a polygon reaches to {xy[np.abs(xy).argmax()]:g}, far outside the image')
     _fill(xy.reshape(-1,2), draw)
 
 # %% ../nbs/11_sources.ipynb #bc6c3539
 @decoder('coco')
 def _coco_mask(mask, shape):
-    file, image, text = mask.split('::', 2)
-    record = json.loads(text); im = Image.new('L', shape[::-1]); draw = ImageDraw.Draw(im)
+    file, image, text = (mask.split('::', 2)+['',''])[:3]
+    im = Image.new('L', shape[::-1]); draw = ImageDraw.Draw(im); runs = np.zeros(shape, bool)
     try:
+        record = json.loads(text)
         if record['size']!=list(shape): raise ValueError(f"the file gives its size as {record['size'][::-1]}, it is {list(shape[::-1])}")
-        runs = [_coco_runs(o, shape) for o in record['masks'] if isinstance(o, dict)]
         for o in record['masks']:
-            for polygon in (() if isinstance(o, dict) else o): _coco_polygon(polygon, draw)
-    except (ValueError, TypeError, KeyError, OverflowError) as e:
-        raise InputError(f"{file}, image {image}: {e}; export the annotations again") from e
-    return np.logical_or.reduce([np.asarray(im)>0, *runs])
+            if isinstance(o, dict): runs |= _coco_runs(o, shape)
+            else:
+                for polygon in o: _coco_polygon(polygon, draw)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as e:
+        why = f'{e} is missing' if isinstance(e, KeyError) else ' '.join(str(e).split())
+        raise InputError(f"{file}, image {image}: {why}; export the annotations again") from e
+    return runs|(np.asarray(im)>0)
 
 # %% ../nbs/11_sources.ipynb #cc70b0d3
 @decoder('yolo')
@@ -396,7 +407,8 @@ def tile_groups(names,  # File names with '_num_NUMBER'
 def _read_groups(path, names):
     "Groups from a table of name and group, or derived where there is none"
     if not path.is_file(): return tile_groups(names)
-    rows = [o.split('\t') for o in path.read_text().splitlines() if o.strip()]
+    try: rows = [o.split('\t') for o in path.read_text(encoding='utf-8').splitlines() if o.strip()]
+    except (OSError, ValueError) as e: raise InputError(f"{path} cannot be read as a table; remove the file to derive the groups") from e
     groups = {o[0]:o[1] for o in rows if len(o)==2}
     lost = sorted(set(names)-set(groups))
     if lost: raise InputError(f"{path} has no group for {lost[0]} ({len(lost)} such images); remove the file to derive the groups")
@@ -617,7 +629,7 @@ def severstal_runs(path:Path  # train.csv in its older or newer form
     if 'ImageId_ClassId' in t: t['ImageId'] = t['ImageId_ClassId'].str.rpartition('_')[0]
     if not {'ImageId','EncodedPixels'}<=set(t): raise InputError(f"{path} has no columns ImageId (or ImageId_ClassId) and EncodedPixels; fetch the file again")
     out = {}
-    for image,runs in zip(t['ImageId'], t['EncodedPixels']): out.setdefault(image, []).append(runs.strip())
+    for image,runs in zip(t['ImageId'].fillna(''), t['EncodedPixels'].fillna('')): out.setdefault(image, []).append(runs.strip())
     return {k:';'.join(filter(None, v)) for k,v in out.items()}
 
 # %% ../nbs/11_sources.ipynb #7f1e6e6a
@@ -645,13 +657,17 @@ def _mask_export(folder):
     return [dict(name=o, mask=str(folder/masks[k]), decoder='nonzero') for k,o in images.items()]
 
 # %% ../nbs/11_sources.ipynb #c34b6fa1
+def _name(o):
+    if isinstance(o, str): return o
+    raise TypeError(f'{o!r} is no file name')
+
 def _coco_masks(path):
     "Dict from file name to its record {'size','masks'}, from a COCO file"
     try:
         d = json.loads(path.read_text(encoding='utf-8'))
-        out = {o['id']:(o['file_name'], dict(size=[int(o['height']), int(o['width'])], masks=[])) for o in d['images']}
+        out = {o['id']:(_name(o['file_name']), dict(size=[int(o['height']), int(o['width'])], masks=[])) for o in d['images']}
         for o in d['annotations']: out[o['image_id']][1]['masks'].append(o['segmentation'])
-    except (ValueError, KeyError, TypeError, OSError) as e:
+    except (ValueError, KeyError, TypeError, OSError, OverflowError, RecursionError) as e:
         raise InputError(f"{path} is not a COCO segmentation file ({type(e).__name__}: {e}); export it again") from e
     records = dict(out.values())
     if len(records)<len(d['images']): raise InputError(f"{path} lists an image twice; export it again")
@@ -776,14 +792,14 @@ def folder_source(images:str|Path, # Folder of images
     if not files: raise InputError(f"no image found in {at}; give a folder with {', '.join(IMAGES)} files")
     found = _masks_of(files, _by_stem(_files(to, *IMAGES), to), at, to, suffixes)
     lost = [o for k,o in files.items() if k not in found]
-    if lost and missing=='refuse': raise InputError(f"{at/lost[0]} has no mask in {to} ({len(lost)} such images); add it, or say that a missing mask means healthy (missing='healthy')")
+    if lost and missing=='refuse': raise InputError(f"{at/lost[0]} has no mask in {to} ({len(lost)} such images); add it, or say that a missing mask means healthy (missing='healthy'; folder:IMAGES:MASKS:healthy)")
     rows = [dict(name=o, image=str(at/o), mask=str(to/found[k]) if k in found else '', decoder=decoder, group=_group(o, group)) for k,o in files.items()]
     return _source(f'folder:{images}:{masks}', rows, at, channels=channels or _channels(at/rows[0]['name']))
 
 def _group(name, pattern):
     "What `pattern` finds in `name`, else the name"
     try: m = re.search(pattern, name) if pattern else None
-    except re.error as e: raise InputError(f"{pattern!r} is not a regular expression: {e}") from e
+    except re.error as e: raise InputError(f"group {pattern!r} is no regular expression ({e}); write for example group='(tile[0-9]+)'") from e
     return (m[1] if m.re.groups else m[0]) if m else name
 
 def _channels(path): return 1 if _open(path).mode in ('1','L','LA','I','I;16','I;16B','I;16L') else 3
@@ -971,6 +987,7 @@ def unpack(archive:str|Path, # A zip file
             todo = _wanted(_members(z, archive), keep); total = sum(m.file_size for m,_ in todo); done = 0
             if not todo: raise InputError(f"{archive} holds none of {', '.join(keep) or 'any file'}; is it the right archive?")
             Path(folder).mkdir(parents=True, exist_ok=True)
+            if total>max(1e9, 200*os.path.getsize(archive)): raise InputError(f"{archive} has {os.path.getsize(archive)/1e6:.1f} MB and would become {total/1e9:.2f} GB, more than images do; do not use this archive")
             if total>(free := shutil.disk_usage(folder).free): raise InputError(f"{archive} needs {total/1e9:.2f} GB, {free/1e9:.2f} GB are free in {folder}; make room or choose another --data-root")
             for m,parts in todo:
                 to = Path(folder, *parts); to.parent.mkdir(parents=True, exist_ok=True)
