@@ -1,4 +1,4 @@
-"""Many runs: the grid, presets, what it will cost, worker processes, tables and status
+"""Many runs of any kind: plan, work off on one machine or many, look, try again, collect
 
 Docs: https://example.github.io/imbal_al/engine.html.md"""
 
@@ -6,30 +6,32 @@ Docs: https://example.github.io/imbal_al/engine.html.md"""
 
 # %% ../nbs/41_engine.ipynb #93239b99
 from __future__ import annotations
-import os, threading, time, traceback
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, replace
+import csv, errno, hashlib, heapq, json, os, time, traceback
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from itertools import product
-from multiprocessing import get_context
+from importlib import import_module
+from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np, pandas as pd
-from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
-from .core import InputError, check_choice, to_json, write_text
+from .core import InputError, atomic_path, check_choice, read_json, to_json, write_json, write_text
+from .lock import Lock, held, holder
 from .patches import open_store
+from .pool import Outcome, make_pool, work
 from .scenarios import make_scenario
-from .simulation import RunConfig, as_config, check_config, cycle_path, load_patches, read_json, read_record, read_result, run
+from .simulation import RunConfig, as_config, check_config, cycle_path, load_patches, read_result, run
 from .sources import load_source
 from .strategies import STRATEGIES
 
 # %% auto #0
-__all__ = ['PRESETS', 'plan', 'save_plan', 'study_kind', 'load_plan', 'check_scenarios', 'check_networks', 'preset', 'try_run',
-           'in_workers', 'where_to_run', 'run_study', 'run_seconds', 'estimate', 'results_table', 'picks_table',
-           'study_origin', 'write_tables', 'status']
+__all__ = ['PRESETS', 'KINDS', 'RUNS', 'plan', 'check_scenarios', 'check_networks', 'preset', 'Kind', 'kind_named', 'register',
+           'kind_of', 'save_plan', 'study_kind', 'load_plan', 'attempt', 'where_to_run', 'run_all', 'trained',
+           'run_study', 'Origin', 'run_rows', 'picked_rows', 'tables_current', 'write_tables', 'read_tables',
+           'results_table', 'picks_table', 'study_origin', 'status', 'rate', 'summary', 'failed_runs', 'retry',
+           'collect', 'run_seconds', 'estimate']
 
 # %% ../nbs/41_engine.ipynb #c2536218
 def plan(base:RunConfig,   # What all runs share
@@ -42,25 +44,6 @@ def plan(base:RunConfig,   # What all runs share
     for s in strategies: check_choice('strategy', s, STRATEGIES)
     tests = lambda pi_u: tuple(dict.fromkeys([float(pi_u), *map(float,pi_t)]))
     return [replace(base, strategy=s, pi_u=float(p), pi_t=tests(p), repeat=r) for r,p,s in product(range(repeats), pi_us, strategies)]
-
-def save_plan(folder:str|Path, configs:list):
-    "Add runs to a study's plan"
-    old = read_json(Path(folder)/'study.json') or dict(runs={})
-    kind = type(configs[0]).__name__ if configs else old.get('kind', 'RunConfig')
-    if old['runs'] and old.get('kind', 'RunConfig')!=kind: raise InputError(f'{folder} holds a study of another kind; choose another folder (--out)')
-    if kind!='RunConfig': old['kind'] = kind
-    old['runs'].update({c.hash:asdict(c) for c in configs}); write_text(Path(folder)/'study.json', to_json(old))
-
-def study_kind(folder:str|Path)->str|None:
-    "The class name of a study's configurations, None if the folder holds no study"
-    d = read_json(Path(folder)/'study.json')
-    return d and d.get('kind', 'RunConfig')
-
-def load_plan(folder:str|Path)->list[RunConfig]:
-    "The runs of a study. Raises `InputError` if the folder holds none"
-    d = read_json(Path(folder)/'study.json')
-    if not d: raise InputError(f'{folder} holds no study (no readable study.json); give the folder that `imbal-al study --out` wrote to')
-    return [as_config(o) for o in d['runs'].values()]
 
 # %% ../nbs/41_engine.ipynb #bdc972e9
 def check_scenarios(configs:list, root=None, progress=None, workers:int=1):
@@ -100,82 +83,356 @@ def preset(name:str,  # One of `PRESETS`
     return RunConfig(**{**d, **changes}), p['strategies'], p['pi_u'], p['repeats']
 
 # %% ../nbs/41_engine.ipynb #5a3cb469
-def _watch_parent(pid):
-    while os.getppid()==pid: time.sleep(1)
-    os._exit(1)
+@dataclass(frozen=True)
+class Kind:
+    "What the engine must know of a kind of run"
+    config: type       # Class of the configurations; they have a `hash`
+    from_json: object  # f(dict) -> configuration
+    check: object      # f(c); raises InputError
+    prepare: object    # f(configs, root): builds and checks what the runs share; raises InputError
+    run: object        # f(c, runs, device, root, threads) -> result, or None if another process is at it; importable
+    read: object       # f(run folder) -> result of a finished run, else None
+    tables: dict       # file name -> (f(c, run folder, result) -> rows as dicts, names that rows of runs of equal `order` are sorted by)
+    order: object      # f(c) -> sort key of the run in the tables
+    columns: object    # f(c) -> dict: how `status` names it
+    label: object      # f(c) -> the same as text
+    size: object       # f(c) -> trainings in it
+    marks: str         # Glob of the files of which each training writes one
+    origin: object     # f(Origin) -> content of origin.json
+    final: object = lambda folder: None # f(run folder) -> line of a failure that would come again, else None
 
-def _start_worker(pid):
-    import signal
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch_parent, args=(pid,), daemon=True).start()
+KINDS = {}
+_HOMES = dict(RunConfig='imbal_al.engine', LossConfig='imbal_al.loss_study')
 
-def try_run(c,            # A configuration with a `hash`
-    runs:Path, device, root, threads,
-    runner=run            # What runs it: `f(c, runs, device, root, threads)`
-    )->str|None:
-    "Run; an error is written to the run's `failed.json` and its line returned"
-    try: runner(c, runs, device, root, threads)
-    except Exception as e:
-        line = str(e) if isinstance(e, (InputError,FloatingPointError)) else f'{type(e).__name__}: {e}'
-        try: write_text(Path(runs)/c.hash/'failed.json', to_json(dict(line=line, traceback=traceback.format_exc())))
-        except InputError: pass
-        return line
+def kind_named(name:str)->Kind:
+    "The kind whose configurations are of class `name`"
+    if name not in KINDS: import_module(_HOMES[check_choice('kind of study', name, _HOMES)])
+    return KINDS[name]
+
+def register(kind:Kind):
+    "Make a kind known"
+    KINDS[kind.config.__name__] = kind; return kind
+
+def kind_of(configs:list)->Kind: return kind_named(type(configs[0]).__name__ if configs else 'RunConfig')
 
 # %% ../nbs/41_engine.ipynb #59d4206d
-def in_workers(call,       # `f(c) -> line or None`, picklable
-    todo:list,             # What it is called with, in this order
-    workers:int,           # Processes
-    done=lambda c, line: None, # Called in this process as each one ends
-    tick=lambda busy: None     # Called about once a second with what is being worked at
-    ):
-    "Call in a pool of processes that ends with its parent"
-    if not todo: return
-    ex = ProcessPoolExecutor(min(workers,len(todo)), mp_context=get_context('spawn'), initializer=_start_worker, initargs=(os.getpid(),))
-    try:
-        jobs = {ex.submit(call, c):c for c in todo}
-        while jobs:
-            ready,_ = wait(jobs, timeout=1, return_when=FIRST_COMPLETED)
-            for f in ready: done(jobs.pop(f), _outcome(f))
-            tick([c for f,c in jobs.items() if f.running()])
-    finally: ex.shutdown(wait=False, cancel_futures=True); _kill(ex)
+def save_plan(folder:str|Path, configs:list):
+    "Add runs to a study's plan"
+    path,kind = Path(folder)/'study.json',kind_of(configs)
+    name = kind.config.__name__
+    with held(path.with_name('planning.json')):
+        old = read_json(path) or dict(runs=_begun(folder, kind) if path.exists() else {}, kind=name)
+        if old['runs'] and old.get('kind','RunConfig')!=name: raise InputError(f'{folder} holds a study of another kind; choose another folder (--out)')
+        new = {h:asdict(c) for c in configs if (h:=c.hash) not in old['runs']}
+        if new or not path.exists() or not read_json(path): write_json(path, dict(runs={**old['runs'], **new}, **({} if name=='RunConfig' else dict(kind=name))))
 
-def _outcome(f):
-    try: return f.result()
-    except BrokenProcessPool as e: raise InputError('a worker process was killed (out of memory?); the same command goes on where it was, fewer workers need less memory') from e
+def _begun(folder, kind):
+    "The configurations of the runs that have begun"
+    names,out = {f.name for f in fields(kind.config)},{}
+    for p in sorted((Path(folder)/'runs').glob('*/config.json')):
+        d = {k:v for k,v in (read_json(p) or {}).items() if k in names}
+        if set(d)==names: out[p.parent.name] = d
+    return out
 
-def _kill(ex):
-    "End what the workers are at: their run folders are safe at any instant"
-    for p in list((ex._processes or {}).values()): p.terminate()
+def study_kind(folder:str|Path)->str|None:
+    "The class name of a study's configurations, None if the folder holds no study"
+    d = read_json(Path(folder)/'study.json')
+    return d and d.get('kind', 'RunConfig')
 
-def where_to_run(device:str|None, workers:int|None)->tuple[str,int]:
-    "(device, processes): the best device there is; one process per core, one on CUDA"
-    if device is None: from imbal_al.learner import best_device; device = best_device()
-    return device, workers or (1 if device.startswith('cuda') else os.cpu_count())
+def load_plan(folder:str|Path)->list:
+    "The runs of a study. Raises `InputError` if the folder holds none"
+    d = read_json(Path(folder)/'study.json')
+    if not d or not isinstance(d.get('runs'), dict): raise InputError(f'{folder} holds no study (no readable study.json); give the folder that `imbal-al study --out` or `imbal-al losses --out` wrote to')
+    return [kind_named(d.get('kind','RunConfig')).from_json(o) for o in d['runs'].values()]
 
 # %% ../nbs/41_engine.ipynb #6381d5b2
-def run_study(folder:str|Path,  # The study's folder
-    configs:list,               # From `plan`
-    workers:int|None=None,      # Processes; default one per core, one on CUDA
-    device:str|None=None, root=None, threads:int=1,
-    progress=None               # `f(trainings done, trainings in all, failed lines)`, called about once a second
-    )->list[str]:               # One line per failed run
-    "Run all that is not done, then write `results.csv` and `picks.csv`"
-    folder = Path(folder)
-    for c in configs: check_config(c)
-    for k in dict.fromkeys(c.store_key() for c in configs): load_patches(k, root)
-    save_plan(folder, configs); runs = folder/'runs'
-    device,workers = where_to_run(device, workers)
-    todo,failed = [c for c in configs if not read_result(runs/c.hash)], []
-    total = sum(c.cycles for c in configs); left = [sum(c.cycles for c in todo)]
-    def done(c, line):
-        left[0] -= c.cycles
-        if line: failed.append(f'{c.hash} ({c.data}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}): {line}')
-    tick = lambda busy: progress and progress(total-left[0]+sum(_n_cycles(runs/c.hash) for c in busy), total, failed)
-    in_workers(partial(try_run, runs=runs, device=device, root=root, threads=threads), todo, workers, done, tick)
-    write_tables(folder)
+def attempt(c, runner, runs:Path, device, root, threads)->Outcome:
+    "Call `runner(c, runs, device, root, threads)`; an error becomes an `Outcome`"
+    try: return Outcome(held=runner(c, runs, device, root, threads) is None)
+    except Exception as e:
+        line = str(e) if isinstance(e, (InputError,FloatingPointError)) else f'{type(e).__name__}: {e}'
+        again = isinstance(e, (MemoryError,OSError)) or 'OutOfMemory' in type(e).__name__
+        return Outcome(' '.join(line.split()), again, trace=traceback.format_exc())
+
+def where_to_run(device:str|None, workers:int|None, gpu_share:float|None=None)->tuple[str,int]:
+    "(device, processes): the best device there is; one process per core, one per share of a GPU on CUDA"
+    if device is None: from imbal_al.learner import best_device; device = best_device()
+    return device, workers if workers is not None else max(1, int(1/(gpu_share or 1))) if device.startswith('cuda') else os.cpu_count()
+
+# %% ../nbs/41_engine.ipynb #7491e6dd
+def _stamp(folder):
+    "What changes when `failed.json` is written again"
+    try: s = os.stat(folder/'failed.json'); return s.st_mtime_ns, s.st_ino
+    except OSError: return None
+
+def _look(c, again, kind, runs, before):
+    "What another process has made of a run, None if it is free"
+    d = runs/c.hash
+    if not again and before[c.hash] is None and not d.exists(): return None
+    if kind.read(d): return Outcome()
+    if _stamp(d)!=before[c.hash] and (f:=read_json(d/'failed.json')): return Outcome(f.get('line','it failed'))
+    if not d.exists(): return None
+    if not again: return Outcome(held=True) if holder(d/'owner.json') else None
+    lock = Lock(d/'owner.json')
+    if not lock.acquire(-1): return Outcome(held=True)
+    lock.release()
+
+def _mark_failed(folder, o):
+    "Write `failed.json`. Goes on if that cannot be written, but not on a full disk"
+    try: write_json(folder/'failed.json', dict(line=o.line, traceback=o.trace))
+    except InputError as e:
+        if getattr(e.__cause__,'errno',None) in (errno.ENOSPC, errno.EDQUOT): raise
+
+def run_all(folder:str|Path,   # The study's folder
+    configs:list,              # All of one kind
+    workers:int|None=None,     # Processes; default one per core, one on CUDA; 0: in this process
+    device:str|None=None, root=None, threads:int=1, # CPU threads of a run
+    progress=None,             # `f(trainings done, trainings in all, failed lines)`, called about once a second
+    backend:str='serial',      # 'serial' (worker processes) or 'ray'
+    retries:int=2,             # Further attempts of a run whose worker is killed, or that ran out of memory or could not read or write
+    gpu_share:float|None=None, # Of one GPU, per run; default 1
+    address:str|None=None,     # Of a running Ray cluster
+    say=lambda line: None      # Called with a line about something unusual
+    )->list[str]:              # One line per failed run
+    "Run all that is not done, then write the tables"
+    folder,kind = Path(folder),kind_of(configs)
+    for c in configs: kind.check(c)
+    kind.prepare(configs, root); save_plan(folder, configs); runs = folder/'runs'
+    device,workers = where_to_run(device, workers, gpu_share) if not address else (device or ('cuda' if gpu_share else 'cpu'), workers or 1)
+    name = lambda c, line: f'{c.hash} ({kind.label(c)}): {line}'
+    todo,failed,before,n,total = [],[],{},[0,0.],sum(map(kind.size, configs))
+    for c in configs:
+        d = runs/c.hash
+        if not d.exists() or not kind.read(d) and not kind.final(d): todo.append(c); before[c.hash] = _stamp(d); continue
+        n[0] += kind.size(c)
+        if (line:=None if kind.read(d) else kind.final(d)): failed.append(name(c,line))
+    def done(c, o):
+        n[0] += kind.size(c)
+        if not o.line: return
+        failed.append(name(c, o.line)); line = (read_json(runs/c.hash/'failed.json') or {}).get('line')
+        if line!=o.line or _stamp(runs/c.hash)==before[c.hash]: _mark_failed(runs/c.hash, o)
+    def tick(busy, others, last=False):
+        if progress and (last or time.monotonic()-n[1]>1): n[1] = time.monotonic(); progress(n[0]+sum(trained(kind, c, runs) for c in [*busy,*others]), total, failed)
+    if todo:
+        share = 0 if not device.startswith('cuda') else gpu_share or 1.
+        call = partial(attempt, runner=kind.run, runs=runs.absolute() if backend=='ray' else runs, device=device, root=root and str(Path(root).absolute()), threads=threads)
+        workers = min(workers, len(todo))
+        work(make_pool(call, backend, workers, threads, share, address), todo, done, tick, partial(_look, kind=kind, runs=runs, before=before), retries, say)
+    tick([], [], True); write_tables(folder)
     return failed
 
-def _n_cycles(folder): return len(list(folder.glob('cycle_*.npz'))) if folder.exists() else 0
+def trained(kind:Kind, c, runs:Path)->int:
+    "How many of a run's trainings have ended, by the files they leave"
+    return min(kind.size(c), len(list((runs/c.hash).glob(kind.marks)))) if (runs/c.hash).exists() else 0
+
+# %% ../nbs/41_engine.ipynb #e1e14847
+def _label(c): return f'{c.data}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}'
+
+def _open_stores(configs, root):
+    for k in dict.fromkeys(c.store_key() for c in configs): load_patches(k, root)
+
+def run_study(folder:str|Path, configs:list, workers:int|None=None, device:str|None=None, root=None, threads:int=1, progress=None, **how)->list[str]:
+    "`run_all` for the runs of `plan`: writes `results.csv`, `picks.csv` and `origin.json`"
+    return run_all(folder, configs, workers, device, root, threads, progress, **how)
+
+# %% ../nbs/41_engine.ipynb #f4e1f0fa
+class Origin:
+    "Gathered while a study's results go by: number of runs, what their configurations share, each provenance with its number of runs, configurations by hash, seconds"
+    def __init__(self): self.runs,self.shared,self.kinds,self.configs,self.seconds = 0,None,{},{},0.
+    def add(self, c, r):
+        plain = json.loads(to_json(asdict(c))); p = r.get('provenance',{})
+        self.shared = plain if self.shared is None else {k:v for k,v in self.shared.items() if plain[k]==v}
+        self.kinds.setdefault(to_json(p), [p,0])[1] += 1
+        self.configs[c.hash] = {f.name:getattr(c,f.name) for f in fields(c) if getattr(c,f.name)!=f.default}
+        self.runs += 1; self.seconds += r.get('seconds',0.)
+    def provenance(self): return [dict(p, runs=n) for p,n in self.kinds.values()]
+
+def run_rows(c:RunConfig, folder:Path, result:dict)->list[dict]: return result['rows']
+
+def picked_rows(c:RunConfig, folder:Path, result:dict)->list[dict]:
+    "Which patches a finished run picked, in order: `id` is the patch's row in the store"
+    base,out = dict(data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat, seed=c.seed),[]
+    for j in range(1, c.cycles+1):
+        try:
+            with np.load(cycle_path(folder,j), allow_pickle=False) as z: ids,faulty = z['selected'].tolist(), z['faulty'].astype(int).tolist()
+        except Exception as e: raise InputError(f'{cycle_path(folder,j)} cannot be read; remove {folder/"result.json"} and give the same command again') from e
+        out += [dict(base, cycle=j, rank=i, id=k, faulty=f, config=c.hash) for i,(k,f) in enumerate(zip(ids,faulty))]
+    return out
+
+def _run_origin(o): return dict(runs=o.runs, shared_config=o.shared or {}, provenance=o.provenance())
+
+RUNS = register(Kind(RunConfig, as_config, check_config, _open_stores, run, read_result, {'results.csv':(run_rows,('cycle','pi_t')), 'picks.csv':(picked_rows,('cycle','rank'))},
+    lambda c: (c.data, c.pi_u, c.strategy, c.repeat), lambda c: dict(data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat), _label, lambda c: c.cycles, 'cycle_*.npz', _run_origin))
+
+# %% ../nbs/41_engine.ipynb #7fdca79b
+def _finished(folder:Path, kind:Kind, origin=None, names=None):
+    "File name -> rows of the finished runs, group by group"
+    for _,group in groupby(sorted(load_plan(folder), key=kind.order), kind.order):
+        rows,n = {k:[] for k in kind.tables if not names or k in names},0
+        for c in group:
+            d = folder/'runs'/c.hash
+            if not d.exists() or not (r:=kind.read(d)): continue
+            n += 1
+            if origin: origin.add(c, r)
+            for k in rows: rows[k] += kind.tables[k][0](c, d, r)
+        if n>1:
+            for k in rows: rows[k].sort(key=lambda o: [o[j] for j in kind.tables[k][1]])
+        if n: yield rows
+
+def _csv_value(v): return '' if v is None or v!=v else v
+
+def _digest(folder, kind):
+    "Checksum of the results of a study"
+    h = hashlib.sha256()
+    for c in sorted(load_plan(folder), key=lambda c: c.hash):
+        try: h.update(c.hash.encode()+hashlib.sha256((folder/'runs'/c.hash/'result.json').read_bytes()).digest())
+        except OSError: pass
+    return h.hexdigest()
+
+def _sum(path):
+    try: return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError: return None
+
+def tables_current(folder:str|Path)->bool:
+    "Are the tables whole, and made from the results that are there?"
+    folder = Path(folder); t = read_json(folder/'tables.json') or {}
+    return bool(t.get('files')) and all(_sum(folder/k)==v for k,v in t['files'].items()) and t.get('results')==_digest(folder, kind_named(study_kind(folder)))
+
+def write_tables(folder:str|Path):
+    "Write a study's tables and `origin.json` from what is finished, if that is not done already; one process at a time"
+    folder = Path(folder); load_plan(folder); kind,origin = kind_named(study_kind(folder)),Origin()
+    with held(folder/'writing.json', 600):
+        if tables_current(folder): return
+        digest,writers = _digest(folder, kind),{}
+        with ExitStack() as stack:
+            for rows in _finished(folder, kind, origin):
+                for k,rs in rows.items():
+                    if not rs: continue
+                    if k not in writers: writers[k] = w = csv.DictWriter(stack.enter_context(_table(folder/k)), list(rs[0]), lineterminator='\n'); w.writeheader()
+                    writers[k].writerows({a:_csv_value(v) for a,v in o.items()} for o in rs)
+        write_text(folder/'origin.json', to_json(kind.origin(origin)))
+        if writers: write_json(folder/'tables.json', dict(results=digest, files={k:_sum(folder/k) for k in writers}))
+
+@contextmanager
+def _table(path):
+    with atomic_path(path) as p, open(p,'w',encoding='utf-8',newline='') as f: yield f
+
+def read_tables(folder:str|Path, name:str='results.csv')->pd.DataFrame:
+    "A table of the finished runs of a study, from their folders"
+    folder = Path(folder); load_plan(folder)
+    return pd.DataFrame([o for rows in _finished(folder, kind_named(study_kind(folder)), names=(name,)) for o in rows[name]])
+
+def results_table(folder:str|Path)->pd.DataFrame:
+    "The results of the finished runs of a study"
+    return read_tables(folder)
+
+def picks_table(folder:str|Path)->pd.DataFrame:
+    "Which patches each finished run picked, in order: `id` is the patch's row in the store"
+    return read_tables(folder, 'picks.csv')
+
+def study_origin(folder:str|Path)->dict:
+    "Where a study's numbers come from, see `write_tables`"
+    folder,o = Path(folder),Origin(); load_plan(folder); kind = kind_named(study_kind(folder))
+    for _ in _finished(folder, kind, o, ()): pass
+    return kind.origin(o)
+
+# %% ../nbs/41_engine.ipynb #6ce707bb
+def status(folder:str|Path,
+    done:dict|None=None # Filled with what is done by hash; given again, these are not read again
+    )->pd.DataFrame:    # One row per planned run: config, what it is, state, trainings ended, of how many, by whom (host:process), since when (seconds since 1970), the failure's line
+    "State of every run of a study, also while it is running"
+    folder = Path(folder); plan = load_plan(folder); kind,out,runs = kind_named(study_kind(folder)),[],folder/'runs'
+    done = {} if done is None else done
+    for c in plan:
+        h = c.hash; d = runs/h; here = h not in done and d.exists(); n = kind.size(c)
+        if here and kind.read(d): done[h] = True
+        who = holder(d/'owner.json') if here and h not in done else None
+        fail = read_json(d/'failed.json') if here and h not in done and not who else None
+        state = 'done' if h in done else 'running' if who else 'failed' if fail else 'left'
+        out.append(dict(config=h, **kind.columns(c), state=state, trained=n if h in done else trained(kind, c, runs) if here else 0, trainings=n, by=f"{who['host']}:{who['pid']}" if who else '', since=(who or {}).get('since'), line=fail.get('line','') if fail else ''))
+    return pd.DataFrame(out)
+
+def rate(folder:str|Path)->float|None:
+    "Seconds per training lately, None if too few have ended"
+    folder = Path(folder); marks = kind_named(study_kind(folder)).marks
+    def times():
+        for p in (folder/'runs').glob(f'*/{marks}'):
+            try: yield p.stat().st_mtime
+            except OSError: pass
+    gaps = -np.diff(heapq.nlargest(31, times()))
+    if len(gaps)<2 or not gaps.any(): return None
+    return float(gaps[gaps<=10*np.median(gaps)+1].mean()) or None
+
+def summary(folder:str|Path, states:pd.DataFrame # From `status`
+    )->dict: # done, running, failed, left, runs, trained, trainings, seconds per training, seconds left (None if nothing is running)
+    "A study in a line"
+    n = {k:int((states.state==k).sum()) for k in ('done','running','failed','left')}
+    t,total,r = int(states.trained.sum()), int(states.trainings.sum()), rate(folder)
+    lost = int((states.trainings-states.trained)[states.state=='failed'].sum())
+    return dict(n, runs=len(states), trained=t, trainings=total, rate=r, seconds_left=r*(total-t-lost) if r and n['running'] else None)
+
+# %% ../nbs/41_engine.ipynb #8dda5df7
+def failed_runs(folder:str|Path)->list:
+    "The configurations of a study's failed runs"
+    s = status(folder); bad = set(s.config[s.state=='failed'])
+    return [c for c in load_plan(folder) if c.hash in bad]
+
+def retry(folder:str|Path, *args, **how)->list[str]: # As `run_all` without `configs`
+    "Run a study's failed runs again, diverged ones too. Returns a line for each that fails again"
+    configs = failed_runs(folder); kind = kind_of(configs)
+    for c in configs:
+        if kind.final(Path(folder)/'runs'/c.hash): (Path(folder)/'runs'/c.hash/'failed.json').unlink(missing_ok=True)
+    return run_all(folder, configs, *args, **how) if configs else []
+
+# %% ../nbs/41_engine.ipynb #39fcfa56
+def _flat(c, r)->dict:
+    "Settings and origin of a run, by column"
+    p = r.get('provenance',{}); plain = lambda v: v if v is None or isinstance(v,(int,float,str)) else json.dumps(v)
+    own = {f'precision_{k}':v for k,v in p.get('precision',{}).items()} | {f'version_{k}':v for k,v in p.get('versions',{}).items()}
+    return {f.name:plain(getattr(c,f.name)) for f in fields(c)} | {k:plain(p.get(k)) for k in ('commit','cpu','cores','python','device','threads')} | own
+
+def _collected(folder, kind, name='results.csv'):
+    "Rows of all finished runs with settings and origin, in the order of the plan sorted as the tables are"
+    for c in sorted(load_plan(folder), key=kind.order):
+        d = folder/'runs'/c.hash
+        if d.exists() and (r:=kind.read(d)):
+            flat = _flat(c, r)
+            for o in kind.tables[name][0](c, d, r): yield {'config':c.hash, **o, **{k:v for k,v in flat.items() if k not in o}}
+
+def _annotated(c, name):
+    "int, float or None by the annotation of a setting"
+    return {'int':int,'float':float}.get({f.name:str(f.type).split('|')[0] for f in fields(c)}.get(name))
+
+def _types(rows, config)->dict:
+    "Column -> int, float or str, wide enough for all rows"
+    out = {}
+    for o in rows:
+        for k,v in o.items():
+            t = _annotated(config, k) if v is None else int if isinstance(v,bool) else type(v)
+            if t is None: out.setdefault(k, None); continue
+            out[k] = t if out.get(k) in (None,t) else float if {t,out[k]}=={int,float} else str
+    return {k:t or str for k,t in out.items()}
+
+def collect(folder:str|Path,
+    out:str|Path|None=None # Path of the files without ending; default FOLDER/collected
+    )->list[Path]:         # The files written
+    "Write all results with all they depend on as CSV and Parquet. Raises `InputError` if nothing is finished"
+    import pyarrow as pa, pyarrow.parquet as pq
+    folder = Path(folder); load_plan(folder); kind = kind_named(study_kind(folder)); out = Path(out or folder/'collected')
+    types = _types(_collected(folder, kind), kind.config)
+    if not types: raise InputError(f'{folder}: no run is finished yet; `imbal-al status {folder}` says how far it is')
+    schema = pa.schema([(k, {int:pa.int64(),float:pa.float64()}.get(t, pa.string())) for k,t in types.items()])
+    cast = lambda v,t: None if v is None else v if isinstance(v,t) else t(v)
+    paths = [out.with_name(out.name+o) for o in ('.csv','.parquet')]
+    with _table(paths[0]) as f, atomic_path(paths[1]) as p, pq.ParquetWriter(p, schema) as w:
+        text = csv.DictWriter(f, list(types), lineterminator='\n'); text.writeheader(); part = []
+        def flush(): w.write_table(pa.Table.from_pylist(part, schema)); part.clear()
+        for o in _collected(folder, kind):
+            row = {k:cast(o.get(k),t) for k,t in types.items()}
+            text.writerow({k:_csv_value(v) for k,v in row.items()}); part.append(row)
+            if len(part)>=4000: flush()
+        if part: flush()
+    return paths
 
 # %% ../nbs/41_engine.ipynb #5bdc63cf
 def _rates(c, device, root, threads):
@@ -218,53 +475,3 @@ def estimate(configs:list, workers:int=1, device:str='cpu', root=None, threads:i
     records = sum(c.cycles*(75*rates[key(c)][2]+6000) for c in configs)
     return dict(runs=len(configs), trainings=sum(c.cycles for c in configs), seconds=secs/workers, workers=workers, device=str(device), store_bytes=stores, record_bytes=records,
                 step_seconds=[r[0] for r in rates.values()], image_seconds=[r[1] for r in rates.values()])
-
-# %% ../nbs/41_engine.ipynb #2e56dbe4
-def results_table(folder:str|Path)->pd.DataFrame:
-    "The results of the finished runs of a study"
-    rs = [read_result(Path(folder)/'runs'/c.hash) for c in load_plan(folder)]
-    rows = [o for r in rs if r for o in r['rows']]
-    t = pd.DataFrame(rows)
-    return t.sort_values(['data','pi_u','strategy','repeat','cycle','pi_t'], ignore_index=True) if len(t) else t
-
-def picks_table(folder:str|Path)->pd.DataFrame:
-    "Which patches each finished run picked, in order: `id` is the patch's row in the store"
-    out = []
-    for c in load_plan(folder):
-        d = Path(folder)/'runs'/c.hash
-        if not read_result(d): continue
-        for j in range(1,c.cycles+1):
-            if (r:=read_record(cycle_path(d,j))) is None: continue
-            out.append(pd.DataFrame(dict(data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat, seed=c.seed, cycle=j, rank=np.arange(len(r['selected'])), id=r['selected'], faulty=r['faulty'].astype(int), config=c.hash)))
-    return pd.concat(out).sort_values(['data','pi_u','strategy','repeat','cycle','rank'], ignore_index=True) if out else pd.DataFrame()
-
-def study_origin(folder:str|Path)->dict:
-    "Where a study's numbers come from: what all its runs share, and each combination of commit, hardware and versions with its number of runs"
-    rs = [r for c in load_plan(folder) if (r:=read_result(Path(folder)/'runs'/c.hash))]
-    same = {k:v for k,v in (rs[0]['config'] if rs else {}).items() if all(r['config'][k]==v for r in rs)}
-    kinds = {}
-    for r in rs: kinds.setdefault(to_json(r['provenance']), [r['provenance'],0])[1] += 1
-    return dict(runs=len(rs), shared_config=same, provenance=[dict(p, runs=n) for p,n in kinds.values()])
-
-def write_tables(folder:str|Path):
-    "Write `results.csv`, `picks.csv` and `origin.json` of what is finished, if anything is"
-    for name,t in (('results.csv',results_table(folder)),('picks.csv',picks_table(folder))):
-        if len(t): write_text(Path(folder)/name, t.to_csv(index=False))
-    write_text(Path(folder)/'origin.json', to_json(study_origin(folder)))
-
-# %% ../nbs/41_engine.ipynb #106ac6dd
-def _is_locked(folder):
-    if not (folder/'lock').exists(): return False
-    try:
-        with FileLock(folder/'lock', timeout=0): return False
-    except Timeout: return True
-
-def status(folder:str|Path)->pd.DataFrame: # One row per planned run: config, data, strategy, pi_u, repeat, state, cycles done, of how many, the failure's line
-    "State of every run of a study, also while it is running"
-    out = []
-    for c in load_plan(folder):
-        d = Path(folder)/'runs'/c.hash
-        fail = read_json(d/'failed.json')
-        state = 'done' if read_result(d) else 'running' if _is_locked(d) else 'failed' if fail else 'left'
-        out.append(dict(config=c.hash, data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat, state=state, cycles_done=_n_cycles(d), cycles=c.cycles, line=fail['line'] if state=='failed' else ''))
-    return pd.DataFrame(out)

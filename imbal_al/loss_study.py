@@ -13,20 +13,20 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np, pandas as pd
-from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
-from .core import InputError, check_choice, commit, config_hash, provenance, stream, stream_seed, to_json, write_text
-from .engine import _is_locked, in_workers, save_plan, try_run, where_to_run
+from .core import InputError, check_choice, commit, config_hash, provenance, read_json, stream, stream_seed, write_json
+from .engine import Kind, load_plan, read_tables, register, run_all, status, study_kind, study_origin, write_tables
+from .lock import Lock, Lost
 from .patches import open_store
-from .simulation import read_json, read_record, write_record
+from .simulation import read_record, records_whole, write_record, write_result
 from .sources import load_source
 
 # %% auto #0
-__all__ = ['WINDOWS', 'VALID', 'TRAIN', 'PRESETS', 'LossConfig', 'as_loss_config', 'check_loss_config', 'split', 'load_parts',
-           'run_training', 'read_training', 'diverged', 'table_rows', 'run_loss', 'plan_losses', 'loss_preset',
-           'load_loss_plan', 'loss_results', 'loss_origin', 'write_loss_tables', 'run_losses', 'check_parts',
-           'loss_status', 'loss_estimate', 'train_at']
+__all__ = ['WINDOWS', 'VALID', 'TRAIN', 'PRESETS', 'LOSS_RUNS', 'LossConfig', 'as_loss_config', 'check_loss_config', 'split',
+           'load_parts', 'run_training', 'read_training', 'diverged', 'table_rows', 'run_loss', 'plan_losses',
+           'loss_preset', 'load_loss_plan', 'loss_rows', 'loss_results', 'loss_origin', 'write_loss_tables',
+           'run_losses', 'check_parts', 'loss_status', 'loss_estimate', 'train_at']
 
 # %% ../nbs/42_loss_study.ipynb #fd862c35
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class LossConfig:
     momentum: float=.9
     clip: float|None=None        # Largest norm of a step's gradient; None: as it is
     prior: float|None=None       # Probability of a defect that the network starts from; None: as it is made
+    even: bool=True              # Faulty images spread evenly over the batches
     wd: float=1e-4
     bs: int=8
     steps: int|None=400          # Optimiser steps, or
@@ -141,7 +142,7 @@ def run_training(c:LossConfig, folder:Path, device='cpu', root=None, precision=N
     parts,_ = load_parts(c.parts_key(), device, root)
     t0 = time.perf_counter()
     learn = sgd_learner(parts, make_loss(c.loss, c.fn_weight, c.variant, **dict(c.options)), c.arch, c.encoder, c.weights, c.width, c.lr, c.momentum, c.wd, c.bs,
-                        c.steps, c.epochs, c.validations, c.augment, precision, stream_seed(c.seed,'loss study'), tell, c.clip, c.prior)
+                        c.steps, c.epochs, c.validations, c.augment, precision, stream_seed(c.seed,'loss study'), tell, c.clip, c.prior, c.even)
     rows = fit_curve(learn, c.schedule, folder/'checkpoint.pt')
     s = score(learn.model, parts.data, parts.valid, hist=True, precision=precision['eval'])
     return rows, dict(losses=np.array([float(o) for o in learn.recorder.losses], np.float32), hist=s.hist, seconds=time.perf_counter()-t0)
@@ -149,7 +150,7 @@ def run_training(c:LossConfig, folder:Path, device='cpu', root=None, precision=N
 def read_training(folder:Path)->dict|None:
     "The result of a finished run, None if there is none or it is damaged"
     r = read_json(Path(folder)/'result.json')
-    return r if isinstance(r, dict) and 'rows' in r and 'config' in r else None
+    return r if r and 'rows' in r and 'config' in r and records_whole(Path(folder)) else None
 
 def diverged(folder:Path)->str|None:
     "The line of a run that diverged: it would do so again and is not repeated"
@@ -175,26 +176,27 @@ def run_loss(c:LossConfig,
     if (line:=diverged(folder)): raise FloatingPointError(line)
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f'cannot create {folder}: {e.strerror}; choose a folder you may write to') from e
-    try: lock = FileLock(folder/'lock').acquire(timeout=0)
-    except Timeout: return None
-    except OSError as e: raise InputError(f'cannot write {folder}: {e.strerror}; choose a folder you may write to') from e
-    with lock, threadpool_limits(threads):
-        torch.set_num_threads(threads)
-        return read_training(folder) or _run_loss(c, folder, device, root, threads, tell)
+    lock = Lock(folder/'owner.json')
+    if not lock.acquire(): return read_training(folder)
+    try:
+        with lock, threadpool_limits(threads):
+            torch.set_num_threads(threads)
+            return read_training(folder) or _run_loss(c, folder, device, root, threads, tell, lock.check)
+    except Lost: return None
 
-def _run_loss(c, folder, device, root, threads, tell):
+def _run_loss(c, folder, device, root, threads, tell, check=lambda: None):
     from imbal_al.learner import choose_precision
-    for o in folder.glob('.*.tmp'): o.unlink()
+    for o in folder.glob('.*.tmp'): o.unlink(missing_ok=True)
     parts,content = load_parts(c.parts_key(), device, root)
     old = read_json(folder/'config.json')
     if old and old.get('content')!=content: raise InputError(f'{folder}: the images of {c.data!r} have changed since this run began; put them back, or remove the folder to start it anew')
     precision = (old or {}).get('precision') or dict(train=c.precision, eval=choose_precision(device)['eval'])
-    if not old: write_text(folder/'config.json', to_json(dict(asdict(c), hash=c.hash, content=content, precision=precision)))
+    if not old: write_json(folder/'config.json', dict(asdict(c), hash=c.hash, content=content, precision=precision))
     t0 = time.perf_counter(); rows,arrays = run_training(c, folder, device, root, precision, tell)
-    write_record(folder/'final.npz', arrays)
+    check(); write_record(folder/'final.npz', arrays)
     result = dict(config=asdict(c), hash=c.hash, rows=rows, seconds=round(time.perf_counter()-t0,1), train_images=len(parts.train), valid_images=len(parts.valid), defect_ratio=parts.defect_ratio,
                   provenance=dict(provenance(), device=device, threads=threads, precision=precision))
-    write_text(folder/'result.json', to_json(result)); (folder/'failed.json').unlink(missing_ok=True)
+    check(); write_result(folder, result, ['final.npz'])
     return read_training(folder)
 
 # %% ../nbs/42_loss_study.ipynb #333db335
@@ -226,53 +228,44 @@ def loss_preset(name:str, data:str, **changes)->LossConfig:
 
 def load_loss_plan(folder:str|Path)->list[LossConfig]:
     "The runs of a loss study. Raises `InputError` if the folder holds none"
-    d = read_json(Path(folder)/'study.json')
-    if not d or d.get('kind')!='LossConfig': raise InputError(f'{folder} holds no loss study (no readable study.json of that kind); give the folder that `imbal-al losses --out` wrote to')
-    return [as_loss_config(o) for o in d['runs'].values()]
+    if study_kind(folder)!='LossConfig': raise InputError(f'{folder} holds no loss study (no readable study.json of that kind); give the folder that `imbal-al losses --out` wrote to')
+    return load_plan(folder)
 
 # %% ../nbs/42_loss_study.ipynb #e9d92088
+def loss_rows(c:LossConfig, folder:Path, result:dict)->list[dict]:
+    "A row per validation of a finished run"
+    return [dict(o, commit=result['provenance']['commit']) for o in table_rows(c, result['rows'])]
+
 def loss_results(folder:str|Path)->pd.DataFrame:
     "The results table: a row per validation of every finished run of a study"
-    rows = []
-    for c in load_loss_plan(folder):
-        if (r:=read_training(Path(folder)/'runs'/c.hash)): rows += [dict(o, commit=r['provenance']['commit']) for o in table_rows(c, r['rows'])]
-    t = pd.DataFrame(rows)
-    return t.sort_values(['data','model','loss','variant','fn_weight','seed','config','step'], ignore_index=True) if len(t) else t
+    load_loss_plan(folder); return read_tables(folder)
+
+def _loss_origin(o): return dict(runs=o.runs, training_minutes=round(o.seconds/60,1), provenance=o.provenance(), configs=o.configs)
 
 def loss_origin(folder:str|Path)->dict:
     "Where a study's numbers come from: each combination of commit, hardware and versions with its number of runs; training minutes in all; configurations by hash"
-    kinds,configs,seconds = {},{},0.
-    for c in load_loss_plan(folder):
-        if not (r:=read_training(Path(folder)/'runs'/c.hash)): continue
-        kinds.setdefault(to_json(r['provenance']), [r['provenance'],0])[1] += 1
-        configs[c.hash] = {f.name:getattr(c,f.name) for f in fields(c) if getattr(c,f.name)!=f.default}; seconds += r['seconds']
-    return dict(runs=len(configs), training_minutes=round(seconds/60,1), provenance=[dict(p, runs=n) for p,n in kinds.values()], configs=configs)
+    load_loss_plan(folder); return study_origin(folder)
 
 def write_loss_tables(folder:str|Path):
     "Write `results.csv` and `origin.json` of what is finished"
-    if len(t:=loss_results(folder)): write_text(Path(folder)/'results.csv', t.to_csv(index=False))
-    write_text(Path(folder)/'origin.json', to_json(loss_origin(folder)))
+    load_loss_plan(folder); write_tables(folder)
+
+def _loss_columns(c): return dict(data=c.data, model=c.model, loss=c.loss, variant=c.variant or '', fn_weight=c.fn_weight, seed=c.seed)
+
+def _loss_order(c): return c.data, c.model, c.loss, c.variant or '', c.fn_weight is None, c.fn_weight or 0., c.seed, c.hash
+
+def _prepare_losses(configs, root): check_parts(configs, root)
+
+LOSS_RUNS = register(Kind(LossConfig, as_loss_config, check_loss_config, _prepare_losses, run_loss, read_training, {'results.csv':(loss_rows,('step',))},
+    _loss_order, _loss_columns, LossConfig.label, lambda c: 1, 'result.json', _loss_origin, diverged))
 
 def run_losses(folder:str|Path, # The study's folder
     configs:list,               # From `plan_losses`
-    workers:int|None=None, device:str|None=None, root=None, threads:int=1, # As in `imbal_al.engine.run_study`
-    progress=None               # `f(trainings done, trainings in all, failed lines)`, called about once a second
+    workers:int|None=None, device:str|None=None, root=None, threads:int=1,
+    progress=None, **how        # As in `imbal_al.engine.run_all`
     )->list[str]:               # One line per failed run
     "Train all that is not done, then write `results.csv`"
-    folder = Path(folder); runs = folder/'runs'
-    for c in configs: check_loss_config(c)
-    check_parts(configs, root)
-    save_plan(folder, configs); device,workers = where_to_run(device, workers)
-    name = lambda c, line: f'{c.hash} ({c.label()}): {line}'
-    failed = [name(c,line) for c in configs if (line:=diverged(runs/c.hash))]
-    todo = [c for c in configs if not read_training(runs/c.hash) and not diverged(runs/c.hash)]; n = [len(configs)-len(todo)]
-    def done(c, line):
-        n[0] += 1
-        if line: failed.append(name(c,line))
-        write_loss_tables(folder)
-    in_workers(partial(try_run, runs=runs, device=device, root=root, threads=threads, runner=run_loss), todo, workers, done, lambda busy: progress and progress(n[0], len(configs), failed))
-    write_loss_tables(folder)
-    return failed
+    return run_all(folder, configs, workers, device, root, threads, progress, **how)
 
 def check_parts(configs, root=None):
     "Raise an `InputError` if a data set cannot be cut, has no defect to validate on, or fewer training images than a batch"
@@ -282,15 +275,9 @@ def check_parts(configs, root=None):
         if len(parts.train)<bs: raise InputError(f'{k[0]} has {len(parts.train)} training images, fewer than a batch of {bs}; use a smaller batch')
 
 # %% ../nbs/42_loss_study.ipynb #2d98503e
-def loss_status(folder:str|Path)->pd.DataFrame: # One row per planned run: config, data, model, loss, variant, fn_weight, seed, state, line
+def loss_status(folder:str|Path)->pd.DataFrame: # See `imbal_al.engine.status`
     "State of every run of a loss study, also while it is running"
-    out = []
-    for c in load_loss_plan(folder):
-        d = Path(folder)/'runs'/c.hash
-        fail = read_json(d/'failed.json')
-        state = 'done' if read_training(d) else 'running' if _is_locked(d) else 'failed' if fail else 'left'
-        out.append(dict(config=c.hash, data=c.data, model=c.model, loss=c.loss, variant=c.variant or '', fn_weight=c.fn_weight, seed=c.seed, state=state, line=fail['line'] if state=='failed' else ''))
-    return pd.DataFrame(out)
+    load_loss_plan(folder); return status(folder)
 
 def loss_estimate(configs:list, root=None, device='cpu', workers:int=1, threads:int=1)->dict:
     "Runs, seconds in all, measured seconds of a step and of a validated image per network and data set"
@@ -316,7 +303,7 @@ def loss_estimate(configs:list, root=None, device='cpu', workers:int=1, threads:
 # %% ../nbs/42_loss_study.ipynb #c0e62e1a
 def train_at(base:LossConfig,  # Everything but fn_weight
     folder:str|Path,           # A loss study's folder; need not exist
-    seeds:int=1, workers:int|None=None, device:str|None=None, root=None, threads:int=1, progress=None
+    seeds:int=1, workers:int|None=None, device:str|None=None, root=None, threads:int=1, progress=None, **how # As in `run_losses`
     ):                         # fn_weight -> dict of oii, iou, precision, recall, of the last validation
     "A train function for `imbal_al.guidance`. Raises `FloatingPointError` where a training diverges, `InputError` if the loss has no weight for misses"
     from imbal_al.oii import score_counts
@@ -324,7 +311,7 @@ def train_at(base:LossConfig,  # Everything but fn_weight
     if not loss_takes(base.loss,'fn_weight'): raise InputError(f"loss {base.loss!r} has no weight of misses to guide; choose one of: {', '.join(o for o in LOSSES if loss_takes(o,'fn_weight'))}")
     def train(fn_weight):
         configs = [replace(base, fn_weight=fn_weight, seed=base.seed+s) for s in range(seeds)]
-        failed = run_losses(folder, configs, workers, device, root, threads, progress)
+        failed = run_losses(folder, configs, workers, device, root, threads, progress, **how)
         if failed: raise (FloatingPointError if 'diverged' in failed[0] else InputError)(failed[0])
         last = [read_training(Path(folder)/'runs'/c.hash) for c in configs]
         if not all(last): raise InputError(f'{folder}: another process is at {configs[last.index(None)].hash}; wait for it, the same command goes on')

@@ -28,8 +28,8 @@ from .oii import score_counts
 # %% auto #0
 __all__ = ['LOSSES', 'FN_WEIGHT', 'STRENGTH', 'CHANGES', 'CHECKPOINT', 'AUGMENT', 'loss_takes', 'make_loss', 'resize_pairs',
            'change', 'factors', 'augment_random', 'fixed_copies', 'Parts', 'validation_counts', 'Curve', 'Guard',
-           'Checkpoint', 'read_checkpoint', 'Restore', 'ClippedCast', 'set_prior', 'stretch', 'sgd_learner',
-           'fit_curve']
+           'Checkpoint', 'read_checkpoint', 'Restore', 'ClippedCast', 'EvenBatches', 'set_prior', 'stretch',
+           'sgd_learner', 'fit_curve']
 
 # %% ../nbs/24_training.ipynb #d9158700
 LOSSES = dict(bce=('CE',BCELoss), wbce=('WBCE',WBCELoss), focal=('Focal',FocalLoss), dice=('Dice',DiceLoss), tversky=('Tversky',TverskyLoss), ft=('FT',FocalTverskyLoss),
@@ -233,6 +233,25 @@ class ClippedCast(Cast):
             if self.scaler.is_enabled(): self.scaler.step(self.opt.opt); self.scaler.update(); raise CancelStepException
         else: super().before_step()
 
+# %% ../nbs/24_training.ipynb #49f61b55
+class EvenBatches(Batches):
+    "Batches over which the faulty images are spread evenly"
+    def __init__(self, data, idx, bs, steps, g, aug=None):
+        super().__init__(data, idx, bs, steps, g, aug)
+        self.faulty = torch.as_tensor(data.masks[self.idx.to(data.device)].flatten(1).amax(1)>0).cpu()
+    def one_pass(self)->torch.Tensor:
+        "All images once: faulty and healthy ones shuffled by themselves, then merged at even distances"
+        at = torch.empty(len(self.idx), dtype=torch.float64)
+        for kind in (self.faulty, ~self.faulty):
+            n = int(kind.sum())
+            if n: at[kind] = (torch.randperm(n, generator=self.g).double()+.5)/n
+        return self.idx[at.sort(stable=True).indices]
+    def order(self)->torch.Tensor:
+        per = len(self.idx)//self.bs
+        start = lambda: int(torch.randint(len(self.idx)-per*self.bs+1, (1,), generator=self.g))
+        passes = [(lambda o, i: o[i:i+per*self.bs])(self.one_pass(), start()).view(per,self.bs) for _ in range(-(-self.steps//per))]
+        return torch.cat([o[torch.randperm(per, generator=self.g)] for o in passes])[:self.steps]
+
 # %% ../nbs/24_training.ipynb #715de5d8
 def set_prior(model:torch.nn.Module, # With a `segmentation_head` of one output channel
     prior:float                      # Probability of a defect at the start
@@ -268,7 +287,8 @@ def sgd_learner(parts:Parts,
     seed:int=0,
     tell=None,               # f(step, row), called after each validation
     clip:float|None=None,    # Largest norm of a step's gradient; None: as it is
-    prior:float|None=None    # Probability of a defect that the network starts from, see `set_prior`; None: as it is made
+    prior:float|None=None,   # Probability of a defect that the network starts from, see `set_prior`; None: as it is made
+    even:bool=True           # Faulty images spread evenly over the batches, see `EvenBatches`
     )->Learner:
     "A Learner whose `curve.rows` fill while it trains; `fit_curve` runs it"
     if len(parts.train)<bs: raise InputError(f"{parts.name} has {len(parts.train)} training images, fewer than a batch of {bs}; use a smaller batch")
@@ -278,7 +298,7 @@ def sgd_learner(parts:Parts,
     m = m.to(parts.data.device, memory_format=torch.channels_last)
     every,n = stretch(len(parts.train), bs, steps, epochs, validations)
     g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
-    dls = Loaders(Batches(parts.data, parts.train, bs, every, g, AUGMENT[check_choice('augmentation', augment, AUGMENT)]), parts.data.device)
+    dls = Loaders((EvenBatches if even else Batches)(parts.data, parts.train, bs, every, g, AUGMENT[check_choice('augmentation', augment, AUGMENT)]), parts.data.device)
     opt = partial(OptimWrapper, opt=partial(torch.optim.SGD, momentum=momentum, weight_decay=wd))
     cbs = [ClippedCast(precision['train'], parts.data.device, clip), Guard(), Curve(parts, precision['eval'], bs, tell)]
     learn = Learner(dls, m, loss_func=loss_func, opt_func=opt, lr=lr, cbs=cbs)
