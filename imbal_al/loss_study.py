@@ -44,6 +44,7 @@ class LossConfig:
     loss: str='dibe'             # A key of `imbal_al.training.LOSSES`
     fn_weight: float|None=None   # Weight of misses; None: .7
     variant: str|None=None       # Reading of DIBEDis; None: 'region'
+    class_weight: float|None=None # Weight of defect pixels against background; None: the loss's own default
     options: tuple=()            # More settings of the loss, pairs (name, value)
     lr: float=.05                # SGD's learning rate
     momentum: float=.9
@@ -95,7 +96,7 @@ def check_loss_config(c:LossConfig):
     from imbal_al.models import ARCHS
     from imbal_al.training import AUGMENT, LOSSES, make_loss
     for what,v,known in (('network',c.arch,ARCHS), ('loss',c.loss,LOSSES), ('schedule',c.schedule,SCHEDULES), ('augmentation',c.augment,AUGMENT), ('precision',c.precision,DTYPES)): check_choice(what, v, known)
-    make_loss(c.loss, c.fn_weight, c.variant, **dict(c.options))
+    make_loss(c.loss, c.fn_weight, c.variant, class_weight=c.class_weight, **dict(c.options))
     if c.steps is None and c.epochs is None: raise InputError('neither steps nor epochs is given; set one of them')
     for k in ('steps','epochs','bs','validations','size'):
         v = getattr(c,k)
@@ -141,7 +142,7 @@ def run_training(c:LossConfig, folder:Path, device='cpu', root=None, precision=N
     from imbal_al.training import fit_curve, make_loss, sgd_learner
     parts,_ = load_parts(c.parts_key(), device, root)
     t0 = time.perf_counter()
-    learn = sgd_learner(parts, make_loss(c.loss, c.fn_weight, c.variant, **dict(c.options)), c.arch, c.encoder, c.weights, c.width, c.lr, c.momentum, c.wd, c.bs,
+    learn = sgd_learner(parts, make_loss(c.loss, c.fn_weight, c.variant, class_weight=c.class_weight, **dict(c.options)), c.arch, c.encoder, c.weights, c.width, c.lr, c.momentum, c.wd, c.bs,
                         c.steps, c.epochs, c.validations, c.augment, precision, stream_seed(c.seed,'loss study'), tell, c.clip, c.prior, c.even)
     rows = fit_curve(learn, c.schedule, folder/'checkpoint.pt')
     s = score(learn.model, parts.data, parts.valid, hist=True, precision=precision['eval'])
@@ -212,18 +213,18 @@ def plan_losses(base:LossConfig, # What all runs share
     out = []
     for s,a,l in product(range(base.seed, base.seed+seeds), archs, losses):
         ws,vs = (v if loss_takes(l,k) else (None,) for k,v in (('fn_weight',fn_weights),('variant',variants)))
-        out += [replace(base, seed=s, arch=a, encoder=None if a!=base.arch else base.encoder, loss=l, fn_weight=w, variant=v) for w,v in product(ws,vs)]
+        out += [replace(base, seed=s, arch=a, encoder=None if a!=base.arch else base.encoder, loss=l, fn_weight=w, variant=v, class_weight=base.class_weight if loss_takes(l,'class_weight') else None) for w,v in product(ws,vs)]
     return list({c.hash:c for c in out}.values())
 
 PRESETS = dict(
     quick=dict(width=.5, steps=60, validations=6),
-    laptop=dict(size=96, width=.5),
+    laptop=dict(size=96, width=.5, lr=1., clip=.05, prior=.01, class_weight=.75),
     paper=dict(steps=None, epochs=100, validations=50, augment='fixed'))
 
 def loss_preset(name:str, data:str, **changes)->LossConfig:
     "A preset's configuration for a data set, with fields set otherwise"
     p = dict(PRESETS[check_choice('preset', name, PRESETS)], data=data)
-    if name=='laptop' and data=='cfd': p.update(size=None)
+    if name=='laptop' and data=='cfd': p.update(size=None, steps=240)
     return LossConfig(**{**p, **changes})
 
 def load_loss_plan(folder:str|Path)->list[LossConfig]:

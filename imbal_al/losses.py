@@ -7,8 +7,8 @@ Docs: https://example.github.io/imbal_al/losses.html.md"""
 # %% auto #0
 __all__ = ['REDUCTIONS', 'SPARSE', 'TINY', 'EXPONENTS', 'VARIANTS', 'limit', 'plain', 'first_order', 'widen', 'Pixels',
            'check_tensors', 'find_defects', 'count_rows', 'pieces', 'split_ignored', 'binary_pixels', 'class_pixels',
-           'as_pixels', 'number', 'error_weights', 'SegLoss', 'softplus', 'Wrong', 'wrong', 'focal_curve',
-           'log_power_curve', 'by_class', 'hard_weights', 'Weights', 'Job', 'Part', 'weighted_sum', 'row_dot', 'finish',
+           'as_pixels', 'number', 'error_weights', 'SegLoss', 'softplus', 'Wrong', 'wrong', 'by_class', 'focal_curve',
+           'log_power_curve', 'hard_weights', 'Weights', 'Job', 'Part', 'weighted_sum', 'row_dot', 'finish',
            'dense_parts', 'sparse_parts', 'defect_part', 'check_finite', 'total', 'per_row', 'evaluate', 'apply_job',
            'PixelLoss', 'BCELoss', 'WBCELoss', 'FocalLoss', 'Index', 'exact_log_counts', 'softplus_of', 'log_ratio',
            'exact_index', 'RegionLoss', 'shares', 'DiceLoss', 'TverskyLoss', 'as_exponent', 'FocalTverskyLoss',
@@ -304,6 +304,17 @@ def wrong(
     "Is there a pixel that needs exact forms? On a GPU the answer would make the host wait: always exact."
     return Wrong(z, q, z.device.type == 'cpu' and z.numel() > 0 and bool(q.amax() < .995))
 
+# %% ../nbs/21_losses.ipynb #34922643
+def by_class(
+    defect, # value on defect pixels: number or (rows,1)
+    rest, # value on background pixels
+    y, # targets: (rows,P), or a number for pixels of one class
+): # number if all is a number, else one value per row or pixel
+    "A weight that depends on the label alone."
+    if isinstance(y, float): return defect if y else rest
+    if isinstance(defect, float) and defect == rest: return defect
+    return y*(defect-rest)+rest
+
 # %% ../nbs/21_losses.ipynb #0687c025
 def focal_curve(
     w:Wrong, # wrongness; `w.q` becomes the slope in z
@@ -336,16 +347,6 @@ def log_power_curve(
     return value
 
 # %% ../nbs/21_losses.ipynb #9f7460a4
-def by_class(
-    defect, # value on defect pixels: number or (rows,1)
-    rest, # value on background pixels
-    y, # targets: (rows,P), or a number for pixels of one class
-): # number if all is a number, else one value per row or pixel
-    "A weight that depends on the label alone."
-    if isinstance(y, float): return defect if y else rest
-    if isinstance(defect, float) and defect == rest: return defect
-    return y*(defect-rest)+rest
-
 def hard_weights(
     z, # (rows,P) wrongness
     y, # targets: (rows,P), or a number

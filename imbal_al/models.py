@@ -127,7 +127,7 @@ class SegNet(nn.Module):
 def vgg16_state_dict()->dict:
     "torchvision's VGG16-BN ImageNet weights, from its cache or its hub. Raises `InputError` if neither has them"
     from torchvision.models import VGG16_BN_Weights
-    try: return VGG16_BN_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    try: return VGG16_BN_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as e:
         raise InputError(f"the imagenet weights of 'vgg16' could not be fetched from torchvision's hub ({type(e).__name__}); use weights none, or fetch them once with a connection") from e
 

@@ -752,7 +752,7 @@ def _synthetic_source(name):
     kind = head.partition('_')[2] or 'steel'
     try: n, size, seed = [*map(int, rest), *(400, 256, 0)[len(rest):]]
     except ValueError as e: raise InputError(f"{name!r} is no synthetic source; write {head}:COUNT:SIZE:SEED, whole numbers") from e
-    if min(n, size)<1 or seed<0: raise InputError(f"{name!r} asks for {n} images of {size} px, seed {seed}; count and size are 1 or more, the seed 0 or more")
+    if not (1<=n<=100_000 and 1<=size<=16_384 and seed>=0): raise InputError(f"{name!r} asks for {n} images of {size} px, seed {seed}; the count is 1 to 100,000, the size 1 to 16,384, the seed 0 or more")
     specs = [f'synthetic:{kind}:{seed}:{size}:{i}' for i in range(n)]
     rows = [dict(name=f'{kind}_{i:06d}', image=o, mask=o, decoder='synthetic') for i,o in enumerate(specs)]
     return _source(name, rows, '', channels=3 if kind=='leaves' else 1, note='procedural texture, exact masks')
