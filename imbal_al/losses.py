@@ -456,8 +456,9 @@ def sparse_parts(
     counts, # (3,rows) to add TP, FN, FP to, or None
 ): # parts; the last one, if there is a defect pixel, has these as rows of one pixel
     "All pixels as background, then the defect pixels."
-    x = x if x.amin() >= -limit(x) else x.clamp(min=-limit(x))
-    torch.sigmoid(x, out=q).view(-1).index_fill_(0, at, 0)
+    torch.sigmoid(x, out=q)
+    if not q.amin() >= .99*math.exp(-limit(x)): torch.sigmoid(x := x.clamp(min=-limit(x)), out=q)
+    q.view(-1).index_fill_(0, at, 0)
     if valid is not None: q.masked_fill_(~valid, 0)
     if counts is not None: counts[2] += q.sum(1)
     parts = [Part(x[s], q[s], 0., lambda v, s=s: v if isinstance(v, float) else v[s[0]], lambda sums, v, s=s: sums[s[0]].add_(v)) for s in pieces(x)]
