@@ -292,6 +292,12 @@ class Wrong(NamedTuple):
         "The sigmoid's slope q(1-q), into `out`."
         return torch.addcmul(self.q, self.q, self.q, value=-1, out=out) if self.near else torch.mul(self.q, self.right(), out=out)
 
+    def pushed(self, push):
+        "The slope times `push` (number, or one that broadcasts), in place of q; without a wrong pixel in one pass, as the sigmoid's own backward does it."
+        if not self.near: return torch.mul(self.q, self.right(), out=self.q).mul_(push)
+        push = torch.as_tensor(push, dtype=self.q.dtype, device=self.q.device).expand_as(self.q)
+        return torch.ops.aten.sigmoid_backward.grad_input(push, self.q, grad_input=self.q)
+
     def ce(self, shift=None):
         "ln(1 + exp(z + shift)), a new tensor; 0 for a pixel that does not count."
         if self.near and shift is None: return torch.div(self.q, rest := self.right(), out=rest).log1p_()
@@ -388,6 +394,7 @@ class Part(NamedTuple):
     y: object # targets: (rows,P), or a number
     rows: object # number or (all rows,1) -> number or (rows,1), for these pixels
     into: object # (all rows,) sums, (rows,) or (rows,1) -> nothing; adds
+    near: bool = False # is it known that no pixel needs exact forms?
 
 def weighted_sum(
     value, # (rows,P)
@@ -415,11 +422,12 @@ def finish(
     grad:bool, # is the gradient wanted?
 ): # (rows,) weighted sums of the curve, or None
     "The arithmetic of all losses."
-    w, y = wrong(part.z, part.q), part.y
-    if grad and push is not None: slope, push = w.slope(w.q if curve is None else None), by_class(*map(part.rows, push), y)
+    w, y = Wrong(part.z, part.q, True) if part.near else wrong(part.z, part.q), part.y
+    if push is not None: push = by_class(*map(part.rows, push), y)
     if curve is None:
-        if grad: slope.mul_(push)
+        if grad: w.pushed(push)
         return None
+    slope = w.slope() if grad and push is not None else None
     weight, factor = weights.of(w.z, y, part.rows), by_class(-1., 1., y)*part.rows(scale)
     value = curve(w, y)
     if grad: w.q.mul_(weight*factor) if isinstance(weight, float) else w.q.mul_(weight).mul_(factor)
@@ -456,12 +464,13 @@ def sparse_parts(
     counts, # (3,rows) to add TP, FN, FP to, or None
 ): # parts; the last one, if there is a defect pixel, has these as rows of one pixel
     "All pixels as background, then the defect pixels."
-    torch.sigmoid(x, out=q)
-    if not q.amin() >= .99*math.exp(-limit(x)): torch.sigmoid(x := x.clamp(min=-limit(x)), out=q)
+    low, high = (float(o()) if x.numel() else 0. for o in (x.amin, x.amax))
+    near = low >= -limit(x) and high < 5.2
+    torch.sigmoid(x := x if low >= -limit(x) else x.clamp(min=-limit(x)), out=q)
     q.view(-1).index_fill_(0, at, 0)
     if valid is not None: q.masked_fill_(~valid, 0)
     if counts is not None: counts[2] += q.sum(1)
-    parts = [Part(x[s], q[s], 0., lambda v, s=s: v if isinstance(v, float) else v[s[0]], lambda sums, v, s=s: sums[s[0]].add_(v)) for s in pieces(x)]
+    parts = [Part(x[s], q[s], 0., lambda v, s=s: v if isinstance(v, float) else v[s[0]], lambda sums, v, s=s: sums[s[0]].add_(v), near) for s in pieces(x)]
     return parts+[defect_part(x, at, counts)] if len(at) else parts
 
 def defect_part(x, at, counts):
