@@ -5,7 +5,7 @@ ARGS   ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN    := .venv/bin
 
-.PHONY: study test setup readme
+.PHONY: study test faults setup readme
 setup: .venv/installed
 
 .venv/installed: settings.ini setup.py pyproject.toml
@@ -20,6 +20,9 @@ study: setup
 
 test: setup
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: setup
+	@$(BIN)/python -c 'from imbal_al.faults import main; main()' $(ARGS)
 
 readme: setup
 	@$(BIN)/python .ci/readme.py

@@ -17,7 +17,7 @@ from .core import InputError
 
 # %% auto #0
 __all__ = ['UsageError', 'app', 'data_app', 'OneLine', 'main', 'duration', 'size', 'save_figures', 'study', 'print_final',
-           'losses', 'guide', 'status', 'data_list', 'data_check', 'data_get']
+           'losses', 'guide', 'status', 'retry', 'collect', 'data_list', 'data_check', 'data_get']
 
 # %% ../nbs/60_cli.ipynb #2288f58e
 UsageError = typer.BadParameter.__mro__[1]
@@ -86,7 +86,7 @@ def _progress_bar():
     return Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('elapsed'), TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn(),
                     console=Console(stderr=True), speed_estimate_period=600)
 
-def _loud_run(folder, configs, workers, device, root, threads, runner=None):
+def _loud_run(folder, configs, workers, device, root, threads, runner=None, how={}):
     "Run a study with a bar; on a screen that is no terminal a line now and then"
     import time
     if runner is None: from imbal_al.engine import run_study as runner
@@ -99,7 +99,7 @@ def _loud_run(folder, configs, workers, device, root, threads, runner=None):
                 last[0] = time.time(); first = tell.__dict__.setdefault('first', (last[0], done))
                 left = (last[0]-first[0])/(done-first[1])*(total-done) if done>first[1] else None
                 typer.echo(f'  {done} of {total} trainings, {duration(last[0]-t0)}'+(f', about {duration(left)} left' if left else ''), err=True)
-        return runner(folder, configs, workers, device, root, threads, progress=tell)
+        return runner(folder, configs, workers, device, root, threads, progress=tell, **how)
 
 # %% ../nbs/60_cli.ipynb #ec4e85d2
 def _print_dry_run(configs, workers, device, root, threads):
@@ -135,6 +135,17 @@ def save_figures(folder:Path)->list[Path]: # The files written
             out.append(path)
     return out
 
+# %% ../nbs/60_cli.ipynb #89e1fa52
+_Backend = Annotated[str, typer.Option(help='serial: worker processes on this machine; ray: Ray tasks, here or on a cluster')]
+_Retries = Annotated[int, typer.Option(min=0, help='Further attempts of a run whose worker is killed, or that runs out of memory or disk')]
+_GpuShare = Annotated[Optional[float], typer.Option(min=.01, max=1., help='Of one GPU, per run: 0.25 lets four share one')]
+_Address = Annotated[Optional[str], typer.Option(help="A running Ray cluster: auto or HOST:6379")]
+
+def _how(backend, retries, gpu_share, address):
+    "How runs are worked off, for `imbal_al.engine.run_all`"
+    if address and backend!='ray': raise InputError(f'--address {address} is for --backend ray')
+    return dict(backend=backend, retries=retries, gpu_share=gpu_share, address=address, say=lambda line: typer.echo(line, err=True))
+
 # %% ../nbs/60_cli.ipynb #008749a9
 @app.command()
 def study(
@@ -162,6 +173,7 @@ def study(
     threads: Annotated[int, typer.Option(min=1, help='CPU threads per process; part of what makes results equal bit for bit')]=1,
     device: Annotated[Optional[str], typer.Option(help='cpu, cuda, cuda:1; default the best there is')]=None,
     data_root: Annotated[Optional[Path], typer.Option(help='Folder of the data sets; default $IMBAL_AL_DATA')]=None,
+    backend: _Backend='serial', retries: _Retries=2, gpu_share: _GpuShare=None, address: _Address=None,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Only say how many runs it is and what they will cost')]=False,
     ):
     """Simulate active learning: every strategy, pool and test prevalence, cycle and repeat.
@@ -180,19 +192,20 @@ def study(
     """
     changes = dict(seed=seed, cycles=cycles, batch=batch, pool_size=pool_size, test_size=test_size, steps=steps, lr=lr, bs=bs, patch=_patch(patch) if patch else None, stride=stride, arch=arch, encoder=encoder, mode=mode)
     configs = _configs(data, preset, strategies, pi_u, pi_t, repeats, changes)
-    _check_all(configs, data_root, device)
+    how = _how(backend, retries, gpu_share, address)
+    _check_all(configs, data_root, None if address else device)
     if dry_run: return _print_dry_run(configs, workers, device, data_root, threads)
     folder = out or Path('runs')/f"{data.replace(os.sep,'_').replace(':','_')}-{preset}"
     from imbal_al.engine import save_plan
     save_plan(folder, configs)
     typer.echo(f'{len(configs)} runs, {sum(c.cycles for c in configs)} trainings into {folder}', err=True)
-    failed = _loud_run(folder, configs, workers, device, data_root, threads)
+    failed = _loud_run(folder, configs, workers, device, data_root, threads, how=how)
     _report(folder, failed)
 
 # %% ../nbs/60_cli.ipynb #dc49cac0
 def _report(folder, failed):
-    from imbal_al.engine import results_table
-    results = results_table(folder)
+    import pandas as pd
+    results = pd.read_csv(folder/'results.csv') if (folder/'results.csv').exists() else ()
     if len(results):
         _print_results(results)
         typer.echo(f"table:   {folder/'results.csv'}\nfigures: {', '.join(map(str, save_figures(folder)))}")
@@ -255,6 +268,7 @@ def losses(
     variants: Annotated[Optional[str], typer.Option(help='Readings of DIBEDis with commas: region, class, normalised, tversky')]=None,
     size: _Size=None, patch: _Window=None, encoder: _Encoder=None, width: _Width=None, lr: _Rate=None, bs: _Batch=None, steps: _Steps=None, epochs: _Epochs=None,
     validations: _Validations=None, augment: _Augment=None, seed: _Seed=0, out: _Out=None, workers: _Workers=None, threads: _Threads=1, device: _Device=None, data_root: _DataRoot=None,
+    backend: _Backend='serial', retries: _Retries=2, gpu_share: _GpuShare=None, address: _Address=None,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Only say how many trainings it is and how long they take')]=False,
     ):
     """Compare losses: train every loss, network and seed, and record IoU, precision, recall and OII while they train.
@@ -274,13 +288,14 @@ def losses(
     base = _loss_base(data, preset, patch, epochs, steps, size=size, encoder=encoder, width=width, lr=lr, bs=bs, validations=validations, augment=augment, seed=seed)
     configs = plan_losses(base, _one_of(losses,'--losses','ft,dibe'), _one_of(models,'--models','unet'), seeds, _numbers(fn_weights,'--fn-weights') if fn_weights else (None,), _one_of(variants,'--variants','region') if variants else (None,))
     for c in configs: check_loss_config(c)
-    check_parts(configs, data_root); _check_loss_networks(configs, device)
+    how = _how(backend, retries, gpu_share, address)
+    check_parts(configs, data_root); _check_loss_networks(configs, None if address else device)
     if dry_run:
         where,n = where_to_run(device, workers); e = loss_estimate(configs, data_root, where, n, threads)
         return typer.echo(f"{e['runs']} trainings; about {duration(e['seconds'])} with {n} worker(s) on {where} ({', '.join(f'{1e3*o:.0f}' for o in e['step_seconds'])} ms a step, measured now)")
     folder = _loss_folder(out, data, preset); save_plan(folder, configs)
     typer.echo(f'{len(configs)} trainings into {folder}', err=True)
-    failed = _loud_run(folder, configs, workers, device, data_root, threads, run_losses)
+    failed = _loud_run(folder, configs, workers, device, data_root, threads, run_losses, how)
     from imbal_al.loss_study import loss_results
     results = loss_results(folder)
     if len(results): print_final(results[results.config.isin({c.hash for c in configs})]); typer.echo(f"table: {folder/'results.csv'}")
@@ -333,42 +348,87 @@ def guide(
     if g.index is None: raise typer.Exit(1)
 
 # %% ../nbs/60_cli.ipynb #0ca41763
-def _rate(folder, s):
-    "Seconds per training lately, from the times of the records; None if there are too few"
-    times = sorted(p.stat().st_mtime for p in (folder/'runs').glob('*/cycle_*.npz'))[-30:]
-    return (times[-1]-times[0])/(len(times)-1) if len(times)>2 and times[-1]>times[0] else None
+def _state_table(folder, s):
+    "Runs by state, grouped by what they are"
+    from rich.table import Table
+    left = [k for k in ('data','model','pi_u','loss','variant','strategy') if k in s]
+    t,states = Table(title=str(folder)),('done','running','failed','left')
+    for k in left: t.add_column('pool faulty' if k=='pi_u' else k, justify='right' if k=='pi_u' else 'left')
+    for k in (*states,'trainings'): t.add_column(k, justify='right')
+    for key,o in s.groupby(left): t.add_row(*[f'{v:.0%}' if k=='pi_u' else str(v) for k,v in zip(left,key)], *[str(int((o.state==k).sum())) for k in states], f'{o.trained.sum()} of {o.trainings.sum()}')
+    return t
+
+def _state_lines(s, n):
+    "The sum, who is at what, and why runs failed"
+    import time
+    what = lambda o: ', '.join(f'{k} {getattr(o,k):g}' if k in ('pi_u','fn_weight') else f'{k} {getattr(o,k)}' if k in ('repeat','seed') else str(getattr(o,k)) for k in ('data','model','loss','variant','strategy','pi_u','fn_weight','repeat','seed') if k in s and getattr(o,k)==getattr(o,k) and getattr(o,k) not in ('',None))
+    yield (f"{n['done']} of {n['runs']} runs done, {n['running']} running, {n['failed']} failed, {n['left']} left; {n['trained']} of {n['trainings']} trainings"
+           +(f", {duration(n['rate'])} a training lately" if n['rate'] else '')+(f", about {duration(n['seconds_left'])} left" if n['seconds_left'] else ''))
+    for o in s[s.state=='running'].itertuples(): yield f"running: {o.config} ({what(o)}) on {o.by} since {time.strftime('%d %b %H:%M', time.localtime(o.since or 0))}, {o.trained} of {o.trainings} trainings"
+    for o in s[s.state=='failed'].itertuples(): yield f'failed: {o.config} ({what(o)}): {o.line}'
 
 @app.command()
-def status(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")]):
-    """What is done, running, failed and left; also while the study is running.
+def status(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
+    watch: Annotated[bool, typer.Option('--watch', help='Say it again and again, until nothing is left')]=False,
+    every: Annotated[float, typer.Option(min=.1, help='Seconds between two looks')]=10.,
+    ):
+    """What is done, running, failed and left, and how long it will take; also while the study is running.
+
+    Examples:
+
+        imbal-al status runs/sd900-laptop
+
+        imbal-al status runs/sd900-laptop --watch --every 60
+    """
+    import time
+    from rich.console import Console
+    from imbal_al.engine import status as run_states, summary
+    done,console,was = {},Console(width=None if sys.stdout.isatty() else 110),None
+    while True:
+        s = run_states(folder, done); n = summary(folder, s); lines = list(_state_lines(s, n)); counts = [n[k] for k in ('done','failed','trained')]
+        if console.is_terminal and watch: console.clear()
+        if not watch or console.is_terminal or was is None: console.print(_state_table(folder, s)); typer.echo('\n'.join(lines))
+        elif counts!=was: typer.echo(lines[0])
+        was = counts
+        if not watch or not n['running']+n['left']: return
+        time.sleep(every)
+
+# %% ../nbs/60_cli.ipynb #f28ded38
+@app.command()
+def retry(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
+    workers: Annotated[Optional[int], typer.Option(min=1, help='Processes; default one per core')]=None,
+    threads: Annotated[int, typer.Option(min=1, help='CPU threads per process, as the study had them')]=1,
+    device: Annotated[Optional[str], typer.Option(help='cpu, cuda, cuda:1; default the best there is')]=None,
+    data_root: Annotated[Optional[Path], typer.Option(help='Folder of the data sets; default $IMBAL_AL_DATA')]=None,
+    backend: _Backend='serial', retries: _Retries=2, gpu_share: _GpuShare=None, address: _Address=None,
+    ):
+    """Run a study's failed runs again. Trainings that diverged too; they diverge again unless the code has changed.
 
     Example:
 
-        imbal-al status runs/sd900-laptop
+        imbal-al retry runs/sd900-laptop
     """
-    from rich.console import Console
-    from rich.table import Table
-    from imbal_al.engine import status as run_states, study_kind
-    if study_kind(folder)=='LossConfig': return _loss_status(folder)
-    s = run_states(folder); t = Table(title=str(folder)); states = ('done','running','failed','left')
-    for k in ('data','pool faulty','strategy',*states,'trainings'): t.add_column(k, justify='left' if k in ('data','strategy') else 'right')
-    for (d,u,g),o in s.groupby(['data','pi_u','strategy']): t.add_row(d, f'{u:.0%}', g, *[str(int((o.state==k).sum())) for k in states], f'{o.cycles_done.sum()} of {o.cycles.sum()}')
-    Console(width=None if sys.stdout.isatty() else 110).print(t)
-    done,total,rate = int(s.cycles_done.sum()), int(s.cycles.sum()), _rate(folder, s)
-    left = f', about {duration(rate*(total-done))} left at the latest rate' if rate and (s.state=='running').any() else ''
-    typer.echo(f"{(s.state=='done').sum()} of {len(s)} runs done, {(s.state=='running').sum()} running, {(s.state=='failed').sum()} failed, {(s.state=='left').sum()} left; {done} of {total} trainings{left}")
-    for o in s[s.state=='failed'].itertuples(): typer.echo(f'failed: {o.config} ({o.data}, {o.strategy}, pi_u {o.pi_u:g}, repeat {o.repeat}): {o.line}')
+    from imbal_al.engine import failed_runs, retry as run_again
+    configs = failed_runs(folder)
+    if not configs: return typer.echo(f'nothing has failed in {folder}')
+    typer.echo(f'{len(configs)} failed run(s) again in {folder}', err=True)
+    failed = _loud_run(folder, configs, workers, device, data_root, threads, lambda folder, configs, *args, **how: run_again(folder, *args, **how), _how(backend, retries, gpu_share, address))
+    if failed: typer.echo('\n'.join(f'failed: {o}' for o in failed), err=True); raise typer.Exit(1)
+    typer.echo(f'{len(configs)} done')
 
-def _loss_status(folder):
-    from rich.console import Console
-    from rich.table import Table
-    from imbal_al.loss_study import loss_status
-    s = loss_status(folder); t = Table(title=str(folder)); states,left = ('done','running','failed','left'),('data','model','loss','variant')
-    for k in (*left,*states): t.add_column(k, justify='left' if k in left else 'right')
-    for key,o in s.groupby(list(left)): t.add_row(*key, *[str(int((o.state==k).sum())) for k in states])
-    Console(width=None if sys.stdout.isatty() else 110).print(t)
-    typer.echo(f"{(s.state=='done').sum()} of {len(s)} trainings done, {(s.state=='running').sum()} running, {(s.state=='failed').sum()} failed, {(s.state=='left').sum()} left")
-    for o in s[s.state=='failed'].itertuples(): typer.echo(f'failed: {o.config} ({o.data}, {o.model}, {o.loss}, seed {o.seed}): {o.line}')
+@app.command()
+def collect(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
+    out: Annotated[Optional[Path], typer.Option(help='Path of the two files without ending; default DIR/collected')]=None,
+    ):
+    """One table of all results with every setting, seed, commit, hardware and versions, as CSV and Parquet.
+
+    Example:
+
+        imbal-al collect runs/sd900-laptop --out results/sd900
+    """
+    from imbal_al.engine import collect as write_all, status as run_states
+    paths = write_all(folder, out); s = run_states(folder)
+    typer.echo('\n'.join(f'table: {o} ({size(o.stat().st_size)})' for o in paths)+f"\n{(s.state=='done').sum()} of {len(s)} runs are in it")
 
 # %% ../nbs/60_cli.ipynb #8ef6cc9f
 _Root = Annotated[Optional[Path], typer.Option('--data-root', help='Folder of the data sets; default $IMBAL_AL_DATA')]

@@ -143,7 +143,9 @@ def load_plan(folder:str|Path)->list:
     "The runs of a study. Raises `InputError` if the folder holds none"
     d = read_json(Path(folder)/'study.json')
     if not d or not isinstance(d.get('runs'), dict): raise InputError(f'{folder} holds no study (no readable study.json); give the folder that `imbal-al study --out` or `imbal-al losses --out` wrote to')
-    return [kind_named(d.get('kind','RunConfig')).from_json(o) for o in d['runs'].values()]
+    kind = kind_named(d.get('kind','RunConfig'))
+    if not all(isinstance(o, dict) for o in d['runs'].values()): raise InputError(f"{Path(folder)/'study.json'} is no plan of runs; give the command that planned the study again")
+    return [kind.from_json(o) for o in d['runs'].values()]
 
 # %% ../nbs/41_engine.ipynb #6381d5b2
 def attempt(c, runner, runs:Path, device, root, threads)->Outcome:
@@ -240,8 +242,8 @@ class Origin:
     "Gathered while a study's results go by: number of runs, what their configurations share, each provenance with its number of runs, configurations by hash, seconds"
     def __init__(self): self.runs,self.shared,self.kinds,self.configs,self.seconds = 0,None,{},{},0.
     def add(self, c, r):
-        plain = json.loads(to_json(asdict(c))); p = r.get('provenance',{})
-        self.shared = plain if self.shared is None else {k:v for k,v in self.shared.items() if plain[k]==v}
+        p = r.get('provenance',{})
+        self.shared = asdict(c) if self.shared is None else {k:v for k,v in self.shared.items() if getattr(c,k)==v}
         self.kinds.setdefault(to_json(p), [p,0])[1] += 1
         self.configs[c.hash] = {f.name:getattr(c,f.name) for f in fields(c) if getattr(c,f.name)!=f.default}
         self.runs += 1; self.seconds += r.get('seconds',0.)
@@ -251,12 +253,12 @@ def run_rows(c:RunConfig, folder:Path, result:dict)->list[dict]: return result['
 
 def picked_rows(c:RunConfig, folder:Path, result:dict)->list[dict]:
     "Which patches a finished run picked, in order: `id` is the patch's row in the store"
-    base,out = dict(data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat, seed=c.seed),[]
+    base,h,out = dict(data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat, seed=c.seed),c.hash,[]
     for j in range(1, c.cycles+1):
         try:
             with np.load(cycle_path(folder,j), allow_pickle=False) as z: ids,faulty = z['selected'].tolist(), z['faulty'].astype(int).tolist()
         except Exception as e: raise InputError(f'{cycle_path(folder,j)} cannot be read; remove {folder/"result.json"} and give the same command again') from e
-        out += [dict(base, cycle=j, rank=i, id=k, faulty=f, config=c.hash) for i,(k,f) in enumerate(zip(ids,faulty))]
+        out += [dict(base, cycle=j, rank=i, id=k, faulty=f, config=h) for i,(k,f) in enumerate(zip(ids,faulty))]
     return out
 
 def _run_origin(o): return dict(runs=o.runs, shared_config=o.shared or {}, provenance=o.provenance())
@@ -275,8 +277,7 @@ def _finished(folder:Path, kind:Kind, origin=None, names=None):
             n += 1
             if origin: origin.add(c, r)
             for k in rows: rows[k] += kind.tables[k][0](c, d, r)
-        if n>1:
-            for k in rows: rows[k].sort(key=lambda o: [o[j] for j in kind.tables[k][1]])
+        for k in rows: rows[k].sort(key=lambda o: [o[j] for j in kind.tables[k][1]])
         if n: yield rows
 
 def _csv_value(v): return '' if v is None or v!=v else v
@@ -284,13 +285,14 @@ def _csv_value(v): return '' if v is None or v!=v else v
 def _digest(folder, kind):
     "Checksum of the results of a study"
     h = hashlib.sha256()
-    for c in sorted(load_plan(folder), key=lambda c: c.hash):
-        try: h.update(c.hash.encode()+hashlib.sha256((folder/'runs'/c.hash/'result.json').read_bytes()).digest())
+    for k in sorted(c.hash for c in load_plan(folder)):
+        try: h.update(k.encode()+hashlib.sha256((folder/'runs'/k/'result.json').read_bytes()).digest())
         except OSError: pass
     return h.hexdigest()
 
 def _sum(path):
-    try: return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        with open(path,'rb') as f: return hashlib.file_digest(f,'sha256').hexdigest()
     except OSError: return None
 
 def tables_current(folder:str|Path)->bool:

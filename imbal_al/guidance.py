@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from .core import InputError, check_choice, config_hash, to_json, write_text
+from .core import InputError, check_choice, config_hash, to_json, unseal, write_json
 
 # %% auto #0
 __all__ = ['candidates', 'check_target', 'verdict', 'middle', 'Trial', 'Decision', 'best', 'next_candidate', 'check_result',
@@ -316,16 +316,16 @@ def read_memory(
 )->list: # dicts with key, fn_weight and result, or failed instead of it; [] if there is no file
     "The trainings that are done. Raises InputError for a file that is damaged or is something else."
     path, hint = Path(path), 'mend it, or move it away to train anew'
-    try: d = json.loads(path.read_text(encoding='utf-8'))
+    try: d = json.loads(path.read_text(encoding='utf-8')); d = unseal(d) if isinstance(d, dict) else d
     except FileNotFoundError: return []
     except OSError as e: raise InputError(f"cannot read {path}: {e.strerror}; choose a file you may read") from e
-    except ValueError as e: raise InputError(f"{path} is damaged ({' '.join(str(e).split())}); {hint}") from e
+    except (ValueError, RecursionError) as e: raise InputError(f"{path} is damaged ({' '.join(str(e).split())}); {hint}") from e
     if not isinstance(d, dict) or d.get('form') != _FORM: raise InputError(f"{path} holds no trainings of a guidance; choose another file")
     rows = d.get('trainings')
     if not isinstance(rows, list): raise InputError(f"{path} is damaged (no list of trainings); {hint}")
     for k,r in enumerate(rows, 1):
         try: whole = isinstance(r['key'], (dict, list, str, int, float, type(None))) and math.isfinite(r['fn_weight']) and (isinstance(r['failed'], str) if 'failed' in r else isinstance(r['result'], dict))
-        except (TypeError, KeyError): whole = False
+        except (TypeError, KeyError, OverflowError): whole = False
         if not whole: raise InputError(f"{path} is damaged (training {k} of {len(rows)} is not whole); {hint}")
     return rows
 
@@ -367,7 +367,7 @@ class Memory:
         try: r['result'] = _kept(check_result(fn_weight, self.train(fn_weight)))
         except FloatingPointError as e: r['failed'] = str(e)
         with _lock(self.path.with_name(f'.{self.path.name}.lock')):
-            write_text(self.path, to_json(dict(form=_FORM, trainings=read_memory(self.path)+[r])))
+            write_json(self.path, dict(form=_FORM, trainings=read_memory(self.path)+[r]))
         self.trained += 1
         return r
 

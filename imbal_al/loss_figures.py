@@ -578,16 +578,17 @@ def fig14(results:pd.DataFrame, # A losses table with train_loss
     normalise:bool=True,        # What is left of the loss, or the raw loss
     fn_weight=None,             # See `setting`
     width:float=6., height:float=2.4,
+    x:str='epoch',              # 'epoch' or 'step': data sets of very different size are told apart by steps
     ):                          # A Matplotlib `Figure`
-    "Training loss by epoch for data sets of different imbalance (the paper's figure 14); raises `InputError` for missing columns or an unknown model"
-    results = check_losses(results, ('train_loss',))
+    "Training loss by epoch or step for data sets of different imbalance (the paper's figure 14); raises `InputError` for missing columns or an unknown model"
+    results = check_losses(results, ('train_loss', check_choice('axis', x, ('epoch','step'))))
     model = network(results) if model is None else check_choice('model', model, sorted(results.model.unique()))
-    results = results[results.loss.isin(list(losses))]
+    results = results[results.loss.isin(list(losses))]; results = results.assign(epoch=results[x])
     order = sorted(data_order(results.data.unique()), key=lambda d: -ratios.get(d, -np.inf)) if ratios else data_order(results.data.unique())
     tables = {l:{d:loss_left(_of_model(results[results.data==d], [l], model, fn_weight), normalise) for d in order} for l in losses}
     fig = _figure(width, height, _fig14_alt(tables, model, normalise))
     axes = fig.subplots(1, len(losses), sharey=normalise, squeeze=False)[0]
-    for ax,l in zip(axes, losses): _fig14_panel(ax, tables[l], order, l, model, ratios or {})
+    for ax,l in zip(axes, losses): _fig14_panel(ax, tables[l], order, l, model, ratios or {}); ax.set_xlabel(x)
     axes[0].set_ylabel('share of the first training loss left' if normalise else 'training loss')
     return fig
 

@@ -8,7 +8,7 @@ Docs: https://example.github.io/imbal_al/loss_study.html.md"""
 from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class LossConfig:
         if self.fn_weight is None and loss_takes(self.loss,'fn_weight'): put('fn_weight', FN_WEIGHT)
         if self.fn_weight is not None: put('fn_weight', round(float(self.fn_weight), 6))
         if self.variant is None and loss_takes(self.loss,'variant'): put('variant', 'region')
-    @property
+    @cached_property
     def hash(self): return config_hash({f.name:getattr(self,f.name) for f in fields(self) if getattr(self,f.name)!=f.default})
     @property
     def model(self): return f'{self.arch}-{self.encoder}'+('' if self.width==1 else f'-w{self.width:g}')
@@ -225,6 +225,9 @@ def loss_preset(name:str, data:str, **changes)->LossConfig:
     "A preset's configuration for a data set, with fields set otherwise"
     p = dict(PRESETS[check_choice('preset', name, PRESETS)], data=data)
     if name=='laptop' and data=='cfd': p.update(size=None, steps=240)
+    from imbal_al.training import LOSSES, loss_takes
+    loss = changes.get('loss', LossConfig.loss)
+    if loss in LOSSES and not loss_takes(loss,'class_weight'): p.pop('class_weight', None)
     return LossConfig(**{**p, **changes})
 
 def load_loss_plan(folder:str|Path)->list[LossConfig]:

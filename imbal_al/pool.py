@@ -11,7 +11,6 @@ from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import partial
 from multiprocessing import get_context
 
 from .core import InputError, check_choice
@@ -91,10 +90,11 @@ class RayTasks:
         if self.started:
             own = {} if address else dict(num_cpus=max(workers,1)*threads, include_dashboard=False, object_store_memory=128*2**20)
             try: ray.init(address=address or 'local', log_to_driver=False, logging_level='ERROR', **own)
-            except (ConnectionError, ValueError, RuntimeError) as e: raise InputError(f"Ray cannot be reached at {address or 'this machine'}: {str(e).splitlines()[0]}; see that `ray status` works there") from e
+            except Exception as e: raise InputError(f"Ray cannot be reached at {address or 'this machine'}: {str(e).splitlines()[0]}; see that `ray status` works there") from e
         env = {k:v for k,v in os.environ.items() if k.startswith('IMBAL_AL_')}
-        task = ray.remote(partial(_on_ray, call, threads, os.getcwd(), env))
-        self.task = task.options(num_cpus=threads, num_gpus=gpu_share, max_retries=0, name='imbal_al')
+        cwd = os.getcwd()
+        def task(c): return _on_ray(call, threads, cwd, env, c)
+        self.task = ray.remote(num_cpus=threads, num_gpus=gpu_share, max_retries=0, max_calls=0)(task)
         self.need = dict(CPU=threads, **({'GPU':gpu_share} if gpu_share else {})); self.known = (-1e9, 1)
     def _window(self)->int:
         if time.monotonic()-self.known[0]>10: has = self.ray.cluster_resources(); self.known = time.monotonic(), 2*max(1, int(min(has.get(k,0)/v for k,v in self.need.items())))

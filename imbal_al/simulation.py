@@ -8,7 +8,7 @@ Docs: https://example.github.io/imbal_al/simulation.html.md"""
 from __future__ import annotations
 import json, math, time, zipfile, zlib
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ class RunConfig:
         for k,f in dict(patch=tuple, pi_t=lambda o: tuple(map(float,o)), pi_u=float).items():
             try: object.__setattr__(self, k, f(getattr(self,k)))
             except (TypeError,ValueError,OverflowError) as e: raise InputError(f"{k} = {getattr(self,k)!r} cannot be read; give {'a number from 0 to 1' if k=='pi_u' else 'numbers such as '+str(dict(patch=(64,64), pi_t=(.1,.05))[k])}") from e
-    @property
+    @cached_property
     def hash(self): return config_hash({f.name:getattr(self,f.name) for f in fields(self) if getattr(self,f.name)!=f.default})
     def store_key(self): return self.data, tuple(self.patch), self.stride, self.channels
     def scenario_key(self): return self.store_key(), self.pi_u, self.pool_size, tuple(self.pi_t), self.test_size, self.heldout_size, self.validation_size, self.mode, self.seed, self.repeat

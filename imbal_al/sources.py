@@ -626,7 +626,7 @@ def severstal_runs(path:Path  # train.csv in its older or newer form
     try: t = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError as e: raise InputError(f"{path} is missing; unpack the whole Kaggle archive") from e
     except Exception as e: raise InputError(f"{path} cannot be read as a table; fetch the file again") from e
-    if 'ImageId_ClassId' in t: t['ImageId'] = t['ImageId_ClassId'].str.rpartition('_')[0]
+    if 'ImageId_ClassId' in t: t['ImageId'] = [o.rpartition('_')[0] for o in t['ImageId_ClassId'].fillna('')]
     if not {'ImageId','EncodedPixels'}<=set(t): raise InputError(f"{path} has no columns ImageId (or ImageId_ClassId) and EncodedPixels; fetch the file again")
     out = {}
     for image,runs in zip(t['ImageId'].fillna(''), t['EncodedPixels'].fillna('')): out.setdefault(image, []).append(runs.strip())

@@ -185,7 +185,9 @@ class Checkpoint(Callback):
         curve = next(o for o in self.learn.cbs if isinstance(o, Curve))
         cuda = torch.cuda.get_rng_state(self.dls.device) if str(self.dls.device).startswith('cuda') else None
         scaler = next(o for o in self.learn.cbs if isinstance(o, Cast)).scaler.state_dict()
-        return dict(epoch=self.epoch+1, model=self.model.state_dict(), opt=self.opt.opt.state_dict(), g=g.get_state(), torch=torch.get_rng_state(), cuda=cuda, scaler=scaler, rows=curve.rows)
+        rec = self.learn.recorder
+        return dict(epoch=self.epoch+1, model=self.model.state_dict(), opt=self.opt.opt.state_dict(), g=g.get_state(), torch=torch.get_rng_state(), cuda=cuda, scaler=scaler, rows=curve.rows,
+                    losses=[float(o) for o in rec.losses], smooth=(rec.smooth_loss.count, rec.smooth_loss.val))
     def after_epoch(self):
         if self.epoch<self.start or self.epoch+1>=self.n_epoch or time.monotonic()-self.t0<self.seconds: return
         state = self.state()
@@ -216,6 +218,7 @@ class Restore(Callback):
         s = self.state; self.model.load_state_dict(s['model']); self.opt.opt.load_state_dict(s['opt']); self.dls.train.g.set_state(s['g'])
         next(o for o in self.learn.cbs if isinstance(o, Curve)).rows = list(s['rows'])
         next(o for o in self.learn.cbs if isinstance(o, Cast)).scaler.load_state_dict(s['scaler'])
+        if 'losses' in s: rec = self.learn.recorder; rec.losses = list(s['losses']); rec.smooth_loss.count,rec.smooth_loss.val = s['smooth']
     def before_train(self):
         if self.state is None: return
         torch.set_rng_state(self.state['torch'])

@@ -95,7 +95,7 @@ def test_bad_input(name, at):
 
 
 @pytest.mark.parametrize('args,match', [
-    (('status','nowhere'),'nowhere holds no study'), (('status','.'),'holds no study'), (('data','check','sd900'),"'sd900' not found"), (('data','check','nothing'),"unknown data set 'nothing'"), (('data','check','folder:images:none'),'is not a folder'),
+    (('status','nowhere'),'nowhere holds no study'), (('status','.'),'holds no study'), (('retry','nowhere'),'nowhere holds no study'), (('collect','nowhere'),'nowhere holds no study'), (('study','--address','auto'),'--address auto is for --backend ray'), (('losses','--gpu-share','2'),'--gpu-share'), (('data','check','sd900'),"'sd900' not found"), (('data','check','nothing'),"unknown data set 'nothing'"), (('data','check','folder:images:none'),'is not a folder'),
     (('data','get','nothing'),"unknown data set 'nothing'"), (('data','get','severstal'),'severstal needs an account'), (('data','get','potato'),'potato needs an account'), (('data','get','sd900','--archive','none.zip'),'none.zip'), (('data','get','sd900','--archive','images/0.png'),'images/0.png')])
 def test_bad_input_of_the_others(args, match, at):
     before = sorted(at.rglob('*')); r = call(*args); lines = r.stderr.strip().split('\n')
@@ -124,7 +124,7 @@ def test_no_place_to_write(at, open_dir, unprivileged, monkeypatch):
 
 # --- help
 
-@pytest.mark.parametrize('args', [('study',), ('status',), ('data','list'), ('data','check'), ('data','get')])
+@pytest.mark.parametrize('args', [('study',), ('status',), ('retry',), ('collect',), ('data','list'), ('data','check'), ('data','get')])
 def test_help_has_examples(args):
     r = call(*args, '--help'); assert r.exit_code==0 and 'Example' in r.stdout and f"imbal-al {' '.join(args)}" in r.stdout
 
@@ -157,15 +157,61 @@ def test_a_study_from_end_to_end(at):
     assert 'entropy' in r.stdout and 'results.csv' in r.stdout
     for o in ('fig4','fig5'): f = d/'figures'/f'{o}_synthetic_40_64.png'; assert Image.open(f).size[0]>500 and str(f.relative_to(at)) in r.stdout
     assert {o.name for o in d.iterdir()}>={'figures','picks.csv','results.csv','runs','study.json'} and not [o for o in d.rglob('*') if o.name.endswith('.tmp')]
-    stamps = {o:o.stat().st_mtime_ns for o in (d/'runs').rglob('*')}; t0 = time.time()
+    stamps = {o:o.stat().st_mtime_ns for o in (d/'runs').rglob('*')}; t0 = time.process_time()
     again = call('study', *TINY, '--out', 'mine')
-    assert again.exit_code==0 and {o:o.stat().st_mtime_ns for o in (d/'runs').rglob('*')}==stamps and time.time()-t0<20
+    assert again.exit_code==0 and {o:o.stat().st_mtime_ns for o in (d/'runs').rglob('*')}==stamps and time.process_time()-t0<20
     s = call('status', 'mine'); assert s.exit_code==0 and '2 of 2 runs done, 0 running, 0 failed, 0 left; 4 of 4 trainings' in s.stdout
     run = json.loads(next((d/'runs').glob('*/config.json')).read_text())['hash']
     (d/'runs'/run/'result.json').unlink(); (d/'runs'/run/'config.json').write_text('{"content": "other"}')
     r = call('study', *TINY, '--out', 'mine')
     assert r.exit_code==1 and len([o for o in r.stderr.splitlines() if o.startswith('failed: ') and run in o and 'have changed' in o])==1 and 'Traceback' not in r.output
     s = call('status', 'mine'); assert s.exit_code==0 and '1 of 2 runs done, 0 running, 1 failed, 0 left' in s.stdout and 'have changed' in s.stdout
+
+
+# --- status, retry, collect
+
+@pytest.fixture
+def stub_study(tmp_path):
+    "Two runs done, one failed, one left"
+    import stubs
+    cs = [stubs.Stub(0), stubs.Stub(1), stubs.Stub(2,'wrong')]
+    stubs.run_all(tmp_path/'s', cs, 0, 'cpu'); from imbal_al.engine import save_plan
+    save_plan(tmp_path/'s', [stubs.Stub(3)]); return tmp_path/'s', [*cs, stubs.Stub(3)]
+
+
+def test_status_says_who_and_why(stub_study):
+    from imbal_al.lock import Lock
+    d, cs = stub_study; (d/'runs'/cs[3].hash).mkdir(); lock = Lock(d/'runs'/cs[3].hash/'owner.json'); lock.acquire()
+    with lock: r = call('status', d)
+    assert r.exit_code==0 and '2 of 4 runs done, 1 running, 1 failed, 0 left; 2 of 4 trainings' in r.stdout
+    lines = r.stdout.splitlines(); assert [o for o in lines if o.startswith(f'failed: {cs[2].hash}') and o.endswith('ValueError: wrong in two lines')]
+    assert [o for o in lines if o.startswith(f'running: {cs[3].hash}') and f':{os.getpid()} since' in o]
+
+
+def test_watch_ends_with_the_study(stub_study):
+    import stubs, threading
+    d, cs = stub_study; t = threading.Timer(.5, lambda: stubs.run_stub(cs[3], d/'runs', 'cpu', None, 1)); t.start()
+    r = call('status', d, '--watch', '--every', '.1'); t.join()
+    assert r.exit_code==0 and '2 of 4 runs done, 0 running, 1 failed, 1 left' in r.stdout and r.stdout.strip().splitlines()[-1].startswith('3 of 4 runs done, 0 running, 1 failed, 0 left')
+
+
+def test_retry_and_collect(stub_study, monkeypatch):
+    import dataclasses, stubs
+    from imbal_al import engine
+    d, cs = stub_study; real = engine.run_all; monkeypatch.setattr(engine, 'run_all', lambda f, c, w, *a, **k: real(f, c, 0, *a, **k))
+    r = call('retry', d, '--device', 'cpu'); assert r.exit_code==1 and 'failed: ' in r.stderr and 'wrong in two lines' in r.stderr and stubs.attempts(d/'runs', cs[2])==2
+    fine = lambda c, runs, *a: stubs.write_result(runs/c.hash, dict(rows=[dict(number=2,j=0,config=c.hash)]), []) or {}
+    monkeypatch.setitem(engine.KINDS, 'Stub', dataclasses.replace(stubs.STUBS, run=fine))
+    assert call('retry', d, '--device', 'cpu').stdout=='1 done\n' and 'nothing has failed' in call('retry', d).stdout
+    r = call('collect', d); assert r.exit_code==0 and '3 of 4 runs are in it' in r.stdout and (d/'collected.csv').exists() and (d/'collected.parquet').exists()
+
+
+def test_ctrl_c_is_one_line(at, monkeypatch):
+    from imbal_al import engine
+    def stop(*a, **k): raise KeyboardInterrupt
+    monkeypatch.setattr(engine, 'run_all', stop)
+    r = call('study', *TINY, '--out', 'mine')
+    assert r.exit_code==130 and [o for o in r.stderr.splitlines() if o.startswith('imbal-al: ')]==['imbal-al: stopped; the same command goes on where it was'] and 'Traceback' not in r.output
 
 
 # --- words

@@ -63,6 +63,19 @@ def test_unwritable_places_are_one_line(tmp_path, open_dir, unprivileged):
     assert '\n' not in str(e.value) and str(open_dir/'x') in str(e.value)
 
 
+def test_a_full_disk_is_one_line(tmp_path):
+    "A limit on the size of files stands for the disk: the write fails in its middle"
+    code = f"import resource\nfrom imbal_al.core import *\nwrite_text({str(tmp_path/'x.csv')!r}, 'old')\nresource.setrlimit(resource.RLIMIT_FSIZE, (50_000,)*2)\ntry: write_text({str(tmp_path/'x.csv')!r}, 'y'*60_000)\nexcept InputError as e: print(e)"
+    said = subprocess.run([sys.executable,'-c',code], capture_output=True, text=True).stdout
+    assert said==f"cannot write {tmp_path/'x.csv'}: File too large; make room on the disk or choose another folder, then give the same command again\n" and (tmp_path/'x.csv').read_text()=='old' and left(tmp_path)==['x.csv']
+
+
+def test_damage_is_said_once(tmp_path, caplog):
+    f = tmp_path/'a.json'; write_json(f, dict(x=1)); f.write_text(f.read_text().replace('1','2',1))
+    assert [read_json(f) for _ in range(3)]==[None]*3 and caplog.messages==[f'{f} is damaged (its content is not that of its checksum) and counts as missing']
+    assert read_json(tmp_path/'none.json') is None and read_json(f/'below') is None and len(caplog.messages)==1
+
+
 @pytest.mark.parametrize('name', ['ä ö 中.txt', 'with\nline', '-rf', 'a'*200])
 def test_odd_names(tmp_path, name):
     write_text(tmp_path/name, 'ü')

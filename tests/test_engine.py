@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from filelock import FileLock
 
 from imbal_al.core import InputError, write_text
 from imbal_al.engine import *
+from imbal_al.lock import Lock
 from imbal_al.simulation import RunConfig, read_record
 
 
@@ -49,7 +49,7 @@ def test_a_failed_run_does_not_stop_the_rest(story, runs):
 def test_the_same_call_again_does_only_what_is_missing(story, runs):
     d, seen, _ = story
     assert seen['second']==[] and seen['untouched'] and states(d,runs)==['done']*4 and not list(d.rglob('failed.json'))
-    assert status(d).cycles_done.tolist()==[2]*4
+    assert status(d).trained.tolist()==[2]*4
 
 
 def test_tables(story, runs):
@@ -152,7 +152,7 @@ def test_a_plan_of_a_newer_version_is_one_line(tmp_path):
 
 def test_nothing_done_yet(tiny, tmp_path):
     save_plan(tmp_path, plan(tiny, ('random',), (.5,), 2)); s = status(tmp_path)
-    assert s.state.tolist()==['left']*2 and s.cycles_done.sum()==0 and len(results_table(tmp_path))==len(picks_table(tmp_path))==0
+    assert s.state.tolist()==['left']*2 and s.trained.sum()==0 and len(results_table(tmp_path))==len(picks_table(tmp_path))==0
     write_tables(tmp_path); assert not (tmp_path/'results.csv').exists()
 
 
@@ -160,7 +160,8 @@ def test_states(tiny, tmp_path):
     cs = plan(tiny, ('random',), (.5,), 4); save_plan(tmp_path, cs); d = [tmp_path/'runs'/c.hash for c in cs]
     for o in d[:3]: o.mkdir(parents=True)
     write_text(d[0]/'result.json', json.dumps(dict(rows=[dict(x=1)]))); write_text(d[1]/'failed.json', '{"line": "why"}'); write_text(d[2]/'failed.json', '{"line": "once"}')
-    with FileLock(d[2]/'lock'): s = status(tmp_path).set_index('config').loc[[c.hash for c in cs]]
+    lock = Lock(d[2]/'owner.json'); lock.acquire()
+    with lock: s = status(tmp_path).set_index('config').loc[[c.hash for c in cs]]
     assert s.state.tolist()==['done','failed','running','left'] and s.line.tolist()==['','why','','']
     assert states(tmp_path,cs)==['done','failed','failed','left']
     (d[1]/'failed.json').write_text('{'); assert states(tmp_path,cs)[1]=='left'

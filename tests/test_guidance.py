@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import imbal_al
-from imbal_al.core import InputError
+from imbal_al.core import InputError, read_json, to_json
 from imbal_al.guidance import (Decision, Memory, best, candidates, check_target, compare, grid, guide, middle, next_candidate, read_memory, remembered,
                                rises, search_cost, search_tree, trace_figure, verdict)
 
@@ -313,11 +313,17 @@ def test_numbers_come_back_exactly(tmp_path):
     (lambda t: t.replace('"trainings"', '"x"'), 'no list of trainings'), (lambda t: t.replace('"fn_weight": 0.5', '"fn_weight": "0.5"'), 'training 1 of 1 is not whole'), (lambda t: t.replace('"result"', '"resu"'), 'not whole'),
     (lambda t: t.replace('"key"', '"kee"'), 'not whole')])
 def test_damaged_memory(spoil, named, tmp_path):
-    stub = line([.2]*5); m = remembered(stub, tmp_path/'m.json', 0); m(.5); m.path.write_text(spoil(m.path.read_text())); text = m.path.read_text()
+    "Without its checksum, as an older version or a hand has written it"
+    stub = line([.2]*5); m = remembered(stub, tmp_path/'m.json', 0); m(.5); m.path.write_text(spoil(to_json(read_json(m.path)))); text = m.path.read_text()
     for f in (lambda: m(.5), lambda: m(.7), lambda: remembered(stub, m.path, 0), lambda: guide(m)):
         with pytest.raises(InputError, match=named) as e: f()
         assert str(m.path) in str(e.value) and '\n' not in str(e.value)
     assert stub.calls == [.5] and m.path.read_text() == text
+
+
+def test_a_changed_byte_of_the_memory_is_seen(tmp_path):
+    m = remembered(line([.2]*5), tmp_path/'m.json', 0); m(.5); m.path.write_text(m.path.read_text().replace('0.5', '0.6'))
+    with pytest.raises(InputError, match='its content is not that of its checksum'): m(.5)
 
 
 def test_unreadable_memory(tmp_path, open_dir, unprivileged):

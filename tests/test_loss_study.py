@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 
 from imbal_al import loss_study as m
-from imbal_al.core import InputError
+from imbal_al.core import InputError, read_json, write_json
 from imbal_al.loss_study import LossConfig, as_loss_config, check_loss_config, diverged, loss_origin, loss_preset, loss_results, loss_status, plan_losses, read_training, run_loss, run_losses, split, train_at
 from imbal_al.simulation import read_record
 
@@ -60,7 +60,7 @@ def test_presets():
 
 def test_one_run_and_its_folder(tmp_path):
     r = run_loss(TINY, tmp_path); d = tmp_path/TINY.hash
-    assert {o.name for o in d.iterdir()}=={'config.json','final.npz','lock','result.json'}
+    assert {o.name for o in d.iterdir()}=={'config.json','final.npz','records.json','result.json'}
     f = read_record(d/'final.npz')
     assert f['losses'].shape==(4,) and f['hist'].sum()==r['valid_images']*64*64
     last = r['rows'][-1]
@@ -79,7 +79,7 @@ def test_a_damaged_result_is_trained_again_to_the_same(damage, tmp_path):
 
 def test_changed_images_are_refused(tmp_path):
     run_loss(TINY, tmp_path); d = tmp_path/TINY.hash; (d/'result.json').unlink()
-    c = json.loads((d/'config.json').read_text()); (d/'config.json').write_text(json.dumps(dict(c, content='other')))
+    c = read_json(d/'config.json'); write_json(d/'config.json', dict(c, content='other'))
     with pytest.raises(InputError, match='have changed since this run began'): run_loss(TINY, tmp_path)
 
 

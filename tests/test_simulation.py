@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from PIL import Image
 
 from imbal_al import simulation
-from imbal_al.core import InputError, to_json
+from imbal_al.core import InputError, read_json, to_json
+from imbal_al.lock import Lock
 from imbal_al.metrics import counts, pooled, scores
 from imbal_al.simulation import *
 from imbal_al.strategies import STRATEGIES
@@ -121,7 +121,7 @@ def test_records(unbroken, cfg):
         assert (r['hist'].sum((1,2))==32*32).all() and np.isfinite(r['losses']).all() and len(r['losses'])==2 and len(r['seconds'])==len(r['phases'])==4
         if j<2: assert (rs[j+1]['position']==r['next']).all() and len(r['hist_next'])==8
     assert len(rs[-1]['next'])==0
-    assert sorted(o.name for o in d.iterdir())==['config.json','cycle_01.npz','cycle_02.npz','cycle_03.npz','lock','result.json','scenario.npz']
+    assert sorted(o.name for o in d.iterdir())==['config.json','cycle_01.npz','cycle_02.npz','cycle_03.npz','records.json','result.json','scenario.npz']
 
 
 def test_faulty_flags_are_the_store_s(unbroken, cfg):
@@ -213,12 +213,39 @@ def flip(p): b = bytearray(p.read_bytes()); b[len(b)//2] ^= 255; p.write_bytes(b
 
 
 @pytest.mark.parametrize('damage,redone', [
-    (lambda d: cut(d/'cycle_02.npz'),[2,3]), (lambda d: flip(d/'cycle_02.npz'),[2,3]), (lambda d: (d/'cycle_02.npz').write_bytes(b''),[2,3]), (lambda d: (d/'cycle_01.npz').unlink(),[1,2,3]),
+    (lambda d: cut(d/'cycle_02.npz'),[2,3]), (lambda d: flip(d/'cycle_02.npz'),[2,3]), (lambda d: (d/'cycle_02.npz').write_bytes(b''),[2,3]), (lambda d: (d/'cycle_01.npz').unlink(),[1,3]),
     (lambda d: np.savez(d/'cycle_02.npz', position=np.arange(3)),[2,3]), (lambda d: np.savez(d/'scenario.npz', pool=np.arange(3)),[3]),
     (lambda d: (d/'config.json').write_text('{"conte'),[3]), (lambda d: (d/'config.json').unlink(),[3]), (lambda d: flip(d/'scenario.npz'),[3]), (lambda d: (d/'scenario.npz').unlink(),[3]), (lambda d: (d/'result.json').write_text('{"rows": ['),[3])])
 def test_damage_is_repaired(half, cfg, unbroken, monkeypatch, damage, redone):
     damage(half); n = trainings(monkeypatch)
     run(cfg, half.parent); assert n==redone; same_run(half, unbroken/cfg.hash)
+
+
+@pytest.mark.parametrize('damage,redone', [(lambda d: cut(d/'cycle_02.npz'),[2]), (lambda d: flip(d/'cycle_01.npz'),[1]), (lambda d: (d/'cycle_03.npz').unlink(),[3]), (lambda d: flip(d/'records.json'),[]), (lambda d: (d/'records.json').unlink(),[])])
+def test_a_finished_run_whose_records_are_damaged_is_not_finished(cfg, unbroken, tmp_path, monkeypatch, caplog, damage, redone):
+    "Only the damaged cycle is trained again; the file is named; what has no list of records is taken as it is"
+    import shutil
+    d = tmp_path/cfg.hash; shutil.copytree(unbroken/cfg.hash, d); n = trainings(monkeypatch); damage(d)
+    assert (read_result(d) is None)==(redone!=[] or (d/'records.json').exists())
+    run(cfg, tmp_path); assert n==redone and read_result(d); same_run(d, unbroken/cfg.hash)
+    assert bool(caplog.messages)==(redone!=[] or 'records.json' in caplog.text)
+
+
+def test_a_record_that_does_not_follow_is_not_taken(half, cfg, unbroken, monkeypatch):
+    "Whole, but from another run"
+    import shutil
+    shutil.copy(unbroken/replace(cfg, strategy='coreset', cycles=2).hash/'cycle_02.npz', half); n = trainings(monkeypatch)
+    run(cfg, half.parent); assert n==[2,3]; same_run(half, unbroken/cfg.hash)
+
+
+def test_copied_and_old_run_folders_are_finished(cfg, unbroken, tmp_path, monkeypatch):
+    "Other times of change, no list of records, no checksum in the result"
+    import shutil
+    d = tmp_path/cfg.hash; shutil.copytree(unbroken/cfg.hash, d); monkeypatch.setattr(simulation, 'workspace', lambda *a: 1/0)
+    for o in d.iterdir(): os.utime(o, (1,1))
+    assert run(cfg, tmp_path)['hash']==cfg.hash
+    (d/'records.json').unlink(); (d/'result.json').write_text(to_json(read_json(d/'result.json')))
+    assert run(cfg, tmp_path)['hash']==cfg.hash
 
 
 def test_a_damaged_result_is_written_again_without_training(cfg, unbroken, tmp_path, monkeypatch):
@@ -253,7 +280,8 @@ def test_a_finished_run_is_skipped(cfg, unbroken, monkeypatch):
 
 def test_a_run_in_other_hands_is_left_alone(half, cfg):
     before = {o:o.stat().st_mtime_ns for o in half.iterdir()}
-    with FileLock(half/'lock'): assert run(cfg, half.parent) is None
+    lock = Lock(half/'owner.json'); lock.acquire()
+    with lock: assert run(cfg, half.parent) is None
     assert {o:o.stat().st_mtime_ns for o in half.iterdir()}==before
 
 

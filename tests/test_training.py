@@ -108,18 +108,28 @@ def test_same_seed_same_rows_and_the_global_generator_is_left_alone(parts):
 @pytest.mark.parametrize('schedule', ['flat','cosine'])
 def test_a_killed_training_ends_as_an_unbroken_one(stop, schedule, parts, tmp_path):
     "Killed twice, at the same and at a later validation"
-    whole = fit(parts, schedule=schedule)[0]; path = tmp_path/'state'
+    whole,first = fit(parts, schedule=schedule); path = tmp_path/'state'
     assert fit(parts, checkpoint=path, stop=stop, schedule=schedule)[0] is None and path.exists()
     assert read_checkpoint(path)['epoch']==stop//2-1
     assert fit(parts, checkpoint=path, stop=stop, schedule=schedule)[0] is None
     rows,learn = fit(parts, checkpoint=path, schedule=schedule)
     assert repr(rows)==repr(whole) and not path.exists() and not list(tmp_path.iterdir())
+    assert [float(o) for o in learn.recorder.losses]==[float(o) for o in first.recorder.losses], 'the recorded losses of all steps, smoothed as if nothing had been'
 
 
 def test_a_damaged_checkpoint_is_not_read(parts, tmp_path):
     whole = fit(parts)[0]; path = tmp_path/'state'
     fit(parts, checkpoint=path, stop=6); path.write_bytes(path.read_bytes()[:-200])
     assert read_checkpoint(path) is None and repr(fit(parts, checkpoint=path)[0])==repr(whole)
+
+
+def test_a_full_disk_costs_the_checkpoint_not_the_training(parts, tmp_path, caplog):
+    "The write fails in its middle; the training ends as it would have"
+    import resource
+    whole = fit(parts)[0]; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    try: rows = fit(parts, checkpoint=tmp_path/'state')[0]
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,)*2)
+    assert repr(rows)==repr(whole) and f"cannot write {tmp_path/'state'}" in caplog.text and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('loss', ['bce','dibe_reg'])

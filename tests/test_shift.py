@@ -1,0 +1,312 @@
+"Hard corners of imbal_al.shift: exact decompositions, known shifts found again, thresholds that behave, one-line errors"
+import itertools, json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from imbal_al.core import InputError, stream
+from imbal_al.metrics import BINS, EDGES, P_EDGES, best_threshold, prevalence_weights, scores, scores_at, threshold_bin
+from imbal_al.oii import oii
+from imbal_al.shift import *
+
+quick = settings(max_examples=25, deadline=None)
+seeds = st.integers(0, 2**32-1)
+shares = st.floats(.01, 1)
+VAL, FV = made_up_images(60, 60, seed=1)
+
+
+def images(seed, n=12):
+    "Small random histograms, half of the images faulty"
+    rng = np.random.default_rng(seed)
+    hist = rng.poisson(rng.choice([.02,.3,2], (n,2,1)), (n,2,BINS)).astype(np.uint32)
+    hist[:,0,0] += 50
+    hist[n//2:,1] = 0
+    hist[0,1,70] += 1
+    return hist, np.arange(n)<n//2
+
+
+# --- decomposition
+
+@quick
+@given(seeds, shares, shares, st.floats(.02, .98), st.integers(0, 60))
+def test_parts_add_up_to_the_loss_of_the_scores(seed, a, b, t, gate):
+    hist, y = images(seed)
+    d = decompose(hist, y, a, b, t)
+    assert d.arithmetic==0
+    lost = scores_at(hist, y, a, t)['f1']-scores_at(hist, y, b, t)['f1']
+    assert d.arithmetic+d.like+d.excess==pytest.approx(lost, abs=1e-12) and d.lost==pytest.approx(lost, abs=1e-12)
+    if d.f1_from>0: assert float(relative_loss(d.ratio, a, b))==pytest.approx(d.share, abs=1e-9)
+    gated = decompose(hist, y, a, b, t, gate)
+    c = gated_counts(hist, t, gate)
+    assert gated.f1_to==pytest.approx(float(scores(*prevalence_weights(y, b)@c)['f1']), nan_ok=True)
+
+
+@quick
+@given(seeds, shares, st.floats(.02, .98))
+def test_oii_and_f1_follow_the_weights(seed, pi, t):
+    hist, y = images(seed)
+    tp,fp,fn = prevalence_weights(y, pi)@gated_counts(hist, t)
+    r = image_rates(hist, y, t)
+    assert f1_at(r, pi)==pytest.approx(2*tp/(2*tp+fp+fn)) and oii_at(r, pi)==pytest.approx(oii(tp, fp, fn), abs=1e-9)
+
+
+@quick
+@given(seeds, shares, shares)
+def test_silent_healthy_images_cost_nothing(seed, a, b):
+    hist, y = images(seed)
+    hist[~y,:,64:] = 0
+    d = decompose(hist, y, a, b)
+    assert d.lost==0 and d.alarms==pytest.approx(0, abs=1e-12) and d.ratio==0
+
+
+def test_nothing_is_lost_on_the_spot_and_oii_falls_with_the_prevalence():
+    assert decompose(VAL, FV, 1., 1.).lost==0
+    o = oii_at(image_rates(VAL, FV), np.linspace(.01, 1, 30))
+    assert (np.diff(o)>=-1e-12).all() and o[0]<-.8
+
+
+@given(st.floats(0, 5), shares, shares)
+def test_alarm_ratio_inverts_the_loss(k, a, b):
+    if abs(a-b)>1e-3: assert float(alarm_ratio(relative_loss(k, a, b), a, b))==pytest.approx(k, rel=1e-5, abs=1e-9)
+
+
+@quick
+@given(seeds, seeds, shares, shares, st.floats(.01, .5))
+def test_growth_and_difference_are_complete_and_antisymmetric(s, t, fa, fb, to):
+    a,b = (image_rates(*images(o)) for o in (s,t))
+    g, back = growth(a, fa, b, fb, to), growth(b, fb, a, fa, to)
+    assert g['total']==pytest.approx(float(relative_loss(b.ratio, fb, to)-relative_loss(a.ratio, fa, to)), abs=1e-9)
+    assert all(g[k]==pytest.approx(-back[k], abs=1e-9) for k in g)
+    d = difference(a, b, to)
+    assert d['total']==pytest.approx(f1_at(b, to)-f1_at(a, to), abs=1e-12) and d['faulty']+d['healthy']==pytest.approx(d['total'], abs=1e-12)
+
+
+def test_bootstrap_weights_count_images():
+    w = resample(len(FV), 1, stream(3, 'x'), FV)[0]
+    again = np.repeat(np.arange(len(FV)), w.astype(int))
+    assert image_rates(VAL, FV, weights=w)==pytest.approx(image_rates(VAL[again], FV[again]))
+
+
+# --- prevalence
+
+@quick
+@given(seeds, st.floats(.05, .95))
+def test_em_ends_where_em_ends(seed, v):
+    q, pi = np.random.default_rng(seed).beta(.5, .8, 60), v
+    for _ in range(4000):
+        e = pi/v*q
+        new = np.mean(e/(e+(1-pi)/(1-v)*(1-q)))
+        if abs(new-pi)<1e-13: break
+        pi = new
+    assert em_prevalence(q, v)[0]==pytest.approx(pi, abs=2e-4)
+
+
+def gaussian(n1, n0, seed):
+    "Scores whose true logit of being faulty is 2s at equal shares"
+    rng = np.random.default_rng(seed)
+    return np.r_[rng.normal(1, 1, n1), rng.normal(-1, 1, n0)]
+
+
+@pytest.mark.parametrize('pi', [.02, .05, .3, .7])
+def test_known_shift_is_found_in_scores(pi):
+    s_v, y, n = gaussian(2000, 2000, 0), np.repeat([1.,0.], 2000), 20000
+    s_d = gaussian(round(n*pi), n-round(n*pi), 1)
+    a,b = fit_logistic(s_v, y, np.ones((1,4000)))[0]
+    assert a==pytest.approx(2, abs=.15) and b==pytest.approx(0, abs=.15)
+    q = lambda s: 1/(1+np.exp(-a*s-b))
+    assert em_prevalence(q(s_d), .5)[0]==pytest.approx(pi, abs=.015)
+    assert bbse_prevalence((q(s_d)>=.5).mean(), (q(s_v[:2000])>=.5).mean(), (q(s_v[2000:])>=.5).mean())==pytest.approx(pi, abs=.02)
+
+
+@pytest.mark.parametrize('method', ['em','bbse'])
+def test_estimate_from_histograms_with_an_interval(method):
+    dep, fd = made_up_images(60, 540, seed=5)
+    e = estimate_prevalence(VAL, FV, dep, method, draws=60)
+    assert e.pi.low<fd.mean()<e.pi.high and e.pi.low<=e.pi.mean<=e.pi.high and e.p>.02
+    assert e.pi==estimate_prevalence(VAL, FV, dep.sum(1), method, draws=60).pi
+
+
+def test_calibrated_mean_is_the_share_of_faulty():
+    s = image_scores(VAL, 'mean'); y = np.arange(len(s))<20
+    a,b = fit_logistic(s, y.astype(float), np.ones((1,len(s))))[0]
+    assert (1/(1+np.exp(-a*s-b))).mean()==pytest.approx(y.mean(), abs=1e-6)
+
+
+def test_classes_that_do_not_overlap_have_a_finite_answer():
+    a,b = fit_logistic(np.r_[np.ones(5),-np.ones(5)], np.repeat([1.,0.],5), np.ones((1,10)))[0]
+    assert np.isfinite([a,b]).all() and 1<a<50
+
+
+def test_foreign_images_are_noticed_and_own_ones_are_not():
+    p = [estimate_prevalence(*made_up_images(60, 60, seed=k), made_up_images(10, 190, seed=100+k)[0], draws=100).p for k in range(5)]
+    assert np.mean(np.array(p)<.05)<=.2 and np.median(p)>.1
+    assert estimate_prevalence(VAL, FV, made_up_images(0, 200, seed=9, alarms=1.)[0], draws=100).p<.05
+
+
+# --- threshold and gate
+
+@settings(max_examples=8, deadline=None)
+@given(seeds, st.floats(.02, 1))
+def test_choice_is_the_best_of_all(seed, pi):
+    hist, y = images(seed)
+    gates = [0,2,5,20]
+    c = choose_threshold(hist, y, pi, gate=gates)
+    by_hand = [np.nan_to_num(float(scores(*prevalence_weights(y, pi)@gated_counts(hist, t, g))['f1'])) for g in gates for t in P_EDGES]
+    assert c.f1==pytest.approx(max(by_hand)) and c.f1==pytest.approx(f1_at(image_rates(hist, y, c.threshold, c.gate), pi))
+    plain = choose_threshold(hist, y, pi)
+    assert plain.gate==0 and plain.f1==pytest.approx(best_threshold(hist, y, pi)[1]) and plain.f1<=c.f1+1e-12
+
+
+@quick
+@given(seeds)
+def test_rarer_defects_never_raise_f1_or_alarms_per_found_pixel(seed):
+    hist, y = images(seed)
+    best = [choose_threshold(hist, y, p) for p in (1.,.5,.2,.05,.01)]
+    assert (np.diff([c.f1 for c in best])<=1e-12).all()
+    r = [image_rates(hist, y, c.threshold) for c in best]
+    assert (np.diff([o.alarm/o.tp for o in r])<=1e-9).all()
+
+
+def test_more_caution_stays_nearer_to_a_half_and_costs_little():
+    far = [abs(threshold_bin(choose_threshold(VAL, FV, .05, caution=c).threshold)-64) for c in (0,.5,1,2,5,1e9)]
+    assert far==sorted(far, reverse=True) and far[0]>far[-1]==0
+    c = choose_threshold(VAL, FV, .05, gate=True, caution=1e9)
+    assert (c.threshold,c.gate)==(.5,0)
+
+
+def test_caution_with_groups_of_one_is_caution_without():
+    one, none = (choose_threshold(VAL, FV, .05, True, 1., g) for g in (np.arange(len(FV)), None))
+    assert one==none
+
+
+def test_copies_grouped_together_make_it_more_cautious():
+    many = np.repeat(np.arange(len(FV)), 9)
+    blind, aware = (choose_threshold(VAL[many], FV[many], .05, caution=1., groups=g) for g in (None, many))
+    assert aware[:2]==choose_threshold(VAL, FV, .05, caution=1.)[:2] and abs(threshold_bin(aware.threshold)-64)<abs(threshold_bin(blind.threshold)-64)
+
+
+def test_order_of_images_does_not_matter():
+    p = np.random.default_rng(0).permutation(len(FV))
+    for kw in (dict(), dict(gate=True), dict(gate=True, caution=1.)): assert choose_threshold(VAL[p], FV[p], .05, **kw)[:2]==choose_threshold(VAL, FV, .05, **kw)[:2]
+
+
+def test_gate_drops_hits_too():
+    assert (gated_counts(VAL, .5, 10**6)[:,:2]==0).all() and (gated_counts(VAL, .5, 10**6)[:,2]==VAL[:,1].sum(1)).all()
+
+
+def test_cross_fitting_leaves_an_image_out():
+    "A sole faulty image per fold decides nothing about its own threshold: spoil it and its counts' threshold stays"
+    y = deal_folds(FV, None, 5, stream(0, 'folds'))
+    a = cross_fitted(VAL, FV, .05, folds=5, repeats=1)
+    spoiled = VAL.copy(); i = 3
+    spoiled[i,1] = np.roll(VAL[i,1], -40)
+    for f in range(5): assert (FV&(y==f)).any()
+    b = cross_fitted(spoiled, FV, .05, folds=5, repeats=1)
+    same = y==y[i]; same[i] = False
+    assert (a[same]==b[same]).all()
+    fit = choose_threshold(VAL, FV, .05).f1
+    assert float(scores(*prevalence_weights(FV, .05)@a)['f1'])<=fit+1e-12
+
+
+def test_groups_stay_in_one_fold():
+    g = np.arange(len(FV))%30
+    fold = deal_folds(FV, g, 5, stream(0, 'x'))
+    assert all(len(set(fold[g==k]))==1 for k in range(30))
+
+
+# --- calibrated pixels
+
+def test_calibration_is_a_monotone_change_and_right_on_average():
+    p = calibrate_pixels(VAL, FV, .05)
+    assert (np.diff(p)>0).all()
+    back,fore = np.tensordot(prevalence_weights(FV, .05), VAL.astype(float), 1)
+    assert (back+fore)@p==pytest.approx(fore.sum(), rel=1e-3)
+
+
+# --- recovery
+
+def test_recovery_is_a_ratio_of_sums():
+    assert recovery([.1,.5], [.2,.49], [.3,.501]).mean==pytest.approx(.09/.201)
+    assert np.isnan(recovery([.5], [.6], [.509]).mean) and not np.isnan(recovery([.5], [.6], [.511]).mean)
+    r = recovery([.1,.2,.3], [.3,.4,.5], [.3,.4,.5]); assert (r.mean,r.low,r.high)==pytest.approx((1,1,1))
+
+
+def test_ways_rank_as_they_must():
+    test, ft = made_up_images(80, 80, seed=20)
+    r = recoveries(test[20:140], ft[20:140], VAL[20:100], FV[20:100], .05, 1., made_up_images(5, 45, seed=21)[0], draws=20)
+    assert tuple(r)==WAYS and all((r['oracle']>=r[k]-1e-12).all() for k in ('raw','unaware','known','half','twice','em','bbse','em_hedged','careful','em_careful'))
+    assert all((r['oracle_gate']>=r[k]-1e-12).all() for k in WAYS)
+    t = recovery_table([r,r,r], draws=50).set_index('way')
+    assert t.recovery['oracle']==1 and t.gain['raw']==0 and (t.runs==3).all()
+
+
+# --- one call
+
+def test_operating_point_keeps_its_promise_on_new_images():
+    new, fn = made_up_images(400, 400, seed=30)
+    o = operating_point(VAL, FV, pi=.05, draws=60)
+    assert o.f1.low<f1_at(image_rates(new, fn, o.threshold, o.gate), .05)<o.f1.high
+    assert o.f1_half.low<f1_at(image_rates(new, fn), .05)<o.f1_half.high and o.pi.mean==.05 and o.estimate is None
+    assert o.lost.arithmetic==0 and o.wrong[.5]<o.wrong[1.]<o.wrong[2.]
+    text = o.account(); assert '5.0% faulty images, as given' in text and 'Beware' not in text
+
+
+def test_operating_point_of_a_stream_without_faults_says_so():
+    o = operating_point(VAL, FV, unlabelled=made_up_images(0, 60, seed=3, alarms=0.)[0], draws=40)
+    assert np.isfinite(o.f1.mean) and o.pi.low==0
+
+
+def test_faulty_only_validation_is_enough_only_for_faulty_only_use():
+    o = operating_point(VAL[FV], FV[FV], pi=1., draws=20)
+    assert o.lost is None and o.n_healthy==0 and o.account()
+    with pytest.raises(InputError, match='needs healthy images'): operating_point(VAL[FV], FV[FV], pi=.05)
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    n = len(FV)
+    (tmp_path/'config.json').write_text(json.dumps(dict(pi_u=.5, pi_t=[.5,.1])))
+    ids = np.arange(n)
+    np.savez_compressed(tmp_path/'scenario.npz', heldout=ids+7, heldout_faulty=FV, validation=ids+500, validation_faulty=FV, test_0=ids[:10]+7, test_1=ids[5:9]+7)
+    for c in (1,2): np.savez_compressed(tmp_path/f'cycle_0{c}.npz', hist=VAL, hist_validation=VAL*np.uint32(c))
+    return tmp_path
+
+
+def test_run_folder(run_folder):
+    r = read_run(run_folder)
+    assert r['cycle']==2 and (r['tests'][.1]==np.arange(5,9)).all() and read_run(run_folder, 1)['hist_validation'].sum()*2==r['hist_validation'].sum()
+    a, b = operating_point(run_folder, pi=.05, draws=20, cycle=1), operating_point(VAL, FV, pi=.05, draws=20)
+    assert a.account()==b.account() and a.f1==b.f1
+
+
+# --- bad input
+
+def bad(line, f, *a, **kw):
+    with pytest.raises(InputError, match=line) as e: f(*a, **kw)
+    assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('call,line', [
+    (lambda: decompose(VAL, FV, 1, 0), 'prevalence 0'), (lambda: decompose(VAL, FV, 1.5, .1), 'prevalence 1.5'), (lambda: decompose(VAL, FV, 'x', .1), 'no number'),
+    (lambda: decompose(VAL[:,0], FV, 1, .1), 'have shape'), (lambda: decompose(VAL, FV[:3], 1, .1), 'one flag per image'), (lambda: decompose(VAL, ~FV, 1, .1), 'flagged healthy but holds'),
+    (lambda: decompose(VAL, FV*2, 1, .1), 'must be 0 or 1'), (lambda: image_rates(VAL[FV], FV[FV]), 'no healthy image'), (lambda: image_rates(VAL, FV, gate=-1), 'gate -1'),
+    (lambda: alarm_ratio(.99, .1, .05), 'cannot come from prevalence'), (lambda: alarm_ratio(.1, .1, .1), 'the same'),
+    (lambda: choose_threshold(VAL, FV, 0), 'prevalence 0'), (lambda: choose_threshold(VAL, FV, np.nan), 'prevalence nan'), (lambda: choose_threshold(VAL[~FV], FV[~FV], .1), 'needs faulty images'),
+    (lambda: choose_threshold(VAL, FV, .1, gate=1.5), 'whole numbers'), (lambda: choose_threshold(VAL, FV, .1, caution=-1), 'caution -1'), (lambda: choose_threshold(VAL, FV, .1, caution=1., groups=[1]), 'one group per image'),
+    (lambda: cross_fitted(VAL[59:61], FV[59:61], .1), 'too few'), (lambda: cross_fitted(VAL, FV, .1, folds=1), 'folds 1'),
+    (lambda: estimate_prevalence(VAL, FV, VAL, 'guess'), 'unknown method'), (lambda: estimate_prevalence(VAL, FV, VAL, score='x'), 'unknown image score'), (lambda: estimate_prevalence(VAL[FV], FV[FV], VAL), 'without the other kind'),
+    (lambda: estimate_prevalence(VAL, FV, VAL[:0]), 'at least 1'), (lambda: estimate_prevalence(VAL, FV, np.zeros((2,BINS))), 'holds no pixel'), (lambda: estimate_prevalence(VAL, FV, VAL, draws=3), 'at least 20'),
+    (lambda: estimate_prevalence(VAL, FV, VAL, level=2), 'no confidence'), (lambda: recovery([1], [1,2], [1]), 'one value of each'), (lambda: recovery_table([]), 'at least one run'),
+    (lambda: operating_point(VAL, FV), 'give either pi'), (lambda: operating_point(VAL, FV, pi=.1, unlabelled=VAL), 'give either pi'), (lambda: operating_point(VAL, pi=.1), 'faulty is missing'), (lambda: operating_point(VAL, FV, pi=0), 'prevalence 0')])
+def test_bad_input_is_one_line(call, line): bad(line, call)
+
+
+def test_bad_run_folders(run_folder, tmp_path_factory):
+    bad('holds no cycle', read_run, tmp_path_factory.mktemp('empty'))
+    bad('has no cycle 9; it has 1 to 2', read_run, run_folder, 9)
+    bad('give faulty with arrays only', operating_point, run_folder, FV, pi=.1)
+    whole = (run_folder/'cycle_02.npz').read_bytes(); (run_folder/'cycle_02.npz').write_bytes(whole[:100])
+    bad('cycle_02.npz is damaged', operating_point, run_folder, pi=.1)
+    np.savez(run_folder/'cycle_02.npz', hist=VAL); bad('holds no hist_validation', read_run, run_folder)
+    (run_folder/'scenario.npz').unlink(); bad('scenario.npz is missing', read_run, run_folder, 1)
