@@ -85,9 +85,11 @@ WINDOWS = dict(cfd=(160,160), **{f'mtsdd_{o}':(224,224) for o in ('blowhole','cr
 
 def as_loss_config(d:dict)->LossConfig:
     "A configuration from its JSON form. Raises `InputError` for a setting there is none of"
+    if not isinstance(d, dict): raise InputError(f'a training is given as {str(d)[:60]!r}; give its settings by name')
     for k in d: check_choice('setting of a training', k, [f.name for f in fields(LossConfig)])
     plain = lambda v: tuple(map(plain, v)) if isinstance(v,list) else v
-    return LossConfig(**{k:plain(v) for k,v in d.items()})
+    try: return LossConfig(**{k:plain(v) for k,v in d.items()})
+    except (TypeError, ValueError, OverflowError) as e: raise InputError(f'the settings of a training cannot be read ({e}); see LossConfig') from e
 
 # %% ../nbs/42_loss_study.ipynb #abdbfca2
 def check_loss_config(c:LossConfig):
@@ -96,7 +98,8 @@ def check_loss_config(c:LossConfig):
     from imbal_al.models import ARCHS
     from imbal_al.training import AUGMENT, LOSSES, make_loss
     for what,v,known in (('network',c.arch,ARCHS), ('loss',c.loss,LOSSES), ('schedule',c.schedule,SCHEDULES), ('augmentation',c.augment,AUGMENT), ('precision',c.precision,DTYPES)): check_choice(what, v, known)
-    make_loss(c.loss, c.fn_weight, c.variant, class_weight=c.class_weight, **dict(c.options))
+    try: make_loss(c.loss, c.fn_weight, c.variant, class_weight=c.class_weight, **dict(c.options))
+    except (TypeError, ValueError) as e: raise InputError(str(e)) from e
     if c.steps is None and c.epochs is None: raise InputError('neither steps nor epochs is given; set one of them')
     for k in ('steps','epochs','bs','validations','size'):
         v = getattr(c,k)

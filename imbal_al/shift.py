@@ -460,25 +460,25 @@ def _blocks(n, groups, size):
         yield order[starts[at]:end], starts[at:last]-starts[at]
         at = last
 
-def _variance(hist, faulty, pi, w, gates, best, groups):
-    "Variance (g,129) of F1 at `best` (a pair of indices) minus F1, from the images; `w` (n,) how often each counts"
-    share = _at(faulty, pi, w)[0]/np.maximum(w, 1e-12)
-    tp,fp,fn = search(hist, _at(faulty, pi, w), gates)[:,0]
-    d = 2*tp+fp+fn; f = np.divide(2*tp, d, out=np.zeros_like(d), where=d>0)
+def _variance(hist, faulty, pi, w, gates, ks, f, groups):
+    "Variance of the first F1 minus each, from the images; `gates` (c,) pixels and `ks` (c,) edges of the combinations, `f` (c,) their F1, `w` (n,) how often each image counts"
+    share, total = _at(faulty, pi, w)[0]/np.maximum(w, 1e-12), 0.
+    def terms(rows):
+        up = _above(hist[rows])[:,:,ks]; t = up[:,1]*(o := up.sum(1)>=gates)
+        return t, t+up[:,0]*o+hist[rows][:,1].sum(1)[:,None]
+    blocks = list(_blocks(len(hist), groups, max(1, 2_000_000//len(ks))))
+    d = sum((w*share)[rows]@terms(rows)[1] for rows,_ in blocks)
     def parts(rows):
-        up = _above(hist[rows]); open_ = up.sum(1)[:,None]>=gates[:,None]
-        t = up[:,1,None]*open_; counted = t+up[:,0,None]*open_+up[:,1,:1,None]
-        e = np.divide(2*t-f*counted, d, out=np.zeros(t.shape), where=d>0)*share[rows][:,None,None]
-        return e[:,best[0],best[1]][:,None,None]-e
-    blocks = list(_blocks(len(hist), groups, max(1, 2_000_000//f.size)))
-    kept = [parts(rows) for rows,_ in blocks] if len(blocks)==1 else None
-    each = lambda: zip(blocks, kept or (parts(rows) for rows,_ in blocks))
-    mean = {k:sum(np.tensordot(w[rows]*(faulty[rows]==k), e, 1) for (rows,_),e in each())/max(w[faulty==k].sum(), 1e-12) for k in (True,False)}
-    out = 0.
-    for (rows,starts),e in each():
-        e = e-np.where(faulty[rows][:,None,None], mean[True], mean[False])
-        out = out + np.tensordot(w[rows][starts], np.add.reduceat(e, starts, axis=0)**2, 1)
-    return out
+        t,counted = terms(rows)
+        e = (2*t-f*counted)/np.maximum(d, 1e-300)*share[rows][:,None]
+        return e[:,:1]-e
+    each = [(*o, parts(o[0])) for o in blocks] if len(blocks)==1 else None
+    again = lambda: each or ((*o, parts(o[0])) for o in blocks)
+    mean = {k:sum((w[rows]*(faulty[rows]==k))@e for rows,_,e in again())/max(w[faulty==k].sum(), 1e-12) for k in (True,False)}
+    for rows,starts,e in again():
+        e = e-np.where(faulty[rows][:,None], mean[True], mean[False])
+        total = total + w[rows][starts]@np.add.reduceat(e, starts, axis=0)**2
+    return total
 
 def _choose(hist, faulty, pis, w, gates, caution=0., groups=None):
     "A `Choice` for each row of `w` (draws,n) and of `pis` (draws or 1, m)"
@@ -488,14 +488,15 @@ def _choose(hist, faulty, pis, w, gates, caution=0., groups=None):
     return best if caution==0 else [_careful(hist, faulty, pis[min(i, len(pis)-1)], w[i], gates, f[i], c, caution, groups) for i,c in enumerate(best)]
 
 def _careful(hist, faulty, pis, w, gates, f, best, caution, groups):
+    "The combination nearest to 1/2 that is within `caution` standard errors of the best"
     at = int(np.searchsorted(gates, best.gate)), threshold_bin(best.threshold)
-    v = _variance(hist, faulty, np.mean(pis), w, gates, at, groups)
-    if len(pis)>1:
-        far = [(o[0][at]-o[0]) for o in _f1_tables(hist, faulty, pis[None], w[None], gates)]
-        v = v+np.var(far, axis=0)
     near = np.abs(np.arange(BINS+1)-BINS//2)+2.*np.arange(len(gates))[:,None]
-    g,k = np.unravel_index(np.where(f[at]-f<=caution*np.sqrt(v)+1e-12, near, np.inf).argmin(), f.shape)
-    return Choice(float(P_EDGES[k]), int(gates[g]), float(f[g,k]))
+    g,k = (np.r_[i,o] for i,o in zip(at, np.nonzero((near<near[at]) & (f>0))))
+    pi = np.mean(pis)
+    v = _variance(hist, faulty, pi, w, gates[g], k, next(_f1_tables(hist, faulty, np.array([[pi]]), w[None], gates))[0][g,k], groups)
+    if len(pis)>1: v = v+np.var([o[0][at]-o[0][g,k] for o in _f1_tables(hist, faulty, pis[None], w[None], gates)], axis=0)
+    i = np.where(f[at]-f[g,k]<=caution*np.sqrt(v)+1e-12, near[g,k], np.inf).argmin()
+    return Choice(float(P_EDGES[k[i]]), int(gates[g[i]]), float(f[g[i],k[i]]))
 
 # %% ../nbs/33_shift.ipynb #f7a32fd7
 def choose_threshold(hist:np.ndarray, # (n,2,128) validation histograms
@@ -679,7 +680,7 @@ def account(o:OperatingPoint)->str:
         f'At 0.5 without a gate: F1 {_say(o.f1_half)}. The gain is {_say(o.gain, 3)}' + (': it may be none.' if not o.gain.low>0 else '.')]
     if o.lost and o.lost.lost>0: lines.append(f'Why 0.5 is worth less here: from the validation images\' own {o.n_faulty/(o.n_faulty+o.n_healthy):.0%} faulty it loses {o.lost.lost:.2f} of F1, '
         f'all by false alarms on healthy images; pixel for pixel these raise {o.lost.rates.alarm/max(o.lost.rates.like, 1e-9):.1f} times as many as the background of faulty ones.')
-    if o.wrong: lines.append(f'If half as many are faulty as assumed, F1 is about {o.wrong[.5]-o.wrong[1.]:+.2f}; if twice as many, {o.wrong[2.]-o.wrong[1.]:+.2f}.')
+    if o.wrong: lines.append(f'If half as many are faulty as assumed, F1 changes by about {o.wrong[.5]-o.wrong[1.]:+.2f}; if twice as many, by {o.wrong[2.]-o.wrong[1.]:+.2f}.')
     return '\n'.join(lines + [f'Beware: {w}.' for w in o.warnings])
 
 # %% ../nbs/33_shift.ipynb #3ee0beaf

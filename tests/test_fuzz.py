@@ -173,7 +173,6 @@ def test_run_configurations(o):
     if c is not None: calm(check_config, c); assert len(c.hash)==12
 
 
-@pytest.mark.xfail(reason='LossConfig raises TypeError where fn_weight, options or class_weight is a list, text or dict', strict=False)
 @given(JSON|changed(asdict(LossConfig())))
 def test_loss_configurations(o):
     c = calm(as_loss_config, o)
