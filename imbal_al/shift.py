@@ -20,12 +20,12 @@ from .metrics import BINS, EDGES, P_EDGES, Interval, counts, pooled, prevalence_
 from .oii import oii
 
 # %% auto #0
-__all__ = ['SCORES', 'METHODS', 'WAYS', 'gated_counts', 'Rates', 'image_rates', 'f1_at', 'oii_at', 'relative_loss', 'alarm_ratio',
-           'Loss', 'decompose', 'growth', 'difference', 'unlabelled', 'image_scores', 'fit_logistic', 'em_prevalence',
-           'bbse_prevalence', 'resample', 'log_loss', 'Prevalence', 'estimate_prevalence', 'made_up_images',
-           'calibrate_pixels', 'expected_f1', 'gates_for', 'search', 'Choice', 'choose_threshold', 'deal_folds',
-           'cross_fitted', 'recovery', 'OperatingPoint', 'operating_point', 'hedge', 'read_run', 'account',
-           'recoveries', 'recovery_table']
+__all__ = ['IMAGE_SCORES', 'METHODS', 'WAYS', 'gated_counts', 'Rates', 'image_rates', 'f1_at', 'oii_at', 'relative_loss',
+           'alarm_ratio', 'Loss', 'decompose', 'growth', 'difference', 'unlabelled', 'image_scores', 'fit_logistic',
+           'em_prevalence', 'bbse_prevalence', 'resample', 'log_loss', 'Prevalence', 'estimate_prevalence',
+           'made_up_images', 'calibrate_pixels', 'expected_f1', 'gates_for', 'search', 'Choice', 'choose_threshold',
+           'deal_folds', 'cross_fitted', 'recovery', 'OperatingPoint', 'operating_point', 'hedge', 'read_run',
+           'account', 'recoveries', 'recovery_table']
 
 # %% ../nbs/33_shift.ipynb #39da21a3
 def gated_counts(hist:np.ndarray, # (n,2,128) histograms, see `imbal_al.metrics.histogram`
@@ -179,7 +179,7 @@ def difference(a:Rates, b:Rates, pi:float)->dict: # faulty, healthy; total: thei
 # %% ../nbs/33_shift.ipynb #0707a1d4
 _CENTRES = (EDGES[1:]+EDGES[:-1])/2
 _P = 1/(1+np.exp(-_CENTRES))
-SCORES = ('mean','top','max','area')
+IMAGE_SCORES = ('mean','top','max','area')
 
 def unlabelled(hist:np.ndarray # (n,2,128) histograms, or (n,128) without truth
     )->np.ndarray:             # (n,128) float
@@ -194,7 +194,7 @@ def image_scores(hist:np.ndarray, # (n,2,128) or (n,128) histograms
     kind:str='mean'               # mean, top, max or area
     )->np.ndarray:                # (n,)
     "A score per image that is higher where there is more reason to think it faulty"
-    h, kind = unlabelled(hist), check_choice('image score', kind, SCORES)
+    h, kind = unlabelled(hist), check_choice('image score', kind, IMAGE_SCORES)
     n = h.sum(1)
     if kind=='area': return np.log1p(h[:,BINS//2:].sum(1))
     if kind=='mean': p = h@_P/n; return np.log(p)-np.log1p(-p)
@@ -309,7 +309,7 @@ def estimate_prevalence(hist:np.ndarray, # (n,2,128) validation histograms
     y, rng = _flags(hist, faulty).astype(float), stream(seed, 'prevalence')
     check_choice('method', method, METHODS); _check_draws(draws, level)
     if not 0<y.mean()<1: raise InputError(f"all {len(y)} validation images are {'faulty' if y.all() else 'healthy'}; no prevalence can be estimated without the other kind, label some")
-    score = score or min(SCORES, key=lambda k: log_loss(image_scores(hist, k), y))
+    score = score or min(IMAGE_SCORES, key=lambda k: log_loss(image_scores(hist, k), y))
     s_v, s_d = image_scores(hist, score), image_scores(deployment, score)
     w_v = np.vstack([np.ones(len(y)), _resample(y, groups, draws, rng)])
     w_d = np.vstack([np.ones(len(s_d)), _resample(np.zeros(len(s_d)), deployment_groups, draws, rng)])
