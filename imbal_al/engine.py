@@ -185,6 +185,7 @@ def _mark_failed(folder, o):
     except InputError as e:
         if getattr(e.__cause__,'errno',None) in (errno.ENOSPC, errno.EDQUOT): raise
 
+# %% ../nbs/41_engine.ipynb #4d3ead87
 def run_all(folder:str|Path,   # The study's folder
     configs:list,              # All of one kind
     workers:int|None=None,     # Processes; default one per core, one on CUDA; 0: in this process
@@ -315,6 +316,7 @@ def write_tables(folder:str|Path):
         write_text(folder/'origin.json', to_json(kind.origin(origin)))
         if writers: write_json(folder/'tables.json', dict(results=digest, files={k:_sum(folder/k) for k in writers}))
 
+# %% ../nbs/41_engine.ipynb #25e92f35
 @contextmanager
 def _table(path):
     with atomic_path(path) as p, open(p,'w',encoding='utf-8',newline='') as f: yield f

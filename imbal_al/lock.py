@@ -100,6 +100,7 @@ def _beat():
             try: o.mine()
             except Exception: pass
 
+# %% ../nbs/38_lock.ipynb #dea52dd0
 class Lock:
     "A lock at `path`, a name ending in .json in a folder that is there. `acquire`, or use in a `with` statement after it"
     def __init__(self, path:str|Path): self.path,self.token,self.file,self.chain = Path(path),uuid4().hex,None,[]

@@ -81,6 +81,7 @@ class LossConfig:
         "What the run is, in a line"
         return ', '.join([self.data, self.model, self.loss, *([f'fn_weight {self.fn_weight:g}'] if self.fn_weight is not None else []), *([self.variant] if self.variant else []), f'seed {self.seed}'])
 
+# %% ../nbs/42_loss_study.ipynb #2908539d
 WINDOWS = dict(cfd=(160,160), **{f'mtsdd_{o}':(224,224) for o in ('blowhole','crack','extreme')})
 
 def as_loss_config(d:dict)->LossConfig:
