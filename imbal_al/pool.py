@@ -83,11 +83,20 @@ def _on_ray(call, threads, cwd, env, c):
     if os.path.isdir(cwd): os.chdir(cwd)
     return call(c)
 
+def _knock(address, wait=5.):
+    "Raise an `InputError` if nobody listens at HOST:PORT: Ray itself would try for minutes"
+    import socket
+    host,_,port = address.removeprefix('ray://').rpartition(':')
+    if not host or not port.isdigit(): return
+    try: socket.create_connection((host, int(port)), wait).close()
+    except OSError as e: raise InputError(f"Ray cannot be reached at {address}: {e.strerror or e}; see that `ray status` works there") from e
+
 class RayTasks:
     "Work in Ray tasks"
     def __init__(self, call, workers:int, threads:int=1, gpu_share:float=0., address:str|None=None):
         ray = self.ray = _ray(); self.jobs,self.started = {},not ray.is_initialized()
         if self.started:
+            if address: _knock(address)
             own = {} if address else dict(num_cpus=max(workers,1)*threads, include_dashboard=False, object_store_memory=128*2**20)
             try: ray.init(address=address or 'local', log_to_driver=False, logging_level='ERROR', **own)
             except Exception as e: raise InputError(f"Ray cannot be reached at {address or 'this machine'}: {str(e).splitlines()[0]}; see that `ray status` works there") from e

@@ -9,6 +9,7 @@ from imbal_al.core import InputError
 from imbal_al.engine import run_all
 from stubs import Stub, attempts
 
+if not os.environ.get('IMBAL_AL_TEST_RAY'): pytest.skip('Ray is started only on request: IMBAL_AL_TEST_RAY=1', allow_module_level=True)
 ray = pytest.importorskip('ray', reason='Ray is an extra: pip install imbal_al[ray]')
 
 
