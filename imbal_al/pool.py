@@ -91,6 +91,7 @@ def _knock(address, wait=5.):
     try: socket.create_connection((host, int(port)), wait).close()
     except OSError as e: raise InputError(f"Ray cannot be reached at {address}: {e.strerror or e}; see that `ray status` works there") from e
 
+# %% ../nbs/39_pool.ipynb #054b31ff
 class RayTasks:
     "Work in Ray tasks"
     def __init__(self, call, workers:int, threads:int=1, gpu_share:float=0., address:str|None=None):
