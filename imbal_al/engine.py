@@ -110,8 +110,10 @@ def kind_named(name:str)->Kind:
     return KINDS[name]
 
 def register(kind:Kind):
-    "Make a kind known"
-    KINDS[kind.config.__name__] = kind; return kind
+    "Make a kind known. One that a notebook defines gives way to a module's of the same name: worker processes can import only that"
+    name = kind.config.__name__
+    if name not in KINDS or kind.config.__module__!='__main__': KINDS[name] = kind
+    return kind
 
 def kind_of(configs:list)->Kind: return kind_named(type(configs[0]).__name__ if configs else 'RunConfig')
 

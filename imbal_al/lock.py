@@ -93,10 +93,10 @@ def holder(path:str|Path # The lock
 # %% ../nbs/38_lock.ipynb #770c7198
 _held,_thread = {},{}
 
-def _beat():
+def _beat(held=_held, sleep=time.sleep, every=BEAT):   # its own names: a notebook's may be gone before its process
     while True:
-        time.sleep(BEAT)
-        for o in list(_held.values()):
+        sleep(every)
+        for o in list(held.values()):
             try: o.mine()
             except Exception: pass
 
