@@ -143,7 +143,8 @@ _Address = Annotated[Optional[str], typer.Option(help="A running Ray cluster: au
 
 def _how(backend, retries, gpu_share, address):
     "How runs are worked off, for `imbal_al.engine.run_all`"
-    if address and backend!='ray': raise InputError(f'--address {address} is for --backend ray')
+    from imbal_al.pool import check_backend
+    check_backend(backend, address)
     return dict(backend=backend, retries=retries, gpu_share=gpu_share, address=address, say=lambda line: typer.echo(line, err=True))
 
 # %% ../nbs/60_cli.ipynb #008749a9
@@ -320,7 +321,7 @@ def guide(
     variant: Annotated[Optional[str], typer.Option(help='Reading of DIBEDis: region, class, normalised, tversky')]=None,
     data: _Data='synthetic:120:96', preset: _LossPreset='quick', size: _Size=None, patch: _Window=None, encoder: _Encoder=None, width: _Width=None, lr: _Rate=None, bs: _Batch=None,
     steps: _Steps=None, epochs: _Epochs=None, validations: _Validations=None, augment: _Augment=None, seed: _Seed=0, out: _Out=None, workers: _Workers=None, threads: _Threads=1,
-    device: _Device=None, data_root: _DataRoot=None,
+    device: _Device=None, data_root: _DataRoot=None, backend: _Backend='serial', retries: _Retries=2, gpu_share: _GpuShare=None, address: _Address=None,
     ):
     """Let the output imbalance index choose the weight of misses: train, look at OII, move the weight, at most a few times.
 
@@ -338,7 +339,7 @@ def guide(
     base = _loss_base(data, preset, patch, epochs, steps, size=size, arch=model, encoder=encoder, width=width, lr=lr, bs=bs, validations=validations, augment=augment, seed=seed, loss=loss, variant=variant)
     check_loss_config(base); check_parts([base], data_root); _check_loss_networks([base], device)
     folder = _loss_folder(out, data, preset)
-    train = train_at(base, folder, seeds, workers, device, data_root, threads)
+    train = train_at(base, folder, seeds, workers, device, data_root, threads, **_how(backend, retries, gpu_share, address))
     def loud(w):
         typer.echo(f'training with fn_weight {w:g} ({seeds} seed(s)) in {folder}', err=True)
         return train(w)

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from .core import InputError, atomic_path, check_choice, read_json, to_json, write_json, write_text
 from .lock import Lock, held, holder
 from .patches import open_store
-from .pool import Outcome, make_pool, work
+from .pool import Outcome, check_backend, make_pool, work
 from .scenarios import make_scenario
 from .simulation import RunConfig, as_config, check_config, cycle_path, load_patches, read_result, run
 from .sources import load_source
@@ -147,7 +147,8 @@ def load_plan(folder:str|Path)->list:
     if not d or not isinstance(d.get('runs'), dict): raise InputError(f'{folder} holds no study (no readable study.json); give the folder that `imbal-al study --out` or `imbal-al losses --out` wrote to')
     kind = kind_named(d.get('kind','RunConfig'))
     if not all(isinstance(o, dict) for o in d['runs'].values()): raise InputError(f"{Path(folder)/'study.json'} is no plan of runs; give the command that planned the study again")
-    return [kind.from_json(o) for o in d['runs'].values()]
+    try: return [kind.from_json(o) for o in d['runs'].values()]
+    except InputError as e: raise InputError(f"{Path(folder)/'study.json'}: {e}") from e
 
 # %% ../nbs/41_engine.ipynb #6381d5b2
 def attempt(c, runner, runs:Path, device, root, threads)->Outcome:
@@ -200,7 +201,7 @@ def run_all(folder:str|Path,   # The study's folder
     say=lambda line: None      # Called with a line about something unusual
     )->list[str]:              # One line per failed run
     "Run all that is not done, then write the tables"
-    folder,kind = Path(folder),kind_of(configs)
+    folder,kind = Path(folder),kind_of(configs); check_backend(backend, address)
     for c in configs: kind.check(c)
     kind.prepare(configs, root); save_plan(folder, configs); runs = folder/'runs'
     device,workers = where_to_run(device, workers, gpu_share) if not address else (device or ('cuda' if gpu_share else 'cpu'), workers or 1)
@@ -316,7 +317,7 @@ def write_tables(folder:str|Path):
                     if k not in writers: writers[k] = w = csv.DictWriter(stack.enter_context(_table(folder/k)), list(rs[0]), lineterminator='\n'); w.writeheader()
                     writers[k].writerows({a:_csv_value(v) for a,v in o.items()} for o in rs)
         write_text(folder/'origin.json', to_json(kind.origin(origin)))
-        if writers: write_json(folder/'tables.json', dict(results=digest, files={k:_sum(folder/k) for k in writers}))
+        if writers: write_json(folder/'tables.json', dict(results=digest, files={k:_sum(folder/k) for k in [*writers,'origin.json']}))
 
 # %% ../nbs/41_engine.ipynb #25e92f35
 @contextmanager

@@ -214,10 +214,10 @@ def plan_losses(base:LossConfig, # What all runs share
     from imbal_al.training import LOSSES, loss_takes
     if seeds<1: raise InputError(f'{seeds} seeds; give 1 or more')
     for o in losses: check_choice('loss', o, LOSSES)
-    out = []
+    out,own = [],replace(base, encoder=None).encoder   # another than the network's own holds for all
     for s,a,l in product(range(base.seed, base.seed+seeds), archs, losses):
         ws,vs = (v if loss_takes(l,k) else (None,) for k,v in (('fn_weight',fn_weights),('variant',variants)))
-        out += [replace(base, seed=s, arch=a, encoder=None if a!=base.arch else base.encoder, loss=l, fn_weight=w, variant=v, class_weight=base.class_weight if loss_takes(l,'class_weight') else None) for w,v in product(ws,vs)]
+        out += [replace(base, seed=s, arch=a, encoder=base.encoder if a==base.arch or base.encoder!=own else None, loss=l, fn_weight=w, variant=v, class_weight=base.class_weight if loss_takes(l,'class_weight') else None) for w,v in product(ws,vs)]
     return list({c.hash:c for c in out}.values())
 
 PRESETS = dict(

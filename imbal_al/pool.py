@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from .core import InputError, check_choice
 
 # %% auto #0
-__all__ = ['KILLED', 'BACKENDS', 'Outcome', 'set_threads', 'Processes', 'RayTasks', 'make_pool', 'work']
+__all__ = ['KILLED', 'BACKENDS', 'Outcome', 'set_threads', 'Processes', 'RayTasks', 'check_backend', 'make_pool', 'work']
 
 # %% ../nbs/39_pool.ipynb #8d68615a
 @dataclass(frozen=True)
@@ -128,14 +128,18 @@ class RayTasks:
 
 BACKENDS = ('serial','ray')
 
+def check_backend(backend:str, address:str|None=None):
+    "Raise an `InputError` for an unknown backend, or an address of none"
+    check_choice('backend', backend, BACKENDS)
+    if address and backend!='ray': raise InputError(f'--address {address} is for --backend ray')
+
 def make_pool(call, backend:str='serial', workers:int=1, threads:int=1,
     gpu_share:float=0.,      # Of one GPU, per run; 0: no GPU (Ray only)
     address:str|None=None    # Of a running Ray cluster: 'auto', 'HOST:6379', 'ray://HOST:10001'; None: this machine
     ):
     "A pool for `call`, an importable `f(c) -> Outcome`"
-    if check_choice('backend', backend, BACKENDS)=='ray': return RayTasks(call, workers, threads, gpu_share, address)
-    if address: raise InputError(f'--address {address} is for --backend ray')
-    return Processes(call, workers, threads)
+    check_backend(backend, address)
+    return RayTasks(call, workers, threads, gpu_share, address) if backend=='ray' else Processes(call, workers, threads)
 
 # %% ../nbs/39_pool.ipynb #5d6e8d55
 def _pause(wanted):

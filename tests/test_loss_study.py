@@ -50,6 +50,8 @@ def test_plan_has_no_doubles_and_goes_seed_by_seed():
     p = plan_losses(LossConfig(), ['ft','dice','dibe'], ['unet','segnet'], 3, (.3,.7), ('region','class'))
     assert len(p)==3*2*(2+1+4)==len({c.hash for c in p}) and [c.seed for c in p]==sorted(c.seed for c in p)
     assert len(plan_losses(LossConfig(), ['ft','ft'], seeds=1, fn_weights=(None,.7)))==1
+    assert [c.encoder for c in plan_losses(LossConfig(encoder='resnet18', weights=None), ['ft'], ['unet','fpn'])]==['resnet18']*2
+    assert [c.encoder for c in plan_losses(LossConfig(), ['ft'], ['unet','segnet'])]==['lite0','vgg16']
     with pytest.raises(InputError, match='unknown loss'): plan_losses(LossConfig(), ['dicee'])
 
 

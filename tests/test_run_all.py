@@ -150,8 +150,15 @@ def test_tables_are_written_only_when_something_is_new(tmp_path):
     run_all(tmp_path, cs, 0, 'cpu'); assert len(pd.read_csv(tmp_path/'results.csv'))==8; good = tables(tmp_path)
     for bad in (b'', good[0][:40], good[0].replace(b'0.3', b'0.4')):
         (tmp_path/'results.csv').write_bytes(bad); assert not tables_current(tmp_path); run_all(tmp_path, cs, 0, 'cpu'); assert tables(tmp_path)==good
+    (tmp_path/'origin.json').write_bytes(good[1][:-9]); run_all(tmp_path, cs, 0, 'cpu'); assert tables(tmp_path)==good
     (tmp_path/'tables.json').unlink(); run_all(tmp_path, cs, 0, 'cpu'); assert tables(tmp_path)==good and counts(tmp_path, cs)==[1]*4
     assert not list(tmp_path.rglob('*.tmp')) and not (tmp_path/'writing.json').exists()
+
+
+def test_what_cannot_be_worked_at_is_not_planned(tmp_path):
+    with pytest.raises(InputError, match="unknown backend 'dask'"): run_all(tmp_path, [Stub(0)], 1, 'cpu', backend='dask')
+    with pytest.raises(InputError, match='is for --backend ray'): run_all(tmp_path, [Stub(0)], 1, 'cpu', address='here:6379')
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_table_is_what_pandas_makes_of_it(tmp_path):
