@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/losses.html.md"""
 
 # %% auto #0
 __all__ = ['REDUCTIONS', 'SPARSE', 'FAR', 'TINY', 'EXPONENTS', 'VARIANTS', 'limit', 'plain', 'first_order', 'widen', 'Pixels',
-           'check_tensors', 'places', 'find_defects', 'count_rows', 'pieces', 'split_ignored', 'binary_pixels',
+           'check_tensors', 'places', 'find_defects', 'count_rows', 'pieces', 'whole', 'split_ignored', 'binary_pixels',
            'class_pixels', 'as_pixels', 'number', 'error_weights', 'SegLoss', 'softplus', 'Wrong', 'wrong', 'by_class',
            'focal_curve', 'log_power_curve', 'hard_weights', 'Weights', 'Job', 'Part', 'weighted_sum', 'row_dot',
            'finish', 'dense_parts', 'sparse_parts', 'defect_part', 'check_finite', 'total', 'per_row', 'evaluate',
@@ -156,6 +156,9 @@ def pieces(
     if rows == 1: return [(slice(0, 1), slice(i, i+size)) for i in range(0, p, size)]
     k = max(1, size//max(1, p))
     return [(slice(i, i+k), slice(None)) for i in range(0, rows, k)]
+
+# %% ../nbs/21_losses.ipynb #ffe557c3
+def whole(x): return [(slice(0, x.shape[0]), slice(None))]
 
 # %% ../nbs/21_losses.ipynb #8f61c0b2
 def split_ignored(
@@ -489,7 +492,7 @@ def sparse_parts(
 
 def defect_part(x, at, counts, small, near):
     "The defect pixels as rows of one pixel; arguments of `sparse_parts`, and whether no logit is beyond the limit or, `near`, beyond `FAR`."
-    count = count_rows(at, x) if len(x) > 1 else None
+    count = count_rows(at, x) if x.shape[0] > 1 else None
     z = x.take(at).neg_()
     z = (z if small else z.clamp_(min=-limit(x)))[:,None]
     by_row = lambda v: v.sum() if count is None else torch.segment_reduce(v.view(-1).double(), 'sum', lengths=count)
@@ -522,8 +525,8 @@ def per_row(
     classes:int, # C
 ): # number if there is one row, else (rows,1) of the type of `x`
     "A factor of images or classes as one of rows."
-    a = np.broadcast_to(a, (len(x)//classes, classes)).reshape(-1, 1)
-    return float(a[0,0]) if len(x) == 1 else torch.tensor(a, dtype=x.dtype, device=x.device)
+    if x.shape[0] == 1: return a if isinstance(a, float) else float(np.ravel(a)[0])
+    return torch.tensor(np.broadcast_to(a, (len(x)//classes, classes)).reshape(-1, 1), dtype=x.dtype, device=x.device)
 
 # %% ../nbs/21_losses.ipynb #6a225c65
 def evaluate(
@@ -539,7 +542,7 @@ def evaluate(
     sums = torch.zeros(4, len(x), dtype=torch.float64, device=x.device)
     q, value, push = torch.empty(x.shape, dtype=x.dtype, device=x.device), 0., None
     counts = None if job.region is None else sums[1:]
-    cut = pieces if job.curve is not None else lambda x: [(slice(0, len(x)), slice(None))]
+    cut = pieces if job.curve is not None else whole
     parts = dense_parts(x, y, valid, q, counts) if at is None else sparse_parts(x, at, valid, q, counts, cut)
     if job.region is not None:
         value, (tp, fn, fp) = job.region(total(counts, shape))
@@ -733,7 +736,7 @@ def shares(
     each:bool, # are the values of images, or of the batch?
 ): # (N,C) or (C,): what each value counts for in the loss
     "Images without a valid pixel are 0 and not counted; a batch value stands for each of its images."
-    seen = np.repeat(count > 0, px.classes, -1)/px.classes
+    seen = np.repeat(count > 0, px.classes, -1)/px.classes if px.classes > 1 else (count > 0)*1.
     if reduction == 'mean': return seen/max((count > 0).sum(), 1)
     return seen if each else seen*px.n
 
