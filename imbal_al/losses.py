@@ -39,7 +39,7 @@ def plain(
     x, # tensor, or a subclass of it such as fastai's TensorImage or TensorMask
 ): # the same numbers as a plain `torch.Tensor`, sharing memory and history
     "Strip a tensor subclass."
-    return x.as_subclass(torch.Tensor) if isinstance(x, torch.Tensor) else x
+    return x if type(x) is torch.Tensor or not isinstance(x, torch.Tensor) else x.as_subclass(torch.Tensor)
 
 # %% ../nbs/21_losses.ipynb #37eaa2b4
 def first_order(backward):
@@ -134,7 +134,7 @@ def find_defects(
         labels = (y.float() if y.dtype in (torch.float16, torch.bfloat16) else y).detach().numpy()
         some = (labels != 0).ravel()
         at = places(some, SPARSE*some.size)
-        fine = np.count_nonzero(labels == 1) == np.count_nonzero(some) if at is None else (labels.take(at) == 1).all()
+        fine = np.count_nonzero(labels == 1) == np.count_nonzero(some) if at is None else not np.count_nonzero(labels.take(at) != 1)
     if fine: return None if at is None else torch.from_numpy(at)
     raise InputError(f"targets must be 0 or 1, got values from {float(y.min()):g} to {float(y.max()):g}; "
                      "give soft or other labels a threshold first, or name them with ignore_index")
@@ -399,7 +399,7 @@ class Job(NamedTuple):
     curve: object = None # `Wrong`, targets -> value; None: no per-pixel part
     weights: Weights = Weights() # what multiplies it
     scale: object = 1. # numpy (N,C) or (C,), or number: the factor c
-    region: object = None # TP, FN, FP, numpy (3,N,C) or (3,C) -> R, number or (N,); its derivatives (3,N,C) or (3,C)
+    region: object = None # TP, FN, FP, numpy (3,N,C) or (3,C), or Python numbers -> R, number or (N,); its three derivatives, each (N,C) or (C,), or numbers
     images: bool = False # one value for each image, (N,)?
 
 class Part(NamedTuple):
@@ -542,13 +542,12 @@ def evaluate_near(
     flat = q.view(-1)
     p = flat.take(at)
     if not (flat.amax() < NEAR[1] and p.amin() > NEAR[0]): return None
-    miss = 1-p
     flat.index_fill_(0, at, 0)
-    counts = np.array([[float(o)] for o in (p.sum(dtype=torch.float64), miss.sum(dtype=torch.float64), q.sum())])
-    value, (tp, fn, fp) = job.region(counts)
+    hit = float(p.sum(dtype=torch.float64))
+    value, (tp, fn, fp) = job.region((hit, len(at)-hit, float(q.sum())))
     if grad:
-        torch.ops.aten.sigmoid_backward.grad_input(torch.tensor(fp[0], dtype=x.dtype).expand_as(q), q, grad_input=q)
-        flat.index_copy_(0, at, p.mul_(miss).mul_(float(tp[0]-fn[0])))
+        torch.ops.aten.sigmoid_backward.grad_input(torch.tensor(fp, dtype=x.dtype).expand_as(q), q, grad_input=q)
+        flat.index_copy_(0, at, p.addcmul_(p, p, value=-1).mul_(tp-fn))
     return value, q
 
 # %% ../nbs/21_losses.ipynb #7f91fa61
@@ -669,14 +668,15 @@ class Index(NamedTuple):
     log: bool = False
 
     def value(self, counts):
-        "TP, FN, FP (3,...) -> value (...) and derivatives (3,...), numpy."
+        "TP, FN, FP -> value and its three derivatives; arrays, or Python numbers."
         tp, fn, fp = counts
-        wrong, right = np.maximum(self.fn_weight*fn+self.fp_weight*fp, 1e-280), tp+self.smooth
+        larger, log1p = (np.maximum, np.log1p) if isinstance(tp, np.ndarray) else (max, math.log1p)
+        wrong, right = larger(self.fn_weight*fn+self.fp_weight*fp, 1e-280), tp+self.smooth
         both, ratio = wrong+right, wrong/right
-        base = np.log1p(ratio) if self.log else wrong/both
+        base = log1p(ratio) if self.log else wrong/both
         value = base**self.power
         rise = self.power*value/base/(both if self.log else both*both/right)
-        return value, np.stack([-rise*ratio, rise*self.fn_weight, rise*self.fp_weight])
+        return value, (-rise*ratio, rise*self.fn_weight, rise*self.fp_weight)
 
 # %% ../nbs/21_losses.ipynb #a6a09914
 def exact_log_counts(
@@ -745,7 +745,8 @@ class RegionLoss(SegLoss):
 
         def region(counts):
             value, slopes = index.value(counts)
-            return (value*of_index).sum(-1 if images else None), slopes*of_index
+            if isinstance(value, float): return value*float(of_index[0]), [o*float(of_index[0]) for o in slopes]
+            return (value*of_index).sum(-1 if images else None), [o*of_index for o in slopes]
 
         job = Job(self.curve(), self.weights(px, each), share*self.mix/np.maximum(count, 1), region, images)
         if index.smooth > TINY: return apply_job(px, job, each)
