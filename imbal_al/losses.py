@@ -10,10 +10,10 @@ __all__ = ['REDUCTIONS', 'SPARSE', 'FAR', 'NEAR', 'TINY', 'EXPONENTS', 'VARIANTS
            'binary_pixels', 'class_pixels', 'as_pixels', 'number', 'error_weights', 'SegLoss', 'softplus', 'Wrong',
            'wrong', 'by_class', 'focal_curve', 'log_power_curve', 'hard_weights', 'Weights', 'Job', 'Part',
            'weighted_sum', 'row_dot', 'finish', 'dense_parts', 'sparse_parts', 'defect_part', 'check_finite', 'total',
-           'per_row', 'evaluate_near', 'evaluate', 'apply_job', 'PixelLoss', 'BCELoss', 'WBCELoss', 'FocalLoss',
-           'Index', 'exact_log_counts', 'softplus_of', 'log_ratio', 'exact_index', 'RegionLoss', 'shares', 'DiceLoss',
-           'TverskyLoss', 'as_exponent', 'FocalTverskyLoss', 'DIBERegLoss', 'check_variant', 'dis_weights', 'dis_curve',
-           'DIBEDisLoss', 'CompoundLoss', 'ComboLoss', 'label_weights', 'ExpLogLoss', 'HybridFocalLoss',
+           'per_row', 'slope_at', 'evaluate_counts', 'evaluate', 'apply_job', 'PixelLoss', 'BCELoss', 'WBCELoss',
+           'FocalLoss', 'Index', 'exact_log_counts', 'softplus_of', 'log_ratio', 'exact_index', 'RegionLoss', 'shares',
+           'DiceLoss', 'TverskyLoss', 'as_exponent', 'FocalTverskyLoss', 'DIBERegLoss', 'check_variant', 'dis_weights',
+           'dis_curve', 'DIBEDisLoss', 'CompoundLoss', 'ComboLoss', 'label_weights', 'ExpLogLoss', 'HybridFocalLoss',
            'UnifiedFocalLoss', 'DIBELoss', 'against_rest', 'softmax_pixels', 'class_dice', 'PaperComboLoss']
 
 # %% ../nbs/21_losses.ipynb #99008ac0
@@ -472,7 +472,7 @@ def dense_parts(
 
 # %% ../nbs/21_losses.ipynb #cdbf2227
 FAR = 5.2 # a logit from which on 1 - sigmoid loses digits that matter
-NEAR = tuple(1/(1+math.exp(-o)) for o in (-FAR, FAR)) # its sigmoids
+NEAR = 1/(1+math.exp(-FAR)) # its sigmoid
 
 def sparse_parts(
     x, # (rows,P) logits
@@ -531,23 +531,32 @@ def per_row(
     return torch.tensor(np.broadcast_to(a, (len(x)//classes, classes)).reshape(-1, 1), dtype=x.dtype, device=x.device)
 
 # %% ../nbs/21_losses.ipynb #6a225c65
-def evaluate_near(
+def slope_at(
+    x, # (rows,P) logits
+    at, # (k,) places
+): # sigmoids of these and of their negatives
+    "Both tails, exactly; rule 3."
+    z = x.take(at).clamp_(-limit(x), limit(x))
+    return z.sigmoid(), z.neg_().sigmoid_()
+
+def evaluate_counts(
     x, # (1,P) logits
     at, # (k,) places of the defect pixels, k > 0
     job:Job, # without a curve
     grad:bool, # is the gradient wanted?
-): # as `evaluate`; None if a logit is above `FAR`, that of a defect pixel below its negative, or one is no number
-    "Counts, the loss and its derivative, where one minus the sigmoid loses no digit that matters."
+): # as `evaluate`; None if false alarms beyond `FAR` are many, or a logit is no number
+    "Counts, the loss and its derivative."
     q = x.sigmoid()
     flat = q.view(-1)
-    p = flat.take(at)
-    if not (flat.amax() < NEAR[1] and p.amin() > NEAR[0]): return None
-    flat.index_fill_(0, at, 0)
-    hit = float(p.sum(dtype=torch.float64))
-    value, (tp, fn, fp) = job.region((hit, len(at)-hit, float(q.sum())))
+    right, wrong = slope_at(x, at)
+    far = places((flat.index_fill_(0, at, 0) >= NEAR).numpy(), SPARSE*flat.numel()) if float(flat.amax()) >= NEAR else ()
+    counts = float(right.sum(dtype=torch.float64)), float(wrong.sum(dtype=torch.float64)), float(q.sum())
+    if far is None or not math.isfinite(sum(counts)): return None
+    value, (tp, fn, fp) = job.region(counts)
     if grad:
         torch.ops.aten.sigmoid_backward.grad_input(torch.tensor(fp, dtype=x.dtype).expand_as(q), q, grad_input=q)
-        flat.index_copy_(0, at, p.addcmul_(p, p, value=-1).mul_(tp-fn))
+        flat.index_copy_(0, at, right.mul_(wrong).mul_(tp-fn))
+        if len(far): flat.index_copy_(0, far := torch.from_numpy(far), torch.mul(*slope_at(x, far)).mul_(fp))
     return value, q
 
 # %% ../nbs/21_losses.ipynb #7f91fa61
@@ -561,7 +570,7 @@ def evaluate(
     grad:bool, # is the gradient wanted?
 ): # value, number or numpy (N,); (rows,P) gradient
     "A loss and its derivative in the logits."
-    if at is not None and len(at) and valid is None and job.curve is None and shape == (1,) and x.shape[0] == 1 and (short := evaluate_near(x, at, job, grad)): return short
+    if at is not None and len(at) and valid is None and job.curve is None and shape == (1,) and x.shape[0] == 1 and (short := evaluate_counts(x, at, job, grad)): return short
     sums = torch.zeros(4, len(x), dtype=torch.float64, device=x.device)
     q, value, push = torch.empty(x.shape, dtype=x.dtype, device=x.device), 0., None
     counts = None if job.region is None else sums[1:]
