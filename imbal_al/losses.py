@@ -549,7 +549,8 @@ def evaluate_counts(
     q = x.sigmoid()
     flat = q.view(-1)
     right, wrong = slope_at(x, at)
-    far = places((flat.index_fill_(0, at, 0) >= NEAR).numpy(), SPARSE*flat.numel()) if float(flat.amax()) >= NEAR else ()
+    flat.index_fill_(0, at, 0)
+    far = places((flat >= NEAR).numpy(), SPARSE*flat.numel()) if float(flat.amax()) >= NEAR else ()
     counts = float(right.sum(dtype=torch.float64)), float(wrong.sum(dtype=torch.float64)), float(q.sum())
     if far is None or not math.isfinite(sum(counts)): return None
     value, (tp, fn, fp) = job.region(counts)
