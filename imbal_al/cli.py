@@ -17,7 +17,8 @@ from .core import InputError
 
 # %% auto #0
 __all__ = ['UsageError', 'app', 'data_app', 'OneLine', 'main', 'duration', 'size', 'save_figures', 'study', 'print_final',
-           'losses', 'guide', 'status', 'retry', 'collect', 'data_list', 'data_check', 'data_get']
+           'losses', 'guide', 'status', 'compare_study', 'advise', 'retry', 'collect', 'data_list', 'data_check',
+           'data_get', 'report']
 
 # %% ../nbs/60_cli.ipynb #2288f58e
 UsageError = typer.BadParameter.__mro__[1]
@@ -68,12 +69,15 @@ def size(b:float)->str:
         b /= 1000
 
 # %% ../nbs/60_cli.ipynb #deb2c54f
-def _configs(data, preset_name, strategies, pi_u, pi_t, repeats, changes):
+def _configs(data, preset_name, strategies, pi_u, pi_t, repeats, changes, losses=None, fn_weights=None):
     "The grid of runs that the options ask for"
     from imbal_al.engine import plan, preset
     base,names,pis,n = preset(preset_name, data, **{k:v for k,v in changes.items() if v is not None})
     if strategies is not None and not _names(strategies): raise InputError(f'--strategies {strategies!r} names no strategy; write for example --strategies random,entropy')
-    return plan(base, names if strategies is None else _names(strategies), pis if pi_u is None else _numbers(pi_u,'--pi-u'), n if repeats is None else repeats, _numbers(pi_t,'--pi-t'))
+    if losses is not None and not _names(losses): raise InputError(f'--losses {losses!r} names no loss; write for example --losses combo_paper,dibe')
+    if fn_weights is not None and losses is None: raise InputError('--fn-weights is for the losses that --losses names; give these too, for example --losses dibe')
+    return plan(base, names if strategies is None else _names(strategies), pis if pi_u is None else _numbers(pi_u,'--pi-u'), n if repeats is None else repeats, _numbers(pi_t,'--pi-t'),
+                _names(losses or ''), _numbers(fn_weights,'--fn-weights') if fn_weights else (None,))
 
 def _check_all(configs, root, device):
     "Refuse before anything is started: settings, data set, prevalences, network, device"
@@ -117,20 +121,31 @@ def _print_results(results):
     from rich.table import Table
     last = results[results.cycle==results.groupby(['data','pi_u'])['cycle'].transform('max')]
     t = Table(title='F1 of the defect class after the last cycle (mean over repeats)')
-    for k in ('data','pool faulty','test faulty','strategy','labelled','repeats','F1','F1, all held out','faulty picks'): t.add_column(k, justify='left' if k in ('data','strategy') else 'right')
-    for (d,u,pt,s),o in last.groupby(['data','pi_u','pi_t','strategy']):
-        t.add_row(d, f'{u:.0%}', f'{pt:.0%}', s, str(int(o.labelled.iloc[0])), str(len(o)), f'{o.f1.mean():.3f}', f'{o.f1_heldout.mean():.3f}', f'{o.faulty_share.mean():.0%}')
+    axes = ['loss'] if _methods_of(results, 'loss')>1 else []
+    for k in ('data',*axes,'pool faulty','test faulty','strategy','labelled','repeats','F1','F1, all held out','faulty picks'): t.add_column(k, justify='left' if k in ('data','loss','strategy') else 'right')
+    last = last.assign(loss=_loss_names(last))
+    for (d,*l,u,pt,s),o in last.groupby(['data',*axes,'pi_u','pi_t','strategy']):
+        t.add_row(d, *l, f'{u:.0%}', f'{pt:.0%}', s, str(int(o.labelled.iloc[0])), str(len(o)), f'{o.f1.mean():.3f}', f'{o.f1_heldout.mean():.3f}', f'{o.faulty_share.mean():.0%}')
     Console(width=None if sys.stdout.isatty() else 110).print(t)
 
+def _loss_names(results):
+    "The loss of each row, with its weight of misses where it has one"
+    w = results['fn_weight'] if 'fn_weight' in results else [float('nan')]*len(results)
+    return [f'{l} {v:g}' if v==v and v is not None else l for l,v in zip(results.get('loss', ['']*len(results)), w)]
+
+def _methods_of(results, axis): return len(set(_loss_names(results))) if axis=='loss' else results[axis].nunique()
+
 def save_figures(folder:Path)->list[Path]: # The files written
-    "Draw the paper's figures 4 and 5 from a study's tables into `folder/figures`"
+    "Draw the paper's figures 4 and 5 from a study's tables into `folder/figures`, for each data set and loss"
     import pandas as pd
     from imbal_al.core import atomic_path
     from imbal_al.figures import fig4, fig5
     results,picks,out = pd.read_csv(folder/'results.csv'), pd.read_csv(folder/'picks.csv'), []
-    for d in results['data'].unique():
-        for name,fig in (('fig4',fig4(results, data=d)), ('fig5',fig5(picks, results, data=d))):
-            path = folder/'figures'/f"{name}_{d.replace(os.sep,'_').replace(':','_')}.png"
+    results['_loss'] = _loss_names(results); many = results['_loss'].nunique()>1
+    for (d,l),r in results.groupby(['data','_loss'], sort=False):
+        mine = picks[picks.config.isin(set(r.config))] if many else picks
+        for name,fig in (('fig4',fig4(r, data=d)), ('fig5',fig5(mine, r, data=d))):
+            path = folder/'figures'/f"{name}_{d.replace(os.sep,'_').replace(':','_')}{'_'+l.replace(' ','_') if many else ''}.png"
             with atomic_path(path) as p: fig.savefig(p, dpi=150, format='png')
             out.append(path)
     return out
@@ -152,7 +167,9 @@ def _how(backend, retries, gpu_share, address):
 def study(
     data: Annotated[str, typer.Option(help='Data set; see `imbal-al data list`')]='synthetic',
     preset: Annotated[str, typer.Option(help='quick, laptop or paper')]='quick',
-    strategies: Annotated[Optional[str], typer.Option(help='Names with commas: random, entropy, coreset, coreset_paper, random_faulty, random_predicted_faulty')]=None,
+    strategies: Annotated[Optional[str], typer.Option(help='Names with commas: random, entropy, coreset, margin, entropy_foreground, clasp, entropy_coreset, quota, badge, bald; coreset_paper, random_faulty, random_predicted_faulty')]=None,
+    losses: Annotated[Optional[str], typer.Option(help="With commas: combo_paper (the paper's, the default), bce, wbce, focal, dice, tversky, ft, dibe_reg, combo, el, hf, unified, dibe_dis, dibe")]=None,
+    fn_weights: Annotated[Optional[str], typer.Option(help='Weights of misses with commas, for the losses that have one; default 0.7')]=None,
     pi_u: Annotated[Optional[str], typer.Option(help='Shares of faulty patches in the pool, with commas')]=None,
     pi_t: Annotated[str, typer.Option(help='Shares of faulty patches in the tests, besides the pool\'s own')]='0.05',
     repeats: Annotated[Optional[int], typer.Option(min=1)]=None,
@@ -189,10 +206,12 @@ def study(
 
         imbal-al study --data sd900 --preset laptop --dry-run
 
+        imbal-al study --data sd900 --preset laptop --strategies random,entropy --losses combo_paper,dibe,tversky,unified
+
         imbal-al study --data folder:IMAGES:MASKS --patch 128 --strategies random,entropy
     """
     changes = dict(seed=seed, cycles=cycles, batch=batch, pool_size=pool_size, test_size=test_size, steps=steps, lr=lr, bs=bs, patch=_patch(patch) if patch else None, stride=stride, arch=arch, encoder=encoder, mode=mode)
-    configs = _configs(data, preset, strategies, pi_u, pi_t, repeats, changes)
+    configs = _configs(data, preset, strategies, pi_u, pi_t, repeats, changes, losses, fn_weights)
     how = _how(backend, retries, gpu_share, address)
     _check_all(configs, data_root, None if address else device)
     if dry_run: return _print_dry_run(configs, workers, device, data_root, threads)
@@ -395,6 +414,58 @@ def status(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's
         time.sleep(every)
 
 # %% ../nbs/60_cli.ipynb #f28ded38
+_Value = Annotated[Optional[str], typer.Option(help='Score compared: f1, iou, precision, recall (f1_heldout and so on: from all held-out patches); default f1_heldout, for losses iou')]
+_At = Annotated[Optional[str], typer.Option(help='area (under the budget curve), final, or a share of the pool such as 0.06; default area, for losses final')]
+
+@app.command('compare')
+def compare_study(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder, or a results table as CSV")],
+    methods: Annotated[str, typer.Option(help='What is compared in an active-learning study: strategy, loss, model, or several with commas')]='strategy',
+    value: _Value=None, at: _At=None,
+    reference: Annotated[Optional[str], typer.Option(help='Compare all with this one; default all pairs')]=None,
+    margin: Annotated[float, typer.Option(min=0, help='Disadvantage that is shrugged off')]=.01,
+    target: Annotated[float, typer.Option(help='Difference that repeats are counted for')]=.02,
+    test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon',
+    family: Annotated[str, typer.Option(help="Holm's correction over the pairs of a setting, or of all")]='setting',
+    common: Annotated[bool, typer.Option('--common', help='Use only the repeats that all methods have')]=False,
+    only: Annotated[Optional[str], typer.Option(help='Only these strategies, with commas (for losses: losses)')]=None,
+    out: Annotated[Optional[Path], typer.Option(help='Also write the report, its tables and figures into this folder')]=None,
+    ):
+    """Which strategy or loss is better, how sure that is after so few repeats, and how many more it would take.
+
+    Examples:
+
+        imbal-al compare runs/sd900-laptop
+
+        imbal-al compare runs/sd900-laptop --reference random --value f1 --at 0.06 --out runs/sd900-laptop/compare
+
+        imbal-al compare runs/sd900-laptop --methods loss
+    """
+    from imbal_al.compare import compare_folder, write_comparison
+    c = compare_folder(folder, typer.echo, methods, what=at, value=value, reference=reference, margin=margin, target=target, test=test, family=family, common=common, only=_names(only) if only is not None else None)
+    if out: typer.echo('\n'.join(f'written: {o}' for o in write_comparison(c, out)))
+
+# %% ../nbs/60_cli.ipynb #648c9545
+@app.command()
+def advise(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A finished active-learning study's folder")],
+    data: Annotated[Optional[str], typer.Option(help='Data set, where the study has several')]=None,
+    pi_u: Annotated[Optional[float], typer.Option(help='Share of faulty patches in the pool; default each of the study')]=None,
+    pi_t: Annotated[Optional[float], typer.Option(help='Share of faulty patches at deployment; default the smallest of the study')]=None,
+    budget: Annotated[Optional[float], typer.Option(help='Share of the pool that shall be labelled; default all budgets (the area)')]=None,
+    margin: Annotated[float, typer.Option(min=0, help='Disadvantage in F1 that is shrugged off')]=.01,
+    test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon',
+    ):
+    """What to do, from a study of one's own: strategy, loss, weight of misses, threshold, and how sure that is.
+
+    Examples:
+
+        imbal-al advise runs/sd900-laptop
+
+        imbal-al advise runs/both-ends --data sd900 --pi-u 1 --pi-t 0.02
+    """
+    from imbal_al.advise import advise_folder
+    typer.echo('\n\n'.join(o.account() for o in advise_folder(folder, data, pi_u, pi_t, budget, margin, test)))
+
+# %% ../nbs/60_cli.ipynb #537c0325
 @app.command()
 def retry(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
     workers: Annotated[Optional[int], typer.Option(min=1, help='Processes; default one per core')]=None,
@@ -493,3 +564,25 @@ def _byte_counter(what):
     def tell(done, total):
         if sys.stderr.isatty() and (done-shown[0]>1e6 or done==total): shown[0] = done; sys.stderr.write(f"\r{what} {size(done)}{f' of {size(total)}' if total else ''}   "+('\n' if done==total else '')); sys.stderr.flush()
     return tell
+
+# %% ../nbs/60_cli.ipynb #e209bb8a
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
+    out: Annotated[Optional[Path], typer.Option(help='File to write; default DIR/report.html')]=None,
+    predictions: Annotated[int, typer.Option(min=0, help='Best, median and worst predictions per data set; a network is trained again for them')]=0,
+    device: _Device=None, data_root: _DataRoot=None,
+    ):
+    """One HTML file for a finished or running study: what was run, claims, figures, every run, examples, failures. Opens from disk.
+
+    Example:
+
+        imbal-al report runs/synthetic-quick
+    """
+    from imbal_al.report import write_report
+    typer.echo(write_report(folder, out, predictions, data_root, device or 'cpu'))
+
+# %% ../nbs/60_cli.ipynb #28ac5f4e
+from .project_cli import register
+
+# %% ../nbs/60_cli.ipynb #49f264ca
+register(app, OneLine)

@@ -26,7 +26,8 @@ __all__ = ['AXES', 'BETTER', 'WORSE', 'SAME', 'SCENARIO', 'is_losses', 'strategy
            'repeats_needed', 'Needed', 'needed', 'sd_interval', 'ranks', 'method_table', 'Agreement', 'kendall_w',
            'flips', 'pair_row', 'judge', 'pair_table', 'Penalty', 'penalty_matrix', 'Comparison', 'compare_results',
            'penalty_figure', 'forest', 'undecided_groups', 'rank_figure', 'repeats_figure', 'setting_markdown',
-           'report_markdown', 'plan_notes', 'read_study', 'compare_folder', 'write_comparison', 'figures_of']
+           'report_markdown', 'plan_notes', 'read_study', 'compare_folder', 'only_these', 'write_comparison',
+           'figures_of']
 
 # %% ../nbs/54_compare.ipynb #c475b6f4
 AXES = ('data','model','strategy','loss','variant','fn_weight','pi_u','pi_t')
@@ -689,17 +690,27 @@ def read_study(folder:str|Path)->tuple[pd.DataFrame,dict|None]: # results, plan 
 def compare_folder(folder:str|Path, # A study's folder, or a results table as CSV
     tell=None,                      # f(text), called with the report; `print` or `typer.echo`
     methods='strategy',
+    only=None,                      # Names of the strategies (in a table of losses: losses) to compare; None: all
     **options                       # Of `compare_results`
     )->Comparison:
     "Compare the methods of a study; raises `InputError` where they are not paired"
     results, plan = read_study(folder)
     check_table(results, ['data'])
+    if only is not None: results = only_these(results, only)
     notes = plan_notes(results, plan, methods) if plan is not None else ['there is no plan (study.json) beside the table: that '
         + ('the training parts agree could not be checked' if is_losses(results) else 'pools and tests agree could be checked by the size of the pool only')]
     c = compare_results(results, methods=methods, **options)
     c.notes += notes + _commit_notes(results)
     if tell is not None: tell(report_markdown(c))
     return c
+
+def only_these(results:pd.DataFrame, names)->pd.DataFrame:
+    "The rows of these strategies (in a table of losses: losses); raises `InputError` for one that is not there"
+    column = 'loss' if is_losses(results) else 'strategy'
+    check_table(results, [column])
+    for o in names: check_choice(column, o, sorted(set(results[column])))
+    if not names: raise InputError(f"no {column} is named to compare; leave it out to compare all: {', '.join(sorted(set(results[column])))}")
+    return results[results[column].isin(names)]
 
 def _commit_notes(results):
     n = results['commit'].nunique() if 'commit' in results else 1

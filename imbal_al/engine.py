@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from threadpoolctl import threadpool_limits
 
-from .core import InputError, atomic_path, check_choice, read_json, to_json, write_json, write_text
+from .core import InputError, atomic_path, check_choice, note, read_json, to_json, write_json, write_text
 from .lock import Lock, held, holder
 from .patches import open_store
 from .pool import Outcome, check_backend, make_pool, work
@@ -27,9 +27,9 @@ from .sources import load_source
 from .strategies import STRATEGIES
 
 # %% auto #0
-__all__ = ['PRESETS', 'KINDS', 'RUNS', 'plan', 'check_scenarios', 'check_networks', 'preset', 'Kind', 'kind_named', 'register',
-           'kind_of', 'save_plan', 'study_kind', 'load_plan', 'attempt', 'where_to_run', 'run_all', 'trained',
-           'run_study', 'Origin', 'run_rows', 'picked_rows', 'tables_current', 'write_tables', 'read_tables',
+__all__ = ['PRESETS', 'KINDS', 'RUNS', 'BALD_COST', 'plan', 'check_scenarios', 'check_networks', 'preset', 'Kind', 'kind_named',
+           'register', 'kind_of', 'save_plan', 'study_kind', 'load_plan', 'attempt', 'where_to_run', 'run_all',
+           'trained', 'run_study', 'Origin', 'run_rows', 'picked_rows', 'tables_current', 'write_tables', 'read_tables',
            'results_table', 'picks_table', 'study_origin', 'status', 'rate', 'summary', 'failed_runs', 'retry',
            'collect', 'run_seconds', 'estimate']
 
@@ -39,11 +39,22 @@ def plan(base:RunConfig,   # What all runs share
     pi_us,                 # Prevalences of the pool
     repeats:int,
     pi_t=(.05,),           # Test prevalences besides pi_t = pi_u
+    losses=(),             # Names; none: that of `base`
+    fn_weights=(None,),    # Weights of misses, for the losses that have one; None: .7
     )->list[RunConfig]:
-    "The grid of runs, repeat by repeat"
+    "The grid of runs, repeat by repeat; strategies of one loss one after the other, since they share their first training"
     for s in strategies: check_choice('strategy', s, STRATEGIES)
     tests = lambda pi_u: tuple(dict.fromkeys([float(pi_u), *map(float,pi_t)]))
-    return [replace(base, strategy=s, pi_u=float(p), pi_t=tests(p), repeat=r) for r,p,s in product(range(repeats), pi_us, strategies)]
+    return [replace(base, strategy=s, pi_u=float(p), pi_t=tests(p), repeat=r, loss=l, fn_weight=w)
+            for r,p,(l,w),s in product(range(repeats), pi_us, _weighed(base, losses, fn_weights), strategies)]
+
+def _weighed(base, losses, fn_weights):
+    "(loss, weight of misses) pairs; a loss without such a weight comes once"
+    from imbal_al.learner import LOSSES as own
+    from imbal_al.training import LOSSES, loss_takes
+    for l in losses: check_choice('loss', l, [*own, *LOSSES])
+    has = lambda l: l in LOSSES and loss_takes(l, 'fn_weight')
+    return list(dict.fromkeys((l, w if has(l) else None) for l,w in product(losses, fn_weights))) or [(base.loss, base.fn_weight)]
 
 # %% ../nbs/41_engine.ipynb #bdc972e9
 def check_scenarios(configs:list, root=None, progress=None, workers:int=1):
@@ -133,7 +144,10 @@ def _begun(folder, kind):
     names,out = {f.name for f in fields(kind.config)},{}
     for p in sorted((Path(folder)/'runs').glob('*/config.json')):
         d = {k:v for k,v in (read_json(p) or {}).items() if k in names}
-        if set(d)==names: out[p.parent.name] = d
+        if isinstance(d.get('precision'), dict): d['precision'] = d['precision'].get('train')   # the record's, per phase
+        try:
+            if d and kind.from_json(d).hash==p.parent.name: out[p.parent.name] = d
+        except InputError: pass
     return out
 
 def study_kind(folder:str|Path)->str|None:
@@ -232,7 +246,9 @@ def trained(kind:Kind, c, runs:Path)->int:
     return min(kind.size(c), len(list((runs/c.hash).glob(kind.marks)))) if (runs/c.hash).exists() else 0
 
 # %% ../nbs/41_engine.ipynb #e1e14847
-def _label(c): return f'{c.data}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}'
+def _label(c):
+    loss = '' if c.loss=='combo_paper' else f', {c.loss}'+('' if c.fn_weight is None else f' {c.fn_weight:g}')
+    return f'{c.data}{loss}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}'
 
 def _open_stores(configs, root):
     for k in dict.fromkeys(c.store_key() for c in configs): load_patches(k, root)
@@ -253,7 +269,9 @@ class Origin:
         self.runs += 1; self.seconds += r.get('seconds',0.)
     def provenance(self): return [dict(p, runs=n) for p,n in self.kinds.values()]
 
-def run_rows(c:RunConfig, folder:Path, result:dict)->list[dict]: return result['rows']
+def run_rows(c:RunConfig, folder:Path, result:dict)->list[dict]:
+    "The rows of a finished run, also of one from before there was a `fn_weight`"
+    return [dict(o, fn_weight=np.nan if c.fn_weight is None else c.fn_weight) for o in result['rows']]
 
 def picked_rows(c:RunConfig, folder:Path, result:dict)->list[dict]:
     "Which patches a finished run picked, in order: `id` is the patch's row in the store"
@@ -268,7 +286,7 @@ def picked_rows(c:RunConfig, folder:Path, result:dict)->list[dict]:
 def _run_origin(o): return dict(runs=o.runs, shared_config=o.shared or {}, provenance=o.provenance())
 
 RUNS = register(Kind(RunConfig, as_config, check_config, _open_stores, run, read_result, {'results.csv':(run_rows,('cycle','pi_t')), 'picks.csv':(picked_rows,('cycle','rank'))},
-    lambda c: (c.data, c.pi_u, c.strategy, c.repeat), lambda c: dict(data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat), _label, lambda c: c.cycles, 'cycle_*.npz', _run_origin))
+    lambda c: (c.data, c.pi_u, c.strategy, c.repeat, c.loss, c.fn_weight or 0.), lambda c: dict(data=c.data, loss=c.loss, fn_weight=c.fn_weight, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat), _label, lambda c: c.cycles, 'cycle_*.npz', _run_origin))
 
 # %% ../nbs/41_engine.ipynb #7fdca79b
 def _finished(folder:Path, kind:Kind, origin=None, names=None):
@@ -309,6 +327,8 @@ def write_tables(folder:str|Path):
     folder = Path(folder); load_plan(folder); kind,origin = kind_named(study_kind(folder)),Origin()
     with held(folder/'writing.json', 600):
         if tables_current(folder): return
+        for k,v in ((read_json(folder/'tables.json') or {}).get('files') or {}).items():
+            if _sum(folder/k)!=v: note(f'{folder/k} is not the file that was written (damaged or changed); it is written again')
         digest,writers = _digest(folder, kind),{}
         with ExitStack() as stack:
             for rows in _finished(folder, kind, origin):
@@ -447,22 +467,25 @@ def _rates(c, device, root, threads):
     import torch
     from imbal_al.learner import fit, make_learner
     from imbal_al.scoring import score
-    from imbal_al.simulation import workspace
+    from imbal_al.simulation import loss_of, workspace
     sc,data,*_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
     with threadpool_limits(threads):
         torch.set_num_threads(threads)
-        learn = make_learner(data, np.arange(min(len(sc.pool),max(c.bs,c.batch))), c.arch, c.encoder, c.weights, c.loss, c.lr, c.wd, c.bs, 1, None)
+        learn = make_learner(data, np.arange(min(len(sc.pool),max(c.bs,c.batch))), c.arch, c.encoder, c.weights, loss_of(c), c.lr, c.wd, c.bs, 1, None)
         fit(learn, c.schedule); learn.dls.train.steps = 3
         t0 = time.perf_counter(); net = fit(learn, c.schedule); t1 = time.perf_counter()
         idx = np.resize(np.arange(len(data)), 128)
         score(net, data, idx[:64]); t2 = time.perf_counter(); score(net, data, idx, embedding=True, hist=True)
     return (t1-t0)/3, (time.perf_counter()-t2)/128, len(sc.heldout)+len(sc.validation)
 
+BALD_COST = 5 # Passes that ten decoders on one encoder's maps are worth: assumed, not measured
+
 def run_seconds(c:RunConfig, step:float, image:float, evaluated:int)->float:
     "Seconds one run takes at these rates"
     n = np.arange(1, c.cycles+1)*c.batch
     steps = c.cycles*c.steps if c.steps else int((c.epochs*np.maximum(n//c.bs,1)).sum())
-    scored = (c.pool_size-n[:-1]).sum() if STRATEGIES[c.strategy].needs-{'faulty'} else 0
+    needs = STRATEGIES[c.strategy].needs
+    scored = (c.pool_size-n[:-1]).sum()*(BALD_COST if 'bald' in needs else 1) if needs-{'faulty'} else 0
     return steps*step + (c.cycles*evaluated+scored)*image
 
 # %% ../nbs/41_engine.ipynb #2a89e40a

@@ -10,7 +10,8 @@ import warnings
 
 # %% auto #0
 __all__ = ['DTYPES', 'LOSSES', 'SCHEDULES', 'DeviceData', 'gaussian_blur', 'augment', 'Batches', 'best_device',
-           'choose_precision', 'cast', 'Cast', 'seeded', 'Loaders', 'make_learner', 'lr_schedule', 'fit']
+           'choose_precision', 'cast', 'Cast', 'seeded', 'Loaders', 'make_learner', 'lr_schedule', 'fit',
+           'measured_precision']
 
 # %% ../nbs/23_learner.ipynb #c67c84dc
 warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
@@ -18,7 +19,7 @@ warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
 # %% ../nbs/23_learner.ipynb #6f26b90b
 from contextlib import contextmanager, nullcontext
 from functools import partial
-import math
+import math, time
 
 import numpy as np
 import torch
@@ -164,7 +165,7 @@ SCHEDULES = ('flat','cosine')
 def make_learner(data:DeviceData,
     idx,                    # Indices of the labelled patches
     arch='fpn', encoder='lite0', weights:str|None='imagenet', # See `create_model`
-    loss='combo_paper',     # One of `LOSSES`
+    loss='combo_paper',     # One of `LOSSES`, or a module: f(logits (B,2,H,W), masks (B,H,W))
     lr:float=1e-4,          # Adam's learning rate
     wd:float=1e-4,          # Adam's weight decay (L2, as in the paper)
     bs:int=50,              # Batch size
@@ -177,7 +178,7 @@ def make_learner(data:DeviceData,
     "A fastai Learner, ready to fit one cycle; the number of steps is `learn.dls.train.steps`"
     if not len(idx): raise InputError('no labelled patch to train on; give at least one')
     precision = precision or choose_precision(data.device)
-    loss = LOSSES[check_choice('loss', loss, LOSSES)]()
+    if not isinstance(loss, torch.nn.Module): loss = LOSSES[check_choice('loss', loss, LOSSES)]()
     with seeded(stream_seed(seed,'weights')): m = create_model(arch, encoder, weights, 2, data.in_channels)
     m = m.to(data.device, memory_format=torch.channels_last)
     bs = min(bs, len(idx))
@@ -200,3 +201,28 @@ def fit(learn:Learner, schedule:str='flat')->torch.nn.Module: # The trained netw
     losses = learn.recorder.losses
     if losses and not math.isfinite(losses[-1]): raise FloatingPointError(f'the training diverged: loss {losses[-1]} after {len(losses)} steps; use a smaller learning rate')
     return learn.model.eval()
+
+# %% ../nbs/23_learner.ipynb #fe3f6401
+def measured_precision(data:DeviceData, # Some patches
+    arch='fpn', encoder='lite0',        # See `create_model`
+    bs:int=16,                          # Batch of the training
+    rounds:int=3                        # How often each is measured, in turn; the shortest time counts
+    )->dict:                            # {'train': name, 'eval': name}, and seconds per batch: 'train_fp32', 'eval_fp32', ...
+    "The fastest precision per phase of a network on this device, by a short measurement"
+    names = ('fp32','bf16','fp16') if data.device.type=='cuda' else ('fp32','bf16')
+    with seeded(0, data.device):
+        m = create_model(arch, encoder, None, 2, data.in_channels).to(data.device, memory_format=torch.channels_last)
+        x,y = data.batch(torch.arange(max(bs,2), device=data.device)%len(data)); best = {}
+        for r in range(rounds+1):
+            for k in ((phase,name) for phase in ('train','eval') for name in names):
+                s = _step_seconds(m, x, y, *k); best[k] = min(best.get(k,s), s) if r>1 else s
+    fastest = {phase:min(names, key=lambda n: best[phase,n]) for phase in ('train','eval')}
+    return fastest | {f'{a}_{b}':round(s,6) for (a,b),s in best.items()}
+
+def _step_seconds(m, x, y, phase, precision):
+    "Seconds of one forward (and, in training, backward) pass"
+    loss,t = PaperComboLoss(),time.perf_counter(); m.train(phase=='train')
+    with nullcontext() if phase=='train' else torch.inference_mode(), cast(precision, x.device): p = m(x)
+    if phase=='train': loss(p.float(), y).backward(); m.zero_grad()
+    if x.is_cuda: torch.cuda.synchronize()
+    return time.perf_counter()-t

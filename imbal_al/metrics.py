@@ -13,10 +13,10 @@ import numpy as np
 from .core import InputError, check_choice, stream
 
 # %% auto #0
-__all__ = ['BINS', 'EDGES', 'P_EDGES', 'histogram', 'threshold_bin', 'snap', 'counts', 'pooled', 'prevalence_weights', 'scores',
-           'scores_at', 'f1_curve', 'threshold_curve', 'best_threshold', 'faulty_share', 'foreground_ratio',
-           'uniqueness', 'random_uniqueness', 'budget_auc', 'loss_of_f1', 'Interval', 'mean_interval',
-           'paired_interval', 'NonInferiority', 'non_inferior']
+__all__ = ['BINS', 'EDGES', 'P_EDGES', 'histogram', 'confusion', 'threshold_bin', 'snap', 'counts', 'pooled',
+           'prevalence_weights', 'scores', 'scores_at', 'f1_curve', 'threshold_curve', 'best_threshold', 'faulty_share',
+           'foreground_ratio', 'uniqueness', 'random_uniqueness', 'budget_auc', 'loss_of_f1', 'Interval',
+           'mean_interval', 'paired_interval', 'NonInferiority', 'non_inferior']
 
 # %% ../nbs/30_metrics.ipynb #d10085c3
 BINS = 128
@@ -31,18 +31,40 @@ def histogram(values:np.ndarray, # (N,H,W) predicted probability of a defect, or
     "Count the pixels of each image by truth and by bin of the predicted logit; raises `InputError` for other shapes or values"
     values, masks = np.asarray(values), np.asarray(masks)
     _check_pixels(values, masks, logits)
-    n, inner = len(values), (EDGES if logits else P_EDGES)[1:-1]
-    flat = np.searchsorted(inner, values.reshape(n, -1).astype(np.float64), side='right')
-    flat += BINS*(masks.reshape(n, -1).astype(np.int64) + 2*np.arange(n)[:,None])
-    return np.bincount(flat.ravel(), minlength=n*2*BINS).reshape(n, 2, BINS).astype(np.uint32)
+    out, which = np.zeros((len(values), 2*BINS), np.uint32), _logit_bins if logits else _probability_bins
+    for i,(v,m) in enumerate(zip(values, masks)): out[i] = np.bincount((which(v) | (m.astype(np.uint8)<<7)).ravel(), minlength=2*BINS)
+    return out.reshape(-1, 2, BINS)
+
+def _logit_bins(z):
+    "uint8, bin of each logit: eight to a unit, so that a multiplication finds it without rounding"
+    b = np.floor(z*z.dtype.type(8) if z.dtype.kind=='f' else z*8.)
+    b = np.clip(b, -BINS//2, BINS//2-1, out=b); b += BINS//2
+    return b.astype(np.uint8)
+
+def _probability_bins(p):
+    "uint8, bin of each probability: guessed from its logit, then compared with the edges on both sides"
+    p = p.astype(np.float64)
+    with np.errstate(divide='ignore'): b = np.clip(np.floor(8*(np.log(p)-np.log1p(-p))), -BINS//2, BINS//2-1).astype(np.int64)+BINS//2
+    b += (b<BINS-1) & (p>=P_EDGES[np.minimum(b+1,BINS)]); b -= (b>0) & (p<P_EDGES[b])
+    return b.astype(np.uint8)
 
 # %% ../nbs/30_metrics.ipynb #ac82d823
 def _check_pixels(values, masks, logits):
     if values.ndim!=3 or values.shape!=masks.shape:
         raise InputError(f"predictions {values.shape} and masks {masks.shape} must have one shape (N,H,W)")
-    if not np.isin(masks, (0,1)).all(): raise InputError("masks must hold 0 and 1 only; divide by 255 or compare with 0 first")
+    if masks.dtype!=bool and masks.size and not (masks.min()>=0 and masks.max()<=1 and (masks.dtype.kind in 'iu' or np.isin(masks, (0,1)).all())): raise InputError("masks must hold 0 and 1 only; divide by 255 or compare with 0 first")
     if np.isnan(values).any(): raise InputError("predictions hold nan; the model has diverged")
     if not logits and ((values<0)|(values>1)).any(): raise InputError("probabilities lie outside [0, 1]; for logits pass logits=True")
+
+# %% ../nbs/30_metrics.ipynb #aa76da88
+def confusion(predicted:np.ndarray, # (n,H,W) bool, or 0 and 1
+    masks:np.ndarray                # (n,H,W) truth, bool, or 0 and 1
+    )->np.ndarray:                  # (n,3) int64: tp, fp, fn per image
+    "Pixels that are right and wrong about the defect, from masks; raises `InputError` for unequal shapes"
+    p, y = np.asarray(predicted), np.asarray(masks)
+    if p.ndim!=3 or p.shape!=y.shape: raise InputError(f"predictions {p.shape} and masks {y.shape} must have one shape (N,H,W)")
+    n = np.array([[np.count_nonzero(o) for o in (np.logical_and(a,b),a,b)] for a,b in zip(p,y)], np.int64).reshape(-1,3)
+    return np.stack([n[:,0], n[:,1]-n[:,0], n[:,2]-n[:,0]], 1)
 
 # %% ../nbs/30_metrics.ipynb #15cff67f
 def threshold_bin(threshold:float # On the predicted probability, in [0, 1]

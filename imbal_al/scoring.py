@@ -23,14 +23,14 @@ __all__ = ['pixel_entropy', 'embed', 'forward', 'logit_histogram', 'Scores', 'sc
 def pixel_entropy(z:torch.Tensor # Logits ln(p/(1-p)), any shape
     )->torch.Tensor:             # Same shape, nats, between 0 and ln 2
     "Entropy of a Bernoulli variable from its logit (the paper's entropy, section 2.2, sign restored)"
-    a = z.abs().clamp(max=100); e = torch.exp(-a)
-    return torch.log1p(e) + a*e/(1+e)
+    a = z.abs().clamp_(max=100); e = torch.exp(-a); out = torch.log1p(e)
+    return out.add_(a.mul_(e).div_(e.add_(1)))
 
 # %% ../nbs/31_scoring.ipynb #7e7dc4be
 def embed(maps:list[torch.Tensor] # The encoder's maps, (B,C_i,H_i,W_i)
     )->torch.Tensor:              # (B, sum C_i), float32, rows of length 1
     "Pool each map over its pixels, concatenate, normalise (the paper's core-set features)"
-    e = torch.cat([o.float().mean((2,3)) for o in maps], 1)
+    e = torch.cat([o.mean((2,3), dtype=torch.float32) for o in maps], 1)
     return e/e.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 def forward(net, x):
@@ -44,9 +44,10 @@ def logit_histogram(z:torch.Tensor, # (B,H,W)
     y:torch.Tensor                  # (B,H,W), 0 or 1
     )->torch.Tensor:                # int64 (B,2,BINS): background, defect
     "Histograms of the logit on background and on defect pixels, per image"
-    b = ((z*(BINS/(EDGES[-1]-EDGES[0]))).floor()+BINS//2).clamp(0,BINS-1).long()
-    i = (torch.arange(len(z), device=z.device)[:,None,None]*2 + y.long())*BINS + b
-    return torch.bincount(i.flatten(), minlength=len(z)*2*BINS).view(len(z),2,BINS)
+    b = (z*(BINS/(EDGES[-1]-EDGES[0]))).floor_().add_(BINS//2).clamp_(0,BINS-1).to(torch.uint8).add_(y.to(torch.uint8)*BINS).flatten(1)
+    if not z.is_cuda: return torch.stack([torch.bincount(o, minlength=2*BINS) for o in b]).view(len(z),2,BINS)
+    i = (torch.arange(len(z), device=z.device)[:,None]*2*BINS + b).flatten()
+    return torch.zeros(len(z)*2*BINS, dtype=torch.long, device=z.device).scatter_add_(0, i, torch.ones_like(i)).view(len(z),2,BINS)
 
 # %% ../nbs/31_scoring.ipynb #34b4c7ba
 @dataclass
@@ -73,6 +74,7 @@ def score(net,            # A trained network, in evaluation mode
             i = i.to(data.device); z,maps = forward(net, data.normalise(data.raw(i))); z = data.crop(z)
             out.append((pixel_entropy(z).mean((1,2)), (z>=0).sum((1,2)), embed(maps) if embedding else None, logit_histogram(z, data.masks[i]) if hist else None))
     get = lambda k: torch.cat([o[k] for o in out]).cpu().numpy() if out else np.empty(0)
+    if not np.isfinite(get(0)).all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
     small = np.uint16 if data.masks[0].numel()<2**16 else np.uint32
     return Scores(get(0).astype(np.float32), get(1), get(2) if embedding else None, get(3).astype(small) if hist else None)
 

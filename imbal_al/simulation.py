@@ -23,9 +23,9 @@ from .sources import load_source
 from .strategies import STRATEGIES, Candidates, select
 
 # %% auto #0
-__all__ = ['LARGEST', 'METRICS', 'RECORD', 'RunConfig', 'as_config', 'check_config', 'load_patches', 'workspace', 'first_batch',
-           'run_cycle', 'write_record', 'read_record', 'result_rows', 'write_result', 'records_whole', 'read_result',
-           'cycle_path', 'run']
+__all__ = ['DROPOUT', 'LARGEST', 'METRICS', 'RECORD', 'RunConfig', 'as_config', 'loss_of', 'check_config', 'load_patches',
+           'workspace', 'first_batch', 'run_cycle', 'write_record', 'read_record', 'result_rows', 'write_result',
+           'records_whole', 'read_result', 'cycle_path', 'run']
 
 # %% ../nbs/40_simulation.ipynb #85e944df
 @dataclass(frozen=True)
@@ -51,17 +51,25 @@ class RunConfig:
     encoder: str='lite0'
     weights: str|None='imagenet'
     in_channels: int=3           # Channels the network sees
-    loss: str='combo_paper'
+    loss: str='combo_paper'      # The paper's, or a key of `imbal_al.training.LOSSES`
     lr: float=2e-3
     wd: float=1e-4
     bs: int=16
     steps: int|None=60           # Optimiser steps per cycle; None: `epochs` passes
     epochs: int|None=None
     schedule: str='cosine'
+    precision_by: str='device'   # 'device': as `choose_precision` has it for the device; 'measured': the fastest per phase when the run begins, kept in its record
+    fn_weight: float|None=None   # Weight of misses, for losses that have one; None: .7
     def __post_init__(self):
         for k,f in dict(patch=tuple, pi_t=lambda o: tuple(map(float,o)), pi_u=float).items():
             try: object.__setattr__(self, k, f(getattr(self,k)))
             except (TypeError,ValueError,OverflowError) as e: raise InputError(f"{k} = {getattr(self,k)!r} cannot be read; give {'a number from 0 to 1' if k=='pi_u' else 'numbers such as '+str(dict(patch=(64,64), pi_t=(.1,.05))[k])}") from e
+        self._default_weight()
+    def _default_weight(self):
+        if self.loss=='combo_paper' or not isinstance(self.loss, str): return
+        from imbal_al.training import FN_WEIGHT, LOSSES, loss_takes
+        if self.fn_weight is None and self.loss in LOSSES and loss_takes(self.loss,'fn_weight'): object.__setattr__(self, 'fn_weight', FN_WEIGHT)
+        if isinstance(self.fn_weight, (int,float)): object.__setattr__(self, 'fn_weight', round(float(self.fn_weight), 6))
     @cached_property
     def hash(self): return config_hash({f.name:getattr(self,f.name) for f in fields(self) if getattr(self,f.name)!=f.default})
     def store_key(self): return self.data, tuple(self.patch), self.stride, self.channels
@@ -87,6 +95,21 @@ def _check_kinds(c):
     for k,known in (('in_channels',(1,3)),('channels',(None,1,3))):
         if getattr(c,k) not in known: raise InputError(f'{k} = {getattr(c,k)!r}; give 1 or 3')
 
+DROPOUT = ('fpn','pspnet','deeplabv3')
+
+def loss_of(c:RunConfig):
+    "The loss as `imbal_al.learner.make_learner` takes it. Raises `InputError` for one there is none of, or a weight that it does not have"
+    from imbal_al import learner, training
+    check_choice('loss', c.loss, [*learner.LOSSES, *training.LOSSES])
+    if c.loss in training.LOSSES: return training.OnTwoChannels(training.make_loss(c.loss, c.fn_weight))
+    if c.fn_weight is not None: raise InputError(f"loss {c.loss!r} has no weight of misses (fn_weight = {c.fn_weight!r}); leave it out, or take another loss")
+    return c.loss
+
+def _check_loss(c):
+    if c.fn_weight is not None and (isinstance(c.fn_weight, bool) or not isinstance(c.fn_weight, (int,float))): raise InputError(f'fn_weight = {c.fn_weight!r}; give a number from 0 to 1')
+    try: loss_of(c)
+    except (TypeError, ValueError) as e: raise InputError(str(e)) from e
+
 def check_config(c:RunConfig):
     "Raise an `InputError` for a configuration that cannot run"
     check_choice('strategy', c.strategy, STRATEGIES); _check_kinds(c)
@@ -99,9 +122,12 @@ def check_config(c:RunConfig):
         if (v:=getattr(c,k)) is not None and not (isinstance(v,int) and v>0): raise InputError(f'{k} = {v!r}; give a whole number above 0')
     if not (isinstance(c.lr,(int,float)) and 0<c.lr<np.inf): raise InputError(f'lr = {c.lr!r}; give a learning rate above 0')
     if not (isinstance(c.wd,(int,float)) and 0<=c.wd<np.inf): raise InputError(f'wd = {c.wd!r}; give a weight decay, 0 or larger')
-    from imbal_al.learner import LOSSES, SCHEDULES
+    check_choice('precision_by', c.precision_by, ('device','measured'))
+    from imbal_al.learner import SCHEDULES
     from imbal_al.models import ARCHS
-    for what,v,known in (('network',c.arch,ARCHS), ('loss',c.loss,LOSSES), ('schedule',c.schedule,SCHEDULES), ('scenario mode',c.mode,MODES), ('stride',c.stride,STRIDES)): check_choice(what, v, known)
+    for what,v,known in (('network',c.arch,ARCHS), ('schedule',c.schedule,SCHEDULES), ('scenario mode',c.mode,MODES), ('stride',c.stride,STRIDES)): check_choice(what, v, known)
+    _check_loss(c)
+    if 'bald' in STRATEGIES[c.strategy].needs and c.arch not in DROPOUT: raise InputError(f"strategy {c.strategy!r} needs a network with dropout, {c.arch!r} has none; take {', '.join(DROPOUT)}, or another strategy")
 
 # %% ../nbs/40_simulation.ipynb #07c58b16
 @lru_cache(2)
@@ -128,7 +154,7 @@ def _trained(c:RunConfig, labelled:tuple, cycle:int, device, root, precision:tup
     from imbal_al.scoring import score
     sc,data,*_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
     t0 = time.perf_counter()
-    learn = make_learner(data, labelled, c.arch, c.encoder, c.weights, c.loss, c.lr, c.wd, c.bs, c.steps, c.epochs, dict(precision), stream_seed(c.seed,'train',c.repeat,cycle))
+    learn = make_learner(data, labelled, c.arch, c.encoder, c.weights, loss_of(c), c.lr, c.wd, c.bs, c.steps, c.epochs, dict(precision), stream_seed(c.seed,'train',c.repeat,cycle))
     net = fit(learn, c.schedule); t1 = time.perf_counter()
     s = score(net, data, np.arange(len(sc.pool), len(data)), hist=True, precision=dict(precision)['eval']); t2 = time.perf_counter()
     return net, np.array([float(o) for o in learn.recorder.losses], np.float32), s.hist, t1-t0, t2-t1
@@ -136,8 +162,12 @@ def _trained(c:RunConfig, labelled:tuple, cycle:int, device, root, precision:tup
 def _candidates(c, net, data, rest, labelled, faulty, cycle, precision):
     "What the strategy asked for, and no more"
     from imbal_al.scoring import embed_training_mode, score
-    needs,cand = STRATEGIES[c.strategy].needs, Candidates(len(rest), faulty=faulty[rest])
-    if needs & {'entropy','foreground','embedding'}:
+    from imbal_al.uncertainty import FIELDS, measure
+    needs,cand = STRATEGIES[c.strategy].needs, Candidates(len(rest), faulty=faulty[rest], pi_t=c.pi_t[-1] if c.pi_t else None, progress=(cycle-1)/max(c.cycles-1,1))
+    if needs & {'margin','foreground_entropy','gradient','bald'}:
+        got = measure(net, data, rest, sorted(needs & set(FIELDS)), precision=precision, seed=stream_seed(c.seed,'dropout',c.repeat,cycle))
+        for k,v in got.items(): setattr(cand, k, v)
+    elif needs & {'entropy','foreground','embedding'}:
         s = score(net, data, rest, embedding='embedding' in needs, precision=precision)
         cand.entropy,cand.foreground,cand.embedding = s.entropy,s.foreground,s.embedding
     if 'embedding' in needs: cand.labelled_embedding = score(net, data, labelled, embedding=True, precision=precision).embedding
@@ -245,14 +275,14 @@ def read_result(folder:Path)->dict|None:
 # %% ../nbs/40_simulation.ipynb #3f2b68ef
 def _prepare(c, folder, device, root):
     "Write config and scenario if they are not there; returns the scenario's arrays and the precision per phase, chosen when the run began. Refuses a folder whose data have changed"
-    from imbal_al.learner import choose_precision
-    sc,_,ids,faulty,content = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
+    from imbal_al.learner import choose_precision, measured_precision
+    sc,data,ids,faulty,content = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
     n,m = len(sc.pool),len(sc.heldout)
     arrays = dict(pool=sc.pool, heldout=sc.heldout, heldout_faulty=faulty[n:n+m], validation=sc.validation, validation_faulty=faulty[n+m:], **{f'test_{k}':sc.tests[p] for k,p in enumerate(c.pi_t)})
     old = read_json(folder/'config.json')
     if old and old.get('content')!=content:
         raise InputError(f'{folder}: the images of {c.data!r} have changed since this run began; put them back, or remove the folder to start it anew')
-    precision = (old or {}).get('precision') or choose_precision(device)
+    precision = (old or {}).get('precision') or (measured_precision(data, c.arch, c.encoder, c.bs) if c.precision_by=='measured' else choose_precision(device))
     if not old: write_json(folder/'config.json', dict(asdict(c), hash=c.hash, content=content, precision=precision))
     if set(read_record(folder/'scenario.npz') or ())!=set(arrays): write_record(folder/'scenario.npz', arrays)
     return arrays, precision

@@ -6,15 +6,19 @@ Docs: https://example.github.io/imbal_al/strategies.html.md"""
 
 # %% ../nbs/32_strategies.ipynb #d560a0bf
 from __future__ import annotations
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+import math
 
 import numpy as np
+from fastcore.basics import patch
 
 from .core import InputError, check_choice
 
 # %% auto #0
-__all__ = ['STRATEGIES', 'Candidates', 'strategy', 'select', 'random', 'random_faulty', 'random_predicted_faulty', 'mean_entropy',
-           'entropy', 'k_center_greedy', 'coreset', 'coreset_paper']
+__all__ = ['STRATEGIES', 'FOREGROUND_SHARE', 'SHORTLIST', 'Candidates', 'strategy', 'select', 'random', 'random_faulty',
+           'random_predicted_faulty', 'mean_entropy', 'entropy', 'k_center_greedy', 'coreset', 'coreset_paper',
+           'margin', 'entropy_foreground', 'bald', 'clasp', 'entropy_coreset', 'quota', 'kmeans_pp', 'badge']
 
 # %% ../nbs/32_strategies.ipynb #0a57b3ee
 @dataclass
@@ -26,6 +30,12 @@ class Candidates:
     embedding: np.ndarray|None=None       # float (n,D)
     labelled_embedding: np.ndarray|None=None # float (m,D), of the images labelled so far
     faulty: np.ndarray|None=None          # bool (n,), the truth: only for strategies that are openly told
+    margin: np.ndarray|None=None          # float (n,), mean of |2p-1|
+    foreground_entropy: np.ndarray|None=None # float (n,), mean entropy of the pixels predicted as defect; 0 without one
+    gradient: np.ndarray|None=None        # float (n,D), of the last layer, see `imbal_al.uncertainty.badge_embedding`
+    bald: np.ndarray|None=None            # float (n,), mutual information under dropout, nats
+    pi_t: float|None=None                 # Share of faulty images where the network shall be used
+    progress: float=0.                    # 0 at the first pick, towards 1 at the last
 
 STRATEGIES = {}
 
@@ -84,25 +94,11 @@ def entropy(c, n, rng):
     return np.argsort(-np.asarray(c.entropy, float), kind='stable')[:n]
 
 # %% ../nbs/32_strategies.ipynb #d811cec2
-def _sq_dist(x, sx, c):
-    "Squared distances (n,m) between rows of `x` (with squared norms `sx`) and of `c`"
-    d = x@c.T; d *= -2; d += sx[:,None]; d += np.einsum('ij,ij->i',c,c)[None]
-    return np.maximum(d, 0, out=d)
-
-def _shrink(d, x, sx, c, rows=8192, cols=1024):
-    "Lower `d` in place to the squared distance to the nearest of the rows of `c`"
-    for i in range(0,len(x),rows):
-        for j in range(0,len(c),cols): np.minimum(d[i:i+rows], _sq_dist(x[i:i+rows], sx[i:i+rows], c[j:j+cols]).min(1), out=d[i:i+rows])
-
-# %% ../nbs/32_strategies.ipynb #ee5be5a5
-def _as_points(embeddings):
-    "A float array (N,D), centred on its mean, and the squared norms"
+def _points(embeddings):
+    "An array (N,D) that can be read in blocks; a memory map stays one"
     x = _numpy(embeddings)
     if x.ndim!=2: raise InputError(f'embeddings have the shape {x.shape}; give (N,D)')
-    x = x.astype(np.float64 if x.dtype==np.float64 else np.float32, copy=False)
-    x = x - x.mean(0, dtype=np.float64).astype(x.dtype) if len(x) else x
-    if not np.isfinite(x).all(): raise InputError('embeddings hold nan or infinity; check the network that made them')
-    return x, np.einsum('ij,ij->i', x, x)
+    return x
 
 def _check_k_center(n_points, n, labelled):
     l = _numpy(() if labelled is None else labelled)
@@ -112,52 +108,288 @@ def _check_k_center(n_points, n, labelled):
     if n<0 or n>n_points-len(l): raise InputError(f'{n} picks asked for, {n_points-len(l)} points are left of {n_points}')
     return l
 
+def _middle(*arrays):
+    "About the mean, from some of the rows: squared distances are computed from here"
+    return np.concatenate([o[::-(-len(o)//4096)] for o in arrays if len(o)]).mean(0, dtype=np.float64)
+
+def _blas():
+    from threadpoolctl import ThreadpoolController
+    return ThreadpoolController()
+
+# %% ../nbs/32_strategies.ipynb #ee5be5a5
+class _Distances:
+    "Squared distance of each point to its nearest centre, from above: `bound`"
+    def __init__(self, x, more, labelled, threads=None, rows=2048):
+        self.x,self.more,self.ids,self.rows,self.blas = x,more,list(labelled),rows,_blas()
+        self.threads = threads or max([o['num_threads'] for o in self.blas.info() if o['user_api']=='blas'], default=1)
+        self.kind = np.float64 if max(o.dtype.itemsize for o in (x,more))>4 else np.float32
+        self.shift = _middle(x, more).astype(self.kind)
+        self.norm,self.bound,self.seen,self.fresh = np.empty(len(x)), np.full(len(x),np.inf), np.zeros(len(x),np.int32), np.zeros(len(x),np.int32)
+        self.over(len(x), self._measure)
+        c = self.about(more, np.float64); widest = max(self.norm.max(initial=0), np.einsum('ij,ij->i',c,c).max(initial=0))
+        if not np.isfinite(widest): raise InputError('embeddings hold nan or infinity, or numbers too large to square; check the network that made them')
+        self.slack,self.eps = (2*(x.shape[1]+10)*np.finfo(o).eps*widest for o in (self.kind,np.float64))
+        self.bound[self.ids],self.fresh[self.ids],self.known = -1,1,{}
+    def __len__(self): return len(self.more)+len(self.ids)
+    def about(self, rows, kind):
+        b = np.array(rows, kind); b -= self.shift
+        return b
+    def _measure(self, s):
+        with np.errstate(over='ignore', invalid='ignore'): b = self.about(self.x[s], self.kind); self.norm[s] = np.einsum('ij,ij->i',b,b)
+    def over(self, n, f):
+        "Call `f` on slices of `n` points, in threads"
+        parts = [slice(i,i+self.rows) for i in range(0,n,self.rows)]
+        if self.threads<2 or len(parts)<2: return [f(o) for o in parts]
+        with self.blas.limit(limits=1), ThreadPoolExecutor(self.threads) as ex: return list(ex.map(f, parts))
+
 # %% ../nbs/32_strategies.ipynb #056222ae
-def k_center_greedy(embeddings, # (N,D), numpy or torch
-    n:int,                      # How many to pick
-    labelled=None,              # Indices that are centres already; never returned
-    block:int=1024              # Points looked at between two updates of the whole pool
-    )->np.ndarray:              # int64 (n,), in pick order
-    """Greedy k-center (Sener & Savarese, arXiv 1708.00489): each pick is the point farthest (Euclidean) from all centres, the lowest index among equals.
-    Without labelled points the first pick is the point farthest from the mean. Raises `ValueError` for more picks than points left"""
-    x,sx = _as_points(embeddings); l = _check_k_center(len(x), n, labelled)
-    if n==0: return np.empty(0, np.int64)
-    d = sx.copy() if not len(l) else np.full(len(x), np.inf, x.dtype)
-    _shrink(d, x, sx, x[l]); d[l] = -1
-    picks = [] if len(l) else [int(d.argmax())]
-    if picks: d[:] = np.inf; _shrink(d, x, sx, x[picks]); d[picks] = -1
-    while len(picks)<n:
-        new = _block_picks(d, x, sx, n-len(picks), block)
-        _shrink(d, x, sx, x[new]); d[new] = -1; picks += new
-    return np.array(picks, np.int64)
-
-def _farthest(d, m):
-    "Sorted indices of the `m` largest of `d`, the lowest among equals"
-    least = np.partition(d, -m)[-m]; more = np.flatnonzero(d>least)
-    return np.sort(np.concatenate([more, np.flatnonzero(d==least)[:m-len(more)]]))
-
-def _block_picks(d, x, sx, n, block):
-    "As many greedy picks as the farthest `block` points decide by themselves, at least one"
-    if len(d)<=block: b,tau = np.arange(len(d)),-np.inf
-    else: b = _farthest(d, block); rest = np.ones(len(d),bool); rest[b] = False; tau = d[rest].max()
-    xb,sb,db,out = x[b],sx[b],d[b].copy(),[]
-    while len(out)<n:
-        i = int(db.argmax())
-        if out and db[i]<=tau: break
-        out.append(int(b[i])); np.minimum(db, _sq_dist(xb,sb,xb[i:i+1])[:,0], out=db); db[[int(np.searchsorted(b,o)) for o in out]] = -1
+@patch
+def raw(self:_Distances, k):
+    "Centres number `k` in float64, as they were given"
+    m,out = len(self.more), np.empty((len(k), self.x.shape[1])); old = k<m
+    out[old] = self.more[k[old]]
+    if not old.all(): out[~old] = self.x[np.array(self.ids)[k[~old]-m]]
     return out
 
+@patch
+def centres(self:_Distances, i, kind, m=1024):
+    "The centres from number `i` on, at most `m`: (D,m) about the middle, and half their squared norms"
+    c = (self.raw(np.arange(i, min(i+m,len(self))))-self.shift).astype(kind)
+    return np.ascontiguousarray(c.T), np.einsum('ij,ij->i',c,c)/2
+
+@patch
+def lower(self:_Distances, idx):
+    "Bring the bounds of the points `idx` up to date, fast"
+    for i in range(int(self.seen[idx].min()) if len(idx) else len(self), len(self), 1024):
+        c,half = self.centres(i, self.kind)
+        def f(s):
+            o = idx[s]; g = self.about(self.x[o], self.kind)@c; g -= half
+            self.bound[o] = np.minimum(self.bound[o], np.maximum(self.norm[o]-2.*g.max(1), 0)+self.slack)
+        self.over(len(idx), f)
+    self.seen[idx] = len(self)
+
+# %% ../nbs/32_strategies.ipynb #bdb6af59
+@patch
+def exact(self:_Distances, idx):
+    "Measure the points `idx` in float64. Returns squared distances, points about the middle, their squared norms"
+    b,fresh = self.about(self.x[idx], np.float64), self.fresh[idx]
+    s,d = np.einsum('ij,ij->i',b,b), np.where(fresh>0, self.bound[idx], np.inf)
+    for part in (np.flatnonzero(fresh==0), np.flatnonzero((fresh>0)&(fresh<len(self))&(d>=0))):
+        for i in range(int(fresh[part].min()) if len(part) else len(self), len(self), 1024):
+            c,half = self.centres(i, np.float64)
+            g = b[part]@c; g -= half; g *= -2; g += s[part,None]; new = np.maximum(g.min(1), 0)
+            if len(k:=np.flatnonzero((new<1e3*self.eps)&(d[part]>0))): new[k] = self.close(idx[part[k]], g[k], i)
+            d[part] = np.minimum(d[part], new)
+    self.bound[idx],self.fresh[idx],self.seen[idx] = d,len(self),len(self)
+    return d,b,s
+
+@patch
+def close(self:_Distances, idx, g, i):
+    "Smallest squared distance from differences, of points that nearly coincide with one of the centres from number `i` on; `g` is the squared distance by products"
+    at = lambda r,c: ((self.x[idx[r]].astype(np.float64)-self.raw(i+c))**2).sum(1)
+    out = at(np.arange(len(idx)), g.argmin(1))
+    rows,cols = np.nonzero((g<1e3*self.eps) & (out>0)[:,None])
+    for k in range(0,len(rows),4096): np.minimum.at(out, rows[k:k+4096], at(rows[k:k+4096],cols[k:k+4096]))
+    return out
+
+@patch
+def direct(self:_Distances, i):
+    "Squared distance of one point to its nearest centre, from differences; what is known of it is kept"
+    k,d = self.known.get(i, (0,np.inf))
+    for k in range(k,len(self),1024): d = min(d, ((self.x[i].astype(np.float64)-self.raw(np.arange(k, min(k+1024,len(self)))))**2).sum(1).min())
+    self.known[i] = len(self),d
+    return d
+
+# %% ../nbs/32_strategies.ipynb #68fe5f11
+def _near(d, eps):
+    "By how much squared distances of about `d` may differ by rounding alone; small ones are measured from differences"
+    return min(eps, .01*max(d,0))
+
+def _block(bound, m, eps):
+    "Sorted indices of the `m` largest bounds, with what equals the least of them up to rounding (1024 of these at most, the lowest indices first); and the largest bound outside"
+    if len(bound)<=m: return np.arange(len(bound)),-np.inf
+    least = np.partition(bound, -m)[-m]; eps = _near(least, eps); idx = np.flatnonzero(bound>=least-eps)
+    if len(idx)>m+1024: sure = bound[idx]>least+eps; idx = np.sort(np.concatenate([idx[sure], idx[~sure][:m+1024-sure.sum()]]))
+    rest = np.ones(len(bound), bool); rest[idx] = False
+    return idx, bound[rest].max(initial=-np.inf)
+
+def _best(dist, d, b, idx):
+    "Position of the largest of `d`; what differs by rounding alone is measured again, and of equals the lowest index wins"
+    i = int(d.argmax()); near = np.flatnonzero(d>=d[i]-2*_near(d[i],dist.eps))
+    if len(near)<2 or d[i]==0 or (b[near]==b[i]).all(): return int(near[0])
+    return int(near[np.argmax([dist.direct(int(idx[o])) for o in near])])
+
+def _block_picks(dist, idx, tau, n):
+    "Up to `n` greedy picks that the points `idx` decide by themselves, as `tau` bounds all others. Returns how many"
+    old = (dist.fresh[idx]==len(dist)).all(); d,b,s = dist.exact(idx); k = 0
+    while k<n:
+        i = _best(dist, d, b, idx)
+        if d[i]<0 or d[i]<=tau+_near(d[i],dist.eps) and not (k==0 and old): break
+        new = b@b[i]; new *= -2; new += s; new += s[i]; np.maximum(new, 0, out=new)
+        if len(c:=np.flatnonzero((new<1e3*dist.eps)&(d>0))): new[c] = ((dist.x[idx[c]].astype(np.float64)-dist.x[idx[i]])**2).sum(1)
+        np.minimum(d, new, out=d); d[i] = -1; dist.ids.append(int(idx[i])); k += 1
+    dist.bound[idx],dist.fresh[idx],dist.seen[idx] = d,len(dist),len(dist)
+    return k
+
+# %% ../nbs/32_strategies.ipynb #91cf45b3
+def k_center_greedy(embeddings, # (N,D), numpy (a memory map is fine) or torch
+    n:int,                      # How many to pick
+    labelled=None,              # Indices that are centres already; never returned
+    block:int=1024,             # Points measured at a time
+    centres=None,               # (m,D), more centres that are there already, not among the points
+    threads:int|None=None       # Default: as many as numpy's linear algebra may use
+    )->np.ndarray:              # int64 (n,), in pick order
+    """Greedy k-center (Sener & Savarese, arXiv 1708.00489): each pick is the point farthest (Euclidean) from all centres, the lowest index among equals.
+    Without any centre the first pick is the point farthest from the mean. Raises `ValueError` for more picks than points left"""
+    if getattr(embeddings, 'is_cuda', False): return _k_center_device(embeddings, n, labelled, block, centres)
+    x = _points(embeddings); more = x[:0] if centres is None else _points(centres); l = _check_k_center(len(x), n, labelled)
+    if more.shape[1]!=x.shape[1]: raise InputError(f'centres have {more.shape[1]} numbers each, embeddings {x.shape[1]}; give both of one network')
+    if len(x)==0: return np.empty(0, np.int64)
+    dist = _Distances(x, more, l, threads)
+    if n and not len(dist): dist.ids.append(_outermost(x)); dist.bound[dist.ids],dist.fresh[dist.ids] = -1,1
+    _greedy(dist, n+len(l), block)
+    return np.array(dist.ids[len(l):], np.int64)
+
+def _outermost(x, rows=2048):
+    "Index of the point farthest from the mean"
+    m = x.mean(0, dtype=np.float64)
+    return int(np.concatenate([((x[i:i+rows]-m)**2).sum(1) for i in range(0,len(x),rows)]).argmax())
+
+def _greedy(dist, n, block, most=16384):
+    "Pick until there are `n` centres among the points"
+    more = block
+    if len(dist.ids)<n: dist.lower(np.arange(len(dist.x)))
+    while len(dist.ids)<n:
+        idx,tau = _block(dist.bound, block, dist.eps)
+        if _block_picks(dist, idx, tau, n-len(dist.ids)): more = block; continue
+        old = np.flatnonzero((dist.bound>=dist.bound[idx].max())&(dist.seen<len(dist)))
+        if len(old)>block: dist.lower(old)
+        else: more = min(4*more, max(most,block)); dist.exact(_block(dist.bound, more, dist.eps)[0])
+
+# %% ../nbs/32_strategies.ipynb #8e81db01
+def _k_center_device(x, n, labelled, block=1024, centres=None, ahead=256):
+    "`k_center_greedy` on the device of the tensor `x`: float64 in the block, one wait per block"
+    import torch
+    l = _check_k_center(len(x), n, labelled); x,out = x.detach(),[]; x = x if x.dtype==torch.float64 else x.float()
+    if not n: return np.empty(0, np.int64)
+    shift = x.mean(0, keepdim=True); sq = lambda o: (o*o).sum(1)
+    at = torch.as_tensor(l, device=x.device); c = torch.cat([o for o in (None if centres is None else torch.as_tensor(centres, device=x.device).to(x), x[at]) if o is not None]).double()-shift.double()
+    if not len(c): at = sq(x.double()-x.double().mean(0)).argmax()[None]; out = at.tolist(); c = x[at].double()-shift.double()
+    norm = torch.cat([sq(o-shift) for o in x.split(8192)]); widest = float(torch.maximum(norm.max(), sq(c).max()))
+    if not np.isfinite(widest): raise InputError('embeddings hold nan or infinity, or numbers too large to square; check the network that made them')
+    slack,eps = (2*(x.shape[1]+10)*torch.finfo(o).eps*widest for o in (x.dtype,torch.float64))
+    bound,m = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device), block
+    def lower(c):
+        c,half = c.to(x.dtype), sq(c)/2
+        for i in range(0,len(x),8192):
+            for j in range(0,len(c),1024): torch.minimum(bound[i:i+8192], (norm[i:i+8192]-2*torch.addmm(-half[j:j+1024].to(x.dtype), x[i:i+8192]-shift, c[j:j+1024].T).amax(1)).double().clamp(min=0)+slack, out=bound[i:i+8192])
+    lower(c); bound[at] = -1
+    while len(out)<n:
+        k = min(m+1,len(x)); v,idx = bound.topk(k); tau = v[-1] if k>m else v.new_tensor(-torch.inf)
+        idx = idx[:m].sort().values; b = x[idx].double()-shift.double(); s = sq(b)
+        d = torch.where(bound[idx]<0, -1., torch.stack([(s[:,None]+sq(o)-2*b@o.T).amin(1) for o in c.split(1024)]).amin(0).clamp(min=0))
+        picks,best = [],[]
+        for _ in range(min(ahead, n-len(out), len(idx))):
+            i = d.argmax(); picks.append(i); best.append(d[i]); d = torch.minimum(d, (s+s[i]-2*b@b[i]).clamp(min=0)); d[i] = -1
+        best = torch.stack(best); sure = int(((best>tau+eps)&(best>=0)).long().cumprod(0).sum()) if k>m else int((best>=0).sum())
+        if not sure: m = min(2*m, len(x)); continue
+        new = idx[torch.stack(picks[:sure])]; out += new.tolist(); lower(x[new].double()-shift.double()); bound[new] = -1
+        c = torch.cat([c, x[new].double()-shift.double()]); m = block
+    return np.array(out, np.int64)
+
 # %% ../nbs/32_strategies.ipynb #61bba38b
-def _coreset(c, n, rng):
-    m = len(c.labelled_embedding)
-    return k_center_greedy(np.concatenate([c.labelled_embedding, c.embedding]), n, np.arange(m))-m
+def _coreset(c, n):
+    return k_center_greedy(c.embedding, n, centres=c.labelled_embedding)
 
 @strategy('embedding')
 def coreset(c, n, rng):
     "Greedy k-center on embeddings computed in evaluation mode; all labelled images are centres"
-    return _coreset(c, n, rng)
+    return _coreset(c, n)
 
 @strategy('training_embedding')
 def coreset_paper(c, n, rng):
     "The same on embeddings computed in training mode, as in the paper's code"
-    return _coreset(c, n, rng)
+    return _coreset(c, n)
+
+# %% ../nbs/32_strategies.ipynb #4de7f3e0
+def _top(score, n, rng):
+    "Positions of the `n` highest, equals in random order"
+    s = np.asarray(score, float); order = rng.permutation(len(s))
+    return order[np.argsort(-s[order], kind='stable')][:n]
+
+@strategy('margin')
+def margin(c, n, rng):
+    "Smallest mean margin |2p-1| first (Scheffer et al. 2001; per pixel and averaged, which is the usual reading for segmentation)"
+    return _top(-np.asarray(c.margin, float), n, rng)
+
+@strategy('foreground_entropy')
+def entropy_foreground(c, n, rng):
+    "Highest mean entropy over the pixels predicted as defect (one of nnActive's class-wise scores, arXiv 2511.19183, for one foreground class)"
+    return _top(c.foreground_entropy, n, rng)
+
+@strategy('bald')
+def bald(c, n, rng):
+    "Highest mutual information first (Houlsby et al., arXiv 1112.5745; by MC dropout: Gal et al., arXiv 1703.02910), image by image, not BatchBALD"
+    return _top(c.bald, n, rng)
+
+# %% ../nbs/32_strategies.ipynb #504a84c1
+FOREGROUND_SHARE = 2/3
+
+def _disturbed(score, progress, rng):
+    "Logarithm of the score plus noise that is gone at progress 1"
+    with np.errstate(divide='ignore'): return np.log(np.asarray(score, float)) + (1-progress)*rng.gumbel(size=len(score))
+
+@strategy('entropy', 'foreground_entropy', 'progress')
+def clasp(c, n, rng):
+    "After ClaSP (arXiv 2601.13677): two thirds of the batch by entropy over predicted defects, one third by entropy over all, with decaying noise (form of the noise and of its decay inferred)"
+    places = min(math.ceil(FOREGROUND_SHARE*n), int((np.asarray(c.foreground_entropy)>0).sum()))
+    first = _top(_disturbed(c.foreground_entropy, c.progress, rng), places, rng)
+    rest = np.setdiff1d(np.arange(c.n), first)
+    return np.concatenate([first, rest[_top(_disturbed(np.asarray(c.entropy)[rest], c.progress, rng), n-places, rng)]])
+
+# %% ../nbs/32_strategies.ipynb #a65afeaa
+SHORTLIST = 4
+
+@strategy('entropy', 'embedding')
+def entropy_coreset(c, n, rng):
+    "Greedy k-center among the images of highest entropy, four times as many as wanted (after Yang et al., arXiv 1706.04737)"
+    top = _top(c.entropy, min(c.n, SHORTLIST*n), rng)
+    m = len(c.labelled_embedding)
+    return top[k_center_greedy(np.concatenate([c.labelled_embedding, np.asarray(c.embedding)[top]]), n, np.arange(m))-m]
+
+# %% ../nbs/32_strategies.ipynb #59e7e121
+@strategy('entropy', 'foreground', 'pi_t')
+def quota(c, n, rng):
+    "A share `pi_t` of the batch from the images with a predicted defect, the rest from those without, highest entropy first (this project's)"
+    if c.pi_t is None or not 0<=c.pi_t<=1: raise InputError(f'quota aims at pi_t = {c.pi_t!r}; give the share of faulty images at deployment, 0 to 1')
+    order = _top(c.entropy, c.n, rng); seen = np.asarray(c.foreground)[order]>0
+    faulty,healthy = order[seen], order[~seen]
+    k = min(max(int(c.pi_t*n+rng.random()), n-len(healthy)), len(faulty), n)
+    return np.concatenate([faulty[:k], healthy[:n-k]])
+
+# %% ../nbs/32_strategies.ipynb #a70c9552
+def kmeans_pp(points, # (N,D), numpy or torch
+    n:int, rng:np.random.Generator
+    )->np.ndarray:    # int64 (n,), in pick order
+    "k-means++ seeding (Arthur & Vassilvitskii 2007), from the longest vector on; points that fall together with picked ones come last, at random. Raises `InputError` for more picks than points, nan or infinity"
+    x = _numpy(points)
+    if x.ndim!=2: raise InputError(f'points have the shape {x.shape}; give (N,D)')
+    if not np.isfinite(x).all(): raise InputError('points hold nan or infinity; check the network that made them')
+    if not 0<=n<=len(x): raise InputError(f'{n} picks asked for, there are {len(x)} points')
+    x = x.astype(np.float64); left,d,picks = np.ones(len(x), bool), (x**2).sum(1), []
+    while len(picks)<n:
+        i = int(_top(d, 1, rng)[0]) if not picks else _drawn(np.where(left, d, 0), left, rng)
+        d = np.minimum(((x-x[i])**2).sum(1), d if picks else np.inf)
+        picks.append(i); left[i] = False
+    return np.array(picks, np.int64)
+
+def _drawn(d, left, rng):
+    "One index with probability in proportion to `d`; where all are 0, any that is left"
+    total = np.cumsum(d)
+    if not total[-1]>0: return int(rng.choice(np.flatnonzero(left)))
+    return int(np.searchsorted(total, rng.random()*total[-1], side='right'))
+
+@strategy('gradient')
+def badge(c, n, rng):
+    "k-means++ on gradients of the last layer (Ash et al., arXiv 1906.03671), pooled over the pixels of each image as `imbal_al.uncertainty` says"
+    return kmeans_pp(c.gradient, n, rng)

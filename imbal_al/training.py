@@ -26,9 +26,9 @@ from .models import create_model
 from .oii import score_counts
 
 # %% auto #0
-__all__ = ['LOSSES', 'FN_WEIGHT', 'STRENGTH', 'CHANGES', 'CHECKPOINT', 'AUGMENT', 'loss_takes', 'make_loss', 'resize_pairs',
-           'change', 'factors', 'augment_random', 'fixed_copies', 'Parts', 'validation_counts', 'Curve', 'Guard',
-           'Checkpoint', 'read_checkpoint', 'Restore', 'ClippedCast', 'EvenBatches', 'set_prior', 'stretch',
+__all__ = ['LOSSES', 'FN_WEIGHT', 'STRENGTH', 'CHANGES', 'CHECKPOINT', 'AUGMENT', 'loss_takes', 'make_loss', 'OnTwoChannels',
+           'resize_pairs', 'change', 'factors', 'augment_random', 'fixed_copies', 'Parts', 'validation_counts', 'Curve',
+           'Guard', 'Checkpoint', 'read_checkpoint', 'Restore', 'ClippedCast', 'EvenBatches', 'set_prior', 'stretch',
            'sgd_learner', 'fit_curve']
 
 # %% ../nbs/24_training.ipynb #d9158700
@@ -54,6 +54,12 @@ def make_loss(loss:str,         # A key of `LOSSES`
     for k in given:
         if not loss_takes(loss, k): raise InputError(f"loss {loss!r} has no setting {k!r}; it takes: {', '.join(LOSSES[loss][1].__init__.__kwdefaults__)}")
     return LOSSES[loss][1](**given)
+
+# %% ../nbs/24_training.ipynb #c6da9a5c
+class OnTwoChannels(torch.nn.Module):
+    "A loss for logits (N,1,H,W) as one for (N,2,H,W): background, defect"
+    def __init__(self, loss:torch.nn.Module): super().__init__(); self.loss = loss
+    def forward(self, logits, targets): return self.loss(logits[:,1:]-logits[:,:1], targets)
 
 # %% ../nbs/24_training.ipynb #8567163b
 def resize_pairs(images:np.ndarray, # uint8 (N,H,W,C)

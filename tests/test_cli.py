@@ -219,3 +219,46 @@ def test_ctrl_c_is_one_line(at, monkeypatch):
 def test_durations_and_sizes():
     assert [duration(o) for o in (0,59,120,7200,3e5)]==['0 s','59 s','2 min','2.0 h','3.5 days']
     assert [size(o) for o in (0,999,1000,2.5e6,1e12)]==['0 B','999 B','1 kB','2.5 MB','1e+03 GB']
+
+
+# --- losses in studies, compare, advise
+
+def test_losses_of_a_study_from_call_to_figures(at):
+    r = call('study', *TINY, '--strategies', 'random', '--losses', 'combo_paper,dibe', '--fn-weights', '0.3', '--out', 'mine')
+    assert r.exit_code==0 and 'dibe 0.3' in r.stdout and 'combo_paper' in r.stdout, r.output
+    assert sorted(o.name for o in (at/'mine'/'figures').iterdir())==[f'{f}_synthetic_40_64_{l}.png' for f in ('fig4','fig5') for l in ('combo_paper','dibe_0.3')]
+    s = call('status', 'mine'); assert 'dibe' in s.stdout and '2 of 2 runs done' in s.stdout
+    r = call('compare', 'mine', '--methods', 'loss', '--out', 'mine/compare')
+    assert r.exit_code==0 and 'One repeat decides nothing' in r.stdout and (at/'mine'/'compare'/'compare.md').read_text().strip() in r.stdout and 'written: ' in r.stdout
+    r = call('compare', 'mine'); assert r.exit_code==2 and 'no setting has two methods to compare' in r.stderr and len(r.stderr.splitlines())==1
+    r = call('advise', 'mine'); assert r.exit_code==0 and 'strategy:   random' in r.stdout and 'not known:' in r.stdout, r.output
+
+
+@pytest.mark.parametrize('args,match', [(('--losses','dise'),"unknown loss 'dise'"), (('--losses',','),'--losses'), (('--fn-weights','0.3'),'--fn-weights is for the losses'), (('--losses','dibe','--fn-weights','high'),'--fn-weights'), (('--losses','dibe','--fn-weights','2'),'fn_weight'),
+    (('--strategies','bald','--arch','unet'),'dropout')])
+def test_bad_losses_are_one_line(at, args, match):
+    r = call('study', *TINY, *args); assert r.exit_code==2 and match in r.stderr and len(r.stderr.splitlines())==1 and not (at/'runs').exists()
+
+
+@pytest.fixture
+def two(at):
+    "A results table: two strategies, six repeats"
+    rows = [f'x,m,{s},0.5,0.05,{r},0,{j},{40*j},{.02*j},{.5+.1*(s=="b")+.01*r},combo_paper,h{s}{r}' for s in 'ab' for r in range(6) for j in (1,2)]
+    (at/'t.csv').write_text('\n'.join(['data,model,strategy,pi_u,pi_t,repeat,seed,cycle,labelled,budget,f1,loss,config', *rows])+'\n'); return at
+
+
+def test_compare_a_table(two):
+    r = call('compare', 't.csv', '--value', 'f1', '--at', 'final', '--reference', 'a')
+    assert r.exit_code==0 and 'final value' in r.stdout and 'b − a' in r.stdout and '+0.100' in r.stdout and '| better |' in r.stdout, r.output
+    assert call('compare', 't.csv', '--only', 'a,b').exit_code==0
+
+
+@pytest.mark.parametrize('args,match', [(('none',),'is not there'), (('t.csv','--value','f2'),'f2'), (('t.csv','--at','late'),"unknown summary 'late'"), (('t.csv','--at','0.9'),'not paired'), (('t.csv','--reference','c'),"unknown reference 'c'"), (('t.csv','--methods','colour'),"unknown axis of methods 'colour'"),
+    (('t.csv','--test','z'),"unknown test 'z'"), (('t.csv','--family','x'),"unknown family 'x'"), (('t.csv','--only','a'),'two methods'), (('t.csv','--only','c'),"unknown strategy 'c'"), (('t.csv','--only',','),'no strategy is named'), (('t.csv','--margin','-1'),'margin')])
+def test_bad_comparisons_are_one_line(two, args, match):
+    r = call('compare', *args); assert r.exit_code==2 and match in r.stderr and len(r.stderr.splitlines())==1 and 'Traceback' not in r.output, r.output
+
+
+@pytest.mark.parametrize('args,match', [(('none',),'is not there'), (('t.csv',),'is a table alone')])
+def test_bad_advice_is_one_line(two, args, match):
+    r = call('advise', *args); assert r.exit_code==2 and match in r.stderr and len(r.stderr.splitlines())==1

@@ -223,3 +223,41 @@ def test_estimate(runs):
     assert e['runs']==4 and e['trainings']==8 and e['device']=='cpu' and 1<=e['workers']<=2
     assert e['store_bytes']==160*32*32*2 and e['record_bytes']>1000 and e['seconds']>0 and len(e['step_seconds'])==len(e['image_seconds'])==1 and e['step_seconds'][0]>e['image_seconds'][0]>0
     assert json.dumps(e)
+
+
+# --- losses as an axis
+
+def test_losses_are_an_axis(tiny):
+    cs = plan(tiny, ('random','entropy'), (.5,), 2, (.1,), ('combo_paper','dibe','unified'), (.3,.7))
+    assert [(c.loss,c.fn_weight,c.strategy) for c in cs[:8]]==[(l,w,s) for l,w in (('combo_paper',None),('dibe',.3),('dibe',.7),('unified',None)) for s in ('random','entropy')] and len(cs)==16==len({c.hash for c in cs})
+    assert plan(tiny, ('random',), (.5,), 1)==plan(tiny, ('random',), (.5,), 1, losses=('combo_paper',)), 'the default is as it was, hash and all'
+    assert plan(replace(tiny, loss='dibe', fn_weight=.3), ('random',), (.5,), 1)[0].fn_weight==.3
+    with pytest.raises(InputError, match="unknown loss 'dise'.*combo_paper.*dibe"): plan(tiny, ('random',), (.5,), 1, losses=('dise',))
+
+
+def test_a_study_with_losses(tiny, story, tmp_path):
+    import shutil
+    from imbal_al.compare import compare_results
+    cs = plan(tiny, ('random',), (.5,), 2, (.1,), ('combo_paper','dibe','unified'))
+    shutil.copytree(story[0]/'runs', tmp_path/'runs')
+    assert run_study(tmp_path, cs, 0, 'cpu')==[]; r = table(tmp_path,'results.csv')
+    assert len(r)==3*2*2*2 and dict(zip(r.loss, r.fn_weight.fillna(-1)))==dict(combo_paper=-1, dibe=.7, unified=-1)
+    old, new = (o[o.loss=='combo_paper'].drop(columns='fn_weight').reset_index(drop=True) for o in (table(story[0],'results.csv').query('strategy=="random"'), r)); pd.testing.assert_frame_equal(old, new)
+    assert status(tmp_path).groupby('loss').size().tolist()==[2,2,2]
+    for results in (r, results_table(tmp_path)): assert set(compare_results(results, methods='loss').methods.method)=={'combo_paper','dibe + 0.7' if 'dibe + 0.7' in set(compare_results(results, methods='loss').methods.method) else 'dibe + fn_weight 0.7','unified'}
+    p = table(tmp_path,'picks.csv'); first = p[p.cycle==1].groupby('config').id.apply(tuple); assert first.nunique()==2, 'one first batch for each repeat, whatever the loss'
+
+
+def test_runs_from_before_there_was_a_weight_of_misses(story, runs, tmp_path):
+    "Their config.json and result.json lack it; the rows are filled in, and a lost plan is made of them all the same"
+    import shutil
+    from imbal_al.core import read_json, write_json
+    shutil.copytree(story[0], tmp_path/'s'); d = tmp_path/'s'
+    for f in (d/'runs').glob('*/config.json'): o = read_json(f); o.pop('fn_weight'); o.pop('precision_by'); write_json(f, o)
+    (d/'study.json').write_text('broken'); save_plan(d, runs[:1])
+    assert set(load_plan(d))==set(runs) and results_table(d).fn_weight.isna().all() and states(d, runs)==['done']*4
+
+
+def test_bald_costs_more(tiny):
+    c = RunConfig(pool_size=100, batch=10, cycles=2, steps=5, strategy='entropy')
+    assert run_seconds(replace(c, strategy='badge'), 0, 1, 0)==run_seconds(c, 0, 1, 0)<run_seconds(replace(c, strategy='bald'), 0, 1, 0)

@@ -282,3 +282,24 @@ def test_import_is_cheap():
 
 @pytest.mark.parametrize('d,verdict', [([.04,-.05,.03,-.02],'cannot be told'), ([-.04,-.01,-.08],'cannot be told'), ([.001,-.001,.002],'holds'), ([-.05,-.051,-.049],'does not')])
 def test_non_inferiority_needs_the_bound_not_the_mean(d, verdict): assert non_inferior(d, [0]*len(d)).verdict==verdict
+
+
+# --- counting
+
+def test_confusion_is_the_definition():
+    g = np.random.default_rng(0); p,y = g.random((2,6,9,7))<.4
+    want = np.stack([(p&y).sum((1,2)), (p&~y).sum((1,2)), (~p&y).sum((1,2))], 1)
+    np.testing.assert_array_equal(confusion(p,y), want); np.testing.assert_array_equal(confusion(p.astype(np.uint8),y.astype(np.int64)), want)
+    assert confusion(p[:0],y[:0]).shape==(0,3) and confusion(p[:,:0],y[:,:0]).tolist()==[[0,0,0]]*6
+    for a,b in ((p,y[1:]), (p[0],y[0])):
+        with pytest.raises(InputError, match='one shape'): confusion(a,b)
+
+
+@pytest.mark.parametrize('kind', [np.float32,np.float64,np.float16])
+def test_bins_are_those_of_a_search_through_the_edges(kind):
+    "Around every edge, at the ends and beyond, as a probability and as a logit"
+    near = lambda e: np.concatenate([e, np.nextafter(e.astype(kind), kind(-np.inf)), np.nextafter(e.astype(kind), kind(np.inf))])
+    for edges,logits,ends in ((EDGES,True,[-np.inf,np.inf,-100,100,-0.]), (P_EDGES,False,[0,1])):
+        v = np.concatenate([near(edges.astype(kind)), ends]).astype(kind); v = v if logits else v.clip(0,1); y = np.arange(len(v))%2
+        want = np.zeros((2,BINS), int); np.add.at(want, (y, np.searchsorted(edges[1:-1], v.astype(np.float64), side='right')), 1)
+        np.testing.assert_array_equal(histogram(v[None,None], y[None,None], logits)[0], want)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from imbal_al import simulation
@@ -70,11 +71,11 @@ def test_hashes_are_pinned():
 def test_defaults_are_pinned():
     assert {f.name:f.default for f in fields(RunConfig)}==dict(
         data='synthetic', patch=(64,64), stride='none', channels=None, pi_u=.1, pi_t=(.1,.05), pool_size=2000, test_size=400, heldout_size=400, validation_size=200, mode='paired',
-        strategy='random', repeat=0, seed=0, cycles=5, batch=40, arch='fpn', encoder='lite0', weights='imagenet', in_channels=3, loss='combo_paper', lr=2e-3, wd=1e-4, bs=16, steps=60, epochs=None, schedule='cosine')
+        strategy='random', repeat=0, seed=0, cycles=5, batch=40, arch='fpn', encoder='lite0', weights='imagenet', in_channels=3, loss='combo_paper', lr=2e-3, wd=1e-4, bs=16, steps=60, epochs=None, schedule='cosine', precision_by='device', fn_weight=None)
 
 
 OTHER = dict(data='x', patch=(32,64), stride='even', channels=3, pi_u=.2, pi_t=(.1,), pool_size=1999, test_size=401, heldout_size=None, validation_size=None, mode='paper', strategy='entropy', repeat=1, seed=1,
-             cycles=6, batch=41, arch='unet', encoder='resnet18', weights=None, in_channels=1, loss='dice', lr=1e-3, wd=0., bs=17, steps=None, epochs=3, schedule='flat')
+             cycles=6, batch=41, arch='unet', encoder='resnet18', weights=None, in_channels=1, loss='dice', lr=1e-3, wd=0., bs=17, steps=None, epochs=3, schedule='flat', precision_by='measured', fn_weight=.3)
 
 
 def test_every_field_changes_the_hash():
@@ -98,6 +99,8 @@ def test_strategy_is_no_part_of_the_scenario(): assert RunConfig(strategy='entro
 @pytest.mark.parametrize('kw,match', [
     (dict(strategy='entropie'),'entropie'), (dict(batch=41),'41 .*pool of 40'), (dict(batch=8,cycles=6),'48 .*40'), (dict(batch=0),'batch = 0'), (dict(batch=2.5),'2.5'), (dict(cycles=0),'cycles'), (dict(pool_size=-1),'pool_size'),
     (dict(bs=0),'bs'), (dict(test_size=0),'test_size'), (dict(steps=None,epochs=None),'steps nor epochs'), (dict(steps=-2),'steps = -2'), (dict(steps=None,epochs=-1),'epochs = -1'), (dict(lr=0),'lr = 0'), (dict(lr=-1e-3),'lr'), (dict(lr=float('nan')),'lr = nan'),
+    (dict(fn_weight=.3),"'combo_paper' has no weight of misses"), (dict(loss='unified',fn_weight=.3),"'unified' has no setting 'fn_weight'"), (dict(loss='dibe',fn_weight='high'),'high'), (dict(loss='dibe',fn_weight=2.),'fn_weight'), (dict(loss='dibe',fn_weight=float('nan')),'fn_weight'),
+    (dict(strategy='bald',arch='unet'),'bald.*dropout.*fpn'),
     (dict(wd=-1),'wd = -1'), (dict(arch='fnp'),'fpn, unet'), (dict(loss='dise'),'combo_paper'), (dict(schedule='cos'),'flat, cosine'), (dict(mode='x'),'paired, paper'), (dict(stride='x'),'none, even'), (dict(pi_u=1.5),'pi_u'), (dict(pi_t=(2.,)),'2.0'), (dict(data='nowhere'),'nowhere'), (dict(patch=(8,8)),'8x8')])
 def test_a_configuration_that_cannot_run(tiny, tmp_path, kw, match):
     "One line, before anything is written"
@@ -107,6 +110,31 @@ def test_a_configuration_that_cannot_run(tiny, tmp_path, kw, match):
 
 def test_the_whole_pool_can_be_labelled(tiny, tmp_path):
     r = run(replace(tiny, batch=40, cycles=1), tmp_path); assert r['rows'][0]['budget']==1
+
+
+# --- losses
+
+def test_weight_of_misses_has_one_name():
+    "Given or left at its default, the same run"
+    assert RunConfig(loss='dibe')==RunConfig(loss='dibe', fn_weight=.7)==RunConfig(loss='dibe', fn_weight=.7000000001) and RunConfig(loss='dibe').hash==RunConfig(loss='dibe', fn_weight=.7).hash
+    assert RunConfig(loss='unified').fn_weight is None and RunConfig().fn_weight is None
+    assert 'fn_weight' not in json.dumps({f.name:getattr(RunConfig(), f.name) for f in fields(RunConfig) if getattr(RunConfig(), f.name)!=f.default})
+
+
+@pytest.mark.parametrize('loss', ['dibe','tversky','unified','combo','bce'])
+def test_a_loss_changes_the_training_and_nothing_before_it(tiny, unbroken, loss, tmp_path):
+    "Same pool, first batch and first weights as with the paper's loss: only the steps differ"
+    c = replace(tiny, strategy='margin', loss=loss); run(c, tmp_path)
+    a, b = records(tmp_path/c.hash)[0], records(unbroken/replace(tiny, strategy='entropy', cycles=3).hash)[0]
+    assert (a['selected']==b['selected']).all() and a['losses'][0]!=b['losses'][0] and np.isfinite(a['losses']).all()
+    assert (a['hist']!=b['hist']).any() and read_result(tmp_path/c.hash)['rows'][0]['loss']==loss
+
+
+def test_two_channels_are_one_logit():
+    from imbal_al.training import OnTwoChannels, make_loss
+    z, y = torch.randn(3,2,8,8, generator=torch.Generator().manual_seed(0)), torch.zeros(3,8,8).long(); y[:,:2] = 1
+    for k in ('dibe','tversky','unified','bce'): assert OnTwoChannels(make_loss(k))(z, y)==make_loss(k)(z[:,1:]-z[:,:1], y)
+    a = OnTwoChannels(make_loss('bce'))(z, y); assert float(a)==pytest.approx(float(torch.nn.functional.cross_entropy(z, y)), rel=1e-5)
 
 
 # --- what a run holds

@@ -142,6 +142,57 @@ def test_wrong_shape():
         with pytest.raises(InputError, match='N,D'): k_center_greedy(x, 1)
 
 
+# --- exact: the picks of float64 from float32 points, whatever the block
+
+def _hard():
+    r, unit = np.random.default_rng(3), lambda a: a/np.linalg.norm(a, axis=1, keepdims=True)
+    grid = np.stack(np.meshgrid(*[np.linspace(0,1,20)]*2), -1).reshape(-1,2)
+    centre = np.repeat(r.normal(size=(20,8))*10, 20, 0)
+    return dict(unit=unit(r.random((400,64))), clustered=centre+r.normal(size=(400,8))*1e-3, coincident=centre+r.normal(size=(400,8))*1e-6, duplicates=r.normal(size=(60,7))[r.integers(0,60,400)],
+                same=np.full((400,5),.1), line=r.normal(size=(400,1)), grid=grid, far=r.normal(size=(400,8))+1e4, outlier=np.r_[r.normal(size=(399,4)),[[500.,0,0,0]]])
+
+
+HARD = _hard()
+
+
+@pytest.mark.parametrize('kind', [np.float32,np.float64])
+@pytest.mark.parametrize('name', HARD)
+def test_picks_are_those_of_float64(name, kind):
+    x = HARD[name].astype(kind)
+    for labelled in ((), (3,), tuple(range(0,400,17))):
+        want = brute(x, 100, labelled)
+        for block in (1,7,1024): np.testing.assert_array_equal(k_center_greedy(x, 100, labelled, block), want, err_msg=f'{labelled[:2]} {block}')
+
+
+def test_threads_and_parts_do_not_change_picks():
+    x = np.random.default_rng(4).normal(size=(5000,12)).astype(np.float32)
+    np.testing.assert_array_equal(k_center_greedy(x, 60, [0], 64, threads=2), k_center_greedy(x, 60, [0], 64, threads=1))
+
+
+def test_centres_from_elsewhere():
+    x = HARD['clustered'].astype(np.float32)
+    np.testing.assert_array_equal(k_center_greedy(x[50:], 40, [3,4], 16, centres=x[:50]), brute(x, 40, (*range(50),53,54))-50)
+    np.testing.assert_array_equal(k_center_greedy(x[50:], 40, centres=torch.tensor(x[:50]))+50, brute(x, 40, tuple(range(50))))
+    with pytest.raises(InputError, match='7 numbers each, embeddings 8'): k_center_greedy(x, 1, centres=x[:2,:7])
+    with pytest.raises(InputError, match='too large'): k_center_greedy(np.full((4,2), [1e30,-1e30], np.float32)*np.arange(4,dtype=np.float32)[:,None], 1)
+
+
+def test_memory_stays_far_below_the_embeddings(tmp_path):
+    import tracemalloc
+    x = np.lib.format.open_memmap(tmp_path/'x.npy', 'w+', np.float32, (40000,64)); x[:] = np.random.default_rng(5).normal(size=x.shape)
+    tracemalloc.start(); k_center_greedy(np.load(tmp_path/'x.npy', mmap_mode='r'), 30, range(20), 64, threads=1); peak = tracemalloc.get_traced_memory()[1]; tracemalloc.stop()
+    assert peak<x.nbytes/2
+
+
+@pytest.mark.parametrize('name', ['unit','clustered','line','far','outlier','same'])
+def test_device_version_picks_the_same(name):
+    "The code for CUDA tensors runs on any device"
+    from imbal_al.strategies import _k_center_device
+    x = HARD[name].astype(np.float32)
+    for labelled in ((), (3,), tuple(range(0,400,17))): np.testing.assert_array_equal(_k_center_device(torch.tensor(x), 60, labelled, 16, ahead=7), brute(x, 60, labelled))
+    np.testing.assert_array_equal(_k_center_device(torch.tensor(x[50:]), 40, [3], 1024, x[:50]), brute(x, 40, (*range(50),53))-50)
+
+
 # --- entropy
 
 def test_entropy_by_hand():
@@ -186,14 +237,15 @@ def test_entropy_bounds_and_symmetry(p):
 
 def candidates(n=30, seed=0):
     r = np.random.default_rng(seed)
-    return Candidates(n, r.random(n).astype(np.float32), r.integers(0,3,n), r.normal(size=(n,5)).astype(np.float32), r.normal(size=(4,5)).astype(np.float32), r.random(n)<.3)
+    return Candidates(n, r.random(n).astype(np.float32), r.integers(0,3,n), r.normal(size=(n,5)).astype(np.float32), r.normal(size=(4,5)).astype(np.float32), r.random(n)<.3,
+                      r.random(n), r.random(n)*(r.random(n)<.6), r.normal(size=(n,6)), r.random(n), r.uniform(.2,.8), r.random())
 
 
 def rng(): return np.random.default_rng(1)
 
 
 def test_registry():
-    assert set(STRATEGIES)=={'random','entropy','coreset','coreset_paper','random_faulty','random_predicted_faulty'}
+    assert set(STRATEGIES)=={'random','entropy','coreset','coreset_paper','random_faulty','random_predicted_faulty', 'margin','entropy_foreground','clasp','entropy_coreset','quota','badge','bald'}
     assert STRATEGIES['coreset'].needs=={'embedding'} and STRATEGIES['coreset_paper'].needs=={'training_embedding'} and STRATEGIES['random'].needs==set()
 
 
@@ -212,7 +264,7 @@ def test_every_strategy(name):
 def test_no_strategy_looks_at_more_than_it_says(name):
     "Truth above all: only random_faulty may see it"
     a, b, needs = candidates(), candidates(seed=5), STRATEGIES[name].needs
-    for k in ('entropy','foreground','faulty'):
+    for k in ('entropy','foreground','faulty','margin','foreground_entropy','gradient','bald','pi_t','progress'):
         if k in needs: setattr(b, k, getattr(a, k))
     if needs&{'embedding','training_embedding'}: b.embedding,b.labelled_embedding = a.embedding,a.labelled_embedding
     np.testing.assert_array_equal(select(name, a, 10, rng()), select(name, b, 10, rng()))
@@ -249,3 +301,130 @@ def test_coreset_counts_all_labelled_as_centres():
     c = Candidates(3, embedding=np.array([[0.,0],[1,0],[10,0]]), labelled_embedding=np.array([[10.,.2],[0,.1]]))
     np.testing.assert_array_equal(select('coreset', c, 3, rng())+2, brute(np.r_[c.labelled_embedding, c.embedding], 3, (0,1)))
     assert select('coreset', c, 1, rng()).tolist()==[1]
+
+
+# --- strategies of the literature
+
+NEW = ('margin','entropy_foreground','clasp','entropy_coreset','quota','badge','bald')
+
+
+@pytest.mark.parametrize('name', NEW)
+def test_equal_scores_do_not_tell_the_pool_s_order(name):
+    "A pool lists faulty images first; where all scores are equal every image must have its chance"
+    n = 12
+    c = Candidates(n, np.ones(n), np.zeros(n,int), np.zeros((n,2)), np.zeros((1,2)), None, np.ones(n), np.zeros(n), np.zeros((n,3)), np.zeros(n), .5, .9)
+    seen = np.bincount(np.concatenate([select(name, c, 3, np.random.default_rng(i)) for i in range(300)]), minlength=n)
+    assert seen.min()>30 and seen.max()<130
+
+
+@pytest.mark.parametrize('name', NEW)
+def test_every_new_strategy_names_its_source(name):
+    import re
+    assert re.search(r'arXiv \d{4}\.\d{4,5}|Scheffer|this project', STRATEGIES[name].__doc__)
+
+
+def entropies(p): return -p*np.log(p)-(1-p)*np.log(1-p)
+
+
+def test_margin_and_entropy_agree_on_pixels_not_on_images():
+    p = R.uniform(.01,.99,(50,1)); m, h = np.abs(2*p-1).mean(1), entropies(p).mean(1)
+    np.testing.assert_array_equal(select('margin', Candidates(50, margin=m), 50, rng()), select('entropy', Candidates(50, h), 50, rng()))
+    p = np.array([[.5]+[.001]*9, [.15]*10]); m, h = np.abs(2*p-1).mean(1), entropies(p).mean(1)
+    assert select('entropy', Candidates(2, h), 1, rng())==[1] and (m[0]>m[1])==(h[0]<h[1])
+    p = np.array([[.5,.5,0.,0.], [.1]*4]); p = np.clip(p, 1e-9, 1-1e-9)
+    assert select('margin', Candidates(2, margin=np.abs(2*p-1).mean(1)), 1, rng())==[0]
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_kmeans_pp_equals_its_definition(seed):
+    "With the same random numbers: distances to all centres again for each pick, one uniform number per pick"
+    x = np.random.default_rng(seed).normal(size=(60,4)); r = np.random.default_rng(7); r.permutation(60)
+    want = [int(np.argmax((x**2).sum(1)))]
+    while len(want)<20:
+        d = np.array([min(((a-x[o])**2).sum() for o in want) for a in x]); d[want] = 0
+        u, total = r.random()*d.sum(), 0.
+        for i,o in enumerate(d):
+            total += o
+            if u<total: break
+        want.append(i)
+    np.testing.assert_array_equal(kmeans_pp(x, 20, np.random.default_rng(7)), want)
+
+
+def test_kmeans_pp_draws_as_scikit_learn_does():
+    "Their first centre is uniform, ours the longest vector: compare the second, given the first"
+    sk = pytest.importorskip('sklearn.cluster', reason='pip install scikit-learn')
+    x = np.r_[[[9.,0]], np.random.default_rng(0).normal(size=(5,2))]
+    second = [i[1] for i in (sk.kmeans_plusplus(x, 2, random_state=k, n_local_trials=1)[1] for k in range(1500)) if i[0]==0]
+    ours = [kmeans_pp(x, 2, np.random.default_rng(k))[1] for k in range(len(second))]
+    a, b = (np.bincount(o, minlength=6)/len(second) for o in (second, ours))
+    assert abs(a-b).max()<.15 and (a>0).sum()>2
+
+
+def test_kmeans_pp_at_its_ends():
+    x = np.repeat(np.eye(3), 2, 0)
+    assert sorted(kmeans_pp(x, 6, rng()))==list(range(6)) and kmeans_pp(x, 0, rng()).shape==(0,)
+    first = kmeans_pp(x, 3, rng()); assert len({tuple(x[i]) for i in first})==3, 'doubles come last'
+    assert sorted(kmeans_pp(torch.tensor(x).bfloat16(), 6, rng()))==list(range(6))
+    far = x+1e6; assert len({tuple(far[i]) for i in kmeans_pp(far, 3, rng())})==3
+    for bad,match in ((np.zeros(3),'N,D'), (x*np.nan,'nan'), (x*np.inf,'nan')):
+        with pytest.raises(InputError, match=match), np.errstate(all='ignore'): kmeans_pp(bad, 1, rng())
+    for n in (7,-1):
+        with pytest.raises(InputError, match='there are 6'): kmeans_pp(x, n, rng())
+
+
+def test_clasp_without_noise_is_two_sorted_lists():
+    c = candidates(); c.progress = 1.
+    p = select('clasp', c, 9, rng()); first = np.argsort(-c.foreground_entropy)[:6]
+    assert p[:6].tolist()==first.tolist()
+    rest = np.setdiff1d(np.arange(30), first); assert p[6:].tolist()==rest[np.argsort(-c.entropy[rest])][:3].tolist()
+    c.foreground_entropy = np.zeros(30); assert select('clasp', c, 4, rng()).tolist()==np.argsort(-c.entropy)[:4].tolist(), 'nothing predicted: plain entropy'
+
+
+def test_noise_of_clasp_decays():
+    c = candidates()
+    def kept(progress):
+        c.progress = progress
+        return np.mean([len(set(select('clasp', c, 9, np.random.default_rng(i))) & set(np.argsort(-c.foreground_entropy)[:6])) for i in range(100)])
+    a, b, d = map(kept, (0.,.7,.999)); assert a<b<d and d>5.9
+
+
+@pytest.mark.parametrize('name', ['clasp','quota'])
+def test_zero_entropy_is_silent(name):
+    c = candidates(); c.entropy, c.foreground_entropy = np.zeros(30), np.zeros(30)
+    with np.errstate(all='raise'): assert len(set(select(name, c, 30, rng()).tolist()))==30
+
+
+def test_entropy_coreset_is_coreset_on_the_shortlist():
+    c = candidates(); n = 5; top = np.argsort(-c.entropy)[:4*n]
+    want = {int(top[i]) for i in brute(np.r_[c.labelled_embedding, c.embedding[top]].astype(float), n, range(4))-4}
+    assert set(select('entropy_coreset', c, n, rng()).tolist())==want
+    assert set(select('entropy_coreset', c, 10, rng()).tolist())==set(select('coreset', c, 10, rng()).tolist()), 'a shortlist of the whole pool is core-set'
+
+
+@pytest.mark.parametrize('pi_t', [0.,.05,.3,1.])
+def test_quota_aims_at_pi_t(pi_t):
+    c = candidates(200); c.pi_t = pi_t; seen = c.foreground>0
+    shares = [seen[select('quota', c, 20, np.random.default_rng(i))].mean() for i in range(200)]
+    assert abs(np.mean(shares)-pi_t)<.01 and max(shares)-min(shares)<=.05+1e-9
+    p = select('quota', c, 20, rng()); f, h = (p[k] for k in (seen[p], ~seen[p]))
+    assert f.tolist()==[i for i in np.argsort(-c.entropy) if seen[i]][:len(f)] and h.tolist()==[i for i in np.argsort(-c.entropy) if not seen[i]][:len(h)]
+
+
+def test_quota_fills_up_from_the_other_side():
+    c = candidates(); c.pi_t = 1.; seen = c.foreground>0; k = int(seen.sum())
+    assert seen[select('quota', c, k+3, rng())].sum()==k
+    c.pi_t = 0.; assert (~seen[select('quota', c, 30-k+2, rng())]).sum()==30-k
+
+
+@pytest.mark.parametrize('bad', [None, -.1, 1.1, float('nan')])
+def test_quota_needs_a_prevalence(bad):
+    c = candidates(); c.pi_t = bad
+    with pytest.raises(InputError, match='pi_t = .*share'): select('quota', c, 3, rng())
+
+
+def test_scikit_activeml_agrees():
+    "Their margin, entropy and BALD of one-pixel images order the pool as ours do"
+    us = pytest.importorskip('skactiveml.pool', reason='pip install scikit-activeml')
+    p = R.uniform(.01,.99,40); probas = np.stack([1-p,p],1)
+    for theirs,ours,c in (('margin_sampling','margin',Candidates(40, margin=np.abs(2*p-1))), ('entropy','entropy',Candidates(40, entropies(p)))):
+        np.testing.assert_array_equal(np.argsort(-us.uncertainty_scores(probas, method=theirs), kind='stable'), select(ours, c, 40, rng()))

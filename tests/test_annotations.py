@@ -1,0 +1,137 @@
+"Files of labelling tools: masks survive both ways, what is broken is one line"
+import json, sys, zipfile
+import xml.etree.ElementTree as ET
+
+import numpy as np, pytest
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+
+from imbal_al.annotations import box_corners, brush_result, coco_json, cvat_xml, decode_brush, encode_brush, polygon_mask, read_coco, read_cvat, read_export, read_labelstudio
+from imbal_al.core import InputError
+
+
+def some(h, w, share, seed): return np.random.default_rng(seed).random((h,w))<share
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1,40), st.integers(1,40), st.sampled_from([0,.02,.5,1]), st.integers(0,99))
+def test_masks_survive_every_form(h, w, share, seed):
+    m = some(h, w, share, seed); s = (h,w)
+    assert (decode_brush(encode_brush(m), s)==m).all()
+    assert (read_cvat(ET.fromstring(cvat_xml([('a',s,m)])))[0].mask(s)==m).all()
+    assert (read_coco(json.loads(json.dumps(coco_json([('a',s,m)]))))[0].mask(s)==m).all()
+
+
+def test_runs_longer_than_a_packet():
+    m = np.zeros((300,400), bool); m[100:250] = True
+    assert (decode_brush(encode_brush(m), m.shape)==m).all()
+    for v in (0,1): assert (decode_brush(encode_brush(np.full((513,129), v)), (513,129))==v).all()
+
+
+def test_equal_to_the_sdks_converter():
+    brush = pytest.importorskip('label_studio_sdk.converter.brush', reason='pip install label-studio-sdk')
+    for seed in range(4):
+        m = some(37, 53, .3, seed)
+        assert (brush.decode_rle(encode_brush(m)).reshape(37,53,4)[...,3]>127).tolist()==m.tolist()
+        assert (decode_brush(brush.mask2rle(m.astype(np.uint8)*255), m.shape)==m).all()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=60), st.booleans(), st.integers(0,200))
+def test_damaged_brushes_are_refused_never_wrong_in_size(noise, cut, at):
+    good = encode_brush(some(6, 7, .4, 1)); bad = good[:at] if cut else good[:7]+list(noise)
+    try: assert decode_brush(bad, (6,7)).shape==(6,7)
+    except ValueError as e: assert '\n' not in str(e)
+
+
+@pytest.mark.parametrize('rle,says', [([], 'not of'), (None, 'no bytes'), ([300]*20, 'no bytes'), (['a'], 'no bytes'), ([255]*40, 'not of')])
+def test_brushes_that_are_none(rle, says):
+    with pytest.raises(ValueError, match=says): decode_brush(rle, (6,7))
+
+
+def test_polygons_hold_the_pixels_whose_centres_they_hold():
+    assert polygon_mask([(2,3),(7,3),(7,5),(2,5)], (9,9)).sum()==10
+    assert polygon_mask([(-5,-5),(50,-5),(50,50),(-5,50)], (9,9)).all()
+    bow = polygon_mask([(0,0),(8,8),(8,0),(0,8)], (8,8)); assert 0<bow.sum()<64 and not bow[1,4]
+    assert polygon_mask([(3,3)], (9,9)).sum()==1
+    turned = polygon_mask(box_corners(10,10,6,4,180), (20,20)); assert turned[6:10,4:10].all() and turned.sum()==24
+    for bad in ([], [(1,2,3)], [(float('nan'),1)], [(1e9,1)], 'abc'):
+        with pytest.raises(ValueError): polygon_mask(bad, (9,9))
+
+
+def test_polygon_area_is_that_of_the_formula():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        t = np.sort(rng.random(12))*2*np.pi; p = np.c_[60+50*np.cos(t), 60+40*np.sin(t)]
+        area = .5*abs(np.dot(p[:,0], np.roll(p[:,1],-1))-np.dot(p[:,1], np.roll(p[:,0],-1)))
+        assert abs(polygon_mask(p, (120,120)).sum()-area)<=.03*area+8
+
+
+SIZE = dict(original_width=7, original_height=6)
+def task(*results, **kw): return dict(data=dict(id='i', project='p', name='n'), annotations=[dict(dict(result=list(results), updated_at='1'), **kw)])
+
+
+@pytest.mark.parametrize('result,says', [
+    (dict(type='brushlabels', **SIZE, value=dict(format='png')), "format 'png'"), (dict(type='brushlabels', value=dict(format='rle', rle=[])), "lacks 'original_height'"), (dict(type='brushlabels', **SIZE), "lacks 'value'"),
+    (dict(type='keypointlabels', **SIZE, value={}), 'keypointlabels'), (dict(type='polygonlabels', **SIZE, value=dict(points=[['a',1]])), 'could not convert'), (dict(type='polygonlabels', **SIZE, value=dict(points=3)), 'not iterable'),
+    (dict(type='rectanglelabels', **SIZE, image_rotation=90, value=dict(x=1,y=1,width=2,height=2)), 'turned image'), (dict(type='brushlabels', original_width='x', original_height=6, value={}), 'invalid literal'), (3, 'not subscriptable'), (dict(value={}), "lacks 'type'")])
+def test_label_studio_results_that_cannot_be_used(result, says):
+    d, = read_labelstudio([task(result)])
+    assert says in d.error and not d.parts
+
+
+def test_label_studio_takes_the_last_annotation_and_leaves_out_skipped_ones():
+    a, b = np.zeros((6,7)), np.ones((6,7)); t = task(brush_result(a, 'x'))
+    t['annotations'] += [dict(result=[brush_result(b,'y')], updated_at='3'), dict(result=[], updated_at='4', was_cancelled=True), dict(result=[brush_result(a,'z')], updated_at='2')]
+    d, = read_labelstudio([t]); assert d.mask((6,7)).all() and d.at=='3' and len(d.notes)==1
+    two, = read_labelstudio([task(brush_result(a,'x'), brush_result(np.ones((3,3)),'y'))]); assert 'two sizes' in two.error
+    both, = read_labelstudio([task(brush_result(b,'x'), dict(type='choices', value=dict(choices=['No Defect'])))]); assert 'has one drawn' in both.error
+    assert [d.name for d in read_labelstudio([dict(data=dict(image='/data/upload/1/x.png'), annotations=[dict(result=[])])])]==['/data/upload/1/x.png']
+
+
+CVAT = '<annotations><image name="a.png" width="7" height="6">%s</image></annotations>'
+@pytest.mark.parametrize('inner,says', [('<mask rle="1,2" left="0" top="0" width="2" height="2"/>','add up to 3'), ('<mask rle="a" left="0" top="0" width="2" height="2"/>','could not convert'), ('<mask rle="4" left="0" top="0" width="2"/>',"lacks 'height'"),
+    ('<polyline points="1,2;3,4"/>',"kind 'polyline'"), ('<polygon points="1,2;3"/>','reshape'), ('<box xtl="0" ytl="0" xbr="1" ybr="1"/><tag label="no defect"/>','has one drawn')])
+def test_cvat_images_that_cannot_be_used(inner, says):
+    d, = read_cvat(ET.fromstring(CVAT % inner)); assert says in d.error
+
+
+def test_cvat_mask_out_of_the_image():
+    d, = read_cvat(ET.fromstring(CVAT % '<mask rle="0,4" left="6" top="0" width="2" height="2"/>'))
+    with pytest.raises(ValueError, match='reaches out'): d.mask((6,7))
+    turned, = read_cvat(ET.fromstring(CVAT % '<box xtl="1" ytl="2" xbr="5" ybr="4" rotation="90"/>')); m = turned.mask((6,7))
+    assert m.sum()==8 and m[1:5,2:4].all()
+
+
+def test_coco_segmentations_that_cannot_be_used():
+    base = dict(images=[dict(id=1, file_name='a', height=6, width=7)], categories=[])
+    for seg,says in ((None,'boxes'), (dict(counts=[1,2], size=[6,7]),'add up to 3'), (dict(counts=[42]),'size'), (dict(counts=[42], size=[7,6]),None)):
+        d, = read_coco(dict(base, annotations=[dict(image_id=1, segmentation=seg)]))
+        if says: assert says in d.error
+        else:
+            with pytest.raises(ValueError, match='6 x 7 pixels on an image of 7 x 6'): d.mask((6,7))
+    d, = read_coco(dict(base, annotations=[dict(image_id=1, segmentation=[[1,1,3,1,3,3,1,3]])])); assert d.mask((6,7)).sum()==4
+    d, = read_coco(dict(base, annotations=[dict(image_id=1, segmentation=dict(size=[6,7], counts='1Y1'))])); assert d.error or d.parts
+
+
+def test_files_that_are_no_export(tmp_path):
+    for name,text,says in (('a.json','{','no whole export'), ('b.json','{}','is none of'), ('c.json','[1]','is none of'), ('d.json','','no whole export'), ('e.xml','<a/>',"its root is 'a'"), ('f.xml','<annotations>','no whole export'),
+            ('g.json','{"images":[{"id":1}],"annotations":[]}','no whole export'), ('h.json','{"images":[],"annotations":[{"image_id":7}]}','no whole export'), ('i.json','[[]]','is none of'), ('j.json','['*100000,'no whole export')):
+        (tmp_path/name).write_text(text)
+        with pytest.raises(InputError, match=says) as e: read_export(tmp_path/name)
+        assert '\n' not in str(e.value) and name in str(e.value)
+    (tmp_path/'b.bin').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(InputError, match='cannot be read'): read_export(tmp_path/'b.bin')
+    with pytest.raises(InputError, match='is missing'): read_export(tmp_path/'nowhere.json')
+
+
+def test_archives_and_folders(tmp_path):
+    m = some(6, 7, .5, 0); x = cvat_xml([('a.png',(6,7),m)])
+    with zipfile.ZipFile(tmp_path/'a.zip','w') as z: z.writestr('annotations.xml', x); z.writestr('images/a.png', b'')
+    kind,(d,) = read_export(tmp_path/'a.zip'); assert kind=='cvat' and (d.mask((6,7))==m).all()
+    with zipfile.ZipFile(tmp_path/'b.zip','w') as z: z.writestr('a.png', b'')
+    with pytest.raises(InputError, match='holds 0 XML or JSON'): read_export(tmp_path/'b.zip')
+    f = tmp_path/'masks'; f.mkdir()
+    Image.fromarray(m.astype(np.uint8)).save(f/'ones.png'); Image.fromarray(m.astype(np.uint8)*255).convert('RGBA').save(f/'rgba.png'); Image.fromarray(0*m.astype(np.uint8)).save(f/'black.png'); (f/'broken.png').touch(); Image.fromarray(np.random.default_rng(0).integers(0,255,(6,7),dtype=np.uint8)).save(f/'photo.png')
+    kind, out = read_export(f); d = {o.name:o for o in out}
+    assert kind=='png' and (d['ones.png'].mask((6,7))==m).all() and (d['rgba.png'].mask((6,7))==m).all() and d['black.png'].healthy and 'is empty' in d['broken.png'].error and 'is no mask' in d['photo.png'].error

@@ -1,0 +1,54 @@
+"imbal_al.bench: every row runs in its short form, the table is kept row by row; no time is judged"
+import numpy as np
+import pandas as pd
+import pytest
+
+from imbal_al import bench
+from imbal_al.core import InputError
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv('IMBAL_AL_CACHE', str(tmp_path_factory.getbasetemp()/'bench_cache')); monkeypatch.delenv('IMBAL_AL_DATA', raising=False)
+
+
+@pytest.mark.parametrize('name', [o for o in bench.ROWS if 'cuda' not in o])
+def test_every_row_runs(name):
+    lines = bench.measure(bench.ROWS[name], short=True, rounds=1)
+    assert [o['against'].split(' (not')[0] for o in lines]==list(bench.ROWS[name].wanted)
+    for o in lines:
+        assert set(o)==set(bench.COLUMNS) and o['ours_s']>0 and o['kind'] in ('floor','plain','peer') and o['short']
+        assert np.isnan(o['ratio']) if 'not installed' in o['against'] else o['theirs_s']>=0
+        assert o['kind']=='peer' or 'not installed' not in o['against']
+
+
+def test_rounds_take_turns_and_the_first_does_not_count():
+    said = []
+    t = bench.pairs(dict(a=lambda: said.append('a') or 2., b=lambda: said.append('b') or 3.), 2)
+    assert said==list('ababab') and t['b'].tolist()==[3,3]
+
+
+def test_a_finished_row_is_not_measured_again(tmp_path, monkeypatch):
+    n = []
+    monkeypatch.setitem(bench.ROWS, 'x', bench.Row('x', 'nothing', lambda tmp: n.append(1) or dict(ours=lambda: 1., twice=lambda: 2.), dict(twice=('plain',1)), {}, {}))
+    for again in (False,False,True): t = bench.run_rows(['x'], tmp_path/'b.csv', rounds=1, again=again, say=lambda o: None)
+    assert len(n)==2 and len(t)==1 and t['ratio'].tolist()==[2]
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path/'b.csv')[['row','ratio']], t[['row','ratio']].reset_index(drop=True), check_dtype=False)
+
+
+def test_a_row_that_fails_leaves_the_others(tmp_path, monkeypatch):
+    def bad(tmp): raise RuntimeError('no')
+    monkeypatch.setitem(bench.ROWS, 'x', bench.Row('x', 'nothing', lambda tmp: dict(ours=lambda: 1.), {}, {}, {}))
+    monkeypatch.setitem(bench.ROWS, 'y', bench.Row('y', 'nothing', bad, {}, {}, {}))
+    with pytest.raises(RuntimeError): bench.run_rows(['9 counts','y'], tmp_path/'b.csv', short=True, rounds=1, say=lambda o: None)
+    assert set(pd.read_csv(tmp_path/'b.csv')['row'])=={'9 counts'}
+
+
+def test_rows_by_number():
+    assert bench.wanted_rows('9')==['9 counts','9 histograms'] and bench.wanted_rows('5')==['5'] and bench.wanted_rows('5 cuda')==['5 cuda']
+    with pytest.raises(InputError, match='no such row'): bench.wanted_rows('5,77')
+
+
+def test_embeddings_are_like_a_networks():
+    x = bench.embeddings(300, 20)
+    assert x.dtype==np.float32 and (x>=0).all() and np.allclose((x*x).sum(1), 1, atol=1e-5) and (x!=bench.embeddings(300, 20, 1)).any()

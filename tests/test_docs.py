@@ -1,0 +1,71 @@
+"The site's builder and its check, on pages made by hand and one notebook"
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('smalldocs', reason='the site needs smalldocs: pip install smalldocs==0.5.4')
+root = Path(__file__).resolve().parent.parent
+if not (root/'.ci/docs.py').exists(): pytest.skip('no checkout here: .ci/docs.py builds the site', allow_module_level=True)
+
+
+@pytest.fixture(scope='module')
+def docs():
+    spec = importlib.util.spec_from_file_location('docs', root/'.ci/docs.py'); m = importlib.util.module_from_spec(spec); spec.loader.exec_module(m)
+    return m
+
+
+def page(at, name, body, head='<title>t</title>'):
+    (at/name).parent.mkdir(parents=True, exist_ok=True); (at/name).write_text(f'<html><head>{head}</head><body>{body}</body></html>')
+
+
+def test_a_sound_site_has_no_problem(docs, tmp_path):
+    page(tmp_path, 'index.html', '<h1 id="top">a</h1><a href="#top">1</a><a href="sub/">2</a><a href="sub/b.html#x">3</a><a href="https://example.org">4</a><img src="p.png" alt="p">'); (tmp_path/'p.png').touch()
+    page(tmp_path, 'sub/index.html', ''); page(tmp_path, 'sub/b.html', '<p id="x"><a href="../index.html">up</a></p>')
+    assert list(docs.problems(tmp_path))==[]
+
+
+@pytest.mark.parametrize('body, said', [('<a href="gone.html">', 'broken link gone.html'), ('<a href="#nowhere">', 'no such place #nowhere'), ('<img src="p.png" alt="p">', 'broken link p.png'),
+    ('<a href="b.html#no">', 'no such place b.html#no'), ('<script src="https://example.org/x.js"></script>', 'from elsewhere'), ('<img src="data:," alt=" ">', 'without a description')])
+def test_each_problem_is_named(docs, tmp_path, body, said):
+    page(tmp_path, 'index.html', body); page(tmp_path, 'b.html', '')
+    assert [said in o for o in docs.problems(tmp_path)]==[True]
+
+
+def test_missing_title_stylesheet_from_elsewhere_and_empty_site(docs, tmp_path):
+    assert 'holds no page' in next(docs.problems(tmp_path))
+    page(tmp_path, 'index.html', '', head=''); (tmp_path/'a.css').write_text('@import url("https://example.org/a.css");')
+    found = list(docs.problems(tmp_path)); assert len(found)==2 and 'a.css: loads' in found[0] and found[1]=='index.html: no title'
+
+
+def test_links_lead_home(docs):
+    cfg = docs.get_config(); there = f'{cfg.doc_host}{cfg.doc_baseurl.rstrip("/")}'
+    assert docs.links_home(f'[a]({there}/oii.html#iou)')=='[a](/oii.html#iou)'
+    assert docs.links_home('[a](../70_study_active_learning.ipynb) [b](tutorials/1_first_study.ipynb#x)')=='[a](../study_active_learning.ipynb) [b](tutorials/first_study.ipynb#x)'
+    assert docs.links_home('[`_private`](/x.html#_private)')=='`_private`'
+    assert docs.links_home('[a](https://example.org/70_x.ipynb)')=='[a](https://example.org/70_x.ipynb)'
+    assert docs.links_home('![a](../data/results/figures/f.png) [d](../../data/README.md) [c](../CONTRIBUTING.md)')=='![a](/data/results/figures/f.png) [d](/data/index.md) [c](/contributing.md)'
+
+
+def test_pictures_get_the_prose_above_them(docs):
+    from fastcore.nbio import dict2nb
+    png = [dict(output_type='display_data', data={'image/png':''}, metadata={})]
+    nb = dict2nb(dict(cells=[dict(cell_type='markdown', source='## A `title`\n\nFirst of *all*. Then [this](x). Not this.\n\n```\ncode\n```', metadata={}),
+        dict(cell_type='code', source='plot()', outputs=png, metadata={}), dict(cell_type='code', source='#| fig-alt: own\nplot()', outputs=png, metadata={}), dict(cell_type='code', source='1', outputs=[], metadata={})], metadata={}, nbformat=4, nbformat_minor=5))
+    docs.add_alts(nb)
+    assert [c.source.split('\n')[0] for c in nb.cells[1:]]==['#| fig-alt: "Figure, A title. First of all. Then this."', '#| fig-alt: own', '1']
+
+
+def test_each_line_of_the_source_has_its_place(docs, tmp_path):
+    (tmp_path/'m.py').write_text('def f():\n    """Two\n    lines < here"""\n    return 1\n')
+    text = docs.source_page(tmp_path/'m.py')
+    for n in range(1,5): assert f'id="L{n}"' in text
+    assert '&lt; here' in text and text.count('<span')==text.count('</span>')
+
+
+def test_a_notebook_is_documented_from_its_module_without_running(docs, tmp_path):
+    import json, unittest.mock as mock
+    with mock.patch('execnb.shell.CaptureShell.run_cell', side_effect=AssertionError('a cell was run')): docs.notebook(root/'nbs/20_oii.ipynb', tmp_path/'oii.ipynb')
+    told = [o['data']['text/markdown'] for c in json.loads((tmp_path/'oii.ipynb').read_text())['cells'] for o in c.get('outputs',[]) if 'text/markdown' in o.get('data',{})]
+    told = [''.join(o) for o in told]; one = next(o for o in told if '### oii' in o)
+    assert 'Output imbalance index' in one and '(/source/oii.md#L' in one and '| fp | false positives |' in one and 'oii(tp, fp, fn)' in one

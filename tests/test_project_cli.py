@@ -1,0 +1,70 @@
+"The loop from the command line, and what is refused in one line"
+import importlib.util, json
+
+import numpy as np, pytest, typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from imbal_al.cli import OneLine
+from imbal_al.project import open_project
+from imbal_al.project_cli import register
+from imbal_al.queue import as_annotations
+from imbal_al.synthetic import image
+
+app = typer.Typer(cls=OneLine); register(app, OneLine)
+DEPLOY = all(map(importlib.util.find_spec, ('onnx','onnxruntime')))
+
+
+def say(*a):
+    r = CliRunner().invoke(app, [str(o) for o in a])
+    assert r.exception is None or isinstance(r.exception, SystemExit), r.exception
+    return r
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    d = tmp_path_factory.mktemp('images')
+    for i in range(14): Image.fromarray(image('steel', i, (32,40), faulty=i%2==0)[0]).save(d/f'{i:02d}.png')
+    (d/'empty.png').touch(); return d
+
+
+def truth(name): return image('steel', int(name[:2]), (32,40), faulty=int(name[:2])%2==0)[1]
+
+
+def test_the_loop(tmp_path, images):
+    d = tmp_path/'p'; r = say('project','new',d,'--images',images,'--window',32,'--steps',1,'--held-out',.5,'--seed',1)
+    assert r.exit_code==0 and '14 images of 14 images, grey; 1 files left out' in r.output and 'empty.png is empty' in r.output
+    r = say('next',d,'--budget',14,'--device','cpu'); assert r.exit_code==0 and 'round 1: 14 units to label' in r.output and 'cold start' in r.output
+    assert 'still out' in say('next',d,'--budget',6).output
+    p = open_project(d); t = json.loads((d/'rounds/001/queue/labelstudio.json').read_text()); e = tmp_path/'e.json'
+    e.write_text(json.dumps(as_annotations(t, lambda id: truth(p.row[id]['name'])))); r = say('ingest',d,e); assert r.exit_code==0 and '14 new' in r.output
+    assert '14 labelled' in say('project','status',d).output
+    assert 'trained on' in say('next',d,'--budget',0).output
+    r = say('where',d,'--prevalence',.1,'--misses-cost',5,'--alarms-cost',1,'--figure',tmp_path/'curve.png')
+    assert r.exit_code==0 and 'Expect there: F1' in r.output and 'Another 50 labels' in r.output.replace('Whether another','Another') and 'Cheapest from' in r.output and (tmp_path/'curve.png').stat().st_size>3000
+    assert say('project','labels',d,tmp_path/'l.json','--form','coco').exit_code==0 and len(json.loads((tmp_path/'l.json').read_text())['images'])==14
+    if not DEPLOY: assert 'imbal_al[deploy]' in say('export',d,tmp_path/'m.onnx').output; return
+    assert 'threshold' in say('export',d,tmp_path/'m.onnx','--prevalence',.1).output
+    r = say('predict',tmp_path/'m.onnx',images,'--out',tmp_path/'out'); assert r.exit_code==0 and len((tmp_path/'out/table.csv').read_text().splitlines())==16
+
+
+@pytest.mark.parametrize('args,says', [
+    (('project','new','{p}','--images','{nowhere}'), 'is no folder'), (('project','new','{p}'), "Missing option"), (('project','new','{p}','--images','{i}','--window','100'), 'multiple of 32'), (('project','new','{p}','--images','{i}','--unit','pixel'), 'unknown unit'),
+    (('next','{i}'), 'is no project'), (('next','{q}','--strategy','magic'), 'unknown strategy'), (('next','{q}','--budget','-1'), 'greater than or equal to 0'), (('next','{q}','--device','tpu9'), "device 'tpu9' cannot be used"), (('next','{q}','--budget','0'), 'no labelled defect'),
+    (('ingest','{q}','{nowhere}'), 'is missing'), (('ingest','{q}','{i}'), 'the images themselves'), (('ingest','{q}','{i}/00.png'), 'cannot be read'), (('where','{q}','--prevalence','0.1'), 'no trained model'), (('where','{q}'), 'Missing option'),
+    (('where','{q}','--prevalence','2'), 'prevalence 2'), (('where','{q}','--prevalence','.1','--misses-cost','1'), 'give both'), (('project','labels','{q}','{p}'), 'no label yet'), (('project','status','{i}'), 'is no project')])
+def test_refusals_are_one_line_and_exit_code_2(tmp_path, images, args, says):
+    q = tmp_path/'q'; say('project','new',q,'--images',images,'--window',32)
+    r = say(*[a.format(p=tmp_path/'p', i=images, q=q, nowhere=tmp_path/'nowhere') for a in args])
+    assert r.exit_code==2 and says in r.output and len(r.output.strip().splitlines())==1, r.output
+
+
+def test_a_refused_label_is_exit_code_1_and_release(tmp_path, images):
+    d = tmp_path/'p'; say('project','new',d,'--images',images,'--window',32,'--steps',1); say('next',d,'--budget',3,'--device','cpu')
+    m = tmp_path/'m'; m.mkdir(); Image.new('L',(9,9)).save(m/'00.png')
+    r = say('ingest',d,m); assert r.exit_code==1 and '40 x 32 pixels, its label 9 x 9' in r.output
+    assert '3 units are back' in say('project','release',d).output
+
+
+def test_help_is_there_for_each():
+    for a in ((),('project',),('project','new'),('next',),('ingest',),('where',),('export',),('predict',)): assert say(*a,'--help').exit_code==0

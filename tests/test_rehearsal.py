@@ -1,0 +1,39 @@
+"The loop with masks as the annotator"
+import numpy as np, pandas as pd, pytest
+from PIL import Image
+
+from imbal_al.core import InputError
+from imbal_al.project import labels, new
+from imbal_al.queue import rounds
+from imbal_al.rehearsal import rehearsal_figure, rehearse, truth_of
+from imbal_al.sources import load_source
+from imbal_al.synthetic import image
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for d in ('images','masks'): (tmp_path/d).mkdir()
+    for i in range(12): a,m = image('steel', i, (32,48), faulty=i%2==0); Image.fromarray(a).save(tmp_path/'images'/f'{i:02d}.png'); Image.fromarray(m*255).save(tmp_path/'masks'/f'{i:02d}.png')
+    return tmp_path
+
+
+def test_the_truth_of_windows_is_that_of_the_data_set(folder):
+    s = load_source(f"folder:{folder/'images'}:{folder/'masks'}"); p = new(folder/'p', folder/'images', unit='window', window=32, overlap=0); mask = truth_of(p, s)
+    for r in p.units.to_dict('records'): m = np.asarray(Image.open(folder/'masks'/r['image']))>0; assert (mask(r['id'])==m[r['y']:r['y']+r['h'],r['x']:r['x']+r['w']]).all()
+    other = new(folder/'q', folder/'masks'); 
+    with pytest.raises(InputError, match='is no image of'): truth_of(other, s)(other.units.id[0])
+
+
+def test_killed_between_rounds_it_goes_on_and_the_table_is_the_same(folder, monkeypatch):
+    s = load_source(f"folder:{folder/'images'}:{folder/'masks'}"); go = lambda p: rehearse(p, truth_of(p, s), 5, 2, seconds=(6,60))
+    from imbal_al import rehearsal as m
+    p = new(folder/'p', folder/'images', window=32, overlap=0, steps=1, bs=2, weights=None, seed=1); real = m.annotate; calls = []
+    def stop(*a):
+        calls.append(1)
+        if len(calls)==2: raise KeyboardInterrupt
+        return real(*a)
+    monkeypatch.setattr(m, 'annotate', stop)
+    with pytest.raises(KeyboardInterrupt): go(p)
+    monkeypatch.setattr(m, 'annotate', real); t = go(p)
+    assert len(labels(p))==10 and len(rounds(p))==3 and t.labelled.tolist()[-1]==10 and t.minutes.iloc[-1]==pytest.approx((t.faulty.iloc[-1]*60+(10-t.faulty.iloc[-1])*6)/60) and go(p).equals(t)
+    assert len(rehearsal_figure(dict(a=t, b=[t,t])).axes)==2
