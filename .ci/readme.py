@@ -6,6 +6,13 @@ import pypandoc, yaml
 from nbdev.config import get_config
 from nbdev.serve import proc_nbs
 
+def shown(c):
+    "A cell as it is to be read: Markdown that code has made is text; of code with `#| echo: false` only that"
+    made = [dict(cell_type='markdown', metadata={}, source=o['data']['text/markdown']) for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
+    if made: c['outputs'] = [o for o in c['outputs'] if 'text/markdown' not in o.get('data', {})]
+    silent = c['cell_type']=='code' and ''.join(c['source']).startswith('#| echo: false')
+    return made if silent else [c, *made]
+
 def plain(path):
     "A processed notebook without nbdev's extras, as strict readers want it, and its title and description"
     d = json.loads(path.read_text())
@@ -15,6 +22,7 @@ def plain(path):
         for o in c.get('outputs', []):
             if o['output_type']!='stream': o.setdefault('metadata', {})
             if o['output_type']=='execute_result': o['execution_count'] = 1
+    d['cells'] = [o for c in d['cells'] for o in shown(c)]
     front = next((''.join(c['source']) for c in d['cells'] if c['cell_type']=='raw'), '')
     d['cells'] = [c for c in d['cells'] if c['cell_type']!='raw']
     return d, yaml.safe_load(re.search(r'^---\n(.*?)\n---', front, re.S)[1])
