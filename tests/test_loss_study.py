@@ -160,3 +160,10 @@ def test_another_kind_of_study_is_refused(study, tiny):
     from imbal_al.engine import save_plan
     with pytest.raises(InputError, match='another kind'): save_plan(study[0], [tiny])
     with pytest.raises(InputError, match='no loss study'): m.load_loss_plan(study[0].parent)
+
+
+def test_a_lost_plan_is_made_again_from_the_run_folders(study, tmp_path):
+    import shutil
+    from imbal_al.engine import load_plan, save_plan
+    shutil.copytree(study[0], tmp_path/'s'); (tmp_path/'s'/'study.json').write_text('broken')
+    save_plan(tmp_path/'s', study[1][:1]); assert {c.hash for c in load_plan(tmp_path/'s')}=={c.hash for c in study[1]}
