@@ -137,6 +137,7 @@ def _sure(a):
 
 def _repeats(n): return 'too many' if not np.isfinite(n) else f'{n:.0f}'
 
+# %% ../nbs/57_advise.ipynb #82b4a40b
 def threshold_gain(a:Advice): # `Interval` of F1 at the threshold less F1 at 1/2
     "What setting the threshold gained in the runs of the advised method"
     m = a.mine()
@@ -156,6 +157,7 @@ def _direction(a):
     more = '' if np.isnan(a.fn_weight) else '; a larger weight of misses turns it that way round' if o>.1 else '; a smaller weight of misses turns it the other way' if o<-.1 else ''
     return f'OII {_num(o,"+.2f")} there: {said}{more}.'
 
+# %% ../nbs/57_advise.ipynb #7ff6fd5d
 def account(a:Advice)->str:
     "The advice in plain words"
     m = a.mine(); half, now = (mean_interval(m[k].to_numpy(), kind='wider') for k in ('f1_half','f1'))
@@ -167,6 +169,7 @@ def account(a:Advice)->str:
     if m.lost.notna().any() and m.lost.mean()>.005: lines.append(f'  why:        at 1/2 it loses {m.lost.mean():.3f} F1 on the way from the pool to there, by {m.alarms.mean():.0f} falsely alarmed pixels per healthy image.')
     return '\n'.join(lines+['  not known:']+[f'    - {o}' for o in a.cannot])
 
+# %% ../nbs/57_advise.ipynb #bf1ed875
 def advise_folder(folder:str|Path, # A study's folder
     data:str|None=None, pi_u:float|None=None, # Only this data set, this pool; None: all
     pi_t:float|None=None,    # Share of faulty images at deployment, also one that was not tested; None: the smallest tested

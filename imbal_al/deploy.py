@@ -208,6 +208,7 @@ def _done(path):
     if whole!=text: write_text(path, whole)
     return {o['image']:o for o in csv.DictReader(whole.splitlines()) if o.get('error') is not None}
 
+# %% ../nbs/48_deploy.ipynb #e05d160e
 def predict_folder(model:Model, images:str|Path, out:str|Path,
     overlays:bool=True,      # Also JPEGs with the outline of what was found
     bs:int=8,                # Windows in a batch

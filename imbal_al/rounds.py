@@ -173,6 +173,7 @@ def _begin(p, folder, number, budget, strategy):
     r = dict(number=number, budget=budget, strategy=strategy, cold=cold, to_test=to_test, from_pool=from_pool, train=[[o,int(version[o])] for o in tr], test=[[o,int(version[o])] for o in te], commit=commit())
     write_json(folder/'round.json', r); return r
 
+# %% ../nbs/46_rounds.ipynb #a90f8ea0
 def next_round(p:Project,
     budget:int=50,           # Units to label; 0: train only
     strategy:str='entropy',  # One of `project_strategies`
@@ -204,6 +205,7 @@ def _news(p, r)->bool:
     "Have labels come since a round began?"
     t = labels(p); return sorted(zip(t['id'], t['version']))!=sorted((a,b) for a,b in r['train']+r['test'])
 
+# %% ../nbs/46_rounds.ipynb #a0d2d002
 def _go_on(p, folder, r, device, url, say):
     "What is left of a round"
     net = cold_model(p, device) if r['cold'] else read_model(p, folder/'model.pt', device)
