@@ -121,7 +121,7 @@ def _k_center_large(tmp, n, d, labelled, picks):
     from imbal_al.strategies import k_center_greedy
     m = np.lib.format.open_memmap(tmp/'x.npy', 'w+', np.float32, (n,d))
     for i in range(0,n,50_000): m[i:i+50_000] = embeddings(min(50_000,n-i), d, i)
-    del m; x = np.load(tmp/'x.npy', mmap_mode='r'); c = np.array(x[:labelled]).T.copy()
+    del m; x = np.load(tmp/'x.npy', mmap_mode='r', allow_pickle=False); c = np.array(x[:labelled]).T.copy()
     def ours():
         tracemalloc.start()
         try: return clock(lambda: k_center_greedy(x, picks, np.arange(labelled)))
