@@ -155,6 +155,13 @@ def test_tables_are_written_only_when_something_is_new(tmp_path):
     assert not list(tmp_path.rglob('*.tmp')) and not (tmp_path/'writing.json').exists()
 
 
+def test_a_notebooks_kind_gives_way_to_a_modules(monkeypatch):
+    "Worker processes cannot import what is defined in a notebook"
+    monkeypatch.setattr(engine, 'KINDS', {}); ours = replace(engine.RUNS, config=type('RunConfig', (), dict(__module__='__main__')))
+    engine.register(ours); assert engine.kind_named('RunConfig') is ours        # nothing better is known
+    engine.register(engine.RUNS); engine.register(ours); assert engine.kind_named('RunConfig') is engine.RUNS
+
+
 def test_what_cannot_be_worked_at_is_not_planned(tmp_path):
     with pytest.raises(InputError, match="unknown backend 'dask'"): run_all(tmp_path, [Stub(0)], 1, 'cpu', backend='dask')
     with pytest.raises(InputError, match='is for --backend ray'): run_all(tmp_path, [Stub(0)], 1, 'cpu', address='here:6379')
