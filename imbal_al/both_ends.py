@@ -27,7 +27,7 @@ PARTS = dict(
     steel_strategies=dict(data='sd900', strategies=(*OLD, *NEW), pi_u=(.1,1.)),
     steel_losses=dict(data='sd900', strategies=('entropy',), pi_u=(.1,1.), losses=LOSSES, fn_weights=(.3,.7)),
     tiles=dict(data='mtsdd', strategies=('random','entropy','coreset','quota','clasp'), pi_u=(.05,)),
-    tiles_full=dict(data='mtsdd', strategies=('random','entropy','coreset','quota','clasp'), pi_u=(1.,), pool_size=900),
+    tiles_full=dict(data='mtsdd', strategies=('random','entropy','coreset','quota','clasp'), pi_u=(1.,), pool_size=900, test_size=320),
     leaves_strategies=dict(data='potato_leaf', strategies=('random','entropy','coreset','quota','clasp','badge'), pi_u=(.1,1.)),
     leaves_losses=dict(data='potato_leaf', strategies=('entropy',), pi_u=(.1,1.), losses=LOSSES, fn_weights=(.3,.7)),
     leaves_rest=dict(data='potato_leaf', strategies=('random_predicted_faulty','entropy_foreground','entropy_coreset','margin','bald'), pi_u=(.1,1.)),
