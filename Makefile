@@ -5,7 +5,7 @@ ARGS   ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN    := .venv/bin
 
-.PHONY: study test bench faults setup readme docs
+.PHONY: study test bench faults setup readme docs times
 setup: .venv/installed
 
 .venv/installed: settings.ini setup.py pyproject.toml
@@ -28,9 +28,11 @@ faults: setup
 	@$(BIN)/python -c 'from imbal_al.faults import main; main()' $(ARGS)
 
 docs: setup
-	@test -d .venv/katex/node_modules/katex/dist || npm install --prefix .venv/katex --no-save --no-fund --no-audit --loglevel=error katex@0.16.11
 	@$(BIN)/python .ci/docs.py
 	@$(BIN)/python .ci/docs.py check
 
 readme: setup
 	@$(BIN)/python .ci/readme.py
+
+times: setup
+	@$(BIN)/python .ci/times.py $(ARGS)

@@ -163,12 +163,16 @@ def prepare(cfg, work):
         if p.stem in homes: (work/f'source/{p.stem}.md').write_text(source_page(p))
     (work/'api.md').write_text(api_page(cfg, homes, work))
 
+def without_katex(text):
+    "A page whose formulas stay as they are typed"
+    return re.sub(r'<link[^>]*/KATEX[^>]*>|<script[^>]*/KATEX[^>]*></script>', '', text)
+
 def localise(out, katex):
-    "KaTeX from the site itself, and a search that works from disk too"
-    shutil.copytree(katex, out/'site_libs/katex', ignore=shutil.ignore_patterns('*.mjs','README*'))
+    "KaTeX, if there, from the site itself, and a search that works from disk too"
+    if katex: shutil.copytree(katex, out/'site_libs/katex', ignore=shutil.ignore_patterns('*.mjs','README*'))
     for h in out.rglob('*.html'):
-        up = '../'*(len(h.relative_to(out).parts)-1)
-        h.write_text(h.read_text().replace('/KATEX', f'{up}site_libs/katex'))
+        up = '../'*(len(h.relative_to(out).parts)-1); text = h.read_text()
+        h.write_text(text.replace('/KATEX', f'{up}site_libs/katex') if katex else without_katex(text))
     for o in out.rglob('*.css'): o.write_text(re.sub(r'@import\s+(?:url\([^)]*\)|"[^"]*"|\'[^\']*\')[^;]*;', '', o.read_text()))
     js,old = out/'site_libs/smalldocs.js', 'const r = await fetch(offset + "search.json");\n      index = await r.json();'
     text = js.read_text()
@@ -179,7 +183,7 @@ def localise(out, katex):
 def build():
     cfg = get_config(); os.chdir(cfg.config_path); work = cfg.config_path/'_proc'
     katex = next((p for p in (cfg.config_path/'.venv/katex/node_modules/katex/dist', cfg.config_path/'node_modules/katex/dist') if p.exists()), None)
-    if not katex: sys.exit(f'KaTeX is not here; `npm install --prefix .venv/katex katex@{KATEX}` gets it')
+    if not katex: print(f'KaTeX is not here: formulas stay as they are typed; `npm install --prefix .venv/katex katex@{KATEX}` gets it')
     new = not (cfg.nbs_path/'nbdev.yml').exists(); refresh_quarto_yml()
     try: prepare(cfg, work)
     finally:

@@ -1,10 +1,12 @@
-"Make README.md from nbs/index.ipynb; with --check, fail if it is not what it should be"
+"Run nbs/index.ipynb and make README.md from it; with --check, only fail if README.md is not that"
 import json, os, re, sys
 from pathlib import Path
 
 import pypandoc, yaml
 from nbdev.config import get_config
+from nbdev.clean import nbdev_clean
 from nbdev.serve import proc_nbs
+from nbdev.test import test_nb
 
 def shown(c):
     "A cell as it is to be read: Markdown that code has made is text; of code with `#| echo: false` only that"
@@ -27,8 +29,14 @@ def plain(path):
     d['cells'] = [c for c in d['cells'] if c['cell_type']!='raw']
     return d, yaml.safe_load(re.search(r'^---\n(.*?)\n---', front, re.S)[1])
 
+def rerun(index):
+    "Run the index anew: its tables are read from results and notebooks"
+    ok,_ = test_nb(index, basepath=get_config().config_path, save=True)
+    if not ok: sys.exit(f'{index} does not run; its traceback is above')
+    nbdev_clean(str(index))
+
 def build():
-    cfg = get_config(); os.chdir(cfg.config_path)
+    cfg = get_config(); os.chdir(cfg.config_path); rerun(cfg.nbs_path/'index.ipynb')
     nb,front = plain(Path(proc_nbs(cfg.nbs_path, n_workers=0, force=True, file_glob='index.ipynb'))/'index.ipynb')
     md = pypandoc.convert_text(json.dumps(nb), 'gfm-raw_html', format='ipynb', extra_args=['--wrap=preserve'])
     text = f"# {front['title']}\n\n<!-- Generated from nbs/index.ipynb by `make readme`; edit that -->\n\n{front.get('description','')}\n\n{md}"
@@ -36,7 +44,14 @@ def build():
     text = re.sub(r'\]\((?!https?:|\.\./)([\w./-]+\.ipynb)', r'](nbs/\1', text)
     return re.sub(r'\]\(\.\./', '](', text)
 
+def check(path, index):
+    "Leave with a line if README.md is not what the index gives; change nothing"
+    before = index.read_bytes()
+    try: text = build()
+    finally: index.write_bytes(before)
+    if path.read_text()!=text: sys.exit('README.md is not what nbs/index.ipynb gives; run `make readme`, then commit')
+
 if __name__=='__main__':
-    text,path = build(), Path('README.md')
-    if '--check' not in sys.argv: path.write_text(text)
-    elif path.read_text()!=text: sys.exit('README.md is not what nbs/index.ipynb gives; run `make readme`, then commit')
+    path = get_config().config_path/'README.md'
+    if '--check' in sys.argv: check(path, get_config().nbs_path/'index.ipynb')
+    else: path.write_text(build())

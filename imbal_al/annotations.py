@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/annotations.html.md"""
 
 # %% ../nbs/36_annotations.ipynb #204cbed8
 from __future__ import annotations
-import json, math, re, zipfile
+import io, json, math, re, zipfile
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,9 @@ from .core import InputError
 from .sources import DECODERS, coco_counts
 
 # %% auto #0
-__all__ = ['HEALTHY', 'LS_CONFIG', 'encode_brush', 'decode_brush', 'polygon_mask', 'box_corners', 'Drawn', 'is_healthy',
-           'read_labelstudio', 'brush_result', 'read_cvat', 'cvat_xml', 'read_coco', 'coco_json', 'read_folder',
-           'read_export']
+__all__ = ['HEALTHY', 'LS_CONFIG', 'encode_brush', 'decode_brush', 'polygon_mask', 'ellipse_mask', 'box_corners', 'Drawn',
+           'is_healthy', 'read_labelstudio', 'brush_result', 'read_cvat', 'cvat_xml', 'read_coco', 'coco_json',
+           'read_folder', 'read_voc', 'read_export']
 
 # %% ../nbs/36_annotations.ipynb #30464323
 _SIZES = (3,4,8,16)
@@ -74,6 +74,16 @@ def polygon_mask(points, # [(x, y)], positions in pixels
         x,y = np.floor(p).astype(int).T; x,y = x.clip(0,shape[1]-1),y.clip(0,shape[0]-1); out[y,x] = True
     return out
 
+def ellipse_mask(cx, cy, rx, ry, rotation, # Centre and half axes in pixels; degrees, clockwise
+    shape:tuple)->np.ndarray:               # bool (H,W)
+    "The pixels whose centre lies in an ellipse; the one that holds its centre at the least. Raises `ValueError` for one without size"
+    if not all(map(math.isfinite, (cx,cy,rx,ry,rotation))) or min(rx,ry)<0: raise ValueError('an ellipse without a size')
+    y,x = np.ogrid[.5:shape[0],.5:shape[1]]; c,s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+    u,v = (x-cx)*c+(y-cy)*s, (y-cy)*c-(x-cx)*s
+    out = (u/max(rx,1e-9))**2+(v/max(ry,1e-9))**2<=1
+    if not out.any() and 0<=cx<shape[1] and 0<=cy<shape[0]: out[int(cy),int(cx)] = True
+    return out
+
 def box_corners(x, y, w, h, rotation=0.)->list:
     "The corners of a box, turned about its upper left one by degrees, clockwise"
     c,s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
@@ -117,7 +127,10 @@ def _ls_part(r):
         x,y,w,h,turn = (float(v.get(k) or 0) for k in ('x','y','width','height','rotation'))
         def box(shape): k = (shape[1]/100, shape[0]/100); return polygon_mask(box_corners(x*k[0], y*k[1], w*k[0], h*k[1], turn), shape)
         return box
-    raise ValueError(f'a shape of the kind {kind!r}; draw with brush, polygon or rectangle')
+    if kind.startswith('ellipse'):
+        x,y,w,h,turn = (float(v.get(k) or 0) for k in ('x','y','radiusX','radiusY','rotation'))
+        return lambda shape: ellipse_mask(x*shape[1]/100, y*shape[0]/100, w*shape[1]/100, h*shape[0]/100, turn, shape)
+    raise ValueError(f'a shape of the kind {kind!r}; draw with brush, polygon, rectangle or ellipse')
 
 def _ls_annotation(d, a):
     "Put one annotation's results into a `Drawn`"
@@ -181,10 +194,12 @@ def _cvat_part(e):
     if e.tag=='mask': return _cvat_mask(e.attrib)
     if e.tag=='polygon': p = np.array(_numbers(e.attrib['points'])).reshape(-1,2); return lambda shape: polygon_mask(p, shape)
     if e.tag=='box': return _cvat_box(e.attrib)
-    raise ValueError(f'a shape of the kind {e.tag!r}; draw masks, polygons or boxes')
+    if e.tag=='ellipse': v = [float(e.get(k,0) if k=='rotation' else e.attrib[k]) for k in ('cx','cy','rx','ry','rotation')]; return lambda shape: ellipse_mask(*v, shape)
+    raise ValueError(f'a shape of the kind {e.tag!r}; draw masks, polygons, boxes or ellipses')
 
 def read_cvat(root:ET.Element)->list[Drawn]:
-    "The images of a CVAT XML file"
+    "The images of a CVAT XML file. Raises `ValueError` for one of a video"
+    if root.find('track') is not None: raise ValueError('it is CVAT for video; export as CVAT for images 1.1')
     out = []
     for im in root.iter('image'):
         d = Drawn(im.get('name','?'))
@@ -251,17 +266,42 @@ def coco_json(items # [(file name, (H,W), mask or None)]
     return dict(images=images, annotations=annotations, categories=[dict(id=1, name='defect'), dict(id=2, name='no defect')])
 
 # %% ../nbs/36_annotations.ipynb #c156e7ed
+def _put(d, m):
+    "Put a whole mask into a `Drawn`"
+    d.shape = m.shape; packed = np.packbits(m)
+    if m.any(): d.parts = [lambda shape: np.unpackbits(packed, count=shape[0]*shape[1]).reshape(shape)>0]
+
 def read_folder(folder:Path)->list[Drawn]:
     "The PNG masks below a folder, by name; a black one says that the image has no defect"
     out = []
     for path in sorted(o for o in folder.rglob('*') if o.suffix.lower() in ('.png','.bmp','.tif','.tiff') and not o.name.startswith('.')):
         d = Drawn(path.relative_to(folder).as_posix())
-        try:
-            m = DECODERS['label'](str(path), None)>0; _check_mask(path)
-            d.shape = m.shape; packed = np.packbits(m)
-            if m.any(): d.parts = [lambda shape, p=packed: np.unpackbits(p, count=shape[0]*shape[1]).reshape(shape)>0]
-            else: d.healthy = True
+        try: m = DECODERS['label'](str(path), None)>0; _check_mask(path); _put(d, m); d.healthy = not m.any()
         except InputError as e: d.error = str(e)
+        out.append(d)
+    return out
+
+_VOC = 'SegmentationClass/'
+
+def _colours(text):
+    "Class names by colour, of a `labelmap.txt`"
+    out = {(0,0,0):'background'}
+    for line in text.splitlines():
+        name,_,rest = line.partition(':'); c = rest.split(':')[0].split(',')
+        if not line.startswith('#') and len(c)==3 and all(o.strip().isdigit() for o in c): out[tuple(map(int,c))] = name.strip()
+    return out
+
+def read_voc(names:list, read # Of the files, with `/`; name -> bytes
+    )->list[Drawn]:
+    "CVAT's *Segmentation mask 1.1*: a colour for each class; all that is no background is a defect, an image without any colour is not said to be healthy"
+    maps = [o for o in names if o.split('/')[-1]=='labelmap.txt']; kinds = _colours(read(maps[0]).decode('utf-8-sig','replace') if maps else ''); out = []
+    for o in sorted(n for n in names if _VOC in n and n.lower().endswith('.png')):
+        d = Drawn(o.split(_VOC,1)[1])
+        try:
+            with Image.open(io.BytesIO(read(o))) as im: a = np.asarray(im.convert('RGB')).astype(np.int64)
+            key = a@[65536,256,1]; ok = [r*65536+g*256+b for (r,g,b),k in kinds.items() if k=='background' or is_healthy(k)]
+            _put(d, ~np.isin(key, ok)); d.healthy = not d.parts and any(is_healthy(kinds.get((v>>16,v>>8&255,v&255),'')) for v in np.unique(key).tolist())
+        except Exception as e: d.error = f"its mask cannot be read ({' '.join(str(e).split())[:60]})"
         out.append(d)
     return out
 
@@ -271,22 +311,30 @@ def _check_mask(path):
     grey = 0 if a.max(initial=0)<=20 else float(((a>20)&(a<235)).mean())
     if grey>.2: raise InputError(f'{path} is no mask, {grey:.0%} of its pixels are grey; give masks of 0 and 255')
 
+def _member(z, name):
+    "One file of an archive. Raises `InputError` for one that would fill the memory"
+    if z.getinfo(name).file_size>2**30: raise InputError(f'{z.filename} holds {name} with more than 1 GB; export it in parts')
+    return z.read(name)
+
 def _text(path):
-    "Content of an export file; of an archive, its one XML or JSON file"
+    "Content of an export file; of an archive, its one XML or JSON file, or what its masks say"
     try:
         if not zipfile.is_zipfile(path): return path.read_text(encoding='utf-8-sig')
         with zipfile.ZipFile(path) as z:
+            if any(_VOC in o for o in z.namelist()): return read_voc(z.namelist(), lambda n: _member(z, n))
             names = [o for o in z.namelist() if o.lower().endswith(('.xml','.json')) and not o.startswith('__MACOSX')]
             if len(names)!=1: raise InputError(f"{path} holds {len(names)} XML or JSON files; unpack it and give the file or the folder of masks")
-            return z.read(names[0]).decode('utf-8-sig')
+            return _member(z, names[0]).decode('utf-8-sig')
     except FileNotFoundError as e: raise InputError(f'{path} is missing; give the file that the labelling tool has written') from e
     except (OSError, UnicodeDecodeError, zipfile.BadZipFile) as e: raise InputError(f'{path} cannot be read ({e}); export it again') from e
 
 def read_export(path:str|Path)->tuple[str,list[Drawn]]: # ('labelstudio', 'cvat', 'coco' or 'png', what was drawn)
     "Read what a labelling tool has written. Raises `InputError` for anything else"
     path = Path(path)
+    if path.is_dir() and (path/_VOC).is_dir(): return 'cvat', read_voc([o.relative_to(path).as_posix() for o in path.rglob('*') if o.is_file()], lambda n: (path/n).read_bytes())
     if path.is_dir(): return 'png', read_folder(path)
     text = _text(path)
+    if not isinstance(text, str): return 'cvat', text
     try:
         if text.lstrip().startswith('<'):
             root = ET.fromstring(text)
@@ -296,4 +344,4 @@ def read_export(path:str|Path)->tuple[str,list[Drawn]]: # ('labelstudio', 'cvat'
         if isinstance(d, list) and all(isinstance(o,dict) and isinstance(o.get('data'),dict) for o in d): return 'labelstudio', read_labelstudio(d)
         if isinstance(d, dict) and {'images','annotations'}<=set(d): return 'coco', read_coco(d)
     except (ET.ParseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e: raise InputError(f"{path} is no whole export ({type(e).__name__}: {' '.join(str(e).split())[:80]}); export it again") from e
-    raise InputError(f'{path} is none of: Label Studio JSON, CVAT for images 1.1, COCO segmentation, a folder of PNG masks; export as one of these')
+    raise InputError(f'{path} is none of: Label Studio JSON, CVAT for images 1.1 or Segmentation mask 1.1, COCO segmentation, a folder of PNG masks; export as one of these')

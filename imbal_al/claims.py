@@ -6,6 +6,7 @@ Docs: https://example.github.io/imbal_al/claims.html.md"""
 
 # %% ../nbs/51_claims.ipynb #09e8f67c
 from __future__ import annotations
+import re
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from .metrics import Interval, budget_auc, loss_of_f1, mean_interval, non_inferi
 # %% auto #0
 __all__ = ['HOLDS', 'DOES_NOT', 'UNTOLD', 'above', 'near', 'claim_value', 'run_areas', 'f1_at_budget', 'paired_areas',
            'welch_interval', 'claim_1', 'losses_at_budget', 'claim_2', 'picked_shares', 'claim_3', 'jackknife_interval',
-           'uniqueness_spread', 'claim_4', 'claim_5', 'claims', 'summary', 'claims_markdown']
+           'uniqueness_spread', 'claim_4', 'claim_5', 'claims', 'summary', 'claims_markdown', 'in_short']
 
 # %% ../nbs/51_claims.ipynb #25c0fbdc
 HOLDS, DOES_NOT, UNTOLD = 'holds', 'does not', 'cannot be told'
@@ -254,3 +255,31 @@ def claims_markdown(table:pd.DataFrame # From `claims` or `summary`
 def _number(mean, low, high):
     if np.isnan(mean): return '-'
     return f'{mean:.3f}' if np.isnan(low) else f'{mean:.3f} [{low:.3f}, {high:.3f}]'
+
+# %% ../nbs/51_claims.ipynb #629ac795
+def _subject(setting):
+    "Strategy, or '', and the pool's percentage of faulty images, or '', of a setting such as `entropy, pool 10% faulty`"
+    name,_,place = setting.rpartition(', ')
+    found = re.fullmatch(r'pool (\d+)% faulty', place)
+    return name, found[1] if found else ''
+
+def _listed(words): return ' and '.join(o for o in (', '.join(words[:-1]), words[-1]) if o)
+
+def _told(rows):
+    "Verdicts on one claim in one data set: `holds at 10 and 50 %; does not at 100 %`"
+    parts = []
+    for v in (HOLDS, DOES_NOT, UNTOLD):
+        o = rows[rows.verdict==v]
+        if len(o): parts.append(f"{v} at {_listed([*o.pool])} %" if o.pool.iloc[0] and len(rows)>1 else v)
+    if pd.to_numeric(rows.paper, errors='coerce').isna().any(): return '; '.join(parts)
+    return f"{'; '.join(parts)} (ours {', '.join(f'{o:.2f}' for o in rows.ours)}; the paper {', '.join(f'{float(o):.2f}' for o in rows.paper)})"
+
+def in_short(table:pd.DataFrame # From `claims`
+    )->pd.DataFrame:            # claim, and a column per data set
+    "The claims in words: a row for each claim and strategy, a column for each data set"
+    names = table.setting.map(_subject)
+    table = table.assign(who=[o[0] for o in names], pool=[o[1] for o in names])
+    table['words'] = [f'{w}: {s}' if w else s for w,s in zip(table.who, table.statement)]
+    order = table.drop_duplicates(['claim','words']).sort_values('claim', kind='stable').words
+    told = {(w,d):_told(o) for (w,d),o in table.groupby(['words','data'])}
+    return pd.DataFrame([dict(claim=w, **{d:told.get((w,d), 'not run') for d in table.data.unique()}) for w in order])

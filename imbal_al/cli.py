@@ -79,10 +79,14 @@ def _configs(data, preset_name, strategies, pi_u, pi_t, repeats, changes, losses
     return plan(base, names if strategies is None else _names(strategies), pis if pi_u is None else _numbers(pi_u,'--pi-u'), n if repeats is None else repeats, _numbers(pi_t,'--pi-t'),
                 _names(losses or ''), _numbers(fn_weights,'--fn-weights') if fn_weights else (None,))
 
-def _check_all(configs, root, device):
+def _cutting(images, total):
+    "The images of a data set, with a bar, as they are cut"
+    with _progress_bar() as bar: yield from bar.track(images, total=total, description='images cut')
+
+def _check_all(configs, root, device, workers=None):
     "Refuse before anything is started: settings, data set, prevalences, network, device"
     from imbal_al.engine import check_networks, check_scenarios
-    check_scenarios(configs, root); check_networks(configs, device)
+    check_scenarios(configs, root, _cutting, workers or os.cpu_count()); check_networks(configs, device)
 
 def _progress_bar():
     from rich.console import Console
@@ -113,6 +117,7 @@ def _print_dry_run(configs, workers, device, root, threads):
     e = estimate(configs, workers or (1 if device.startswith('cuda') else os.cpu_count()), device, root, threads)
     typer.echo(f"{e['runs']} runs, {e['trainings']} trainings; about {duration(e['seconds'])} with {e['workers']} worker(s) on {e['device']}"
                f" ({1e3*e['step_seconds'][0]:.0f} ms a training step, {1e3*e['image_seconds'][0]:.1f} ms a scored patch, measured now)")
+    if e['memory_bytes']: typer.echo(f"memory: about {size(e['memory_bytes'])} at most, in {e['workers']+1} processes of {threads} thread(s) each")
     typer.echo(f"disk: {size(e['record_bytes'])} for the run folders, {size(e['store_bytes'])} for the patch store (already there)")
 
 def _print_results(results):
@@ -155,6 +160,9 @@ _Backend = Annotated[str, typer.Option(help='serial: worker processes on this ma
 _Retries = Annotated[int, typer.Option(min=0, help='Further attempts of a run whose worker is killed, or that runs out of memory or disk')]
 _GpuShare = Annotated[Optional[float], typer.Option(min=.01, max=1., help='Of one GPU, per run: 0.25 lets four share one')]
 _Address = Annotated[Optional[str], typer.Option(help="A running Ray cluster: auto or HOST:6379")]
+_Share = Annotated[Optional[float], typer.Option(help='Share of the budget spent on healthy patches of the line, a click each')]
+_Price = Annotated[Optional[float], typer.Option(help='What such a click costs, in masks; default 0.05')]
+_TrainPi = Annotated[Optional[float], typer.Option(help='Share of faulty patches in a training batch; default as they are labelled')]
 
 def _how(backend, retries, gpu_share, address):
     "How runs are worked off, for `imbal_al.engine.run_all`"
@@ -186,6 +194,7 @@ def study(
     arch: Annotated[Optional[str], typer.Option(help='fpn, unet, pspnet, deeplabv3')]=None,
     encoder: Annotated[Optional[str], typer.Option(help='lite0, or any encoder of smp')]=None,
     mode: Annotated[Optional[str], typer.Option(help='paired or paper')]=None,
+    healthy_share: _Share=None, healthy_price: _Price=None, train_pi: _TrainPi=None,
     out: Annotated[Optional[Path], typer.Option(help='The study\'s folder; default runs/DATA-PRESET')]=None,
     workers: Annotated[Optional[int], typer.Option(min=1, help='Processes; default one per core')]=None,
     threads: Annotated[int, typer.Option(min=1, help='CPU threads per process; part of what makes results equal bit for bit')]=1,
@@ -210,10 +219,10 @@ def study(
 
         imbal-al study --data folder:IMAGES:MASKS --patch 128 --strategies random,entropy
     """
-    changes = dict(seed=seed, cycles=cycles, batch=batch, pool_size=pool_size, test_size=test_size, steps=steps, lr=lr, bs=bs, patch=_patch(patch) if patch else None, stride=stride, arch=arch, encoder=encoder, mode=mode)
+    changes = dict(seed=seed, cycles=cycles, batch=batch, pool_size=pool_size, test_size=test_size, steps=steps, lr=lr, bs=bs, patch=_patch(patch) if patch else None, stride=stride, arch=arch, encoder=encoder, mode=mode, healthy_share=healthy_share, healthy_price=healthy_price, train_pi=train_pi)
     configs = _configs(data, preset, strategies, pi_u, pi_t, repeats, changes, losses, fn_weights)
     how = _how(backend, retries, gpu_share, address)
-    _check_all(configs, data_root, None if address else device)
+    _check_all(configs, data_root, None if address else device, workers)
     if dry_run: return _print_dry_run(configs, workers, device, data_root, threads)
     folder = out or Path('runs')/f"{data.replace(os.sep,'_').replace(':','_')}-{preset}"
     from imbal_al.engine import save_plan

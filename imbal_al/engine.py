@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/engine.html.md"""
 
 # %% ../nbs/41_engine.ipynb #93239b99
 from __future__ import annotations
-import csv, errno, hashlib, heapq, json, os, time, traceback
+import csv, errno, hashlib, heapq, json, os, sys, time, traceback
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -22,16 +22,16 @@ from .lock import Lock, held, holder
 from .patches import open_store
 from .pool import Outcome, check_backend, make_pool, work
 from .scenarios import make_scenario
-from .simulation import RunConfig, as_config, check_config, cycle_path, load_patches, read_result, run
+from .simulation import RunConfig, as_config, batch_split, check_config, cycle_path, load_patches, read_result, run
 from .sources import load_source
 from .strategies import STRATEGIES
 
 # %% auto #0
-__all__ = ['PRESETS', 'KINDS', 'RUNS', 'BALD_COST', 'plan', 'check_scenarios', 'check_networks', 'preset', 'Kind', 'kind_named',
-           'register', 'kind_of', 'save_plan', 'study_kind', 'load_plan', 'attempt', 'where_to_run', 'run_all',
-           'trained', 'run_study', 'Origin', 'run_rows', 'picked_rows', 'tables_current', 'write_tables', 'read_tables',
-           'results_table', 'picks_table', 'study_origin', 'status', 'rate', 'summary', 'failed_runs', 'retry',
-           'collect', 'run_seconds', 'estimate']
+__all__ = ['FEW_IMAGES', 'PRESETS', 'KINDS', 'RUNS', 'BALD_COST', 'plan', 'check_scenarios', 'check_networks', 'preset', 'Kind',
+           'kind_named', 'register', 'kind_of', 'save_plan', 'study_kind', 'load_plan', 'attempt', 'where_to_run',
+           'run_all', 'trained', 'run_study', 'Origin', 'run_rows', 'picked_rows', 'tables_current', 'write_tables',
+           'read_tables', 'results_table', 'picks_table', 'study_origin', 'status', 'rate', 'summary', 'failed_runs',
+           'retry', 'collect', 'run_seconds', 'high_water', 'estimate']
 
 # %% ../nbs/41_engine.ipynb #c2536218
 def plan(base:RunConfig,   # What all runs share
@@ -57,15 +57,17 @@ def _weighed(base, losses, fn_weights):
     return list(dict.fromkeys((l, w if has(l) else None) for l,w in product(losses, fn_weights))) or [(base.loss, base.fn_weight)]
 
 # %% ../nbs/41_engine.ipynb #bdc972e9
+FEW_IMAGES = 200 # Fewer are cut by one process: others take a second or two to start
+
 def check_scenarios(configs:list, root=None, progress=None, workers:int=1):
     "Build the patch stores and raise an `InputError` if any run's settings or scenario cannot be met"
     for c in configs: check_config(c)
     for k in dict.fromkeys(c.store_key() for c in configs):
-        data,patch,stride,channels = k
-        table = open_store(load_source(data, root), patch, stride, channels, progress=progress, workers=workers).table
+        data,patch,stride,channels = k; source = load_source(data, root)
+        table = open_store(source, patch, stride, channels, progress=progress, workers=workers if len(source.table)>=FEW_IMAGES else 1).table
         for s in dict.fromkeys(c.scenario_key() for c in configs if c.store_key()==k):
-            _,pi_u,pool,pi_t,test,held,val,mode,seed,rep = s
-            make_scenario(table, pi_u, pool, pi_t, test, seed, rep, mode, held, val)
+            _,pi_u,pool,pi_t,test,held,val,mode,seed,rep,clicks = s
+            make_scenario(table, pi_u, pool, pi_t, test, seed, rep, mode, held, val, clicks)
 
 # %% ../nbs/41_engine.ipynb #68e56f75
 def check_networks(configs:list, device:str|None=None):
@@ -248,7 +250,12 @@ def trained(kind:Kind, c, runs:Path)->int:
 # %% ../nbs/41_engine.ipynb #e1e14847
 def _label(c):
     loss = '' if c.loss=='combo_paper' else f', {c.loss}'+('' if c.fn_weight is None else f' {c.fn_weight:g}')
-    return f'{c.data}{loss}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}'
+    more = ''.join(f', {k} {v}' for k,v,usual in zip(_OTHERS, _others(c), _others(RunConfig())) if v!=usual)
+    return f'{c.data}{loss}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}{more}'
+
+_OTHERS = ('healthy_share','healthy_price','train_pi')
+
+def _others(c): return tuple(getattr(c,k) or 0 for k in _OTHERS)
 
 def _open_stores(configs, root):
     for k in dict.fromkeys(c.store_key() for c in configs): load_patches(k, root)
@@ -270,8 +277,8 @@ class Origin:
     def provenance(self): return [dict(p, runs=n) for p,n in self.kinds.values()]
 
 def run_rows(c:RunConfig, folder:Path, result:dict)->list[dict]:
-    "The rows of a finished run, also of one from before there was a `fn_weight`"
-    return [dict(o, fn_weight=np.nan if c.fn_weight is None else c.fn_weight) for o in result['rows']]
+    "The rows of a finished run, also of one from before there was a `fn_weight` or `clicks`"
+    return [dict(o, fn_weight=np.nan if c.fn_weight is None else c.fn_weight, clicks=o.get('clicks',0)) for o in result['rows']]
 
 def picked_rows(c:RunConfig, folder:Path, result:dict)->list[dict]:
     "Which patches a finished run picked, in order: `id` is the patch's row in the store"
@@ -286,7 +293,7 @@ def picked_rows(c:RunConfig, folder:Path, result:dict)->list[dict]:
 def _run_origin(o): return dict(runs=o.runs, shared_config=o.shared or {}, provenance=o.provenance())
 
 RUNS = register(Kind(RunConfig, as_config, check_config, _open_stores, run, read_result, {'results.csv':(run_rows,('cycle','pi_t')), 'picks.csv':(picked_rows,('cycle','rank'))},
-    lambda c: (c.data, c.pi_u, c.strategy, c.repeat, c.loss, c.fn_weight or 0.), lambda c: dict(data=c.data, loss=c.loss, fn_weight=c.fn_weight, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat), _label, lambda c: c.cycles, 'cycle_*.npz', _run_origin))
+    lambda c: (c.data, c.pi_u, c.strategy, c.repeat, c.loss, c.fn_weight or 0., *_others(c)), lambda c: dict(data=c.data, loss=c.loss, fn_weight=c.fn_weight, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat), _label, lambda c: c.cycles, 'cycle_*.npz', _run_origin))
 
 # %% ../nbs/41_engine.ipynb #7fdca79b
 def _finished(folder:Path, kind:Kind, origin=None, names=None):
@@ -478,23 +485,31 @@ def _rates(c, device, root, threads):
         score(net, data, idx[:64]); t2 = time.perf_counter(); score(net, data, idx, embedding=True, hist=True)
     return (t1-t0)/3, (time.perf_counter()-t2)/128, len(sc.heldout)+len(sc.validation)
 
-BALD_COST = 5 # Passes that ten decoders on one encoder's maps are worth: assumed, not measured
+BALD_COST = 8.4 # Passes that ten decoders on one encoder's maps are worth: measured, FPN on lite0, 64 pixels, one thread
 
 def run_seconds(c:RunConfig, step:float, image:float, evaluated:int)->float:
     "Seconds one run takes at these rates"
-    n = np.arange(1, c.cycles+1)*c.batch
-    steps = c.cycles*c.steps if c.steps else int((c.epochs*np.maximum(n//c.bs,1)).sum())
+    n,(masks,clicks) = np.arange(1, c.cycles+1), batch_split(c)
+    steps = c.cycles*c.steps if c.steps else int((c.epochs*np.maximum(n*(masks+clicks)//c.bs,1)).sum())
     needs = STRATEGIES[c.strategy].needs
-    scored = (c.pool_size-n[:-1]).sum()*(BALD_COST if 'bald' in needs else 1) if needs-{'faulty'} else 0
+    scored = (c.pool_size-n[:-1]*masks).sum()*(BALD_COST if 'bald' in needs else 1) if needs-{'faulty'} else 0
     return steps*step + (c.cycles*evaluated+scored)*image
 
 # %% ../nbs/41_engine.ipynb #2a89e40a
+def high_water()->int|None:
+    "Bytes of main memory that this process has held at most; None where the system does not say"
+    try: return next(1024*int(o.split()[1]) for o in Path('/proc/self/status').read_text().splitlines() if o.startswith('VmHWM'))
+    except (OSError, StopIteration): pass
+    try: import resource
+    except ImportError: return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform=='darwin' else 1024)
+
 def estimate(configs:list, workers:int=1, device:str='cpu', root=None, threads:int=1)->dict:
-    "What a study needs: runs, trainings, steps, seconds, bytes on disk, and the measured rates. Measured per combination of data, network and prevalence; takes some seconds each"
+    "What a study needs: runs, trainings, steps, seconds, bytes on disk and in main memory, and the measured rates. Measured per combination of data, network and prevalence; takes some seconds each"
     import torch
     if threads==1 and str(device)=='cpu': workers = min(workers, os.cpu_count())
     key = lambda c: (c.store_key(), c.arch, c.encoder, c.bs, c.in_channels)
-    rates = {}
+    rates,before = {},high_water()
     for c in configs:
         if key(c) not in rates: rates[key(c)] = _rates(c, device, root, threads)
     shared = {}
@@ -503,5 +518,5 @@ def estimate(configs:list, workers:int=1, device:str='cpu', root=None, threads:i
     secs = sum(run_seconds(c, *rates[key(c)]) for c in configs)-saved
     stores = sum(int(np.prod(load_patches(k, root).images.shape))+load_patches(k, root).masks.size for k in {c.store_key() for c in configs})
     records = sum(c.cycles*(75*rates[key(c)][2]+6000) for c in configs)
-    return dict(runs=len(configs), trainings=sum(c.cycles for c in configs), seconds=secs/workers, workers=workers, device=str(device), store_bytes=stores, record_bytes=records,
+    return dict(runs=len(configs), trainings=sum(c.cycles for c in configs), seconds=secs/workers, workers=workers, device=str(device), store_bytes=stores, record_bytes=records, memory_bytes=before and before+workers*high_water(),
                 step_seconds=[r[0] for r in rates.values()], image_seconds=[r[1] for r in rates.values()])

@@ -26,8 +26,15 @@ STRATEGY_STYLES = {
     'coreset':                 dict(color='#0072B2', marker='^', linestyle='-',  label='core-set'),
     'coreset_paper':           dict(color='#56B4E9', marker='v', linestyle='--', label='core-set (paper)'),
     'random_faulty':           dict(color='#E69F00', marker='D', linestyle=':',  label='random among faulty'),
-    'random_predicted_faulty': dict(color='#009E73', marker='P', linestyle='-.', label='random among predicted faulty')}
-SPARE_STYLES = [dict(color=c, marker=m, linestyle='--') for c,m in zip(('#CC79A7','#8C6D31','#7F3C8D','#117733','#000000'), 'X*<>h')]
+    'random_predicted_faulty': dict(color='#009E73', marker='P', linestyle='-.', label='random among predicted faulty'),
+    'margin':                  dict(color='#3399FF', marker='X', linestyle='-',  label='margin'),
+    'entropy_foreground':      dict(color='#663300', marker='*', linestyle='--', label='entropy of the foreground'),
+    'bald':                    dict(color='#CC79A7', marker='<', linestyle='-',  label='BALD'),
+    'badge':                   dict(color='#2233CC', marker='>', linestyle='--', label='BADGE'),
+    'clasp':                   dict(color='#117733', marker='p', linestyle='-.', label='CLASP'),
+    'entropy_coreset':         dict(color='#000000', marker='h', linestyle=':',  label='entropy, then core-set'),
+    'quota':                   dict(color='#003D4D', marker='d', linestyle='-.', label='quota')}
+SPARE_STYLES = [dict(color=c, marker=m, markerfacecolor='white', linestyle='--') for c,m in zip(('#8C6D31','#7F3C8D','#AA1155','#44BBBB','#777777'), 'os^vD')]
 FAULTY, HEALTHY = '#D55E00', '#0072B2'
 
 # %% ../nbs/50_figures.ipynb #29f0b021

@@ -9,9 +9,9 @@ from __future__ import annotations
 import warnings
 
 # %% auto #0
-__all__ = ['DTYPES', 'LOSSES', 'SCHEDULES', 'DeviceData', 'gaussian_blur', 'augment', 'Batches', 'best_device',
-           'choose_precision', 'cast', 'Cast', 'seeded', 'Loaders', 'make_learner', 'lr_schedule', 'fit',
-           'measured_precision']
+__all__ = ['DTYPES', 'CONTIGUOUS', 'LOSSES', 'SCHEDULES', 'DeviceData', 'gaussian_blur', 'augment', 'Batches', 'MixedBatches',
+           'best_device', 'choose_precision', 'place', 'cast', 'Cast', 'seeded', 'Loaders', 'has_defect',
+           'LossOnDevice', 'ComboOnDevice', 'make_learner', 'lr_schedule', 'fit', 'measured_precision']
 
 # %% ../nbs/23_learner.ipynb #c67c84dc
 warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from fastai.callback.core import Callback, CancelStepException
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler, SchedCos, combine_scheds
-from fastai.learner import Learner
+from fastai.learner import AvgSmoothLoss, Learner
 from fastai.optimizer import OptimWrapper
 
 from .core import InputError, check_choice, stream_seed
@@ -112,6 +112,28 @@ class Batches:
             if self.aug: x,y = self.aug(x,y,self.g)
             yield self.data.normalise(x),y
 
+# %% ../nbs/23_learner.ipynb #4377d1be
+class MixedBatches(Batches):
+    "Batches in which a patch is faulty with probability `pi`; plain ones if a class that this asks for is missing"
+    def __init__(self, data, idx, bs, steps, g,
+        pi:float,  # Expected share of faulty patches, 0 to 1
+        faulty,    # Whether each patch of `idx` is faulty
+        aug=augment):
+        super().__init__(data, idx, bs, steps, g, aug)
+        self.pi,self.faulty,self.share = pi,torch.as_tensor(np.asarray(faulty, bool)),math.nan
+    def order(self)->torch.Tensor:
+        "(steps,bs) indices; sets `share`, the part of them that is faulty"
+        at = self._drawn(); self.share = float(self.faulty[at].double().mean())
+        return self.idx[at]
+    def _drawn(self):
+        classes,want = [o.nonzero()[:,0] for o in (~self.faulty, self.faulty)], torch.rand(self.steps, self.bs, generator=self.g)<self.pi
+        if any(len(o)==0 and bool((want==k).any()) for k,o in enumerate(classes)): return self._plain()
+        u = torch.rand(want.shape, generator=self.g, dtype=torch.float64)
+        draw = lambda o: o[(u*len(o)).long()] if len(o) else torch.zeros_like(u, dtype=torch.long)
+        return torch.where(want, draw(classes[1]), draw(classes[0]))
+    def _plain(self):
+        return Batches(self.data, torch.arange(len(self.idx)), self.bs, self.steps, self.g).order()
+
 # %% ../nbs/23_learner.ipynb #8bcbd7b4
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 
@@ -123,9 +145,23 @@ def choose_precision(device:str)->dict: # {'train': name, 'eval': name}, names o
     fast = any(getattr(torch.cpu, f, lambda: False)() for f in ('_is_amx_tile_supported','_is_avx512_bf16_supported'))
     return dict(train='fp32', eval='bf16' if fast else 'fp32')
 
+CONTIGUOUS = ' contiguous'
+
+def place(net,      # A network of smp
+    precision:str   # Name of a precision; with ' contiguous' at its end the layout is the usual one, else channels last
+    )->torch.nn.Module: # The same network
+    "Give weights and inputs the layout of `precision`; a network in channels last is left as it is"
+    layout = torch.contiguous_format if precision.endswith(CONTIGUOUS) else torch.channels_last
+    if getattr(net.encoder, 'layout', torch.channels_last)==layout: return net
+    if not hasattr(net.encoder, 'layout'): net.encoder.register_forward_pre_hook(_to_layout)
+    net.encoder.layout = layout
+    return net.to(memory_format=layout)
+
+def _to_layout(encoder, inputs): return (inputs[0].contiguous(memory_format=encoder.layout),)
+
 def cast(precision:str, device):
     "A context in which networks compute in `precision`"
-    t = DTYPES[check_choice('precision', precision, DTYPES)]
+    t = DTYPES[check_choice('precision', precision.removesuffix(CONTIGUOUS), DTYPES)]
     return nullcontext() if t is torch.float32 else torch.autocast(torch.device(device).type, t)
 
 # %% ../nbs/23_learner.ipynb #9c0ff304
@@ -133,7 +169,7 @@ class Cast(Callback):
     "Forward pass in `precision`; half precision on CUDA scales the loss. The loss itself computes in float32"
     order = 10
     def __init__(self, precision, device): self.precision,self.device = precision,device
-    def before_fit(self): self.scaler = torch.amp.GradScaler(torch.device(self.device).type, enabled=self.precision=='fp16')
+    def before_fit(self): self.scaler = torch.amp.GradScaler(torch.device(self.device).type, enabled=self.precision.startswith('fp16'))
     def before_batch(self): self.ctx = cast(self.precision, self.device); self.ctx.__enter__()
     def after_pred(self): self.ctx.__exit__(None,None,None); self.learn.pred = self.pred.float()
     def before_backward(self): self.learn.loss_grad = self.scaler.scale(self.loss_grad)
@@ -159,6 +195,25 @@ class Loaders:
     def __getitem__(self, i): return (self.train,[])[i]
 
 # %% ../nbs/23_learner.ipynb #61722214
+def has_defect(data:DeviceData, idx)->np.ndarray: # bool, one for each of `idx`
+    "Whether a mask has a pixel of a defect"
+    return (data.masks[torch.as_tensor(np.asarray(idx)).to(data.device)].flatten(1).amax(1)>0).cpu().numpy()
+
+# %% ../nbs/23_learner.ipynb #f2e6440a
+class LossOnDevice(AvgSmoothLoss):
+    "fastai's running mean of the loss, left on the device"
+    def accumulate(self, learn):
+        self.count += 1; loss = learn.loss.detach().mean()
+        self.val = torch.lerp(loss, self.val.to(loss.device), self.beta)
+
+class ComboOnDevice(torch.nn.Module):
+    "`PaperComboLoss` on two channels, from PyTorch's own parts: the host waits for nothing"
+    def forward(self, logits, masks):
+        z,y = logits.float(), torch.stack([1-masks, masks], 1).float(); p = z.softmax(1)
+        hit,held,size = ((o).sum((0,2,3)) for o in (p*y, y, p+y))
+        dice = (1-(2*hit+1)/(size+1))*(held>0)
+        return F.cross_entropy(z, masks) + dice.mean()
+
 LOSSES = dict(combo_paper=PaperComboLoss)
 SCHEDULES = ('flat','cosine')
 
@@ -173,20 +228,25 @@ def make_learner(data:DeviceData,
     epochs:int|None=40,     # passes over the labelled patches, if `steps` is not given
     precision:dict|None=None, # See `choose_precision`
     seed:int=0,             # Weights, order, augmentation, dropout
-    cbs=()                  # More fastai callbacks
+    cbs=(),                 # More fastai callbacks
+    train_pi:float|None=None, # Expected share of faulty patches in a batch, see `MixedBatches`; None: as they are
+    faulty=None,            # Whether each of `idx` is faulty, with `train_pi`; None: read off the masks
+    compiled:bool=False     # `torch.compile` the network: minutes at its first step, for long trainings on a GPU
     )->Learner:
     "A fastai Learner, ready to fit one cycle; the number of steps is `learn.dls.train.steps`"
     if not len(idx): raise InputError('no labelled patch to train on; give at least one')
     precision = precision or choose_precision(data.device)
-    if not isinstance(loss, torch.nn.Module): loss = LOSSES[check_choice('loss', loss, LOSSES)]()
+    if not isinstance(loss, torch.nn.Module): loss = LOSSES[check_choice('loss', loss, LOSSES)]() if data.device.type=='cpu' else ComboOnDevice()
     with seeded(stream_seed(seed,'weights')): m = create_model(arch, encoder, weights, 2, data.in_channels)
-    m = m.to(data.device, memory_format=torch.channels_last)
+    m = place(m.to(data.device, memory_format=torch.channels_last), precision['train'])
+    if compiled: m.compile()
     bs = min(bs, len(idx))
     g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
-    dl = Batches(data, idx, bs, steps or epochs*(len(idx)//bs), g)
+    args = data, idx, bs, steps or epochs*(len(idx)//bs), g
+    dl = Batches(*args) if train_pi is None else MixedBatches(*args, train_pi, has_defect(data, idx) if faulty is None else faulty)
     dls = Loaders(dl, data.device)
     learn = Learner(dls, m, loss_func=loss, opt_func=partial(OptimWrapper, opt=partial(torch.optim.Adam, weight_decay=wd, fused=True)), lr=lr, cbs=[Cast(precision['train'],data.device),*cbs])
-    learn.remove_cbs(learn._grab_cbs(ProgressCallback))
+    learn.remove_cbs(learn._grab_cbs(ProgressCallback)); learn.recorder.smooth_loss = LossOnDevice()
     return learn
 
 
@@ -208,8 +268,8 @@ def measured_precision(data:DeviceData, # Some patches
     bs:int=16,                          # Batch of the training
     rounds:int=3                        # How often each is measured, in turn; the shortest time counts
     )->dict:                            # {'train': name, 'eval': name}, and seconds per batch: 'train_fp32', 'eval_fp32', ...
-    "The fastest precision per phase of a network on this device, by a short measurement"
-    names = ('fp32','bf16','fp16') if data.device.type=='cuda' else ('fp32','bf16')
+    "The fastest precision and layout per phase of a network on this device, by a short measurement"
+    names = [o+l for o in (('fp32','bf16','fp16') if data.device.type=='cuda' else ('fp32','bf16')) for l in ('',CONTIGUOUS)]
     with seeded(0, data.device):
         m = create_model(arch, encoder, None, 2, data.in_channels).to(data.device, memory_format=torch.channels_last)
         x,y = data.batch(torch.arange(max(bs,2), device=data.device)%len(data)); best = {}
@@ -221,7 +281,7 @@ def measured_precision(data:DeviceData, # Some patches
 
 def _step_seconds(m, x, y, phase, precision):
     "Seconds of one forward (and, in training, backward) pass"
-    loss,t = PaperComboLoss(),time.perf_counter(); m.train(phase=='train')
+    loss = PaperComboLoss() if x.device.type=='cpu' else ComboOnDevice(); place(m.train(phase=='train'), precision); t = time.perf_counter()
     with nullcontext() if phase=='train' else torch.inference_mode(), cast(precision, x.device): p = m(x)
     if phase=='train': loss(p.float(), y).backward(); m.zero_grad()
     if x.is_cuda: torch.cuda.synchronize()

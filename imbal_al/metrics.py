@@ -31,15 +31,30 @@ def histogram(values:np.ndarray, # (N,H,W) predicted probability of a defect, or
     "Count the pixels of each image by truth and by bin of the predicted logit; raises `InputError` for other shapes or values"
     values, masks = np.asarray(values), np.asarray(masks)
     _check_pixels(values, masks, logits)
-    out, which = np.zeros((len(values), 2*BINS), np.uint32), _logit_bins if logits else _probability_bins
-    for i,(v,m) in enumerate(zip(values, masks)): out[i] = np.bincount((which(v) | (m.astype(np.uint8)<<7)).ravel(), minlength=2*BINS)
-    return out.reshape(-1, 2, BINS)
+    out = np.zeros((len(values), 2*BINS), np.uint32)
+    if not values.size: return out.reshape(-1, 2, BINS)
+    bins, side = (_logit_bins(values), np.empty(masks.shape[1:], np.uint8)) if logits else (_probability_bins, None)
+    for i,(v,m) in enumerate(zip(values, masks)): b = bins(v); out[i] = _tally(np.bitwise_or(b, np.multiply(m.astype(np.uint8, copy=False), np.uint8(BINS), out=side), out=b))
+    return np.roll(out.reshape(-1, 2, BINS), BINS//2, 2) if logits else out.reshape(-1, 2, BINS)
 
-def _logit_bins(z):
-    "uint8, bin of each logit: eight to a unit, so that a multiplication finds it without rounding"
-    b = np.floor(z*z.dtype.type(8) if z.dtype.kind=='f' else z*8.)
-    b = np.clip(b, -BINS//2, BINS//2-1, out=b); b += BINS//2
-    return b.astype(np.uint8)
+def _tally(codes):
+    "How often each byte occurs, as Pillow counts the greys of an image"
+    from PIL import Image
+    return Image.frombuffer('L', (codes.size,1), np.ascontiguousarray(codes), 'raw', 'L', 0, 1).histogram()
+
+# %% ../nbs/30_metrics.ipynb #ac82d823
+def _logit_bins(values):
+    "f(logits of an image) -> uint8, bin of each minus 64, in seven bits; nan raises `InputError`"
+    float_ = values.dtype if values.dtype.kind=='f' else np.dtype(float)
+    buf,code = np.empty(values.shape[1:], float_), np.empty(values.shape[1:], np.int8); bins = code.view(np.uint8)
+    eight,lo,hi = (float_.type(o) for o in (8,-BINS//2,BINS//2-1))
+    def f(z):
+        with np.errstate(over='ignore'): np.multiply(z, eight, out=buf)
+        np.floor(buf, out=buf); np.clip(buf, lo, hi, out=buf)
+        if np.isnan(buf.min()): raise InputError("predictions hold nan; the model has diverged")
+        np.copyto(code, buf, casting='unsafe')
+        return np.bitwise_and(bins, np.uint8(BINS-1), out=bins)
+    return f
 
 def _probability_bins(p):
     "uint8, bin of each probability: guessed from its logit, then compared with the edges on both sides"
@@ -48,13 +63,14 @@ def _probability_bins(p):
     b += (b<BINS-1) & (p>=P_EDGES[np.minimum(b+1,BINS)]); b -= (b>0) & (p<P_EDGES[b])
     return b.astype(np.uint8)
 
-# %% ../nbs/30_metrics.ipynb #ac82d823
+# %% ../nbs/30_metrics.ipynb #7381da84
 def _check_pixels(values, masks, logits):
     if values.ndim!=3 or values.shape!=masks.shape:
         raise InputError(f"predictions {values.shape} and masks {masks.shape} must have one shape (N,H,W)")
     if masks.dtype!=bool and masks.size and not (masks.min()>=0 and masks.max()<=1 and (masks.dtype.kind in 'iu' or np.isin(masks, (0,1)).all())): raise InputError("masks must hold 0 and 1 only; divide by 255 or compare with 0 first")
+    if logits: return
     if np.isnan(values).any(): raise InputError("predictions hold nan; the model has diverged")
-    if not logits and ((values<0)|(values>1)).any(): raise InputError("probabilities lie outside [0, 1]; for logits pass logits=True")
+    if ((values<0)|(values>1)).any(): raise InputError("probabilities lie outside [0, 1]; for logits pass logits=True")
 
 # %% ../nbs/30_metrics.ipynb #aa76da88
 def confusion(predicted:np.ndarray, # (n,H,W) bool, or 0 and 1

@@ -21,9 +21,9 @@ from .patches import windows
 from .sources import IMAGES, crop, read_image
 
 # %% auto #0
-__all__ = ['FORM', 'UNITS', 'SUFFIXES', 'UNIT', 'STATES', 'LABELS', 'Settings', 'check_settings', 'image_names', 'list_images',
-           'make_units', 'file_name', 'Project', 'open_project', 'new', 'read_label', 'label_state', 'write_label',
-           'read_mask', 'labels']
+__all__ = ['FORM', 'UNITS', 'SUFFIXES', 'UNIT', 'STATES', 'LABELS', 'Settings', 'check_settings', 'group_of', 'image_names',
+           'list_images', 'make_units', 'file_name', 'Project', 'groups_of', 'open_project', 'new', 'read_label',
+           'label_state', 'write_label', 'read_mask', 'labels']
 
 # %% ../nbs/35_project.ipynb #e854678e
 FORM = 'imbal_al project 1'
@@ -48,6 +48,7 @@ class Settings:
     schedule: str='cosine'
     per_image: int=16       # Windows of one labelled image that are trained on, at most; those with a defect first
     seed: int=0
+    group_by: str=''        # What must stay together: '' an image's windows, 'folder' a folder's images, else a regular expression
 
 def check_settings(s:Settings):
     "Raise an `InputError` for settings that cannot work"
@@ -60,6 +61,18 @@ def check_settings(s:Settings):
     if isinstance(s.seed,bool) or not isinstance(s.seed,int) or s.seed<0: raise InputError(f'seed = {s.seed!r}; give a whole number, 0 or larger')
     for k in ('lr','wd'):
         if not (isinstance(v := getattr(s,k),(int,float)) and 0<=v<np.inf and (k=='wd' or v)): raise InputError(f'{k} = {v!r}; give a number above 0')
+    if not isinstance(s.group_by, str): raise InputError(f"group_by = {s.group_by!r}; give 'folder' or a regular expression")
+    group_of('', s.group_by)
+
+# %% ../nbs/35_project.ipynb #d8bc088f
+def group_of(image:str, # Its name below the project's folder of images
+    by:str=''           # `Settings.group_by`
+    )->str:
+    "What an image must stay together with. Raises `InputError` for a pattern that is no regular expression"
+    if by=='folder': return os.path.dirname(image)
+    try: m = re.search(by, image) if by else None
+    except re.error as e: raise InputError(f"group_by {by!r} is no regular expression ({e}); write for example 'part([0-9]+)', or folder") from e
+    return image if not m else (m[1] or '') if m.re.groups else m[0]
 
 # %% ../nbs/35_project.ipynb #b034beed
 SUFFIXES = (*IMAGES, '.webp')
@@ -133,6 +146,12 @@ class Project:
         if im.shape[:2]!=(unit['height'],unit['width']): raise InputError(f"{self.images/unit['image']} is {im.shape[1]} x {im.shape[0]} pixels, it was {unit['width']} x {unit['height']}; put it back, or give it another name and add it with project new")
         return crop(im, (unit['y'],unit['x'],unit['h'],unit['w']))
 
+def groups_of(p:Project, ids # Of units
+    )->list|None:            # One group each; None where all are different
+    "What units must stay together with, for folds and bootstraps"
+    g = [group_of(p.row[o]['image'], p.settings.group_by) for o in ids]
+    return g if len(set(g))<len(g) else None
+
 def _rows(p):
     "Units as dicts by id"
     if 'by_id' not in (c := p.__dict__): c['by_id'] = {o['id']:o for o in p.units.to_dict('records')}
@@ -192,6 +211,7 @@ def _make(dir, images, s, rows, lines):
     check_settings(s); id = uuid4().hex[:12]
     if dir.exists() and (not dir.is_dir() or any(o for o in dir.iterdir() if not o.name.startswith('.') and not o.name.startswith('units-') and o.name!='lock.json')):
         raise InputError(f'{dir} is there already and is no project; give a new folder')
+    if s.group_by and len(rows)>1 and len({group_of(o['image'], s.group_by) for o in rows})<2: raise InputError(f'group_by {s.group_by!r} puts all {len(rows)} images into one group, so none could be tested on; give another pattern')
     with held(dir/'lock.json'):
         if (dir/'project.json').exists(): raise InputError(f'{dir} has just been made by another process; give the command again')
         p = Project(dir, id, images, s, make_units(id, rows, s.unit, s.window), lines)

@@ -6,21 +6,25 @@ Docs: https://example.github.io/imbal_al/rehearsal.html.md"""
 
 # %% ../nbs/58_rehearsal.ipynb #84572063
 from __future__ import annotations
-import json
+import json, os, time
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np, pandas as pd
+from PIL import Image
 
-from .core import InputError, read_json, write_text
+from .core import InputError, atomic_path, config_hash, provenance, read_json, stream, write_json, write_text
 from .metrics import BINS, histogram, scores_at
 from .project import Project, labels, new
 from .queue import as_annotations, ingest, rounds
-from .rounds import is_held_out, next_round, project_windows, read_all, read_model
-from .sources import Source, read_mask as source_mask
+from .rounds import next_round, project_windows, read_all, read_model, split_labels
+from .simulation import read_record, write_record
+from .sources import Source, load_source, read_image, read_mask as source_mask
 from .windows import network, predict
 
 # %% auto #0
-__all__ = ['truth_of', 'test_hist', 'annotate', 'rehearse', 'rehearsal_figure']
+__all__ = ['SECONDS', 'truth_of', 'price', 'test_hist', 'tested', 'annotate', 'rehearse', 'Loop', 'stage', 'play', 'gather',
+           'rehearsal_figure']
 
 # %% ../nbs/58_rehearsal.ipynb #064d4623
 def truth_of(p:Project, source:Source):
@@ -34,11 +38,26 @@ def truth_of(p:Project, source:Source):
     return mask
 
 # %% ../nbs/58_rehearsal.ipynb #bff5e052
+SECONDS = (2., 45.)
+
+def price(t:pd.DataFrame, # Columns labelled, faulty
+    seconds:tuple=SECONDS # Of a healthy unit, of a faulty one
+    )->pd.Series:         # Minutes
+    "An annotator's time for what was labelled"
+    return ((t['labelled']-t['faulty'])*seconds[0]+t['faulty']*seconds[1])/60
+
+# %% ../nbs/58_rehearsal.ipynb #9792272f
 def test_hist(p:Project, net, mask, ids, device='cpu')->np.ndarray: # (n,2,BINS)
     "Histograms of a network on units whose masks are known"
     lines, got, out = [], [], []
     for k,(z,_) in enumerate(predict(network(net, p.settings.encoder, 3, device), read_all(p, ids, lines, got), project_windows(p))): out.append(histogram(z[None], mask(got[k])[None], logits=True)[0])
     return np.stack(out) if out else np.zeros((0,2,BINS), np.uint32)
+
+def tested(p:Project, folder, mask, ids, device='cpu')->np.ndarray: # (n,2,BINS)
+    "`test_hist` of a round's network, from its folder if it is there"
+    r = read_record(folder/'tested.npz')
+    if r is None or r['ids'].tolist()!=list(ids): r = dict(ids=np.array(ids,'U12'), hist=test_hist(p, read_model(p, folder/'model.pt', device), mask, ids, device)); write_record(folder/'tested.npz', r)
+    return r['hist']
 
 def annotate(p:Project, folder, mask): # A round's folder; id -> mask
     "Label a round's queue with known masks, through a Label Studio export"
@@ -46,36 +65,97 @@ def annotate(p:Project, folder, mask): # A round's folder; id -> mask
     write_text(f, json.dumps(as_annotations(json.loads((folder/'queue'/'labelstudio.json').read_text()), mask)))
     return ingest(p, f)
 
+# %% ../nbs/58_rehearsal.ipynb #8bdfb873
 def rehearse(p:Project, mask, # id -> mask
     budget:int=20, cycles:int=10, strategy:str='entropy',
     prevalence:float|None=None, # At which F1 is told; None: as the held-out images are
-    seconds:tuple=(2.,45.),     # An annotator's time for a healthy unit, for a faulty one
-    device:str='cpu', tests:int|None=None, # Held-out units tested on; None: all
-    say=lambda line: None)->pd.DataFrame:  # cycle, labelled, trained, faulty, minutes, f1, precision, recall
+    seconds:tuple=SECONDS,      # See `price`
+    device:str='cpu', tests:int|None=None, # Held-out units tested on, drawn at random; None: all
+    say=lambda line: None)->pd.DataFrame:  # cycle, trained, f1, iou, precision, recall, labelled, faulty, minutes, computed
     "Play the loop to the end; what is done of it already is not done again"
-    ids = [o for o in p.units['id'] if is_held_out(p, p.row[o]['image'])][:tests]; rows = []
+    ids = split_labels(p, p.units['id'])[1]; rows = []
+    if tests: ids = sorted(stream(p.settings.seed,'tests').permutation(np.array(ids,'U12'))[:tests].tolist())
     for k in range(1, cycles+2):
-        done = rounds(p)
-        r = next_round(p, budget if k<=cycles else 0, strategy, device, say=say) if len(done)<k or not (done[k-1]/'rehearsed.json').exists() else None
-        f = rounds(p)[k-1]; rows += _row(p, f, k, mask, ids, prevalence, device)
+        f = _round(p, k, budget if k<=cycles else 0, strategy, device, say); rows += _row(p, f, k, mask, ids, prevalence, device)
         if k<=cycles: annotate(p, f, mask)
-        if r: write_text(f/'rehearsed.json', '{}')
-    return _spent(p, pd.DataFrame(rows, columns=['cycle','trained','f1','precision','recall']), seconds)
+    return _spent(p, pd.DataFrame(rows, columns=['cycle','trained','f1','iou','precision','recall']), seconds)
+
+def _round(p, k, budget, strategy, device, say):
+    "Folder of round `k`, finished; the processor's and the clock's seconds in its `rehearsed.json`"
+    done = rounds(p)
+    if len(done)>=k and (done[k-1]/'rehearsed.json').exists(): return done[k-1]
+    cpu, clock = time.process_time(), time.time(); f = next_round(p, budget, strategy, device, say=say).folder
+    write_json(f/'rehearsed.json', dict(cpu=round(time.process_time()-cpu,2), clock=round(time.time()-clock,2))); return f
 
 def _row(p, f, k, mask, ids, prevalence, device):
     "What the network of a round reaches; nothing in a cold start"
     r = read_json(f/'round.json')
     if r['cold']: return []
-    h = test_hist(p, read_model(p, f/'model.pt', device), mask, ids, device); s = scores_at(h, h[:,1].sum(1)>0, prevalence)
-    return [dict(cycle=k, trained=len(r['train']), **{o:s[o] for o in ('f1','precision','recall')})]
+    h = tested(p, f, mask, ids, device); s = scores_at(h, h[:,1].sum(1)>0, prevalence)
+    return [dict(cycle=k, trained=len(r['train']), **{o:s[o] for o in ('f1','iou','precision','recall')})]
 
 def _spent(p, t, seconds):
-    "Add what had been labelled when each round began, and the time it took"
-    faulty, out = dict(zip((l := labels(p))['id'], l['faulty'])), []
+    "Add what had been labelled when each round began, the time it took, and the processor's minutes so far"
+    faulty, out, all_ = dict(zip((l := labels(p))['id'], l['faulty'])), [], rounds(p)
     for k in t['cycle']:
-        q = read_json(rounds(p)[k-1]/'round.json'); seen = [faulty[o] for o,_ in q['train']+q['test'] if o in faulty]
-        out.append(dict(labelled=len(seen), faulty=sum(seen), minutes=(sum(seen)*seconds[1]+(len(seen)-sum(seen))*seconds[0])/60))
-    return pd.concat([t, pd.DataFrame(out)], axis=1)
+        q = read_json(all_[k-1]/'round.json'); seen = [faulty[o] for o,_ in q['train']+q['test'] if o in faulty]
+        out.append(dict(labelled=len(seen), faulty=sum(seen), computed=sum((read_json(f/'rehearsed.json') or {}).get('cpu',np.nan) for f in all_[:k])/60))
+    t = pd.concat([t, pd.DataFrame(out, columns=['labelled','faulty','computed'])], axis=1); t.insert(8, 'minutes', price(t, seconds)); return t
+
+# %% ../nbs/58_rehearsal.ipynb #ca04b6c2
+@dataclass(frozen=True)
+class Loop:
+    "All that decides a rehearsal"
+    data: str
+    strategy: str='entropy'
+    seed: int=0             # Of the project; which images are used does not hang on it
+    groups: int=60          # Of the data set's groups, drawn once
+    shrink: int=1
+    unit: str='image'
+    window: int=64
+    overlap: int=0
+    steps: int=100
+    bs: int=8
+    per_image: int=16
+    budget: int=16
+    cycles: int=10
+    @property
+    def key(self)->str: return config_hash({k:v for k,v in asdict(self).items() if k not in ('strategy','seed')})
+
+def _shrunk(a, k): h,w = (o//k for o in a.shape[:2]); return a[:h*k,:w*k].reshape(h,k,w,k,*a.shape[2:]).mean((1,3))
+
+def stage(source:Source, folder:Path, groups:int, shrink:int=1
+    )->Source: # The same data set, as far as it was drawn, with its images in `folder`, one folder to a group
+    "Lay out images of a data set for a project; what is there stays"
+    known = sorted(set(source.table['group'])); keep = {known[i]:k for k,i in enumerate(stream(0,'stage',source.name).permutation(len(known))[:groups])}; rows = []
+    for i,o in enumerate(source.table.to_dict('records')):
+        if o['group'] not in keep: continue
+        name = f"{keep[o['group']]:04d}/{i:05d}"; at, to = folder/'images'/f'{name}.png', folder/'masks'/f'{name}.png'
+        if not to.exists():
+            im = read_image(o['image'], source.channels); m = source_mask(o['mask'], o['decoder'], im.shape[:2])
+            for path,a in ((at, np.rint(_shrunk(im, shrink))), (to, 255*(_shrunk(m, shrink)>=.5))):
+                with atomic_path(path) as f: Image.fromarray(a.astype(np.uint8)).save(f, 'png')
+        rows.append(dict(o, image=str(at), mask=str(to), decoder='over127'))
+    return replace(source, table=pd.DataFrame(rows))
+
+def play(loop:Loop, root:Path, # Where projects and staged images lie
+    data_root=None, say=lambda line: None)->pd.DataFrame: # Table of `rehearse`, with data, strategy, seed and config
+    "One loop; also written to `root`/loops/NAME.csv, with what it was made by beside it"
+    root = Path(root); name = f'{loop.data}-{loop.strategy}-{loop.seed}-{loop.key}'; staged = root/'data'/f'{loop.data}-{loop.groups}-{loop.shrink}'
+    s = stage(load_source(loop.data, data_root), staged, loop.groups, loop.shrink)
+    own = {k:getattr(loop,k) for k in ('unit','window','overlap','steps','bs','per_image','seed')}
+    p = new(root/'projects'/name, staged/'images', s.channels, group_by='folder', **own)
+    t = rehearse(p, truth_of(p, s), loop.budget, loop.cycles, loop.strategy, say=say)
+    t = pd.DataFrame(dict(data=loop.data, strategy=loop.strategy, seed=loop.seed, config=loop.key), index=t.index).join(t)
+    write_text(root/'loops'/f'{name}.csv', t.to_csv(index=False, lineterminator='\n')); write_json(root/'loops'/f'{name}.json', dict(asdict(loop), **provenance()))
+    return t
+
+def gather(root:Path)->tuple[pd.DataFrame,dict]: # (table of all loops, config -> settings and provenance)
+    "What `play` has written. Raises `InputError` if that is nothing"
+    files = sorted((Path(root)/'loops').glob('*.csv'))
+    if not files: raise InputError(f'{root} holds no loop; play one')
+    made = {f.stem:read_json(f.with_suffix('.json')) for f in files}
+    return pd.concat([pd.read_csv(f) for f in files], ignore_index=True), made
 
 # %% ../nbs/58_rehearsal.ipynb #49f8c66b
 def rehearsal_figure(tables:dict # strategy -> table of `rehearse`, or a list of them, one per seed

@@ -13,25 +13,26 @@ import numpy as np
 
 from .core import InputError, atomic_path, check_choice, commit, note, read_json, stream, stream_seed, write_json
 from .lock import held
-from .project import Project, labels, read_mask
+from .project import Project, group_of, labels, read_mask
 from .queue import queued, rounds, waiting, write_queue
 from .simulation import read_record, write_record
 from .strategies import STRATEGIES, Candidates, select
 from .windows import Windows, ahead, network, predict, windows_of
 
 # %% auto #0
-__all__ = ['CHUNK', 'NEEDS', 'is_held_out', 'split_labels', 'project_windows', 'training_windows', 'train', 'write_model',
-           'read_model', 'cold_model', 'read_all', 'score_units', 'score_pool', 'project_strategies', 'pick',
-           'random_tests', 'Round', 'pool', 'next_round']
+__all__ = ['SECOND', 'CHUNK', 'NEEDS', 'is_held_out', 'split_labels', 'project_windows', 'training_windows', 'guided', 'train',
+           'write_model', 'read_model', 'cold_model', 'read_all', 'score_units', 'measure_units', 'score_pool',
+           'project_strategies', 'check_strategy', 'chosen', 'pick', 'at_random', 'random_tests', 'Round', 'pool',
+           'next_round']
 
 # %% ../nbs/46_rounds.ipynb #84daafa3
 def is_held_out(p:Project, image:str)->bool:
     "Whether an image's labels are for testing only"
-    return bool(stream(p.settings.seed, 'held out', image).random()<p.settings.held_out)
+    return bool(stream(p.settings.seed, 'held out', group_of(image, p.settings.group_by)).random()<p.settings.held_out)
 
 def split_labels(p:Project, ids)->tuple[list,list]:
     "(ids to train on, ids to test on)"
-    test = {o for o in ids if is_held_out(p, p.row[o]['image'])}
+    held = {o:is_held_out(p, o) for o in {p.row[i]['image'] for i in ids}}; test = {o for o in ids if held[p.row[o]['image']]}
     return [o for o in ids if o not in test], [o for o in ids if o in test]
 
 # %% ../nbs/46_rounds.ipynb #601f7b29
@@ -48,12 +49,19 @@ def training_windows(p:Project, labelled # [(id, version)]
         ims += [ims_[i] for i in keep]; masks += [m[i] for i in keep]
     return np.stack(ims), np.stack(masks)
 
-def train(p:Project, labelled, seed:int, device='cpu'):
+def guided(p:Project)->dict: # loss and fn_weight; empty where the project was not guided
+    "What a guidance has found"
+    q = read_json(p.dir/'guide.json') or {}
+    return {k:q[k] for k in ('loss','fn_weight')} if q.get('loss') else {}
+
+def train(p:Project, labelled, seed:int, device='cpu',
+    loss:str|None=None, fn_weight:float|None=None): # See `imbal_al.training.make_loss`; None: the project's own
     "A network trained on labelled units, in evaluation mode"
     from imbal_al.learner import DeviceData, fit, make_learner
-    s = p.settings; ims,masks = training_windows(p, labelled)
+    from imbal_al.training import OnTwoChannels, make_loss
+    s = p.settings; ims,masks = training_windows(p, labelled); own = OnTwoChannels(make_loss(loss, fn_weight)) if loss else s.loss
     data = DeviceData(ims, masks, device, s.encoder, 3)
-    return fit(make_learner(data, np.arange(len(ims)), s.arch, s.encoder, s.weights, s.loss, s.lr, s.wd, s.bs, s.steps, None, seed=seed), s.schedule)
+    return fit(make_learner(data, np.arange(len(ims)), s.arch, s.encoder, s.weights, own, s.lr, s.wd, s.bs, s.steps, None, seed=seed), s.schedule)
 
 # %% ../nbs/46_rounds.ipynb #318ad05f
 def write_model(path:Path, net):
@@ -91,57 +99,98 @@ def read_all(p:Project, ids, lines:list, got:list):
         else: got.append(id); yield o
 
 def score_units(p:Project, net, ids, device='cpu', embedding=False, bs:int=16
-    )->tuple[dict,list]: # (arrays ids, entropy, foreground, embedding; a line for each unit that cannot be read)
+    )->tuple[dict,list]: # (arrays ids, `imbal_al.uncertainty.FROM_LOGITS`, embedding; a line for each unit that cannot be read)
     "One pass over units"
     import torch
-    from imbal_al.scoring import pixel_entropy
+    from imbal_al.uncertainty import FROM_LOGITS
     run, lines, got, out = network(net, p.settings.encoder, 3, device, embedding=embedding), [], [], []
     for z,e in predict(run, read_all(p, ids, lines, got), project_windows(p), bs):
-        out.append((float(pixel_entropy(torch.from_numpy(z)).mean()), int((z>=0).sum()), e))
-    return dict(ids=np.array(got, 'U12'), entropy=np.array([o[0] for o in out], np.float32), foreground=np.array([o[1] for o in out], np.int64),
-                embedding=np.stack([o[2] for o in out]) if embedding and out else np.zeros((len(out),0), np.float32)), lines
+        out.append(({k:float(f(torch.from_numpy(z)[None])[0]) for k,f in FROM_LOGITS.items()}, e))
+    return dict(ids=np.array(got, 'U12'), embedding=np.stack([e for _,e in out]) if embedding and out else np.zeros((len(out),0), np.float32),
+                **{k:np.array([o[k] for o,_ in out], np.int64 if k=='foreground' else np.float32) for k in FROM_LOGITS}), lines
+
+SECOND = ('gradient','bald')
+
+def measure_units(p:Project, net, ids, fields, device='cpu', bs:int=16)->dict: # name -> float32 (n,) or (n,D)
+    "A second pass over units that can be read, for fields in `SECOND`"
+    from imbal_al.learner import DeviceData
+    from imbal_al.uncertainty import measure
+    w, batch, at, out = project_windows(p), [], [], {k:[0.]*len(ids) for k in fields}; seed = stream_seed(p.settings.seed,'dropped')
+    def flush():
+        x = np.stack(batch); m = measure(net, DeviceData(x, x[...,0], device, p.settings.encoder, 3), np.arange(len(x)), fields, bs, seed=seed)
+        for k in fields:
+            for (i,share),v in zip(at, m[k]): out[k][i] = out[k][i]+share*v
+        batch.clear(); at.clear()
+    for i,im in enumerate(read_all(p, ids, [], [])):
+        cut = windows_of(im, w)
+        for o in cut:
+            batch.append(o); at.append((i, np.float32(1/len(cut))))
+            if len(batch)==bs: flush()
+    if batch: flush()
+    return {k:np.array(v, np.float32) for k,v in out.items()}
 
 CHUNK = 256
 
-def score_pool(p:Project, net, ids, folder:Path, device, embedding, say=lambda line: None)->dict:
+def score_pool(p:Project, net, ids, folder:Path, device, embedding, say=lambda line: None, second=() # Names in `SECOND`
+    )->dict:
     "`score_units` in files of `CHUNK` units; those that are there are read"
     parts = []
     for k in range(0, len(ids), CHUNK):
         want, path = ids[k:k+CHUNK], folder/f'scores_{k//CHUNK:03d}.npz'; r = read_record(path)
-        if r is None or not set(r['ids'])<=set(want) or r['asked']!=len(want) or embedding and len(r['ids']) and not r['embedding'].shape[1]:
-            r, lines = score_units(p, net, want, device, embedding); r['asked'] = np.array(len(want)); write_record(path, r)
+        if r is None or not {*second,'margin'}<=set(r) or not set(r['ids'])<=set(want) or r['asked']!=len(want) or embedding and len(r['ids']) and not r['embedding'].shape[1]:
+            r, lines = score_units(p, net, want, device, embedding); r['asked'] = np.array(len(want))
+            if second: r |= measure_units(p, net, list(r['ids']), second, device)
+            write_record(path, r)
             for o in lines: say(o)
             say(f'looked at {min(k+CHUNK,len(ids))} of {len(ids)}')
         parts.append(r)
-    return {k:np.concatenate([o[k] for o in parts]) for k in ('ids','entropy','foreground','embedding')} if parts else dict(ids=np.empty(0,'U12'), entropy=np.empty(0), foreground=np.empty(0,int), embedding=np.empty((0,0)))
+    return {k:np.concatenate([o[k] for o in parts if len(o['ids'])] or [parts[0][k]]) for k in parts[0] if k!='asked'} if parts else dict(ids=np.empty(0,'U12'), foreground=np.empty(0,int), embedding=np.empty((0,0)))
 
 # %% ../nbs/46_rounds.ipynb #83eff668
-NEEDS = {'entropy','foreground','embedding'}
+NEEDS = {'entropy','foreground','embedding','margin','foreground_entropy','gradient','bald','pi_t','progress'}
 
 def project_strategies()->list: return [k for k,f in STRATEGIES.items() if f.needs<=NEEDS]
 
+def check_strategy(p:Project, name:str, prevalence:float|None=None):
+    "Raise an `InputError` for a strategy that this project cannot use"
+    check_choice('strategy', name, STRATEGIES); lack = sorted(STRATEGIES[name].needs-NEEDS)
+    if lack: raise InputError(f"strategy {name!r} looks at {'the truth' if lack==['faulty'] else lack[0].replace('_',' ')}, which a project has not; choose one of: {', '.join(project_strategies())}")
+    if prevalence is not None and not 0<=prevalence<=1: raise InputError(f'prevalence {prevalence!r}; give a share of faulty units, 0 to 1')
+    if 'pi_t' in STRATEGIES[name].needs and prevalence is None: raise InputError(f'strategy {name!r} aims at the share of faulty units at deployment; give it, for example --prevalence 0.05')
+    if 'bald' in STRATEGIES[name].needs:
+        from imbal_al.models import create_model
+        from imbal_al.uncertainty import dropping
+        with dropping(create_model(p.settings.arch, p.settings.encoder, None, 2, 3).eval()): pass
+
+def chosen(r:dict)->str: # `round.json`
+    "The strategy that a round picks by"
+    return 'coreset' if r['cold'] and r['strategy']!='random' else r['strategy']
+
 def _why(strategy, cold, s, i):
-    if cold: return f'cold start: unlike the others'
     if strategy=='random': return 'at random'
+    if cold: return f'cold start: unlike the others'
     said = f"{int(s['foreground'][i])} px predicted"
-    return f"entropy {s['entropy'][i]:.3f}, {said}" if strategy=='entropy' else f'{strategy}, {said}'
+    return f"{strategy} {s[strategy][i]:.3f}, {said}" if strategy in ('entropy','margin','bald') else f'{strategy}, {said}'
 
 def pick(p:Project, r:dict, net, s:dict, labelled_embedding)->list[dict]:
     "The picks of a strategy among scored units"
-    n = min(r['from_pool'], len(s['ids'])); name = 'coreset' if r['cold'] else r['strategy']
-    c = Candidates(len(s['ids']), entropy=s['entropy'], foreground=s['foreground'], embedding=s['embedding'], labelled_embedding=labelled_embedding)
+    n = min(r['from_pool'], len(s['ids'])); name = chosen(r)
+    c = Candidates(len(s['ids']), **{k:s[k] for k in NEEDS if k in s}, labelled_embedding=labelled_embedding, pi_t=r.get('prevalence'), progress=r.get('progress',0.))
     at = select(name, c, n, stream(p.settings.seed,'pick',r['number'],name)) if n else []
     return [dict(id=str(s['ids'][i]), why=_why(name, r['cold'], s, i), held_out=False) for i in at]
 
-def random_tests(p:Project, r:dict, pool)->list[dict]:
-    "Units to test on, at random; those that cannot be read are passed over"
+def at_random(p:Project, ids, n:int, *path)->list[str]: # Of the stream
+    "`n` units at random; those that cannot be read are passed over"
     out = []
-    for id in stream(p.settings.seed,'test',r['number']).permutation(np.array(pool, 'U12')):
-        if len(out)==r['to_test']: break
-        try: p.read(p.row[str(id)])
+    for id in stream(p.settings.seed, *path).permutation(np.array(ids, 'U12')):
+        if len(out)==n: break
+        try: p.read(p.row[str(id)]); out.append(str(id))
         except InputError: continue
-        out.append(dict(id=str(id), why='to test on, at random', held_out=True))
     return out
+
+def random_tests(p:Project, r:dict, pool)->list[dict]:
+    "Units to test on"
+    return [dict(id=o, why='to test on, at random', held_out=True) for o in at_random(p, pool, r['to_test'], 'test', r['number'])]
 
 # %% ../nbs/46_rounds.ipynb #f6ab8275
 @dataclass
@@ -162,7 +211,7 @@ def pool(p:Project)->tuple[list,list]:
 
 def _finished(folder)->bool: return read_json(folder/'queue.json') is not None and read_json(folder/'queue'/'done.json') is not None
 
-def _begin(p, folder, number, budget, strategy):
+def _begin(p, folder, number, budget, strategy, prevalence=None):
     "Write `round.json`: from then on this round is decided"
     t = labels(p); tr,te = split_labels(p, t['id']); train_on, test_on = pool(p)
     if budget and not train_on+test_on: raise InputError(f'nothing is left to label in {p.dir}: {len(t)} units are labelled, {len(waiting(p))} are out; add images with project new, or give a budget of 0 to train only')
@@ -170,7 +219,8 @@ def _begin(p, folder, number, budget, strategy):
     if not budget and cold: raise InputError(f'{p.dir} has no labelled defect to train on; label some first')
     to_test = min(len(test_on), max(round(budget*p.settings.held_out), int(budget>1 and p.settings.held_out>0)))
     from_pool = min(len(train_on), budget-to_test); to_test = min(len(test_on), budget-from_pool)
-    r = dict(number=number, budget=budget, strategy=strategy, cold=cold, to_test=to_test, from_pool=from_pool, train=[[o,int(version[o])] for o in tr], test=[[o,int(version[o])] for o in te], commit=commit())
+    r = dict(number=number, budget=budget, strategy=strategy, cold=cold, to_test=to_test, from_pool=from_pool, train=[[o,int(version[o])] for o in tr], test=[[o,int(version[o])] for o in te],
+             prevalence=prevalence, progress=len(tr)/max(len(tr)+len(train_on), 1), commit=commit(), **guided(p))
     write_json(folder/'round.json', r); return r
 
 # %% ../nbs/46_rounds.ipynb #a90f8ea0
@@ -179,27 +229,34 @@ def next_round(p:Project,
     strategy:str='entropy',  # One of `project_strategies`
     device:str|None=None,    # Default the best there is
     url:str='',              # See `imbal_al.queue.write_queue`
-    say=lambda line: None    # Called with a line now and then
+    say=lambda line: None,   # Called with a line now and then
+    prevalence:float|None=None # At deployment, for `quota`; default that of the guidance, if there was one
     )->Round:
     "Train, score, pick, write the queue. Goes on with a round that was interrupted; while a queue is out and nothing has come back, returns that round"
     if isinstance(budget,bool) or not isinstance(budget,int) or budget<0: raise InputError(f'budget = {budget!r}; give a number of units, 0 or more')
-    check_choice('strategy', strategy, project_strategies())
+    if prevalence is None: prevalence = (read_json(p.dir/'guide.json') or {}).get('prevalence')
+    check_strategy(p, strategy, prevalence)
     from imbal_al.learner import best_device
     with held(p.dir/'next.json', 1.):
         folders = rounds(p); last = folders[-1] if folders else None
         r = read_json(last/'round.json') if last else None
-        if r and _finished(last) and budget and not _news(p, r) and waiting(p): return Round(r['number'], last, r, read_json(last/'queue.json')['picks'], False)
-        if r is None or _finished(last): last, r = _new_round(p, last, budget, strategy)
+        if r and _finished(last) and budget and not _news(p, r) and waiting(p): return _still_out(p)
+        if r is None or _finished(last): last, r = _new_round(p, last, budget, strategy, prevalence)
         elif (r['budget'],r['strategy'])!=(budget,strategy): say(f"round {r['number']} was begun with a budget of {r['budget']} and {r['strategy']}; that one is finished first")
         return _go_on(p, last, r, device or best_device(), url, say)
 
-def _new_round(p, last, budget, strategy):
+def _still_out(p):
+    "The last round with units that are out"
+    by = queued(p); folder = p.dir/'rounds'/max(by[o]['round'] for o in waiting(p))
+    return Round(int(folder.name), folder, read_json(folder/'round.json'), read_json(folder/'queue.json')['picks'], False)
+
+def _new_round(p, last, budget, strategy, prevalence=None):
     "Folder and record of the round after `last`; one that lost its record before anything was picked is begun again"
     again = last and read_json(last/'round.json') is None and read_json(last/'queue.json') is None
     if again:
         for o in (*last.glob('scores_*.npz'), last/'model.pt'): o.unlink(missing_ok=True)
     number = int(last.name)+(not again) if last else 1; folder = p.dir/'rounds'/f'{number:03d}'
-    return folder, _begin(p, folder, number, budget, strategy)
+    return folder, _begin(p, folder, number, budget, strategy, prevalence)
 
 def _news(p, r)->bool:
     "Have labels come since a round began?"
@@ -210,7 +267,7 @@ def _go_on(p, folder, r, device, url, say):
     "What is left of a round"
     net = cold_model(p, device) if r['cold'] else read_model(p, folder/'model.pt', device)
     if net is None:
-        say(f"round {r['number']}: training on {len(r['train'])} labels"); net = train(p, r['train'], stream_seed(p.settings.seed,'train',r['number']), device)
+        say(f"round {r['number']}: training on {len(r['train'])} labels"); net = train(p, r['train'], stream_seed(p.settings.seed,'train',r['number']), device, r.get('loss'), r.get('fn_weight'))
         write_model(folder/'model.pt', net)
     q = read_json(folder/'queue.json')
     if q is None: q = dict(picks=_picks(p, folder, r, net, device, say)); write_json(folder/'queue.json', q)
@@ -221,8 +278,8 @@ def _go_on(p, folder, r, device, url, say):
 
 def _picks(p, folder, r, net, device, say):
     if not r['budget']: return []
-    train_on, test_on = pool(p); embedding = r['cold'] or 'embedding' in STRATEGIES[r['strategy']].needs
-    needed = r['cold'] or bool(STRATEGIES[r['strategy']].needs)
-    s = score_pool(p, net, train_on, folder, device, embedding, say) if needed else dict(ids=np.array(train_on,'U12'), entropy=None, foreground=np.zeros(len(train_on),int), embedding=None)
+    train_on, test_on = pool(p); needed = STRATEGIES[chosen(r)].needs; embedding = 'embedding' in needed; second = tuple(k for k in SECOND if k in needed)
+    if not needed: train_on = at_random(p, train_on, r['from_pool'], 'readable', r['number'])
+    s = score_pool(p, net, train_on, folder, device, embedding, say, second) if needed else dict(ids=np.array(train_on,'U12'), foreground=np.zeros(len(train_on),int))
     seen = score_units(p, net, [o for o,_ in r['train']], device, True)[0]['embedding'] if embedding and r['train'] else np.zeros((0, s['embedding'].shape[1] if embedding else 0), np.float32)
     return pick(p, r, net, s, seen)+random_tests(p, r, test_on)

@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/scenarios.html.md"""
 
 # %% ../nbs/13_scenarios.ipynb #2d6d85e9
 from __future__ import annotations
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import math
 
 import numpy as np, pandas as pd
@@ -26,6 +26,7 @@ class Scenario:
     validation: np.ndarray  # int (validation_size,), half of it faulty where there are enough; never in pool or test
     tests: dict             # {pi_t: int (test_size,)}: the test sets drawn at each prevalence
     heldout: np.ndarray     # int (m,), all patches evaluated: every test is part of it
+    stream: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64)) # int (stream_size,), healthy patches of the pool's part that are not in the pool
 
 # %% ../nbs/13_scenarios.ipynb #671b80a7
 PARTS = (.7,.1,.2)
@@ -81,9 +82,10 @@ def make_scenario(table:pd.DataFrame, # A patch store's table: columns `group` a
     repeat:int=0,          # Which repeat
     mode:str='paired',     # 'paired': split by group, everything redrawn per repeat. 'paper': split by patch 80/10/10, the same for all repeats
     heldout_size:int|None=None, # At most so many held-out patches are evaluated (half faulty, half healthy, where there are enough); default all
-    validation_size:int|None=None # At most so many validation patches, chosen the same way; default all
+    validation_size:int|None=None, # At most so many validation patches, chosen the same way; default all
+    stream_size:int=0      # Healthy patches of the line's stream, beside the pool
     )->Scenario:
-    "Pool, validation and tests at given prevalences. Raises `InputError` for a prevalence or size that cannot be met"
+    "Pool, validation, tests and stream at given prevalences. Raises `InputError` for a prevalence or size that cannot be met"
     check_choice('scenario mode', mode, MODES); _check(pi_u, pool_size, pi_t, test_size, seed, repeat)
     rep = repeat if mode=='paired' else 0
     faulty = table['faulty'].to_numpy().astype(bool)
@@ -92,11 +94,12 @@ def make_scenario(table:pd.DataFrame, # A patch store's table: columns `group` a
     order = stream(seed,'order',rep).permutation(len(table))
     pick = lambda p,f: order[(part[order]==p) & (faulty[order]==f)]
     pool = draw(pi_u, pool_size, pick(0,True), pick(0,False), 'pi_u')
+    line = _stream(pick(0,False)[pool_size-n_faulty(pool_size,pi_u):], stream_size)
     tf,th = pick(2,True), pick(2,False)
     tests = {p: draw(p, test_size, tf, th, 'pi_t') for p in pi_t}
     nf,nh = _heldout_sizes(heldout_size, tf, th, tests, faulty)
     vf,vh = pick(1,True),pick(1,False); mf,mh = _heldout_sizes(validation_size, vf, vh, {}, faulty)
-    return Scenario(pool, np.concatenate([vf[:mf], vh[:mh]]), tests, np.concatenate([tf[:nf], th[:nh]]))
+    return Scenario(pool, np.concatenate([vf[:mf], vh[:mh]]), tests, np.concatenate([tf[:nf], th[:nh]]), line)
 
 def _heldout_sizes(limit, tf, th, tests, faulty):
     "How many faulty and healthy held-out patches are evaluated: within the limit, but no fewer than the tests need"
@@ -104,3 +107,7 @@ def _heldout_sizes(limit, tf, th, tests, faulty):
     need = [max([int((faulty[o]==f).sum()) for o in tests.values()], default=0) for f in (True,False)]
     half = [limit-min(len(th),limit//2), limit-min(len(tf),limit//2)]
     return tuple(min(len(o), max(n,h)) for o,n,h in zip((tf,th), need, half))
+
+def _stream(healthy, size):
+    if size>len(healthy): raise InputError(f'the stream is to give {size} healthy patches, {len(healthy)} are left beside the pool; take a smaller healthy_share, fewer cycles or a smaller pool')
+    return healthy[:size]

@@ -16,16 +16,16 @@ import numpy as np
 import pandas as pd
 
 from .core import InputError, check_choice, read_json, stream
-from .metrics import BINS, EDGES, P_EDGES, Interval, counts, pooled, prevalence_weights, scores, threshold_bin
+from .metrics import BINS, EDGES, P_EDGES, Interval, counts, mean_interval, pooled, prevalence_weights, scores, threshold_bin
 from .oii import oii
 
 # %% auto #0
 __all__ = ['IMAGE_SCORES', 'METHODS', 'WAYS', 'gated_counts', 'Rates', 'image_rates', 'f1_at', 'oii_at', 'relative_loss',
-           'alarm_ratio', 'Loss', 'decompose', 'growth', 'difference', 'unlabelled', 'image_scores', 'fit_logistic',
-           'em_prevalence', 'bbse_prevalence', 'resample', 'log_loss', 'Prevalence', 'estimate_prevalence',
-           'made_up_images', 'calibrate_pixels', 'expected_f1', 'gates_for', 'search', 'Choice', 'choose_threshold',
-           'deal_folds', 'cross_fitted', 'recovery', 'OperatingPoint', 'operating_point', 'hedge', 'read_run',
-           'account', 'recoveries', 'recovery_table']
+           'alarm_ratio', 'Loss', 'split_loss', 'decompose', 'growth', 'difference', 'unlabelled', 'image_scores',
+           'fit_logistic', 'em_prevalence', 'bbse_prevalence', 'resample', 'log_loss', 'Prevalence',
+           'estimate_prevalence', 'made_up_images', 'calibrate_pixels', 'expected_f1', 'gates_for', 'search', 'Choice',
+           'choose_threshold', 'deal_folds', 'cross_fitted', 'recovery', 'OperatingPoint', 'operating_point', 'hedge',
+           'read_run', 'account', 'recoveries', 'recovery_table']
 
 # %% ../nbs/33_shift.ipynb #39da21a3
 def gated_counts(hist:np.ndarray, # (n,2,128) histograms, see `imbal_al.metrics.histogram`
@@ -136,19 +136,24 @@ class Loss:
     oii_to: float
     rates: Rates
 
-def decompose(hist:np.ndarray, # (n,2,128) histograms
-    faulty:np.ndarray,         # (n,) is the image faulty?
-    pi_from:float, pi_to:float, # Prevalences, above 0 and up to 1
-    threshold:float=.5, gate:int=0, weights=None # As `image_rates`
+def split_loss(r:Rates,      # From `image_rates`
+    pi_from:float, pi_to:float # Prevalences, above 0 and up to 1
     )->Loss:
-    "Split the loss of F1 between two prevalences; raises `InputError` where a kind has no image or F1 is not defined"
-    r = image_rates(hist, faulty, threshold, gate, weights)
+    "Split the loss of F1 between two prevalences; raises `InputError` where F1 is not defined"
     if not r.counted>0: raise InputError("the faulty images hold no defect pixel and raise no alarm; F1 is not defined there")
     at = f1_at(r, pi_from)
     to, silent = f1_at(r, pi_to), r._replace(alarm=0.)
     none = f1_at(silent, pi_from)-f1_at(silent, pi_to)
     like = at*float(relative_loss(r.like/r.counted, pi_from, pi_to))
     return Loss(at, to, at-to, (at-to)/at if at else np.nan, none, like, at-to-none-like, at-to-none, r.ratio, oii_at(r, pi_from), oii_at(r, pi_to), r)
+
+def decompose(hist:np.ndarray, # (n,2,128) histograms
+    faulty:np.ndarray,         # (n,) is the image faulty?
+    pi_from:float, pi_to:float, # Prevalences, above 0 and up to 1
+    threshold:float=.5, gate:int=0, weights=None # As `image_rates`
+    )->Loss:
+    "`split_loss` from histograms; raises `InputError` where a kind has no image or F1 is not defined"
+    return split_loss(image_rates(hist, faulty, threshold, gate, weights), pi_from, pi_to)
 
 # %% ../nbs/33_shift.ipynb #fcc5d8e4
 def _shapley(value, a:dict, b:dict)->dict:
@@ -546,16 +551,21 @@ def cross_fitted(hist:np.ndarray, faulty:np.ndarray, pi, gate=False, caution:flo
 # %% ../nbs/33_shift.ipynb #28b55ec3
 def recovery(raw, fixed, oracle, # (R,) F1 of each run
     floor:float=.01,             # Mean gap below which there is nothing to recover
-    draws:int=1000, level:float=.95, seed:int=0
-    )->Interval:                 # nan below the floor; the ends from a bootstrap over runs, nan with one run
+    draws:int=1000, level:float=.95, seed:int=0,
+    kind:str='bootstrap'         # Of interval: bootstrap over runs, or wider (the hull with Student's)
+    )->Interval:                 # nan below the floor; the ends are nan with one run
     "Share of the gap between raw and oracle that was closed, pooled over runs; raises `InputError` for unequal lengths"
     raw,fixed,oracle = (np.atleast_1d(np.asarray(o, float)) for o in (raw,fixed,oracle))
+    check_choice('kind of interval', kind, ('bootstrap','wider'))
     if not raw.shape==fixed.shape==oracle.shape or raw.ndim!=1 or not len(raw): raise InputError(f"raw, fixed and oracle have shapes {raw.shape}, {fixed.shape}, {oracle.shape}; give one value of each per run")
     gain, gap, n = fixed-raw, oracle-raw, len(raw)
     if not gap.mean()>=floor: return Interval(np.nan, np.nan, np.nan, n)
     w = stream(seed, 'recovery').multinomial(n, np.full(n, 1/n), size=draws)
     with np.errstate(divide='ignore', invalid='ignore'): each = np.where(w@gap>=floor*n, (w@gain)/(w@gap), np.nan)
-    return _interval(gain.sum()/gap.sum(), each if n>1 else [], level, n)
+    out = _interval(gain.sum()/gap.sum(), each if n>1 else [], level, n)
+    return out if kind=='bootstrap' or n<2 else _hull(out, mean_interval((gain-out.mean*gap)/gap.mean(), level=level, kind='student'))
+
+def _hull(a, rest): return a._replace(low=min(a.low, a.mean+rest.low), high=max(a.high, a.mean+rest.high))
 
 # %% ../nbs/33_shift.ipynb #c6b5f7c0
 @dataclass(frozen=True)

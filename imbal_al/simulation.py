@@ -23,9 +23,9 @@ from .sources import load_source
 from .strategies import STRATEGIES, Candidates, select
 
 # %% auto #0
-__all__ = ['DROPOUT', 'LARGEST', 'METRICS', 'RECORD', 'RunConfig', 'as_config', 'loss_of', 'check_config', 'load_patches',
-           'workspace', 'first_batch', 'run_cycle', 'write_record', 'read_record', 'result_rows', 'write_result',
-           'records_whole', 'read_result', 'cycle_path', 'run']
+__all__ = ['DROPOUT', 'LARGEST', 'METRICS', 'RECORD', 'RunConfig', 'as_config', 'batch_split', 'loss_of', 'check_config',
+           'load_patches', 'workspace', 'trained_on', 'first_batch', 'run_cycle', 'write_record', 'read_record',
+           'result_rows', 'write_result', 'records_whole', 'read_result', 'cycle_path', 'run']
 
 # %% ../nbs/40_simulation.ipynb #85e944df
 @dataclass(frozen=True)
@@ -60,10 +60,14 @@ class RunConfig:
     schedule: str='cosine'
     precision_by: str='device'   # 'device': as `choose_precision` has it for the device; 'measured': the fastest per phase when the run begins, kept in its record
     fn_weight: float|None=None   # Weight of misses, for losses that have one; None: .7
+    healthy_share: float=0.      # Share of each cycle's budget spent on healthy patches of the line's stream, see *Healthy patches for a click*
+    healthy_price: float=.05     # What such a patch costs, in masks: assumed
+    train_pi: float|None=None    # Expected share of faulty patches in a training batch, see `imbal_al.learner.MixedBatches`; None: as labelled
     def __post_init__(self):
-        for k,f in dict(patch=tuple, pi_t=lambda o: tuple(map(float,o)), pi_u=float).items():
+        own = float if self.train_pi is not None else lambda o: o
+        for k,f in dict(patch=tuple, pi_t=lambda o: tuple(map(float,o)), pi_u=float, healthy_share=float, healthy_price=float, train_pi=own).items():
             try: object.__setattr__(self, k, f(getattr(self,k)))
-            except (TypeError,ValueError,OverflowError) as e: raise InputError(f"{k} = {getattr(self,k)!r} cannot be read; give {'a number from 0 to 1' if k=='pi_u' else 'numbers such as '+str(dict(patch=(64,64), pi_t=(.1,.05))[k])}") from e
+            except (TypeError,ValueError,OverflowError) as e: raise InputError(f"{k} = {getattr(self,k)!r} cannot be read; give {'numbers such as '+str(dict(patch=(64,64), pi_t=(.1,.05))[k]) if k in ('patch','pi_t') else 'a number from 0 to 1'}") from e
         self._default_weight()
     def _default_weight(self):
         if self.loss=='combo_paper' or not isinstance(self.loss, str): return
@@ -73,13 +77,19 @@ class RunConfig:
     @cached_property
     def hash(self): return config_hash({f.name:getattr(self,f.name) for f in fields(self) if getattr(self,f.name)!=f.default})
     def store_key(self): return self.data, tuple(self.patch), self.stride, self.channels
-    def scenario_key(self): return self.store_key(), self.pi_u, self.pool_size, tuple(self.pi_t), self.test_size, self.heldout_size, self.validation_size, self.mode, self.seed, self.repeat
+    def scenario_key(self): return self.store_key(), self.pi_u, self.pool_size, tuple(self.pi_t), self.test_size, self.heldout_size, self.validation_size, self.mode, self.seed, self.repeat, self.cycles*batch_split(self)[1]
 
 def as_config(d:dict)->RunConfig:
     "A configuration from its JSON form. Raises `InputError` for anything else and for a setting there is none of"
     if not isinstance(d, dict): raise InputError(f'a run is given as {str(d)[:60]!r}; give its settings by name')
     for k in d: check_choice('setting of a run', k, [f.name for f in fields(RunConfig)])
     return RunConfig(**{k:tuple(v) if isinstance(v,list) else v for k,v in d.items()})
+
+
+def batch_split(c:RunConfig)->tuple[int,int]: # (patches that get a mask, healthy patches of the stream that get a click)
+    "What one cycle's budget buys"
+    masks = round((1-c.healthy_share)*c.batch)
+    return masks, round((c.batch-masks)/c.healthy_price)
 
 # %% ../nbs/40_simulation.ipynb #c66d23cb
 def _check_kinds(c):
@@ -110,13 +120,20 @@ def _check_loss(c):
     try: loss_of(c)
     except (TypeError, ValueError) as e: raise InputError(str(e)) from e
 
+def _check_sampling(c):
+    if not 0<c.healthy_price<np.inf: raise InputError(f'healthy_price = {c.healthy_price!r}; give the price of a click in masks, above 0')
+    if not 0<=c.healthy_share<1: raise InputError(f'healthy_share = {c.healthy_share!r}; give a share of the budget, from 0 to less than 1')
+    if c.healthy_share and not all(batch_split(c)): raise InputError('healthy_share = {:g} of a batch of {} buys {} masks and {} clicks; take a share that buys both, or a larger batch'.format(c.healthy_share, c.batch, *batch_split(c)))
+    if c.train_pi is not None and not 0<c.train_pi<=1: raise InputError(f'train_pi = {c.train_pi!r}; give a share of faulty patches above 0 and up to 1, or leave it out')
+
 def check_config(c:RunConfig):
     "Raise an `InputError` for a configuration that cannot run"
     check_choice('strategy', c.strategy, STRATEGIES); _check_kinds(c)
     for k in ('cycles','batch','bs','pool_size','test_size'):
         if not (isinstance(getattr(c,k),int) and getattr(c,k)>0): raise InputError(f'{k} = {getattr(c,k)!r}; give a whole number above 0')
+    _check_sampling(c); masks = batch_split(c)[0]
     if c.batch>c.pool_size: raise InputError(f'a batch of {c.batch} is larger than the pool of {c.pool_size}; take a smaller batch or a larger pool')
-    if c.batch*c.cycles>c.pool_size: raise InputError(f'{c.cycles} cycles of {c.batch} label {c.batch*c.cycles} patches, the pool has {c.pool_size}; take fewer cycles or a smaller batch')
+    if masks*c.cycles>c.pool_size: raise InputError(f'{c.cycles} cycles of {masks} label {masks*c.cycles} patches, the pool has {c.pool_size}; take fewer cycles or a smaller batch')
     if c.steps is None and c.epochs is None: raise InputError('neither steps nor epochs is given; set one of them')
     for k in ('steps','epochs'):
         if (v:=getattr(c,k)) is not None and not (isinstance(v,int) and v>0): raise InputError(f'{k} = {v!r}; give a whole number above 0')
@@ -140,24 +157,39 @@ def load_patches(key, root):
 def workspace(key, encoder, in_channels, device, root):
     "(scenario, its patches on the device, store ids by local index, faulty flags by local index, content checksum)"
     from imbal_al.learner import DeviceData
-    store,(_,pi_u,pool,pi_t,test,held,val,mode,seed,rep) = load_patches(key[0], root), key
-    sc = make_scenario(store.table, pi_u, pool, pi_t, test, seed, rep, mode, held, val)
-    ids = np.concatenate([sc.pool, sc.heldout, sc.validation])
+    store,(_,pi_u,pool,pi_t,test,held,val,mode,seed,rep,clicks) = load_patches(key[0], root), key
+    sc = make_scenario(store.table, pi_u, pool, pi_t, test, seed, rep, mode, held, val, clicks)
+    ids = np.concatenate([sc.pool, sc.heldout, sc.validation, sc.stream])
     data = DeviceData(store.images[ids], store.masks[ids], device, encoder, in_channels)
     return sc, data, ids, store.table['faulty'].to_numpy()[ids].astype(bool), store.meta['content']
 
 # %% ../nbs/40_simulation.ipynb #fdba7b57
-@lru_cache(1)
-def _trained(c:RunConfig, labelled:tuple, cycle:int, device, root, precision:tuple):
-    "(network, its training losses, histograms of the held-out and validation patches, seconds to train, seconds to test)"
+def trained_on(c:RunConfig, sc, # Its scenario
+    labelled,                   # Positions in the pool labelled so far
+    cycle:int)->np.ndarray:     # Local indices, as `workspace` has the patches
+    "All that a cycle trains on: what the strategy asked for, then what the clicks bought"
+    first = len(sc.pool)+len(sc.heldout)+len(sc.validation)
+    return np.concatenate([np.asarray(labelled, np.int64), first+np.arange(cycle*batch_split(c)[1])])
+
+def _train(c:RunConfig, labelled:tuple, cycle:int, device, root, precision:tuple):
     from imbal_al.learner import fit, make_learner
     from imbal_al.scoring import score
-    sc,data,*_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
-    t0 = time.perf_counter()
-    learn = make_learner(data, labelled, c.arch, c.encoder, c.weights, loss_of(c), c.lr, c.wd, c.bs, c.steps, c.epochs, dict(precision), stream_seed(c.seed,'train',c.repeat,cycle))
+    sc,data,_,faulty,_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
+    t0 = time.perf_counter(); idx = trained_on(c, sc, labelled, cycle)
+    learn = make_learner(data, idx, c.arch, c.encoder, c.weights, loss_of(c), c.lr, c.wd, c.bs, c.steps, c.epochs, dict(precision), stream_seed(c.seed,'train',c.repeat,cycle), train_pi=c.train_pi, faulty=faulty[idx])
     net = fit(learn, c.schedule); t1 = time.perf_counter()
-    s = score(net, data, np.arange(len(sc.pool), len(data)), hist=True, precision=dict(precision)['eval']); t2 = time.perf_counter()
-    return net, np.array([float(o) for o in learn.recorder.losses], np.float32), s.hist, t1-t0, t2-t1
+    s = score(net, data, len(sc.pool)+np.arange(len(sc.heldout)+len(sc.validation)), hist=True, precision=dict(precision)['eval']); t2 = time.perf_counter()
+    extra = {} if c.train_pi is None else dict(train_share=np.float64(learn.dls.train.share))
+    return net, dict(losses=np.array([float(o) for o in learn.recorder.losses], np.float32), **extra), s.hist, t1-t0, t2-t1
+
+_first_trained,_last_trained = lru_cache(1)(_train), lru_cache(1)(_train)
+
+def _trained(c:RunConfig, labelled:tuple, cycle:int, device, root, precision:tuple):
+    "(network, what the record keeps of its training, histograms of the held-out and validation patches, seconds to train, seconds to test)"
+    return (_first_trained if cycle==1 else _last_trained)(c, labelled, cycle, device, root, precision)
+
+def _forget(): _first_trained.cache_clear(); _last_trained.cache_clear()
+_trained.cache_clear = _forget
 
 def _candidates(c, net, data, rest, labelled, faulty, cycle, precision):
     "What the strategy asked for, and no more"
@@ -179,7 +211,7 @@ def _candidates(c, net, data, rest, labelled, faulty, cycle, precision):
 # %% ../nbs/40_simulation.ipynb #b4c00931
 def first_batch(c:RunConfig, pool_size:int)->np.ndarray:
     "Positions in the pool labelled in the first cycle: at random, the same for all strategies of a repeat"
-    return stream(c.seed,'first batch',c.repeat).permutation(pool_size)[:c.batch]
+    return stream(c.seed,'first batch',c.repeat).permutation(pool_size)[:batch_split(c)[0]]
 
 def run_cycle(c:RunConfig,  # The run
     cycle:int,              # 1, 2, ...
@@ -192,15 +224,16 @@ def run_cycle(c:RunConfig,  # The run
     from imbal_al.scoring import score
     precision = precision or choose_precision(device)
     sc,data,ids,faulty,content = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
-    key = replace(c, strategy='random') if cycle==1 else c
-    net,losses,hist,t_train,t_test = _trained(key, tuple(map(int,labelled)), cycle, device, root, tuple(precision.items()))
+    key,(masks,clicks) = replace(c, strategy='random') if cycle==1 else c, batch_split(c)
+    net,kept,hist,t_train,t_test = _trained(key, tuple(map(int,labelled)), cycle, device, root, tuple(precision.items()))
     t0 = t1 = time.perf_counter(); nxt = np.empty(0, np.int64)
     rest = np.setdiff1d(np.arange(len(sc.pool)), labelled)
     if cycle<c.cycles:
-        cand = _candidates(c, net, data, rest, labelled, faulty, cycle, precision['eval'])
-        t1 = time.perf_counter(); nxt = rest[select(c.strategy, cand, c.batch, stream(c.seed,'pick',c.repeat,cycle,c.strategy))]
-    timings,last,m = dict(train=t_train, test=t_test, score=t1-t0, select=time.perf_counter()-t1), labelled[-c.batch:], len(sc.heldout)
-    return dict(selected=ids[last], position=last, faulty=faulty[last], next=nxt, hist=hist[:m], hist_validation=hist[m:], losses=losses,
+        cand = _candidates(c, net, data, rest, trained_on(c, sc, labelled, cycle), faulty, cycle, precision['eval'])
+        t1 = time.perf_counter(); nxt = rest[select(c.strategy, cand, masks, stream(c.seed,'pick',c.repeat,cycle,c.strategy))]
+    timings,last,m = dict(train=t_train, test=t_test, score=t1-t0, select=time.perf_counter()-t1), labelled[-masks:], len(sc.heldout)
+    if clicks: kept = dict(kept, stream=sc.stream[(cycle-1)*clicks:cycle*clicks])
+    return dict(selected=ids[last], position=last, faulty=faulty[last], next=nxt, hist=hist[:m], hist_validation=hist[m:], **kept,
                 hist_next=score(net, data, nxt, hist=True, precision=precision['eval']).hist if len(nxt) else hist[:0],
                 seconds=np.array(list(timings.values())), phases=np.array(list(timings)))
 
@@ -236,14 +269,14 @@ def result_rows(c:RunConfig,
     )->list[dict]:
     "The rows of the results table for one run"
     where,out = {int(o):i for i,o in enumerate(scenario['heldout'])}, []
-    base = dict(data=c.data, model=f'{c.arch}-{c.encoder}', loss=c.loss, strategy=c.strategy, pi_u=c.pi_u)
+    clicks,base = batch_split(c)[1], dict(data=c.data, model=f'{c.arch}-{c.encoder}', loss=c.loss, strategy=c.strategy, pi_u=c.pi_u)
     for j,r in enumerate(records, 1):
         cnt = counts(r['hist'])
         for k,pi in enumerate(c.pi_t):
             drawn = scores(*pooled(cnt[[where[int(o)] for o in scenario[f'test_{k}']]]))
             held = scores_at(r['hist'], scenario['heldout_faulty'], pi)
             out.append(dict(base, pi_t=pi, repeat=c.repeat, seed=c.seed, cycle=j, labelled=j*c.batch, budget=j*c.batch/c.pool_size, **{m:drawn[m] for m in METRICS},
-                            **{f'{m}_heldout':held[m] for m in METRICS}, faulty_share=float(r['faulty'].mean()), config=c.hash, commit=commit()))
+                            **{f'{m}_heldout':held[m] for m in METRICS}, faulty_share=float(r['faulty'].mean()), config=c.hash, commit=commit(), **(dict(clicks=j*clicks) if clicks else {})))
     return out
 
 # %% ../nbs/40_simulation.ipynb #63956991
@@ -278,7 +311,7 @@ def _prepare(c, folder, device, root):
     from imbal_al.learner import choose_precision, measured_precision
     sc,data,ids,faulty,content = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
     n,m = len(sc.pool),len(sc.heldout)
-    arrays = dict(pool=sc.pool, heldout=sc.heldout, heldout_faulty=faulty[n:n+m], validation=sc.validation, validation_faulty=faulty[n+m:], **{f'test_{k}':sc.tests[p] for k,p in enumerate(c.pi_t)})
+    arrays = dict(pool=sc.pool, heldout=sc.heldout, heldout_faulty=faulty[n:n+m], validation=sc.validation, validation_faulty=faulty[n+m:n+m+len(sc.validation)], **(dict(stream=sc.stream) if len(sc.stream) else {}), **{f'test_{k}':sc.tests[p] for k,p in enumerate(c.pi_t)})
     old = read_json(folder/'config.json')
     if old and old.get('content')!=content:
         raise InputError(f'{folder}: the images of {c.data!r} have changed since this run began; put them back, or remove the folder to start it anew')
@@ -295,8 +328,9 @@ def _done_cycle(c, folder, cycle, labelled):
     "The record of a cycle if it is there, whole, and follows from the cycles before it"
     r = read_record(cycle_path(folder, cycle))
     if r is None: return
-    want = c.batch if cycle<c.cycles else 0
-    if RECORD<=set(r) and np.array_equal(r['position'], labelled[-c.batch:]) and len(np.setdiff1d(r['next'], labelled))==len(r['next'])==want: return r
+    masks,clicks = batch_split(c)
+    want,fields = masks if cycle<c.cycles else 0, RECORD | ({'stream'} if clicks else set()) | ({'train_share'} if c.train_pi is not None else set())
+    if fields<=set(r) and np.array_equal(r['position'], labelled[-masks:]) and len(np.setdiff1d(r['next'], labelled))==len(r['next'])==want: return r
     note(f'{cycle_path(folder, cycle)} does not follow from the cycles before it and counts as missing')
 
 # %% ../nbs/40_simulation.ipynb #ac717903

@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from .core import InputError, note, read_json, stream
 from .metrics import BINS, EDGES, P_EDGES, Interval, histogram, scores, threshold_bin
 from .oii import oii
-from .project import Project, labels, read_mask
+from .project import Project, groups_of, labels, read_mask
 from .queue import rounds
 from .rounds import project_windows, read_all, read_model, split_labels
 from .shift import OperatingPoint, account as point_account, cross_fitted, operating_point, resample
@@ -23,7 +23,7 @@ from .windows import network, predict
 
 # %% auto #0
 __all__ = ['heldout_hist', 'prevalence_draws', 'rounds_at', 'interval', 'expected_gain', 'verdict', 'Standing', 'where',
-           'CostPoint', 'cost_point', 'project_costs', 'curve_figure']
+           'CostPoint', 'operating_curve', 'cheapest', 'cost_point', 'project_costs', 'curve_figure']
 
 # %% ../nbs/47_where.ipynb #44c9b1af
 def heldout_hist(p:Project, folder, # A round's
@@ -127,8 +127,7 @@ def where(p:Project,
         if (o := heldout_hist(p, f, ids, device)) is not None: kept.append((r,*o))
     if not kept: raise InputError(f'{p.dir}: no model can be read back; give `imbal-al next DIR --budget 0` to train again')
     ids, faulty = kept[-1][1], np.array([dict(zip(ids,y))[o] for o in kept[-1][1]])
-    groups = [p.row[o]['image'] for o in ids] if p.settings.unit=='window' else None
-    return _standing(p, prevalence, [(r,h) for r,i,h in kept if i==ids], faulty, groups, more, worth, draws, caution)
+    return _standing(p, prevalence, [(r,h) for r,i,h in kept if i==ids], faulty, groups_of(p, ids), more, worth, draws, caution)
 
 def _standing(p, pi, kept, y, groups, more, worth, draws, caution):
     w = prevalence_draws(y, pi, draws, p.settings.seed, groups); fitted = [_fitted(h, y, pi, groups) for _,h in kept]; s = rounds_at(fitted, w)
@@ -155,24 +154,33 @@ class CostPoint:
     oii: Interval   # At the threshold: the target for a guidance
     def __str__(self): return f'Cheapest from a probability of {self.threshold:.3g} on: {self.cost:.3g} per unit instead of {self.cost_half:.3g} at 0.5; OII there {self.oii.mean:+.2f} [{self.oii.low:+.2f}, {self.oii.high:+.2f}].'
 
+def operating_curve(hist:np.ndarray, # (n,2,128) histograms
+    w:np.ndarray                     # (draws,n) weights, from `prevalence_draws`
+    )->tuple:                        # tp, fp, fn, each (draws,129)
+    "Pixels per unit that are found, falsely alarmed and missed at each threshold `P_EDGES`, in each draw"
+    h = np.asarray(hist, float); above = np.concatenate([h[...,::-1].cumsum(-1)[...,::-1], np.zeros((*h.shape[:2],1))], -1)
+    return w@above[:,1], w@above[:,0], w@(above[:,1,:1]-above[:,1])
+
+def cheapest(cost:np.ndarray)->int: # (129,) -> position; of equals the one nearest to a probability of 1/2
+    "Where the lowest cost is"
+    return int(min(np.flatnonzero(cost<=cost.min()*(1+1e-12)), key=lambda i: abs(i-BINS//2)))
+
 def cost_point(hist:np.ndarray, faulty:np.ndarray, # (n,2,128) held-out histograms; (n,) is the unit faulty?
     pi:float, misses:float, alarms:float,          # Prevalence; cost of a missed pixel, of a false one
     draws:int=300, seed:int=0, groups=None)->CostPoint:
     "Threshold of the lowest expected cost. Raises `InputError` for costs that are none"
     if not (misses>0 and alarms>0 and math.isfinite(misses+alarms)): raise InputError(f'costs {misses:g} and {alarms:g}; give two numbers above 0')
-    w = prevalence_draws(faulty, pi, draws, seed, groups); h = np.asarray(hist, float)
-    above = np.concatenate([h[...,::-1].cumsum(-1)[...,::-1], np.zeros((*h.shape[:2],1))], -1); fp, fn = w[0]@above[:,0], w[0]@(above[:,1,:1]-above[:,1])
-    cost = alarms*fp+misses*fn; k = min(np.flatnonzero(cost<=cost.min()*(1+1e-12)), key=lambda i: abs(i-BINS//2))
-    at = np.nan_to_num(w)@np.stack([above[:,1,k], above[:,0,k], above[:,1,0]-above[:,1,k]], 1)
-    return CostPoint(float(P_EDGES[k]), float(cost[k]), float(cost[BINS//2]), interval(oii(*at.T), n=len(h)))
+    tp, fp, fn = operating_curve(hist, np.nan_to_num(prevalence_draws(faulty, pi, draws, seed, groups)))
+    cost = alarms*fp[0]+misses*fn[0]; k = cheapest(cost)
+    return CostPoint(float(P_EDGES[k]), float(cost[k]), float(cost[BINS//2]), interval(oii(tp[:,k], fp[:,k], fn[:,k]), n=len(hist)))
 
 # %% ../nbs/47_where.ipynb #25af1dd5
 def project_costs(p:Project, prevalence:float, misses:float, alarms:float, device:str='cpu', draws:int=300)->CostPoint:
     "The cheapest threshold of a project's last model, on its held-out labels"
     ids, y = _tested(p, prevalence); o = heldout_hist(p, _trained_rounds(p)[-1][0], ids, device)
     if o is None: raise InputError(f'{p.dir}: the last model cannot be read back; give `imbal-al next DIR --budget 0` to train again')
-    at = dict(zip(ids,y)); groups = [p.row[i]['image'] for i in o[0]] if p.settings.unit=='window' else None
-    return cost_point(o[1], np.array([at[i] for i in o[0]]), prevalence, misses, alarms, draws, p.settings.seed, groups)
+    at = dict(zip(ids,y))
+    return cost_point(o[1], np.array([at[i] for i in o[0]]), prevalence, misses, alarms, draws, p.settings.seed, groups_of(p, o[0]))
 
 # %% ../nbs/47_where.ipynb #6e1ef085
 def curve_figure(s:Standing):

@@ -1,5 +1,5 @@
 "Files of labelling tools: masks survive both ways, what is broken is one line"
-import json, sys, zipfile
+import io, json, sys, zipfile
 import xml.etree.ElementTree as ET
 
 import numpy as np, pytest
@@ -135,3 +135,41 @@ def test_archives_and_folders(tmp_path):
     Image.fromarray(m.astype(np.uint8)).save(f/'ones.png'); Image.fromarray(m.astype(np.uint8)*255).convert('RGBA').save(f/'rgba.png'); Image.fromarray(0*m.astype(np.uint8)).save(f/'black.png'); (f/'broken.png').touch(); Image.fromarray(np.random.default_rng(0).integers(0,255,(6,7),dtype=np.uint8)).save(f/'photo.png')
     kind, out = read_export(f); d = {o.name:o for o in out}
     assert kind=='png' and (d['ones.png'].mask((6,7))==m).all() and (d['rgba.png'].mask((6,7))==m).all() and d['black.png'].healthy and 'is empty' in d['broken.png'].error and 'is no mask' in d['photo.png'].error
+
+
+def voc(to, masks, labelmap='# label:color (RGB):parts:actions\nbackground:0,0,0::\ndefect:250,50,83::\nno defect:1,2,3::\n', palette=False):
+    with zipfile.ZipFile(to, 'w') as z:
+        if labelmap: z.writestr('labelmap.txt', labelmap)
+        z.writestr('ImageSets/Segmentation/default.txt', '\n'.join(masks))
+        for n,a in masks.items():
+            im = Image.fromarray(np.asarray(a, np.uint8)); im = im.convert('P', palette=Image.Palette.ADAPTIVE) if palette else im
+            b = io.BytesIO(); im.save(b, 'png')
+            for d in ('SegmentationClass','SegmentationObject'): z.writestr(f'{d}/{n}.png', b.getvalue())
+
+
+@pytest.mark.parametrize('palette', [False, True])
+def test_cvat_segmentation_mask(tmp_path, palette):
+    m = np.zeros((6,9), bool); m[1:3,2:7] = True; red, grey = np.array([250,50,83]), np.array([1,2,3])
+    voc(tmp_path/'a.zip', {'sub/a':m[...,None]*red, 'b':np.zeros((6,9,3)), 'c':np.ones((6,9,1))*grey}, palette=palette)
+    tool,out = read_export(tmp_path/'a.zip'); by = {o.name:o for o in out}
+    assert tool=='cvat' and list(by)==['b.png','c.png','sub/a.png'] and (by['sub/a.png'].mask((6,9))==m).all() and by['b.png'].empty and by['c.png'].healthy
+    with zipfile.ZipFile(tmp_path/'a.zip') as z:
+        for n in z.namelist(): (f := tmp_path/'d'/n).parent.mkdir(parents=True, exist_ok=True); f.write_bytes(z.read(n))
+    assert [(o.name, o.parts!=[], o.healthy) for o in read_export(tmp_path/'d')[1]]==[(o.name, o.parts!=[], o.healthy) for o in out], 'unpacked it says the same'
+    voc(tmp_path/'n.zip', {'a':m[...,None]*red}, labelmap=''); assert read_export(tmp_path/'n.zip')[1][0].mask((6,9)).sum()==10
+    voc(tmp_path/'o.zip', {'a':m[...,None]*red}, labelmap='background:250,50,83::\n'); assert not (read_export(tmp_path/'o.zip')[1][0].mask((6,9))[~m].any()), 'the background may have a colour; black stays background'
+    with zipfile.ZipFile(tmp_path/'x.zip','w') as z: z.writestr('SegmentationClass/a.png', b'none')
+    assert 'cannot be read' in read_export(tmp_path/'x.zip')[1][0].error
+
+
+def test_cvat_ellipses_and_videos(tmp_path):
+    x = '<annotations><image id="0" name="a.png" width="99" height="99"><ellipse label="defect" source="manual" occluded="0" cx="50" cy="40" rx="30.5" ry="10" rotation="30" z_order="0"></ellipse></image></annotations>'
+    (tmp_path/'e.xml').write_text(x); m = read_export(tmp_path/'e.xml')[1][0].mask((99,99))>0; ys,xs = np.nonzero(m)
+    assert m.sum()==pytest.approx(np.pi*305, rel=.02) and (xs.mean()+.5, ys.mean()+.5)==pytest.approx((50,40), abs=.3) and np.cov(xs,ys)[0,1]>0, 'the right end is turned down, clockwise as one sees it'
+    (tmp_path/'v.xml').write_text('<annotations><track id="0" label="defect"><box frame="0" xtl="1" ytl="1" xbr="2" ybr="2"/></track></annotations>')
+    with pytest.raises(InputError, match='CVAT for images 1.1'): read_export(tmp_path/'v.xml')
+
+
+def test_label_studio_ellipses():
+    r = dict(type='ellipselabels', original_width=200, original_height=100, value=dict(x=50, y=50, radiusX=10, radiusY=20, rotation=0, ellipselabels=['defect']))
+    m = read_labelstudio([dict(data=dict(image='a.png'), annotations=[dict(result=[r])])])[0].mask((100,200)); assert m.sum()==pytest.approx(np.pi*400, rel=.02) and m[30:70,80:120].sum()==m.sum()

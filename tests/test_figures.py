@@ -1,5 +1,6 @@
 "imbal_al.figures: partial tables, wrong tables, fixed styles, and settings that stay as they were"
 import subprocess, sys
+from itertools import combinations
 
 import matplotlib
 import numpy as np
@@ -184,11 +185,31 @@ def test_settings_and_open_figures_stay_as_they_were():
 def test_a_strategy_looks_the_same_in_every_figure():
     a, b = strategy_styles(['coreset','zeta']), strategy_styles(['random','alpha','coreset'])
     assert a['coreset']==b['coreset']==STRATEGY_STYLES['coreset']
-    assert len({(s['color'],s['marker']) for s in strategy_styles([*STRATEGY_STYLES,'a','b','c']).values()})==9
+    assert len({s['color'] for s in strategy_styles([*STRATEGY_STYLES,'a','b','c']).values()})==len(STRATEGY_STYLES)+3
 
 
-def test_colours_differ_in_grey_or_by_marker():
+def test_every_strategy_has_a_look_and_no_two_share_a_marker():
+    from imbal_al.strategies import STRATEGIES
+    assert {k for k,f in STRATEGIES.items() if f.__module__=='imbal_al.strategies'}==set(STRATEGY_STYLES)
     assert len({s['marker'] for s in STRATEGY_STYLES.values()})==len(STRATEGY_STYLES)
+
+
+# Machado, Oliveira and Fernandes (2009): what is left of linear RGB without the long or the medium cones
+SIGHT = dict(usual=np.eye(3), no_green=[[.367322,.860646,-.227968],[.280085,.672501,.047413],[-.011820,.042940,.968881]], no_red=[[.152286,1.052583,-.204868],[.114503,.786281,.099216],[-.003882,-.048116,1.051998]])
+
+def seen(colour, sight):
+    "CIE Lab of a colour as seen"
+    c = np.array(matplotlib.colors.to_rgb(colour)); c = np.clip(SIGHT[sight]@np.where(c<=.04045, c/12.92, ((c+.055)/1.055)**2.4), 0, 1)
+    t = np.array([[.4124564,.3575761,.1804375],[.2126729,.7151522,.0721750],[.0193339,.1191920,.9503041]])@c/[.95047,1,1.08883]
+    x,y,z = np.where(t>216/24389, np.cbrt(t), (24389/27*t+16)/116)
+    return np.array([116*y-16, 500*(x-y), 200*(y-z)])
+
+
+@pytest.mark.parametrize('sight', SIGHT)
+def test_the_colour_blind_can_tell_strategies_apart(sight):
+    lab = {k:seen(s['color'], sight) for k,s in STRATEGY_STYLES.items()}
+    near = {(a,b):round(float(np.linalg.norm(lab[a]-lab[b])),1) for a,b in combinations(lab,2)}
+    assert min(near.values())>12, sorted(near.items(), key=lambda o: o[1])[:4]
 
 
 def test_alt_texts_tell_the_numbers():

@@ -4,6 +4,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings, strategies as st
 from scipy.ndimage import gaussian_filter
 
 from imbal_al import learner
@@ -216,3 +217,33 @@ def test_precision_choice(monkeypatch):
     for fast in (True,False):
         for f in ('_is_amx_tile_supported','_is_avx512_bf16_supported'): monkeypatch.setattr(torch.cpu, f, lambda: fast, raising=False)
         assert choose_precision('cpu')==dict(train='fp32', eval='bf16' if fast else 'fp32')
+
+
+# --- batches at a prevalence
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1,30), st.integers(1,30), st.floats(.01,1), st.integers(1,16), st.integers(0,99))
+def test_batches_at_a_prevalence(nf, nh, pi, bs, seed):
+    "Patches of the class that was drawn, within six standard deviations of the share; the same again from the same seed"
+    data, idx = blank((32,32),1), np.arange(50,50+nf+nh); f = np.arange(nf+nh)<nf
+    draw = lambda: MixedBatches(data, idx, bs, 300, torch.Generator().manual_seed(seed), pi, f)
+    b = draw(); o = b.order(); n = o.numel(); want = (o<50+nf).double().mean().item()
+    assert o.shape==(300,min(bs,nf+nh)) and set(o.flatten().tolist())<=set(idx.tolist()) and b.share==want
+    assert abs(want-pi)<=6*(pi*(1-pi)/n)**.5+1e-9 and (draw().order()==o).all()
+
+
+def test_within_a_class_all_are_drawn_alike():
+    b = MixedBatches(blank((32,32),1), range(10), 10, 4000, gen(), .5, np.arange(10)<2); n = np.bincount(b.order().flatten(), minlength=10)
+    assert abs(n[:2]/40000-.25).max()<.012 and abs(n[2:]/40000-.0625).max()<.007
+
+
+@pytest.mark.parametrize('faulty,pi,share', [([True]*6,.5,1.), ([False]*6,.5,0.), ([True]*6,1.,1.)])
+def test_a_class_that_is_missing_means_plain_batches(faulty, pi, share):
+    b = MixedBatches(blank((32,32),1), range(6), 3, 8, gen(), pi, faulty); o = b.order()
+    assert b.share==share
+    if pi<1: assert all(sorted(r.tolist())==list(range(6)) for r in o.view(4,6))
+
+
+def test_the_learner_reads_what_is_faulty(data):
+    l = make_learner(data, range(16), bs=8, steps=60, train_pi=.2); assert l.dls.train.faulty.tolist()==(data.masks[:16].flatten(1).amax(1)>0).tolist()
+    l = make_learner(data, range(16), bs=8, steps=60, train_pi=.2, faulty=[True]+[False]*15); o = l.dls.train.order(); assert (o==0).double().mean().item()==l.dls.train.share<.35

@@ -303,3 +303,38 @@ def test_bins_are_those_of_a_search_through_the_edges(kind):
         v = np.concatenate([near(edges.astype(kind)), ends]).astype(kind); v = v if logits else v.clip(0,1); y = np.arange(len(v))%2
         want = np.zeros((2,BINS), int); np.add.at(want, (y, np.searchsorted(edges[1:-1], v.astype(np.float64), side='right')), 1)
         np.testing.assert_array_equal(histogram(v[None,None], y[None,None], logits)[0], want)
+
+
+# --- histograms of logits, from small buffers and bytes
+
+def plain_histogram(z, y):
+    "Bin by bin: a pixel lies in the bin whose lower edge is the last one that is not above it"
+    bins = np.clip(np.searchsorted(EDGES, np.asarray(z, np.float64), side='right')-1, 0, BINS-1)
+    return np.stack([[np.bincount(b[m==k], minlength=BINS) for k in (0,1)] for b,m in zip(bins, np.asarray(y).astype(int))])
+
+
+@pytest.mark.parametrize('kind', [np.float16, np.float32, np.float64, np.int8, np.int32])
+@pytest.mark.parametrize('mask', [bool, np.uint8, np.int64, float])
+def test_logits_of_any_type_fall_into_their_bin(kind, mask):
+    g = np.random.default_rng(0); z = (6*g.standard_normal((4,23,29))).astype(kind); y = (g.random(z.shape)<.3).astype(mask)
+    if np.dtype(kind).kind=='f':
+        z[0].flat[:129] = EDGES; z[1].flat[:129] = np.nextafter(EDGES.astype(kind), kind(-99)); z[2].flat[:129] = np.nextafter(EDGES.astype(kind), kind(99))
+        z[3].flat[:6] = [np.inf, -np.inf, -0., 0., np.finfo(kind).max, -np.finfo(kind).tiny]
+    np.testing.assert_array_equal(histogram(z, y, logits=True), plain_histogram(z, y))
+    np.testing.assert_array_equal(histogram(z[::2,:,::-1], y[::2,:,::-1], logits=True), plain_histogram(z[::2,:,::-1], y[::2,:,::-1]))
+
+
+def test_histograms_of_nothing():
+    assert histogram(np.zeros((0,4,4)), np.zeros((0,4,4),int), logits=True).shape==(0,2,BINS)
+    assert histogram(np.zeros((3,0,4)), np.zeros((3,0,4),int)).sum()==0
+
+
+def test_histograms_leave_their_input_alone():
+    z = np.linspace(-9,9,64, dtype=np.float32).reshape(1,8,8); y = (z>0).astype(np.uint8); a,b = z.copy(),y.copy()
+    h = histogram(z, y, logits=True); histogram(-z, y, logits=True)
+    assert np.array_equal(z,a) and np.array_equal(y,b) and h.dtype==np.uint32 and h.sum()==64
+
+
+def test_one_nan_among_many_logits_is_found():
+    z = np.zeros((3,5,5), np.float32); z[2,4,4] = np.nan
+    with pytest.raises(InputError, match='nan'): histogram(z, np.zeros(z.shape,int), logits=True)

@@ -117,7 +117,7 @@ def test_windows_of_one_image_go_the_same_way_and_defects_are_kept(tmp_path, ima
     tr,te = split_labels(q, list(q.units.id)); assert len(tr)+len(te)==20 and 0<len(te)<10
 
 
-@pytest.mark.parametrize('kw,says', [(dict(budget=-1),'budget = -1'), (dict(budget=True),'budget = True'), (dict(budget=1.5),'budget = 1.5'), (dict(strategy='random_faulty'),'unknown strategy'), (dict(strategy='coreset_paper'),'unknown strategy'), (dict(budget=0),'no labelled defect')])
+@pytest.mark.parametrize('kw,says', [(dict(budget=-1),'budget = -1'), (dict(budget=True),'budget = True'), (dict(budget=1.5),'budget = 1.5'), (dict(strategy='magic'),'unknown strategy'), (dict(strategy='random_faulty'),'looks at the truth'), (dict(strategy='coreset_paper'),'looks at training embedding'), (dict(strategy='quota'),'--prevalence 0.05'), (dict(prevalence=2),'prevalence 2'), (dict(budget=0),'no labelled defect')])
 def test_bad_input_is_one_line_and_leaves_no_round(tmp_path, images, kw, says):
     p = make(tmp_path, images)
     with pytest.raises(InputError, match=says): next_round(p, **{**dict(device='cpu'), **kw})

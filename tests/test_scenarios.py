@@ -164,3 +164,22 @@ def test_one_group_cannot_be_split():
     t = pd.DataFrame(dict(group='all', faulty=[0,1]*50))
     with pytest.raises(InputError, match='largest size at this prevalence is 0'): make_scenario(t, .5, 10, (.5,), 5)
     with pytest.raises(InputError): make_scenario(t.iloc[:0], .5, 10, (.5,), 5)
+
+
+# --- the stream
+
+@settings(max_examples=40, deadline=None)
+@given(PI, st.integers(1,300), st.integers(0,200), st.integers(0,3), st.sampled_from(MODES))
+def test_the_stream_is_healthy_and_apart(pi_u, pool, size, repeat, mode):
+    try: s = make(pi_u, pool, stream_size=size, repeat=repeat, mode=mode)
+    except InputError: assume(False)
+    f, g = TABLE.faulty.to_numpy(), TABLE.group.to_numpy()
+    assert len(set(s.stream.tolist()))==size and not f[s.stream].any() and not set(s.stream)&(set(s.pool)|set(s.heldout)|set(s.validation))
+    if mode=='paired': assert not set(g[s.stream])&(set(g[s.heldout])|set(g[s.validation]))
+    assert same(s, make(pi_u, pool, repeat=repeat, mode=mode)) and (make(pi_u, pool, stream_size=size//2, repeat=repeat, mode=mode).stream==s.stream[:size//2]).all()
+
+
+def test_a_stream_that_is_too_small_says_how_much_there_is():
+    with pytest.raises(InputError, match='the stream is to give 2000 healthy patches, ([0-9]+) are left') as e: make(stream_size=2000)
+    n = int(re.search('patches, ([0-9]+) are', str(e.value))[1]); assert len(make(stream_size=n).stream)==n and '\n' not in str(e.value)
+    with pytest.raises(InputError): make(stream_size=n+1)

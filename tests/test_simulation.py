@@ -71,11 +71,12 @@ def test_hashes_are_pinned():
 def test_defaults_are_pinned():
     assert {f.name:f.default for f in fields(RunConfig)}==dict(
         data='synthetic', patch=(64,64), stride='none', channels=None, pi_u=.1, pi_t=(.1,.05), pool_size=2000, test_size=400, heldout_size=400, validation_size=200, mode='paired',
-        strategy='random', repeat=0, seed=0, cycles=5, batch=40, arch='fpn', encoder='lite0', weights='imagenet', in_channels=3, loss='combo_paper', lr=2e-3, wd=1e-4, bs=16, steps=60, epochs=None, schedule='cosine', precision_by='device', fn_weight=None)
+        strategy='random', repeat=0, seed=0, cycles=5, batch=40, arch='fpn', encoder='lite0', weights='imagenet', in_channels=3, loss='combo_paper', lr=2e-3, wd=1e-4, bs=16, steps=60, epochs=None, schedule='cosine', precision_by='device', fn_weight=None,
+        healthy_share=0., healthy_price=.05, train_pi=None)
 
 
 OTHER = dict(data='x', patch=(32,64), stride='even', channels=3, pi_u=.2, pi_t=(.1,), pool_size=1999, test_size=401, heldout_size=None, validation_size=None, mode='paper', strategy='entropy', repeat=1, seed=1,
-             cycles=6, batch=41, arch='unet', encoder='resnet18', weights=None, in_channels=1, loss='dice', lr=1e-3, wd=0., bs=17, steps=None, epochs=3, schedule='flat', precision_by='measured', fn_weight=.3)
+             cycles=6, batch=41, arch='unet', encoder='resnet18', weights=None, in_channels=1, loss='dice', lr=1e-3, wd=0., bs=17, steps=None, epochs=3, schedule='flat', precision_by='measured', fn_weight=.3, healthy_share=.5, healthy_price=.2, train_pi=.05)
 
 
 def test_every_field_changes_the_hash():
@@ -101,6 +102,9 @@ def test_strategy_is_no_part_of_the_scenario(): assert RunConfig(strategy='entro
     (dict(bs=0),'bs'), (dict(test_size=0),'test_size'), (dict(steps=None,epochs=None),'steps nor epochs'), (dict(steps=-2),'steps = -2'), (dict(steps=None,epochs=-1),'epochs = -1'), (dict(lr=0),'lr = 0'), (dict(lr=-1e-3),'lr'), (dict(lr=float('nan')),'lr = nan'),
     (dict(fn_weight=.3),"'combo_paper' has no weight of misses"), (dict(loss='unified',fn_weight=.3),"'unified' has no setting 'fn_weight'"), (dict(loss='dibe',fn_weight='high'),'high'), (dict(loss='dibe',fn_weight=2.),'fn_weight'), (dict(loss='dibe',fn_weight=float('nan')),'fn_weight'),
     (dict(strategy='bald',arch='unet'),'bald.*dropout.*fpn'),
+    (dict(healthy_share=1.),'healthy_share = 1'), (dict(healthy_share=-.1),'healthy_share = -0.1'), (dict(healthy_share=float('nan')),'healthy_share = nan'), (dict(healthy_share='much'),"'much' cannot be read"), (dict(healthy_share=None),'None cannot be read'),
+    (dict(healthy_share=.01),'buys 8 masks and 0 clicks'), (dict(healthy_share=.99),'buys 0 masks and 160 clicks'), (dict(healthy_price=0.),'healthy_price = 0'), (dict(healthy_price=-1),'healthy_price = -1'), (dict(healthy_price=float('inf')),'healthy_price = inf'),
+    (dict(healthy_share=.5,healthy_price=.01),'the stream is to give 800 healthy patches, [0-9]+ are left'), (dict(train_pi=0),'train_pi = 0'), (dict(train_pi=1.1),'train_pi = 1.1'), (dict(train_pi=float('nan')),'train_pi = nan'), (dict(train_pi='x'),"'x' cannot be read"),
     (dict(wd=-1),'wd = -1'), (dict(arch='fnp'),'fpn, unet'), (dict(loss='dise'),'combo_paper'), (dict(schedule='cos'),'flat, cosine'), (dict(mode='x'),'paired, paper'), (dict(stride='x'),'none, even'), (dict(pi_u=1.5),'pi_u'), (dict(pi_t=(2.,)),'2.0'), (dict(data='nowhere'),'nowhere'), (dict(patch=(8,8)),'8x8')])
 def test_a_configuration_that_cannot_run(tiny, tmp_path, kw, match):
     "One line, before anything is written"
@@ -135,6 +139,105 @@ def test_two_channels_are_one_logit():
     z, y = torch.randn(3,2,8,8, generator=torch.Generator().manual_seed(0)), torch.zeros(3,8,8).long(); y[:,:2] = 1
     for k in ('dibe','tversky','unified','bce'): assert OnTwoChannels(make_loss(k))(z, y)==make_loss(k)(z[:,1:]-z[:,:1], y)
     a = OnTwoChannels(make_loss('bce'))(z, y); assert float(a)==pytest.approx(float(torch.nn.functional.cross_entropy(z, y)), rel=1e-5)
+
+
+# --- healthy patches of the stream, and batches at a prevalence
+
+SHARE = dict(healthy_share=.5, healthy_price=.5)   # four masks and eight clicks a cycle
+
+
+@pytest.fixture(scope='module')
+def shared(cfg, tmp_path_factory):
+    "Runs of two strategies that buy healthy patches"
+    d = tmp_path_factory.mktemp('shared')
+    for s in ('entropy','coreset'): run(replace(cfg, strategy=s, **SHARE), d)
+    return d
+
+
+def test_what_a_budget_buys():
+    for c in (RunConfig(batch=b, healthy_share=s, healthy_price=p) for b in (1,7,40,86) for s in (0,.1,.25,.5,.9) for p in (.05,.1,1/7,1.)):
+        masks, clicks = batch_split(c); assert 0<=masks<=c.batch and clicks>=0 and abs(masks+clicks*c.healthy_price-c.batch)<=c.healthy_price/2+1e-9
+    assert batch_split(RunConfig())==(40,0)==batch_split(RunConfig(healthy_price=.7))
+
+
+def test_the_stream_is_healthy_and_of_no_other_part(shared, cfg):
+    c = replace(cfg, **SHARE); t = load_patches(cfg.store_key(), None).table; sc = read_record(shared/c.hash/'scenario.npz')
+    faulty, group = t.faulty.to_numpy(), t.group.to_numpy()
+    assert len(set(sc['stream']))==24 and not faulty[sc['stream']].any() and not set(sc['stream'])&set(sc['pool'])
+    for k in ('heldout','validation'): assert not set(group[sc['stream']])&set(group[sc[k]])
+    assert (sc['validation_faulty']==faulty[sc['validation']]).all() and len(sc['validation'])==4
+
+
+def test_records_tell_what_was_clicked(shared, cfg):
+    c = replace(cfg, **SHARE); d = shared/c.hash; rs, sc, rows = records(d), read_record(d/'scenario.npz'), read_result(d)['rows']
+    assert np.concatenate([r['stream'] for r in rs]).tolist()==sc['stream'].tolist()
+    assert [len(r['position']) for r in rs]==[4]*3 and [len(r['next']) for r in rs]==[4,4,0] and len({*np.concatenate([r['position'] for r in rs])})==12
+    assert [(r['cycle'],r['labelled'],r['budget'],r['clicks']) for r in rows]==[(j,8*j,8*j/40,8*j) for j in (1,2,3) for _ in (.5,.1)]
+    for r in rs: assert r['hist'].shape==(len(sc['heldout']),2,128) and r['hist_validation'].shape==(4,2,128)
+    assert [r['faulty_share'] for r in rows[::2]]==[float(o['faulty'].mean()) for o in rs]
+
+
+def test_the_stream_is_trained_on(cfg, shared, monkeypatch):
+    from imbal_al import learner
+    seen, f = [], learner.make_learner
+    monkeypatch.setattr(learner, 'make_learner', lambda data, idx, *a, **k: (seen.append((data,idx)), f(data, idx, *a, **k))[1])
+    simulation._trained.cache_clear(); c = replace(cfg, **SHARE); rs = records(shared/c.hash)
+    simulation.run_cycle(c, 2, np.concatenate([r['position'] for r in rs[:2]])); data, idx = seen[0]
+    sc, _, ids, faulty, _ = workspace(c.scenario_key(), c.encoder, c.in_channels, 'cpu', None)
+    assert ids[idx].tolist()==[*np.concatenate([r['selected'] for r in rs[:2]]), *np.concatenate([r['stream'] for r in rs[:2]])]
+    assert not data.masks[idx[8:]].any() and not faulty[idx[8:]].any()
+
+
+def test_the_stream_is_paired(shared, cfg, unbroken):
+    "The same clicks, first picks and first network for all strategies; the first picks are the head of those without clicks"
+    a, b = (records(shared/replace(cfg, strategy=s, **SHARE).hash) for s in ('entropy','coreset'))
+    for k in set(a[0])-{'seconds','next','hist_next'}: assert a[0][k].tobytes()==b[0][k].tobytes(), k
+    assert all((x['stream']==y['stream']).all() for x,y in zip(a,b)) and (a[1]['position']!=b[1]['position']).any()
+    plain = records(unbroken/cfg.hash); assert a[0]['position'].tolist()==plain[0]['position'][:4].tolist() and a[0]['hist'].tobytes()!=plain[0]['hist'].tobytes()
+
+
+def test_first_trainings_are_shared(cfg, tmp_path, monkeypatch):
+    "Also after the cycles in between; another share is another training"
+    n, f = [], simulation._train
+    from functools import lru_cache
+    for k in ('_first_trained','_last_trained'): monkeypatch.setattr(simulation, k, lru_cache(1)(lambda *a: (n.append(a[2]), f(*a))[1]))
+    for s in ('entropy','random','coreset'): run(replace(cfg, strategy=s, cycles=2, **SHARE), tmp_path)
+    assert n==[1,2,2,2]
+    run(replace(cfg, cycles=2), tmp_path); assert n==[1,2,2,2,1,2]
+
+
+OPTIONS = dict(healthy=SHARE, train_pi=dict(train_pi=.25), both=dict(SHARE, train_pi=.1))
+
+
+@pytest.mark.parametrize('name', OPTIONS)
+def test_resumed_with_options(cfg, tmp_path, name):
+    "Same seed, same bytes: unbroken, resumed at each cycle in a process that remembers nothing, and with a damaged record"
+    import shutil
+    c = replace(cfg, **OPTIONS[name]); simulation._trained.cache_clear(); run(c, tmp_path/'whole'); whole = tmp_path/'whole'/c.hash
+    for j in (1,2):
+        part = tmp_path/str(j)/c.hash; shutil.copytree(whole, part); simulation._trained.cache_clear(); workspace.cache_clear()
+        for o in ('result.json', *(f'cycle_{i:02d}.npz' for i in range(j+1,4))): (part/o).unlink()
+        run(c, tmp_path/str(j)); same_run(part, whole)
+    flip(part/'cycle_01.npz'); simulation._trained.cache_clear(); run(c, tmp_path/'2'); same_run(part, whole)
+
+
+def test_options_differ_from_the_plain_run(cfg, unbroken, tmp_path):
+    plain, seen = records(unbroken/cfg.hash)[0]['losses'].tobytes(), set()
+    for o in OPTIONS.values(): c = replace(cfg, cycles=1, **o); run(c, tmp_path); seen.add(records(tmp_path/c.hash)[0]['losses'].tobytes())
+    assert len(seen|{plain})==len(OPTIONS)+1
+
+
+def test_the_record_says_what_was_drawn(cfg, tmp_path):
+    c = replace(cfg, cycles=1, steps=40, train_pi=.25); run(c, tmp_path); r = records(tmp_path/c.hash)[0]
+    assert abs(float(r['train_share'])-.25)<.1
+    c = replace(cfg, cycles=1, pi_u=1., pi_t=(.1,), pool_size=30, train_pi=.25); run(c, tmp_path); assert float(records(tmp_path/c.hash)[0]['train_share'])==1
+
+
+def test_a_record_without_the_option_s_fields_is_not_taken(shared, cfg, tmp_path, monkeypatch):
+    import shutil
+    c = replace(cfg, **SHARE); d = tmp_path/c.hash; shutil.copytree(shared/c.hash, d); (d/'result.json').unlink(); n = trainings(monkeypatch)
+    r = read_record(d/'cycle_02.npz'); del r['stream']; write_record(d/'cycle_02.npz', r)
+    run(c, tmp_path); assert n==[2]; same_run(d, shared/c.hash)
 
 
 # --- what a run holds
