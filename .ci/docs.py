@@ -1,5 +1,5 @@
 "Build the site from the notebooks into `_docs`, without Quarto and complete offline; `check` looks for broken links and the like, `figures` draws the front page's figures"
-import ast, inspect, json, os, re, shutil, sys
+import ast, inspect, json, os, re, shutil, subprocess, sys
 from functools import lru_cache
 from html.parser import HTMLParser
 from importlib import import_module
@@ -163,6 +163,15 @@ def prepare(cfg, work):
         if p.stem in homes: (work/f'source/{p.stem}.md').write_text(source_page(p))
     (work/'api.md').write_text(api_page(cfg, homes, work))
 
+def get_katex(home):
+    "KaTeX's folder, from npm the first time; None, with a line that says so, where npm is not or gets nothing"
+    dist = home/'node_modules/katex/dist'
+    if not dist.exists():
+        npm = ['npm','install','--prefix',str(home),'--no-save','--no-fund','--no-audit','--fetch-retries=1','--loglevel=error',f'katex@{KATEX}']
+        try: subprocess.run(npm, check=True, capture_output=True, timeout=120)
+        except (OSError, subprocess.SubprocessError) as e: print(f'no KaTeX, so formulas stay as they are typed ({type(e).__name__}); to have them: {" ".join(npm[:4])} {npm[-1]}')
+    return dist if dist.exists() else None
+
 def without_katex(text):
     "A page whose formulas stay as they are typed"
     return re.sub(r'<link[^>]*/KATEX[^>]*>|<script[^>]*/KATEX[^>]*></script>', '', text)
@@ -182,8 +191,7 @@ def localise(out, katex):
 
 def build():
     cfg = get_config(); os.chdir(cfg.config_path); work = cfg.config_path/'_proc'
-    katex = next((p for p in (cfg.config_path/'.venv/katex/node_modules/katex/dist', cfg.config_path/'node_modules/katex/dist') if p.exists()), None)
-    if not katex: print(f'KaTeX is not here: formulas stay as they are typed; `npm install --prefix .venv/katex katex@{KATEX}` gets it')
+    katex = get_katex(cfg.config_path/'.venv/katex')
     new = not (cfg.nbs_path/'nbdev.yml').exists(); refresh_quarto_yml()
     try: prepare(cfg, work)
     finally:

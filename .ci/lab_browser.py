@@ -23,14 +23,14 @@ def free_port():
     with socket.socket() as s: s.bind(('127.0.0.1',0)); return s.getsockname()[1]
 
 def start(home, port, token):
-    "JupyterLab on loopback, with settings of its own under `home` and without autosave"
-    settings = home/'user-settings/@jupyterlab/docmanager-extension'; settings.mkdir(parents=True)
-    (settings/'plugin.jupyterlab-settings').write_text(json.dumps(dict(autosave=False)))
+    "JupyterLab on loopback, with settings of its own under `home`: nothing is saved, and all cells are in the page"
+    for name,value in {'docmanager-extension/plugin':dict(autosave=False), 'notebook-extension/tracker':dict(windowingMode='none'), 'apputils-extension/notification':dict(fetchNews='false', checkForUpdates=False)}.items():
+        f = home/f'user-settings/@jupyterlab/{name}.jupyterlab-settings'; f.parent.mkdir(parents=True); f.write_text(json.dumps(value))
     env = {**os.environ, **{f'JUPYTER_{k}_DIR':str(home/k) for k in ('CONFIG','RUNTIME')}, 'IPYTHONDIR':str(home/'ipython'), 'OMP_NUM_THREADS':'1', 'PATH':f'{jupyter().parent}:{os.environ["PATH"]}'}
     env.pop('IN_TEST', None)
     said = open(home/'log','w')
     return subprocess.Popen([jupyter(), '--no-browser', '--allow-root', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', f'--IdentityProvider.token={token}', f'--ServerApp.root_dir={root/"nbs"}',
-        f'--LabApp.user_settings_dir={home/"user-settings"}', f'--LabApp.workspaces_dir={home/"workspaces"}', '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate'], env=env, stdout=said, stderr=said)
+        f'--LabApp.user_settings_dir={home/"user-settings"}', f'--LabApp.workspaces_dir={home/"workspaces"}'], env=env, stdout=said, stderr=said)
 
 def wait_for(lab, url, home):
     for _ in range(240):
@@ -39,14 +39,20 @@ def wait_for(lab, url, home):
         except OSError: time.sleep(.5)
     sys.exit('JupyterLab does not answer')
 
+def answer(page):
+    "Say yes to a question that JupyterLab asks at the start, and print it"
+    if (asked:=page.locator('.jp-Dialog')).count():
+        print('asked:', ' '.join(asked.first.inner_text().split())); page.locator('.jp-Dialog .jp-mod-accept').first.click(); time.sleep(1)
+
 def run_all(page):
     "Run every cell and wait for the last; the prompts then"
-    page.wait_for_selector('.jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status="idle"]', state='attached')
-    page.locator('.jp-Notebook .jp-Cell').first.click()
+    time.sleep(3); answer(page); page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state='attached')
+    answer(page); page.locator('.jp-Notebook .jp-Cell').first.click()
     page.locator('.lm-MenuBar-itemLabel', has_text='Run').first.click()
     page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
     for _ in range(PATIENCE//2):
         time.sleep(2); prompts = page.evaluate(PROMPTS)
+        if os.environ.get('LAB_TALK'): print(time.strftime('%T'), ' '.join(prompts), flush=True)
         if prompts and all(o.strip('[]:') for o in prompts) and '[*]:' not in prompts: break
         if page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]').count(): break
     return prompts

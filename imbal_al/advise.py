@@ -36,14 +36,16 @@ def run_point(folder:Path, # A run's folder
     lost = decompose(h, y, r['config']['pi_u'], pi_t).lost if not y.all() and r['config'].get('pi_u') else np.nan
     return dict(threshold=t, f1=at(t), f1_half=at(.5), f1_oracle=at(best), oii=oii_at(image_rates(h, y, t), pi_t), oii_half=oii_at(image_rates(h, y), pi_t), lost=lost, alarms=image_rates(h, y).alarm)
 
+_USUAL = dict(fn_weight=np.nan, healthy_share=0., train_pi=np.nan)
+
 def points(folder:str|Path, results:pd.DataFrame, # The study's folder and its table
     pi_t:float, cycle:int|None=None
     )->pd.DataFrame: # One row per run: method, strategy, loss, fn_weight, unit, and `run_point`
     "`run_point` of all runs in a table"
     runs = results.drop_duplicates('config')
-    rows = [dict(strategy=o.strategy, loss=o.loss, fn_weight=getattr(o,'fn_weight',np.nan), unit=f'{o.repeat} of seed {o.seed}', config=o.config, **run_point(Path(folder)/'runs'/o.config, pi_t, cycle)) for o in runs.itertuples()]
+    rows = [dict(strategy=o.strategy, loss=o.loss, **{k:getattr(o, k, v) for k,v in _USUAL.items()}, unit=f'{o.repeat} of seed {o.seed}', config=o.config, **run_point(Path(folder)/'runs'/o.config, pi_t, cycle)) for o in runs.itertuples()]
     t = pd.DataFrame(rows)
-    return t.assign(method=_texts(t, ['strategy','loss','fn_weight'], ' + '))
+    return t.assign(method=_texts(t, ['strategy','loss',*_USUAL], ' + '))
 
 # %% ../nbs/57_advise.ipynb #78f5e6b7
 ORACLES = ('random_faulty',)
@@ -62,7 +64,8 @@ def against(t:pd.DataFrame, # From `points`
 def reference_of(t)->tuple: # (strategy, loss, fn_weight)
     "The simplest method there is: random if it was run, else the strategy with the most runs; of its losses the paper's, else the one with the most runs"
     s = 'random' if (t.strategy=='random').any() else t.strategy.value_counts().index[0]
-    mine = t[t.strategy==s]; l = 'combo_paper' if (mine.loss=='combo_paper').any() else mine.loss.value_counts().index[0]
+    mine = t[t.strategy==s]; plain = mine[(mine.healthy_share==0) & mine.train_pi.isna()]; mine = plain if len(plain) else mine
+    l = 'combo_paper' if (mine.loss=='combo_paper').any() else mine.loss.value_counts().index[0]
     return next(mine[mine.loss==l][['method','strategy','loss','fn_weight']].itertuples(index=False))
 
 # %% ../nbs/57_advise.ipynb #3aad237d
@@ -158,12 +161,17 @@ def _direction(a):
     return f'OII {_num(o,"+.2f")} there: {said}{more}.'
 
 # %% ../nbs/57_advise.ipynb #7ff6fd5d
+def _sampling(o):
+    "Lines, where the advised runs spent on healthy images or weighted their training"
+    if o.healthy_share>0: yield f'  healthy:    {o.healthy_share:.3g} of each budget goes to healthy images of the line, a click each (`--healthy-share {o.healthy_share:g}`)'
+    if not np.isnan(o.train_pi): yield f'  training:   batches with {o.train_pi:.3g} faulty images on average (`--train-pi {o.train_pi:g}`)'
+
 def account(a:Advice)->str:
     "The advice in plain words"
     m = a.mine(); half, now = (mean_interval(m[k].to_numpy(), kind='wider') for k in ('f1_half','f1'))
     weight = '' if np.isnan(a.fn_weight) else f'{a.fn_weight:g}'
     lines = [f'{a.data}: {a.pi_u:.3g} of the pool faulty, {a.pi_t:.3g} at deployment, {a.labelled} patches labelled ({a.budget:.3g} of the pool)',
-        f'  strategy:   {a.strategy}', f'  loss:       {a.loss}', f'  fn_weight:  {weight or "the loss has none"}', f'  threshold:  {_threshold(a)}',
+        f'  strategy:   {a.strategy}', f'  loss:       {a.loss}', f'  fn_weight:  {weight or "the loss has none"}', *_sampling(m.iloc[0]), f'  threshold:  {_threshold(a)}',
         f'  expect:     F1 {_with(now)} with it, {_with(half)} at 1/2; best possible threshold {m.f1_oracle.mean():.3f}. {_direction(a)}',
         f'  how sure:   {m.unit.nunique()} repeats of it. '+' '.join(_sure(a))]
     if m.lost.notna().any() and m.lost.mean()>.005: lines.append(f'  why:        at 1/2 it loses {m.lost.mean():.3f} F1 on the way from the pool to there, by {m.alarms.mean():.0f} falsely alarmed pixels per healthy image.')

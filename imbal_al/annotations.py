@@ -165,12 +165,14 @@ def brush_result(mask, id:str, label:str='defect')->dict:
     return dict(id=id, type='brushlabels', from_name='brush', to_name='image', original_width=w, original_height=h, image_rotation=0, value=dict(format='rle', rle=encode_brush(mask), brushlabels=[label]))
 
 LS_CONFIG = """<View>
+  <View style="display:flex; flex-wrap:wrap; align-items:center; gap:1em">
+    <BrushLabels name="brush" toName="image"><Label value="defect" background="#e4572e"/></BrushLabels>
+    <PolygonLabels name="polygon" toName="image"><Label value="defect (polygon)" background="#e4572e"/></PolygonLabels>
+    <RectangleLabels name="rectangle" toName="image"><Label value="defect (rectangle)" background="#e4572e"/></RectangleLabels>
+    <Choices name="healthy" toName="image" choice="single" showInline="true"><Choice value="no defect" hotkey="h"/></Choices>
+    <Header value="$why" size="6"/>
+  </View>
   <Image name="image" value="$image" zoom="true" zoomControl="true" brightnessControl="true" contrastControl="true"/>
-  <Header value="$why" size="6"/>
-  <BrushLabels name="brush" toName="image"><Label value="defect" background="#e4572e"/></BrushLabels>
-  <PolygonLabels name="polygon" toName="image"><Label value="defect (polygon)" background="#e4572e"/></PolygonLabels>
-  <RectangleLabels name="rectangle" toName="image"><Label value="defect (rectangle)" background="#e4572e"/></RectangleLabels>
-  <Choices name="healthy" toName="image" choice="single"><Choice value="no defect" hotkey="h"/></Choices>
 </View>
 """
 

@@ -15,8 +15,8 @@ import numpy as np, pandas as pd
 from .core import InputError, atomic_path, commit, note, provenance
 
 # %% auto #0
-__all__ = ['ROWS', 'COLUMNS', 'MEMORY', 'clock', 'pairs', 'Row', 'row', 'measure', 'hardware', 'embeddings', 'device_data',
-           'bare_training', 'wanted_rows', 'run_rows', 'main', 'draw']
+__all__ = ['ROWS', 'MEMORY', 'NOTES', 'NONE', 'COLUMNS', 'clock', 'pairs', 'Row', 'bar', 'row', 'measure', 'hardware',
+           'embeddings', 'allocated', 'device_data', 'bare_training', 'wanted_rows', 'run_rows', 'main', 'draw']
 
 # %% ../nbs/45_bench.ipynb #07ddadb3
 def clock(f)->float:
@@ -43,11 +43,14 @@ class Row:
     number: str    # As issue and table name it
     what: str
     make: object   # f(**sizes) -> name -> function that returns seconds; 'ours' first
-    wanted: dict   # name of another -> (floor, plain or peer; least ratio others/ours)
+    wanted: dict   # name of another -> (floor, plain, peer or bar; least ratio others/ours, nan: none asked)
     full: dict     # Sizes
     short: dict    # Sizes of the short form
 
-ROWS = {}
+ROWS,MEMORY,NOTES = {},{},{}
+NONE = float('nan')
+
+def bar(seconds): return lambda: float(seconds)
 
 def row(number, what, wanted, full, short):
     "Register a benchmark"
@@ -55,15 +58,16 @@ def row(number, what, wanted, full, short):
     return _reg
 
 # %% ../nbs/45_bench.ipynb #738d8c2d
-COLUMNS = ['row','what','size','against','kind','ours_s','theirs_s','ratio','low','high','wanted','rounds','short','threads','commit','hardware']
+COLUMNS = ['row','what','size','against','kind','ours_s','theirs_s','ratio','low','high','wanted','memory_mb','note','rounds','short','threads','commit','hardware']
 
 def measure(r:Row, short:bool=False, rounds:int=5, threads:int=1)->list[dict]:
     "The table's lines of one benchmark: one per other variant, with `ratio` = others/ours"
     from threadpoolctl import threadpool_limits
     size = r.short if short else r.full; p = provenance()
     with tempfile.TemporaryDirectory() as tmp, threadpool_limits(threads):
+        for o in (MEMORY,NOTES): o.pop(r.number, None)
         t = pairs(r.make(Path(tmp), **size), rounds)
-    base = dict(row=r.number, what=r.what, size=' '.join(f'{k}={v}' for k,v in size.items()), ours_s=float(np.median(t['ours'])), rounds=rounds, short=short, threads=threads, commit=p['commit'], hardware=hardware())
+    base = dict(memory_mb=MEMORY.get(r.number, NONE)/1e6, note=NOTES.get(r.number,''), row=r.number, what=r.what, size=' '.join(f'{k}={v}' for k,v in size.items()), ours_s=float(np.median(t['ours'])), rounds=rounds, short=short, threads=threads, commit=p['commit'], hardware=hardware())
     out = []
     for k,(kind,least) in r.wanted.items():
         q = t[k]/t['ours'] if k in t else np.array([np.nan])
@@ -114,21 +118,23 @@ def _k_center(tmp, n, d, labelled, picks):
     return dict(ours=lambda: clock(lambda: k_center_greedy(x, picks, l))/picks, matvec=lambda: _matvec(x, l, part), **{'scikit-activeml':activeml, 'lightly-mundig':mundig})
 
 # %% ../nbs/45_bench.ipynb #4e4c9a19
-MEMORY = {}
-
-@row('6', 'k_center_greedy, a million, memory-mapped', dict(products=('floor',.3)), dict(n=1_000_000, d=643, labelled=1000, picks=1000), dict(n=4000, d=24, labelled=20, picks=30))
+@row('6', 'k_center_greedy, a million, memory-mapped', {'a minute':('bar',1), 'products':('floor',NONE)}, dict(n=1_000_000, d=643, labelled=1000, picks=1000), dict(n=4000, d=24, labelled=20, picks=30))
 def _k_center_large(tmp, n, d, labelled, picks):
     from imbal_al.strategies import k_center_greedy
     m = np.lib.format.open_memmap(tmp/'x.npy', 'w+', np.float32, (n,d))
     for i in range(0,n,50_000): m[i:i+50_000] = embeddings(min(50_000,n-i), d, i)
     del m; x = np.load(tmp/'x.npy', mmap_mode='r', allow_pickle=False); c = np.array(x[:labelled]).T.copy()
-    def ours():
-        tracemalloc.start()
-        try: return clock(lambda: k_center_greedy(x, picks, np.arange(labelled)))
-        finally: MEMORY['6'] = tracemalloc.get_traced_memory()[1]; tracemalloc.stop()
+    ours = lambda: k_center_greedy(x, picks, np.arange(labelled))
     def products():
         for i in range(0,n,2048): (x[i:i+2048]@c).max(1)
-    return dict(ours=ours, products=lambda: clock(products))
+    MEMORY['6'] = allocated(ours)
+    return {'ours':lambda: clock(ours), 'a minute':bar(60), 'products':lambda: clock(products)}
+
+def allocated(f)->int:
+    "Bytes that Python and numpy hold at most while `f` runs, beside what was there before"
+    tracemalloc.start()
+    try: f(); return tracemalloc.get_traced_memory()[1]
+    finally: tracemalloc.stop()
 
 # %% ../nbs/45_bench.ipynb #248d20aa
 def _pictures(folder, n, size):
@@ -158,12 +164,12 @@ def _open(tmp, images, size, patch):
     source = _pictures(tmp, images, size); store = open_store(source, patch, root=tmp/'cache'); n = min(100, len(store)); decode = _patch_files(store, tmp/'png', n)
     return dict(ours=lambda: clock(lambda: open_store(source, patch, root=tmp/'cache')), PNG=lambda: clock(lambda: decode(range(n)))*len(store)/n)
 
-@row('7 batch', 'a random batch of 50 patches', dict(PNG=('plain',10)), dict(images=98, size=2048, patch=64), dict(images=2, size=256, patch=32))
+@row('7 batch', 'a random batch of 50 patches', {'2 ms':('bar',1), 'PNG':('plain',NONE)}, dict(images=98, size=2048, patch=64), dict(images=2, size=256, patch=32))
 def _batch(tmp, images, size, patch):
     from imbal_al.patches import open_store
     store = open_store(_pictures(tmp, images, size), patch, root=tmp/'cache'); decode,g = _patch_files(store, tmp/'png', 50), np.random.default_rng(0)
     def ours(): i = np.sort(g.choice(len(store), 50, replace=False)); return clock(lambda: (store.images[i], store.masks[i]))
-    return dict(ours=ours, PNG=lambda: clock(lambda: decode(range(50))))
+    return {'ours':ours, '2 ms':bar(.002), 'PNG':lambda: clock(lambda: decode(range(50)))}
 
 @row('8', 'building a patch store, two processes', {'one process, image by image':('plain',1.8), 'one process, patch by patch':('plain',1.8)}, dict(images=60, size=2048, patch=64), dict(images=4, size=64, patch=32))
 def _build(tmp, images, size, patch):
@@ -202,22 +208,36 @@ def _counts(tmp, n, size):
     z,y = _masks(n, size); p,b = z>=0, y.astype(bool)
     return {'ours':lambda: clock(lambda: confusion(p,b)), 'count_nonzero':lambda: clock(lambda: _count_floor(p,b)), 'torchmetrics':lambda: _torchmetrics(p,y), 'smp.metrics':lambda: _smp(p,y)}
 
-@row('9 histograms', 'histograms over 128 bins of the logit', {'count_nonzero':('floor',.1), 'torchmetrics':('peer',10), 'numpy.histogram':('plain',5)}, dict(n=500, size=256), dict(n=4, size=32))
+def _bytes_counted(codes):
+    "An image's pixels counted by the quickest way known here, from bytes that are there already; seconds"
+    from imbal_al.metrics import _tally
+    return clock(lambda: [_tally(o) for o in codes])
+
+def _torchmetrics_curve(z, y):
+    "128 thresholds in torchmetrics; seconds"
+    import torch
+    from torchmetrics.classification import BinaryPrecisionRecallCurve
+    f,p,y = BinaryPrecisionRecallCurve(thresholds=128, validate_args=False),torch.from_numpy(z[:20]).sigmoid(),torch.from_numpy(y[:20]).int()
+    return clock(lambda: f.update(p,y))*len(z)/len(p)
+
+@row('9 histograms', 'histograms over 128 bins of the logit', {'count_nonzero':('floor',.5), 'torchmetrics':('peer',40), 'smp.metrics':('peer',8), 'bytes counted':('floor',NONE), 'numpy.histogram':('plain',NONE), 'torchmetrics, 128 thresholds':('peer',NONE)}, dict(n=500, size=256), dict(n=4, size=32))
 def _histograms(tmp, n, size):
     from imbal_al.metrics import EDGES, histogram
     z,y = _masks(n, size); p,b = z>=0, y.astype(bool)
     plain = lambda: [np.histogram(v[m].clip(-7.99,7.99), EDGES)[0] for v,t in zip(z,b) for m in (~t,t)]
-    return {'ours':lambda: clock(lambda: histogram(z,y,logits=True)), 'count_nonzero':lambda: clock(lambda: _count_floor(p,b)), 'torchmetrics':lambda: _torchmetrics(p,y), 'numpy.histogram':lambda: clock(plain)}
+    codes = np.floor(8*z+64).clip(0,127).astype(np.uint8) | y<<7
+    return {'ours':lambda: clock(lambda: histogram(z,y,logits=True)), 'count_nonzero':lambda: clock(lambda: _count_floor(p,b)), 'torchmetrics':lambda: _torchmetrics(p,y), 'smp.metrics':lambda: _smp(p,y),
+            'bytes counted':lambda: _bytes_counted(codes), 'numpy.histogram':lambda: clock(plain), 'torchmetrics, 128 thresholds':lambda: _torchmetrics_curve(z,y)}
 
 # %% ../nbs/45_bench.ipynb #4247a3ba
 def _python(*args):
     return clock(lambda: subprocess.run([sys.executable,*args], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
-@row('10 help', '`imbal-al --help`', dict(python=('floor',.03)), {}, {})
-def _help(tmp): return dict(ours=lambda: _python('-c','import sys; sys.argv=["imbal-al","--help"]; from imbal_al.cli import main; main()'), python=lambda: _python('-c','pass'))
+@row('10 help', '`imbal-al --help`', {'a second':('bar',1), 'python':('floor',NONE)}, {}, {})
+def _help(tmp): return dict(ours=lambda: _python('-c','import sys; sys.argv=["imbal-al","--help"]; from imbal_al.cli import main; main()'), python=lambda: _python('-c','pass'), **{'a second':bar(1)})
 
-@row('10 import', '`import imbal_al`', dict(python=('floor',.5)), {}, {})
-def _import(tmp): return dict(ours=lambda: _python('-c','import imbal_al'), python=lambda: _python('-c','pass'))
+@row('10 import', '`import imbal_al`', {'a second':('bar',1), 'python':('floor',NONE)}, {}, {})
+def _import(tmp): return dict(ours=lambda: _python('-c','import imbal_al'), python=lambda: _python('-c','pass'), **{'a second':bar(1)})
 
 # %% ../nbs/45_bench.ipynb #851de868
 def device_data(n:int, size:int):
@@ -247,15 +267,22 @@ def _fitted(data, steps, bs, precision='fp32'):
     return clock(lambda: fit(learn,'cosine'))
 
 # %% ../nbs/45_bench.ipynb #01070734
-@row('2', 'training step', {'bare loop':('floor',.95)}, dict(n=172, size=64, bs=16, steps=20), dict(n=8, size=32, bs=4, steps=1))
+@row('2', 'training step', {'bare loop':('floor',1/1.05)}, dict(n=172, size=64, bs=16, steps=20), dict(n=8, size=32, bs=4, steps=1))
 def _step(tmp, n, size, bs, steps):
     data = device_data(n, size)
     return {'ours':lambda: _fitted(data,steps,bs), 'bare loop':lambda: bare_training(data,steps,bs)[1]}
 
-@row('3 train', 'training precision and layout', {'fp32 contiguous':('plain',1.4), 'bf16 channels last':('plain',1)}, dict(n=172, size=64, bs=16, steps=12), dict(n=8, size=32, bs=4, steps=1))
+@row('3 train', 'training precision and layout', {'fp32 contiguous':('plain',1.4), 'fp32 channels last':('floor',NONE), 'bf16 channels last':('plain',NONE)}, dict(n=172, size=64, bs=16, steps=12), dict(n=8, size=32, bs=4, steps=1))
 def _train_layout(tmp, n, size, bs, steps):
-    data = device_data(n, size)
-    return {'ours':lambda: _fitted(data,steps,bs), 'fp32 contiguous':lambda: bare_training(data,steps,bs,False)[1], 'bf16 channels last':lambda: bare_training(data,steps,bs,True,'bf16')[1]}
+    data = device_data(n, size); p = _measured('3 train', data, 'train', bs)
+    bare = lambda *a: lambda: bare_training(data,steps,bs,*a)[1]
+    return {'ours':lambda: _fitted(data,steps,bs,p), 'fp32 contiguous':bare(False), 'fp32 channels last':bare(True), 'bf16 channels last':bare(True,'bf16')}
+
+def _measured(number, data, phase, bs):
+    "The precision and layout that the short measurement chooses"
+    from imbal_al.learner import measured_precision
+    p = measured_precision(data, bs=bs)[phase]; NOTES[number] = f'chosen: {p}'
+    return p
 
 def _forward(net, data, bs, channels_last=True, precision='fp32', n=None):
     "A bare forward pass over all images"
@@ -267,14 +294,13 @@ def _forward(net, data, bs, channels_last=True, precision='fp32', n=None):
             for i in torch.arange(n or len(data)).split(bs): x,_ = data.batch(i); net(x if channels_last else x.contiguous())
     return clock(go)
 
-@row('3 eval', 'evaluation precision and layout', {'fp32 contiguous':('plain',2), 'fp32 channels last':('plain',1)}, dict(n=256, size=64, bs=64), dict(n=4, size=32, bs=4))
+@row('3 eval', 'evaluation precision and layout', {'fp32 contiguous':('plain',2), 'fp32 channels last':('plain',NONE)}, dict(n=256, size=64, bs=64), dict(n=4, size=32, bs=4))
 def _eval_layout(tmp, n, size, bs):
-    from imbal_al.learner import choose_precision
     from imbal_al.models import create_model
-    data,net = device_data(n, size), create_model().eval(); p = choose_precision('cpu')['eval']
-    return {'ours':lambda: _forward(net,data,bs,True,p), 'fp32 contiguous':lambda: _forward(net,data,bs,False), 'fp32 channels last':lambda: _forward(net,data,bs,True)}
+    data,net = device_data(n, size), create_model().eval(); p = _measured('3 eval', data, 'eval', bs)
+    return {'ours':lambda: _forward(net,data,bs,not p.endswith(' contiguous'),p), 'fp32 contiguous':lambda: _forward(net,data,bs,False), 'fp32 channels last':lambda: _forward(net,data,bs,True)}
 
-@row('4', 'scoring pass: entropy, embedding, histograms', {'forward pass':('floor',.95)}, dict(n=32, size=256, bs=16), dict(n=4, size=32, bs=4))
+@row('4', 'scoring pass: entropy, embedding, histograms', {'forward pass':('floor',1/1.05)}, dict(n=32, size=256, bs=16), dict(n=4, size=32, bs=4))
 def _scoring(tmp, n, size, bs):
     from imbal_al.learner import choose_precision
     from imbal_al.models import create_model
@@ -379,6 +405,19 @@ def _start(tmp, pool, test, batch, steps):
         next(iter(make_learner(data, first, bs=c.bs, steps=1, epochs=None).dls.train))
     return {'ours':lambda: clock(start), 'its first cycle':lambda: _our_cycle(c,first)}
 
+# %% ../nbs/45_bench.ipynb #270e15af
+@row('12', 'two runs side by side', {'one after the other':('floor',1)}, dict(pool=1000, test=200, batch=40, steps=40), dict(pool=16, test=4, batch=4, steps=1))
+def _side_by_side(tmp, pool, test, batch, steps):
+    from dataclasses import replace
+    from itertools import count
+    from imbal_al.engine import run_study
+    c,k = _cycle_config(pool, test, batch, steps),count(); configs = [replace(c, repeat=r) for r in range(2)]
+    def study(workers):
+        def go():
+            if (failed:=run_study(tmp/str(next(k)), configs, workers)): raise RuntimeError(failed[0])
+        return lambda: clock(go)
+    return {'ours':study(2), 'one after the other':study(1)}
+
 # %% ../nbs/45_bench.ipynb #dd81cb5f
 @row('5 cuda', 'k_center_greedy on CUDA, per pick', {'torch.cdist per pick':('plain',10)}, dict(n=100_000, d=643, labelled=1000, picks=1000), dict(n=1500, d=24, labelled=20, picks=30))
 def _k_center_cuda(tmp, n, d, labelled, picks):
@@ -412,8 +451,9 @@ def run_rows(names, out:str|Path, short:bool=False, rounds:int=5, threads:int=1,
         except ImportError as e: say(f'{k}: left out, {e.name or e} is missing'); continue
         table = pd.concat([o for o in (table[~same], pd.DataFrame(lines)) if len(o)], ignore_index=True).sort_values('row', key=lambda s: s.map({n:i for i,n in enumerate(ROWS)}), kind='stable')
         with atomic_path(out) as p: table.to_csv(p, index=False, float_format='%.5g')
-        for o in lines: say(f"{k}: {o['what']}: {1e3*o['ours_s']:.3g} ms; {o['against']} {1e3*o['theirs_s']:.3g} ms; ratio {o['ratio']:.3g} ({o['low']:.3g} to {o['high']:.3g}), wanted {o['wanted']:.3g}")
-        if k in MEMORY: say(f'{k}: {MEMORY[k]/1e6:.0f} MB allocated beside the embeddings at most')
+        for o in lines: say(f"{k}: {o['what']}: {1e3*o['ours_s']:.3g} ms; {o['against']} {1e3*o['theirs_s']:.3g} ms; ratio {o['ratio']:.3g} ({o['low']:.3g} to {o['high']:.3g})" + ('' if np.isnan(o['wanted']) else f", wanted {o['wanted']:.3g}{'' if o['ratio']>=o['wanted'] else ': MISSED'}"))
+        if k in MEMORY: say(f'{k}: {MEMORY[k]/1e6:.0f} MB allocated beside the input at most')
+        if k in NOTES: say(f'{k}: {NOTES[k]}')
     return table
 
 # %% ../nbs/45_bench.ipynb #69157af1
@@ -435,7 +475,7 @@ def draw(table:pd.DataFrame):
     import matplotlib.pyplot as plt
     t = table.dropna(subset=['ratio'])[::-1]
     fig,ax = plt.subplots(figsize=(6,max(1.2,.2*len(t))), dpi=90); y = np.arange(len(t))
-    ax.barh(y, t['ratio'], color=t['kind'].map(dict(floor='.6',plain='C0',peer='C1')), xerr=[np.maximum(t['ratio']-t['low'],0), np.maximum(t['high']-t['ratio'],0)], height=.7, error_kw=dict(lw=.7))
+    ax.barh(y, t['ratio'], color=t['kind'].map(dict(floor='.6',plain='C0',peer='C1',bar='C2')), xerr=[np.maximum(t['ratio']-t['low'],0), np.maximum(t['high']-t['ratio'],0)], height=.7, error_kw=dict(lw=.7))
     ax.plot(t['wanted'], y, 'k|', ms=8); ax.axvline(1, c='k', lw=.5); ax.set_xscale('log'); ax.set_yticks(y, [f'{a} {b}: {c}' for a,b,c in zip(t['row'],t['what'],t['against'])], fontsize=6); ax.set_xlabel('time of the other / ours', fontsize=8)
     fig.tight_layout()
     return fig

@@ -17,31 +17,40 @@ from .engine import estimate, plan, run_study, save_plan
 from .simulation import RunConfig, read_result
 
 # %% auto #0
-__all__ = ['NEW', 'OLD', 'LOSSES', 'PARTS', 'part_configs', 'both_ends', 'reuse', 'left', 'costs', 'run_both_ends']
+__all__ = ['NEW', 'OLD', 'LOSSES', 'FULL_TILES', 'PARTS', 'part_configs', 'both_ends', 'reuse', 'left', 'costs', 'run_both_ends']
 
 # %% ../nbs/47_both_ends.ipynb #ec0e26e5
 NEW = ('quota','clasp','badge','entropy_foreground','entropy_coreset','margin','bald')
 OLD = ('random','entropy','coreset','random_predicted_faulty')
 LOSSES = ('dibe','tversky','unified')
+FULL_TILES = dict(data='mtsdd', pi_u=(1.,), pool_size=900, test_size=220)
 PARTS = dict(
     steel_strategies=dict(data='sd900', strategies=(*OLD, *NEW), pi_u=(.1,1.)),
     steel_losses=dict(data='sd900', strategies=('entropy',), pi_u=(.1,1.), losses=LOSSES, fn_weights=(.3,.7)),
+    steel_healthy=dict(data='sd900', strategies=('entropy',), pi_u=(.1,1.), healthy_share=(.05,.15)),
+    steel_weighted=(dict(data='sd900', strategies=('entropy',), pi_u=(.1,), train_pi=.05), dict(data='sd900', strategies=('entropy',), pi_u=(1.,), train_pi=.05, healthy_share=(.15,))),
     tiles=dict(data='mtsdd', strategies=('random','entropy','coreset','quota','clasp'), pi_u=(.05,)),
-    tiles_full=dict(data='mtsdd', strategies=('random','entropy','coreset','quota','clasp'), pi_u=(1.,), pool_size=900, test_size=320),
+    tiles_full=dict(FULL_TILES, strategies=('random','entropy','coreset','quota','clasp')),
+    tiles_healthy=dict(FULL_TILES, strategies=('entropy',), healthy_share=(.05,.15)),
     leaves_strategies=dict(data='potato_leaf', strategies=('random','entropy','coreset','quota','clasp','badge'), pi_u=(.1,1.)),
     leaves_losses=dict(data='potato_leaf', strategies=('entropy',), pi_u=(.1,1.), losses=LOSSES, fn_weights=(.3,.7)),
+    leaves_healthy=dict(data='potato_leaf', strategies=('entropy',), pi_u=(.1,1.), healthy_share=(.05,.15)),
+    leaves_weighted=(dict(data='potato_leaf', strategies=('entropy',), pi_u=(.1,), train_pi=.05), dict(data='potato_leaf', strategies=('entropy',), pi_u=(1.,), train_pi=.05, healthy_share=(.15,))),
     leaves_rest=dict(data='potato_leaf', strategies=('random_predicted_faulty','entropy_foreground','entropy_coreset','margin','bald'), pi_u=(.1,1.)),
     tiles_losses=dict(data='mtsdd', strategies=('entropy',), pi_u=(.05,), losses=LOSSES, fn_weights=(.3,.7)))
+
+def _grid(p, repeats, changes):
+    p = dict(p)
+    strategies, pi_u, losses, weights, shares = (p.pop(k, d) for k,d in (('strategies',()),('pi_u',()),('losses',()),('fn_weights',(None,)),('healthy_share',(0.,))))
+    return [c for h in shares for c in plan(replace(RunConfig(**p, healthy_share=h), **changes), strategies, pi_u, repeats, (.05,), losses, weights)]
 
 def part_configs(name:str, # A key of `PARTS`
     repeats:int=6,
     **changes              # Fields of `RunConfig` to set otherwise
     )->list[RunConfig]:
-    "The runs of one part. Raises `InputError` for an unknown one"
-    p = dict(PARTS[check_choice('part of the plan', name, PARTS)])
-    grid = [p.pop(k, d) for k,d in (('strategies',()),('pi_u',()),('losses',()),('fn_weights',(None,)))]
-    strategies, pi_u, losses, weights = grid
-    return plan(replace(RunConfig(**p), **changes), strategies, pi_u, repeats, (.05,), losses, weights)
+    "The runs of one part, repeat by repeat. Raises `InputError` for an unknown one"
+    p = PARTS[check_choice('part of the plan', name, PARTS)]
+    return sorted((c for o in ([p] if isinstance(p, dict) else p) for c in _grid(o, repeats, changes)), key=lambda c: c.repeat)
 
 def both_ends(parts=None, # Names of `PARTS`; None: all
     repeats:int=6, **changes)->list[RunConfig]: # No run twice

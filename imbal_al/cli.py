@@ -162,6 +162,8 @@ _GpuShare = Annotated[Optional[float], typer.Option(min=.01, max=1., help='Of on
 _Address = Annotated[Optional[str], typer.Option(help="A running Ray cluster: auto or HOST:6379")]
 _Share = Annotated[Optional[float], typer.Option(help='Share of the budget spent on healthy patches of the line, a click each')]
 _Price = Annotated[Optional[float], typer.Option(help='What such a click costs, in masks; default 0.05')]
+_Stop = Annotated[Optional[str], typer.Option(help='none, or converged: a cycle ends when its loss has stopped falling, at --steps at the latest')]
+_Warm = Annotated[bool, typer.Option('--warm-start', help="Begin a cycle with the last one's weights instead of new ones")]
 _TrainPi = Annotated[Optional[float], typer.Option(help='Share of faulty patches in a training batch; default as they are labelled')]
 
 def _how(backend, retries, gpu_share, address):
@@ -194,7 +196,7 @@ def study(
     arch: Annotated[Optional[str], typer.Option(help='fpn, unet, pspnet, deeplabv3')]=None,
     encoder: Annotated[Optional[str], typer.Option(help='lite0, or any encoder of smp')]=None,
     mode: Annotated[Optional[str], typer.Option(help='paired or paper')]=None,
-    healthy_share: _Share=None, healthy_price: _Price=None, train_pi: _TrainPi=None,
+    healthy_share: _Share=None, healthy_price: _Price=None, train_pi: _TrainPi=None, stop: _Stop=None, warm_start: _Warm=False,
     out: Annotated[Optional[Path], typer.Option(help='The study\'s folder; default runs/DATA-PRESET')]=None,
     workers: Annotated[Optional[int], typer.Option(min=1, help='Processes; default one per core')]=None,
     threads: Annotated[int, typer.Option(min=1, help='CPU threads per process; part of what makes results equal bit for bit')]=1,
@@ -219,7 +221,7 @@ def study(
 
         imbal-al study --data folder:IMAGES:MASKS --patch 128 --strategies random,entropy
     """
-    changes = dict(seed=seed, cycles=cycles, batch=batch, pool_size=pool_size, test_size=test_size, steps=steps, lr=lr, bs=bs, patch=_patch(patch) if patch else None, stride=stride, arch=arch, encoder=encoder, mode=mode, healthy_share=healthy_share, healthy_price=healthy_price, train_pi=train_pi)
+    changes = dict(seed=seed, cycles=cycles, batch=batch, pool_size=pool_size, test_size=test_size, steps=steps, lr=lr, bs=bs, patch=_patch(patch) if patch else None, stride=stride, arch=arch, encoder=encoder, mode=mode, healthy_share=healthy_share, healthy_price=healthy_price, train_pi=train_pi, stop=stop, warm_start=warm_start or None)
     configs = _configs(data, preset, strategies, pi_u, pi_t, repeats, changes, losses, fn_weights)
     how = _how(backend, retries, gpu_share, address)
     _check_all(configs, data_root, None if address else device, workers)

@@ -26,16 +26,18 @@ __all__ = ['AXES', 'BETTER', 'WORSE', 'SAME', 'SCENARIO', 'is_losses', 'strategy
            'repeats_needed', 'Needed', 'needed', 'sd_interval', 'ranks', 'method_table', 'Agreement', 'kendall_w',
            'flips', 'pair_row', 'judge', 'pair_table', 'Penalty', 'penalty_matrix', 'Comparison', 'compare_results',
            'penalty_figure', 'forest', 'undecided_groups', 'rank_figure', 'repeats_figure', 'setting_markdown',
-           'report_markdown', 'plan_notes', 'read_study', 'compare_folder', 'only_these', 'write_comparison',
-           'figures_of']
+           'report_markdown', 'plan_notes', 'read_study', 'with_sampling', 'compare_folder', 'only_these',
+           'write_comparison', 'figures_of']
 
 # %% ../nbs/54_compare.ipynb #c475b6f4
-AXES = ('data','model','strategy','loss','variant','fn_weight','pi_u','pi_t')
+AXES = ('data','model','strategy','loss','variant','fn_weight','healthy_share','train_pi','pi_u','pi_t')
 BETTER, WORSE, SAME = 'better', 'worse', 'the same'
+
+_SHORT = dict(fn_weight='fn_weight', healthy_share='healthy share', train_pi='training at')
 
 def _axis(axis, v):
     if axis in ('pi_u','pi_t'): return f"{'pool' if axis=='pi_u' else 'test'} {_percent(v)} faulty"
-    if axis=='fn_weight': return '' if np.isnan(v) else f'fn_weight {v:g}'
+    if axis in _SHORT: return '' if np.isnan(v) or (axis=='healthy_share' and v==0) else f'{_SHORT[axis]} {v:g}'
     return '' if v!=v else str(v)
 
 def _texts(table, axes, sep=', '):
@@ -53,15 +55,17 @@ def _units(results):
     many = 'seed' in results and results.seed.nunique()>1
     return [f'{r} of seed {s}' for r,s in zip(results['repeat'], results.seed)] if many else results['repeat'].astype(str)
 
+_MORE = dict(loss=('loss','variant','fn_weight'), sampling=('healthy_share','train_pi'))
+
 def _axes(methods):
     methods = tuple(o.strip() for o in methods.split(',')) if isinstance(methods, str) else tuple(methods)
-    for o in methods: check_choice('axis of methods', o, ('strategy','loss','model'))
-    return methods + (('variant','fn_weight') if 'loss' in methods else ())
+    for o in methods: check_choice('axis of methods', o, ('strategy','loss','model','sampling'))
+    return tuple(k for o in methods for k in _MORE.get(o, (o,)))
 
 # %% ../nbs/54_compare.ipynb #225835b0
 def strategy_curves(results:pd.DataFrame, # Tidy results of active learning
     value:str=None,                       # Column with the score; None: `claim_value`'s choice
-    methods='strategy',                   # What is compared: strategy, loss, model, or several with commas
+    methods='strategy',                   # What is compared: strategy, loss, model, sampling, or several with commas
     )->pd.DataFrame:                      # setting, method, unit, budget, value, pool (its size)
     "The learning curves as a table of values; raises `InputError` for missing columns or two rows for one point"
     value = value or claim_value(results)
@@ -423,7 +427,7 @@ class Comparison:
 def compare_results(results:pd.DataFrame, # Tidy results, of strategies or of losses
     what=None,                # area, final or a budget; None: area for strategies, final for losses
     value:str=None,           # Column with the score; None: f1_heldout or f1 for strategies, iou for losses
-    methods='strategy',       # What is compared in a table of strategies: strategy, loss, model, or several with commas
+    methods='strategy',       # What is compared in a table of strategies: strategy, loss, model, sampling, or several with commas
     reference:str=None,       # Compare all with this method; None: all pairs
     margin:float=.01, target:float=.02, alpha:float=.05, power:float=.8, test:str='wilcoxon', # See `pair_table`
     common:bool=False,        # Use only the repeats that all methods of a setting have
@@ -654,7 +658,7 @@ def plan_notes(results:pd.DataFrame, # Results with `config`, the hash of each r
     lost = sorted(set(results.config)-set(plan))
     notes = [f"{len(lost)} of the table's configurations are not in the plan: that their pools and tests agree could not be checked"] if lost else []
     keys = [o for o in (('data','model') if is_losses(results) else ('data','pi_u')) if o in results]
-    own = {'repeat','seed','strategy','arch','encoder','loss','variant','fn_weight', *_axes(methods)}
+    own = {'repeat','seed','strategy','arch','encoder','loss','variant','fn_weight','healthy_share','healthy_price','train_pi', *_axes(methods)}
     for where,o in results[results.config.isin(plan)].drop_duplicates('config').groupby(keys):
         for name in sorted({k for h in o.config for k in plan[h]}-own): notes += _differs(', '.join(map(_axis, keys, where)), name, o, plan)
     return notes
@@ -685,7 +689,14 @@ def read_study(folder:str|Path)->tuple[pd.DataFrame,dict|None]: # results, plan 
     plan = {c.hash:asdict(c) for c in load_plan(folder)}
     results = _read_table(table) if table.is_file() else results_table(folder)
     if not len(results): raise InputError(f"no run of {folder} is finished; wait, or see `imbal-al status {folder}`")
-    return results, plan
+    return with_sampling(results, plan), plan
+
+def with_sampling(results:pd.DataFrame, plan:dict)->pd.DataFrame:
+    "With columns `healthy_share` and `train_pi` where the runs differ in them: the results tables do not have them"
+    for k,usual in (('healthy_share',0.), ('train_pi',np.nan)):
+        values = [plan.get(h, {}).get(k) for h in results.config] if k not in results and 'config' in results else []
+        if any(values): results = results.assign(**{k:[usual if v is None else float(v) for v in values]})
+    return results
 
 def compare_folder(folder:str|Path, # A study's folder, or a results table as CSV
     tell=None,                      # f(text), called with the report; `print` or `typer.echo`

@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/costs.html.md"""
 
 # %% ../nbs/48_costs.ipynb #b4aac893
 from __future__ import annotations
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import math
 
@@ -36,6 +36,7 @@ class Target:
     oii: Interval       # At the cheapest threshold; its range when that threshold is found anew in each bootstrap draw
     threshold: float    # The cheapest
     elasticity: float   # Of alarms against misses there; nan where it cannot be told
+    assumed: bool=False # The network finds nothing where it is cheapest; the interval is not from it
 
 WIDTH = .2
 
@@ -49,16 +50,16 @@ def elasticity(fp:np.ndarray, fn:np.ndarray, # (129,) alarms and misses at each 
 
 def cost_target(hist:np.ndarray, faulty:np.ndarray, # (n,2,128) held-out histograms; (n,) is the unit faulty?
     pi:float, misses:float, alarms:float,           # Prevalence; cost of a missed pixel, of a false one
-    tolerance:float=.05, caution:float=1.,          # Share of the lowest cost, and standard errors, that are as good as the lowest
+    tolerance:float=.05,                            # Share of the lowest cost that is as good as the lowest
     draws:int=300, seed:int=0, groups=None)->Target:
     "The interval of OII that costs ask for. Raises `InputError` for costs that are none"
     check_costs(misses, alarms)
     tp, fp, fn = operating_curve(hist, np.nan_to_num(prevalence_draws(faulty, pi, draws, seed, groups)))
     cost = alarms*fp+misses*fn; k = cheapest(cost[0]); each = [cheapest(o) for o in cost]
-    excess = cost-cost[:,k:k+1]; good = excess[0]<=np.maximum(tolerance*cost[0,k], caution*excess[1:].std(0))+1e-12
     at = np.arange(len(cost)); there = interval(oii(tp[at,each], fp[at,each], fn[at,each]), n=len(hist))
-    seen = oii(tp[0], fp[0], fn[0])[_around(good, k)]
-    return Target(*_widened(float(seen.min()), float(seen.max())), there, float(P_EDGES[k]), elasticity(fp[0], fn[0], k))
+    seen = oii(tp[0], fp[0], fn[0])[_around(cost[0]<=(1+tolerance)*cost[0,k], k)]
+    if (blind := not tp[0,k]>0): r = misses/alarms; seen = np.array(oii(1., r/(1+r), 1/(1+r)))
+    return Target(*_widened(float(seen.min()), float(seen.max())), there, float(P_EDGES[k]), elasticity(fp[0], fn[0], k), blind)
 
 def check_costs(misses, alarms):
     if not (misses>0 and alarms>0 and math.isfinite(misses+alarms)): raise InputError(f'costs {misses:g} and {alarms:g}; give two numbers above 0')
@@ -69,9 +70,10 @@ def _around(good, k):
     return np.arange(lo, hi)
 
 def _widened(low, high):
-    "An interval of at least `WIDTH`, within -1 and 1"
+    "An interval of at least `WIDTH`, within -1 and 1, its ends in hundredths"
     gap = max(WIDTH-(high-low), 0)/2; low, high = low-gap, high+gap
-    return (max(low-max(high-1,0), -1), min(high+max(-1-low,0), 1))
+    low, high = max(low-max(high-1,0), -1), min(high+max(-1-low,0), 1)
+    return math.floor(100*low+1e-9)/100, math.ceil(100*high-1e-9)/100
 
 # %% ../nbs/48_costs.ipynb #fa9be025
 def fair_counts(hist:np.ndarray, faulty:np.ndarray, pi:float, misses:float, alarms:float, groups=None, repeats:int=4, seed:int=0
@@ -168,7 +170,7 @@ def _pm(i, form='{:.3g}'): return f'{form.format(i.mean)} [{form.format(i.low)},
 
 def account(g:Guided)->str:
     "The search and what came of it, in a few sentences"
-    t = g.target; asked = 'given' if g.own else f'cheapest {_pm(t.oii, "{:+.2f}")}, on the network of fn_weight {g.search.weights[g.search.trials[0].index]:g}'
+    t = g.target; asked = 'given' if g.own else 'assumed: the first network finds nothing that is worth its alarms' if t.assumed else f'cheapest {_pm(t.oii, "{:+.2f}")}, on the first network'
     lines = [f"At {100*g.prevalence:.3g} % faulty ({'given' if g.given else 'as in the held-out labels'}), {g.misses:g} for a missed pixel and {g.alarms:g} for a false one ask for an OII of {t.low:+.2f} to {t.high:+.2f} ({asked}).", g.search.account()]
     lines += [f'From a probability of {g.point.threshold:.3g} on it costs {_pm(g.cost)} per unit, at 0.5 {g.half:.3g}.']
     if g.change: lines += [f"The project's own network at its cheapest threshold: {_pm(g.change, '{:+.3g}')} against it, "+('so the weight is worth it.' if g.change.high<0 else 'so the weight is given up and only the threshold kept.' if g.kept=='threshold' else 'which cannot be told from nothing: the threshold may do it alone.')]
@@ -209,7 +211,7 @@ def _target(b, weights, train_at, misses, alarms, given, draws, say):
         try: say(f'training with fn_weight {w:g} on {len(b.labelled)} labels'); train_at(w); ids,h,y = b.hist(b.at(w)) or (b.network(w), b.hist(b.at(w)))[1]
         except FloatingPointError: continue
         t = cost_target(h, y, b.pi, misses, alarms, draws=draws, seed=b.p.settings.seed, groups=groups_of(b.p, ids))
-        return Target(*given, t.oii, t.threshold, t.elasticity) if given else t
+        return replace(t, low=given[0], high=given[1]) if given else t
     raise InputError(f'{b.p.dir}: trainings with {b.loss} diverge; make a project with a smaller learning rate, or take another loss')
 
 # %% ../nbs/48_costs.ipynb #9fa1b55e

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from .core import InputError, atomic_path, commit, read_json, write_json, write_text
+from .costs import cost_threshold
 from .project import SUFFIXES, Project, image_names, labels
 from .queue import rounds
 from .rounds import read_model, split_labels
@@ -121,6 +122,8 @@ def open_model(path:str|Path, threads:int|None=None)->Model:
     return Model(path, meta, s)
 
 # %% ../nbs/48_deploy.ipynb #2a2a5cfc
+def _weight(meta): return '' if meta.get('fn_weight') is None else f" with {meta['fn_weight']:g} as the weight of misses"
+
 def _pct(x): return f'{100*x:.3g} %'
 
 def card_text(p:Project, meta:dict, s # From `where`, or None
@@ -131,11 +134,12 @@ def card_text(p:Project, meta:dict, s # From `where`, or None
     head = ModelCardData(library_name='onnx', pipeline_tag='image-segmentation', tags=['defect-segmentation','active-learning']).to_yaml()
     lines = [f'# Defect segmentation, project {p.dir.name}, round {meta["round"]}', '', '## Data', '',
         f'{len(p.units)} {p.settings.unit}s in `{p.images.name}`; {len(t)} labelled, {n["faulty"]} with a defect and {n["healthy"]} without. Trained on {meta["trained"]} of them; the others, picked at random, were only tested on.', '',
-        '## Network', '', f'{p.settings.arch} on {p.settings.encoder}, loss {p.settings.loss}, {p.settings.steps} steps; windows of {meta["size"]} pixels that overlap by {meta["overlap"]}. Normalisation and threshold are in the file.', '', '## Operating point', '']
+        '## Network', '', f'{p.settings.arch} on {p.settings.encoder}, loss {meta.get("loss") or p.settings.loss}{_weight(meta)}, {p.settings.steps} steps; windows of {meta["size"]} pixels that overlap by {meta["overlap"]}. Normalisation and threshold are in the file.', '', '## Operating point', '']
+    if meta.get('misses_cost'): lines += [f'A pixel is called a defect from a probability of {meta["threshold"]:.3g} on, the cheapest where a missed pixel costs {meta["misses_cost"]:g} and a false one {meta["alarms_cost"]:g}. What follows is the threshold of the highest F1, for comparison.', '']
     if s: lines += [f'For {_pct(s.prevalence)} faulty {p.settings.unit}s. ' + str(s.point.account()).replace('\n',' '), '', s.advice, '']
-    else: lines += [f'A pixel is called a defect from a probability of {meta["threshold"]:.3g} on. This was **not** tested: there were no held-out labels of both kinds.', '']
+    else: lines += [f'A pixel is called a defect from a probability of {meta["threshold"]:.3g} on. This was **not** tested, or not at a prevalence.', '']
     lines += ['## Limits', '', f'- Tested on images like those in `{p.images.name}`: another camera, light or product needs labels of its own.', '- The scores hold at the prevalence above; at another one the precision is another, see `imbal-al where`.',
-        '- A unit that strategies picked is harder than most; only random ones were tested on, so the scores are of the usual stream of parts.', f'- {meta["channels"]} channel(s), 8 bit; 16-bit images are scaled from 0..65535.', '', f'Made by imbal_al, commit {meta["commit"]}.']
+        '- A unit that strategies picked is harder than most; only random ones were tested on, so the scores are of the usual stream of parts.', f'- {meta["channels"]} channel(s), 8 bit; 16-bit images are scaled from 0..{2**meta.get("bits",16)-1}.', '', f'Made by imbal_al, commit {meta["commit"]}.']
     return str(ModelCard(f'---\n{head}\n---\n\n'+'\n'.join(lines)+'\n'))
 
 # %% ../nbs/48_deploy.ipynb #0f4e80e5
@@ -150,7 +154,7 @@ class Exported:
 
 def export(p:Project, path:str|Path,
     prevalence:float|None=None, # At deployment; decides the threshold
-    threshold:float|None=None,  # Probability; None: the best at `prevalence`, 1/2 without one
+    threshold:float|None=None,  # Probability; None: the cheapest where the project was guided by costs, else the best at `prevalence`, 1/2 without one
     round:int|None=None         # None: the last trained
     )->Exported:
     "Write a project's model as ONNX, with a card beside it. Raises `InputError` where there is no model yet or a library is missing"
@@ -159,13 +163,22 @@ def export(p:Project, path:str|Path,
     if not done: raise InputError(f"{p.dir} has no trained model{'' if round is None else f' of round {round}'}; label, ingest and give `imbal-al next` first")
     f,r = done[-1]; net = read_model(p, f/'model.pt')
     if net is None: raise InputError(f'{f}/model.pt is damaged; give `imbal-al next` with a budget of 0 to train again')
-    if prevalence is not None and round is None: s = where(p, prevalence)
-    if threshold is None: threshold = s.point.threshold if s else .5
-    if s is None: notes.append('no prevalence was given: the threshold is not chosen for one, and the card holds no scores')
-    about = dict(project=p.id, round=r['number'], trained=len(r['train']), labelled=len(labels(p)), prevalence=prevalence, **({} if s is None else dict(f1=list(s.point.f1), precision=list(s.point.precision), recall=list(s.point.recall), oii=list(s.point.oii))))
+    cost, q = cost_threshold(p, f, prevalence) or (None, {})
+    if (at := q.get('prevalence') if prevalence is None else prevalence) is not None and round is None: prevalence, s = at, _standing(p, at, notes, prevalence is not None)
+    if threshold is None: threshold = cost if cost is not None else s.point.threshold if s else .5
+    else: q = {}
+    if s is None and prevalence is None: notes.append('no prevalence was given: the threshold is not chosen for one, and the card holds no scores')
+    about = dict(project=p.id, bits=p.settings.bits, round=r['number'], trained=len(r['train']), labelled=len(labels(p)), prevalence=prevalence, loss=r.get('loss') or p.settings.loss, fn_weight=r.get('fn_weight'), **{k:q[k] for k in ('misses_cost','alarms_cost') if k in q}, **({} if s is None else dict(f1=list(s.point.f1), precision=list(s.point.precision), recall=list(s.point.recall), oii=list(s.point.oii))))
     w = Windows(p.settings.window, p.settings.overlap); far = write_onnx(net, path, w, p.settings.channels, p.settings.encoder, threshold, about, _samples(p, w))
     meta = open_model(path).meta; card = path.with_suffix('.md'); write_text(card, card_text(p, meta, s))
     return Exported(path, card, meta, far, notes)
+
+def _standing(p, prevalence, notes, asked):
+    "Where the model stands; a note instead, if nobody asked and it cannot be told"
+    try: return where(p, prevalence)
+    except InputError as e:
+        if asked: raise
+        notes.append(f'{e}; the card holds no scores')
 
 def _samples(p, w, n=4):
     "Windows of the project's own images, to compare on"
@@ -229,7 +242,7 @@ def _stream(model, images, out, todo, stems, overlays, bs, part, say):
     "Predict what is left, a line at a time"
     held, t, fresh = [], threshold_logit(model.meta['threshold']), not part.exists()
     def read(name):
-        try: return name, read_image(str(images/name), model.meta['channels'])
+        try: return name, read_image(str(images/name), model.meta['channels'], model.meta.get('bits',16))
         except InputError as e: return name, e
     with open(part, 'a', newline='', encoding='utf-8') as g:
         w = csv.DictWriter(g, COLUMNS)

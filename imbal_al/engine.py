@@ -253,7 +253,7 @@ def _label(c):
     more = ''.join(f', {k} {v}' for k,v,usual in zip(_OTHERS, _others(c), _others(RunConfig())) if v!=usual)
     return f'{c.data}{loss}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}{more}'
 
-_OTHERS = ('healthy_share','healthy_price','train_pi')
+_OTHERS = ('healthy_share','healthy_price','train_pi','stop','warm_start')
 
 def _others(c): return tuple(getattr(c,k) or 0 for k in _OTHERS)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import warnings
 
 # %% auto #0
-__all__ = ['DTYPES', 'CONTIGUOUS', 'LOSSES', 'SCHEDULES', 'DeviceData', 'gaussian_blur', 'augment', 'Batches', 'MixedBatches',
-           'best_device', 'choose_precision', 'place', 'cast', 'Cast', 'seeded', 'Loaders', 'has_defect',
-           'LossOnDevice', 'ComboOnDevice', 'make_learner', 'lr_schedule', 'fit', 'measured_precision']
+__all__ = ['DTYPES', 'CONTIGUOUS', 'LOSSES', 'SCHEDULES', 'STOPS', 'LEAST_FALL', 'DeviceData', 'gaussian_blur', 'augment',
+           'Batches', 'MixedBatches', 'best_device', 'choose_precision', 'place', 'cast', 'Cast', 'seeded', 'Loaders',
+           'has_defect', 'LossOnDevice', 'ComboOnDevice', 'make_learner', 'Converged', 'lr_schedule', 'fit',
+           'measured_precision']
 
 # %% ../nbs/23_learner.ipynb #c67c84dc
 warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
@@ -24,7 +25,7 @@ import math, time
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastai.callback.core import Callback, CancelStepException
+from fastai.callback.core import Callback, CancelStepException, CancelTrainException
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler, SchedCos, combine_scheds
 from fastai.learner import AvgSmoothLoss, Learner
@@ -210,8 +211,8 @@ class ComboOnDevice(torch.nn.Module):
     "`PaperComboLoss` on two channels, from PyTorch's own parts: the host waits for nothing"
     def forward(self, logits, masks):
         z,y = logits.float(), torch.stack([1-masks, masks], 1).float(); p = z.softmax(1)
-        hit,held,size = ((o).sum((0,2,3)) for o in (p*y, y, p+y))
-        dice = (1-(2*hit+1)/(size+1))*(held>0)
+        hit,held,size = (o.sum((0,2,3)) for o in (p*y, y, p+y))
+        dice = (1-(hit+1)/(size/2+1))*(held>0)
         return F.cross_entropy(z, masks) + dice.mean()
 
 LOSSES = dict(combo_paper=PaperComboLoss)
@@ -231,13 +232,15 @@ def make_learner(data:DeviceData,
     cbs=(),                 # More fastai callbacks
     train_pi:float|None=None, # Expected share of faulty patches in a batch, see `MixedBatches`; None: as they are
     faulty=None,            # Whether each of `idx` is faulty, with `train_pi`; None: read off the masks
-    compiled:bool=False     # `torch.compile` the network: minutes at its first step, for long trainings on a GPU
+    compiled:bool=False,    # `torch.compile` the network: minutes at its first step, for long trainings on a GPU
+    start:dict|None=None    # State of a network to begin with, instead of `weights`
     )->Learner:
     "A fastai Learner, ready to fit one cycle; the number of steps is `learn.dls.train.steps`"
     if not len(idx): raise InputError('no labelled patch to train on; give at least one')
     precision = precision or choose_precision(data.device)
     if not isinstance(loss, torch.nn.Module): loss = LOSSES[check_choice('loss', loss, LOSSES)]() if data.device.type=='cpu' else ComboOnDevice()
-    with seeded(stream_seed(seed,'weights')): m = create_model(arch, encoder, weights, 2, data.in_channels)
+    with seeded(stream_seed(seed,'weights')): m = create_model(arch, encoder, weights if start is None else None, 2, data.in_channels)
+    if start is not None: m.load_state_dict(start)
     m = place(m.to(data.device, memory_format=torch.channels_last), precision['train'])
     if compiled: m.compile()
     bs = min(bs, len(idx))
@@ -249,15 +252,47 @@ def make_learner(data:DeviceData,
     learn.remove_cbs(learn._grab_cbs(ProgressCallback)); learn.recorder.smooth_loss = LossOnDevice()
     return learn
 
+# %% ../nbs/23_learner.ipynb #b0527bf5
+STOPS = ('none','converged')
+LEAST_FALL = .05 # By how much the loss must fall from one window to a later one
 
+class Converged(Callback):
+    "Warm-up, full rate until the loss stops falling, tail, end"
+    order = 60
+    def __init__(self, steps:int, lr:float, schedule='cosine'):
+        self.lr,self.n = lr,steps//5 if check_choice('schedule', schedule, SCHEDULES)=='cosine' else 0
+        self.window,self.last = max(steps//12,10),steps-self.n
+    def before_fit(self): self.i,self.tail,self.losses,self.means = 0,None,[],[]
+    def rate(self, i:int)->float: # Learning rate of step `i`, counted from 0
+        "As far as is known by then"
+        if i<self.n: return SchedCos(self.lr/10, self.lr)(i/self.n)
+        return self.lr if self.tail is None or not self.n else SchedCos(self.lr, self.lr/100)((i-self.tail)/self.n)
+    def before_batch(self):
+        if self.tail is None and self.i>=self.last: self.tail = self.last
+        self.opt.set_hyper('lr', self.rate(self.i))
+    def after_batch(self):
+        self.losses.append(self.learn.loss.detach()); self.i += 1
+        seen = self.i-self.n
+        if self.tail is None and seen>=self.window and (seen-self.window)%(self.window//2)==0 and self.converged(): self.tail = self.i
+        if self.tail is not None and self.i>=self.tail+self.n: raise CancelTrainException
+    def converged(self)->bool:
+        "Note the mean of the last window; is it no lower than those before by 5 %?"
+        before = self.means[:-1]; self.means.append(float(torch.stack(self.losses[-self.window:]).mean()))
+        return bool(before) and self.means[-1]>(1-LEAST_FALL)*min(before)
+
+# %% ../nbs/23_learner.ipynb #7f8a0e3d
 def lr_schedule(name:str, lr:float)->list:
     "Callbacks for a schedule: none for 'flat'; for 'cosine' a warm-up over a fifth of the steps from lr/10, then down to lr/100"
     if check_choice('schedule', name, SCHEDULES)=='flat': return []
     return [ParamScheduler({'lr': combine_scheds([.2,.8], [SchedCos(lr/10,lr), SchedCos(lr,lr/100)])})]
 
-def fit(learn:Learner, schedule:str='flat')->torch.nn.Module: # The trained network, in evaluation mode
+def fit(learn:Learner,
+    schedule:str='flat', # One of `SCHEDULES`
+    stop:str='none'      # One of `STOPS`
+    )->torch.nn.Module:  # The trained network, in evaluation mode
     "Train to the end; the last weights are kept, as in the paper. A training that diverges raises an error: the loss an `InputError` on nan logits, else this a `FloatingPointError`"
-    with seeded(stream_seed(learn.dls.train.g.initial_seed(),'dropout'), learn.dls.device), learn.no_logging(): learn.fit(1, cbs=lr_schedule(schedule, learn.lr))
+    cbs = lr_schedule(schedule, learn.lr) if check_choice('stop', stop, STOPS)=='none' else [Converged(learn.dls.train.steps, learn.lr, schedule)]
+    with seeded(stream_seed(learn.dls.train.g.initial_seed(),'dropout'), learn.dls.device), learn.no_logging(): learn.fit(1, cbs=cbs)
     losses = learn.recorder.losses
     if losses and not math.isfinite(losses[-1]): raise FloatingPointError(f'the training diverged: loss {losses[-1]} after {len(losses)} steps; use a smaller learning rate')
     return learn.model.eval()

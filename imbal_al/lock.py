@@ -100,25 +100,26 @@ def _beat(held=_held, sleep=time.sleep, every=BEAT):   # its own names: a notebo
             try: o.mine()
             except Exception: pass
 
+# %% ../nbs/38_lock.ipynb #c78f9900
+def _claim(file:Path, lock:Path, token:str)->bool:
+    "Make an owner's file for the lock, whole, if there is none of that name"
+    tmp = file.with_name(f'.{lock.stem}.{token}.tmp')
+    text = json.dumps(dict(host=socket.gethostname(), pid=os.getpid(), where=_here(), start=(_process(os.getpid()) or (0,0))[1], since=round(time.time()), token=token))
+    try:
+        tmp.write_text(text)
+        try: os.link(tmp, file)
+        except OSError as e:
+            if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK): raise
+            with open(file,'x') as f: f.write(text)
+        return True
+    except (FileExistsError, FileNotFoundError): return (_read(file) or {}).get('token')==token
+    except OSError as e: raise InputError(f'cannot write {file}: {e.strerror}; make room on the disk or choose a folder you may write to') from e
+    finally: tmp.unlink(missing_ok=True)
+
 # %% ../nbs/38_lock.ipynb #dea52dd0
 class Lock:
     "A lock at `path`, a name ending in .json in a folder that is there. `acquire`, or use in a `with` statement after it"
     def __init__(self, path:str|Path): self.path,self.token,self.file,self.chain = Path(path),uuid4().hex,None,[]
-
-    def _create(self, file:Path)->bool:
-        "Make our file, if there is none of that name"
-        tmp = file.with_name(f'.{self.path.stem}.{self.token}.tmp')
-        text = json.dumps(dict(host=socket.gethostname(), pid=os.getpid(), where=_here(), start=(_process(os.getpid()) or (0,0))[1], since=round(time.time()), token=self.token))
-        try:
-            tmp.write_text(text)
-            try: os.link(tmp, file)
-            except OSError as e:
-                if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK): raise
-                with open(file,'x') as f: f.write(text)
-            return True
-        except (FileExistsError, FileNotFoundError): return (_read(file) or {}).get('token')==self.token
-        except OSError as e: raise InputError(f'cannot write {file}: {e.strerror}; make room on the disk or choose a folder you may write to') from e
-        finally: tmp.unlink(missing_ok=True)
 
     def acquire(self, wait:float=0. # Seconds to wait for a living owner; negative: look once, do not even watch one that seems dead
         )->bool:
@@ -130,7 +131,7 @@ class Lock:
                 if wait<0 or time.monotonic()>=until and (_dead(last) is False or _age(last)<=STALE): return False
                 time.sleep(.2); continue
             file = _after(self.path, last['token']) if last else self.path
-            if self._create(file):
+            if _claim(file, self.path, self.token):
                 if (now:=_chain(self.path)) and now[-1]['token']==self.token: return self._hold(file, now)
                 file.unlink(missing_ok=True)
             elif not self.path.parent.is_dir(): raise InputError(f'{self.path.parent} is not there any more')

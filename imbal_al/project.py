@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/project.html.md"""
 
 # %% ../nbs/35_project.ipynb #fef6d966
 from __future__ import annotations
-import io, os, re, zlib
+import io, os, re, time, zlib
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -21,13 +21,14 @@ from .patches import windows
 from .sources import IMAGES, crop, read_image
 
 # %% auto #0
-__all__ = ['FORM', 'UNITS', 'SUFFIXES', 'UNIT', 'STATES', 'LABELS', 'Settings', 'check_settings', 'group_of', 'image_names',
-           'list_images', 'make_units', 'file_name', 'Project', 'groups_of', 'open_project', 'new', 'read_label',
-           'label_state', 'write_label', 'read_mask', 'labels']
+__all__ = ['FORM', 'UNITS', 'BITS', 'SUFFIXES', 'UNIT', 'STATES', 'LABELS', 'Settings', 'check_settings', 'group_of',
+           'image_names', 'list_images', 'bits_of', 'make_units', 'file_name', 'Project', 'groups_of', 'open_project',
+           'new', 'sweep', 'read_label', 'label_state', 'write_label', 'read_mask', 'labels']
 
 # %% ../nbs/35_project.ipynb #e854678e
 FORM = 'imbal_al project 1'
 UNITS = ('image','window')
+BITS = (8,10,12,14,16)
 
 @dataclass(frozen=True)
 class Settings:
@@ -48,6 +49,7 @@ class Settings:
     schedule: str='cosine'
     per_image: int=16       # Windows of one labelled image that are trained on, at most; those with a defect first
     seed: int=0
+    bits: int=16            # That 16-bit grey images use, see `bits_of`
     group_by: str=''        # What must stay together: '' an image's windows, 'folder' a folder's images, else a regular expression
 
 def check_settings(s:Settings):
@@ -59,6 +61,7 @@ def check_settings(s:Settings):
     for k in ('bs','steps','per_image'):
         if isinstance(v := getattr(s,k), bool) or not isinstance(v,int) or v<1: raise InputError(f'{k} = {v!r}; give a whole number above 0')
     if isinstance(s.seed,bool) or not isinstance(s.seed,int) or s.seed<0: raise InputError(f'seed = {s.seed!r}; give a whole number, 0 or larger')
+    if s.bits not in BITS: raise InputError(f"bits = {s.bits!r}; give one of {', '.join(map(str,BITS))}")
     for k in ('lr','wd'):
         if not (isinstance(v := getattr(s,k),(int,float)) and 0<=v<np.inf and (k=='wd' or v)): raise InputError(f'{k} = {v!r}; give a number above 0')
     if not isinstance(s.group_by, str): raise InputError(f"group_by = {s.group_by!r}; give 'folder' or a regular expression")
@@ -107,6 +110,18 @@ def list_images(folder:str|Path # With sub-folders
     if not rows: raise InputError(f"{folder} holds no image that can be read ({', '.join(SUFFIXES)})"+(f'; {len(lines)} files cannot' if lines else '')+'; give the folder that holds them')
     return rows, lines
 
+def bits_of(folder:Path, rows:list, # From `list_images`
+    n:int=64                        # Images looked at, evenly spread
+    )->int:                         # One of `BITS`; 16 where there is no 16-bit grey image
+    "The bits that 16-bit grey images use: a camera's 12 in a file of 16 would all be black"
+    top = []
+    for o in rows[::max(1, len(rows)//n)]:
+        try:
+            with Image.open(Path(folder)/o['image']) as im:
+                if im.mode.startswith('I'): top.append(int(np.asarray(im).max()))
+        except Exception: continue
+    return next((b for b in BITS if top and max(top)<2**b), 16)
+
 # %% ../nbs/35_project.ipynb #27c4135f
 UNIT = ['id','name','image','height','width','y','x','h','w']
 
@@ -142,7 +157,7 @@ class Project:
     def row(self)->dict: return _rows(self)
     def read(self, unit, channels=None)->np.ndarray:
         "Pixels of a unit, uint8 (h,w) or (h,w,3). Raises `InputError` if the file cannot be read or has another size than when it was listed"
-        im = _image(str(self.images/unit['image']), channels or self.settings.channels, self.settings.unit)
+        im = _image(str(self.images/unit['image']), channels or self.settings.channels, self.settings.unit, self.settings.bits)
         if im.shape[:2]!=(unit['height'],unit['width']): raise InputError(f"{self.images/unit['image']} is {im.shape[1]} x {im.shape[0]} pixels, it was {unit['width']} x {unit['height']}; put it back, or give it another name and add it with project new")
         return crop(im, (unit['y'],unit['x'],unit['h'],unit['w']))
 
@@ -158,13 +173,13 @@ def _rows(p):
     return c['by_id']
 
 @lru_cache(4)
-def _kept(path, channels, stamp): return read_image(path, channels)
+def _kept(path, channels, bits, stamp): return read_image(path, channels, bits)
 
-def _image(path, channels, unit):
+def _image(path, channels, unit, bits):
     "An image; the windows of one are read from one decoding"
-    if unit=='image': return read_image(path, channels)
-    try: s = os.stat(path); return _kept(path, channels, (s.st_mtime_ns, s.st_size))
-    except OSError: return read_image(path, channels)
+    if unit=='image': return read_image(path, channels, bits)
+    try: s = os.stat(path); return _kept(path, channels, bits, (s.st_mtime_ns, s.st_size))
+    except OSError: return read_image(path, channels, bits)
 
 # %% ../nbs/35_project.ipynb #ba9a6ac9
 def _units_text(units): return units.to_csv(index=False, lineterminator='\n')
@@ -202,7 +217,7 @@ def new(dir:str|Path, images:str|Path, # Folder of the project; folder of the im
     rows, lines = list_images(images)
     if channels: settings['channels'] = channels
     elif old is None: settings['channels'] = 1 if all(o['grey'] for o in rows) else 3
-    if old is None: return _make(dir, images, Settings(**settings), rows, lines)
+    if old is None: return _make(dir, images, Settings(**dict(dict(bits=bits_of(images, rows)), **settings)), rows, lines)
     bad = [k for k,v in settings.items() if getattr(old.settings,k)!=v]
     if bad: raise InputError(f'{dir} was made with {bad[0]} {getattr(old.settings,bad[0])}, not {settings[bad[0]]}; make another project for that')
     return _refresh(old, images, rows, lines)
@@ -221,13 +236,20 @@ def _make(dir, images, s, rows, lines):
 def _refresh(old, images, rows, lines):
     "Add units that are new; keep those that are there"
     with held(old.dir/'lock.json'):
-        fresh = make_units(old.id, [o for o in rows if o['image'] not in set(old.units['image'])], old.settings.unit, old.settings.window)
+        sweep(old.dir); fresh = make_units(old.id, [o for o in rows if o['image'] not in set(old.units['image'])], old.settings.unit, old.settings.window)
         p = Project(old.dir, old.id, images, old.settings, pd.concat([old.units, fresh], ignore_index=True) if len(fresh) else old.units, lines)
         _commit(p, _units_text(p.units))
     return open_project(old.dir)
 
 # %% ../nbs/35_project.ipynb #5cb86008
 STATES = ('new','changed','same','older')
+
+def sweep(folder:Path, seconds:float=600):
+    "Remove what a killed process left half-written in a folder, once it is that old"
+    for o in folder.glob('.*.tmp'):
+        try:
+            if time.time()-o.stat().st_mtime>seconds: o.unlink()
+        except OSError: continue
 
 def _label_path(p, id): return p.dir/'labels'/f'{id}.json'
 

@@ -1,4 +1,4 @@
-"""`project new`, `next`, `ingest`, `where`, `export`, `predict`: the loop from the command line
+"""`project new`, `next`, `ingest`, `where`, `guide`, `export`, `predict`: the loop from the command line
 
 Docs: https://example.github.io/imbal_al/project_cli.html.md"""
 
@@ -15,8 +15,8 @@ import typer
 from .core import InputError
 
 # %% auto #0
-__all__ = ['project_new', 'project_status', 'project_release', 'project_labels', 'next_', 'ingest', 'where', 'export', 'predict',
-           'register']
+__all__ = ['project_new', 'project_status', 'project_release', 'project_labels', 'next_', 'ingest', 'where', 'guide_project',
+           'export', 'predict', 'register']
 
 # %% ../nbs/59_project_cli.ipynb #29c35bb2
 _Dir = Annotated[Path, typer.Argument(metavar='DIR', help="The project's folder")]
@@ -44,19 +44,31 @@ def project_new(dir: _Dir, images: Annotated[Path, typer.Option(help='Folder of 
     steps: Annotated[Optional[int], typer.Option(help='Optimiser steps per round; default 200')]=None,
     arch: Annotated[Optional[str], typer.Option(help='fpn, unet, pspnet, deeplabv3; default fpn')]=None,
     encoder: Annotated[Optional[str], typer.Option(help='lite0, or any encoder of smp; default lite0')]=None,
+    bits: Annotated[Optional[int], typer.Option(help='That 16-bit grey images use: 8, 10, 12, 14 or 16; default: as few as the images need')]=None,
+    group_by: Annotated[Optional[str], typer.Option(help="Images that must stay together (photographs of one part): 'folder', or a regular expression for their names, such as 'part([0-9]+)'; default: each by itself")]=None,
     seed: Annotated[Optional[int], typer.Option(help='Everything random follows from it; default 0')]=None):
     """Make a project from a folder of images. Given again, it looks for images that have come.
 
     Example:
 
         imbal-al project new parts --images /camera/today --unit window --window 512
+
+        imbal-al project new tiles --images /camera/tiles --group-by 'tile([0-9]+)_'
     """
     from imbal_al.project import new
-    given = dict(unit=unit, window=window, overlap=overlap, held_out=held_out, steps=steps, arch=arch, encoder=encoder, seed=seed)
+    given = dict(unit=unit, window=window, overlap=overlap, held_out=held_out, steps=steps, arch=arch, encoder=encoder, bits=bits, seed=seed, group_by=group_by)
     if overlap is None and window is not None and window<=96: given['overlap'] = window//2//32*32
     p = new(dir, images, channels, **{k:v for k,v in given.items() if v is not None and not (k=='overlap' and overlap is None and (dir/'project.json').exists())})
     for o in p.skipped: _say(o)
-    typer.echo(f"{p.dir}: {len(p.units)} {p.settings.unit}s of {p.units['image'].nunique()} images, {'grey' if p.settings.channels==1 else 'RGB'}"+(f'; {len(p.skipped)} files left out' if p.skipped else '')+f"\nnext: imbal-al next {p.dir} --budget 50")
+    if p.settings.group_by: _say(_groups_line(p))
+    typer.echo(f"{p.dir}: {len(p.units)} {p.settings.unit}s of {p.units['image'].nunique()} images, {'grey' if p.settings.channels==1 else 'RGB'}"+(f', {p.settings.bits} of 16 bits used' if p.settings.bits<16 else '')+(f'; {len(p.skipped)} files left out' if p.skipped else '')+f"\nnext: imbal-al next {p.dir} --budget 50")
+
+def _groups_line(p):
+    "How images are grouped, and what of them is held out"
+    from imbal_al.project import group_of
+    from imbal_al.rounds import is_held_out
+    of = {o:group_of(o, p.settings.group_by) for o in sorted(set(p.units['image']))}; out = {g for o,g in of.items() if is_held_out(p, o)}; alone = sum(o==g for o,g in of.items())
+    return f"{len(set(of.values()))} groups, {len(out)} of them held out for testing"+(f"; {alone} images match nothing and are groups by themselves" if alone else '')+('; so few that intervals will be rough' if len(out)<10 else '')
 
 def project_status(dir: _Dir):
     """What is labelled, what is out, and which round it is.
@@ -94,8 +106,9 @@ def project_labels(dir: _Dir, to: Annotated[Path, typer.Argument(help='A folder 
 # %% ../nbs/59_project_cli.ipynb #6720e3d4
 def next_(dir: _Dir,
     budget: Annotated[int, typer.Option(min=0, help='Units to label; 0: train only')]=50,
-    strategy: Annotated[str, typer.Option(help='random, entropy, coreset, ...; without a labelled defect it is coreset')]='entropy',
+    strategy: Annotated[str, typer.Option(help='entropy, random, coreset, margin, badge, bald, quota, clasp, entropy_foreground, entropy_coreset, random_predicted_faulty; without a labelled defect it is coreset')]='entropy',
     url: Annotated[str, typer.Option(help='Address below which Label Studio finds the images; default: they are put into the tasks')]='',
+    prevalence: Annotated[Optional[float], typer.Option(help='Share of faulty units at deployment, for quota; default that of imbal-al guide')]=None,
     device: _Device=None):
     """Train on what is labelled, score the rest in one pass, write what to label next.
 
@@ -106,7 +119,7 @@ def next_(dir: _Dir,
         imbal-al next parts --budget 50 --strategy entropy
     """
     from imbal_al.rounds import next_round
-    _check_device(device); p = _open(dir); r = next_round(p, budget, strategy, device, url, _say)
+    _check_device(device); p = _open(dir); r = next_round(p, budget, strategy, device, url, _say, prevalence)
     if not budget: return typer.echo(f"round {r.number}: trained on {len(r.record['train'])} labels")
     if not r.fresh: typer.echo(f'round {r.number} is still out and no label has come back since; ingest its labels first')
     test = sum(o['held_out'] for o in r.picks)
@@ -147,15 +160,28 @@ def where(dir: _Dir, prevalence: _Prevalence,
         from imbal_al.core import atomic_path
         with atomic_path(figure) as f: curve_figure(s).savefig(f, format=figure.suffix[1:] or 'png', dpi=150)
 
+def guide_project(dir:Path,  # The project's folder
+    misses_cost:float|None, alarms_cost:float|None, prevalence:float|None=None, loss:str='dibe', candidates:int=5, target=None, device:str|None=None):
+    "What `imbal-al guide DIR` does where DIR is a project; the command itself is in *Command line*"
+    from imbal_al.costs import guide_costs
+    if misses_cost is None or alarms_cost is None: raise InputError('a project is guided by costs: give both --misses-cost and --alarms-cost, such as 5 and 1')
+    _check_device(device); p = _open(dir)
+    from imbal_al.learner import best_device
+    g = guide_costs(p, misses_cost, alarms_cost, prevalence, loss, candidates, target, device or best_device(), say=_say); typer.echo(str(g))
+    if g.kept=='weight': typer.echo(f'round {g.round} holds this network; the next rounds train with {g.loss}, fn_weight {g.fn_weight:g}')
+    typer.echo(f'kept in {p.dir}/guide.json\nnext: imbal-al export {p.dir} model.onnx')
+
 def export(dir: _Dir, model: Annotated[Path, typer.Argument(help='File to write, such as model.onnx')],
     prevalence: Annotated[Optional[float], typer.Option(help='Share of faulty units at deployment: the threshold is chosen for it')]=None,
-    threshold: Annotated[Optional[float], typer.Option(help='Probability from which a pixel is a defect; default the best at the prevalence, else 0.5')]=None,
+    threshold: Annotated[Optional[float], typer.Option(help='Probability from which a pixel is a defect; default the cheapest where imbal-al guide was given costs, else the best at the prevalence, else 0.5')]=None,
     round: Annotated[Optional[int], typer.Option(help='Default: the last trained')]=None):
     """Write the model as ONNX, normalisation, windows and threshold inside, and a model card beside it.
 
     Example:
 
         imbal-al export parts model.onnx --prevalence 0.05
+
+        imbal-al guide parts --misses-cost 5 --alarms-cost 1 --prevalence 0.05 && imbal-al export parts model.onnx
     """
     from imbal_al.deploy import export as write
     e = write(_open(dir), model, prevalence, threshold, round)

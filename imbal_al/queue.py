@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from .annotations import LS_CONFIG, brush_result, coco_json, cvat_xml, read_export
 from .core import InputError, atomic_path, check_choice, read_json, to_json, write_json, write_text
 from .lock import held
-from .project import Project, file_name, label_state, labels, read_label, read_mask, write_label
+from .project import Project, file_name, label_state, labels, read_label, read_mask, sweep, write_label
 
 # %% auto #0
 __all__ = ['FORMS', 'thumbnail', 'contact_sheet', 'labelstudio_task', 'data_uri', 'write_queue', 'Report', 'ingest',
@@ -29,22 +29,33 @@ def _write_png(path, a):
 
 def thumbnail(image:np.ndarray, mask=None, size:int=160)->Image.Image:
     "A small RGB picture of a unit, what is predicted (or labelled) in red"
-    im = Image.fromarray(image).convert('RGB')
-    if mask is not None and np.any(mask):
-        a = np.asarray(im).astype(np.float32); m = np.asarray(mask)>0
-        a[m] = .45*a[m]+.55*np.array([228,40,30]); im = Image.fromarray(a.astype(np.uint8))
-    k = size/max(im.size)
-    return im.resize([max(1,round(o*k)) for o in im.size], Image.Resampling.BOX if k<1 else Image.Resampling.NEAREST)
+    im = Image.fromarray(image).convert('RGB'); k = size/max(im.size); to = [max(1,round(o*k)) for o in im.size], Image.Resampling.BOX if k<1 else Image.Resampling.NEAREST
+    im = im.resize(*to)
+    if mask is None or not np.any(mask): return im
+    a, m = np.asarray(im).astype(np.float32), np.asarray(Image.fromarray((np.asarray(mask)>0).astype(np.uint8)*255).resize(*to))>0
+    near = np.pad(m, 1, constant_values=True); inner = near[:-2,1:-1]&near[2:,1:-1]&near[1:-1,:-2]&near[1:-1,2:]; red = np.array([228,40,30])
+    a[m] = .65*a[m]+.35*red; a[m&~inner] = red
+    return Image.fromarray(a.astype(np.uint8))
+
+def _wrapped(draw, text, width, most=2):
+    "Lines of text that fit a width, so many at most"
+    out = ['']
+    for word in text.encode('ascii','replace').decode().split(' '):
+        if out[-1] and draw.textlength(f'{out[-1]} {word}')>width: out.append(word)
+        else: out[-1] = f'{out[-1]} {word}'.strip()
+    while (short := [o for o in out if draw.textlength(o)>width]): out = [o if o not in short else '..'+o[3:] for o in out]
+    return out[:most]
 
 def contact_sheet(cells, # [(RGB picture, [line, line])]
     size:int=160)->Image.Image:
-    "Pictures with two lines of text below each"
-    n = len(cells); cols = max(1, math.ceil(math.sqrt(1.4*n))); w,h = size+12, size+36
+    "Pictures, and below each what it is and, in two lines at most, why it was picked"
+    n = len(cells); cols = max(1, math.ceil(math.sqrt(1.4*n))); w,h = size+12, size+49
     out = Image.new('RGB', (cols*w+8, -(-n//cols)*h+8), 'white'); draw = ImageDraw.Draw(out)
     for i,(im,lines) in enumerate(cells):
         x,y = 8+i%cols*w, 8+i//cols*h
         out.paste(im, (x+(size-im.width)//2, y+(size-im.height)//2))
-        for k,line in enumerate(lines): draw.text((x, y+size+2+13*k), line[:27].encode('ascii','replace').decode(), fill='black')
+        said = [o for line,most in zip(lines, (1,2)) for o in _wrapped(draw, line, size, most)]
+        for k,line in enumerate(said): draw.text((x, y+size+2+13*k), line, fill='black')
     return out
 
 # %% ../nbs/37_queue.ipynb #68517db8
@@ -79,7 +90,7 @@ def write_queue(p:Project, folder:Path,
         _write_png(folder/'images'/name, im)
         if prob is not None: _write_png(folder/'predictions'/name, q.astype(np.uint8)*255); _write_png(folder/'probabilities'/name, np.rint(prob*255).astype(np.uint8))
         rows.append(dict(file=name, image=r['name'], id=r['id'], why=o['why'], held_out=o['held_out'], predicted_pixels='' if q is None else int(q.sum())))
-        items.append((name, (r['h'],r['w']), q)); tasks.append(_task(p, folder, r, dict(o, prob=prob), url, model)); cells.append((thumbnail(im, q), [r['name'][-27:], o['why']]))
+        items.append((name, (r['h'],r['w']), q)); tasks.append(_task(p, folder, r, dict(o, prob=prob), url, model)); cells.append((thumbnail(im, q), [r['name'], o['why']]))
     _write_tables(folder, rows, items, tasks, cells)
     write_json(folder/'done.json', dict(picks=picks))
     return lines
@@ -165,6 +176,7 @@ def ingest(p:Project, path:str|Path, # Label Studio JSON, CVAT XML, COCO JSON (o
         else: report.add('unknown', why)
     if drawn and not found: raise InputError(f'{path}: none of its {len(drawn)} images is of {p.dir} ({report.lines[-1]}); is it an export of another project?')
     with held(p.dir/'lock.json'):
+        sweep(p.dir/'labels')
         for id in p.units['id']:
             if id not in found: continue
             masks = [(m,d) for d in found[id] if (m := _checked(p, d, id, empty, report)) is not None]

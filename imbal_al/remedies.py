@@ -92,16 +92,17 @@ def against_plain(runs:pd.DataFrame, # config, strategy, `SAME` and those of `RE
     return mine.assign(plain=[plain.get(k) for k in keys]).dropna(subset='plain')[['remedy','config','plain','data','pi_u','repeat']].reset_index(drop=True)
 
 # %% ../nbs/51_remedies.ipynb #82f55a73
-PRICES = {0:'validation images', 1:'and unlabelled images', 2:'another training', 3:'several trainings', 4:'healthy images, a click each'}
+PRICES = {0:'validation images', 1:'and unlabelled images', 2:'another training', 3:'several trainings', 4:'healthy images, a click each', 5:'not to be had'}
 
 def price_of(remedy:str)->int:
     "A key of `PRICES`"
+    if remedy.startswith('oracle'): return 5
     if 'healthy share' in remedy: return 4
     if remedy.startswith('guided'): return 3
     if remedy.split()[0].split('_')[0] in ('em','bbse'): return 1
     return 0 if remedy.split()[0] in _FREE else 2
 
-_FREE = {*plans(.05, 1.),'caution','oracle','oracle_gate'}
+_FREE = {*plans(.05, 1.), 'caution'}
 
 def remedy_table(runs:pd.DataFrame, # As `against_plain` takes them
     ways:pd.DataFrame,              # config, way, f1: rows of `threshold_remedies`
@@ -114,7 +115,7 @@ def remedy_table(runs:pd.DataFrame, # As `against_plain` takes them
     def add(key, remedy, base, fixed): rows.append(dict(zip(('data','pi_u'), key), price=price_of(remedy), remedy=remedy, **recovered(f1.raw[base], fixed, f1.oracle[base])))
     for key,o in pairs.groupby(['data','pi_u'], sort=False):
         plain = o[o.remedy=='plain'].config
-        for way in [w for w in f1 if w!='raw']: add(key, way, plain, f1[way][plain])
+        for way in [w for w in dict.fromkeys(ways.way) if w!='raw']: add(key, way, plain, f1[way][plain])
         for r,p in o[o.remedy!='plain'].groupby('remedy', sort=False):
             for way,more in (('raw',''),('careful',' + threshold')): add(key, r+more, p.plain, f1[way][p.config])
     for (*key,loss),o in (guided_rows.groupby(['data','pi_u','loss']) if guided_rows is not None and len(guided_rows) else ()):
@@ -169,7 +170,7 @@ def remedy_figure(table:pd.DataFrame, # From `remedy_table`
     for ax,((d,u),o) in zip(axes, panels):
         o = o.set_index('remedy').reindex(names); at = np.arange(len(names)); gap = (o.oracle-o.raw).dropna()
         ax.hlines(at, o.gain_low, o.gain_high, color='#0072B2', linewidth=1.3); ax.plot(o.gain, at, 'o', color='#0072B2', markersize=3.2)
-        ax.axvline(0, color='#4D4D4D', linewidth=.8); ax.set_title(f'{d}, pool {100*u:.3g} %')
+        ax.axvline(0, color='#4D4D4D', linewidth=.8); ax.locator_params(axis='x', nbins=4); ax.set_title(f'{d}, pool {100*u:.3g} %')
         if len(gap): ax.axvline(gap.iloc[0], color='#D55E00', linestyle='--', linewidth=.8)
     axes[0].set_yticks(range(len(names)), names); axes[0].set_ylim(len(names)-.5, -.5); fig.supxlabel('F1 gained at deployment; dashed: the best threshold', size=7)
     return fig

@@ -13,7 +13,7 @@ import numpy as np
 
 from .core import InputError, atomic_path, check_choice, commit, note, read_json, stream, stream_seed, write_json
 from .lock import held
-from .project import Project, group_of, labels, read_mask
+from .project import Project, group_of, labels, read_mask, sweep
 from .queue import queued, rounds, waiting, write_queue
 from .simulation import read_record, write_record
 from .strategies import STRATEGIES, Candidates, select
@@ -265,6 +265,7 @@ def _news(p, r)->bool:
 # %% ../nbs/46_rounds.ipynb #a0d2d002
 def _go_on(p, folder, r, device, url, say):
     "What is left of a round"
+    for o in (folder, *(folder/'queue').glob('**/')): sweep(o)
     net = cold_model(p, device) if r['cold'] else read_model(p, folder/'model.pt', device)
     if net is None:
         say(f"round {r['number']}: training on {len(r['train'])} labels"); net = train(p, r['train'], stream_seed(p.settings.seed,'train',r['number']), device, r.get('loss'), r.get('fn_weight'))

@@ -25,7 +25,7 @@ from .strategies import STRATEGIES, Candidates, select
 # %% auto #0
 __all__ = ['DROPOUT', 'LARGEST', 'METRICS', 'RECORD', 'RunConfig', 'as_config', 'batch_split', 'loss_of', 'check_config',
            'load_patches', 'workspace', 'trained_on', 'first_batch', 'run_cycle', 'write_record', 'read_record',
-           'result_rows', 'write_result', 'records_whole', 'read_result', 'cycle_path', 'run']
+           'result_rows', 'write_result', 'records_whole', 'read_result', 'cycle_path', 'weights_path', 'run']
 
 # %% ../nbs/40_simulation.ipynb #85e944df
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class RunConfig:
     fn_weight: float|None=None   # Weight of misses, for losses that have one; None: .7
     healthy_share: float=0.      # Share of each cycle's budget spent on healthy patches of the line's stream, see *Healthy patches for a click*
     healthy_price: float=.05     # What such a patch costs, in masks: assumed
+    stop: str='none'             # 'converged': `steps` is a limit, see `imbal_al.learner.Converged`
+    warm_start: bool=False       # Begin a cycle with the last one's weights instead of new ones
     train_pi: float|None=None    # Expected share of faulty patches in a training batch, see `imbal_al.learner.MixedBatches`; None: as labelled
     def __post_init__(self):
         own = float if self.train_pi is not None else lambda o: o
@@ -140,9 +142,10 @@ def check_config(c:RunConfig):
     if not (isinstance(c.lr,(int,float)) and 0<c.lr<np.inf): raise InputError(f'lr = {c.lr!r}; give a learning rate above 0')
     if not (isinstance(c.wd,(int,float)) and 0<=c.wd<np.inf): raise InputError(f'wd = {c.wd!r}; give a weight decay, 0 or larger')
     check_choice('precision_by', c.precision_by, ('device','measured'))
-    from imbal_al.learner import SCHEDULES
+    if not isinstance(c.warm_start, bool): raise InputError(f'warm_start = {c.warm_start!r}; give true or false')
+    from imbal_al.learner import SCHEDULES, STOPS
     from imbal_al.models import ARCHS
-    for what,v,known in (('network',c.arch,ARCHS), ('schedule',c.schedule,SCHEDULES), ('scenario mode',c.mode,MODES), ('stride',c.stride,STRIDES)): check_choice(what, v, known)
+    for what,v,known in (('network',c.arch,ARCHS), ('schedule',c.schedule,SCHEDULES), ('scenario mode',c.mode,MODES), ('stride',c.stride,STRIDES), ('stop',c.stop,STOPS)): check_choice(what, v, known)
     _check_loss(c)
     if 'bald' in STRATEGIES[c.strategy].needs and c.arch not in DROPOUT: raise InputError(f"strategy {c.strategy!r} needs a network with dropout, {c.arch!r} has none; take {', '.join(DROPOUT)}, or another strategy")
 
@@ -171,13 +174,24 @@ def trained_on(c:RunConfig, sc, # Its scenario
     first = len(sc.pool)+len(sc.heldout)+len(sc.validation)
     return np.concatenate([np.asarray(labelled, np.int64), first+np.arange(cycle*batch_split(c)[1])])
 
+_kept = {} # What a file keeps: one cycle's weights, by `_weights_key`
+
+def _weights_key(c, labelled, device, precision): return c, tuple(map(int,labelled)), str(device), precision
+
+def _start(c, labelled, cycle, device, root, precision):
+    "The weights that a cycle begins with, None for new ones"
+    if not c.warm_start or cycle==1: return None
+    before = labelled[:-batch_split(c)[0]]
+    if (k:=_weights_key(c, before, device, precision)) in _kept: return _kept[k]
+    return _trained(c, before, cycle-1, device, root, precision)[0].state_dict()
+
 def _train(c:RunConfig, labelled:tuple, cycle:int, device, root, precision:tuple):
     from imbal_al.learner import fit, make_learner
     from imbal_al.scoring import score
     sc,data,_,faulty,_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
-    t0 = time.perf_counter(); idx = trained_on(c, sc, labelled, cycle)
-    learn = make_learner(data, idx, c.arch, c.encoder, c.weights, loss_of(c), c.lr, c.wd, c.bs, c.steps, c.epochs, dict(precision), stream_seed(c.seed,'train',c.repeat,cycle), train_pi=c.train_pi, faulty=faulty[idx])
-    net = fit(learn, c.schedule); t1 = time.perf_counter()
+    start,idx = _start(c, labelled, cycle, device, root, precision), trained_on(c, sc, labelled, cycle); t0 = time.perf_counter()
+    learn = make_learner(data, idx, c.arch, c.encoder, c.weights, loss_of(c), c.lr, c.wd, c.bs, c.steps, c.epochs, dict(precision), stream_seed(c.seed,'train',c.repeat,cycle), train_pi=c.train_pi, start=start, faulty=faulty[idx])
+    net = fit(learn, c.schedule, c.stop); t1 = time.perf_counter()
     s = score(net, data, len(sc.pool)+np.arange(len(sc.heldout)+len(sc.validation)), hist=True, precision=dict(precision)['eval']); t2 = time.perf_counter()
     extra = {} if c.train_pi is None else dict(train_share=np.float64(learn.dls.train.share))
     return net, dict(losses=np.array([float(o) for o in learn.recorder.losses], np.float32), **extra), s.hist, t1-t0, t2-t1
@@ -186,9 +200,10 @@ _first_trained,_last_trained = lru_cache(1)(_train), lru_cache(1)(_train)
 
 def _trained(c:RunConfig, labelled:tuple, cycle:int, device, root, precision:tuple):
     "(network, what the record keeps of its training, histograms of the held-out and validation patches, seconds to train, seconds to test)"
-    return (_first_trained if cycle==1 else _last_trained)(c, labelled, cycle, device, root, precision)
+    if cycle==1: return _first_trained(replace(c, strategy='random', warm_start=False), labelled, 1, device, root, precision)
+    return _last_trained(c, labelled, cycle, device, root, precision)
 
-def _forget(): _first_trained.cache_clear(); _last_trained.cache_clear()
+def _forget(): _first_trained.cache_clear(); _last_trained.cache_clear(); _kept.clear()
 _trained.cache_clear = _forget
 
 def _candidates(c, net, data, rest, labelled, faulty, cycle, precision):
@@ -224,8 +239,8 @@ def run_cycle(c:RunConfig,  # The run
     from imbal_al.scoring import score
     precision = precision or choose_precision(device)
     sc,data,ids,faulty,content = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
-    key,(masks,clicks) = replace(c, strategy='random') if cycle==1 else c, batch_split(c)
-    net,kept,hist,t_train,t_test = _trained(key, tuple(map(int,labelled)), cycle, device, root, tuple(precision.items()))
+    masks,clicks = batch_split(c)
+    net,kept,hist,t_train,t_test = _trained(c, tuple(map(int,labelled)), cycle, device, root, tuple(precision.items()))
     t0 = t1 = time.perf_counter(); nxt = np.empty(0, np.int64)
     rest = np.setdiff1d(np.arange(len(sc.pool)), labelled)
     if cycle<c.cycles:
@@ -334,6 +349,25 @@ def _done_cycle(c, folder, cycle, labelled):
     note(f'{cycle_path(folder, cycle)} does not follow from the cycles before it and counts as missing')
 
 # %% ../nbs/40_simulation.ipynb #ac717903
+def weights_path(folder:Path, cycle:int)->Path: return folder/f'weights_{cycle:02d}.npz'
+
+def _keep_weights(c, folder, cycle, labelled, device, root, precision):
+    "Write the weights that the next cycle begins with; what it began with itself stays until its record is written"
+    net = _trained(c, tuple(map(int,labelled)), cycle, device, root, tuple(precision.items()))[0]
+    with atomic_path(weights_path(folder, cycle)) as p, open(p,'wb') as f: np.savez(f, labelled_so_far=labelled, **{k:v.cpu().numpy() for k,v in net.state_dict().items()})
+
+def _take_weights(c, folder, cycle, labelled, device, precision):
+    "Have a cycle's weights at hand, if a file keeps them"
+    import torch
+    _kept.clear(); r = read_record(weights_path(folder, cycle))
+    if r is None or not np.array_equal(r.pop('labelled_so_far', ()), labelled): return
+    _kept[_weights_key(c, labelled, device, tuple(precision.items()))] = {k:torch.from_numpy(np.array(v)) for k,v in r.items()}
+
+def _drop_weights(folder, but=0):
+    for o in folder.glob('weights_*.npz'):
+        if o!=weights_path(folder, but): o.unlink(missing_ok=True)
+
+# %% ../nbs/40_simulation.ipynb #0559d348
 def run(c:RunConfig,
     runs:str|Path,       # Folder that holds the run folders
     device:str='cpu',
@@ -360,8 +394,17 @@ def _run(c, folder, device, root, threads, check=lambda: None):
     labelled,records = first_batch(c, len(scenario['pool'])).astype(np.int64), []
     for j in range(1, c.cycles+1):
         r = _done_cycle(c, folder, j, labelled)
-        if r is None: r = run_cycle(c, j, labelled, device, root, precision); check(); write_record(cycle_path(folder,j), r)
+        if r is None: r = _new_cycle(c, folder, j, labelled, device, root, precision, check)
+        elif c.warm_start: _take_weights(c, folder, j, labelled, device, precision)
         records.append(r); labelled = np.concatenate([labelled, r['next']])
     result = dict(config=asdict(c), hash=c.hash, rows=result_rows(c, records, scenario), provenance=dict(provenance(), device=device, threads=threads, precision=precision))
-    check(); write_result(folder, result, ['scenario.npz', *(cycle_path(folder,j).name for j in range(1, c.cycles+1))])
+    check(); _drop_weights(folder); write_result(folder, result, ['scenario.npz', *(cycle_path(folder,j).name for j in range(1, c.cycles+1))])
     return read_json(folder/'result.json')
+
+def _new_cycle(c, folder, j, labelled, device, root, precision, check):
+    "Run a cycle and write its record"
+    r = run_cycle(c, j, labelled, device, root, precision); check()
+    if c.warm_start and j<c.cycles: _keep_weights(c, folder, j, labelled, device, root, precision)
+    write_record(cycle_path(folder,j), r)
+    if c.warm_start: _drop_weights(folder, but=j)
+    return r

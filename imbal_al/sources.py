@@ -125,24 +125,26 @@ def _open(path):
         why = 'is empty' if os.path.isfile(path) and not os.path.getsize(path) else f"cannot be read as an image ({said})"
         raise InputError(f"{path} {why}; fetch or export the file again") from e
 
-def _eight_bit(im, path):
+def _eight_bit(im, path, bits=16):
     "16-bit grey scaled to 8 bit; other modes unchanged"
     if im.mode=='F': raise InputError(f"{path} holds floating-point pixels; save it with 8 or 16 bits")
     if not im.mode.startswith('I'): return im
     a = np.asarray(im).astype(np.int64)
     if a.min()<0 or a.max()>65535: raise InputError(f"{path} holds pixels outside 0 to 65535; save it with 8 or 16 bits")
-    return Image.fromarray(((a*255+32767)//65535).astype(np.uint8))
+    if a.max()>(white := 2**bits-1): raise InputError(f"{path} holds pixels up to {a.max()}, more than {bits} bits, which the others use; read them with more bits")
+    return Image.fromarray(((a*255+white//2)//white).astype(np.uint8))
 
 # %% ../nbs/11_sources.ipynb #c86efc5a
 def read_image(spec:str, # Path, or 'synthetic:KIND:SEED:SIZE:INDEX'
-    channels:int=3       # 1: grey, 3: RGB
+    channels:int=3,      # 1: grey, 3: RGB
+    bits:int=16          # Of the pixels of 16-bit grey: 12 makes 4095 white
     )->np.ndarray:       # uint8 (H,W) or (H,W,3)
     "The pixels of one image. Raises `InputError` for a file that is missing, empty, truncated or no image"
     if spec.startswith('synthetic:'):
         a = _synthetic(spec)[0]
         if a.ndim==3 and channels==1: return np.asarray(Image.fromarray(a).convert('L'))
         return a.copy() if a.ndim==(3 if channels==3 else 2) else np.stack([a]*3, -1)
-    im = _eight_bit(ImageOps.exif_transpose(_open(spec)), spec)
+    im = _eight_bit(ImageOps.exif_transpose(_open(spec)), spec, bits)
     return np.array(im.convert('L' if channels==1 else 'RGB'))
 
 @lru_cache(4)

@@ -29,7 +29,7 @@ from .oii import score_counts
 __all__ = ['LOSSES', 'FN_WEIGHT', 'STRENGTH', 'CHANGES', 'CHECKPOINT', 'AUGMENT', 'loss_takes', 'make_loss', 'OnTwoChannels',
            'resize_pairs', 'change', 'factors', 'augment_random', 'fixed_copies', 'Parts', 'validation_counts', 'Curve',
            'Guard', 'Checkpoint', 'read_checkpoint', 'Restore', 'ClippedCast', 'EvenBatches', 'set_prior', 'stretch',
-           'sgd_learner', 'fit_curve']
+           'sgd_learner', 'fit_curve', 'tensorboard_callback']
 
 # %% ../nbs/24_training.ipynb #d9158700
 LOSSES = dict(bce=('CE',BCELoss), wbce=('WBCE',WBCELoss), focal=('Focal',FocalLoss), dice=('Dice',DiceLoss), tversky=('Tversky',TverskyLoss), ft=('FT',FocalTverskyLoss),
@@ -334,3 +334,19 @@ def fit_curve(learn:Learner,          # From `sgd_learner`
     if checkpoint: Path(checkpoint).unlink(missing_ok=True)
     learn.model.eval()
     return learn.curve.rows
+
+# %% ../nbs/24_training.ipynb #3829028b
+def tensorboard_callback(folder # Where TensorBoard shall look
+    )->Callback:                # For `learn.add_cb`
+    "fastai's TensorBoard callback for a learner of `sgd_learner`; raises `InputError` where tensorboard is not installed"
+    try: from fastai.callback.tensorboard import TensorBoardCallback
+    except ImportError: raise InputError('tensorboard is not installed; pip install tensorboard') from None
+    class Watch(TensorBoardCallback):
+        order = Curve.order+1
+        def after_batch(self):
+            if self.training:
+                for k,v in dict(train_loss=self.loss, lr=self.opt.hypers[-1]['lr']).items(): self.writer.add_scalar(k, float(v), self.train_iter)
+        def after_train(self):
+            for k in ('iou','precision','recall','oii'): self.writer.add_scalar(k, self.learn.curve.rows[-1][k], self.train_iter)
+        def after_epoch(self): pass
+    return Watch(folder, trace_model=False, log_preds=False)

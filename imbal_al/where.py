@@ -114,6 +114,11 @@ def _tested(p, pi):
         if needed and not n: raise InputError(f"{p.dir} has {len(ids)} held-out labels, none of them {kind}; label more of the units that are picked 'to test on', a prevalence of {pi:g} needs both kinds")
     return ids, y
 
+def _check_groups(p, groups, y, pi):
+    "Raise where a kind is of one group only: no fold could be left out"
+    for kind,k in (('faulty',y),('healthy',~y)) if groups and pi<1 else ():
+        if len(of := {g for g,o in zip(groups,k) if o})==1: raise InputError(f"{p.dir}: all {k.sum()} held-out {kind} labels are of one group ({of.pop()}); label more of the units that are picked 'to test on', of other groups")
+
 def where(p:Project,
     prevalence:float,     # Share of faulty units at deployment, above 0 and up to 1
     more:int=50,          # Labels that one thinks of adding
@@ -127,7 +132,8 @@ def where(p:Project,
         if (o := heldout_hist(p, f, ids, device)) is not None: kept.append((r,*o))
     if not kept: raise InputError(f'{p.dir}: no model can be read back; give `imbal-al next DIR --budget 0` to train again')
     ids, faulty = kept[-1][1], np.array([dict(zip(ids,y))[o] for o in kept[-1][1]])
-    return _standing(p, prevalence, [(r,h) for r,i,h in kept if i==ids], faulty, groups_of(p, ids), more, worth, draws, caution)
+    groups = groups_of(p, ids); _check_groups(p, groups, faulty, prevalence)
+    return _standing(p, prevalence, [(r,h) for r,i,h in kept if i==ids], faulty, groups, more, worth, draws, caution)
 
 def _standing(p, pi, kept, y, groups, more, worth, draws, caution):
     w = prevalence_draws(y, pi, draws, p.settings.seed, groups); fitted = [_fitted(h, y, pi, groups) for _,h in kept]; s = rounds_at(fitted, w)

@@ -120,7 +120,7 @@ def test_memory_is_that_of_a_batch(model, tmp_path, monkeypatch):
     from imbal_al import deploy
     (tmp_path/'in').mkdir(); alive, most = [0], [0]
     for i in range(40): Image.new('L',(64,64),i).save(tmp_path/'in'/f'{i}.png')
-    def read(path, channels): alive[0] += 1; most[0] = max(most[0], alive[0]); return np.zeros((64,64), np.uint8)
+    def read(path, channels, *bits): alive[0] += 1; most[0] = max(most[0], alive[0]); return np.zeros((64,64), np.uint8)
     monkeypatch.setattr(deploy, 'read_image', read); real = deploy._write_results
     monkeypatch.setattr(deploy, '_write_results', lambda *a: (alive.__setitem__(0, alive[0]-1), real(*a)))
     predict_folder(model, tmp_path/'in', tmp_path/'out', overlays=False, bs=4); assert most[0]<=14 and alive[0]==0

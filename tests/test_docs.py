@@ -69,3 +69,47 @@ def test_a_notebook_is_documented_from_its_module_without_running(docs, tmp_path
     told = [o['data']['text/markdown'] for c in json.loads((tmp_path/'oii.ipynb').read_text())['cells'] for o in c.get('outputs',[]) if 'text/markdown' in o.get('data',{})]
     told = [''.join(o) for o in told]; one = next(o for o in told if '### oii' in o)
     assert 'Output imbalance index' in one and '(/source/oii.md#L' in one and '| fp | false positives |' in one and 'oii(tp, fp, fn)' in one
+
+
+def test_without_npm_formulas_stay_as_typed_and_no_link_is_left(docs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('PATH', str(tmp_path)); assert docs.get_katex(tmp_path/'katex') is None
+    assert 'formulas stay as they are typed' in capsys.readouterr().out
+    page(tmp_path, 'index.html', '<p>$x$</p>', head='<title>t</title><link rel="stylesheet" href="/KATEX/katex.min.css"><script src="/KATEX/katex.min.js" defer></script><script src="a.js"></script>')
+    text = docs.without_katex((tmp_path/'index.html').read_text()); assert 'KATEX' not in text and '<script src="a.js">' in text and '$x$' in text
+
+
+def test_cells_hold_imports_or_code_never_both(docs):
+    "A documentation build runs every cell that imports something and no other, so a mixed cell fails there"
+    import ast
+    from fastcore.nbio import read_nb
+    imports, cfg = (ast.Import, ast.ImportFrom), docs.get_config()
+    def mixed(source):
+        try: body = ast.parse(source).body
+        except SyntaxError: return False  # magics
+        return any(isinstance(o, imports) for b in body for o in ast.walk(b)) and not all(isinstance(o, imports) for o in body)
+    assert mixed('import a\na.b()') and mixed('def f(): import a') and not mixed('import a\nfrom b import c') and not mixed('f()')
+    found = [f'{p.name}: {c.source[:60]!r}' for p in docs.nbglob(cfg.nbs_path, as_path=True) for c in read_nb(p).cells if c.cell_type=='code' and not c.source.startswith('#| export') and mixed(c.source)]
+    assert not found, found
+
+
+def test_the_menu_holds_every_page_once(docs):
+    cfg = docs.get_config(); pages = sorted(docs.nbglob(cfg.nbs_path, as_path=True))
+    menu = docs.sidebar(cfg, pages)['website']['sidebar']['contents']
+    listed = [o for part in menu for o in (part['contents'] if isinstance(part, dict) else [part])]
+    assert sorted(listed)==sorted([*(str(docs.nbpath2html(p.relative_to(cfg.nbs_path)).with_suffix('.ipynb')) for p in pages), 'api.md'])
+
+
+def test_a_new_study_finds_its_place_in_the_menu(docs):
+    cfg = docs.get_config(); pages = sorted([*docs.nbglob(cfg.nbs_path, as_path=True), cfg.nbs_path/'79_study_new.ipynb'])
+    assert 'study_new.ipynb' in next(o['contents'] for o in docs.sidebar(cfg, pages)['website']['sidebar']['contents'] if isinstance(o, dict) and o['section']=='Studies')
+
+
+def test_saved_outputs_hold_no_warning_and_no_path_of_one_machine(docs):
+    import json, re
+    from fastcore.nbio import read_nb
+    def text(o): return ''.join(o.get('text', []))+''.join(''.join(v) for k,v in o.get('data', {}).items() if k.startswith('text/'))
+    odd = re.compile(r'Warning: |<ipython-input|(?<![\w.])/(?:tmp|root|home|work)/')
+    assert odd.search('see /tmp/x') and odd.search('FutureWarning: old') and not odd.search('runs/tmp/x')
+    found = [f'{p.name}, cell {i}: {o["name"] if o.get("name")=="stderr" else odd.search(text(o))[0]}' for p in docs.nbglob(docs.get_config().nbs_path, as_path=True) for i,c in enumerate(read_nb(p).cells)
+             for o in c.get('outputs', []) if o.get('name')=='stderr' or odd.search(text(o))]
+    assert not found, found

@@ -105,7 +105,7 @@ def test_a_damaged_file_is_watched_too(path, quick, text):
 
 
 def test_one_that_was_thought_dead_notices(path):
-    a = Lock(path); a.acquire(); a.check(); b = Lock(path); b._create(m._after(path, a.token))
+    a = Lock(path); a.acquire(); a.check(); b = Lock(path); m._claim(m._after(path, a.token), path, b.token)
     with pytest.raises(Lost): a.check()
     with pytest.raises(Lost):
         with a: raise ValueError('whatever came of it')

@@ -25,7 +25,7 @@ def images(tmp_path_factory):
     return d
 
 
-def make(tmp, images, **kw): return new(tmp/'p', images, **{**dict(window=32, overlap=0, steps=1, bs=2, weights=None, held_out=.5, seed=2, group_by='part[0-9]+'), **kw})
+def make(tmp, images, **kw): return new(tmp/'p', images, **{**dict(window=32, overlap=0, steps=1, bs=2, weights=None, held_out=.5, seed=4, group_by='part[0-9]+'), **kw})
 
 
 def label_all(p, n=None):
@@ -45,7 +45,7 @@ def test_groups_are_dealt_as_a_whole(tmp_path, images, unit):
 
 def test_without_the_option_the_draw_is_the_one_it_was(tmp_path, images):
     from imbal_al.core import stream
-    p = make(tmp_path, images, group_by='')
+    p = make(tmp_path, images, group_by='', seed=2)
     assert all(is_held_out(p, o)==bool(stream(2, 'held out', o).random()<.5) for o in p.units.image)
 
 
@@ -57,6 +57,11 @@ def test_folds_and_bootstraps_take_groups(tmp_path, images, monkeypatch):
     assert seen[0]==[group_of(p.row[o]['image'], 'part[0-9]+') for o in ids]
     w = prevalence_draws(np.array([TRUTH[p.row[o]['image']].any() for o in ids]), .3, 50, groups=groups_of(p, ids)); w = w[np.isfinite(w).all(1)]
     for g in set(seen[0]): at = [i for i,o in enumerate(seen[0]) if o==g]; assert len(at)==3 and (w[:,at]==w[:,at[:1]]).all()
+
+
+def test_a_kind_of_one_group_only_is_said(tmp_path, images):
+    p = make(tmp_path, images, seed=2); label_all(p); next_round(p, 0, device='cpu')
+    with pytest.raises(InputError, match=r'all 3 held-out faulty labels are of one group \(part0\)'): where(p, .3, draws=20)
 
 
 def test_groups_of_single_images_are_none(tmp_path, images):
@@ -80,7 +85,7 @@ def test_groups_are_decided_once(tmp_path, images):
 def test_every_strategy_that_can_be_served_makes_a_round(tmp_path, images):
     p = make(tmp_path, images, group_by=''); label_all(p, 8); names = project_strategies(); seen = set(labels(p).id)
     assert {'margin','bald','badge','quota','clasp','entropy_foreground','entropy_coreset'}<=set(names) and not {'random_faulty','coreset_paper'}&set(names)
-    for k in names[:0] or ('margin','bald','badge','quota','clasp'):
+    for k in ('margin','bald','badge','quota','clasp'):
         r = next_round(p, 2, k, 'cpu', prevalence=.2); ids = {o['id'] for o in r.picks}; assert len(ids)==2 and not ids&seen; seen |= ids
         t = json.loads((r.queue/'labelstudio.json').read_text()); (tmp_path/'e.json').write_text(json.dumps(as_annotations(t, lambda o: TRUTH[p.row[o]['image']]))); ingest(p, tmp_path/'e.json')
     assert read_json(r.folder/'round.json')['prevalence']==.2
