@@ -5,7 +5,7 @@ ARGS   ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN    := .venv/bin
 
-.PHONY: study test bench faults setup readme docs times
+.PHONY: study test bench faults setup readme docs tidy times
 setup: .venv/installed
 
 .venv/installed: settings.ini setup.py pyproject.toml
@@ -33,6 +33,11 @@ docs: setup
 
 readme: setup
 	@$(BIN)/python .ci/readme.py
+
+tidy: setup
+	@$(BIN)/python .ci/tidy.py
+	@$(BIN)/nbdev-clean
+	@$(BIN)/nbdev-export
 
 times: setup
 	@$(BIN)/python .ci/times.py $(ARGS)

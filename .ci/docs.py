@@ -68,6 +68,11 @@ def add_alts(nb):
         elif c.cell_type=='code' and 'fig-alt' not in c.source and any(k.startswith('image/') for o in c.get('outputs',[]) for k in o.get('data',{})):
             c.source = f"#| fig-alt: {json.dumps(f'Figure, {head}. {prose}'.strip(), ensure_ascii=False)}\n{c.source}"
 
+def fold_code(nb):
+    "A study is read for its results: its code is there, folded"
+    for c in nb.cells:
+        if c.cell_type=='code' and c.source.strip() and 'code-fold' not in c.source and 'echo: false' not in c.source: c.source = f'#| code-fold: true\n{c.source}'
+
 def links_home(text):
     "Links into our own site and repository as links inside the site"
     cfg = get_config(); site = re.escape(cfg.doc_host+cfg.doc_baseurl.rstrip('/')+'/')
@@ -81,6 +86,7 @@ def links_home(text):
 def notebook(src, dst):
     "Process one notebook"
     nb = read_nb(src); Filters()(nb); add_alts(nb)
+    if src.name[:1]=='7': fold_code(nb)
     for c in nb.cells:
         if c.cell_type=='markdown': c.source = links_home(c.source)
         if c.cell_type=='raw': c.source = re.sub(r'(?m)^output-file:.*\n', '', c.source)

@@ -16,7 +16,8 @@ from .core import InputError, atomic_path, commit, note, provenance
 
 # %% auto #0
 __all__ = ['ROWS', 'MEMORY', 'NOTES', 'NONE', 'COLUMNS', 'clock', 'pairs', 'Row', 'bar', 'row', 'measure', 'hardware',
-           'embeddings', 'allocated', 'device_data', 'bare_training', 'wanted_rows', 'run_rows', 'main', 'draw']
+           'embeddings', 'allocated', 'device_data', 'bare_training', 'wanted_rows', 'run_rows', 'main', 'draw',
+           'f1_by_precision', 'paper_study']
 
 # %% ../nbs/45_bench.ipynb #07ddadb3
 def clock(f)->float:
@@ -168,7 +169,8 @@ def _open(tmp, images, size, patch):
 def _batch(tmp, images, size, patch):
     from imbal_al.patches import open_store
     store = open_store(_pictures(tmp, images, size), patch, root=tmp/'cache'); decode,g = _patch_files(store, tmp/'png', 50), np.random.default_rng(0)
-    def ours(): i = np.sort(g.choice(len(store), 50, replace=False)); return clock(lambda: (store.images[i], store.masks[i]))
+    draws = lambda: [np.sort(g.choice(len(store), 50, replace=False)) for _ in range(20)]
+    def ours(): some = draws(); return clock(lambda: [(store.images[i], store.masks[i]) for i in some])/len(some)
     return {'ours':ours, '2 ms':bar(.002), 'PNG':lambda: clock(lambda: decode(range(50)))}
 
 @row('8', 'building a patch store, two processes', {'one process, image by image':('plain',1.8), 'one process, patch by patch':('plain',1.8)}, dict(images=60, size=2048, patch=64), dict(images=4, size=64, patch=32))
@@ -406,8 +408,8 @@ def _start(tmp, pool, test, batch, steps):
     return {'ours':lambda: clock(start), 'its first cycle':lambda: _our_cycle(c,first)}
 
 # %% ../nbs/45_bench.ipynb #270e15af
-@row('12', 'two runs side by side', {'one after the other':('floor',1)}, dict(pool=1000, test=200, batch=40, steps=40), dict(pool=16, test=4, batch=4, steps=1))
-def _side_by_side(tmp, pool, test, batch, steps):
+@row('12', 'two runs side by side', {'one after the other':('floor',1)}, dict(pool=1000, test=200, batch=40, steps=40, workers=2), dict(pool=16, test=4, batch=4, steps=1, workers=0))
+def _side_by_side(tmp, pool, test, batch, steps, workers):
     from dataclasses import replace
     from itertools import count
     from imbal_al.engine import run_study
@@ -416,7 +418,7 @@ def _side_by_side(tmp, pool, test, batch, steps):
         def go():
             if (failed:=run_study(tmp/str(next(k)), configs, workers)): raise RuntimeError(failed[0])
         return lambda: clock(go)
-    return {'ours':study(2), 'one after the other':study(1)}
+    return {"ours":study(workers), "one after the other":study(min(workers,1))}
 
 # %% ../nbs/45_bench.ipynb #dd81cb5f
 @row('5 cuda', 'k_center_greedy on CUDA, per pick', {'torch.cdist per pick':('plain',10)}, dict(n=100_000, d=643, labelled=1000, picks=1000), dict(n=1500, d=24, labelled=20, picks=30))
@@ -479,3 +481,33 @@ def draw(table:pd.DataFrame):
     ax.plot(t['wanted'], y, 'k|', ms=8); ax.axvline(1, c='k', lw=.5); ax.set_xscale('log'); ax.set_yticks(y, [f'{a} {b}: {c}' for a,b,c in zip(t['row'],t['what'],t['against'])], fontsize=6); ax.set_xlabel('time of the other / ours', fontsize=8)
     fig.tight_layout()
     return fig
+
+# %% ../nbs/45_bench.ipynb #f57509f6
+def f1_by_precision(seeds:int=5, steps:int=60, pool:int=400, test:int=200)->pd.DataFrame: # seed, train, eval, f1
+    "F1 of the same trainings in either precision, evaluated in either"
+    from imbal_al.learner import fit, make_learner
+    from imbal_al.metrics import scores_at
+    from imbal_al.scoring import score
+    c,sc,data,_,first,_,tests = _cycle_parts(pool, test, 40, steps); out = []
+    for seed in range(seeds):
+        for t in ('fp32','bf16'):
+            net = fit(make_learner(data, first, lr=c.lr, wd=c.wd, bs=c.bs, steps=steps, precision=dict(train=t,eval='fp32'), seed=seed), c.schedule)
+            out += [dict(seed=seed, train=t, eval=e, f1=scores_at(score(net, data, tests, hist=True, precision=e).hist)['f1']) for e in ('fp32','bf16')]
+    return pd.DataFrame(out)
+
+# %% ../nbs/45_bench.ipynb #7e51581d
+def paper_study(size:int=256, bs:int=50, part:int=5)->dict: # Seconds per step and per pass on one core, days here, hours on a T4 (computed)
+    "What the paper's full study takes at rates measured here; a step is measured on `1/part` of the batch"
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from imbal_al.engine import plan, preset, run_seconds
+    from imbal_al.losses import PaperComboLoss
+    from imbal_al.models import create_model
+    torch.manual_seed(0); m,x = create_model('fpn','efficientnet-b3',None).to(memory_format=torch.channels_last), torch.randn(bs//part,3,size,size).contiguous(memory_format=torch.channels_last)
+    y,step = torch.zeros(len(x),size,size,dtype=torch.long), lambda: PaperComboLoss()(m(x),y).backward()
+    with FlopCounterMode(display=False) as f: step()
+    per_step = clock(step)*bs/len(x); m.eval()
+    with torch.inference_mode(): per_pass = clock(lambda: m(x))/len(x)
+    configs = [c for d in ('potato','severstal') for c in plan(*preset('paper', d)[:3], preset('paper', d)[3])]
+    here = sum(run_seconds(c, per_step, per_pass, 1000) for c in configs); flops = f.get_total_flops()*bs/len(x); card = sum(run_seconds(c, flops, flops/bs/3, 1000) for c in configs)/(.3*65e12)
+    return dict(runs=len(configs), trainings=sum(c.cycles for c in configs), step_seconds=per_step, pass_seconds=per_pass, days_two_cores=here/2/86400, t4_hours_computed=card/3600)

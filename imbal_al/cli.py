@@ -340,8 +340,24 @@ def _check_loss_networks(configs, device):
     for a,e,w,c,width in dict.fromkeys((c.arch, c.encoder, c.weights, c.in_channels, c.width) for c in configs): create_model(a, e, w, 1, c, width)
 
 # %% ../nbs/60_cli.ipynb #0480752e
+_FOR_PROJECT = ('misses_cost','alarms_cost','prevalence')
+
+def _given(ctx, name): return ctx.get_parameter_source(name).name not in ('DEFAULT','DEFAULT_MAP')
+
+def _is_project(ctx, dir):
+    "Whether `guide` is about a project; refuses options of the other kind"
+    mine = (*_FOR_PROJECT,'dir','loss','target','candidates','device')
+    for k in ctx.params:
+        if _given(ctx, k) and (k not in mine if dir else k in _FOR_PROJECT):
+            raise InputError(f"--{k.replace('_','-')} is for {'loss studies; a project has its own settings, leave it out' if dir else 'projects; write imbal-al guide DIR, with its folder'}")
+    return dir is not None
+
 @app.command()
-def guide(
+def guide(ctx: typer.Context,
+    dir: Annotated[Optional[Path], typer.Argument(metavar='[DIR]', help="A project's folder: guide it by costs. Without it: a loss study", show_default=False)]=None,
+    misses_cost: Annotated[Optional[float], typer.Option(help='Of a missed pixel; for a project')]=None,
+    alarms_cost: Annotated[Optional[float], typer.Option(help='Of a falsely alarmed pixel; for a project')]=None,
+    prevalence: Annotated[Optional[float], typer.Option(help='Share of faulty units at deployment, for a project; default that of its held-out labels')]=None,
     loss: Annotated[str, typer.Option(help='A loss with a weight of misses: tversky, ft, dibe_reg, hf, dibe_dis, dibe')]='dibe',
     target: Annotated[tuple[float,float], typer.Option(metavar='LOW HIGH', help='Interval of OII that is wanted: 0 is balanced, above 0 misses, below 0 false alarms')]=(.1,.3),
     candidates: Annotated[int, typer.Option(min=1, help='How many weights between 0 and 1')]=5,
@@ -362,7 +378,12 @@ def guide(
         imbal-al guide                                           # embedded images, some minutes
 
         imbal-al guide --data mtsdd_blowhole --preset laptop --loss dibe --target 0.1 0.3 --grid
+
+        imbal-al guide parts --misses-cost 5 --alarms-cost 1 --prevalence 0.05     # a project's folder
     """
+    if _is_project(ctx, dir):
+        from imbal_al.project_cli import guide_project
+        return guide_project(dir, misses_cost, alarms_cost, prevalence, loss, candidates, target if _given(ctx, 'target') else None, device)
     from imbal_al.guidance import check_target, compare, guide as search, grid as all_of
     from imbal_al.loss_study import check_loss_config, check_parts, train_at
     check_target(target)

@@ -6,8 +6,9 @@ Docs: https://example.github.io/imbal_al/deploy.html.md"""
 
 # %% ../nbs/48_deploy.ipynb #c31d5b4f
 from __future__ import annotations
-import csv, json, math, os, warnings, zlib
+import csv, io, json, math, os, warnings, zlib
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from .windows import Windows, ahead, predict
 
 # %% auto #0
 __all__ = ['FORM', 'COLUMNS', 'need', 'threshold_logit', 'deployable', 'write_onnx', 'disagreement', 'Model', 'open_model',
-           'card_text', 'Exported', 'export', 'outline', 'predict_folder']
+           'agreement', 'card_text', 'Exported', 'export', 'outline', 'predict_folder']
 
 # %% ../nbs/48_deploy.ipynb #cdcfdce5
 FORM = 'imbal_al model 1'
@@ -65,7 +66,7 @@ def _to_onnx(module, example, path):
     "Write the graph, any number of windows; torch's tracing exporter where there is one, it is twenty times faster"
     import torch
     names = dict(input_names=['image'], output_names=['logit','mask'])
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter('ignore')
         try: torch.onnx.export(module, (example,), str(path), dynamo=False, dynamic_axes={k:{0:'windows'} for k in ('image','logit','mask')}, **names)
         except (TypeError, ImportError, RuntimeError): torch.onnx.export(module, (example,), str(path), dynamo=True, external_data=False, verbose=False, dynamic_shapes=({0:torch.export.Dim.DYNAMIC},), **names)
@@ -121,6 +122,16 @@ def open_model(path:str|Path, threads:int|None=None)->Model:
     if meta.get('form')!=FORM: raise InputError(f'{path} is no model of this package (it says nothing of windows and threshold); export it with `imbal-al export`')
     return Model(path, meta, s)
 
+# %% ../nbs/48_deploy.ipynb #8340ecd3
+def agreement(net, model:Model, images:list # The network in evaluation mode; uint8 (H,W) or (H,W,C)
+    )->dict:                                # probability: largest difference; pixels: number; equal: share of equal mask pixels
+    "A file against its network, on whole images through windows"
+    from imbal_al.windows import network
+    t, n, same, far = threshold_logit(model.meta['threshold']), 0, 0, 0.; p = lambda z: 1/(1+np.exp(-z.astype(np.float64)))
+    for a,(b,_) in zip(model.logits(images), predict(network(net, model.meta['encoder'], precision='fp32'), images, model.windows, 8), strict=True):
+        n += a.size; same += int(((a>=t)==(b>=t)).sum()); far = max(far, float(np.abs(p(a)-p(b)).max()))
+    return dict(probability=far, pixels=n, equal=same/n)
+
 # %% ../nbs/48_deploy.ipynb #2a2a5cfc
 def _weight(meta): return '' if meta.get('fn_weight') is None else f" with {meta['fn_weight']:g} as the weight of misses"
 
@@ -161,7 +172,7 @@ def export(p:Project, path:str|Path,
     need('onnx','onnxruntime'); path, notes, s = Path(path), [], None
     done = [(f,r) for f in rounds(p) if (r := read_json(f/'round.json')) and not r['cold'] and (f/'model.pt').exists() and round in (None, r['number'])]
     if not done: raise InputError(f"{p.dir} has no trained model{'' if round is None else f' of round {round}'}; label, ingest and give `imbal-al next` first")
-    f,r = done[-1]; net = read_model(p, f/'model.pt')
+    f,r = _chosen(p, done, round); net = read_model(p, f/'model.pt')
     if net is None: raise InputError(f'{f}/model.pt is damaged; give `imbal-al next` with a budget of 0 to train again')
     cost, q = cost_threshold(p, f, prevalence) or (None, {})
     if (at := q.get('prevalence') if prevalence is None else prevalence) is not None and round is None: prevalence, s = at, _standing(p, at, notes, prevalence is not None)
@@ -172,6 +183,11 @@ def export(p:Project, path:str|Path,
     w = Windows(p.settings.window, p.settings.overlap); far = write_onnx(net, path, w, p.settings.channels, p.settings.encoder, threshold, about, _samples(p, w))
     meta = open_model(path).meta; card = path.with_suffix('.md'); write_text(card, card_text(p, meta, s))
     return Exported(path, card, meta, far, notes)
+
+def _chosen(p, done, asked):
+    "The last trained round; where a guidance made that, the one that the last guidance keeps"
+    keep = [o for o in done if o[1]['number']==(read_json(p.dir/'guide.json') or {}).get('round')]
+    return keep[0] if asked is None and keep and done[-1][1].get('strategy')=='guide' else done[-1]
 
 def _standing(p, prevalence, notes, asked):
     "Where the model stands; a note instead, if nobody asked and it cannot be told"
@@ -240,7 +256,7 @@ def predict_folder(model:Model, images:str|Path, out:str|Path,
 
 def _stream(model, images, out, todo, stems, overlays, bs, part, say):
     "Predict what is left, a line at a time"
-    held, t, fresh = [], threshold_logit(model.meta['threshold']), not part.exists()
+    held, t, fresh = [], threshold_logit(model.meta['threshold']), not part.exists() or not part.stat().st_size
     def read(name):
         try: return name, read_image(str(images/name), model.meta['channels'], model.meta.get('bits',16))
         except InputError as e: return name, e

@@ -100,16 +100,17 @@ def cost_figure(curves:pd.DataFrame, # From `cost_curves`
     methods=None,                    # Which are drawn; None: all
     width:float=6., height:float=2.4
     )->object:                       # A Matplotlib `Figure`
-    "Mean F1 against mean hours of annotation, one panel per setting"
+    "Mean F1 against mean hours of annotation, one panel per setting, three in a row"
     shown = curves if methods is None else curves[curves.method.isin(list(methods))]
     if not len(shown): raise InputError('none of these methods is in the table')
-    panels, styles = list(shown.groupby('setting', sort=False)), strategy_styles(shown.method.unique())
-    fig = _figure(width, height, _cost_alt(panels)); axes = np.atleast_1d(fig.subplots(1, len(panels)))
+    panels, styles = list(shown.groupby('setting')), strategy_styles(shown.method.unique())
+    fig = _figure(width, height, _cost_alt(panels)); columns = min(3, len(panels)); axes = fig.subplots(-(-len(panels)//columns), columns, squeeze=False).ravel()
+    for ax in axes[len(panels):]: ax.set_visible(False)
     for ax,(s,o) in zip(axes, panels):
         for m,r in o.groupby('method'):
             c = r.groupby('cycle')[['hours','f1']].mean(); ax.plot(c.hours, c.f1, **styles[m])
         ax.set(title=s, xlabel='hours of annotation'); ax.set_xlim(left=0)
-    axes[0].set_ylabel('F1'); fig.legend(*axes[0].get_legend_handles_labels(), loc='outside right center')
+    axes[0].set_ylabel('F1'); fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=4)
     return fig
 
 def _cost_alt(panels):

@@ -283,8 +283,11 @@ def write_label(p:Project, id:str, # Of a unit
     state = label_state(p, id, mask, revert)
     if state in ('same','older'): return state
     old = (read_label(p, id) or dict(versions=[]))['versions']
-    n = 1+max([int(o.name.split('.')[1]) for o in (p.dir/'labels').glob(f'{id}.*.png') if o.name.split('.')[1].isdigit()], default=0)
-    with atomic_path(p.dir/'labels'/f'{id}.{n}.png') as f: f.write_bytes(_png(mask))
+    files = {int(o.name.split('.')[1]):o for o in (p.dir/'labels').glob(f'{id}.*.png') if o.name.split('.')[1].isdigit()}
+    if files and (last := files[max(files)]).name not in {o['file'] for o in old} and last.read_bytes()==_png(mask): n = max(files)
+    else:
+        n = 1+max(files, default=0)
+        with atomic_path(p.dir/'labels'/f'{id}.{n}.png') as f: f.write_bytes(_png(mask))
     write_json(_label_path(p, id), dict(id=id, name=r['name'], versions=[*old, dict(file=f'{id}.{n}.png', content=_checksum(mask), pixels=int(mask.sum()), by=by, at=at)]))
     return state
 

@@ -21,8 +21,8 @@ from .queue import as_annotations, queued, rounds
 from .synthetic import image
 
 # %% auto #0
-__all__ = ['SIZE', 'KEPT', 'Step', 'loop', 'truth', 'annotate', 'give', 'kill_after', 'state', 'twice', 'everything', 'Try',
-           'Campaign', 'campaign', 'table', 'main']
+__all__ = ['SIZE', 'UNREAD', 'KEPT', 'Step', 'loop', 'truth', 'annotate', 'give', 'kill_after', 'state', 'twice', 'everything',
+           'Try', 'Campaign', 'campaign', 'table', 'main']
 
 # %% ../nbs/62_project_faults.ipynb #1ba32897
 SIZE = (32,40)
@@ -82,11 +82,13 @@ def _file(path):
     if path.suffix=='.json' and path.read_text(encoding='utf-8').startswith('{') and (d := read_json(path)): return {k:v for k,v in d.items() if k not in ('commit','units')}
     return zlib.crc32(path.read_bytes())
 
+UNREAD = ('lock.json','next.json','predict.json','table.part.csv') # Locks; a path; lines in the order of their making
+
 KEPT = ('p','labels.json','model.onnx','model.md','found')
 
 def state(folder:Path)->dict: # Relative path -> content
     "A project and what was exported from it, as it is compared"
-    files = [o for k in KEPT for o in ([folder/k] if (folder/k).is_file() else (folder/k).rglob('*')) if o.is_file() and not o.name.startswith('.') and o.name not in ('lock.json','next.json')]
+    files = [o for k in KEPT for o in ([folder/k] if (folder/k).is_file() else (folder/k).rglob('*')) if o.is_file() and not o.name.startswith('.') and o.name not in UNREAD]
     return {str(o.relative_to(folder)):_file(o) for o in files}
 
 def twice(folder:Path)->int:

@@ -20,22 +20,25 @@ from .lock import held
 from .project import Project, file_name, label_state, labels, read_label, read_mask, sweep, write_label
 
 # %% auto #0
-__all__ = ['FORMS', 'thumbnail', 'contact_sheet', 'labelstudio_task', 'data_uri', 'write_queue', 'Report', 'ingest',
+__all__ = ['FORMS', 'tinted', 'thumbnail', 'contact_sheet', 'labelstudio_task', 'data_uri', 'write_queue', 'Report', 'ingest',
            'as_annotations', 'rounds', 'queued', 'waiting', 'release', 'export_labels']
 
 # %% ../nbs/37_queue.ipynb #d8584d09
 def _write_png(path, a):
     with atomic_path(path) as f: Image.fromarray(a).save(f, 'png')
 
-def thumbnail(image:np.ndarray, mask=None, size:int=160)->Image.Image:
-    "A small RGB picture of a unit, what is predicted (or labelled) in red"
-    im = Image.fromarray(image).convert('RGB'); k = size/max(im.size); to = [max(1,round(o*k)) for o in im.size], Image.Resampling.BOX if k<1 else Image.Resampling.NEAREST
-    im = im.resize(*to)
+def tinted(im:Image.Image, mask)->Image.Image: # RGB; of the same size or another
+    "A picture with a mask in it: a red outline, and a tint that lets the surface be seen"
     if mask is None or not np.any(mask): return im
-    a, m = np.asarray(im).astype(np.float32), np.asarray(Image.fromarray((np.asarray(mask)>0).astype(np.uint8)*255).resize(*to))>0
+    a, m = np.asarray(im).astype(np.float32), np.asarray(Image.fromarray((np.asarray(mask)>0).astype(np.uint8)*255).resize(im.size, Image.Resampling.BOX))>0
     near = np.pad(m, 1, constant_values=True); inner = near[:-2,1:-1]&near[2:,1:-1]&near[1:-1,:-2]&near[1:-1,2:]; red = np.array([228,40,30])
     a[m] = .65*a[m]+.35*red; a[m&~inner] = red
     return Image.fromarray(a.astype(np.uint8))
+
+def thumbnail(image:np.ndarray, mask=None, size:int=160)->Image.Image:
+    "A small RGB picture of a unit, what is predicted (or labelled) in red"
+    im = Image.fromarray(image).convert('RGB'); k = size/max(im.size); to = [max(1,round(o*k)) for o in im.size], Image.Resampling.BOX if k<1 else Image.Resampling.NEAREST
+    return tinted(im.resize(*to), mask)
 
 def _wrapped(draw, text, width, most=2):
     "Lines of text that fit a width, so many at most"

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from .core import InputError
 from .project import Project, file_name, read_label, read_mask, write_label
-from .queue import queued, rounds, waiting
+from .queue import queued, rounds, tinted, waiting
 
 # %% auto #0
 __all__ = ['KEYS', 'HELP', 'Session', 'picture', 'status_line', 'reviewer']
@@ -105,10 +105,11 @@ def picture(s:Session, size:int=560)->Image.Image:
     if s.done: return Image.new('RGB', (size,size//3), 'white')
     h,w = s.prob.shape; k = max(1, size//max(h,w)) if max(h,w)<=size else size/max(h,w)
     im = Image.fromarray(s.image).convert('RGB')
-    if s.show and (m := s.mask()).any(): a = np.asarray(im).astype(np.float32); a[m] = .5*a[m]+.5*np.array([228,40,30]); im = Image.fromarray(a.astype(np.uint8))
-    im = im.resize((max(1,round(w*k)),max(1,round(h*k))), Image.Resampling.NEAREST if k>=1 else Image.Resampling.BOX); d = ImageDraw.Draw(im)
+    to = (max(1,round(w*k)),max(1,round(h*k))), Image.Resampling.NEAREST if k>=1 else Image.Resampling.BOX; im = im.resize(*to)
+    if s.show: im = tinted(im, s.mask())
+    d = ImageDraw.Draw(im)
     for i,o in enumerate(s.regions(), 1):
-        y,x = (float(v.mean())*k for v in np.nonzero(o)); d.text((x,y), str(i), fill='white' if i not in s.off else 'grey', stroke_width=2, stroke_fill='black')
+        y,x = np.nonzero(o); j = np.argmin((y-y.mean())**2+(x-x.mean())**2); y,x = y[j]*k,x[j]*k; d.text((x,y), str(i), fill='white' if i not in s.off else 'grey', stroke_width=2, stroke_fill='black')
     (y,x),r = s.pen, s.radius*k; d.ellipse([x*k-r,y*k-r,x*k+r,y*k+r], outline=(40,160,255))
     return im
 
@@ -125,7 +126,7 @@ def reviewer(p:Project, ids=None, # Default: the units that are out
     "A widget that labels a queue by keys. Raises `InputError` without ipywidgets"
     try: import ipywidgets as w
     except ImportError as e: raise InputError('ipywidgets is not installed; `pip install ipywidgets`') from e
-    s = Session(p, ids); shown, line, keys = w.Image(format='png'), w.HTML(), w.Text(placeholder='click here, then use the keys', continuous_update=True)
+    s = Session(p, ids); shown, line, keys = w.Image(format='png', layout=w.Layout(max_width='100%', width='auto', height='auto', align_self='flex-start')), w.HTML(), w.Text(placeholder='click here, then use the keys', continuous_update=True)
     def draw():
         b = io.BytesIO(); picture(s, size).save(b, 'png'); shown.value = b.getvalue(); line.value = status_line(s)
     def typed(change):
@@ -133,5 +134,5 @@ def reviewer(p:Project, ids=None, # Default: the units that are out
         for k in change['new']: s.key(k)
         keys.value = ''; draw()
     keys.observe(typed, 'value'); draw()
-    box = w.VBox([line, shown, keys, w.HTML(HELP)]); box.session,box.entry = s,keys
+    box = w.VBox([line, keys, w.HTML(HELP), shown]); box.session,box.entry = s,keys
     return box

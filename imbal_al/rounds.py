@@ -225,7 +225,7 @@ def _begin(p, folder, number, budget, strategy, prevalence=None):
 
 # %% ../nbs/46_rounds.ipynb #a90f8ea0
 def next_round(p:Project,
-    budget:int=50,           # Units to label; 0: train only
+    budget:int=50,           # Units to label; 0: train only, where the last model does not know all labels
     strategy:str='entropy',  # One of `project_strategies`
     device:str|None=None,    # Default the best there is
     url:str='',              # See `imbal_al.queue.write_queue`
@@ -241,6 +241,7 @@ def next_round(p:Project,
         folders = rounds(p); last = folders[-1] if folders else None
         r = read_json(last/'round.json') if last else None
         if r and _finished(last) and budget and not _news(p, r) and waiting(p): return _still_out(p)
+        if r and _finished(last) and not budget and _up_to_date(p, last, r): return Round(r['number'], last, r, read_json(last/'queue.json')['picks'], False)
         if r is None or _finished(last): last, r = _new_round(p, last, budget, strategy, prevalence)
         elif (r['budget'],r['strategy'])!=(budget,strategy): say(f"round {r['number']} was begun with a budget of {r['budget']} and {r['strategy']}; that one is finished first")
         return _go_on(p, last, r, device or best_device(), url, say)
@@ -257,6 +258,10 @@ def _new_round(p, last, budget, strategy, prevalence=None):
         for o in (*last.glob('scores_*.npz'), last/'model.pt'): o.unlink(missing_ok=True)
     number = int(last.name)+(not again) if last else 1; folder = p.dir/'rounds'/f'{number:03d}'
     return folder, _begin(p, folder, number, budget, strategy, prevalence)
+
+def _up_to_date(p, last, r)->bool:
+    "Is the last model trained on all labels, in the way that is asked for, and there?"
+    return not r['cold'] and not _news(p, r) and {k:r[k] for k in ('loss','fn_weight') if k in r}==guided(p) and read_model(p, last/'model.pt') is not None
 
 def _news(p, r)->bool:
     "Have labels come since a round began?"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .core import InputError
-from .learner import DeviceData, cast, choose_precision, seeded
+from .learner import DeviceData, cast, choose_precision, place, seeded
 from .metrics import BINS, EDGES
 
 # %% auto #0
@@ -68,10 +68,10 @@ def score(net,            # A trained network, in evaluation mode
     )->Scores:
     "Pass once over `idx`; memory grows only by what is returned"
     precision = precision or choose_precision(data.device)['eval']
-    idx,out = torch.as_tensor(np.asarray(idx), dtype=torch.long), []
+    idx,out = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device), []; place(net, precision)
     with torch.inference_mode(), cast(precision, data.device):
         for i in idx.split(bs):
-            i = i.to(data.device); z,maps = forward(net, data.normalise(data.raw(i))); z = data.crop(z)
+            z,maps = forward(net, data.normalise(data.raw(i))); z = data.crop(z)
             out.append((pixel_entropy(z).mean((1,2)), (z>=0).sum((1,2)), embed(maps) if embedding else None, logit_histogram(z, data.masks[i]) if hist else None))
     get = lambda k: torch.cat([o[k] for o in out]).cpu().numpy() if out else np.empty(0)
     if not np.isfinite(get(0)).all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')

@@ -24,8 +24,8 @@ __all__ = ['COLUMNS', 'WINDOW', 'DECODERS', 'PALETTE', 'INFO', 'IMAGES', 'TWINS'
            'SUFFIXES', 'SOURCES', 'PATCH', 'EXPECT', 'DOWNLOADS', 'Source', 'window_of', 'crop', 'data_root',
            'read_image', 'decoder', 'read_mask', 'coco_counts', 'dark_edge', 'tile_groups', 'defect_windows',
            'second_view', 'split_tiles', 'copy_of', 'severstal_runs', 'original_name', 'flip_groups', 'folder_source',
-           'load_source', 'list_data', 'patch_counts', 'check_source', 'report_lines', 'Download', 'how_to_get',
-           'unpack', 'fetch', 'get_data']
+           'load_source', 'list_data', 'patch_counts', 'check_source', 'report_lines', 'Download', 'data_set',
+           'how_to_get', 'unpack', 'fetch', 'get_data']
 
 # %% ../nbs/11_sources.ipynb #d65665b1
 COLUMNS = ['name','image','mask','decoder','group','split']
@@ -950,6 +950,32 @@ DOWNLOADS = dict(
         "choose the format 'Semantic Segmentation Masks' (or 'COCO Segmentation') and download the zip")))
 DOWNLOADS |= {k:DOWNLOADS['mtsdd'] for k,v in INFO.items() if v.get('folder')=='mtsdd'}
 DOWNLOADS |= {k:Download(_github('KLIVIS/DIBE','16b70089c840f9c395d25b464dea58b42efd907c'), tuple(DIBE.values())) for k in DIBE}
+
+# %% ../nbs/11_sources.ipynb #feb57975
+def data_set(name:str, channels:int, licence:str, cite:str, url:str, # Its name here, 1 or 3, and where it comes from
+    layout:str,              # What its folder must hold, in words
+    download:Download, note:str='',
+    patch:tuple=(128,128),   # Patch that it is cut into by default
+    expect:tuple=()          # dicts of what is known: by, images, train, val, ...; `check_source` compares
+    ):
+    "Register `f(root) -> Source` as the reader of a data set"
+    if name in SYNTHETIC or name=='folder' or not re.fullmatch('[a-z0-9_]+', name): raise InputError(f'{name!r} cannot name a data set; take small letters, digits and _')
+    def _reg(f):
+        INFO[name] = dict(channels=channels, licence=licence, cite=cite, url=url, note=note, layout=layout)
+        SOURCES[name],DOWNLOADS[name],PATCH[name],EXPECT[name] = f,download,patch,list(expect)
+        return f
+    return _reg
+
+# %% ../nbs/11_sources.ipynb #d328acc3
+@data_set('ksdd2', 1, 'CC BY-NC-SA 4.0', 'Bozic, Tabernik, Skocaj, Mixed supervision for surface-defect detection, Computers in Industry, 2021', 'https://www.vicos.si/resources/kolektorsdd2/',
+          'train/*.png and test/*.png, each with NAME_GT.png', Download('https://data.vicos.si/datasets/KSDD/KolektorSDD2.zip', ('train','test')),
+          'surfaces of one item, about 230x630, read as grey; archive of about 853 MB', expect=[dict(by='as published', images=3335, train=2331, val=1004)])
+def _ksdd2(root):
+    home = _home('ksdd2', root, needs=['train','test'])
+    files = [o for o in _by_stem(_files(home, '.png'), home).values() if re.match(r'(train|test)/', o) and '(copy)' not in o]
+    masks = {os.path.splitext(o)[0][:-3]:o for o in files if o.endswith('_GT.png')}; images = {os.path.splitext(o)[0]:o for o in files if not o.endswith('_GT.png')}
+    _must_match(images, masks, home)
+    return _source('ksdd2', [dict(name=o, image=str(home/o), mask=str(home/masks[k]), decoder='over127', split='train' if o.startswith('train') else 'val') for k,o in images.items()], home)
 
 # %% ../nbs/11_sources.ipynb #4b6fea6b
 def how_to_get(name:str,     # A data set with a reader

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
 from .core import InputError, check_choice
-from .learner import DeviceData, cast, choose_precision, seeded
+from .learner import DeviceData, cast, choose_precision, place, seeded
 from .scoring import embed, pixel_entropy
 
 # %% auto #0
@@ -97,10 +97,10 @@ def measure(net,         # A trained network, in evaluation mode
     "Pass once over `idx` for all `fields`. Raises `InputError` for an unknown field, and for 'bald' from a network without dropout"
     for k in fields: check_choice('field', k, FIELDS)
     precision = precision or choose_precision(data.device)['eval']
-    idx,out = torch.as_tensor(np.asarray(idx), dtype=torch.long), {k:[] for k in fields}
+    idx,out = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device), {k:[] for k in fields}; place(net, precision)
     with torch.no_grad(), cast(precision, data.device), seeded(seed, data.device):
         for i in idx.split(bs):
-            got = _measure_batch(net, data, i.to(data.device), fields, draws)
+            got = _measure_batch(net, data, i, fields, draws)
             for k in fields: out[k].append(got[k])
     return {k:_whole(v, k) for k,v in out.items()}
 

@@ -133,3 +133,18 @@ def test_missing_histograms_are_one_line(tmp_path):
     cs = study(tmp_path, {'random':2.}, 2); (tmp_path/'runs'/cs[0].hash/'cycle_01.npz').unlink()
     with pytest.raises(InputError, match='cycle') as e: advise_folder(tmp_path)
     assert '\n' not in str(e.value)
+
+
+def test_bought_healthy_images_and_weighted_training_are_methods(tmp_path):
+    cs = study(tmp_path, {'random':1.5, 'entropy':1.5}); new = []
+    for share,pi,hit in ((.05,None,3.), (0.,.05,1.5)):
+        for c in [o for o in cs if o.strategy=='entropy']:
+            n = replace(c, healthy_share=share, train_pi=pi); new.append(n); d = tmp_path/'runs'/n.hash
+            h,y = made_up_images(50, 50, seed=c.repeat, hit=hit); v,z = made_up_images(30, 30, seed=100+c.repeat, hit=hit); rec = dict(hist=h, hist_validation=v, faulty=np.ones(40, bool), selected=np.arange(40)); write_record(cycle_path(d,1), rec)
+            sc = dict(pool=np.arange(len(y)), heldout=np.arange(len(y)), heldout_faulty=y, validation=np.arange(60), validation_faulty=z, test_0=np.arange(len(y)), test_1=np.arange(len(y)))
+            write_record(d/'scenario.npz', sc); write_json(d/'config.json', asdict(n)); write_json(d/'result.json', dict(rows=result_rows(n, [rec], sc), provenance={}))
+    save_plan(tmp_path, new); write_tables(tmp_path); a, = advise_folder(tmp_path)
+    assert set(a.points.method)=={'random + combo_paper','entropy + combo_paper','entropy + combo_paper + healthy share 0.05','entropy + combo_paper + training at 0.05'}
+    assert a.reference=='random + combo_paper' and a.method=='entropy + combo_paper + healthy share 0.05' and 'healthy:    0.05 of each budget' in a.account() and '--healthy-share 0.05' in a.account() and 'training:' not in a.account()
+    assert reference_of(a.points[a.points.strategy=='entropy']).method=='entropy + combo_paper'
+    m = replace(a, method='entropy + combo_paper + training at 0.05').account(); assert 'training:   batches with 0.05 faulty' in m and 'healthy: ' not in m

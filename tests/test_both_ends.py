@@ -16,12 +16,35 @@ def test_every_run_can_run_and_is_paired():
     cs = both_ends(); [check_config(c) for c in cs]
     assert len({c.hash for c in cs})==len(cs)==len(set(cs))
     groups = {}
-    for c in cs: groups.setdefault((c.data, c.pi_u, c.strategy, c.loss, c.fn_weight), set()).add(c.repeat)
+    for c in cs: groups.setdefault((c.data, c.pi_u, c.strategy, c.loss, c.fn_weight, c.healthy_share, c.train_pi), set()).add(c.repeat)
     assert set(map(frozenset, groups.values()))=={frozenset(range(6))}
     scenarios = {}
-    for c in cs: scenarios.setdefault((c.data, c.pi_u, c.repeat), set()).add(c.scenario_key())
+    for c in cs: scenarios.setdefault((c.data, c.pi_u, c.repeat), set()).add(c.scenario_key()[:-1])
     assert all(len(v)==1 for v in scenarios.values()), 'one pool and one test for all methods of a repeat'
     assert {(c.data,c.pi_u) for c in cs}=={(d,u) for d in ('sd900','potato_leaf') for u in (.1,1.)}|{('mtsdd',.05),('mtsdd',1.)} and all(.05 in c.pi_t for c in cs)
+
+
+def test_parts_go_repeat_by_repeat():
+    for p in PARTS: assert [c.repeat for c in part_configs(p)]==sorted(c.repeat for c in part_configs(p)), p
+
+
+def test_parts_are_what_they_say():
+    of = lambda p: {(c.data, c.pi_u, c.healthy_share, c.train_pi, c.loss) for c in part_configs(p)}
+    assert of('steel_healthy')=={('sd900',u,h,None,'combo_paper') for u in (.1,1.) for h in (.05,.15)}
+    assert of('leaves_weighted')=={('potato_leaf',.1,0.,.05,'combo_paper'), ('potato_leaf',1.,.15,.05,'combo_paper')}
+    assert of('tiles_healthy')=={('mtsdd',1.,h,None,'combo_paper') for h in (.05,.15)} and {c.pool_size for c in part_configs('tiles_healthy')}=={900}
+    assert {(c.loss,c.fn_weight) for c in part_configs('steel_losses')}=={('dibe',.3),('dibe',.7),('tversky',.3),('tversky',.7),('unified',None)}
+
+
+@pytest.mark.parametrize('data', ['sd900','potato_leaf','mtsdd'])
+def test_every_pool_and_test_can_be_drawn(data):
+    from imbal_al.scenarios import make_scenario
+    from imbal_al.simulation import load_patches
+    try: load_patches(next(c for c in both_ends() if c.data==data).store_key(), None)
+    except InputError: pytest.skip(f'{data} is not here; see imbal-al data list')
+    for key in {c.scenario_key() for c in both_ends() if c.data==data}:
+        where,pi_u,pool,pi_t,test,held,val,mode,seed,rep,clicks = key
+        s = make_scenario(load_patches(where, None).table, pi_u, pool, pi_t, test, seed, rep, mode, held, val, clicks); assert len(s.pool)==pool and len(s.stream)==clicks
 
 
 def test_the_first_study_s_runs_are_in_it():

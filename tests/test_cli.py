@@ -148,6 +148,17 @@ def test_data_list(at):
 def test_dry_run_writes_no_study(at):
     r = call('study', *TINY, '--dry-run')
     assert r.exit_code==0 and re.search(r'^2 runs, 4 trainings; about .* ms a training step', r.stdout) and re.search(r'^disk: \S+ k?B', r.stdout, re.M) and not (at/'runs').exists()
+    m = re.search(r'^memory: about (\S+) (MB|GB) at most, in (\d+) processes of 1 thread', r.stdout, re.M)
+    assert m and .1<float(m[1])/(1000 if m[2]=='MB' else 1)<50 and int(m[3])>=2
+
+
+def test_images_are_cut_by_as_many_processes_as_asked_for(at, monkeypatch):
+    from imbal_al import engine
+    seen = []; real = engine.open_store
+    monkeypatch.setattr(engine, 'open_store', lambda *a, **kw: seen.append(kw) or real(*a, **kw))
+    for few,n in ((1,3),(10**6,1)):
+        monkeypatch.setattr(engine, 'FEW_IMAGES', few); seen.clear()
+        assert call('study', *TINY, '--dry-run', '--workers', '3').exit_code==0 and {o['workers'] for o in seen}=={n} and all(callable(o['progress']) for o in seen)
 
 
 def test_a_study_from_end_to_end(at):

@@ -435,3 +435,24 @@ def test_folder_without_a_usable_table(tmp_path, content):
     if content is not None: (tmp_path/"results.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError) as e: compare_folder(tmp_path)
     assert '\n' not in str(e.value)
+
+
+def test_runs_that_differ_in_their_labels_are_not_twins(tmp_path):
+    "A folder with runs that bought healthy images: the table does not say so, the plan does"
+    from dataclasses import replace
+    from imbal_al.engine import save_plan
+    from imbal_al.simulation import RunConfig
+    t = TABLE[TABLE.strategy!='coreset']; base = [RunConfig(data='made up', strategy=s, repeat=r, pi_u=.1, pi_t=(.1,.05)) for s in ('random','entropy') for r in range(5)]
+    bought, weighted = ([replace(c, **k) for c in base if c.strategy=='entropy'] for k in (dict(healthy_share=.1), dict(train_pi=.05)))
+    rows = [t[(t.strategy==c.strategy) & (t['repeat']==c.repeat)].assign(config=c.hash) for cs in (base, bought, weighted) for c in cs]
+    save_plan(tmp_path, base+bought+weighted); pd.concat(rows).to_csv(tmp_path/'results.csv', index=False)
+    c = compare_folder(tmp_path); assert set(c.wide)=={'made up, pool 10 % faulty, test 5 % faulty','made up, pool 10 % faulty, test 10 % faulty'} and sum('left out, it has only entropy' in o for o in c.notes)==4
+    d = compare_folder(tmp_path, methods='strategy,sampling', reference='entropy')
+    assert set(next(iter(d.wide.values())).columns)=={'random','entropy','entropy + healthy share 0.1','entropy + training at 0.05'} and (d.pairs[d.pairs.a!='random'].verdict!=BETTER).all()
+
+
+def test_labels_of_a_study_without_such_runs_are_left_alone(tmp_path):
+    plan = {'x':dict(healthy_share=0., train_pi=None), 'y':dict()}; t = pd.DataFrame(dict(config=['x','y']))
+    assert list(with_sampling(t, plan))==['config'] and list(with_sampling(t.drop(columns='config'), plan))==[]
+    u = with_sampling(t, {'x':dict(healthy_share=.1), 'y':dict(train_pi=.2)}); assert u.healthy_share.tolist()==[.1,0.] and np.isnan(u.train_pi[0]) and u.train_pi[1]==.2
+    assert with_sampling(u.assign(healthy_share=9.), {'x':dict(healthy_share=.1)}).healthy_share.tolist()==[9.,9.]

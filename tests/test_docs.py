@@ -112,4 +112,19 @@ def test_saved_outputs_hold_no_warning_and_no_path_of_one_machine(docs):
     assert odd.search('see /tmp/x') and odd.search('FutureWarning: old') and not odd.search('runs/tmp/x')
     found = [f'{p.name}, cell {i}: {o["name"] if o.get("name")=="stderr" else odd.search(text(o))[0]}' for p in docs.nbglob(docs.get_config().nbs_path, as_path=True) for i,c in enumerate(read_nb(p).cells)
              for o in c.get('outputs', []) if o.get('name')=='stderr' or odd.search(text(o))]
-    assert not found, found
+    assert not found, f'{found}; `make tidy` removes error streams'
+
+
+def test_every_notebook_names_its_kernel(docs):
+    "Else JupyterLab asks whoever opens it"
+    from fastcore.nbio import read_nb
+    lack = [p.name for p in docs.nbglob(docs.get_config().nbs_path, as_path=True) if read_nb(p).metadata.get('kernelspec', {}).get('name')!='python3']
+    assert not lack, f'{lack}; `make tidy` names it'
+
+
+def test_tidying_removes_error_streams_only():
+    from fastcore.nbio import dict2nb
+    spec = importlib.util.spec_from_file_location('tidy', root/'.ci/tidy.py'); m = importlib.util.module_from_spec(spec); spec.loader.exec_module(m)
+    said = lambda name: dict(output_type='stream', name=name, text=['x'])
+    nb = dict2nb(dict(cells=[dict(cell_type='code', source='f()', outputs=[said('stdout'), said('stderr')], metadata={}), dict(cell_type='markdown', source='a', metadata={})], metadata=dict(jupytext={}), nbformat=4, nbformat_minor=5))
+    assert m.tidy(nb) and [o.name for o in nb.cells[0].outputs]==['stdout'] and list(nb.metadata)==['kernelspec'] and not m.tidy(nb)

@@ -222,7 +222,13 @@ def test_estimate(runs):
     e = estimate(runs, 2)
     assert e['runs']==4 and e['trainings']==8 and e['device']=='cpu' and 1<=e['workers']<=2
     assert e['store_bytes']==160*32*32*2 and e['record_bytes']>1000 and e['seconds']>0 and len(e['step_seconds'])==len(e['image_seconds'])==1 and e['step_seconds'][0]>e['image_seconds'][0]>0
-    assert json.dumps(e)
+    assert json.dumps(e) and high_water()<e['memory_bytes']<=(1+e['workers'])*high_water()
+
+
+def test_high_water_is_the_most_ever_held():
+    code = "import numpy as np; from imbal_al.engine import high_water; a = high_water(); x = np.ones(10**8//8); b = high_water(); del x; print(b-a, high_water()-b)"
+    grown,after = map(int, subprocess.check_output([sys.executable,'-c',code], text=True, stderr=subprocess.DEVNULL).split())
+    assert .9e8<grown<1.2e8 and abs(after)<1e7
 
 
 # --- losses as an axis

@@ -247,3 +247,53 @@ def test_a_class_that_is_missing_means_plain_batches(faulty, pi, share):
 def test_the_learner_reads_what_is_faulty(data):
     l = make_learner(data, range(16), bs=8, steps=60, train_pi=.2); assert l.dls.train.faulty.tolist()==(data.masks[:16].flatten(1).amax(1)>0).tolist()
     l = make_learner(data, range(16), bs=8, steps=60, train_pi=.2, faulty=[True]+[False]*15); o = l.dls.train.order(); assert (o==0).double().mean().item()==l.dls.train.share<.35
+
+
+# --- ending when the loss has converged
+
+def watched(losses, steps, schedule='cosine'):
+    "(steps taken, learning rates, the callback) for given losses, without a network"
+    from types import SimpleNamespace
+    rates, cb = [], Converged(steps, 1., schedule); cb.before_fit(); cb.learn = SimpleNamespace(opt=SimpleNamespace(set_hyper=lambda k, v: rates.append(v)))
+    for i in range(steps):
+        cb.before_batch(); cb.learn.loss = torch.tensor(float(losses[i]))
+        try: cb.after_batch()
+        except learner.CancelTrainException: break
+    return i+1, np.array(rates), cb
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1,300), st.sampled_from(SCHEDULES), st.integers(0,99), st.floats(0,.2))
+def test_a_converged_training_keeps_to_its_limit(steps, schedule, seed, fall):
+    "Never longer than the limit; up and down by cosines with the full rate between; checks are few"
+    losses = np.exp(-fall*np.arange(steps))*np.random.default_rng(seed).uniform(.5,1.5,steps); n, r, cb = watched(losses, steps, schedule); t = cb.n
+    assert n==len(r)<=steps and len(cb.means)<=steps//5+1 and (r<=1+1e-9).all() and (r>0).all()
+    if schedule=='flat': assert (r==1).all() and n>=min(steps,20)
+    else: assert n>=min(steps,2*t+20) and (np.diff(r[:t])>0).all() and (r[t:n-t]==1).all() and (t==0 or r[n-t]==1 and (np.diff(r[n-t:])<0).all())
+
+
+@pytest.mark.parametrize('losses,n', [([1.]*120,68), ([1.]*60+[.5]*60,68), ([.96**(i/10) for i in range(120)],68), ([.94**(i/10) for i in range(120)],120), ([1.]*34+[.9]*86,78)])
+def test_when_it_ends(losses, n):
+    "A limit of 120: warm-up and tail of 24, windows of 10; the first comparison is after step 44, and what falls later is not waited for"
+    assert watched(losses, 120)[0]==n
+
+
+def test_nothing_is_decided_on_nan(): assert watched([float('nan')]*60, 60)[0]==60
+
+
+class Level(torch.nn.Module):
+    def forward(self, z, y): return 0*z.float().sum()+1
+
+
+def test_a_learner_that_has_converged(data):
+    "Not a step too many"
+    l = make_learner(data, range(16), bs=2, steps=40, lr=.01, loss=Level()); fit(l, 'cosine', 'converged'); lrs = l.recorder.lrs
+    assert len(l.recorder.losses)==len(lrs)==36 and not l.model.training and lrs[8:29]==[.01]*21 and lrs[-1]<.001
+    with pytest.raises(InputError, match='none, converged'): fit(l, 'flat', 'soon')
+
+
+def test_a_start_is_taken_over(data):
+    net = train(data, steps=1).model; state = {k:v.clone() for k,v in net.state_dict().items()}
+    l = make_learner(data, range(16), bs=8, steps=1, seed=9, start=net.state_dict()); got = l.model.state_dict()
+    assert all(torch.equal(got[k],state[k]) for k in state); fit(l)
+    assert all(torch.equal(net.state_dict()[k],state[k]) for k in state) and any(not torch.equal(l.model.state_dict()[k],state[k]) for k in state)

@@ -68,3 +68,38 @@ def test_a_refused_label_is_exit_code_1_and_release(tmp_path, images):
 
 def test_help_is_there_for_each():
     for a in ((),('project',),('project','new'),('next',),('ingest',),('where',),('export',),('predict',)): assert say(*a,'--help').exit_code==0
+
+
+def main(*a):
+    from imbal_al.cli import app
+    return CliRunner().invoke(app, [str(o) for o in a])
+
+
+@pytest.mark.parametrize('args,says', [(('guide','{q}'), 'give both --misses-cost and --alarms-cost'), (('guide','{q}','--misses-cost','5','--alarms-cost','1'), 'no labelled defect'), (('guide','{i}','--misses-cost','5','--alarms-cost','1'), 'is no project'),
+    (('guide','{q}','--misses-cost','5','--alarms-cost','1','--size','64'), '--size is for loss studies'), (('guide','{q}','--grid'), '--grid is for loss studies'), (('guide','--misses-cost','5'), '--misses-cost is for projects'), (('guide','--prevalence','.1'), '--prevalence is for projects'),
+    (('guide','{q}','--misses-cost','0','--alarms-cost','1'), 'two numbers above 0'), (('guide','{q}','--misses-cost','5','--alarms-cost','1','--loss','focal'), 'unknown loss'), (('guide','{q}','--misses-cost','5','--alarms-cost','1','--device','tpu9'), 'cannot be used here'),
+    (('project','new','{p}','--images','{i}','--group-by','('), 'no regular expression'), (('project','new','{p}','--images','{i}','--group-by','png'), 'into one group'), (('next','{q}','--strategy','random_faulty'), 'looks at the truth'), (('next','{q}','--strategy','quota'), '--prevalence 0.05')])
+def test_guide_and_groups_refuse_in_one_line(tmp_path, images, args, says):
+    q = tmp_path/'q'; say('project','new',q,'--images',images,'--window',32)
+    r = main(*[a.format(p=tmp_path/'p', i=images, q=q) for a in args])
+    assert r.exit_code==2 and says in r.output and len(r.output.strip().splitlines())==1, r.output
+
+
+def test_groups_are_told(tmp_path, images):
+    r = say('project','new',tmp_path/'p','--images',images,'--window',32,'--group-by','^[01]')
+    assert r.exit_code==0 and '2 groups, ' in r.output and 'so few that intervals' in r.output
+    assert '14 images match nothing' in say('project','new',tmp_path/'r','--images',images,'--window',32,'--group-by','part[0-9]').output
+
+
+def test_a_project_is_guided_from_the_command_line(tmp_path, images, monkeypatch):
+    from imbal_al import costs
+    from imbal_al.models import create_model
+    from imbal_al.project import write_label
+    from imbal_al.queue import rounds
+    q = tmp_path/'q'; say('project','new',q,'--images',images,'--window',32,'--held-out',.5,'--seed',1); p = open_project(q)
+    for o in p.units.id: write_label(p, o, truth(p.row[o]['name']))
+    monkeypatch.setattr(costs, 'train', lambda *a: create_model(weights=None).eval())
+    r = main('guide',q,'--misses-cost',5,'--alarms-cost',1,'--prevalence',.2,'--candidates',1,'--device','cpu')
+    assert r.exit_code==0 and 'ask for an OII of' in r.output and 'How sure: ' in r.output and 'the next rounds train with dibe, fn_weight 0.5' in r.output and len(rounds(p))==1
+    r = say('where',q,'--prevalence',.2); assert r.exit_code==0 and 'Round 1, trained on' in r.output
+    if DEPLOY: e = say('export',q,tmp_path/'m.onnx'); assert e.exit_code==0 and 'costs 5 and a false one 1' in ' '.join((tmp_path/'m.md').read_text().split()) and 'dibe with 0.5 as the weight of misses' in (tmp_path/'m.md').read_text(), e.output

@@ -65,4 +65,4 @@ def test_pictures_of_any_size_and_lost_images(project):
 def test_the_widget_takes_keys_and_clears_them(project):
     pytest.importorskip('ipywidgets', reason='pip install ipywidgets')
     from imbal_al.review import reviewer
-    w = reviewer(project); w.entry.value = 'hn'; assert w.session.at==2 and w.entry.value=='' and w.children[1].value[:4]==b'\x89PNG' and '3 of 3' in w.children[0].value
+    w = reviewer(project); w.entry.value = 'hn'; assert w.session.at==2 and w.entry.value=='' and w.children[3].value[:4]==b'\x89PNG' and '3 of 3' in w.children[0].value

@@ -240,6 +240,19 @@ def test_recovery_is_a_ratio_of_sums():
     r = recovery([.1,.2,.3], [.3,.4,.5], [.3,.4,.5]); assert (r.mean,r.low,r.high)==pytest.approx((1,1,1))
 
 
+def test_recovery_of_few_runs_is_less_sure():
+    raw, fixed, oracle = np.array([.1,.2,.15]), np.array([.15,.35,.3]), np.array([.3,.4,.35]); gain, gap = fixed-raw, oracle-raw
+    a, b = (recovery(raw, fixed, oracle, kind=k) for k in ('bootstrap','wider')); assert a.mean==b.mean and b.low<a.low and b.high>a.high
+    half = 4.302653*np.std(gain-a.mean*gap, ddof=1)/np.sqrt(3)/gap.mean(); assert (b.low,b.high)==pytest.approx((a.mean-half, a.mean+half), rel=1e-5)
+    assert recovery([.1], [.2], [.3], kind='wider').mean==pytest.approx(.5) and np.isnan(recovery([.1], [.2], [.3], kind='wider').low)
+    bad("unknown kind of interval 'x'", lambda: recovery(raw, fixed, oracle, kind='x'))
+
+
+def test_split_loss_is_decompose():
+    assert split_loss(image_rates(VAL, FV, .7, 9), .8, .05)==decompose(VAL, FV, .8, .05, .7, 9)
+    bad('F1 is not defined', lambda: split_loss(image_rates(VAL, FV)._replace(tp=0, fp=0, fn=0), .5, .1))
+
+
 def test_ways_rank_as_they_must():
     test, ft = made_up_images(80, 80, seed=20)
     r = recoveries(test[20:140], ft[20:140], VAL[20:100], FV[20:100], .05, 1., made_up_images(5, 45, seed=21)[0], draws=20)
@@ -318,3 +331,30 @@ def test_bad_run_folders(run_folder, tmp_path_factory):
     bad('cycle_02.npz is damaged', operating_point, run_folder, pi=.1)
     np.savez(run_folder/'cycle_02.npz', hist=VAL); bad('holds no hist_validation', read_run, run_folder)
     (run_folder/'scenario.npz').unlink(); bad('scenario.npz is missing', read_run, run_folder, 1)
+
+
+# --- found by breaking the code: each of these lines could be wrong without a test failing
+
+def test_like_is_the_background_rate_of_faulty_images_times_healthy_pixels():
+    hist = np.zeros((3,2,BINS), np.uint32); hist[0,1,70] = 20; hist[0,0,70] = 6; hist[0,0,10] = 54; hist[1,1,10] = 20; hist[1,0,10] = 20; hist[2,0,10] = 90; hist[2,0,80] = 10
+    r = image_rates(hist, [1,1,0])
+    assert r.like==pytest.approx(6/80*100) and r.alarm==10 and (r.tp,r.fp,r.fn)==(10,3,10)
+    d = decompose(hist, [1,1,0], 1., .05); assert d.like==pytest.approx(d.f1_from*float(relative_loss(r.like/r.counted, 1., .05))) and d.like!=pytest.approx(d.lost)
+
+
+def test_em_counts_an_image_as_often_as_its_weight():
+    rng = np.random.default_rng(3); q = rng.uniform(.01, .99, 40); w = rng.integers(0, 4, 40).astype(float)
+    assert em_prevalence(q, .4, w[None])[0]==pytest.approx(em_prevalence(np.repeat(q, w.astype(int)), .4)[0], abs=1e-9)
+    assert em_prevalence(q, .4, w[None])[0]!=pytest.approx(em_prevalence(q, .4)[0], abs=1e-3)
+
+
+def test_logistic_is_where_the_ridge_has_it():
+    s = np.r_[-3.,-2,-1,1,2,3]; y = (s>0).astype(float); a,b = fit_logistic(s, y, np.ones((1,6)), ridge=.5)[0]
+    x, slope = s/s.std(), a*s.std(); q = 1/(1+np.exp(-(a*s+b)))
+    assert ((y-q)*x).sum()==pytest.approx(.5*slope, rel=1e-6) and (y-q).sum()==pytest.approx(0, abs=1e-6)
+
+
+def test_of_equal_thresholds_the_one_nearest_to_a_half():
+    hist = np.zeros((2,2,BINS), np.uint32); hist[0,1,120] = 9; hist[:,0,5] = 50
+    assert choose_threshold(hist, [1,0], .1).threshold==.5
+    hist[1,0,90] = 3; assert choose_threshold(hist, [1,0], .1).threshold==P_EDGES[91]

@@ -54,6 +54,10 @@ def half(cfg, unbroken, tmp_path):
     return d
 
 
+def cut(p): os.truncate(p, p.stat().st_size//2)
+def flip(p): b = bytearray(p.read_bytes()); b[len(b)//2] ^= 255; p.write_bytes(b)
+
+
 def trainings(monkeypatch):
     n, f = [], simulation.run_cycle
     monkeypatch.setattr(simulation, 'run_cycle', lambda c,j,*a: (n.append(j), f(c,j,*a))[1])
@@ -72,11 +76,11 @@ def test_defaults_are_pinned():
     assert {f.name:f.default for f in fields(RunConfig)}==dict(
         data='synthetic', patch=(64,64), stride='none', channels=None, pi_u=.1, pi_t=(.1,.05), pool_size=2000, test_size=400, heldout_size=400, validation_size=200, mode='paired',
         strategy='random', repeat=0, seed=0, cycles=5, batch=40, arch='fpn', encoder='lite0', weights='imagenet', in_channels=3, loss='combo_paper', lr=2e-3, wd=1e-4, bs=16, steps=60, epochs=None, schedule='cosine', precision_by='device', fn_weight=None,
-        healthy_share=0., healthy_price=.05, train_pi=None)
+        healthy_share=0., healthy_price=.05, stop='none', warm_start=False, train_pi=None)
 
 
 OTHER = dict(data='x', patch=(32,64), stride='even', channels=3, pi_u=.2, pi_t=(.1,), pool_size=1999, test_size=401, heldout_size=None, validation_size=None, mode='paper', strategy='entropy', repeat=1, seed=1,
-             cycles=6, batch=41, arch='unet', encoder='resnet18', weights=None, in_channels=1, loss='dice', lr=1e-3, wd=0., bs=17, steps=None, epochs=3, schedule='flat', precision_by='measured', fn_weight=.3, healthy_share=.5, healthy_price=.2, train_pi=.05)
+             cycles=6, batch=41, arch='unet', encoder='resnet18', weights=None, in_channels=1, loss='dice', lr=1e-3, wd=0., bs=17, steps=None, epochs=3, schedule='flat', precision_by='measured', fn_weight=.3, healthy_share=.5, healthy_price=.2, stop='converged', warm_start=True, train_pi=.05)
 
 
 def test_every_field_changes_the_hash():
@@ -104,7 +108,7 @@ def test_strategy_is_no_part_of_the_scenario(): assert RunConfig(strategy='entro
     (dict(strategy='bald',arch='unet'),'bald.*dropout.*fpn'),
     (dict(healthy_share=1.),'healthy_share = 1'), (dict(healthy_share=-.1),'healthy_share = -0.1'), (dict(healthy_share=float('nan')),'healthy_share = nan'), (dict(healthy_share='much'),"'much' cannot be read"), (dict(healthy_share=None),'None cannot be read'),
     (dict(healthy_share=.01),'buys 8 masks and 0 clicks'), (dict(healthy_share=.99),'buys 0 masks and 160 clicks'), (dict(healthy_price=0.),'healthy_price = 0'), (dict(healthy_price=-1),'healthy_price = -1'), (dict(healthy_price=float('inf')),'healthy_price = inf'),
-    (dict(healthy_share=.5,healthy_price=.01),'the stream is to give 800 healthy patches, [0-9]+ are left'), (dict(train_pi=0),'train_pi = 0'), (dict(train_pi=1.1),'train_pi = 1.1'), (dict(train_pi=float('nan')),'train_pi = nan'), (dict(train_pi='x'),"'x' cannot be read"),
+    (dict(healthy_share=.5,healthy_price=.01),'the stream is to give 800 healthy patches, [0-9]+ are left'), (dict(train_pi=0),'train_pi = 0'), (dict(train_pi=1.1),'train_pi = 1.1'), (dict(train_pi=float('nan')),'train_pi = nan'), (dict(stop='soon'),'none, converged'), (dict(warm_start=1),'warm_start = 1'), (dict(train_pi='x'),"'x' cannot be read"),
     (dict(wd=-1),'wd = -1'), (dict(arch='fnp'),'fpn, unet'), (dict(loss='dise'),'combo_paper'), (dict(schedule='cos'),'flat, cosine'), (dict(mode='x'),'paired, paper'), (dict(stride='x'),'none, even'), (dict(pi_u=1.5),'pi_u'), (dict(pi_t=(2.,)),'2.0'), (dict(data='nowhere'),'nowhere'), (dict(patch=(8,8)),'8x8')])
 def test_a_configuration_that_cannot_run(tiny, tmp_path, kw, match):
     "One line, before anything is written"
@@ -206,7 +210,7 @@ def test_first_trainings_are_shared(cfg, tmp_path, monkeypatch):
     run(replace(cfg, cycles=2), tmp_path); assert n==[1,2,2,2,1,2]
 
 
-OPTIONS = dict(healthy=SHARE, train_pi=dict(train_pi=.25), both=dict(SHARE, train_pi=.1))
+OPTIONS = dict(healthy=SHARE, train_pi=dict(train_pi=.25), both=dict(SHARE, train_pi=.1), stop=dict(stop='converged', steps=24, bs=2, schedule='flat'), warm=dict(warm_start=True), all=dict(SHARE, train_pi=.1, stop='converged', warm_start=True))
 
 
 @pytest.mark.parametrize('name', OPTIONS)
@@ -222,8 +226,8 @@ def test_resumed_with_options(cfg, tmp_path, name):
 
 
 def test_options_differ_from_the_plain_run(cfg, unbroken, tmp_path):
-    plain, seen = records(unbroken/cfg.hash)[0]['losses'].tobytes(), set()
-    for o in OPTIONS.values(): c = replace(cfg, cycles=1, **o); run(c, tmp_path); seen.add(records(tmp_path/c.hash)[0]['losses'].tobytes())
+    plain, seen = records(unbroken/cfg.hash)[1]['losses'].tobytes(), set()
+    for o in OPTIONS.values(): c = replace(cfg, cycles=2, **o); run(c, tmp_path); seen.add(records(tmp_path/c.hash)[1]['losses'].tobytes())
     assert len(seen|{plain})==len(OPTIONS)+1
 
 
@@ -238,6 +242,90 @@ def test_a_record_without_the_option_s_fields_is_not_taken(shared, cfg, tmp_path
     c = replace(cfg, **SHARE); d = tmp_path/c.hash; shutil.copytree(shared/c.hash, d); (d/'result.json').unlink(); n = trainings(monkeypatch)
     r = read_record(d/'cycle_02.npz'); del r['stream']; write_record(d/'cycle_02.npz', r)
     run(c, tmp_path); assert n==[2]; same_run(d, shared/c.hash)
+
+
+# --- ending early, and beginning with the last weights
+
+def test_a_converged_cycle_ends_early(cfg, tmp_path, monkeypatch):
+    "The record has the steps taken, and no more than the limit"
+    from imbal_al import learner
+    monkeypatch.setattr(learner, 'LEAST_FALL', .999); simulation._trained.cache_clear()
+    c = replace(cfg, cycles=1, steps=36, bs=2, stop='converged'); run(c, tmp_path); simulation._trained.cache_clear(); n = len(records(tmp_path/c.hash)[0]['losses'])
+    assert n==34    # 7 steps of warm-up, two windows of 10, 7 of tail
+
+
+@pytest.fixture
+def steps_of(monkeypatch):
+    "Cycles trained, whatever their records"
+    from functools import lru_cache
+    n, f = [], simulation._train
+    for k in ('_first_trained','_last_trained'): monkeypatch.setattr(simulation, k, lru_cache(1)(lambda *a: (n.append(a[2]), f(*a))[1]))
+    return n
+
+
+@pytest.fixture(scope='module')
+def warm(cfg, tmp_path_factory):
+    c, d = replace(cfg, warm_start=True), tmp_path_factory.mktemp('warm'); run(c, d); return c, d/c.hash
+
+
+def test_a_warm_start_begins_where_the_last_cycle_ended(warm, unbroken, cfg, monkeypatch):
+    from imbal_al import learner
+    c, d = warm; rs = records(d); first = rs[0]['position']; prec = learner.choose_precision('cpu'); key = tuple(prec.items())
+    assert rs[0]['hist'].tobytes()==records(unbroken/cfg.hash)[0]['hist'].tobytes() and rs[1]['hist'].tobytes()!=records(unbroken/cfg.hash)[1]['hist'].tobytes()
+    seen, f = [], learner.make_learner
+    monkeypatch.setattr(learner, 'make_learner', lambda *a, **k: (lambda l: (seen.append({n:v.clone() for n,v in l.model.state_dict().items()}), l)[1])(f(*a, **k)))
+    ended = simulation._trained(c, tuple(map(int,first)), 1, 'cpu', None, key)[0].state_dict(); ended = {k:v.clone() for k,v in ended.items()}
+    seen.clear(); simulation._last_trained.cache_clear(); simulation.run_cycle(c, 2, np.concatenate([first, rs[0]['next']]), precision=prec)
+    assert all(torch.equal(seen[-1][k], ended[k]) for k in ended)
+
+
+def test_no_weights_are_left(warm): assert sorted(o.name for o in warm[1].iterdir())==['config.json','cycle_01.npz','cycle_02.npz','cycle_03.npz','records.json','result.json','scenario.npz']
+
+
+def stopped_in(c, folder, cycle, monkeypatch):
+    "A run that ended while the record of a cycle was written; its process is forgotten"
+    real = simulation.write_record
+    def stop(path, record):
+        if path.name==f'cycle_{cycle:02d}.npz': raise KeyboardInterrupt
+        real(path, record)
+    with monkeypatch.context() as m:
+        m.setattr(simulation, 'write_record', stop)
+        with pytest.raises(KeyboardInterrupt): run(c, folder)
+    simulation._trained.cache_clear()
+
+
+@pytest.mark.parametrize('cycle,kept,again', [(1,[1],[1,2,3]), (2,[1,2],[2,3]), (3,[2],[3])])
+def test_kept_weights_save_the_trainings_before(warm, tmp_path, monkeypatch, steps_of, cycle, kept, again):
+    c, d = warm; stopped_in(c, tmp_path, cycle, monkeypatch); part = tmp_path/c.hash
+    assert sorted(o.name for o in part.glob('weights*'))==[f'weights_{k:02d}.npz' for k in kept]
+    for f in (simulation._first_trained, simulation._last_trained): f.cache_clear()
+    steps_of.clear(); run(c, tmp_path); assert steps_of==again; same_run(part, d); assert not list(part.glob('weights*'))
+
+
+@pytest.mark.parametrize('damage', [flip, lambda p: p.unlink(), lambda p: np.savez(p, labelled_so_far=np.arange(16), w=np.ones(3))])
+def test_damaged_weights_are_trained_again(warm, tmp_path, monkeypatch, steps_of, damage):
+    c, d = warm; stopped_in(c, tmp_path, 3, monkeypatch); part = tmp_path/c.hash; damage(part/'weights_02.npz')
+    for f in (simulation._first_trained, simulation._last_trained): f.cache_clear()
+    steps_of.clear(); run(c, tmp_path); assert sorted(steps_of)==[1,2,3]; same_run(part, d)
+
+
+def test_killed_before_each_rename(cfg, tmp_path):
+    "With all options on, in child processes; then to the end here"
+    from kills import killed_at
+    c = replace(cfg, cycles=2, **OPTIONS['all']); simulation._trained.cache_clear(); run(c, tmp_path/'whole'); n = 0
+    simulation._trained.cache_clear()
+    while (code:=killed_at(n, lambda: run(c, tmp_path/'part')))==9:
+        n += 1; assert n<40
+    assert code==0 and n>0 and not list((tmp_path/'part'/c.hash).glob('weights*')); same_run(tmp_path/'part'/c.hash, tmp_path/'whole'/c.hash)
+
+
+def test_options_in_worker_processes(cfg, tmp_path):
+    from imbal_al.engine import run_study
+    cs = [replace(cfg, cycles=2, strategy=s, **OPTIONS['all']) for s in ('entropy','random')]
+    for n in (0,2): assert run_study(tmp_path/str(n), cs, n, 'cpu')==[]
+    for c in cs: same_run(tmp_path/'0'/'runs'/c.hash, tmp_path/'2'/'runs'/c.hash)
+    import pandas as pd
+    t = pd.read_csv(tmp_path/'2'/'results.csv'); assert t.clicks.tolist()==[8,8,16,16]*2 and set(t.labelled)=={8,16} and (t.labelled/t.budget).round().eq(40).all()
 
 
 # --- what a run holds
@@ -337,10 +425,6 @@ def test_killed_before_the_result(half, cfg, unbroken, monkeypatch):
 
 def test_resumed_at_each_cycle(half, cfg, unbroken, monkeypatch):
     n = trainings(monkeypatch); run(cfg, half.parent); assert n==[3]; same_run(half, unbroken/cfg.hash)
-
-
-def cut(p): os.truncate(p, p.stat().st_size//2)
-def flip(p): b = bytearray(p.read_bytes()); b[len(b)//2] ^= 255; p.write_bytes(b)
 
 
 @pytest.mark.parametrize('damage,redone', [

@@ -1,4 +1,4 @@
-import json, os, pickle, signal, socket, subprocess, sys, threading, time, zipfile
+import io, json, os, pickle, signal, socket, subprocess, sys, threading, time, zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -318,7 +318,7 @@ def test_missing_data_set_says_where_and_how(tmp_path, name):
 
 @pytest.mark.parametrize('name', SOURCES)
 def test_empty_data_set(tmp_path, name):
-    for o in ('SD-saliency-900/Source Images','SD-saliency-900/Ground truth','potato','image','groundTruth','Datasets/images','Datasets/labels','train_images'): (tmp_path/INFO[name].get('folder', name)/o).mkdir(parents=True)
+    for o in ('SD-saliency-900/Source Images','SD-saliency-900/Ground truth','potato','image','groundTruth','Datasets/images','Datasets/labels','train_images','train','test'): (tmp_path/INFO[name].get('folder', name)/o).mkdir(parents=True)
     for o in S.DIBE.values():
         for part in ('train','val'): [(tmp_path/'dibe'/o/f'{part}_{k}').mkdir(parents=True) for k in ('dataset','label')]
     if name=='severstal': (tmp_path/name/'train.csv').write_text('ImageId,ClassId,EncodedPixels\n')
@@ -750,3 +750,43 @@ def test_killed_half_way_leaves_no_data_set(tmp_path, monkeypatch):
     with refuses('not found'): load_source('sd900', root)
     with Server(body) as s: offer(monkeypatch, s.url); get_data('sd900', root)
     assert left(root)==['sd900','sd900.download.json']
+
+# --- a data set is one function
+
+def ksdd2_zip(path, lost=''):
+    "An archive of the form of KolektorSDD2, with its double picture"
+    with zipfile.ZipFile(path, 'w') as z:
+        for o,value in (('train/10000.png',0), ('train/10001.png',255), ('test/20000.png',0)):
+            for e in ('','_GT'):
+                if o.replace('.png',e+'.png')==lost: continue
+                b = io.BytesIO(); Image.new('L' if e else 'RGB', (20,30), value if e else (80,80,80)).save(b, 'png'); z.writestr(o.replace('.png',e+'.png'), b.getvalue())
+                if o=='train/10001.png': z.writestr(f'train/10001{e} (copy).png', b.getvalue())
+        z.writestr('split_weakly_0.pyb', b'not wanted')
+    return path.read_bytes()
+
+def test_get_ksdd2_over_a_socket(tmp_path, monkeypatch):
+    root = tmp_path/'data'; monkeypatch.setitem(EXPECT, 'ksdd2', [dict(by='here', images=3, train=2, val=1, faulty_images=1)])
+    with Server(ksdd2_zip(tmp_path/'a.zip')) as s:
+        monkeypatch.setitem(S.DOWNLOADS, 'ksdd2', S.Download(s.url, S.DOWNLOADS['ksdd2'].keep)); r = get_data('ksdd2', root)
+    assert left(root)==['ksdd2','ksdd2.download.json'] and left(root/'ksdd2')==['test','train'] and r['check']['problems']==[]
+    t = load_source('ksdd2', root); assert list(t.table['name'])==['test/20000.png','train/10000.png','train/10001.png'] and t.channels==1 and t.licence=='CC BY-NC-SA 4.0' and t[2][1].all()
+
+def test_ksdd2_of_other_counts_or_without_a_mask_is_refused(tmp_path, monkeypatch):
+    for lost,words in (('', '3 images, expected 3,335 (as published)'), ('train/10000_GT.png', '10000.png has no mask')):
+        with Server(ksdd2_zip(tmp_path/'a.zip', lost)) as s:
+            monkeypatch.setitem(S.DOWNLOADS, 'ksdd2', S.Download(s.url, ('train','test')))
+            with refuses(words): get_data('ksdd2', tmp_path/'data')
+        assert left(tmp_path/'data')==[]
+
+def test_a_set_of_ones_own_is_one_function(tmp_path, monkeypatch):
+    for o in ('SOURCES','INFO','DOWNLOADS','PATCH','EXPECT'): monkeypatch.setattr(S, o, dict(getattr(S, o)))
+    @S.data_set('mine', 1, 'CC0', 'me', 'https://example.org', 'images and masks', S.Download(keep=('i','m'), steps=('ask me',)))
+    def mine(root):
+        home = S._home('mine', root, needs=['i','m']); return S.folder_source(home/'i', home/'m')
+    assert S.load_source is load_source and 'mine' in list(list_data(tmp_path)['name']) and not list_data(tmp_path).set_index('name').here['mine']
+    with zipfile.ZipFile(tmp_path/'a.zip', 'w') as z:
+        for o in ('i/1.png','m/1.png'): b = io.BytesIO(); Image.new('L', (8,8), 255).save(b, 'png'); z.writestr(o, b.getvalue())
+    with refuses('mine needs an account: ask me'): get_data('mine', tmp_path)
+    get_data('mine', tmp_path, archive=tmp_path/'a.zip'); assert len(load_source('mine', tmp_path))==1
+    for bad in ('Mine','a b','folder','steel:1',''):
+        with refuses('cannot name a data set'): S.data_set(bad, 1, '', '', '', '', S.Download())
