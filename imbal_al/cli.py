@@ -80,8 +80,15 @@ def _configs(data, preset_name, strategies, pi_u, pi_t, repeats, changes, losses
                 _names(losses or ''), _numbers(fn_weights,'--fn-weights') if fn_weights else (None,))
 
 def _cutting(images, total):
-    "The images of a data set, with a bar, as they are cut"
-    with _progress_bar() as bar: yield from bar.track(images, total=total, description='images cut')
+    "A bar while images are cut; on a screen that is no terminal a line every half minute"
+    import time
+    bar,last = _progress_bar(),time.time()
+    if bar.console.is_terminal:
+        with bar: yield from bar.track(images, total=total, description='images cut')
+        return
+    for k,o in enumerate(images):
+        if time.time()-last>30: typer.echo(f'{k} of {total} images cut', err=True); last = time.time()
+        yield o
 
 def _check_all(configs, root, device, workers=None):
     "Refuse before anything is started: settings, data set, prevalences, network, device"

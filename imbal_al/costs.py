@@ -162,6 +162,7 @@ class Guided:
     faulty: int
     trained: int
     round: int|None       # That holds the network
+    against: int|None     # Round of the project's own network
     @property
     def fn_weight(self)->float|None: return self.search.chosen if self.kept=='weight' else None
     def __str__(self): return account(self)
@@ -173,7 +174,7 @@ def account(g:Guided)->str:
     t = g.target; asked = 'given' if g.own else 'assumed: the first network finds nothing that is worth its alarms' if t.assumed else f'cheapest {_pm(t.oii, "{:+.2f}")}, on the first network'
     lines = [f"At {100*g.prevalence:.3g} % faulty ({'given' if g.given else 'as in the held-out labels'}), {g.misses:g} for a missed pixel and {g.alarms:g} for a false one ask for an OII of {t.low:+.2f} to {t.high:+.2f} ({asked}).", g.search.account()]
     lines += [f'From a probability of {g.point.threshold:.3g} on it costs {_pm(g.cost)} per unit, at 0.5 {g.half:.3g}.']
-    if g.change: lines += [f"The project's own network at its cheapest threshold: {_pm(g.change, '{:+.3g}')} against it, "+('so the weight is worth it.' if g.change.high<0 else 'so the weight is given up and only the threshold kept.' if g.kept=='threshold' else 'which cannot be told from nothing: the threshold may do it alone.')]
+    if g.change: lines += [f"Against the project's own network (round {g.against}) at its cheapest threshold: {_pm(g.change, '{:+.3g}')} per unit, "+('so the weight is worth it.' if g.change.high<0 else 'so the weight is given up and only the threshold kept.' if g.kept=='threshold' else 'which cannot be told from nothing: the threshold may do it alone.')]
     lines += [f'How sure: {g.tested} held-out labels, {g.faulty} with a defect'+(f'; OII inside the interval in {100*g.inside:.0f} % of bootstrap draws' if g.kept=='weight' else '')+('; intervals from so few are rough.' if min(g.faulty, g.tested-g.faulty)<30 else '.')+' The weight was chosen on the same labels, so the cost is a little flattered.']
     return '\n'.join(lines)
 
@@ -225,7 +226,7 @@ def _kept(b, g, wants, misses, alarms, own_target, given, draws):
     cost = fair(h); base = None if other is None else fair(other); change = None if base is None else interval(cost-base, n=len(both))
     kept = 'threshold' if change and change.low>0 else 'weight'; use, cost = (other, base) if kept=='threshold' else (h, cost)
     point = cost_point(use, y, pi, misses, alarms, draws, b.p.settings.seed, groups); tp, fp, fn = (np.nan_to_num(d)@counts(h)).T; o = oii(tp, fp, fn)[1:]
-    out = Guided(pi, given, misses, alarms, b.loss, wants, own_target, g, point, interval(cost, n=len(both)), point.cost_half, change, float(np.mean((o>=wants.low)&(o<=wants.high))), kept, len(both), int(y.sum()), len(b.labelled), None)
+    out = Guided(pi, given, misses, alarms, b.loss, wants, own_target, g, point, interval(cost, n=len(both)), point.cost_half, change, float(np.mean((o>=wants.low)&(o<=wants.high))), kept, len(both), int(y.sum()), len(b.labelled), None, last)
     out.round = last if kept=='threshold' else _as_round(b, w)
     write_json(b.p.dir/'guide.json', dict(form=FORM, loss=b.loss if out.fn_weight else None, fn_weight=out.fn_weight, threshold=point.threshold, prevalence=pi, misses_cost=misses, alarms_cost=alarms, target=[wants.low, wants.high],
                                            oii=list(point.oii), cost=list(out.cost), round=out.round, account=str(out), commit=commit()))

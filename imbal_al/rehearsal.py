@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from PIL import Image
 
 from .core import InputError, atomic_path, config_hash, provenance, read_json, stream, write_json, write_text
-from .metrics import BINS, histogram, scores_at
+from .metrics import BINS, P_EDGES, histogram, scores_at
 from .project import Project, labels, new
 from .queue import as_annotations, ingest, rounds
 from .rounds import next_round, project_windows, read_all, read_model, split_labels
@@ -71,14 +71,14 @@ def rehearse(p:Project, mask, # id -> mask
     prevalence:float|None=None, # At which F1 is told; None: as the held-out images are
     seconds:tuple=SECONDS,      # See `price`
     device:str='cpu', tests:int|None=None, # Held-out units tested on, drawn at random; None: all
-    say=lambda line: None)->pd.DataFrame:  # cycle, trained, f1, iou, precision, recall, labelled, faulty, minutes, computed
+    say=lambda line: None)->pd.DataFrame:  # cycle, trained, f1, iou, precision, recall, f1_best (at the threshold that would have been best), labelled, faulty, minutes, computed
     "Play the loop to the end; what is done of it already is not done again"
     ids = split_labels(p, p.units['id'])[1]; rows = []
     if tests: ids = sorted(stream(p.settings.seed,'tests').permutation(np.array(ids,'U12'))[:tests].tolist())
     for k in range(1, cycles+2):
         f = _round(p, k, budget if k<=cycles else 0, strategy, device, say); rows += _row(p, f, k, mask, ids, prevalence, device)
         if k<=cycles: annotate(p, f, mask)
-    return _spent(p, pd.DataFrame(rows, columns=['cycle','trained','f1','iou','precision','recall']), seconds)
+    return _spent(p, pd.DataFrame(rows, columns=['cycle','trained','f1','iou','precision','recall','f1_best']), seconds)
 
 def _round(p, k, budget, strategy, device, say):
     "Folder of round `k`, finished; the processor's and the clock's seconds in its `rehearsed.json`"
@@ -92,7 +92,7 @@ def _row(p, f, k, mask, ids, prevalence, device):
     r = read_json(f/'round.json')
     if r['cold']: return []
     h = tested(p, f, mask, ids, device); s = scores_at(h, h[:,1].sum(1)>0, prevalence)
-    return [dict(cycle=k, trained=len(r['train']), **{o:s[o] for o in ('f1','iou','precision','recall')})]
+    return [dict(cycle=k, trained=len(r['train']), **{o:s[o] for o in ('f1','iou','precision','recall')}, f1_best=float(np.nanmax([scores_at(h, h[:,1].sum(1)>0, prevalence, q)['f1'] for q in P_EDGES[4:-4:4]])))]
 
 def _spent(p, t, seconds):
     "Add what had been labelled when each round began, the time it took, and the processor's minutes so far"
@@ -100,7 +100,7 @@ def _spent(p, t, seconds):
     for k in t['cycle']:
         q = read_json(all_[k-1]/'round.json'); seen = [faulty[o] for o,_ in q['train']+q['test'] if o in faulty]
         out.append(dict(labelled=len(seen), faulty=sum(seen), computed=sum((read_json(f/'rehearsed.json') or {}).get('cpu',np.nan) for f in all_[:k])/60))
-    t = pd.concat([t, pd.DataFrame(out, columns=['labelled','faulty','computed'])], axis=1); t.insert(8, 'minutes', price(t, seconds)); return t
+    t = pd.concat([t, pd.DataFrame(out, columns=['labelled','faulty','computed'])], axis=1); t.insert(9, 'minutes', price(t, seconds)); return t
 
 # %% ../nbs/58_rehearsal.ipynb #ca04b6c2
 @dataclass(frozen=True)
@@ -111,22 +111,26 @@ class Loop:
     seed: int=0             # Of the project; which images are used does not hang on it
     groups: int=60          # Of the data set's groups, drawn once
     shrink: int=1
+    kinds: str=''           # Of the data set's images, with commas between; '' all
     unit: str='image'
     window: int=64
     overlap: int=0
-    steps: int=100
+    steps: int=100          # `window` to `per_image`: see `imbal_al.project.Settings`
     bs: int=8
     per_image: int=16
+    held_out: float=.2
+    tests: int=0            # Held-out units tested on; 0: all
     budget: int=16
     cycles: int=10
     @property
-    def key(self)->str: return config_hash({k:v for k,v in asdict(self).items() if k not in ('strategy','seed')})
+    def key(self)->str: return config_hash({k:v for k,v in asdict(self).items() if k not in ('strategy','seed') and not (k in ('kinds','tests','held_out') and v==getattr(Loop,k))})
 
 def _shrunk(a, k): h,w = (o//k for o in a.shape[:2]); return a[:h*k,:w*k].reshape(h,k,w,k,*a.shape[2:]).mean((1,3))
 
-def stage(source:Source, folder:Path, groups:int, shrink:int=1
+def stage(source:Source, folder:Path, groups:int, shrink:int=1, kinds:str=''
     )->Source: # The same data set, as far as it was drawn, with its images in `folder`, one folder to a group
     "Lay out images of a data set for a project; what is there stays"
+    if kinds: source = replace(source, table=source.table[source.table['kind'].isin(kinds.split(','))])
     known = sorted(set(source.table['group'])); keep = {known[i]:k for k,i in enumerate(stream(0,'stage',source.name).permutation(len(known))[:groups])}; rows = []
     for i,o in enumerate(source.table.to_dict('records')):
         if o['group'] not in keep: continue
@@ -141,11 +145,11 @@ def stage(source:Source, folder:Path, groups:int, shrink:int=1
 def play(loop:Loop, root:Path, # Where projects and staged images lie
     data_root=None, say=lambda line: None)->pd.DataFrame: # Table of `rehearse`, with data, strategy, seed and config
     "One loop; also written to `root`/loops/NAME.csv, with what it was made by beside it"
-    root = Path(root); name = f'{loop.data}-{loop.strategy}-{loop.seed}-{loop.key}'; staged = root/'data'/f'{loop.data}-{loop.groups}-{loop.shrink}'
-    s = stage(load_source(loop.data, data_root), staged, loop.groups, loop.shrink)
-    own = {k:getattr(loop,k) for k in ('unit','window','overlap','steps','bs','per_image','seed')}
+    root = Path(root); name = f'{loop.data}-{loop.strategy}-{loop.seed}-{loop.key}'; staged = root/'data'/'-'.join([loop.data, str(loop.groups), str(loop.shrink), *loop.kinds.split(',')]).rstrip('-')
+    s = stage(load_source(loop.data, data_root), staged, loop.groups, loop.shrink, loop.kinds)
+    own = {k:getattr(loop,k) for k in ('unit','window','overlap','steps','bs','per_image','held_out','seed')}
     p = new(root/'projects'/name, staged/'images', s.channels, group_by='folder', **own)
-    t = rehearse(p, truth_of(p, s), loop.budget, loop.cycles, loop.strategy, say=say)
+    t = rehearse(p, truth_of(p, s), loop.budget, loop.cycles, loop.strategy, tests=loop.tests or None, say=say)
     t = pd.DataFrame(dict(data=loop.data, strategy=loop.strategy, seed=loop.seed, config=loop.key), index=t.index).join(t)
     write_text(root/'loops'/f'{name}.csv', t.to_csv(index=False, lineterminator='\n')); write_json(root/'loops'/f'{name}.json', dict(asdict(loop), **provenance()))
     return t

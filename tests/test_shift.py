@@ -358,3 +358,8 @@ def test_of_equal_thresholds_the_one_nearest_to_a_half():
     hist = np.zeros((2,2,BINS), np.uint32); hist[0,1,120] = 9; hist[:,0,5] = 50
     assert choose_threshold(hist, [1,0], .1).threshold==.5
     hist[1,0,90] = 3; assert choose_threshold(hist, [1,0], .1).threshold==P_EDGES[91]
+
+
+def test_several_prevalences_are_judged_by_their_mean_f1():
+    c = choose_threshold(VAL, FV, [.02,.9]); mean = lambda t: np.mean([scores_at(VAL, FV, p, t)['f1'] for p in (.02,.9)])
+    assert c.f1==pytest.approx(mean(c.threshold)) and c.f1==pytest.approx(max(map(mean, P_EDGES)))
