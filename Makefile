@@ -5,7 +5,7 @@ ARGS   ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN    := .venv/bin
 
-.PHONY: study test bench faults setup readme docs tidy times
+.PHONY: study test bench faults project-faults setup readme docs tidy times
 setup: .venv/installed
 
 .venv/installed: settings.ini setup.py pyproject.toml
@@ -26,6 +26,9 @@ bench: setup
 
 faults: setup
 	@$(BIN)/python -c 'from imbal_al.faults import main; main()' $(ARGS)
+
+project-faults: setup
+	@$(BIN)/python -c 'from imbal_al.project_faults import main; main()' $(ARGS)
 
 docs: setup
 	@$(BIN)/python .ci/docs.py

@@ -16,7 +16,8 @@ from nbdev.quarto import refresh_quarto_yml
 from smalldocs.site import build as render
 
 KATEX = '0.16.11'
-ROOMS = {'0':'Foundations', '1':'Images and pools', '2':'Losses and training', '3':'Measuring and choosing', '4':'Running', '5':'Results', '6':'Command line', '7':'Studies'}
+ROOMS = {'0':'Foundations', '1':'Images and pools', '2':'Losses and training', '3':'Measuring and choosing', '4':'Running studies', '5':'Results', '6':'Your own images', '8':'Command line', '7':'Studies'}
+ELSEWHERE = {'4':'lock pool faults bench', '5':'report', '6':'windows project annotations queue rounds where costs deploy review rehearsal project_cli project_faults', '8':'cli'}
 
 # ---- notebooks
 
@@ -134,13 +135,18 @@ def api_page(cfg, homes, work):
 
 # ---- the site
 
+def room(path):
+    "The part of the menu that a notebook belongs to: by its number, or by its name where a reader would look for it elsewhere"
+    number,_,name = path.stem.partition('_')
+    return ROOMS.get(next((k for k,names in ELSEWHERE.items() if name in names.split()), number[0]), 'More')
+
 def sidebar(cfg, pages):
     "By what a reader comes for, then room by room"
     at = lambda p: str(nbpath2html(p.relative_to(cfg.nbs_path)).with_suffix('.ipynb'))
     rooms = {}
     for p in pages:
         r = p.relative_to(cfg.nbs_path)
-        if len(r.parts)==1 and p.stem[:1].isdigit(): rooms.setdefault(ROOMS.get(p.stem[0],'More'), []).append(at(p))
+        if len(r.parts)==1 and p.stem[:1].isdigit(): rooms.setdefault(room(p), []).append(at(p))
     folder = lambda d: [at(p) for p in pages if p.parent.name==d]
     parts = [('Tutorials', folder('tutorials')), ('Studies', rooms.pop('Studies',[])), *sorted(rooms.items(), key=lambda o: [*ROOMS.values(),'More'].index(o[0]))]
     contents = ['index.ipynb', *(['howto.ipynb'] if (cfg.nbs_path/'howto.ipynb').exists() else [])]
@@ -150,7 +156,7 @@ def sidebar(cfg, pages):
 
 def prepare(cfg, work):
     "Everything the renderer reads, in `work`"
-    shutil.rmtree(work, ignore_errors=True); work.mkdir()
+    shutil.rmtree(work, ignore_errors=True); work.mkdir(parents=True)
     pages = sorted(p for p in nbglob(cfg.nbs_path, as_path=True))
     homes = {n:p for p in pages if (n:=procs._default_exp(read_nb(p)))}
     for p in pages: print(f'  {p.relative_to(cfg.nbs_path)}', flush=True); notebook(p, work/nbpath2html(p.relative_to(cfg.nbs_path)).with_suffix('.ipynb'))
@@ -196,7 +202,7 @@ def localise(out, katex):
     (out/'search.js').write_text('window.searchIndex = '+(out/'search.json').read_text().replace('</','<\\/')+';\n')
 
 def build():
-    cfg = get_config(); os.chdir(cfg.config_path); work = cfg.config_path/'_proc'
+    cfg = get_config(); os.chdir(cfg.config_path); work = cfg.config_path/'.venv/site'  # not nbdev's _proc: the README is made there, perhaps at the same time
     katex = get_katex(cfg.config_path/'.venv/katex')
     new = not (cfg.nbs_path/'nbdev.yml').exists(); refresh_quarto_yml()
     try: prepare(cfg, work)

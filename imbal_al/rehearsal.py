@@ -20,11 +20,12 @@ from .queue import as_annotations, ingest, rounds
 from .rounds import next_round, project_windows, read_all, read_model, split_labels
 from .simulation import read_record, write_record
 from .sources import Source, load_source, read_image, read_mask as source_mask
+from .where import where
 from .windows import network, predict
 
 # %% auto #0
 __all__ = ['SECONDS', 'truth_of', 'price', 'test_hist', 'tested', 'annotate', 'rehearse', 'Loop', 'stage', 'play', 'gather',
-           'rehearsal_figure']
+           'promised', 'rehearsal_figure']
 
 # %% ../nbs/58_rehearsal.ipynb #064d4623
 def truth_of(p:Project, source:Source):
@@ -50,7 +51,7 @@ def price(t:pd.DataFrame, # Columns labelled, faulty
 def test_hist(p:Project, net, mask, ids, device='cpu')->np.ndarray: # (n,2,BINS)
     "Histograms of a network on units whose masks are known"
     lines, got, out = [], [], []
-    for k,(z,_) in enumerate(predict(network(net, p.settings.encoder, 3, device), read_all(p, ids, lines, got), project_windows(p))): out.append(histogram(z[None], mask(got[k])[None], logits=True)[0])
+    for k,(z,_) in enumerate(predict(network(net, p.settings.encoder, 3, device, 'fp32'), read_all(p, ids, lines, got), project_windows(p))): out.append(histogram(z[None], mask(got[k])[None], logits=True)[0])
     return np.stack(out) if out else np.zeros((0,2,BINS), np.uint32)
 
 def tested(p:Project, folder, mask, ids, device='cpu')->np.ndarray: # (n,2,BINS)
@@ -160,6 +161,17 @@ def gather(root:Path)->tuple[pd.DataFrame,dict]: # (table of all loops, config -
     if not files: raise InputError(f'{root} holds no loop; play one')
     made = {f.stem:read_json(f.with_suffix('.json')) for f in files}
     return pd.concat([pd.read_csv(f) for f in files], ignore_index=True), made
+
+# %% ../nbs/58_rehearsal.ipynb #32e23762
+def promised(p:Project, mask, # id -> mask
+    device='cpu', draws:int=300)->dict: # held_out labels, faulty ones among them, threshold, f1 with f1_low and f1_high as told (nan where it cannot be told), f1_true, tested units, prevalence, why not
+    "What `where` says of the last round's network, beside the truth"
+    f = rounds(p)[-1]; ids = read_record(f/'tested.npz')['ids'].tolist(); h = test_hist(p, read_model(p, f/'model.pt', device), mask, ids, device)
+    y = h[:,1].sum(1)>0; t = labels(p); faulty = dict(zip(t['id'],t['faulty'])); own = [faulty[i] for i in split_labels(p, t['id'])[1]]
+    out = dict(held_out=len(own), faulty=sum(own), threshold=np.nan, f1=np.nan, f1_low=np.nan, f1_high=np.nan, f1_true=np.nan, tested=len(y), prevalence=float(y.mean()), why='')
+    try: o = where(p, float(y.mean()), draws=draws, device=device).point
+    except InputError as e: return dict(out, why=str(e).replace(f'{p.dir}', 'the project'))
+    return dict(out, threshold=o.threshold, f1=o.f1.mean, f1_low=o.f1.low, f1_high=o.f1.high, f1_true=scores_at(h, y, float(y.mean()), o.threshold)['f1'])
 
 # %% ../nbs/58_rehearsal.ipynb #49f8c66b
 def rehearsal_figure(tables:dict # strategy -> table of `rehearse`, or a list of them, one per seed

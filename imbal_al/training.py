@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from .learner import Batches, Cast, DeviceData, Loaders, cast, lr_schedule, seeded
 from fastai.callback.core import Callback, CancelStepException
 from fastai.callback.progress import ProgressCallback
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 
 from .core import InputError, atomic_path, check_choice, note, stream, stream_seed
-from .learner import Batches, Cast, DeviceData, Loaders, cast, lr_schedule, seeded
 from .losses import (BCELoss, WBCELoss, FocalLoss, DiceLoss, TverskyLoss, FocalTverskyLoss, DIBERegLoss, ComboLoss, ExpLogLoss,
                              HybridFocalLoss, UnifiedFocalLoss, DIBEDisLoss, DIBELoss)
 from .models import create_model

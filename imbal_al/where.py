@@ -22,24 +22,27 @@ from .simulation import read_record, write_record
 from .windows import network, predict
 
 # %% auto #0
-__all__ = ['heldout_hist', 'prevalence_draws', 'rounds_at', 'interval', 'expected_gain', 'verdict', 'Standing', 'where',
-           'CostPoint', 'operating_curve', 'cheapest', 'cost_point', 'project_costs', 'curve_figure']
+__all__ = ['PRECISION', 'heldout_hist', 'prevalence_draws', 'rounds_at', 'interval', 'expected_gain', 'verdict', 'Standing',
+           'where', 'CostPoint', 'operating_curve', 'cheapest', 'cost_point', 'project_costs', 'curve_figure']
 
 # %% ../nbs/47_where.ipynb #44c9b1af
+PRECISION = 'fp32'
+
 def heldout_hist(p:Project, folder, # A round's
     ids:list, device='cpu'          # Labelled units
     )->tuple[list,np.ndarray]|None: # (ids that could be read, uint32 (n,2,BINS)); None if the round has no model
     "Histograms of a round's network on held-out units, from its `heldout.npz` as far as it has them"
     version = dict(zip((t := labels(p))['id'], t['content'])); want = [f'{o}:{version[o]}' for o in ids]
-    old = read_record(folder/'heldout.npz') or dict(keys=np.empty(0,'U25'), hist=np.empty((0,2,BINS), np.uint32))
+    old = read_record(folder/'heldout.npz') or {}
+    if old.get('precision')!=PRECISION: old = dict(keys=np.empty(0,'U25'), hist=np.empty((0,2,BINS), np.uint32))
     have = dict(zip(old['keys'].tolist(), old['hist']))
     if (todo := [o for o,k in zip(ids, want) if k not in have]):
         if (net := read_model(p, folder/'model.pt', device)) is None: return None
         lines, got = [], []
-        for k,(z,_) in enumerate(predict(network(net, p.settings.encoder, 3, device), read_all(p, todo, lines, got), project_windows(p))):
+        for k,(z,_) in enumerate(predict(network(net, p.settings.encoder, 3, device, PRECISION), read_all(p, todo, lines, got), project_windows(p))):
             have[f'{got[k]}:{version[got[k]]}'] = histogram(z[None], read_mask(p, got[k])[None], logits=True)[0]
         for o in lines: note(o)
-        write_record(folder/'heldout.npz', dict(keys=np.array(list(have), 'U25'), hist=np.stack(list(have.values())) if have else old['hist']))
+        write_record(folder/'heldout.npz', dict(keys=np.array(list(have), 'U25'), hist=np.stack(list(have.values())) if have else old['hist'], precision=np.array(PRECISION)))
     seen = [(o,have[k]) for o,k in zip(ids, want) if k in have]
     return [o for o,_ in seen], np.stack([h for _,h in seen]) if seen else np.empty((0,2,BINS), np.uint32)
 

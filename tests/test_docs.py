@@ -104,6 +104,13 @@ def test_a_new_study_finds_its_place_in_the_menu(docs):
     assert 'study_new.ipynb' in next(o['contents'] for o in docs.sidebar(cfg, pages)['website']['sidebar']['contents'] if isinstance(o, dict) and o['section']=='Studies')
 
 
+def test_the_menu_goes_by_what_a_reader_looks_for(docs):
+    cfg = docs.get_config(); pages = sorted(docs.nbglob(cfg.nbs_path, as_path=True))
+    parts = {o['section']:o['contents'] for o in docs.sidebar(cfg, pages)['website']['sidebar']['contents'] if isinstance(o, dict)}
+    assert {'project.ipynb','rounds.ipynb','costs.ipynb','project_cli.ipynb'} <= set(parts['Your own images']) and {'lock.ipynb','engine.ipynb','bench.ipynb'} <= set(parts['Running studies'])
+    assert 'More' not in parts and all(name in ' '.join(sum(parts.values(), [])) for names in docs.ELSEWHERE.values() for name in names.split())
+
+
 def test_saved_outputs_hold_no_warning_and_no_path_of_one_machine(docs):
     import json, re
     from fastcore.nbio import read_nb

@@ -95,3 +95,17 @@ def test_a_lost_model_is_said(project, tmp_path):
     shutil.copytree(project.dir, tmp_path/'p'); p = open_project(tmp_path/'p'); note.cache_clear()
     (p.dir/'rounds/001/model.pt').write_bytes(b'x'); (p.dir/'rounds/001/heldout.npz').unlink(missing_ok=True)
     with pytest.raises(InputError, match='no model can be read back'): where(p, .1)
+
+
+def test_thresholds_are_chosen_in_the_precision_of_the_exported_file(project, monkeypatch):
+    from imbal_al import learner
+    from imbal_al.metrics import histogram
+    from imbal_al.project import read_mask
+    from imbal_al.rounds import project_windows, read_model, split_labels
+    from imbal_al.windows import network, predict
+    ids = split_labels(project, project.units['id'])[1]; f = project.dir/'rounds/001'; net = read_model(project, f/'model.pt')
+    def hist(precision): return np.stack([histogram(z[None], read_mask(project, i)[None], logits=True)[0] for i,(z,_) in zip(ids, predict(network(net, 'lite0', precision=precision), [project.read(project.row[i]) for i in ids], project_windows(project)))])
+    monkeypatch.setattr(learner, 'choose_precision', lambda device: dict(train='fp32', eval='bf16')); half, full = hist(None), hist('fp32')
+    assert not np.array_equal(half, full), 'bf16 makes no difference here: this test could not fail'
+    assert np.array_equal(heldout_hist(project, f, ids)[1], full)
+    r = dict(np.load(f/'heldout.npz')); np.savez(f/'heldout.npz', keys=r['keys'], hist=half); assert np.array_equal(heldout_hist(project, f, ids)[1], full), 'histograms kept in another precision are made again'
