@@ -201,6 +201,15 @@ def localise(out, katex):
     js.write_text(text.replace(old, 'await new Promise((ok, no) => { const s = document.createElement("script"); s.src = offset + "search.js"; s.onload = ok; s.onerror = no; document.head.append(s); });\n      index = window.searchIndex;'))
     (out/'search.js').write_text('window.searchIndex = '+(out/'search.json').read_text().replace('</','<\\/')+';\n')
 
+def not_here(home):
+    "The page for an address that is none, as hosts look for it; it may be shown at any depth, so its links are whole addresses"
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Not here</title>
+<style>:root {{ color-scheme: light dark }} body {{ font: 1.1rem/1.6 sans-serif; max-width: 34rem; margin: 15vh auto; padding: 0 1rem }}</style></head>
+<body><h1>No page has this address</h1><p>It may have been renamed: pages are named after their notebooks, without the number.</p>
+<p><a href="{home}index.html">Front page</a>, with search · <a href="{home}howto.html">How to</a> · <a href="{home}api.html">All names of the API</a></p></body></html>
+"""
+
 def build():
     cfg = get_config(); os.chdir(cfg.config_path); work = cfg.config_path/'.venv/site'  # not nbdev's _proc: the README is made there, perhaps at the same time
     katex = get_katex(cfg.config_path/'.venv/katex')
@@ -210,7 +219,7 @@ def build():
         if new: (cfg.nbs_path/'nbdev.yml').unlink()
     smalldocs.layout.KATEX = '/KATEX'
     site = render(work, quiet=True); out = work/cfg.doc_path.name
-    localise(out, katex)
+    localise(out, katex); (out/'404.html').write_text(not_here(cfg.doc_host+cfg.doc_baseurl.rstrip('/')+'/'))
     shutil.rmtree(cfg.doc_path, ignore_errors=True); shutil.move(out, cfg.doc_path)
     for w in site.warnings: print('warning:', w, file=sys.stderr)
     print(f'{len(site.pages)} pages in {cfg.doc_path.name}; open {cfg.doc_path.name}/index.html')

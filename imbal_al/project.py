@@ -22,8 +22,8 @@ from .sources import IMAGES, crop, read_image
 
 # %% auto #0
 __all__ = ['FORM', 'UNITS', 'BITS', 'SUFFIXES', 'UNIT', 'STATES', 'LABELS', 'Settings', 'check_settings', 'group_of',
-           'image_names', 'list_images', 'bits_of', 'make_units', 'file_name', 'Project', 'groups_of', 'open_project',
-           'new', 'sweep', 'read_label', 'label_state', 'write_label', 'read_mask', 'labels']
+           'image_names', 'list_images', 'bits_of', 'make_units', 'file_name', 'Project', 'groups_of', 'sweep',
+           'open_project', 'new', 'read_label', 'label_state', 'write_label', 'read_mask', 'labels']
 
 # %% ../nbs/35_project.ipynb #e854678e
 FORM = 'imbal_al project 1'
@@ -51,11 +51,13 @@ class Settings:
     seed: int=0
     bits: int=16            # That 16-bit grey images use, see `bits_of`
     group_by: str=''        # What must stay together: '' an image's windows, 'folder' a folder's images, else a regular expression
+    balance: float=.3       # Least expected share of windows with a defect in a training batch; 0: as they are
 
 def check_settings(s:Settings):
     "Raise an `InputError` for settings that cannot work"
     from imbal_al.windows import Windows
     check_choice('unit', s.unit, UNITS); Windows(s.window, s.overlap)
+    if isinstance(s.balance,bool) or not isinstance(s.balance,(int,float)) or not 0<=s.balance<1: raise InputError(f'balance = {s.balance!r}; give a share from 0 to below 1')
     if s.channels not in (1,3): raise InputError(f'channels = {s.channels!r}; give 1 or 3')
     if not (isinstance(s.held_out,(int,float)) and 0<=s.held_out<1): raise InputError(f'held_out = {s.held_out!r}; give a share from 0 to below 1')
     for k in ('bs','steps','per_image'):
@@ -181,6 +183,14 @@ def _image(path, channels, unit, bits):
     try: s = os.stat(path); return _kept(path, channels, bits, (s.st_mtime_ns, s.st_size))
     except OSError: return read_image(path, channels, bits)
 
+# %% ../nbs/35_project.ipynb #072a1442
+def sweep(folder:Path, seconds:float=600):
+    "Remove what a killed process left half-written in a folder, once it is that old"
+    for o in folder.glob('.*.tmp'):
+        try:
+            if time.time()-o.stat().st_mtime>seconds: o.unlink()
+        except OSError: continue
+
 # %% ../nbs/35_project.ipynb #ba9a6ac9
 def _units_text(units): return units.to_csv(index=False, lineterminator='\n')
 
@@ -243,13 +253,6 @@ def _refresh(old, images, rows, lines):
 
 # %% ../nbs/35_project.ipynb #5cb86008
 STATES = ('new','changed','same','older')
-
-def sweep(folder:Path, seconds:float=600):
-    "Remove what a killed process left half-written in a folder, once it is that old"
-    for o in folder.glob('.*.tmp'):
-        try:
-            if time.time()-o.stat().st_mtime>seconds: o.unlink()
-        except OSError: continue
 
 def _label_path(p, id): return p.dir/'labels'/f'{id}.json'
 

@@ -42,6 +42,7 @@ def project_new(dir: _Dir, images: Annotated[Path, typer.Option(help='Folder of 
     channels: Annotated[Optional[int], typer.Option(help='1 (grey) or 3; default: 1 if all images are grey')]=None,
     held_out: Annotated[Optional[float], typer.Option(help='Share of the images that is only tested on; default 0.2')]=None,
     steps: Annotated[Optional[int], typer.Option(help='Optimiser steps per round; default 200')]=None,
+    balance: Annotated[Optional[float], typer.Option(help='Least share of windows with a defect in a training batch, 0 to below 1; default 0.3; 0: as they are')]=None,
     arch: Annotated[Optional[str], typer.Option(help='fpn, unet, pspnet, deeplabv3; default fpn')]=None,
     encoder: Annotated[Optional[str], typer.Option(help='lite0, or any encoder of smp; default lite0')]=None,
     bits: Annotated[Optional[int], typer.Option(help='That 16-bit grey images use: 8, 10, 12, 14 or 16; default: as few as the images need')]=None,
@@ -56,7 +57,7 @@ def project_new(dir: _Dir, images: Annotated[Path, typer.Option(help='Folder of 
         imbal-al project new tiles --images /camera/tiles --group-by 'tile([0-9]+)_'
     """
     from imbal_al.project import new
-    given = dict(unit=unit, window=window, overlap=overlap, held_out=held_out, steps=steps, arch=arch, encoder=encoder, bits=bits, seed=seed, group_by=group_by)
+    given = dict(unit=unit, window=window, overlap=overlap, held_out=held_out, steps=steps, balance=balance, arch=arch, encoder=encoder, bits=bits, seed=seed, group_by=group_by)
     if overlap is None and window is not None and window<=96: given['overlap'] = window//2//32*32
     p = new(dir, images, channels, **{k:v for k,v in given.items() if v is not None and not (k=='overlap' and overlap is None and (dir/'project.json').exists())})
     for o in p.skipped: _say(o)

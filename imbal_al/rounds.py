@@ -20,10 +20,10 @@ from .strategies import STRATEGIES, Candidates, select
 from .windows import Windows, ahead, network, predict, windows_of
 
 # %% auto #0
-__all__ = ['SECOND', 'CHUNK', 'NEEDS', 'is_held_out', 'split_labels', 'project_windows', 'training_windows', 'guided', 'train',
-           'write_model', 'read_model', 'cold_model', 'read_all', 'score_units', 'measure_units', 'score_pool',
-           'project_strategies', 'check_strategy', 'chosen', 'pick', 'at_random', 'random_tests', 'Round', 'pool',
-           'next_round']
+__all__ = ['SECOND', 'CHUNK', 'NEEDS', 'is_held_out', 'split_labels', 'project_windows', 'training_windows', 'guided',
+           'drawn_share', 'train', 'write_model', 'read_model', 'cold_model', 'read_all', 'score_units',
+           'measure_units', 'score_pool', 'project_strategies', 'check_strategy', 'chosen', 'pick', 'at_random',
+           'random_tests', 'Round', 'pool', 'next_round']
 
 # %% ../nbs/46_rounds.ipynb #84daafa3
 def is_held_out(p:Project, image:str)->bool:
@@ -54,6 +54,12 @@ def guided(p:Project)->dict: # loss and fn_weight; empty where the project was n
     q = read_json(p.dir/'guide.json') or {}
     return {k:q[k] for k in ('loss','fn_weight')} if q.get('loss') else {}
 
+def drawn_share(p:Project, masks # uint8 (N,size,size)
+    )->float|None: # None: windows are drawn as they are
+    "Share of windows with a defect that training batches are drawn with: the project's `balance` where fewer have one"
+    share = masks.reshape(len(masks),-1).any(1).mean()
+    return p.settings.balance if 0<share<p.settings.balance else None
+
 def train(p:Project, labelled, seed:int, device='cpu',
     loss:str|None=None, fn_weight:float|None=None): # See `imbal_al.training.make_loss`; None: the project's own
     "A network trained on labelled units, in evaluation mode"
@@ -61,7 +67,7 @@ def train(p:Project, labelled, seed:int, device='cpu',
     from imbal_al.training import OnTwoChannels, make_loss
     s = p.settings; ims,masks = training_windows(p, labelled); own = OnTwoChannels(make_loss(loss, fn_weight)) if loss else s.loss
     data = DeviceData(ims, masks, device, s.encoder, 3)
-    return fit(make_learner(data, np.arange(len(ims)), s.arch, s.encoder, s.weights, own, s.lr, s.wd, s.bs, s.steps, None, seed=seed), s.schedule)
+    return fit(make_learner(data, np.arange(len(ims)), s.arch, s.encoder, s.weights, own, s.lr, s.wd, s.bs, s.steps, None, seed=seed, train_pi=drawn_share(p, masks)), s.schedule)
 
 # %% ../nbs/46_rounds.ipynb #318ad05f
 def write_model(path:Path, net):

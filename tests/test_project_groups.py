@@ -112,5 +112,6 @@ def test_bald_without_dropout_is_refused_before_anything_is_trained(tmp_path, im
 
 
 def test_a_training_between_does_not_hide_the_queue_that_is_out(tmp_path, images):
-    p = make(tmp_path, images, group_by=''); label_all(p, 8); one = next_round(p, 3, device='cpu'); next_round(p, 0, device='cpu')
+    p = make(tmp_path, images, group_by=''); label_all(p, 8); one = next_round(p, 3, device='cpu'); assert next_round(p, 0, device='cpu').number==one.number, 'nothing has come: there is nothing to train'
+    o = next(o for o in p.units.id[8:] if o not in waiting(p)); write_label(p, o, TRUTH[p.row[o]['image']]); assert next_round(p, 0, device='cpu').number==2
     again = next_round(p, 3, device='cpu'); assert not again.fresh and again.number==one.number and again.picks==one.picks and len(waiting(p))==3 and len(rounds(p))==2

@@ -122,3 +122,22 @@ def test_bad_input_is_one_line_and_leaves_no_round(tmp_path, images, kw, says):
     p = make(tmp_path, images)
     with pytest.raises(InputError, match=says): next_round(p, **{**dict(device='cpu'), **kw})
     assert not (p.dir/'rounds').exists()
+
+
+@pytest.mark.parametrize('v', [-.1, 1, True, 'half', None])
+def test_a_balance_that_is_none(v):
+    from imbal_al.project import Settings, check_settings
+    with pytest.raises(InputError, match='balance') as e: check_settings(Settings(balance=v))
+    assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('share,want', [(.02,.3), (.3,None), (.5,None), (0,None)])
+def test_training_is_drawn_towards_defects_where_they_are_rare(monkeypatch, share, want):
+    import types
+    from imbal_al import learner, rounds
+    from imbal_al.project import Settings
+    masks = np.zeros((100,4,4), np.uint8); masks[:int(100*share),0,0] = 1; got = {}
+    monkeypatch.setattr(rounds, 'training_windows', lambda p,l: (np.zeros((100,4,4,1),np.uint8), masks))
+    monkeypatch.setattr(learner, 'make_learner', lambda *a, **k: got.update(k)); monkeypatch.setattr(learner, 'fit', lambda *a: a)
+    rounds.train(types.SimpleNamespace(settings=Settings()), [], 0)
+    assert got['train_pi']==want
