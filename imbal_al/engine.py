@@ -456,7 +456,7 @@ def collect(folder:str|Path,
     types = _types(_collected(folder, kind), kind.config)
     if not types: raise InputError(f'{folder}: no run is finished yet; `imbal-al status {folder}` says how far it is')
     schema = pa.schema([(k, {int:pa.int64(),float:pa.float64()}.get(t, pa.string())) for k,t in types.items()])
-    cast = lambda v,t: None if v is None else v if isinstance(v,t) else t(v)
+    cast = lambda v,t: None if v is None else v if type(v) is t else t(v)
     paths = [out.with_name(out.name+o) for o in ('.csv','.parquet')]
     with _table(paths[0]) as f, atomic_path(paths[1]) as p, pq.ParquetWriter(p, schema) as w:
         text = csv.DictWriter(f, list(types), lineterminator='\n'); text.writeheader(); part = []

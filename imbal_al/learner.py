@@ -153,9 +153,10 @@ def place(net,      # A network of smp
     )->torch.nn.Module: # The same network
     "Give weights and inputs the layout of `precision`; a network in channels last is left as it is"
     layout = torch.contiguous_format if precision.endswith(CONTIGUOUS) else torch.channels_last
-    if getattr(net.encoder, 'layout', torch.channels_last)==layout: return net
-    if not hasattr(net.encoder, 'layout'): net.encoder.register_forward_pre_hook(_to_layout)
-    net.encoder.layout = layout
+    first = getattr(net, 'encoder', net)
+    if getattr(first, 'layout', torch.channels_last)==layout: return net
+    if not hasattr(first, 'layout'): first.register_forward_pre_hook(_to_layout)
+    first.layout = layout
     return net.to(memory_format=layout)
 
 def _to_layout(encoder, inputs): return (inputs[0].contiguous(memory_format=encoder.layout),)
