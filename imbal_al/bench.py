@@ -269,7 +269,7 @@ def _fitted(data, steps, bs, precision='fp32'):
     return clock(lambda: fit(learn,'cosine'))
 
 # %% ../nbs/85_bench.ipynb #01070734
-@row('2', 'training step', {'bare loop':('floor',1/1.05)}, dict(n=172, size=64, bs=16, steps=20), dict(n=8, size=32, bs=4, steps=1))
+@row('2', 'training step', {'bare loop':('floor',1/1.05)}, dict(n=172, size=64, bs=16, steps=60), dict(n=8, size=32, bs=4, steps=1))
 def _step(tmp, n, size, bs, steps):
     data = device_data(n, size)
     return {'ours':lambda: _fitted(data,steps,bs), 'bare loop':lambda: bare_training(data,steps,bs)[1]}

@@ -110,6 +110,7 @@ def next_(dir: _Dir,
     strategy: Annotated[str, typer.Option(help='entropy, random, coreset, margin, badge, bald, quota, clasp, entropy_foreground, entropy_coreset, random_predicted_faulty; without a labelled defect it is coreset')]='entropy',
     url: Annotated[str, typer.Option(help='Address below which Label Studio finds the images; default: they are put into the tasks')]='',
     prevalence: Annotated[Optional[float], typer.Option(help='Share of faulty units at deployment, for quota; default that of imbal-al guide')]=None,
+    per_group: Annotated[int, typer.Option(min=0, help='Of a group (of an image, without --group-by) in the queue, at most, while others have room; 0: any number')]=0,
     device: _Device=None):
     """Train on what is labelled, score the rest in one pass, write what to label next.
 
@@ -120,7 +121,7 @@ def next_(dir: _Dir,
         imbal-al next parts --budget 50 --strategy entropy
     """
     from imbal_al.rounds import next_round
-    _check_device(device); p = _open(dir); r = next_round(p, budget, strategy, device, url, _say, prevalence)
+    _check_device(device); p = _open(dir); r = next_round(p, budget, strategy, device, url, _say, prevalence, per_group)
     if not budget: return typer.echo(f"round {r.number}: trained on {len(r.record['train'])} labels")
     if not r.fresh: typer.echo(f'round {r.number} is still out and no label has come back since; ingest its labels first')
     test = sum(o['held_out'] for o in r.picks)

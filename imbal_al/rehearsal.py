@@ -72,20 +72,21 @@ def rehearse(p:Project, mask, # id -> mask
     prevalence:float|None=None, # At which F1 is told; None: as the held-out images are
     seconds:tuple=SECONDS,      # See `price`
     device:str='cpu', tests:int|None=None, # Held-out units tested on, drawn at random; None: all
-    say=lambda line: None)->pd.DataFrame:  # cycle, trained, f1, iou, precision, recall, f1_best (at the threshold that would have been best), labelled, faulty, minutes, computed
+    say=lambda line: None, per_group:int=0  # See `imbal_al.rounds.next_round`
+    )->pd.DataFrame:  # cycle, trained, f1, iou, precision, recall, f1_best (at the threshold that would have been best), labelled, faulty, minutes, computed
     "Play the loop to the end; what is done of it already is not done again"
     ids = split_labels(p, p.units['id'])[1]; rows = []
     if tests: ids = sorted(stream(p.settings.seed,'tests').permutation(np.array(ids,'U12'))[:tests].tolist())
     for k in range(1, cycles+2):
-        f = _round(p, k, budget if k<=cycles else 0, strategy, device, say); rows += _row(p, f, k, mask, ids, prevalence, device)
+        f = _round(p, k, budget if k<=cycles else 0, strategy, device, say, per_group); rows += _row(p, f, k, mask, ids, prevalence, device)
         if k<=cycles: annotate(p, f, mask)
     return _spent(p, pd.DataFrame(rows, columns=['cycle','trained','f1','iou','precision','recall','f1_best']), seconds)
 
-def _round(p, k, budget, strategy, device, say):
+def _round(p, k, budget, strategy, device, say, per_group=0):
     "Folder of round `k`, finished; the processor's and the clock's seconds in its `rehearsed.json`"
     done = rounds(p)
     if len(done)>=k and (done[k-1]/'rehearsed.json').exists(): return done[k-1]
-    cpu, clock = time.process_time(), time.time(); f = next_round(p, budget, strategy, device, say=say).folder
+    cpu, clock = time.process_time(), time.time(); f = next_round(p, budget, strategy, device, say=say, per_group=per_group).folder
     write_json(f/'rehearsed.json', dict(cpu=round(time.process_time()-cpu,2), clock=round(time.time()-clock,2))); return f
 
 def _row(p, f, k, mask, ids, prevalence, device):
@@ -123,8 +124,13 @@ class Loop:
     tests: int=0            # Held-out units tested on; 0: all
     budget: int=16
     cycles: int=10
+    per_group: int=0        # Of a group in a queue, at most; 0: any number
     @property
-    def key(self)->str: return config_hash({k:v for k,v in asdict(self).items() if k not in ('strategy','seed') and not (k in ('kinds','tests','held_out') and v==getattr(Loop,k))})
+    def arm(self)->str: return f'{self.strategy}, {self.per_group} a group' if self.per_group else self.strategy
+    @property
+    def name(self)->str: return f"{self.data}-{self.arm.replace(', ','-').replace(' ','-')}-{self.seed}-{self.key}"
+    @property
+    def key(self)->str: return config_hash({k:v for k,v in asdict(self).items() if k not in ('strategy','seed','per_group') and not (k in ('kinds','tests','held_out') and v==getattr(Loop,k))})
 
 def _shrunk(a, k): h,w = (o//k for o in a.shape[:2]); return a[:h*k,:w*k].reshape(h,k,w,k,*a.shape[2:]).mean((1,3))
 
@@ -146,12 +152,12 @@ def stage(source:Source, folder:Path, groups:int, shrink:int=1, kinds:str=''
 def play(loop:Loop, root:Path, # Where projects and staged images lie
     data_root=None, say=lambda line: None)->pd.DataFrame: # Table of `rehearse`, with data, strategy, seed and config
     "One loop; also written to `root`/loops/NAME.csv, with what it was made by beside it"
-    root = Path(root); name = f'{loop.data}-{loop.strategy}-{loop.seed}-{loop.key}'; staged = root/'data'/'-'.join([loop.data, str(loop.groups), str(loop.shrink), *loop.kinds.split(',')]).rstrip('-')
+    root = Path(root); name = loop.name; staged = root/'data'/'-'.join([loop.data, str(loop.groups), str(loop.shrink), *loop.kinds.split(',')]).rstrip('-')
     s = stage(load_source(loop.data, data_root), staged, loop.groups, loop.shrink, loop.kinds)
     own = {k:getattr(loop,k) for k in ('unit','window','overlap','steps','bs','per_image','held_out','seed')}
     p = new(root/'projects'/name, staged/'images', s.channels, group_by='folder', **own)
-    t = rehearse(p, truth_of(p, s), loop.budget, loop.cycles, loop.strategy, tests=loop.tests or None, say=say)
-    t = pd.DataFrame(dict(data=loop.data, strategy=loop.strategy, seed=loop.seed, config=loop.key), index=t.index).join(t)
+    t = rehearse(p, truth_of(p, s), loop.budget, loop.cycles, loop.strategy, tests=loop.tests or None, say=say, per_group=loop.per_group)
+    t = pd.DataFrame(dict(data=loop.data, strategy=loop.arm, seed=loop.seed, config=loop.key), index=t.index).join(t)
     write_text(root/'loops'/f'{name}.csv', t.to_csv(index=False, lineterminator='\n')); write_json(root/'loops'/f'{name}.json', dict(asdict(loop), **provenance()))
     return t
 

@@ -6,8 +6,10 @@ Docs: https://example.github.io/imbal_al/rounds.html.md"""
 
 # %% ../nbs/64_rounds.ipynb #74f40a54
 from __future__ import annotations
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+import math
 
 import numpy as np
 
@@ -16,14 +18,14 @@ from .lock import held
 from .project import Project, group_of, labels, read_mask, sweep
 from .queue import queued, rounds, waiting, write_queue
 from .simulation import read_record, write_record
-from .strategies import STRATEGIES, Candidates, select
+from .strategies import STRATEGIES, Candidates, select, select_spread
 from .windows import Windows, ahead, network, predict, windows_of
 
 # %% auto #0
 __all__ = ['SECOND', 'CHUNK', 'NEEDS', 'is_held_out', 'split_labels', 'project_windows', 'training_windows', 'guided',
            'drawn_share', 'train', 'write_model', 'read_model', 'cold_model', 'read_all', 'score_units',
-           'measure_units', 'score_pool', 'project_strategies', 'check_strategy', 'chosen', 'pick', 'at_random',
-           'random_tests', 'Round', 'pool', 'next_round']
+           'measure_units', 'score_pool', 'project_strategies', 'check_strategy', 'chosen', 'pick', 'unit_group',
+           'at_random', 'random_tests', 'Round', 'pool', 'next_round']
 
 # %% ../nbs/64_rounds.ipynb #84daafa3
 def is_held_out(p:Project, image:str)->bool:
@@ -182,16 +184,25 @@ def pick(p:Project, r:dict, net, s:dict, labelled_embedding)->list[dict]:
     "The picks of a strategy among scored units"
     n = min(r['from_pool'], len(s['ids'])); name = chosen(r)
     c = Candidates(len(s['ids']), **{k:s[k] for k in NEEDS if k in s}, labelled_embedding=labelled_embedding, pi_t=r.get('prevalence'), progress=r.get('progress',0.))
-    at = select(name, c, n, stream(p.settings.seed,'pick',r['number'],name)) if n else []
+    g = stream(p.settings.seed,'pick',r['number'],name); most = r.get('per_group',0)
+    at = [] if not n else select_spread(name, c, n, g, [unit_group(p,i) for i in s['ids']], most) if most else select(name, c, n, g)
     return [dict(id=str(s['ids'][i]), why=_why(name, r['cold'], s, i), held_out=False) for i in at]
 
-def at_random(p:Project, ids, n:int, *path)->list[str]: # Of the stream
+def unit_group(p:Project, id)->str: return group_of(p.row[str(id)]['image'], p.settings.group_by)
+
+def at_random(p:Project, ids, n:int, *path, # Of the stream
+    per_group:int=0                         # See `next_round`
+    )->list[str]:
     "`n` units at random; those that cannot be read are passed over"
-    out = []
-    for id in stream(p.settings.seed, *path).permutation(np.array(ids, 'U12')):
-        if len(out)==n: break
-        try: p.read(p.row[str(id)]); out.append(str(id))
-        except InputError: continue
+    out, left, had, most = [], stream(p.settings.seed, *path).permutation(np.array(ids, 'U12')).tolist(), Counter(), per_group or math.inf
+    while left and len(out)<n:
+        full = []
+        for id in left:
+            if len(out)==n: break
+            if had[o:=unit_group(p, id)]>=most: full.append(id); continue
+            try: p.read(p.row[id]); out.append(id); had[o] += 1
+            except InputError: continue
+        left, most = full, most+per_group
     return out
 
 def random_tests(p:Project, r:dict, pool)->list[dict]:
@@ -217,7 +228,7 @@ def pool(p:Project)->tuple[list,list]:
 
 def _finished(folder)->bool: return read_json(folder/'queue.json') is not None and read_json(folder/'queue'/'done.json') is not None
 
-def _begin(p, folder, number, budget, strategy, prevalence=None):
+def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0):
     "Write `round.json`: from then on this round is decided"
     t = labels(p); tr,te = split_labels(p, t['id']); train_on, test_on = pool(p)
     if budget and not train_on+test_on: raise InputError(f'nothing is left to label in {p.dir}: {len(t)} units are labelled, {len(waiting(p))} are out; add images with project new, or give a budget of 0 to train only')
@@ -226,7 +237,7 @@ def _begin(p, folder, number, budget, strategy, prevalence=None):
     to_test = min(len(test_on), max(round(budget*p.settings.held_out), int(budget>1 and p.settings.held_out>0)))
     from_pool = min(len(train_on), budget-to_test); to_test = min(len(test_on), budget-from_pool)
     r = dict(number=number, budget=budget, strategy=strategy, cold=cold, to_test=to_test, from_pool=from_pool, train=[[o,int(version[o])] for o in tr], test=[[o,int(version[o])] for o in te],
-             prevalence=prevalence, progress=len(tr)/max(len(tr)+len(train_on), 1), commit=commit(), **guided(p))
+             prevalence=prevalence, progress=len(tr)/max(len(tr)+len(train_on), 1), commit=commit(), **guided(p), **(dict(per_group=per_group) if per_group else {}))
     write_json(folder/'round.json', r); return r
 
 # %% ../nbs/64_rounds.ipynb #a90f8ea0
@@ -236,10 +247,12 @@ def next_round(p:Project,
     device:str|None=None,    # Default the best there is
     url:str='',              # See `imbal_al.queue.write_queue`
     say=lambda line: None,   # Called with a line now and then
-    prevalence:float|None=None # At deployment, for `quota`; default that of the guidance, if there was one
+    prevalence:float|None=None, # At deployment, for `quota`; default that of the guidance, if there was one
+    per_group:int=0          # Of a group in the queue, at most, while others have room (`imbal_al.strategies.select_spread`); 0: any number
     )->Round:
     "Train, score, pick, write the queue. Goes on with a round that was interrupted; while a queue is out and nothing has come back, returns that round"
     if isinstance(budget,bool) or not isinstance(budget,int) or budget<0: raise InputError(f'budget = {budget!r}; give a number of units, 0 or more')
+    if isinstance(per_group,bool) or not isinstance(per_group,int) or per_group<0: raise InputError(f'per_group = {per_group!r}; give how many of a group may be picked, or 0 for any number')
     if prevalence is None: prevalence = (read_json(p.dir/'guide.json') or {}).get('prevalence')
     check_strategy(p, strategy, prevalence)
     from imbal_al.learner import best_device
@@ -248,22 +261,24 @@ def next_round(p:Project,
         r = read_json(last/'round.json') if last else None
         if r and _finished(last) and budget and not _news(p, r) and waiting(p): return _still_out(p)
         if r and _finished(last) and not budget and _up_to_date(p, last, r): return Round(r['number'], last, r, read_json(last/'queue.json')['picks'], False)
-        if r is None or _finished(last): last, r = _new_round(p, last, budget, strategy, prevalence)
-        elif (r['budget'],r['strategy'])!=(budget,strategy): say(f"round {r['number']} was begun with a budget of {r['budget']} and {r['strategy']}; that one is finished first")
+        if r is None or _finished(last): last, r = _new_round(p, last, budget, strategy, prevalence, per_group)
+        elif (r['budget'],r['strategy'],r.get('per_group',0))!=(budget,strategy,per_group): say(f"round {r['number']} was begun with a budget of {r['budget']} and {r['strategy']}{_capped(r)}; that one is finished first")
         return _go_on(p, last, r, device or best_device(), url, say)
+
+def _capped(r)->str: return f", at most {r['per_group']} of a group" if r.get('per_group') else ''
 
 def _still_out(p):
     "The last round with units that are out"
     by = queued(p); folder = p.dir/'rounds'/max(by[o]['round'] for o in waiting(p))
     return Round(int(folder.name), folder, read_json(folder/'round.json'), read_json(folder/'queue.json')['picks'], False)
 
-def _new_round(p, last, budget, strategy, prevalence=None):
+def _new_round(p, last, budget, strategy, prevalence=None, per_group=0):
     "Folder and record of the round after `last`; one that lost its record before anything was picked is begun again"
     again = last and read_json(last/'round.json') is None and read_json(last/'queue.json') is None
     if again:
         for o in (*last.glob('scores_*.npz'), last/'model.pt'): o.unlink(missing_ok=True)
     number = int(last.name)+(not again) if last else 1; folder = p.dir/'rounds'/f'{number:03d}'
-    return folder, _begin(p, folder, number, budget, strategy, prevalence)
+    return folder, _begin(p, folder, number, budget, strategy, prevalence, per_group)
 
 def _up_to_date(p, last, r)->bool:
     "Is the last model trained on all labels, in the way that is asked for, and there?"
@@ -291,7 +306,7 @@ def _go_on(p, folder, r, device, url, say):
 def _picks(p, folder, r, net, device, say):
     if not r['budget']: return []
     train_on, test_on = pool(p); needed = STRATEGIES[chosen(r)].needs; embedding = 'embedding' in needed; second = tuple(k for k in SECOND if k in needed)
-    if not needed: train_on = at_random(p, train_on, r['from_pool'], 'readable', r['number'])
+    if not needed: train_on = at_random(p, train_on, r['from_pool'], 'readable', r['number'], per_group=r.get('per_group',0))
     s = score_pool(p, net, train_on, folder, device, embedding, say, second) if needed else dict(ids=np.array(train_on,'U12'), foreground=np.zeros(len(train_on),int))
     seen = score_units(p, net, [o for o,_ in r['train']], device, True)[0]['embedding'] if embedding and r['train'] else np.zeros((0, s['embedding'].shape[1] if embedding else 0), np.float32)
     return pick(p, r, net, s, seen)+random_tests(p, r, test_on)

@@ -7,7 +7,7 @@ Docs: https://example.github.io/imbal_al/strategies.html.md"""
 # %% ../nbs/32_strategies.ipynb #d560a0bf
 from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 import math
 
 import numpy as np
@@ -18,7 +18,8 @@ from .core import InputError, check_choice
 # %% auto #0
 __all__ = ['STRATEGIES', 'FOREGROUND_SHARE', 'SHORTLIST', 'Candidates', 'strategy', 'select', 'random', 'random_faulty',
            'random_predicted_faulty', 'mean_entropy', 'entropy', 'k_center_greedy', 'coreset', 'coreset_paper',
-           'margin', 'entropy_foreground', 'bald', 'clasp', 'entropy_coreset', 'quota', 'kmeans_pp', 'badge']
+           'margin', 'entropy_foreground', 'bald', 'clasp', 'entropy_coreset', 'quota', 'kmeans_pp', 'badge', 'take',
+           'select_spread']
 
 # %% ../nbs/32_strategies.ipynb #0a57b3ee
 @dataclass
@@ -393,3 +394,29 @@ def _drawn(d, left, rng):
 def badge(c, n, rng):
     "k-means++ on gradients of the last layer (Ash et al., arXiv 1906.03671), pooled over the pixels of each image as `imbal_al.uncertainty` says"
     return kmeans_pp(c.gradient, n, rng)
+
+# %% ../nbs/32_strategies.ipynb #7666f7cb
+def take(c:Candidates, at, # Positions, int
+    picked=()              # Positions whose embeddings count as labelled
+    )->Candidates:
+    "Some of the candidates"
+    own = {f.name:getattr(c,f.name) for f in fields(c) if f.name not in ('n','pi_t','progress','labelled_embedding')}
+    known = c.labelled_embedding
+    if known is not None and c.embedding is not None and len(picked): new = _numpy(c.embedding)[np.asarray(picked)]; known = np.concatenate([_numpy(known), new]) if len(known) else new
+    return replace(c, n=len(at), labelled_embedding=known, **{k:None if v is None else v[at] for k,v in own.items()})
+
+def select_spread(name:str, c:Candidates, n:int, rng:np.random.Generator,
+    groups,   # (c.n,) what each candidate belongs to
+    most:int  # Of a group in the batch, at least 1
+    )->np.ndarray: # int (n,), positions in order of preference
+    "`select` with at most `most` of a group, as long as others have room. Raises `InputError` as `select` does, and for `groups` or `most` that cannot be"
+    if len(groups)!=c.n: raise InputError(f'groups of {len(groups)} candidates given, there are {c.n}')
+    if isinstance(most,bool) or not isinstance(most,(int,np.integer)) or most<1: raise InputError(f'most = {most!r}; give how many of a group may be picked, 1 or more')
+    if n>c.n: return select(name, c, n, rng)
+    of = np.unique(np.asarray(groups), return_inverse=True)[1]; room,free,out = np.full(c.n, most),np.ones(c.n, bool),[]
+    while len(out)<n:
+        at = np.flatnonzero(free & (room[of]>0))
+        if not len(at): room += most; continue
+        for i in at[select(name, take(c, at, out), min(n-len(out), len(at)), rng)]:
+            if room[of[i]]>0: out.append(i); room[of[i]] -= 1; free[i] = False
+    return np.array(out, np.int64)
