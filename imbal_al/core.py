@@ -7,9 +7,12 @@ Docs: https://example.github.io/imbal_al/core.html.md"""
 # %% ../nbs/00_core.ipynb #55a11b6e
 from __future__ import annotations
 import hashlib, json, logging, os, platform, re, subprocess, zlib
+from collections import deque
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,7 +20,7 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['InputError', 'check_choice', 'atomic_path', 'write_text', 'to_json', 'config_hash', 'seal', 'unseal', 'note',
-           'write_json', 'read_json', 'stream', 'stream_seed', 'commit', 'provenance']
+           'write_json', 'read_json', 'stream', 'stream_seed', 'ahead', 'commit', 'provenance']
 
 # %% ../nbs/00_core.ipynb #e653b34f
 class InputError(ValueError):
@@ -118,6 +121,22 @@ def stream(seed:int, # The study's seed, 0 or larger
 def stream_seed(seed:int, *path)->int:
     "An integer seed (63 bits) for one purpose, for libraries that take a number"
     return int(stream(seed, *path).integers(2**63))
+
+# %% ../nbs/00_core.ipynb #e0e58acd
+def ahead(f, items, n:int=4,
+    threads:int=2,                     # Or processes
+    pool:type[Executor]=ThreadPoolExecutor # Called with their number
+    ):
+    "`map(f, items)` with at most `n` results computed before they are asked for; an error is raised where its result would be"
+    items, waiting = iter(items), deque()
+    with pool(threads) as ex:
+        try:
+            waiting.extend(ex.submit(f, o) for o in islice(items, n))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(ex.submit(f, o) for o in islice(items, 1))
+        finally:
+            for o in waiting: o.cancel()
 
 # %% ../nbs/00_core.ipynb #aff67cc6
 def _cpu()->str:

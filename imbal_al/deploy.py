@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .core import InputError, atomic_path, commit, read_json, write_json, write_text
+from .core import InputError, ahead, atomic_path, commit, read_json, write_json, write_text
 from .costs import cost_threshold
 from .project import SUFFIXES, Project, image_names, labels
 from .queue import rounds
 from .rounds import read_model, split_labels
 from .sources import read_image
 from .where import where
-from .windows import Windows, ahead, predict
+from .windows import Windows, predict
 
 # %% auto #0
 __all__ = ['FORM', 'COLUMNS', 'need', 'threshold_logit', 'deployable', 'write_onnx', 'disagreement', 'Model', 'open_model',

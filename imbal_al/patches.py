@@ -7,7 +7,7 @@ Docs: https://example.github.io/imbal_al/patches.html.md"""
 # %% ../nbs/12_patches.ipynb #6c5f49d1
 from __future__ import annotations
 import json, os, shutil, zlib
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from uuid import uuid4
 import numpy as np, pandas as pd
 from filelock import FileLock
 
-from .core import InputError, check_choice, config_hash, note, seal, to_json, unseal
+from .core import InputError, ahead, check_choice, config_hash, note, seal, to_json, unseal
 from .sources import WINDOW, Source, crop, dark_edge, read_image, read_mask, window_of
 
 # %% auto #0
@@ -127,24 +127,27 @@ def _cuts(source, settings, workers):
     rows = source.table[['image','mask','decoder', *_window_columns(source.table)]].to_dict('records')
     f = partial(cut, patch=tuple(settings['patch']), stride=settings['stride'], channels=settings['channels'], drop=source.drop)
     if workers<2: yield from map(f, rows); return
-    with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as ex: yield from ex.map(f, rows, chunksize=16)
+    drawn = any(str(o['image']).startswith('synthetic:') for o in rows)
+    yield from ahead(f, rows, 4*workers, workers, partial(ProcessPoolExecutor, mp_context=get_context('spawn')) if drawn else ThreadPoolExecutor)
 
 def _fill(source, settings, folder, progress, workers):
-    "Write pixels and table into `folder`"
-    out = []
+    "Write pixels and table into `folder`; (the table's rows, name -> checksum of the pixels)"
+    out, crc = [], {'images.u8':0, 'masks.u8':0}
     with open(folder/'images.u8','wb') as fi, open(folder/'masks.u8','wb') as fm:
         src = source.table[['image','group','split']].to_dict('records')
         for row,o in zip(src, progress(_cuts(source, settings, workers), len(src))):
             if o is None: continue
             img,msk,ws = o
-            fi.write(np.ascontiguousarray(img)); fm.write(np.ascontiguousarray(msk))
+            for f,a in ((fi,img),(fm,msk)): a = np.ascontiguousarray(a); f.write(a); k = os.path.basename(f.name); crc[k] = zlib.crc32(a, crc[k])
             out += [dict(row, y=y, x=x, defect_pixels=int(d)) for (y,x),d in zip(ws, msk.sum((1,2), dtype=np.int64))]
         for f in (fi,fm): f.flush(); os.fsync(f.fileno())
     if not out: raise InputError(f"data set {source.name!r} has no image left to cut; check its folder {source.root}")
-    return out
+    return out, crc
 
 # %% ../nbs/12_patches.ipynb #ad072a11
-def _relative(images, root): return [os.path.relpath(o, str(root)) if os.path.isabs(o) else o for o in images]
+def _relative(images, root):
+    names = {o:os.path.relpath(o, str(root)) if os.path.isabs(o) else o for o in set(images)}
+    return [names[o] for o in images]
 
 def build_store(source:Source, settings:dict, path:Path, want:str, progress, workers:int):
     "Cut all images of `source` into a new store at `path`, replacing what is there, whole or not at all"
@@ -153,14 +156,13 @@ def build_store(source:Source, settings:dict, path:Path, want:str, progress, wor
     try: tmp.mkdir()
     except OSError as e: raise InputError(f"cannot write to {path.parent}: {e.strerror}; set IMBAL_AL_CACHE to a folder you may write to") from e
     try:
-        t = pd.DataFrame(_fill(source, settings, tmp, progress, workers))
+        rows, crc = _fill(source, settings, tmp, progress, workers); t = pd.DataFrame(rows)
         t['image'] = _relative(t['image'], source.root)
         t['faulty'] = (t.defect_pixels>0).astype(int)
         t.to_csv(tmp/'table.csv', index=False)
-        names = ('images.u8','masks.u8','table.csv')
-        crc = {f:_crc(tmp/f) for f in names}
+        crc['table.csv'] = _crc(tmp/'table.csv')
         meta = dict(data=source.name, settings=settings, fingerprint=want, crc=crc, content=config_hash(crc), faulty=int(t.faulty.sum()),
-                    shape=[len(t), *settings['patch'], settings['channels']], mtime={f:(tmp/f).stat().st_mtime_ns for f in names})
+                    shape=[len(t), *settings['patch'], settings['channels']], mtime={f:(tmp/f).stat().st_mtime_ns for f in crc})
         (tmp/'meta.json').write_text(to_json(seal(meta)))
         if path.is_dir(): shutil.rmtree(path)
         else: path.unlink(missing_ok=True)
@@ -192,7 +194,7 @@ def open_store(source:Source,  # From `imbal_al.sources.load_source`
     channels:int|None=None,    # 1 (grey) or 3 (RGB); default the source's own
     root:str|Path|None=None,   # Folder for stores, see `cache_root`
     progress=None,             # `f(iterable, total)` that shows progress, e.g. from `rich`
-    workers:int=1              # Processes that decode
+    workers:int=1              # Threads that decode; processes for synthetic images
     )->PatchStore:
     "The patches of `source`: opened if the store is there and whole, else built. Raises `InputError` for a bad file or a patch that does not fit"
     patch = (patch,patch) if isinstance(patch,int) else tuple(patch)

@@ -13,13 +13,13 @@ import math
 
 import numpy as np
 
-from .core import InputError, atomic_path, check_choice, commit, note, read_json, stream, stream_seed, write_json
+from .core import InputError, ahead, atomic_path, check_choice, commit, note, read_json, stream, stream_seed, write_json
 from .lock import held
 from .project import Project, group_of, labels, read_mask, sweep
 from .queue import queued, rounds, waiting, write_queue
 from .simulation import read_record, write_record
 from .strategies import STRATEGIES, Candidates, select, select_spread
-from .windows import Windows, ahead, network, predict, windows_of
+from .windows import Windows, network, predict, windows_of
 
 # %% auto #0
 __all__ = ['SECOND', 'CHUNK', 'NEEDS', 'is_held_out', 'split_labels', 'project_windows', 'training_windows', 'guided',

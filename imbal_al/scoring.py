@@ -17,7 +17,7 @@ from .learner import DeviceData, cast, choose_precision, place, seeded
 from .metrics import BINS, EDGES
 
 # %% auto #0
-__all__ = ['pixel_entropy', 'embed', 'forward', 'logit_histogram', 'Scores', 'score', 'embed_training_mode']
+__all__ = ['pixel_entropy', 'embed', 'forward', 'logit_histogram', 'Scores', 'score', 'embeddings', 'embed_training_mode']
 
 # %% ../nbs/31_scoring.ipynb #da39db76
 def pixel_entropy(z:torch.Tensor # Logits ln(p/(1-p)), any shape
@@ -77,6 +77,17 @@ def score(net,            # A trained network, in evaluation mode
     if not np.isfinite(get(0)).all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
     small = np.uint16 if data.masks[0].numel()<2**16 else np.uint32
     return Scores(get(0).astype(np.float32), get(1), get(2) if embedding else None, get(3).astype(small) if hist else None)
+
+# %% ../nbs/31_scoring.ipynb #55d7ba8e
+def embeddings(net, data:DeviceData, idx, bs:int=64, precision:str|None=None # As for `score`
+    )->np.ndarray: # float32 (n,D), rows of length 1
+    "The embeddings of `score`, from the encoder alone"
+    precision = precision or choose_precision(data.device)['eval']
+    idx = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device); place(net, precision)
+    with torch.inference_mode(), cast(precision, data.device): out = [embed(net.encoder(data.normalise(data.raw(i)))) for i in idx.split(bs)]
+    e = torch.cat(out).cpu().numpy() if len(idx) else np.empty((0,0), np.float32)
+    if not np.isfinite(e).all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
+    return e
 
 # %% ../nbs/31_scoring.ipynb #a4dc0d0f
 def embed_training_mode(net, data:DeviceData,

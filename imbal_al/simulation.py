@@ -208,16 +208,17 @@ _trained.cache_clear = _forget
 
 def _candidates(c, net, data, rest, labelled, faulty, cycle, precision):
     "What the strategy asked for, and no more"
-    from imbal_al.scoring import embed_training_mode, score
+    from imbal_al.scoring import embed_training_mode, embeddings, score
     from imbal_al.uncertainty import FIELDS, measure
     needs,cand = STRATEGIES[c.strategy].needs, Candidates(len(rest), faulty=faulty[rest], pi_t=c.pi_t[-1] if c.pi_t else None, progress=(cycle-1)/max(c.cycles-1,1))
     if needs & {'margin','foreground_entropy','gradient','bald'}:
         got = measure(net, data, rest, sorted(needs & set(FIELDS)), precision=precision, seed=stream_seed(c.seed,'dropout',c.repeat,cycle))
         for k,v in got.items(): setattr(cand, k, v)
-    elif needs & {'entropy','foreground','embedding'}:
+    elif needs & {'entropy','foreground'}:
         s = score(net, data, rest, embedding='embedding' in needs, precision=precision)
         cand.entropy,cand.foreground,cand.embedding = s.entropy,s.foreground,s.embedding
-    if 'embedding' in needs: cand.labelled_embedding = score(net, data, labelled, embedding=True, precision=precision).embedding
+    elif 'embedding' in needs: cand.embedding = embeddings(net, data, rest, precision=precision)
+    if 'embedding' in needs: cand.labelled_embedding = embeddings(net, data, labelled, precision=precision)
     if 'training_embedding' in needs:
         seed = stream_seed(c.seed,'training mode',c.repeat,cycle)
         cand.embedding,cand.labelled_embedding = (embed_training_mode(net, data, o, c.bs, seed) for o in (rest,labelled))

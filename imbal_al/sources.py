@@ -193,8 +193,9 @@ def _synthetic_mask(mask, shape): return _synthetic(mask)[1]>0
 # %% ../nbs/11_sources.ipynb #ce06df2a
 @decoder('auto')
 def _auto(mask, shape):
-    a = _pixels(mask); values = np.unique(a)
-    if len(values[values>0])<=1: return a>0
+    a = _pixels(mask); on = a>0
+    if not a.size or np.count_nonzero(on)==np.count_nonzero(a==(a.max() or 1)): return on
+    values = np.unique(a)
     raise InputError(f"mask {mask} has {len(values)} values ({values[1]}, {values[-1]}, ...); say which is meant: decoder 'nonzero' (class numbers) or 'over127' (smoothed borders)")
 
 # %% ../nbs/11_sources.ipynb #45c3f9fa

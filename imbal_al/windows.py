@@ -7,9 +7,7 @@ Docs: https://example.github.io/imbal_al/windows.html.md"""
 # %% ../nbs/60_windows.ipynb #e3441a30
 from __future__ import annotations
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -17,7 +15,7 @@ from .core import InputError
 from .sources import crop
 
 # %% auto #0
-__all__ = ['Windows', 'starts', 'fade', 'layout', 'Join', 'windows_of', 'predict', 'network', 'ahead']
+__all__ = ['Windows', 'starts', 'fade', 'layout', 'Join', 'windows_of', 'predict', 'network']
 
 # %% ../nbs/60_windows.ipynb #595b3bb5
 @dataclass(frozen=True)
@@ -128,16 +126,3 @@ def network(net,                # Trained, in evaluation mode; of `imbal_al.mode
             z,maps = forward(net, data.normalise(data.raw(slice(None))))
             return data.crop(z).cpu().numpy(), embed(maps).cpu().numpy() if embedding else None
     return run
-
-# %% ../nbs/60_windows.ipynb #7d5088fe
-def ahead(f, items, n:int=4, threads:int=2):
-    "`map(f, items)` with at most `n` results computed before they are asked for; an error is raised where its result would be"
-    items = iter(items)
-    with ThreadPoolExecutor(threads) as ex:
-        try:
-            waiting = deque(ex.submit(f, o) for o in islice(items, n))
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(ex.submit(f, o) for o in islice(items, 1))
-        finally:
-            for o in locals().get('waiting', ()): o.cancel()

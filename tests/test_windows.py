@@ -5,7 +5,8 @@ from PIL import Image
 
 from imbal_al.core import InputError
 from imbal_al.sources import read_image
-from imbal_al.windows import Join, Windows, ahead, fade, layout, predict, starts, windows_of
+from imbal_al.core import ahead
+from imbal_al.windows import Join, Windows, fade, layout, predict, starts, windows_of
 
 
 def value(batch): return batch[...,0].astype(np.float32), None
