@@ -19,7 +19,7 @@ __all__ = ['CLICK', 'MASK', 'LABELS', 'add_cost', 'f1_at_cost', 'common_costs', 
            'cost_curves', 'cost_table', 'cost_figure']
 
 # %% ../nbs/56_label_costs.ipynb #798ebece
-CLICK, MASK = 3., 120.
+CLICK, MASK = 3., 60.
 LABELS = ('config','cycle','faulty','healthy','clicks','defect_pixels','pool_pixels')
 
 def add_cost(labels:pd.DataFrame, # See `LABELS`

@@ -14,6 +14,7 @@ import numpy as np, pandas as pd
 from PIL import Image
 
 from .core import InputError, atomic_path, config_hash, provenance, read_json, stream, write_json, write_text
+from .label_costs import CLICK, MASK
 from .metrics import BINS, P_EDGES, histogram, scores_at
 from .project import Project, labels, new
 from .queue import as_annotations, ingest, rounds
@@ -39,7 +40,7 @@ def truth_of(p:Project, source:Source):
     return mask
 
 # %% ../nbs/69_rehearsal.ipynb #bff5e052
-SECONDS = (2., 45.)
+SECONDS = (CLICK, MASK)
 
 def price(t:pd.DataFrame, # Columns labelled, faulty
     seconds:tuple=SECONDS # Of a healthy unit, of a faulty one
@@ -125,12 +126,15 @@ class Loop:
     budget: int=16
     cycles: int=10
     per_group: int=0        # Of a group in a queue, at most; 0: any number
+    balance: float=.3       # See `imbal_al.project.Settings`
     @property
-    def arm(self)->str: return f'{self.strategy}, {self.per_group} a group' if self.per_group else self.strategy
+    def arm(self)->str:
+        "What is compared with other arms of one `key`"
+        return self.strategy+(f', {self.per_group} a group' if self.per_group else '')+('' if self.balance==Loop.balance else f', balance {self.balance:g}')
     @property
     def name(self)->str: return f"{self.data}-{self.arm.replace(', ','-').replace(' ','-')}-{self.seed}-{self.key}"
     @property
-    def key(self)->str: return config_hash({k:v for k,v in asdict(self).items() if k not in ('strategy','seed','per_group') and not (k in ('kinds','tests','held_out') and v==getattr(Loop,k))})
+    def key(self)->str: return config_hash({k:v for k,v in asdict(self).items() if k not in ('strategy','seed','per_group','balance') and not (k in ('kinds','tests','held_out') and v==getattr(Loop,k))})
 
 def _shrunk(a, k): h,w = (o//k for o in a.shape[:2]); return a[:h*k,:w*k].reshape(h,k,w,k,*a.shape[2:]).mean((1,3))
 
@@ -154,7 +158,7 @@ def play(loop:Loop, root:Path, # Where projects and staged images lie
     "One loop; also written to `root`/loops/NAME.csv, with what it was made by beside it"
     root = Path(root); name = loop.name; staged = root/'data'/'-'.join([loop.data, str(loop.groups), str(loop.shrink), *loop.kinds.split(',')]).rstrip('-')
     s = stage(load_source(loop.data, data_root), staged, loop.groups, loop.shrink, loop.kinds)
-    own = {k:getattr(loop,k) for k in ('unit','window','overlap','steps','bs','per_image','held_out','seed')}
+    own = {k:getattr(loop,k) for k in ('unit','window','overlap','steps','bs','per_image','held_out','balance','seed')}
     p = new(root/'projects'/name, staged/'images', s.channels, group_by='folder', **own)
     t = rehearse(p, truth_of(p, s), loop.budget, loop.cycles, loop.strategy, tests=loop.tests or None, say=say, per_group=loop.per_group)
     t = pd.DataFrame(dict(data=loop.data, strategy=loop.arm, seed=loop.seed, config=loop.key), index=t.index).join(t)
