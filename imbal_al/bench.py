@@ -17,7 +17,7 @@ from .core import InputError, atomic_path, commit, note, provenance
 # %% auto #0
 __all__ = ['ROWS', 'MEMORY', 'NOTES', 'NONE', 'COLUMNS', 'clock', 'pairs', 'Row', 'bar', 'row', 'measure', 'hardware',
            'embeddings', 'allocated', 'device_data', 'bare_training', 'wanted_rows', 'run_rows', 'main', 'draw',
-           'f1_by_precision', 'paper_study']
+           'f1_by_precision', 'f1_by_way', 'paper_study']
 
 # %% ../nbs/85_bench.ipynb #07ddadb3
 def clock(f)->float:
@@ -173,7 +173,7 @@ def _batch(tmp, images, size, patch):
     def ours(): some = draws(); return clock(lambda: [(store.images[i], store.masks[i]) for i in some])/len(some)
     return {'ours':ours, '2 ms':bar(.002), 'PNG':lambda: clock(lambda: decode(range(50)))}
 
-@row('8', 'building a patch store, two processes', {'one process, image by image':('plain',1.8), 'one process, patch by patch':('plain',1.8)}, dict(images=60, size=2048, patch=64), dict(images=4, size=64, patch=32))
+@row('8', 'building a patch store, two workers', {'one process, image by image':('plain',1.8), 'one process, patch by patch':('plain',1.8)}, dict(images=60, size=2048, patch=64), dict(images=4, size=64, patch=32))
 def _build(tmp, images, size, patch):
     from imbal_al.patches import cut, open_store
     source = _pictures(tmp, images, size); k = iter(range(10**6))
@@ -318,19 +318,19 @@ def _cycle_config(pool, test, batch, steps):
     return RunConfig(data=data, patch=(64,64), pi_u=.5, pi_t=(.5,.05), pool_size=pool, test_size=test, heldout_size=2*test, validation_size=0, strategy='coreset', cycles=2, batch=batch, steps=steps, bs=min(16,batch))
 
 def _lean(c, data, first, rest, tests):
-    "Train, test, score, select in bare PyTorch; seconds"
+    "Train, test, score, select in bare PyTorch; F1"
     import torch
     from imbal_al.learner import cast, choose_precision
     from imbal_al.scoring import embed, forward
     precision = choose_precision('cpu')['eval']
-    def go():
-        net,_ = bare_training(data, c.steps, c.bs, idx=first); total,emb = 0,[]
-        with torch.inference_mode(), cast(precision,'cpu'):
-            for i in torch.as_tensor(tests).split(64): x,y = data.batch(i); p = forward(net,x)[0]>=0; total = total+torch.stack([(p&(y>0)).sum(), p.sum(), (y>0).sum()])
-            for i in torch.as_tensor(np.concatenate([first,rest])).split(64): emb.append(embed(net.encoder(data.batch(i)[0])))
-        e = torch.cat(emb); d = torch.cdist(e[len(first):], e[:len(first)]).amin(1)
-        for _ in range(c.batch): i = d.argmax(); d = torch.minimum(d, (e[len(first):]-e[len(first)+i]).norm(dim=1)); d[i] = -1
-    return clock(go)
+    net,_ = bare_training(data, c.steps, c.bs, idx=first); total,emb = 0,[]
+    with torch.inference_mode(), cast(precision,'cpu'):
+        for i in torch.as_tensor(tests).split(64): x,y = data.batch(i); p = forward(net,x)[0]>=0; total = total+torch.stack([(p&(y>0)).sum(), p.sum(), (y>0).sum()])
+        for i in torch.as_tensor(np.concatenate([first,rest])).split(64): emb.append(embed(net.encoder(data.batch(i)[0])))
+    e = torch.cat(emb); d = torch.cdist(e[len(first):], e[:len(first)]).amin(1)
+    for _ in range(c.batch): i = d.argmax(); d = torch.minimum(d, (e[len(first):]-e[len(first)+i]).norm(dim=1)); d[i] = -1
+    tp,found,there = total.tolist()
+    return 2*tp/max(found+there, 1)
 
 # %% ../nbs/85_bench.ipynb #47c79c1a
 def _file_loader(c, store_table, source, idx, bs, workers, shuffle=False):
@@ -348,7 +348,7 @@ def _file_loader(c, store_table, source, idx, bs, workers, shuffle=False):
     return torch.utils.data.DataLoader(Files(), bs, shuffle=shuffle, drop_last=shuffle, num_workers=workers)
 
 def _plain(c, table, source, first, rest, tests, workers=1):
-    "The usual script; seconds"
+    "The usual script; F1"
     import torch
     from imbal_al.losses import PaperComboLoss
     from imbal_al.models import create_model
@@ -364,18 +364,17 @@ def _plain(c, table, source, first, rest, tests, workers=1):
             if f: f.update(p,y)
             else: stats.append(get_stats((p[:,None]>=.5).long(), y[:,None], mode='binary'))
         return f.compute() if f else f1_score(*map(torch.cat, zip(*stats)), reduction='micro')
-    def go():
-        net = create_model().train(); opt,loss,k = torch.optim.Adam(net.parameters(), lr=c.lr, weight_decay=c.wd),PaperComboLoss(),0
-        while k<c.steps:
-            for x,y in loader(first, c.bs, True):
-                loss(net(x),y).backward(); opt.step(); opt.zero_grad(); k += 1
-                if k==c.steps: break
-        net.eval()
-        with torch.inference_mode():
-            test(net); entropy = torch.cat([-(p*(p+1e-9).log()).sum(1).mean((1,2)) for x,_ in loader(rest) for p in [net(x).softmax(1)]])
-            e = torch.cat([embed(net.encoder(x)) for x,_ in loader(np.concatenate([first,rest]))]); centres,free = list(range(len(first))), torch.ones(len(e),dtype=torch.bool); d = torch.cdist(e, e[centres]).amin(1)
-            for _ in range(c.batch): free[centres] = False; i = int(torch.where(free,d,-1).argmax()); centres.append(i); d = torch.minimum(d, torch.cdist(e, e[[i]])[:,0])
-    return clock(go)
+    net = create_model().train(); opt,loss,k = torch.optim.Adam(net.parameters(), lr=c.lr, weight_decay=c.wd),PaperComboLoss(),0
+    while k<c.steps:
+        for x,y in loader(first, c.bs, True):
+            loss(net(x),y).backward(); opt.step(); opt.zero_grad(); k += 1
+            if k==c.steps: break
+    net.eval()
+    with torch.inference_mode():
+        f1 = float(test(net)); entropy = torch.cat([-(p*(p+1e-9).log()).sum(1).mean((1,2)) for x,_ in loader(rest) for p in [net(x).softmax(1)]])
+        e = torch.cat([embed(net.encoder(x)) for x,_ in loader(np.concatenate([first,rest]))]); centres,free = list(range(len(first))), torch.ones(len(e),dtype=torch.bool); d = torch.cdist(e, e[centres]).amin(1)
+        for _ in range(c.batch): free[centres] = False; i = int(torch.where(free,d,-1).argmax()); centres.append(i); d = torch.minimum(d, torch.cdist(e, e[[i]])[:,0])
+    return f1
 
 # %% ../nbs/85_bench.ipynb #0619a517
 def _cycle_parts(pool, test, batch, steps):
@@ -395,7 +394,7 @@ def _cycle(tmp, pool, test, batch, steps):
     from imbal_al.simulation import load_patches
     from imbal_al.sources import load_source
     c,sc,data,ids,first,rest,tests = _cycle_parts(pool, test, batch, steps); table,source = load_patches(c.store_key(), None).table, load_source(c.data)
-    return {'ours':lambda: _our_cycle(c,first), 'plain way':lambda: _plain(c,table,source,ids[first],ids[rest],ids[tests], workers=int(steps>1)), 'lean script':lambda: _lean(c,data,first,rest,tests)}
+    return {'ours':lambda: _our_cycle(c,first), 'plain way':lambda: clock(lambda: _plain(c,table,source,ids[first],ids[rest],ids[tests], workers=int(steps>1))), 'lean script':lambda: clock(lambda: _lean(c,data,first,rest,tests))}
 
 @row('11', 'start of a run', {'its first cycle':('floor',20)}, dict(pool=2000, test=200, batch=40, steps=60), dict(pool=24, test=8, batch=8, steps=1))
 def _start(tmp, pool, test, batch, steps):
@@ -493,6 +492,22 @@ def f1_by_precision(seeds:int=5, steps:int=60, pool:int=400, test:int=200)->pd.D
         for t in ('fp32','bf16'):
             net = fit(make_learner(data, first, lr=c.lr, wd=c.wd, bs=c.bs, steps=steps, precision=dict(train=t,eval='fp32'), seed=seed), c.schedule)
             out += [dict(seed=seed, train=t, eval=e, f1=scores_at(score(net, data, tests, hist=True, precision=e).hist)['f1']) for e in ('fp32','bf16')]
+    return pd.DataFrame(out)
+
+# %% ../nbs/85_bench.ipynb #4a0e19fc
+def f1_by_way(seeds:int=5, steps:int=60, pool:int=400, test:int=200)->pd.DataFrame: # seed, way, f1
+    "F1 of row 1's cycle, ours, plain and lean"
+    import torch
+    from imbal_al.learner import choose_precision, fit, make_learner
+    from imbal_al.metrics import scores_at
+    from imbal_al.scoring import score
+    from imbal_al.simulation import load_patches
+    from imbal_al.sources import load_source
+    c,sc,data,ids,first,rest,tests = _cycle_parts(pool, test, 40, steps); table,source,p,out = load_patches(c.store_key(), None).table, load_source(c.data), choose_precision('cpu'), []
+    for seed in range(seeds):
+        net = fit(make_learner(data, first, lr=c.lr, wd=c.wd, bs=c.bs, steps=steps, precision=p, seed=seed), c.schedule)
+        out.append(dict(seed=seed, way='ours', f1=scores_at(score(net, data, tests, hist=True, precision=p['eval']).hist)['f1']))
+        for way,f in (('plain', lambda: _plain(c,table,source,ids[first],ids[rest],ids[tests],workers=int(steps>1))), ('lean', lambda: _lean(c,data,first,rest,tests))): torch.manual_seed(seed); out.append(dict(seed=seed, way=way, f1=f()))
     return pd.DataFrame(out)
 
 # %% ../nbs/85_bench.ipynb #7e51581d

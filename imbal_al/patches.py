@@ -122,27 +122,31 @@ def read_store(path:Path, # A store's folder
         if path.exists(): note(f"{path/f} is damaged or missing; the store is cut again")
 
 # %% ../nbs/12_patches.ipynb #092e33ac
+def _cut(row, **how):
+    "`cut`, and the pixels of defects in each patch"
+    o = cut(row, **how)
+    return None if o is None else (*o, o[1].sum((1,2), dtype=np.int64))
+
 def _cuts(source, settings, workers):
     "The cut images in the table's order"
     rows = source.table[['image','mask','decoder', *_window_columns(source.table)]].to_dict('records')
-    f = partial(cut, patch=tuple(settings['patch']), stride=settings['stride'], channels=settings['channels'], drop=source.drop)
+    f = partial(_cut, patch=tuple(settings['patch']), stride=settings['stride'], channels=settings['channels'], drop=source.drop)
     if workers<2: yield from map(f, rows); return
     drawn = any(str(o['image']).startswith('synthetic:') for o in rows)
     yield from ahead(f, rows, 4*workers, workers, partial(ProcessPoolExecutor, mp_context=get_context('spawn')) if drawn else ThreadPoolExecutor)
 
 def _fill(source, settings, folder, progress, workers):
-    "Write pixels and table into `folder`; (the table's rows, name -> checksum of the pixels)"
-    out, crc = [], {'images.u8':0, 'masks.u8':0}
+    "Write pixels into `folder`; (the table, name -> checksum of the pixels)"
+    found, crc = [], {'images.u8':0, 'masks.u8':0}
     with open(folder/'images.u8','wb') as fi, open(folder/'masks.u8','wb') as fm:
-        src = source.table[['image','group','split']].to_dict('records')
-        for row,o in zip(src, progress(_cuts(source, settings, workers), len(src))):
+        for k,o in enumerate(progress(_cuts(source, settings, workers), len(source.table))):
             if o is None: continue
-            img,msk,ws = o
-            for f,a in ((fi,img),(fm,msk)): a = np.ascontiguousarray(a); f.write(a); k = os.path.basename(f.name); crc[k] = zlib.crc32(a, crc[k])
-            out += [dict(row, y=y, x=x, defect_pixels=int(d)) for (y,x),d in zip(ws, msk.sum((1,2), dtype=np.int64))]
+            img,msk,ws,defects = o; found.append((np.full(len(ws), k), np.array(ws), defects))
+            for f,a in ((fi,img),(fm,msk)): a = np.ascontiguousarray(a); f.write(a); name = os.path.basename(f.name); crc[name] = zlib.crc32(a, crc[name])
         for f in (fi,fm): f.flush(); os.fsync(f.fileno())
-    if not out: raise InputError(f"data set {source.name!r} has no image left to cut; check its folder {source.root}")
-    return out, crc
+    if not found: raise InputError(f"data set {source.name!r} has no image left to cut; check its folder {source.root}")
+    k,at,defects = map(np.concatenate, zip(*found))
+    return source.table[['image','group','split']].iloc[k].reset_index(drop=True).assign(y=at[:,0], x=at[:,1], defect_pixels=defects), crc
 
 # %% ../nbs/12_patches.ipynb #ad072a11
 def _relative(images, root):
@@ -156,7 +160,7 @@ def build_store(source:Source, settings:dict, path:Path, want:str, progress, wor
     try: tmp.mkdir()
     except OSError as e: raise InputError(f"cannot write to {path.parent}: {e.strerror}; set IMBAL_AL_CACHE to a folder you may write to") from e
     try:
-        rows, crc = _fill(source, settings, tmp, progress, workers); t = pd.DataFrame(rows)
+        t, crc = _fill(source, settings, tmp, progress, workers)
         t['image'] = _relative(t['image'], source.root)
         t['faulty'] = (t.defect_pixels>0).astype(int)
         t.to_csv(tmp/'table.csv', index=False)
