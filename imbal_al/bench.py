@@ -495,7 +495,7 @@ def f1_by_precision(seeds:int=5, steps:int=60, pool:int=400, test:int=200)->pd.D
     return pd.DataFrame(out)
 
 # %% ../nbs/85_bench.ipynb #4a0e19fc
-def f1_by_way(seeds:int=5, steps:int=60, pool:int=400, test:int=200)->pd.DataFrame: # seed, way, f1
+def f1_by_way(seeds:int=5, steps:int=60, pool:int=400, test:int=200, batch:int=40)->pd.DataFrame: # seed, way, f1
     "F1 of row 1's cycle, ours, plain and lean"
     import torch
     from imbal_al.learner import choose_precision, fit, make_learner
@@ -503,7 +503,7 @@ def f1_by_way(seeds:int=5, steps:int=60, pool:int=400, test:int=200)->pd.DataFra
     from imbal_al.scoring import score
     from imbal_al.simulation import load_patches
     from imbal_al.sources import load_source
-    c,sc,data,ids,first,rest,tests = _cycle_parts(pool, test, 40, steps); table,source,p,out = load_patches(c.store_key(), None).table, load_source(c.data), choose_precision('cpu'), []
+    c,sc,data,ids,first,rest,tests = _cycle_parts(pool, test, batch, steps); table,source,p,out = load_patches(c.store_key(), None).table, load_source(c.data), choose_precision('cpu'), []
     for seed in range(seeds):
         net = fit(make_learner(data, first, lr=c.lr, wd=c.wd, bs=c.bs, steps=steps, precision=p, seed=seed), c.schedule)
         out.append(dict(seed=seed, way='ours', f1=scores_at(score(net, data, tests, hist=True, precision=p['eval']).hist)['f1']))
