@@ -458,7 +458,7 @@ _At = Annotated[Optional[str], typer.Option(help='area (under the budget curve),
 
 @app.command('compare')
 def compare_study(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder, or a results table as CSV")],
-    methods: Annotated[str, typer.Option(help='What is compared in an active-learning study: strategy, loss, model, or several with commas')]='strategy',
+    methods: Annotated[str, typer.Option(help='What is compared in an active-learning study: strategy, loss, model, sampling (healthy_share and train_pi), or several with commas')]='strategy',
     value: _Value=None, at: _At=None,
     reference: Annotated[Optional[str], typer.Option(help='Compare all with this one; default all pairs')]=None,
     margin: Annotated[float, typer.Option(min=0, help='Disadvantage that is shrugged off')]=.01,
