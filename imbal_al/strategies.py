@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from .core import InputError, check_choice
 
 # %% auto #0
-__all__ = ['STRATEGIES', 'FOREGROUND_SHARE', 'SHORTLIST', 'Candidates', 'strategy', 'select', 'random', 'random_faulty',
+__all__ = ['STRATEGIES', 'FIRST', 'FOREGROUND_SHARE', 'SHORTLIST', 'Candidates', 'strategy', 'select', 'random', 'random_faulty',
            'random_predicted_faulty', 'mean_entropy', 'entropy', 'k_center_greedy', 'coreset', 'coreset_paper',
            'margin', 'entropy_foreground', 'bald', 'clasp', 'entropy_coreset', 'quota', 'kmeans_pp', 'badge', 'take',
            'select_spread']
@@ -126,6 +126,7 @@ class _Distances:
         self.kind = np.float64 if max(o.dtype.itemsize for o in (x,more))>4 else np.float32
         self.shift = _middle(x, more).astype(self.kind)
         self.norm,self.bound,self.seen,self.fresh = np.empty(len(x)), np.full(len(x),np.inf), np.zeros(len(x),np.int32), np.zeros(len(x),np.int32)
+        self.near,self.low,self.tie = np.zeros(len(x),np.int32), np.full(len(x),np.inf), np.zeros(len(x),bool)
         self.over(len(x), self._measure)
         c = self.about(more, np.float64); widest = max(self.norm.max(initial=0), np.einsum('ij,ij->i',c,c).max(initial=0))
         if not np.isfinite(widest): raise InputError('embeddings hold nan or infinity, or numbers too large to square; check the network that made them')
@@ -159,15 +160,24 @@ def centres(self:_Distances, i, kind, m=1024):
     return np.ascontiguousarray(c.T), np.einsum('ij,ij->i',c,c)/2
 
 @patch
-def lower(self:_Distances, idx):
-    "Bring the bounds of the points `idx` up to date, fast"
-    for i in range(int(self.seen[idx].min()) if len(idx) else len(self), len(self), 1024):
-        c,half = self.centres(i, self.kind)
+def note(self:_Distances, idx, centre, d, tie):
+    "A centre at about `d` from each of `idx`, and whether another of its kind is as near, up to rounding"
+    old = self.low[idx]
+    self.tie[idx] = np.where(d<old-2*self.slack, tie, (d<=old+2*self.slack)|self.tie[idx])
+    self.near[idx],self.low[idx] = np.where(d<old, centre, self.near[idx]),np.minimum(d, old)
+    self.bound[idx] = np.minimum(self.bound[idx], np.maximum(d, 0)+self.slack)
+
+@patch
+def lower(self:_Distances, idx, end=None):
+    "Bring the bounds of the points `idx` up to date, fast; with `end`, with the centres before that number only"
+    end = len(self) if end is None else min(end, len(self))
+    for i in range(int(self.seen[idx].min()) if len(idx) else end, end, 1024):
+        c,half = self.centres(i, self.kind, min(1024, end-i))
         def f(s):
-            o = idx[s]; g = self.about(self.x[o], self.kind)@c; g -= half
-            self.bound[o] = np.minimum(self.bound[o], np.maximum(self.norm[o]-2.*g.max(1), 0)+self.slack)
+            o = idx[s]; g = self.about(self.x[o], self.kind)@c; g -= half; k = g.argmax(1); at = np.arange(len(g)),k; best = g[at]; g[at] = -np.inf
+            self.note(o, i+k, self.norm[o]-2.*best, g.max(1)>=best-self.slack)
         self.over(len(idx), f)
-    self.seen[idx] = len(self)
+    self.seen[idx] = end
 
 # %% ../nbs/32_strategies.ipynb #bdb6af59
 @patch
@@ -175,14 +185,45 @@ def exact(self:_Distances, idx):
     "Measure the points `idx` in float64. Returns squared distances, points about the middle, their squared norms"
     b,fresh = self.about(self.x[idx], np.float64), self.fresh[idx]
     s,d = np.einsum('ij,ij->i',b,b), np.where(fresh>0, self.bound[idx], np.inf)
-    for part in (np.flatnonzero(fresh==0), np.flatnonzero((fresh>0)&(fresh<len(self))&(d>=0))):
-        for i in range(int(fresh[part].min()) if len(part) else len(self), len(self), 1024):
-            c,half = self.centres(i, np.float64)
-            g = b[part]@c; g -= half; g *= -2; g += s[part,None]; new = np.maximum(g.min(1), 0)
-            if len(k:=np.flatnonzero((new<1e3*self.eps)&(d[part]>0))): new[k] = self.close(idx[part[k]], g[k], i)
-            d[part] = np.minimum(d[part], new)
+    known = (fresh==0)&(self.seen[idx]>0)&~self.tie[idx]
+    if known.any(): o = idx[known]; d[known] = self.apart(o, self.near[o])
+    since = np.where(known, self.seen[idx], fresh)
+    level = np.where((since<len(self))&((since==0)|(d>=0)), since//512, -1)
+    for part in (np.flatnonzero(level==o) for o in np.unique(level[level>=0])):
+        i = int(since[part].min()); near = self.screened(idx[part], b[part], i)
+        d[part] = np.minimum(d[part], self.products(idx[part], b[part], s[part], i) if near is None else near)
     self.bound[idx],self.fresh[idx],self.seen[idx] = d,len(self),len(self)
     return d,b,s
+
+@patch
+def apart(self:_Distances, idx, k):
+    "Squared distances of points to centres number `k`, from differences in float64"
+    v = self.x[idx].astype(np.float64); v -= self.raw(k)
+    return np.einsum('ij,ij->i',v,v)
+
+@patch
+def screened(self:_Distances, idx, b, first, cells=2**22):
+    "Smallest squared distance to the centres from number `first` on: float32 leaves a few of them for each point, float64 measures these from differences. None where float32 cannot tell enough of them apart"
+    if self.kind!=np.float32: return None
+    n,out = len(self)-first, np.empty(len(idx)); step = max(cells//n, 1)
+    for i in range(0,len(idx),step):
+        a,g = b[i:i+step].astype(np.float32), np.empty((len(idx[i:i+step]),n), np.float32)
+        for j in range(0,n,1024): c,half = self.centres(first+j, np.float32); np.matmul(a, c, out=g[:,j:j+1024]); g[:,j:j+1024] -= half
+        r,k = np.nonzero(g>=g.max(1,keepdims=True)-np.float32(self.slack))
+        if len(r)>4*len(a)+64: return None
+        out[i:i+step] = np.minimum.reduceat(self.apart(idx[i:i+step][r], first+k), np.flatnonzero(np.diff(r, prepend=-1)))
+    return out
+
+@patch
+def products(self:_Distances, idx, b, s, first):
+    "The same by products in float64, from differences where points nearly coincide"
+    d = np.full(len(idx), np.inf)
+    for i in range(first, len(self), 1024):
+        c,half = self.centres(i, np.float64)
+        g = b@c; g -= half; g *= -2; g += s[:,None]; new = np.maximum(g.min(1), 0)
+        if len(k:=np.flatnonzero(new<1e3*self.eps)): new[k] = self.close(idx[k], g[k], i)
+        d = np.minimum(d, new)
+    return d
 
 @patch
 def close(self:_Distances, idx, g, i):
@@ -256,12 +297,22 @@ def _outermost(x, rows=2048):
     m = x.mean(0, dtype=np.float64)
     return int(np.concatenate([((x[i:i+rows]-m)**2).sum(1) for i in range(0,len(x),rows)]).argmax())
 
+FIRST = 256 # Centres that every point is compared with at first
+
+def _shell(dist, idx, first):
+    "If many of the block `idx` have been compared with `first` centres only: all such points whose bound is as large as theirs, a 64th of all points at least"
+    raw = np.flatnonzero((dist.seen==first)&(dist.fresh==0)); least = dist.bound[idx].min()
+    if np.count_nonzero(np.isin(idx, raw, assume_unique=True))<=len(idx)//8: return raw[:0]
+    k = min(max(np.count_nonzero(dist.bound[raw]>=least), len(dist.x)//64), len(raw))
+    return np.sort(raw[np.argpartition(dist.bound[raw], len(raw)-k)[len(raw)-k:]])
+
 def _greedy(dist, n, block, most=16384):
     "Pick until there are `n` centres among the points"
-    more = block
-    if len(dist.ids)<n: dist.lower(np.arange(len(dist.x)))
+    more, first = block, min(FIRST, len(dist)) if len(dist)>=2*FIRST else len(dist)
+    if len(dist.ids)<n: dist.lower(np.arange(len(dist.x)), first)
     while len(dist.ids)<n:
         idx,tau = _block(dist.bound, block, dist.eps)
+        if first<len(dist) and len(raw:=_shell(dist, idx, first)): dist.lower(raw); continue
         if _block_picks(dist, idx, tau, n-len(dist.ids)): more = block; continue
         old = np.flatnonzero((dist.bound>=dist.bound[idx].max())&(dist.seen<len(dist)))
         if len(old)>block: dist.lower(old)

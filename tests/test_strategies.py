@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
+from imbal_al import strategies
 from imbal_al.core import InputError
 from imbal_al.strategies import *
 
@@ -55,6 +56,26 @@ def test_equals_brute_force(name, block):
 def test_float32_is_greedy_up_to_rounding(name, block):
     x = CLOUDS[name].astype(np.float32)
     for labelled in ((), (7,19)): check_greedy(x, k_center_greedy(x, 60, labelled, block), labelled)
+
+
+@pytest.mark.parametrize('first', [1,2,7])
+@pytest.mark.parametrize('kind', [np.float32, np.float64])
+@pytest.mark.parametrize('name', CLOUDS)
+def test_compared_with_a_few_centres_first_it_picks_the_same(name, kind, first, monkeypatch):
+    "The staged first pass, which small pools do not take by themselves"
+    x = CLOUDS[name].astype(kind); l = np.random.default_rng(5).permutation(len(x))[:40]; whole = k_center_greedy(x, 60, l, block=16)
+    monkeypatch.setattr(strategies, 'FIRST', first); asked = []; shell = strategies._shell
+    monkeypatch.setattr(strategies, '_shell', lambda *a: asked.append(len(o:=shell(*a))) or o)
+    p = k_center_greedy(x, 60, l, block=16); assert sum(asked)>0 and np.array_equal(p, whole)
+    check_greedy(x, p, l) if kind is np.float32 else np.testing.assert_array_equal(p, brute(x, 60, l)) if name!='far' else check_greedy(x, p, l)
+
+
+def test_screening_in_float32_gives_the_distances_of_float64(monkeypatch):
+    x = CLOUDS['clustered'].astype(np.float32); d = strategies._Distances(x, x[:0], np.arange(50)); idx = np.arange(50,300)
+    true = ((x[idx,None].astype(float)-x[None,:50])**2).sum(2)
+    for first in (0,17):
+        near = d.screened(idx, d.about(x[idx], np.float64), first, cells=999); np.testing.assert_allclose(near, true[:,first:].min(1), rtol=1e-12)
+    twins = np.repeat(x[:5], 120, 0); e = strategies._Distances(twins, twins[:0], np.arange(599)); assert e.screened(np.array([599]), e.about(twins[[599]], np.float64), 0) is None, 'all alike: float32 tells nothing apart'
 
 
 def test_float32_close_to_the_origin_equals_brute_force():
