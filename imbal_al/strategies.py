@@ -301,8 +301,8 @@ FIRST = 256 # Centres that every point is compared with at first
 
 def _shell(dist, idx, first):
     "If many of the block `idx` have been compared with `first` centres only: all such points whose bound is as large as theirs, a 64th of all points at least"
+    if np.count_nonzero((dist.seen[idx]==first)&(dist.fresh[idx]==0))<=len(idx)//8: return idx[:0]
     raw = np.flatnonzero((dist.seen==first)&(dist.fresh==0)); least = dist.bound[idx].min()
-    if np.count_nonzero(np.isin(idx, raw, assume_unique=True))<=len(idx)//8: return raw[:0]
     k = min(max(np.count_nonzero(dist.bound[raw]>=least), len(dist.x)//64), len(raw))
     return np.sort(raw[np.argpartition(dist.bound[raw], len(raw)-k)[len(raw)-k:]])
 
