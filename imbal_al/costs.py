@@ -173,7 +173,7 @@ def account(g:Guided)->str:
     "The search and what came of it, in a few sentences"
     t = g.target; asked = 'given' if g.own else 'assumed: the first network finds nothing that is worth its alarms' if t.assumed else f'cheapest {_pm(t.oii, "{:+.2f}")}, on the first network'
     lines = [f"At {100*g.prevalence:.3g} % faulty ({'given' if g.given else 'as in the held-out labels'}), {g.misses:g} for a missed pixel and {g.alarms:g} for a false one ask for an OII of {t.low:+.2f} to {t.high:+.2f} ({asked}).", g.search.account()]
-    lines += [f'From a probability of {g.point.threshold:.3g} on it costs {_pm(g.cost)} per unit, at 0.5 {g.half:.3g}.']
+    lines += [f'From a probability of {g.point.threshold:.3g} on it costs {_pm(g.cost)} per unit, at 0.5 {g.half:.3g}.'+(' On labels that it was not chosen on it is no cheaper than 0.5: let more be labelled to test on before you rely on it.' if g.cost.mean>=g.half else '')]
     if g.change: lines += [f"Against the project's own network (round {g.against}) at its cheapest threshold: {_pm(g.change, '{:+.3g}')} per unit, "+('so the weight is worth it.' if g.change.high<0 else 'so the weight is given up and only the threshold kept.' if g.kept=='threshold' else 'which cannot be told from nothing: the threshold may do it alone.')]
     lines += [f'How sure: {g.tested} held-out labels, {g.faulty} with a defect'+(f'; OII inside the interval in {100*g.inside:.0f} % of bootstrap draws' if g.kept=='weight' else '')+('; intervals from so few are rough.' if min(g.faulty, g.tested-g.faulty)<30 else '.')+' The weight was chosen on the same labels, so the cost is a little flattered.']
     return '\n'.join(lines)

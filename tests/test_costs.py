@@ -173,3 +173,9 @@ def test_the_next_round_is_trained_with_the_weight(played, monkeypatch):
     monkeypatch.setattr(r, 'train', lambda p, labelled, seed, device, loss, w: (seen.append((loss,w)), (_ for _ in ()).throw(InputError('enough')))[1])
     with pytest.raises(InputError, match='enough'): next_round(p, 0, device='cpu')
     assert seen==[('dibe',g.fn_weight)] and read_json(rounds(p)[-1]/'round.json')['fn_weight']==g.fn_weight
+
+
+def test_a_threshold_that_does_not_pay_is_called_that(played):
+    from dataclasses import replace
+    p, _ = played; g = guide_costs(p, 5, 1, prevalence=.2, draws=20); told = 'no cheaper than 0.5'
+    assert told in str(replace(g, half=g.cost.mean)) and told not in str(replace(g, half=g.cost.mean+1))
