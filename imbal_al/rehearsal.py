@@ -176,7 +176,7 @@ def gather(root:Path)->tuple[pd.DataFrame,dict]: # (table of all loops, config -
 def promised(p:Project, mask, # id -> mask
     device='cpu', draws:int=300)->dict: # held_out labels, faulty ones among them, threshold, f1 with f1_low and f1_high as told (nan where it cannot be told), f1_true, tested units, prevalence, why not
     "What `where` says of the last round's network, beside the truth"
-    f = rounds(p)[-1]; ids = read_record(f/'tested.npz')['ids'].tolist(); h = test_hist(p, read_model(p, f/'model.pt', device), mask, ids, device)
+    f = rounds(p)[-1]; ids = read_record(f/'tested.npz')['ids'].tolist(); h = tested(p, f, mask, ids, device)
     y = h[:,1].sum(1)>0; t = labels(p); faulty = dict(zip(t['id'],t['faulty'])); own = [faulty[i] for i in split_labels(p, t['id'])[1]]
     out = dict(held_out=len(own), faulty=sum(own), threshold=np.nan, f1=np.nan, f1_low=np.nan, f1_high=np.nan, f1_true=np.nan, tested=len(y), prevalence=float(y.mean()), why='')
     try: o = where(p, float(y.mean()), draws=draws, device=device).point
