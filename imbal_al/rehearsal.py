@@ -136,6 +136,7 @@ class Loop:
     @property
     def key(self)->str: return config_hash({k:v for k,v in asdict(self).items() if k not in ('strategy','seed','per_group','balance') and not (k in ('kinds','tests','held_out') and v==getattr(Loop,k))})
 
+# %% ../nbs/69_rehearsal.ipynb #a82ac854
 def _shrunk(a, k): h,w = (o//k for o in a.shape[:2]); return a[:h*k,:w*k].reshape(h,k,w,k,*a.shape[2:]).mean((1,3))
 
 def stage(source:Source, folder:Path, groups:int, shrink:int=1, kinds:str=''

@@ -159,6 +159,7 @@ def centres(self:_Distances, i, kind, m=1024):
     c = (self.raw(np.arange(i, min(i+m,len(self))))-self.shift).astype(kind)
     return np.ascontiguousarray(c.T), np.einsum('ij,ij->i',c,c)/2
 
+# %% ../nbs/32_strategies.ipynb #bdb6af59
 @patch
 def note(self:_Distances, idx, centre, d, tie):
     "A centre at about `d` from each of `idx`, and whether another of its kind is as near, up to rounding"
@@ -179,7 +180,7 @@ def lower(self:_Distances, idx, end=None):
         self.over(len(idx), f)
     self.seen[idx] = end
 
-# %% ../nbs/32_strategies.ipynb #bdb6af59
+# %% ../nbs/32_strategies.ipynb #08af277f
 @patch
 def exact(self:_Distances, idx):
     "Measure the points `idx` in float64. Returns squared distances, points about the middle, their squared norms"
@@ -201,6 +202,7 @@ def apart(self:_Distances, idx, k):
     v = self.x[idx].astype(np.float64); v -= self.raw(k)
     return np.einsum('ij,ij->i',v,v)
 
+# %% ../nbs/32_strategies.ipynb #8dbd1ea2
 @patch
 def screened(self:_Distances, idx, b, first, cells=2**22):
     "Smallest squared distance to the centres from number `first` on: float32 leaves a few of them for each point, float64 measures these from differences. None where float32 cannot tell enough of them apart"

@@ -149,3 +149,11 @@ def test_training_mode_depends_on_batch_and_seed(net, data, whole):
     np.testing.assert_array_equal(a, embed_training_mode(net, data, range(6), 3, seed=1))
     assert np.abs(a-whole.embedding[:6]).max()>.01 and np.abs(a-embed_training_mode(net, data, range(6), 6, seed=1)).max()>1e-3
     np.testing.assert_allclose(np.linalg.norm(a,axis=1), 1, rtol=1e-5)
+
+
+def test_the_encoder_alone_gives_the_same_embeddings(whole, net, data):
+    np.testing.assert_array_equal(embeddings(net, data, range(7), precision='fp32'), score(net, data, range(7), embedding=True, precision='fp32').embedding)
+    assert len(embeddings(net, data, []))==0
+    class Bad(torch.nn.Module):
+        encoder = staticmethod(lambda x: [x*float('nan')])
+    with pytest.raises(FloatingPointError, match='diverged'): embeddings(Bad(), data, [0], precision='fp32')

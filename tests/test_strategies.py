@@ -78,6 +78,13 @@ def test_screening_in_float32_gives_the_distances_of_float64(monkeypatch):
     twins = np.repeat(x[:5], 120, 0); e = strategies._Distances(twins, twins[:0], np.arange(599)); assert e.screened(np.array([599]), e.about(twins[[599]], np.float64), 0) is None, 'all alike: float32 tells nothing apart'
 
 
+def test_centres_that_float32_cannot_tell_apart_are_measured():
+    "Each of 40 centres has a twin that is nearer or farther by less than a rounding of single precision"
+    g = np.random.default_rng(3); c = g.normal(size=(40,8)); twins = c+g.normal(size=c.shape)*3e-7; p = c.repeat(5,0)+g.normal(size=(200,8))*.2
+    x = np.concatenate([c,twins,p]).astype(np.float32); d = strategies._Distances(x, x[:0], np.arange(80)); idx = np.arange(80,280); d.lower(idx); assert d.tie[idx].mean()>.5
+    np.testing.assert_allclose(d.exact(idx)[0], ((x[idx,None].astype(float)-x[None,:80])**2).sum(2).min(1), rtol=1e-12)
+
+
 def test_float32_close_to_the_origin_equals_brute_force():
     x = CLOUDS['unit'].astype(np.float32)
     np.testing.assert_array_equal(k_center_greedy(x, 50, [1,2], 16), brute(x, 50, [1,2]))
