@@ -15,15 +15,19 @@ import numpy as np, pandas as pd
 from .core import InputError, atomic_path, commit, note, provenance
 
 # %% auto #0
-__all__ = ['ROWS', 'MEMORY', 'NOTES', 'NONE', 'COLUMNS', 'clock', 'pairs', 'Row', 'bar', 'row', 'measure', 'hardware',
+__all__ = ['ROWS', 'MEMORY', 'NOTES', 'NONE', 'COLUMNS', 'ON', 'clock', 'pairs', 'Row', 'bar', 'row', 'measure', 'hardware',
            'embeddings', 'allocated', 'device_data', 'bare_training', 'wanted_rows', 'run_rows', 'main', 'draw',
            'f1_by_precision', 'f1_by_way', 'paper_study']
 
 # %% ../nbs/85_bench.ipynb #07ddadb3
 def clock(f)->float:
     "Seconds that calling `f` takes"
-    gc.collect(); t = time.perf_counter(); f()
+    gc.collect(); _settled(); t = time.perf_counter(); f(); _settled()
     return time.perf_counter()-t
+
+def _settled():
+    "Wait for a GPU in use, if there is one"
+    if (t:=sys.modules.get('torch')) is not None and t.cuda.is_initialized(): t.cuda.synchronize()
 
 def pairs(variants:dict, # name -> function that returns seconds
     rounds:int=5         # How often each is measured, after one round that does not count
@@ -68,17 +72,21 @@ def measure(r:Row, short:bool=False, rounds:int=5, threads:int=1)->list[dict]:
     with tempfile.TemporaryDirectory() as tmp, threadpool_limits(threads):
         for o in (MEMORY,NOTES): o.pop(r.number, None)
         t = pairs(r.make(Path(tmp), **size), rounds)
-    base = dict(memory_mb=MEMORY.get(r.number, NONE)/1e6, note=NOTES.get(r.number,''), row=r.number, what=r.what, size=' '.join(f'{k}={v}' for k,v in size.items()), ours_s=float(np.median(t['ours'])), rounds=rounds, short=short, threads=threads, commit=p['commit'], hardware=hardware())
+    base = dict(memory_mb=MEMORY.get(r.number, NONE)/1e6, note=NOTES.get(r.number,''), row=r.number, what=r.what, size=' '.join(f'{k}={v}' for k,v in size.items()), ours_s=float(np.median(t['ours'])), rounds=rounds, short=short, threads=threads, commit=p['commit'], hardware='')
     out = []
     for k,(kind,least) in r.wanted.items():
         q = t[k]/t['ours'] if k in t else np.array([np.nan])
         out.append(dict(base, against=k if k in t else f'{k} (not installed)', kind=kind, theirs_s=float(np.median(t[k])) if k in t else np.nan, ratio=float(np.median(q)), low=float(q.min()), high=float(q.max()), wanted=least))
-    return [{k:o[k] for k in COLUMNS} for o in out]
+    return [{k:o[k] for k in COLUMNS}|dict(hardware=hardware()) for o in out]
 
 def hardware()->str:
     "Processor, cores, version of PyTorch"
     p = provenance()
-    return f"{p['cpu']}, {p['cores']} cores, torch {p['versions']['torch']}"
+    return f"{p['cpu']}, {p['cores']} cores{_card()}, torch {p['versions']['torch']}"
+
+def _card():
+    t = sys.modules.get('torch')
+    return f', {t.cuda.get_device_name()}' if t is not None and t.cuda.is_initialized() else ''
 
 # %% ../nbs/85_bench.ipynb #dca10523
 def embeddings(n:int, d:int, seed:int=0)->np.ndarray: # float32 (n,d), rows of length 1
@@ -242,20 +250,25 @@ def _help(tmp): return dict(ours=lambda: _python('-c','import sys; sys.argv=["im
 def _import(tmp): return dict(ours=lambda: _python('-c','import imbal_al'), python=lambda: _python('-c','pass'), **{'a second':bar(1)})
 
 # %% ../nbs/85_bench.ipynb #851de868
-def device_data(n:int, size:int):
-    "Synthetic patches, in memory as the learner has them"
+def device_data(n:int, size:int, device='cpu'):
+    "Synthetic patches, in memory as the learner has them. Raises `ImportError` where there is no such device"
     from imbal_al.learner import DeviceData
     g = np.random.default_rng(0)
-    return DeviceData(g.integers(0,256,(n,size,size,1),dtype=np.uint8), (g.random((n,size,size))<.05).astype(np.uint8))
+    _needs(device)
+    return DeviceData(g.integers(0,256,(n,size,size,1),dtype=np.uint8), (g.random((n,size,size))<.05).astype(np.uint8), device)
+
+def _needs(device):
+    import torch
+    if device!='cpu' and not torch.cuda.is_available(): raise ImportError('no CUDA device', name='a CUDA device')
 
 def bare_training(data, steps:int, bs:int, channels_last:bool=True, precision:str='fp32', idx=None):
     "The leanest loop: (network, seconds)"
     import torch
-    from imbal_al.learner import Batches, cast
+    from imbal_al.learner import Batches, ComboOnDevice, cast
     from imbal_al.losses import PaperComboLoss
     from imbal_al.models import create_model
-    m = create_model().train(); m = m.to(memory_format=torch.channels_last) if channels_last else m
-    opt,loss = torch.optim.Adam(m.parameters(), lr=2e-3, weight_decay=1e-4, fused=True), PaperComboLoss()
+    m = create_model().train().to(data.device); m = m.to(memory_format=torch.channels_last) if channels_last else m
+    opt,loss = torch.optim.Adam(m.parameters(), lr=2e-3, weight_decay=1e-4, fused=True), PaperComboLoss() if data.device.type=='cpu' else ComboOnDevice()
     batches = Batches(data, range(len(data)) if idx is None else idx, bs, steps, torch.Generator().manual_seed(0))
     def go():
         for x,y in batches:
@@ -270,13 +283,13 @@ def _fitted(data, steps, bs, precision='fp32'):
 
 # %% ../nbs/85_bench.ipynb #01070734
 @row('2', 'training step', {'bare loop':('floor',1/1.05)}, dict(n=172, size=64, bs=16, steps=60), dict(n=8, size=32, bs=4, steps=1))
-def _step(tmp, n, size, bs, steps):
-    data = device_data(n, size)
+def _step(tmp, n, size, bs, steps, device='cpu'):
+    data = device_data(n, size, device)
     return {'ours':lambda: _fitted(data,steps,bs), 'bare loop':lambda: bare_training(data,steps,bs)[1]}
 
 @row('3 train', 'training precision and layout', {'fp32 contiguous':('plain',1.4), 'fp32 channels last':('floor',NONE), 'bf16 channels last':('plain',NONE)}, dict(n=172, size=64, bs=16, steps=12), dict(n=8, size=32, bs=4, steps=1))
-def _train_layout(tmp, n, size, bs, steps):
-    data = device_data(n, size); p = _measured('3 train', data, 'train', bs)
+def _train_layout(tmp, n, size, bs, steps, device='cpu'):
+    data = device_data(n, size, device); p = _measured('3 train', data, 'train', bs)
     bare = lambda *a: lambda: bare_training(data,steps,bs,*a)[1]
     return {'ours':lambda: _fitted(data,steps,bs,p), 'fp32 contiguous':bare(False), 'fp32 channels last':bare(True), 'bf16 channels last':bare(True,'bf16')}
 
@@ -293,22 +306,22 @@ def _forward(net, data, bs, channels_last=True, precision='fp32', n=None):
     net = net.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     def go():
         with torch.inference_mode(), cast(precision, data.device):
-            for i in torch.arange(n or len(data)).split(bs): x,_ = data.batch(i); net(x if channels_last else x.contiguous())
+            for i in torch.arange(n or len(data), device=data.device).split(bs): x = data.normalise(data.raw(i)); net(x if channels_last else x.contiguous())
     return clock(go)
 
 @row('3 eval', 'evaluation precision and layout', {'fp32 contiguous':('plain',2), 'fp32 channels last':('plain',NONE)}, dict(n=256, size=64, bs=64), dict(n=4, size=32, bs=4))
-def _eval_layout(tmp, n, size, bs):
+def _eval_layout(tmp, n, size, bs, device='cpu'):
     from imbal_al.models import create_model
-    data,net = device_data(n, size), create_model().eval(); p = _measured('3 eval', data, 'eval', bs)
+    data,net = device_data(n, size, device), create_model().eval().to(device); p = _measured('3 eval', data, 'eval', bs)
     return {'ours':lambda: _forward(net,data,bs,not p.endswith(' contiguous'),p), 'fp32 contiguous':lambda: _forward(net,data,bs,False), 'fp32 channels last':lambda: _forward(net,data,bs,True)}
 
 @row('4', 'scoring pass: entropy, embedding, histograms', {'forward pass':('floor',1/1.05)}, dict(n=32, size=256, bs=16), dict(n=4, size=32, bs=4))
-def _scoring(tmp, n, size, bs):
+def _scoring(tmp, n, size, bs, device='cpu'):
     from imbal_al.learner import choose_precision
     from imbal_al.models import create_model
     from imbal_al.scoring import score
     import torch
-    data,net = device_data(n, size), create_model().eval().to(memory_format=torch.channels_last); p = choose_precision('cpu')['eval']
+    data,net = device_data(n, size, device), create_model().eval().to(device, memory_format=torch.channels_last); p = choose_precision(device)['eval']
     return {'ours':lambda: clock(lambda: score(net,data,range(n),True,True,bs,p)), 'forward pass':lambda: _forward(net,data,bs,True,p)}
 
 # %% ../nbs/85_bench.ipynb #ef060004
@@ -420,23 +433,33 @@ def _side_by_side(tmp, pool, test, batch, steps, workers):
     return {"ours":study(workers), "one after the other":study(min(workers,1))}
 
 # %% ../nbs/85_bench.ipynb #dd81cb5f
-@row('5 cuda', 'k_center_greedy on CUDA, per pick', {'torch.cdist per pick':('plain',10)}, dict(n=100_000, d=643, labelled=1000, picks=1000), dict(n=1500, d=24, labelled=20, picks=30))
-def _k_center_cuda(tmp, n, d, labelled, picks):
+ON = dict(device='cuda')
+row('2 cuda', 'training step on CUDA', {'bare loop':('floor',1/1.05)}, dict(n=172, size=256, bs=50, steps=60, **ON), dict(n=8, size=32, bs=4, steps=1, **ON))(_step)
+row('2 cuda small', 'training step on CUDA, small patches', {'bare loop':('floor',1/1.05)}, dict(n=172, size=64, bs=16, steps=60, **ON), dict(n=8, size=32, bs=4, steps=1, **ON))(_step)
+row('4 cuda', 'scoring pass on CUDA: entropy, embedding, histograms', {'forward pass':('floor',1/1.05)}, dict(n=2000, size=256, bs=64, **ON), dict(n=4, size=32, bs=4, **ON))(_scoring)
+
+@row('3 cuda', 'training precision and layout on CUDA', {f'{a} {b}':('plain',NONE) for a in ('fp32','bf16','fp16') for b in ('contiguous','channels last')}, dict(n=172, size=256, bs=50, steps=20, **ON), dict(n=8, size=32, bs=4, steps=1, **ON))
+def _precision_cuda(tmp, n, size, bs, steps, device):
+    from imbal_al.learner import choose_precision
+    data = device_data(n, size, device); p = choose_precision(device)['train']; NOTES['3 cuda'] = f'ours: {p}'
+    return {'ours':lambda: _fitted(data,steps,bs,p), **{f'{a} {b}':lambda a=a,b=b: bare_training(data,steps,bs,b!='contiguous',a)[1] for a in ('fp32','bf16','fp16') for b in ('contiguous','channels last')}}
+
+@row('5 cuda', 'k_center_greedy on CUDA, per pick', {'torch.cdist per pick':('plain',10)}, dict(n=100_000, d=643, labelled=1000, picks=1000, **ON), dict(n=1500, d=24, labelled=20, picks=30, **ON))
+def _k_center_cuda(tmp, n, d, labelled, picks, device):
     import torch
     from imbal_al.strategies import k_center_greedy
-    if not torch.cuda.is_available(): raise ImportError('no CUDA device', name='a CUDA device')
-    x = torch.from_numpy(embeddings(n,d)).cuda()
+    _needs(device); x = torch.from_numpy(embeddings(n,d)).to(device)
     def plain():
         m = torch.cdist(x, x[:labelled]).amin(1)
         for _ in range(picks): m = torch.minimum(m, torch.cdist(x, x[m.argmax()][None])[:,0])
-        torch.cuda.synchronize()
     return {'ours':lambda: clock(lambda: k_center_greedy(x, picks, np.arange(labelled)))/picks, 'torch.cdist per pick':lambda: clock(plain)/picks}
 
 # %% ../nbs/85_bench.ipynb #50562b0d
-def wanted_rows(text:str|None)->list[str]: # '5,7' -> every row whose number begins with 5 or 7
+def wanted_rows(text:str|None)->list[str]: # '5,7': every row whose number begins with 5 or 7; 'cuda': those on a GPU; None: all others
     "Names of the rows asked for. Raises `InputError` for a number there is no row of"
     names = [o for o in ROWS if 'cuda' not in o]
     if not text: return names
+    if text=='cuda': return [o for o in ROWS if 'cuda' in o]
     asked = [o.strip() for o in text.split(',')]
     for o in asked:
         if not any(k==o or k.split()[0]==o for k in ROWS): raise InputError(f"--rows {o!r}: there is no such row; known: {', '.join(ROWS)}")

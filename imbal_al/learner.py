@@ -6,25 +6,27 @@ Docs: https://example.github.io/imbal_al/learner.html.md"""
 
 # %% ../nbs/23_learner.ipynb #f4ff851a
 from __future__ import annotations
-import warnings
+import os, warnings
 
 # %% auto #0
-__all__ = ['DTYPES', 'CONTIGUOUS', 'LOSSES', 'SCHEDULES', 'STOPS', 'LEAST_FALL', 'DeviceData', 'gaussian_blur', 'augment',
-           'Batches', 'MixedBatches', 'best_device', 'choose_precision', 'place', 'cast', 'Cast', 'seeded', 'Loaders',
-           'has_defect', 'LossOnDevice', 'ComboOnDevice', 'make_learner', 'Converged', 'lr_schedule', 'fit',
-           'measured_precision']
+__all__ = ['DTYPES', 'CONTIGUOUS', 'LOSSES', 'SCHEDULES', 'STOPS', 'LEAST_FALL', 'DeviceData', 'gaussian_blur', 'sent', 'augment',
+           'Batches', 'MixedBatches', 'best_device', 'choose_precision', 'place', 'cast', 'Cast', 'seeded', 'bilinear',
+           'repeatable', 'Loaders', 'has_defect', 'LossOnDevice', 'ComboOnDevice', 'make_learner', 'Converged',
+           'lr_schedule', 'fit', 'measured_precision']
 
 # %% ../nbs/23_learner.ipynb #c67c84dc
 warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
+os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8') # asked for by matrix products in a fixed order
 
 # %% ../nbs/23_learner.ipynb #6f26b90b
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from functools import lru_cache, partial
 import math, time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 from fastai.callback.core import Callback, CancelStepException, CancelTrainException
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler, SchedCos, combine_scheds
@@ -85,16 +87,20 @@ def gaussian_blur(x:torch.Tensor, # (B,C,H,W)
     y = F.conv2d(y, k[:,None,None,:], groups=b*c)
     return F.conv2d(y, k[:,None,:,None], groups=b*c).reshape(b,c,h,w)
 
+def sent(t:torch.Tensor, # On the CPU
+    device)->torch.Tensor:
+    "A small tensor on its way to `device`; the host does not wait for it"
+    return t.pin_memory().to(device, non_blocking=True) if torch.device(device).type=='cuda' else t.to(device)
+
 def augment(x:torch.Tensor, # (B,C,H,W) raw images
     y:torch.Tensor,         # (B,H,W) masks
     g:torch.Generator       # CPU generator
     ):                      # (x, y), augmented
     "Horizontal flip and Gaussian blur, each with probability 1/2 per image (the paper's public code)"
     r = torch.rand(3, len(x), generator=g)
-    flip,blur,sigma = (r[0]<.5).tolist(), (r[1]<.5).nonzero()[:,0], .5+1.5*r[2]
-    f = torch.tensor([i for i,o in enumerate(flip) if o], dtype=torch.long).to(x.device)
-    x[f],y[f] = x[f].flip(-1),y[f].flip(-1)
-    if len(blur): b = blur.to(x.device); x[b] = gaussian_blur(x[b].contiguous(), sigma[blur].to(x.device)).to(memory_format=torch.channels_last)
+    flip,blur,sigma = (r[0]<.5).nonzero()[:,0], (r[1]<.5).nonzero()[:,0], .5+1.5*r[2]
+    f = sent(flip, x.device); x[f],y[f] = x[f].flip(-1),y[f].flip(-1)
+    if len(blur): b = sent(blur, x.device); x[b] = gaussian_blur(x[b].contiguous(), sent(sigma[blur], x.device)).to(memory_format=torch.channels_last)
     return x,y
 
 # %% ../nbs/23_learner.ipynb #26f9b644
@@ -142,7 +148,7 @@ def best_device()->str: return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 def choose_precision(device:str)->dict: # {'train': name, 'eval': name}, names of `DTYPES`
     "The precision per phase for a device"
-    if str(device).startswith('cuda'): return dict(train='fp16', eval='fp16')
+    if str(device).startswith('cuda'): return dict(train='fp32', eval='fp32')
     fast = any(getattr(torch.cpu, f, lambda: False)() for f in ('_is_amx_tile_supported','_is_avx512_bf16_supported'))
     return dict(train='fp32', eval='bf16' if fast else 'fp32')
 
@@ -189,6 +195,46 @@ def seeded(seed:int, # 63 bits
     with torch.random.fork_rng(devices=devs):
         torch.manual_seed(seed); yield
 
+# %% ../nbs/23_learner.ipynb #54927123
+@lru_cache(64)
+def _interpolation(n:int, m:int, corners:bool, scale:float|None, device)->torch.Tensor: # (m,n)
+    "What each of `m` places takes of `n` values, linearly"
+    i = torch.arange(m, dtype=torch.float64)
+    at = i*((n-1)/max(m-1,1)) if corners else ((i+.5)*(1/scale if scale else n/m)-.5).clamp(min=0)
+    low = at.floor().long().clamp(max=n-1); w = at-low; out = torch.zeros(m, n, dtype=torch.float64)
+    out[i.long(),low] += 1-w; out[i.long(),(low+1).clamp(max=n-1)] += w
+    return out.float().to(device)
+
+def bilinear(x:torch.Tensor, # (B,C,H,W)
+    size=None, scale_factor=None, align_corners=None)->torch.Tensor:
+    "`torch.nn.functional.interpolate(..., mode='bilinear')` as two matrix products"
+    pair = lambda o: (o,o) if isinstance(o,(int,float)) else tuple(o)
+    scales = (None,None) if scale_factor is None else tuple(map(float, pair(scale_factor)))
+    size = pair(size) if size is not None else tuple(math.floor(n*f) for n,f in zip(x.shape[-2:], scales))
+    with torch.autocast(x.device.type, enabled=False):
+        a,b = (_interpolation(n, int(m), bool(align_corners), f, x.device) for n,m,f in zip(x.shape[-2:], size, scales))
+        y = a@(x.float()@b.T)
+    return y.to(x.dtype).contiguous(memory_format=torch.channels_last)
+
+class _Bilinear(TorchFunctionMode):
+    "Inside, bilinear interpolation is `bilinear`"
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.interpolate and kwargs.get('mode')=='bilinear' and not kwargs.get('recompute_scale_factor') and not kwargs.get('antialias'):
+            named = dict(zip(('size','scale_factor'), args[1:3])) | {k:v for k,v in kwargs.items() if k in ('size','scale_factor','align_corners')}
+            return bilinear(args[0] if args else kwargs['input'], **named)
+        return func(*args, **kwargs)
+
+@contextmanager
+def repeatable(device):
+    "Inside, the same numbers give the same result on a GPU too; an operation that cannot warns. On a CPU nothing changes"
+    if torch.device(device).type!='cuda': yield; return
+    fill = torch.utils.deterministic; old = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(), fill.fill_uninitialized_memory, torch.backends.cudnn.benchmark
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True); fill.fill_uninitialized_memory = torch.backends.cudnn.benchmark = False
+        with _Bilinear(): yield
+    finally: torch.use_deterministic_algorithms(old[0], warn_only=old[1]); fill.fill_uninitialized_memory,torch.backends.cudnn.benchmark = old[2:]
+
 # %% ../nbs/23_learner.ipynb #5e6be432
 class Loaders:
     "The training batches and an empty validation set, as fastai's loop asks for them"
@@ -214,7 +260,7 @@ class ComboOnDevice(torch.nn.Module):
         z,y = logits.float(), torch.stack([1-masks, masks], 1).float(); p = z.softmax(1)
         hit,held,size = (o.sum((0,2,3)) for o in (p*y, y, p+y))
         dice = (1-(hit+1)/(size/2+1))*(held>0)
-        return F.cross_entropy(z, masks) + dice.mean()
+        return dice.mean() - (y*z.log_softmax(1)).sum(1).mean()
 
 LOSSES = dict(combo_paper=PaperComboLoss)
 SCHEDULES = ('flat','cosine')
@@ -293,7 +339,7 @@ def fit(learn:Learner,
     )->torch.nn.Module:  # The trained network, in evaluation mode
     "Train to the end; the last weights are kept, as in the paper. A training that diverges raises an error: the loss an `InputError` on nan logits, else this a `FloatingPointError`"
     cbs = lr_schedule(schedule, learn.lr) if check_choice('stop', stop, STOPS)=='none' else [Converged(learn.dls.train.steps, learn.lr, schedule)]
-    with seeded(stream_seed(learn.dls.train.g.initial_seed(),'dropout'), learn.dls.device), learn.no_logging(): learn.fit(1, cbs=cbs)
+    with repeatable(learn.dls.device), seeded(stream_seed(learn.dls.train.g.initial_seed(),'dropout'), learn.dls.device), learn.no_logging(): learn.fit(1, cbs=cbs)
     losses = learn.recorder.losses
     if losses and not math.isfinite(losses[-1]): raise FloatingPointError(f'the training diverged: loss {losses[-1]} after {len(losses)} steps; use a smaller learning rate')
     return learn.model.eval()

@@ -17,7 +17,8 @@ from .learner import DeviceData, cast, choose_precision, place, seeded
 from .metrics import BINS, EDGES
 
 # %% auto #0
-__all__ = ['pixel_entropy', 'embed', 'forward', 'logit_histogram', 'Scores', 'score', 'embeddings', 'embed_training_mode']
+__all__ = ['pixel_entropy', 'embed', 'forward', 'logit_histogram', 'Scores', 'batch_size', 'score', 'embeddings',
+           'embed_training_mode']
 
 # %% ../nbs/31_scoring.ipynb #da39db76
 def pixel_entropy(z:torch.Tensor # Logits ln(p/(1-p)), any shape
@@ -58,17 +59,21 @@ class Scores:
     embedding: np.ndarray|None=None # float32 (n,D), rows of length 1
     hist: np.ndarray|None=None      # (n,2,BINS) counts, uint16 where an image's pixels fit in, else uint32
 
+def batch_size(data:DeviceData)->int:
+    "Images per forward pass: 64; on a GPU as many small ones as have 2 million pixels"
+    return 64 if data.device.type=='cpu' else max(64, 2**21//data.masks[0].numel())
+
 def score(net,            # A trained network, in evaluation mode
     data:DeviceData,
     idx,                  # Indices of the images, in the order of the result
     embedding:bool=False, # Also the embeddings
     hist:bool=False,      # Also the histograms; these look at the masks
-    bs:int=64,            # Images per forward pass
+    bs:int|None=None,     # Images per forward pass; default see `batch_size`
     precision:str|None=None, # Default: the best for evaluation, see `choose_precision`
     )->Scores:
     "Pass once over `idx`; memory grows only by what is returned"
     precision = precision or choose_precision(data.device)['eval']
-    idx,out = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device), []; place(net, precision)
+    idx,out = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device), []; place(net, precision); bs = bs or batch_size(data)
     with torch.inference_mode(), cast(precision, data.device):
         for i in idx.split(bs):
             z,maps = forward(net, data.normalise(data.raw(i))); z = data.crop(z)
@@ -79,11 +84,11 @@ def score(net,            # A trained network, in evaluation mode
     return Scores(get(0).astype(np.float32), get(1), get(2) if embedding else None, get(3).astype(small) if hist else None)
 
 # %% ../nbs/31_scoring.ipynb #55d7ba8e
-def embeddings(net, data:DeviceData, idx, bs:int=64, precision:str|None=None # As for `score`
+def embeddings(net, data:DeviceData, idx, bs:int|None=None, precision:str|None=None # As for `score`
     )->np.ndarray: # float32 (n,D), rows of length 1
     "The embeddings of `score`, from the encoder alone"
     precision = precision or choose_precision(data.device)['eval']
-    idx = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device); place(net, precision)
+    idx = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device); place(net, precision); bs = bs or batch_size(data)
     with torch.inference_mode(), cast(precision, data.device): out = [embed(net.encoder(data.normalise(data.raw(i)))) for i in idx.split(bs)]
     e = torch.cat(out).cpu().numpy() if len(idx) else np.empty((0,0), np.float32)
     if not np.isfinite(e).all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')

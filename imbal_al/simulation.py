@@ -390,6 +390,7 @@ def run(c:RunConfig,
     except Lost: return None
 
 def _run(c, folder, device, root, threads, check=lambda: None):
+    import torch
     for o in folder.glob('.*.tmp'): o.unlink(missing_ok=True)
     scenario,precision = _prepare(c, folder, device, root)
     labelled,records = first_batch(c, len(scenario['pool'])).astype(np.int64), []
@@ -398,7 +399,7 @@ def _run(c, folder, device, root, threads, check=lambda: None):
         if r is None: r = _new_cycle(c, folder, j, labelled, device, root, precision, check)
         elif c.warm_start: _take_weights(c, folder, j, labelled, device, precision)
         records.append(r); labelled = np.concatenate([labelled, r['next']])
-    result = dict(config=asdict(c), hash=c.hash, rows=result_rows(c, records, scenario), provenance=dict(provenance(), device=device, threads=threads, precision=precision))
+    result = dict(config=asdict(c), hash=c.hash, rows=result_rows(c, records, scenario), provenance=dict(provenance(), device=device, **(dict(gpu=torch.cuda.get_device_name(device)) if device.startswith('cuda') else {}), threads=threads, precision=precision))
     check(); _drop_weights(folder); write_result(folder, result, ['scenario.npz', *(cycle_path(folder,j).name for j in range(1, c.cycles+1))])
     return read_json(folder/'result.json')
 

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
 from .core import InputError, check_choice
-from .learner import DeviceData, cast, choose_precision, place, seeded
-from .scoring import embed, pixel_entropy
+from .learner import DeviceData, cast, choose_precision, place, repeatable, seeded
+from .scoring import batch_size, embed, pixel_entropy
 
 # %% auto #0
 __all__ = ['FROM_LOGITS', 'FIELDS', 'pixel_margin', 'foreground_entropy', 'last_layer', 'last_layer_gradient', 'badge_embedding',
@@ -89,7 +89,7 @@ def measure(net,         # A trained network, in evaluation mode
     data:DeviceData,
     idx,                 # Indices of the images, in the order of the result
     fields,              # Names in `FIELDS`
-    bs:int=64,           # Images per forward pass
+    bs:int|None=None,    # Images per forward pass; default see `imbal_al.scoring.batch_size`
     precision:str|None=None, # Default: the best for evaluation
     draws:int=10,        # Stochastic passes of the decoder, for 'bald'
     seed:int=0           # Of what is dropped
@@ -98,8 +98,8 @@ def measure(net,         # A trained network, in evaluation mode
     for k in fields: check_choice('field', k, FIELDS)
     precision = precision or choose_precision(data.device)['eval']
     idx,out = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device), {k:[] for k in fields}; place(net, precision)
-    with torch.no_grad(), cast(precision, data.device), seeded(seed, data.device):
-        for i in idx.split(bs):
+    with torch.no_grad(), cast(precision, data.device), repeatable(data.device), seeded(seed, data.device):
+        for i in idx.split(bs or batch_size(data)):
             got = _measure_batch(net, data, i, fields, draws)
             for k in fields: out[k].append(got[k])
     return {k:_whole(v, k) for k,v in out.items()}

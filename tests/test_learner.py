@@ -213,7 +213,7 @@ def test_unknown_schedule_and_precision(data, once):
 
 
 def test_precision_choice(monkeypatch):
-    assert choose_precision('cuda:1')==dict(train='fp16',eval='fp16')
+    assert choose_precision('cuda:1')==dict(train='fp32',eval='fp32')
     for fast in (True,False):
         for f in ('_is_amx_tile_supported','_is_avx512_bf16_supported'): monkeypatch.setattr(torch.cpu, f, lambda: fast, raising=False)
         assert choose_precision('cpu')==dict(train='fp32', eval='bf16' if fast else 'fp32')
