@@ -10,9 +10,9 @@ import os, warnings
 
 # %% auto #0
 __all__ = ['DTYPES', 'CONTIGUOUS', 'LOSSES', 'SCHEDULES', 'STOPS', 'LEAST_FALL', 'DeviceData', 'gaussian_blur', 'sent', 'augment',
-           'Batches', 'MixedBatches', 'best_device', 'choose_precision', 'place', 'cast', 'Cast', 'seeded', 'bilinear',
-           'repeatable', 'Loaders', 'has_defect', 'LossOnDevice', 'ComboOnDevice', 'make_learner', 'Converged',
-           'lr_schedule', 'fit', 'measured_precision']
+           'Batches', 'MixedBatches', 'best_device', 'choose_precision', 'place', 'cast', 'Cast', 'Graphed', 'seeded',
+           'bilinear', 'repeatable', 'Loaders', 'has_defect', 'LossOnDevice', 'ComboOnDevice', 'make_learner',
+           'Converged', 'lr_schedule', 'fit', 'measured_precision']
 
 # %% ../nbs/23_learner.ipynb #c67c84dc
 warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
@@ -33,7 +33,7 @@ from fastai.callback.schedule import ParamScheduler, SchedCos, combine_scheds
 from fastai.learner import AvgSmoothLoss, Learner
 from fastai.optimizer import OptimWrapper
 
-from .core import InputError, check_choice, stream_seed
+from .core import InputError, check_choice, note, stream_seed
 from .losses import PaperComboLoss
 from .models import create_model, encoder_stats
 
@@ -186,6 +186,20 @@ class Cast(Callback):
         self.scaler.unscale_(self.opt.opt); self.scaler.step(self.opt.opt); self.scaler.update()
         raise CancelStepException
 
+# %% ../nbs/23_learner.ipynb #5a7cd693
+class Graphed(Callback):
+    "On a GPU, in single precision: forward and backward pass of the network are recorded at the first batch and replayed after. Recording changes neither the network nor the random numbers; where it fails, training goes on without"
+    order = 5
+    def before_batch(self):
+        if self.iter or not self.training: return
+        m,x = self.model,self.xb[0]; kept,state = {k:b.clone() for k,b in m.named_buffers()}, torch.cuda.get_rng_state(x.device)
+        try: torch.cuda.make_graphed_callables(m, (torch.empty_like(x).copy_(x),), allow_unused_input=True)
+        except RuntimeError as e: m.__dict__.pop('forward', None); note(f'no CUDA graph of {type(m).__name__}: {str(e).splitlines()[0]}; each step starts its kernels one by one')
+        with torch.no_grad():
+            for k,b in m.named_buffers(): b.copy_(kept[k])
+        m.zero_grad(); torch.cuda.set_rng_state(state, x.device)
+    def after_fit(self): self.model.__dict__.pop('forward', None)
+
 # %% ../nbs/23_learner.ipynb #e3dc4c42
 @contextmanager
 def seeded(seed:int, # 63 bits
@@ -290,12 +304,13 @@ def make_learner(data:DeviceData,
     if start is not None: m.load_state_dict(start)
     m = place(m.to(data.device, memory_format=torch.channels_last), precision['train'])
     if compiled: m.compile()
+    graphs = data.device.type=='cuda' and precision['train'].startswith('fp32') and not compiled
     bs = min(bs, len(idx))
     g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
     args = data, idx, bs, steps or epochs*(len(idx)//bs), g
     dl = Batches(*args) if train_pi is None else MixedBatches(*args, train_pi, has_defect(data, idx) if faulty is None else faulty)
     dls = Loaders(dl, data.device)
-    learn = Learner(dls, m, loss_func=loss, opt_func=partial(OptimWrapper, opt=partial(torch.optim.Adam, weight_decay=wd, fused=True)), lr=lr, cbs=[Cast(precision['train'],data.device),*cbs])
+    learn = Learner(dls, m, loss_func=loss, opt_func=partial(OptimWrapper, opt=partial(torch.optim.Adam, weight_decay=wd, fused=True)), lr=lr, cbs=[Cast(precision['train'],data.device),*([Graphed()] if graphs else []),*cbs])
     learn.remove_cbs(learn._grab_cbs(ProgressCallback)); learn.recorder.smooth_loss = LossOnDevice()
     return learn
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from imbal_al import simulation
+from imbal_al import learner, simulation
 from imbal_al.core import stream
 from imbal_al.learner import DeviceData, fit, make_learner
 from imbal_al.models import create_model
@@ -59,6 +59,14 @@ def test_the_check_above_sees_a_wait(data):
 def test_same_seed_same_weights(data, precision):
     a,b = (trained(data, precision) for _ in range(2))
     assert a[1]==b[1] and all(torch.equal(x,y) for x,y in zip(a[0].state_dict().values(), b[0].state_dict().values()))
+
+
+def test_recorded_passes_change_nothing(data, monkeypatch):
+    "Losses and weights of a training with CUDA graphs are those without, and the network forgets the graphs"
+    net,losses = trained(data); assert 'forward' not in net.__dict__
+    monkeypatch.setattr(learner.Graphed, 'before_batch', lambda self: None); plain = trained(data)
+    assert losses==pytest.approx(plain[1], rel=1e-3)
+    for a,b in zip(net.state_dict().values(), plain[0].state_dict().values()): np.testing.assert_allclose(a.cpu(), b.cpu(), atol=1e-2)
 
 
 def test_trains_as_the_cpu_does(data, patches):
