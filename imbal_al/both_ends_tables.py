@@ -6,15 +6,17 @@ Docs: https://example.github.io/imbal_al/both_ends_tables.html.md"""
 
 # %% ../nbs/59_both_ends_tables.ipynb #9e66c7b2
 from __future__ import annotations
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from .advise import advise_folder
-from .core import InputError, to_json, write_text
+from .core import InputError, ahead, to_json, write_text
 from .engine import load_plan, results_table, study_origin
 from .metrics import scores_at
 from .remedies import threshold_remedies
@@ -67,25 +69,31 @@ def finished(folder:str|Path)->list[RunConfig]:
     if not out: raise InputError(f'no run of {folder} is finished; wait, or see `imbal-al status {folder}`')
     return out
 
+def _of_run(c, folder, pi_t, root):
+    "The rows of one run, by table"
+    d, p = folder/'runs'/c.hash, min(c.pi_t) if pi_t is None else pi_t
+    return dict(runs=[run_settings(c)], losses=rate_rows(d, c, p, root), recoveries=way_rows(d, c, p, root), labels=label_rows(d, c, root))
+
 def tables(folder:str|Path, pi_t:float|None=None, # Share at deployment; None: of each run the smallest tested
-    root=None, progress=None # f(done, of)
+    root=None, progress=None, # f(done, of)
+    workers:int=1            # Processes
     )->dict:                 # name -> DataFrame: '', runs, losses, recoveries, labels
     "The tables of all finished runs"
     configs, rows = finished(folder), dict(runs=[], losses=[], recoveries=[], labels=[])
-    for i,c in enumerate(configs, 1):
-        d, p = Path(folder)/'runs'/c.hash, min(c.pi_t) if pi_t is None else pi_t
-        for name,new in (('runs',[run_settings(c)]), ('losses',rate_rows(d, c, p, root)), ('recoveries',way_rows(d, c, p, root)), ('labels',label_rows(d, c, root))): rows[name] += new
+    each = partial(_of_run, folder=Path(folder), pi_t=pi_t, root=root)
+    for i,got in enumerate(map(each, configs) if workers<2 else ahead(each, configs, 4*workers, workers, partial(ProcessPoolExecutor, mp_context=get_context('spawn'))), 1):
+        for name,new in got.items(): rows[name] += new
         if progress: progress(i, len(configs))
     return {'':results_table(folder), **{k:pd.DataFrame(v) for k,v in rows.items()}}
 
 def write_both_ends(folder:str|Path, # A study's folder, finished or not
     out:str|Path,                    # Where the tables go
-    pi_t=None, root=None, progress=None, name:str='both_ends'
+    pi_t=None, root=None, progress=None, name:str='both_ends', workers:int=1 # Processes
     )->list[Path]:                   # The files
     "Write all tables, the origin and the advice"
     out = Path(out); files = []
     def keep(path, text): write_text(path, text); files.append(path)
-    for k,t in tables(folder, pi_t, root, progress).items(): keep(out/f'{name}{"_"*bool(k)}{k}.csv', t.to_csv(index=False, float_format='%.5g'))
+    for k,t in tables(folder, pi_t, root, progress, workers).items(): keep(out/f'{name}{"_"*bool(k)}{k}.csv', t.to_csv(index=False, float_format='%.5g'))
     keep(out/f'{name}_origin.json', to_json(origin(folder))+'\n')
     keep(out/f'{name}_advice.txt', '\n\n'.join(o.account() for o in advise_folder(folder, pi_t=pi_t))+'\n')
     return files
@@ -98,10 +106,10 @@ def origin(folder:str|Path)->dict:
 # %% ../nbs/59_both_ends_tables.ipynb #0cef848f
 def main(args=None):
     "`python -m imbal_al.both_ends_tables STUDY OUT`"
-    import sys
+    import os, sys
     args = sys.argv[1:] if args is None else args
     if len(args)!=2: raise SystemExit('give the folder of the study and the folder for its tables')
-    try: files = write_both_ends(*args, progress=lambda i,n: print(f'{i} of {n} runs', end='\r' if i<n else '\n', flush=True))
+    try: files = write_both_ends(*args, workers=os.cpu_count() or 1, progress=lambda i,n: print(f'{i} of {n} runs', end='\r' if i<n else '\n', flush=True))
     except InputError as e: raise SystemExit(str(e)) from e
     print('\n'.join(f'{f} ({f.stat().st_size/1000:.0f} kB)' for f in files))
 
