@@ -135,7 +135,7 @@ def guided(runs:pd.DataFrame, # As `against_plain` takes them, and `cycles`
     )->pd.DataFrame:          # data, pi_u, loss, repeat, weight, oii (validation), f1; oii_default, f1_default; trainings, weights; config, plain
     "Per repeat and loss: the weight whose OII at `pi_t` is nearest to 0 on validation images, and what it gives on the held-out ones"
     at = rates.set_index('config'); rows = []
-    mine = runs[runs.fn_weight.notna() & runs.config.isin(at.index)].merge(against_plain(runs, strategy)[['config','plain','remedy']], on='config')
+    mine = runs[runs.fn_weight.notna() & runs.config.isin(at.index)].drop(columns=['remedy','plain'], errors='ignore').merge(against_plain(runs, strategy)[['config','plain','remedy']], on='config')
     mine = mine[[not ('healthy' in o or 'training' in o) for o in mine.remedy]]
     for (data,pi_u,loss,r),o in mine.groupby(['data','pi_u','loss','repeat'], sort=False):
         if o.fn_weight.nunique()<2 or not np.isclose(o.fn_weight, default).any(): continue
