@@ -489,7 +489,7 @@ def penalty_figure(penalty:Penalty, width:float=None, height:float=None)->object
     for (i,j),v in np.ndenumerate(share): ax.text(j, i, '' if i==j else '–' if np.isnan(v) else f'{v:.2f}', ha='center', va='center', color='white' if v<.35 else 'black', fontsize=6.5)
     for j,v in enumerate(penalty.lost[order]): ax.text(j, k, '–' if np.isnan(v) else f'{v:.2f}', ha='center', va='center', color='white' if v<.35 else 'black', fontsize=6.5, weight='bold')
     ax.axhline(k-.5, color='white', linewidth=2.5); ax.grid(False)
-    ax.set_xticks(range(k), [_label(o).replace(' among ', '\namong ') for o in order], rotation=25, ha='right', rotation_mode='anchor'); ax.set_yticks(range(k+1), [*map(_label, order), 'lost, mean'])
+    ax.set_xticks(range(k), [_label(o).replace(' among ', '\namong ').replace(', then', ',\nthen').replace(' of the ', '\nof the ') for o in order], rotation=25 if k<8 else 40, ha='right', rotation_mode='anchor'); ax.set_yticks(range(k+1), [*map(_label, order), 'lost, mean'])
     ax.set_title('share in which the row beats the column')
     return fig
 

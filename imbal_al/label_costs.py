@@ -110,7 +110,8 @@ def cost_figure(curves:pd.DataFrame, # From `cost_curves`
         for m,r in o.groupby('method'):
             c = r.groupby('cycle')[['hours','f1']].mean(); ax.plot(c.hours, c.f1, **styles[m])
         ax.set(title=s, xlabel='hours of annotation'); ax.set_xlim(left=0)
-    axes[0].set_ylabel('F1'); fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=4)
+    named = {k:h for ax in axes for h,k in zip(*ax.get_legend_handles_labels())}
+    axes[0].set_ylabel('F1'); fig.legend(named.values(), named.keys(), loc='outside lower center', ncols=4)
     return fig
 
 def _cost_alt(panels):

@@ -170,7 +170,7 @@ def remedy_figure(table:pd.DataFrame, # From `remedy_table`
     for ax,((d,u),o) in zip(axes, panels):
         o = o.set_index('remedy').reindex(names); at = np.arange(len(names)); gap = (o.oracle-o.raw).dropna()
         ax.hlines(at, o.gain_low, o.gain_high, color='#0072B2', linewidth=1.3); ax.plot(o.gain, at, 'o', color='#0072B2', markersize=3.2)
-        ax.axvline(0, color='#4D4D4D', linewidth=.8); ax.locator_params(axis='x', nbins=4); ax.set_title(f'{d}, pool {100*u:.3g} %')
+        ax.axvline(0, color='#4D4D4D', linewidth=.8); ax.set_title(f'{d},\npool {100*u:.3g} %' if len(panels)>2 else f'{d}, pool {100*u:.3g} %'); ax.locator_params(axis='x', nbins=4 if len(panels)<4 else 2)
         if len(gap): ax.axvline(gap.iloc[0], color='#D55E00', linestyle='--', linewidth=.8)
     axes[0].set_yticks(range(len(names)), names); axes[0].set_ylim(len(names)-.5, -.5); fig.supxlabel('F1 gained at deployment; dashed: the best threshold', size=7)
     return fig
