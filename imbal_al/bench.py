@@ -16,8 +16,8 @@ from .core import InputError, atomic_path, commit, note, provenance
 
 # %% auto #0
 __all__ = ['ROWS', 'MEMORY', 'NOTES', 'NONE', 'COLUMNS', 'ON', 'clock', 'pairs', 'Row', 'bar', 'row', 'measure', 'hardware',
-           'embeddings', 'allocated', 'device_data', 'bare_training', 'wanted_rows', 'run_rows', 'main', 'draw',
-           'f1_by_precision', 'f1_by_way', 'paper_study']
+           'embeddings', 'allocated', 'device_data', 'bare_training', 'wanted_rows', 'run_rows', 'main', 'machine',
+           'draw', 'f1_by_precision', 'f1_by_way', 'paper_study']
 
 # %% ../nbs/85_bench.ipynb #07ddadb3
 def clock(f)->float:
@@ -77,16 +77,17 @@ def measure(r:Row, short:bool=False, rounds:int=5, threads:int=1)->list[dict]:
     for k,(kind,least) in r.wanted.items():
         q = t[k]/t['ours'] if k in t else np.array([np.nan])
         out.append(dict(base, against=k if k in t else f'{k} (not installed)', kind=kind, theirs_s=float(np.median(t[k])) if k in t else np.nan, ratio=float(np.median(q)), low=float(q.min()), high=float(q.max()), wanted=least))
-    return [{k:o[k] for k in COLUMNS}|dict(hardware=hardware()) for o in out]
+    return [{k:o[k] for k in COLUMNS}|dict(hardware=hardware('cuda' in r.number)) for o in out]
 
-def hardware()->str:
-    "Processor, cores, version of PyTorch"
+def hardware(card:bool=False # With a graphics card
+    )->str:
+    "Processor, cores, graphics card if one is asked for and there, version of PyTorch"
     p = provenance()
-    return f"{p['cpu']}, {p['cores']} cores{_card()}, torch {p['versions']['torch']}"
+    return f"{p['cpu']}, {p['cores']} cores{_card() if card else ''}, torch {p['versions']['torch']}"
 
 def _card():
-    t = sys.modules.get('torch')
-    return f', {t.cuda.get_device_name()}' if t is not None and t.cuda.is_initialized() else ''
+    import torch
+    return f', {torch.cuda.get_device_name()}' if torch.cuda.is_available() else ''
 
 # %% ../nbs/85_bench.ipynb #dca10523
 def embeddings(n:int, d:int, seed:int=0)->np.ndarray: # float32 (n,d), rows of length 1
@@ -469,7 +470,7 @@ def run_rows(names, out:str|Path, short:bool=False, rounds:int=5, threads:int=1,
     "Measure rows and put their lines into the table `out`, each as soon as it is there"
     out = Path(out); table = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=COLUMNS)
     for k in names:
-        same = (table['row'].astype(str)==k)&(table['short'].astype(bool)==short)&(table['threads']==threads)&(table['hardware']==hardware())
+        same = (table['row'].astype(str)==k)&(table['short'].astype(bool)==short)&(table['threads']==threads)&(table['hardware']==hardware('cuda' in k))
         if not again and (same&(table['commit']==commit())).any(): say(f'{k}: in the table'); continue
         try: lines = measure(ROWS[k], short, rounds, threads)
         except ImportError as e: say(f'{k}: left out, {e.name or e} is missing'); continue
@@ -494,13 +495,18 @@ def main():
     run_rows(names, o.out, o.short, o.rounds, o.threads, o.again, lambda line: print(line, flush=True))
 
 # %% ../nbs/85_bench.ipynb #c578d039
+def machine(hardware:str)->str:
+    "The processor in a line's `hardware`, or its graphics card"
+    parts = [o.strip() for o in str(hardware).split(',')]
+    return parts[2] if len(parts)>3 else parts[0]
+
 def draw(table:pd.DataFrame):
     "Figure of a table's ratios, on a logarithmic axis"
     import matplotlib.pyplot as plt
-    t = table.dropna(subset=['ratio'])[::-1]
+    t = table.dropna(subset=['ratio'])[::-1]; twice = t.groupby('row').hardware.transform('nunique')>1
     fig,ax = plt.subplots(figsize=(6,max(1.2,.2*len(t))), dpi=90); y = np.arange(len(t))
     ax.barh(y, t['ratio'], color=t['kind'].map(dict(floor='.6',plain='C0',peer='C1',bar='C2')), xerr=[np.maximum(t['ratio']-t['low'],0), np.maximum(t['high']-t['ratio'],0)], height=.7, error_kw=dict(lw=.7))
-    ax.plot(t['wanted'], y, 'k|', ms=8); ax.axvline(1, c='k', lw=.5); ax.set_xscale('log'); ax.set_yticks(y, [f'{a} {b}: {c}' for a,b,c in zip(t['row'],t['what'],t['against'])], fontsize=6); ax.set_xlabel('time of the other / ours', fontsize=8)
+    ax.plot(t['wanted'], y, 'k|', ms=8); ax.axvline(1, c='k', lw=.5); ax.set_xscale('log'); ax.set_yticks(y, [f'{a} {b}: {c}'+(f' ({machine(h)})' if w else '') for a,b,c,h,w in zip(t['row'],t['what'],t['against'],t['hardware'],twice)], fontsize=6); ax.set_xlabel('time of the other / ours', fontsize=8)
     fig.tight_layout()
     return fig
 

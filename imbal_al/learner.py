@@ -16,6 +16,7 @@ __all__ = ['DTYPES', 'CONTIGUOUS', 'LOSSES', 'SCHEDULES', 'STOPS', 'LEAST_FALL',
 
 # %% ../nbs/23_learner.ipynb #c67c84dc
 warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
+warnings.filterwarnings('ignore', message=".*AccumulateGrad node's stream.*") # CUDA graphs are recorded on a stream of their own
 os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8') # asked for by matrix products in a fixed order
 
 # %% ../nbs/23_learner.ipynb #6f26b90b
