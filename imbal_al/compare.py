@@ -453,13 +453,15 @@ def compare_results(results:pd.DataFrame, # Tidy results, of strategies or of lo
 # %% ../nbs/54_compare.ipynb #681cebf8
 def _paired(values, reference, common, notes):
     "setting -> paired table, for settings with at least two methods (and the reference)"
-    wide = {}
+    wide, alone = {}, {}
     for s,o in values.groupby('setting', sort=False):
         if o.method.nunique()<2 or (reference is not None and reference not in set(o.method)):
-            notes.append(f"{s}: left out, it has {'no '+reference if o.method.nunique()>1 else 'only '+o.method.iloc[0]}"); continue
+            alone.setdefault('no '+reference if o.method.nunique()>1 else 'only '+o.method.iloc[0], []).append(s); continue
         wide[s] = pair_up(o, common)
         gone = o.unit.nunique()-len(wide[s])
         if gone: notes.append(f"{s}: {len(wide[s])} common repeats, {gone} left out that not all methods have")
+    for why,names in alone.items():
+        notes += [f'{s}: left out, it has {why}' for s in names] if len(names)<6 else [f'{len(names)} settings left out, each has {why}: {names[0]}; {names[1]}; and {len(names)-2} more']
     if reference is not None and not wide: check_choice('reference', reference, sorted(set(values.method)))
     if not wide: raise InputError(f"no setting has two methods to compare (the table has {', '.join(sorted(set(values.method)))})")
     return wide

@@ -456,3 +456,11 @@ def test_labels_of_a_study_without_such_runs_are_left_alone(tmp_path):
     assert list(with_sampling(t, plan))==['config'] and list(with_sampling(t.drop(columns='config'), plan))==[]
     u = with_sampling(t, {'x':dict(healthy_share=.1), 'y':dict(train_pi=.2)}); assert u.healthy_share.tolist()==[.1,0.] and np.isnan(u.train_pi[0]) and u.train_pi[1]==.2
     assert with_sampling(u.assign(healthy_share=9.), {'x':dict(healthy_share=.1)}).healthy_share.tolist()==[9.,9.]
+
+
+@pytest.mark.parametrize('alone,lines', [(5,5),(6,1),(40,1)])
+def test_settings_left_out_for_one_reason_are_few_lines(alone, lines):
+    from imbal_al.compare import _paired
+    rows = [dict(setting=f's{i}', method='entropy', unit=u, value=.5) for i in range(alone) for u in range(3)] + [dict(setting='both', method=m, unit=u, value=.5+.1*(m=='entropy')) for m in ('entropy','random') for u in range(3)]
+    notes = []; wide = _paired(pd.DataFrame(rows), None, False, notes)
+    assert list(wide)==['both'] and len(notes)==lines and notes[0].startswith('s0: left out, it has only entropy' if lines>1 else f'{alone} settings left out, each has only entropy: s0; s1; and {alone-2} more')
