@@ -6,6 +6,7 @@ Docs: https://example.github.io/imbal_al/metrics.html.md"""
 
 # %% ../nbs/30_metrics.ipynb #16800d8e
 from __future__ import annotations
+from array import array
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from .core import InputError, check_choice, stream
 
 # %% auto #0
-__all__ = ['BINS', 'EDGES', 'P_EDGES', 'histogram', 'confusion', 'threshold_bin', 'snap', 'counts', 'pooled',
+__all__ = ['BINS', 'EDGES', 'P_EDGES', 'NOT_BINARY', 'histogram', 'confusion', 'threshold_bin', 'snap', 'counts', 'pooled',
            'prevalence_weights', 'scores', 'scores_at', 'f1_curve', 'threshold_curve', 'best_threshold', 'faulty_share',
            'foreground_ratio', 'uniqueness', 'random_uniqueness', 'budget_auc', 'loss_of_f1', 'Interval',
            'mean_interval', 'paired_interval', 'NonInferiority', 'non_inferior']
@@ -34,13 +35,16 @@ def histogram(values:np.ndarray, # (N,H,W) predicted probability of a defect, or
     out = np.zeros((len(values), 2*BINS), np.uint32)
     if not values.size: return out.reshape(-1, 2, BINS)
     bins, side = (_logit_bins(values), np.empty(masks.shape[1:], np.uint8)) if logits else (_probability_bins, None)
-    for i,(v,m) in enumerate(zip(values, masks)): b = bins(v); out[i] = _tally(np.bitwise_or(b, np.multiply(m.astype(np.uint8, copy=False), np.uint8(BINS), out=side), out=b))
+    for i,(v,m) in enumerate(zip(values, masks)):
+        m = m.astype(np.uint8, copy=False)
+        if m.max()>1: raise InputError(NOT_BINARY)
+        b = bins(v); out[i] = _tally(np.bitwise_or(b, np.multiply(m, np.uint8(BINS), out=side), out=b))
     return np.roll(out.reshape(-1, 2, BINS), BINS//2, 2) if logits else out.reshape(-1, 2, BINS)
 
 def _tally(codes):
     "How often each byte occurs, as Pillow counts the greys of an image"
     from PIL import Image
-    return Image.frombuffer('L', (codes.size,1), np.ascontiguousarray(codes), 'raw', 'L', 0, 1).histogram()
+    return array('I', Image.frombuffer('L', (codes.size,1), np.ascontiguousarray(codes), 'raw', 'L', 0, 1).histogram())
 
 # %% ../nbs/30_metrics.ipynb #ac82d823
 def _logit_bins(values):
@@ -51,8 +55,9 @@ def _logit_bins(values):
     def f(z):
         with np.errstate(over='ignore'): np.multiply(z, eight, out=buf)
         np.floor(buf, out=buf); np.clip(buf, lo, hi, out=buf)
-        if np.isnan(buf.min()): raise InputError("predictions hold nan; the model has diverged")
-        np.copyto(code, buf, casting='unsafe')
+        try:
+            with np.errstate(invalid='raise'): np.copyto(code, buf, casting='unsafe')
+        except FloatingPointError: raise InputError("predictions hold nan; the model has diverged") from None
         return np.bitwise_and(bins, np.uint8(BINS-1), out=bins)
     return f
 
@@ -64,10 +69,13 @@ def _probability_bins(p):
     return b.astype(np.uint8)
 
 # %% ../nbs/30_metrics.ipynb #7381da84
+NOT_BINARY = 'masks must hold 0 and 1 only; divide by 255 or compare with 0 first'
+
 def _check_pixels(values, masks, logits):
+    "Shapes and kinds; masks in bytes are looked at image by image, in `histogram`"
     if values.ndim!=3 or values.shape!=masks.shape:
         raise InputError(f"predictions {values.shape} and masks {masks.shape} must have one shape (N,H,W)")
-    if masks.dtype!=bool and masks.size and not (masks.min()>=0 and masks.max()<=1 and (masks.dtype.kind in 'iu' or np.isin(masks, (0,1)).all())): raise InputError("masks must hold 0 and 1 only; divide by 255 or compare with 0 first")
+    if masks.dtype not in (bool, np.uint8) and masks.size and not (masks.min()>=0 and masks.max()<=1 and (masks.dtype.kind in 'iu' or np.isin(masks, (0,1)).all())): raise InputError(NOT_BINARY)
     if logits: return
     if np.isnan(values).any(): raise InputError("predictions hold nan; the model has diverged")
     if ((values<0)|(values>1)).any(): raise InputError("probabilities lie outside [0, 1]; for logits pass logits=True")

@@ -3,6 +3,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from imbal_al.advise import *
@@ -148,3 +149,28 @@ def test_bought_healthy_images_and_weighted_training_are_methods(tmp_path):
     assert a.reference=='random + combo_paper' and a.method=='entropy + combo_paper + healthy share 0.05' and 'healthy:    0.05 of each budget' in a.account() and '--healthy-share 0.05' in a.account() and 'training:' not in a.account()
     assert reference_of(a.points[a.points.strategy=='entropy']).method=='entropy + combo_paper'
     m = replace(a, method='entropy + combo_paper + training at 0.05').account(); assert 'training:   batches with 0.05 faulty' in m and 'healthy: ' not in m
+
+
+def test_oii_is_at_the_threshold_that_is_advised(clear):
+    from imbal_al.shift import image_rates, oii_at
+    a, = advise_folder(clear); o = a.points[a.points.threshold!=.5].iloc[0]; r = read_run(Path(clear)/'runs'/o.config)
+    assert o.oii==oii_at(image_rates(r['hist'], r['faulty'], o.threshold), .05)!=o.oii_half
+
+
+def test_repeats_are_counted_for_the_whole_family(clear):
+    from imbal_al.compare import pair_table
+    a, = advise_folder(clear); wide = a.points.pivot(index='unit', columns='method', values='f1'); m,ref = 'coreset + combo_paper', a.reference; k = wide.shape[1]-1; assert k==2
+    needed = lambda f: pair_table(wide[[m,ref]], ref, test='t', family=f).needed.iloc[0]
+    assert a.pairs.set_index('a').needed[m]==needed(k) and needed(k)!=needed(1)
+
+
+def test_the_reference_is_plain_where_it_can_be():
+    rows = [dict(method=f'random + combo_paper + {h}', strategy='random', loss='combo_paper', fn_weight=np.nan, healthy_share=h, train_pi=np.nan) for h in (.05,.05,0.,.15)]
+    assert reference_of(pd.DataFrame(rows)).method=='random + combo_paper + 0.0'
+
+
+def test_a_gain_that_may_be_nothing_is_not_advised(clear, monkeypatch):
+    from imbal_al import advise
+    from imbal_al.metrics import Interval
+    a, = advise_folder(clear)
+    for low,said in ((-.01,'threshold:  1/2'), (.01,'It gains +0.050 [+0.010, +0.100]')): monkeypatch.setattr(advise, 'threshold_gain', lambda a: Interval(.05, low, .1, 6)); assert said in a.account()

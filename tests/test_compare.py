@@ -464,3 +464,19 @@ def test_settings_left_out_for_one_reason_are_few_lines(alone, lines):
     rows = [dict(setting=f's{i}', method='entropy', unit=u, value=.5) for i in range(alone) for u in range(3)] + [dict(setting='both', method=m, unit=u, value=.5+.1*(m=='entropy')) for m in ('entropy','random') for u in range(3)]
     notes = []; wide = _paired(pd.DataFrame(rows), None, False, notes)
     assert list(wide)==['both'] and len(notes)==lines and notes[0].startswith('s0: left out, it has only entropy' if lines>1 else f'{alone} settings left out, each has only entropy: s0; s1; and {alone-2} more')
+
+
+def test_wilcoxon_needs_pi_thirds_of_the_repeats_of_t():
+    for effect in (.5,.3,.2):
+        n = repeats_needed(effect, 1., test='t'); assert repeats_needed(effect, 1.)==np.ceil(n*np.pi/3)>n
+
+
+def test_the_same_means_neither_worse_nor_better():
+    x = np.array([.50,.52,.49,.51,.50,.53]); wide = pd.DataFrame(dict(a=x+.05+.001*np.arange(6), b=x)); row = pair_row(wide, 'a', 'b', margin=.01)
+    a,b = (non_inferior(*o, .01).p for o in ((wide.a.to_numpy(),wide.b.to_numpy()), (wide.b.to_numpy(),wide.a.to_numpy())))
+    assert a<.01 and b>.9 and row['p_same']==b
+
+
+def test_a_larger_family_needs_more_repeats():
+    g = np.random.default_rng(0); wide = pd.DataFrame(dict(a=.5+.05*g.normal(size=8), b=.53+.05*g.normal(size=8)))
+    few,many = (pair_table(wide, 'a', family=k, test='t').needed.iloc[0] for k in (1,50)); assert np.isfinite(few) and many>few

@@ -363,3 +363,73 @@ def test_of_equal_thresholds_the_one_nearest_to_a_half():
 def test_several_prevalences_are_judged_by_their_mean_f1():
     c = choose_threshold(VAL, FV, [.02,.9]); mean = lambda t: np.mean([scores_at(VAL, FV, p, t)['f1'] for p in (.02,.9)])
     assert c.f1==pytest.approx(mean(c.threshold)) and c.f1==pytest.approx(max(map(mean, P_EDGES)))
+
+
+# --- what an operating point is made of
+
+FEW, FF = made_up_images(25, 25, seed=5) # Here caution makes a difference
+
+def below(p, n=40, seed=3): # Unlabelled images, a share p of them faulty
+    f = round(p*n); h,_ = made_up_images(max(f,1), n-f, seed=seed); return h.sum(1)
+
+
+def test_an_operating_point_is_careful_unless_told_not_to_be():
+    """One standard error of caution, in the choice and in what is expected of it"""
+    careful,plain = (choose_threshold(FEW, FF, .05, caution=c) for c in (1.,0.))
+    assert careful.threshold!=plain.threshold
+    o = operating_point(FEW, FF, .05, draws=20); assert o.threshold==careful.threshold
+    for caution in (0.,1.):
+        fixed = prevalence_weights(FF, .05)@cross_fitted(FEW, FF, .05, False, caution, seed=0)
+        assert operating_point(FEW, FF, .05, caution=caution, draws=20).f1.mean==pytest.approx(float(scores(*fixed)['f1']))
+    assert not np.allclose(cross_fitted(FEW, FF, .05, False, 1.), cross_fitted(FEW, FF, .05, False, 0.))
+
+
+def test_an_estimated_prevalence_is_hedged_and_widens_what_is_expected():
+    from imbal_al.shift import _above_nothing
+    u = below(.1); est = estimate_prevalence(VAL, FV, u, draws=300); o = operating_point(VAL, FV, unlabelled=u)
+    assert o.threshold==choose_threshold(VAL, FV, hedge(_above_nothing(est)[1]), caution=1.).threshold
+    known = operating_point(VAL, FV, o.pi.mean); width = lambda i: i.high-i.low
+    assert width(o.f1)>1.1*width(known.f1)
+
+
+def test_images_of_another_kind_are_warned_of():
+    odd = np.zeros((40,BINS), np.uint32); odd[:20,5] = VAL[0].sum(); odd[20:,120] = VAL[0].sum()
+    assert any('fit no mixture' in w for w in operating_point(VAL, FV, unlabelled=odd, draws=200).warnings)
+    assert not any('fit no mixture' in w for w in operating_point(VAL, FV, unlabelled=below(.3, 100), draws=200).warnings)
+
+
+def test_a_gate_is_chosen_with_caution():
+    hist,y = made_up_images(40, 40, seed=7); r = recoveries(hist, y, FEW, FF, .05, draws=20)
+    def f1(c): return float(scores(*prevalence_weights(y, .05)@gated_counts(hist, c.threshold, c.gate))['f1'])
+    careful,plain = (choose_threshold(FEW, FF, .05, True, c) for c in (1.,0.))
+    assert careful!=plain and r['gate'][0]==pytest.approx(f1(careful)) and r['known'][0]==pytest.approx(f1(choose_threshold(FEW, FF, .05)))
+
+
+def test_a_hedge_moves_with_its_draw():
+    from imbal_al.shift import _estimates
+    e = _estimates(VAL, FV, below(.3, 100), None, 30, 0); em,hedged = e['em'][:,0], e['em_hedged']; free = (hedged>.006).all(1) & (hedged<1).all(1)
+    assert free.sum()>20 and np.ptp(em)>.02
+    np.testing.assert_allclose((hedged-hedged[0]).mean(1)[free], (em-em[0])[free], atol=1e-9)
+
+
+def test_variance_of_a_difference_is_that_of_images_around_the_mean_of_their_kind():
+    """By hand, for two thresholds and one gate"""
+    from imbal_al.shift import _at, _variance
+    ks,gates,pi = np.array([70,50]), np.zeros(2,int), .1; share = _at(FV, pi)[0]; e = []
+    f = np.array([float(scores(*share@gated_counts(VAL, P_EDGES[k]))['f1']) for k in ks])
+    for k,o in zip(ks, f):
+        tp,fp,fn = gated_counts(VAL, P_EDGES[k]).T; counted = 2*tp+fp+fn; e.append((2*tp-o*counted)/(share@counted)*share)
+    d = e[0]-e[1]; d = np.where(FV, d-d[FV].mean(), d-d[~FV].mean())
+    assert _variance(VAL, FV, pi, np.ones(len(FV)), gates, ks, f, None)[1]==pytest.approx((d**2).sum()) and (d**2).sum()>0
+
+
+def test_what_is_not_known_of_the_prevalence_adds_to_caution():
+    """The rule in full, for two prevalences far apart"""
+    from imbal_al.shift import _f1_tables, _variance
+    for seed in range(6):
+        hist,y = made_up_images(40, 40, seed=seed); pis,w = np.array([.01,.4]), np.ones(len(y)); gates = np.zeros(1,int)
+        each = np.stack([next(iter(_f1_tables(hist, y, np.array([[p]]), w[None], gates)))[0,0] for p in pis]); f = each.mean(0); best = threshold_bin(choose_threshold(hist, y, pis).threshold)
+        assert f[best]==pytest.approx(f.max())
+        ks = np.r_[best, [k for k in range(BINS+1) if abs(k-64)<abs(best-64) and f[k]>0]]; mid = next(iter(_f1_tables(hist, y, np.array([[pis.mean()]]), w[None], gates)))[0,0]
+        v = _variance(hist, y, pis.mean(), w, gates[ks*0], ks, mid[ks], None)+np.var(each[:,[best]]-each[:,ks], axis=0)
+        ok = ks[f[best]-f[ks]<=np.sqrt(v)+1e-12]; assert abs(threshold_bin(choose_threshold(hist, y, pis, caution=1.).threshold)-64)==np.abs(ok-64).min()
