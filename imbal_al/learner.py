@@ -213,12 +213,13 @@ def seeded(seed:int, # 63 bits
 # %% ../nbs/23_learner.ipynb #54927123
 @lru_cache(64)
 def _interpolation(n:int, m:int, corners:bool, scale:float|None, device)->torch.Tensor: # (m,n)
-    "What each of `m` places takes of `n` values, linearly"
-    i = torch.arange(m, dtype=torch.float64)
-    at = i*((n-1)/max(m-1,1)) if corners else ((i+.5)*(1/scale if scale else n/m)-.5).clamp(min=0)
-    low = at.floor().long().clamp(max=n-1); w = at-low; out = torch.zeros(m, n, dtype=torch.float64)
-    out[i.long(),low] += 1-w; out[i.long(),(low+1).clamp(max=n-1)] += w
-    return out.float().to(device)
+    "What each of `m` places takes of `n` values, linearly; made so that a training may use it, wherever it is first asked for"
+    with torch.inference_mode(False):
+        i = torch.arange(m, dtype=torch.float64)
+        at = i*((n-1)/max(m-1,1)) if corners else ((i+.5)*(1/scale if scale else n/m)-.5).clamp(min=0)
+        low = at.floor().long().clamp(max=n-1); w = at-low; out = torch.zeros(m, n, dtype=torch.float64)
+        out[i.long(),low] += 1-w; out[i.long(),(low+1).clamp(max=n-1)] += w
+        return out.float().to(device)
 
 def bilinear(x:torch.Tensor, # (B,C,H,W)
     size=None, scale_factor=None, align_corners=None)->torch.Tensor:

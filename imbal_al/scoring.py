@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .core import InputError
-from .learner import DeviceData, cast, choose_precision, place, seeded
+from .learner import DeviceData, cast, choose_precision, place, repeatable, seeded
 from .metrics import BINS, EDGES
 
 # %% auto #0
@@ -76,7 +76,8 @@ def score(net,            # A trained network, in evaluation mode
     idx,out = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device), []; place(net, precision); bs = bs or batch_size(data)
     with torch.inference_mode(), cast(precision, data.device):
         for i in idx.split(bs):
-            z,maps = forward(net, data.normalise(data.raw(i))); z = data.crop(z)
+            with repeatable(data.device): z,maps = forward(net, data.normalise(data.raw(i)))
+            z = data.crop(z)
             out.append((pixel_entropy(z).mean((1,2)), (z>=0).sum((1,2)), embed(maps) if embedding else None, logit_histogram(z, data.masks[i]) if hist else None))
     get = lambda k: torch.cat([o[k] for o in out]).cpu().numpy() if out else np.empty(0)
     if not np.isfinite(get(0)).all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
@@ -89,7 +90,7 @@ def embeddings(net, data:DeviceData, idx, bs:int|None=None, precision:str|None=N
     "The embeddings of `score`, from the encoder alone"
     precision = precision or choose_precision(data.device)['eval']
     idx = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device); place(net, precision); bs = bs or batch_size(data)
-    with torch.inference_mode(), cast(precision, data.device): out = [embed(net.encoder(data.normalise(data.raw(i)))) for i in idx.split(bs)]
+    with torch.inference_mode(), cast(precision, data.device), repeatable(data.device): out = [embed(net.encoder(data.normalise(data.raw(i)))) for i in idx.split(bs)]
     e = torch.cat(out).cpu().numpy() if len(idx) else np.empty((0,0), np.float32)
     if not np.isfinite(e).all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
     return e
