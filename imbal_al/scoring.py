@@ -85,15 +85,16 @@ def score(net,            # A trained network, in evaluation mode
     return Scores(get(0).astype(np.float32), get(1), get(2) if embedding else None, get(3).astype(small) if hist else None)
 
 # %% ../nbs/31_scoring.ipynb #55d7ba8e
-def embeddings(net, data:DeviceData, idx, bs:int|None=None, precision:str|None=None # As for `score`
+def embeddings(net, data:DeviceData, idx, bs:int|None=None, precision:str|None=None, # As for `score`
+    host:bool=True # Bring them to numpy; else they stay a tensor where the images are
     )->np.ndarray: # float32 (n,D), rows of length 1
     "The embeddings of `score`, from the encoder alone"
     precision = precision or choose_precision(data.device)['eval']
     idx = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device); place(net, precision); bs = bs or batch_size(data)
     with torch.inference_mode(), cast(precision, data.device), repeatable(data.device): out = [embed(net.encoder(data.normalise(data.raw(i)))) for i in idx.split(bs)]
-    e = torch.cat(out).cpu().numpy() if len(idx) else np.empty((0,0), np.float32)
-    if not np.isfinite(e).all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
-    return e
+    e = torch.cat(out) if len(idx) else torch.empty(0,0)
+    if not e.isfinite().all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
+    return e.cpu().numpy() if host else e
 
 # %% ../nbs/31_scoring.ipynb #a4dc0d0f
 def embed_training_mode(net, data:DeviceData,

@@ -210,6 +210,7 @@ def _candidates(c, net, data, rest, labelled, faulty, cycle, precision):
     "What the strategy asked for, and no more"
     from imbal_al.scoring import embed_training_mode, embeddings, score
     from imbal_al.uncertainty import FIELDS, measure
+    host = not (data.device.type=='cuda' and getattr(STRATEGIES[c.strategy], 'on_device', False))
     needs,cand = STRATEGIES[c.strategy].needs, Candidates(len(rest), faulty=faulty[rest], pi_t=c.pi_t[-1] if c.pi_t else None, progress=(cycle-1)/max(c.cycles-1,1))
     if needs & {'margin','foreground_entropy','gradient','bald'}:
         got = measure(net, data, rest, sorted(needs & set(FIELDS)), precision=precision, seed=stream_seed(c.seed,'dropout',c.repeat,cycle))
@@ -217,8 +218,8 @@ def _candidates(c, net, data, rest, labelled, faulty, cycle, precision):
     elif needs & {'entropy','foreground'}:
         s = score(net, data, rest, embedding='embedding' in needs, precision=precision)
         cand.entropy,cand.foreground,cand.embedding = s.entropy,s.foreground,s.embedding
-    elif 'embedding' in needs: cand.embedding = embeddings(net, data, rest, precision=precision)
-    if 'embedding' in needs: cand.labelled_embedding = embeddings(net, data, labelled, precision=precision)
+    elif 'embedding' in needs: cand.embedding = embeddings(net, data, rest, precision=precision, host=host)
+    if 'embedding' in needs: cand.labelled_embedding = embeddings(net, data, labelled, precision=precision, host=host)
     if 'training_embedding' in needs:
         seed = stream_seed(c.seed,'training mode',c.repeat,cycle)
         cand.embedding,cand.labelled_embedding = (embed_training_mode(net, data, o, c.bs, seed) for o in (rest,labelled))

@@ -40,10 +40,11 @@ class Candidates:
 
 STRATEGIES = {}
 
-def strategy(*needs:str # Fields of `Candidates` it looks at; 'training_embedding' asks for embeddings in training mode
+def strategy(*needs:str, # Fields of `Candidates` it looks at; 'training_embedding' asks for embeddings in training mode
+    on_device:bool=False # It takes embeddings as tensors on a GPU where the network is on one; else they are numpy
     ):
     "Register `f(candidates, n, rng) -> positions` under its name"
-    def _reg(f): f.needs = set(needs); STRATEGIES[f.__name__] = f; return f
+    def _reg(f): f.needs,f.on_device = set(needs),on_device; STRATEGIES[f.__name__] = f; return f
     return _reg
 
 def select(name:str, c:Candidates, n:int, rng:np.random.Generator)->np.ndarray: # int (n,), positions in order of preference
@@ -355,7 +356,7 @@ def _k_center_device(x, n, labelled, block=1024, centres=None, ahead=256):
 def _coreset(c, n):
     return k_center_greedy(c.embedding, n, centres=c.labelled_embedding)
 
-@strategy('embedding')
+@strategy('embedding', on_device=True)
 def coreset(c, n, rng):
     "Greedy k-center on embeddings computed in evaluation mode; all labelled images are centres"
     return _coreset(c, n)

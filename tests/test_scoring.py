@@ -157,3 +157,8 @@ def test_the_encoder_alone_gives_the_same_embeddings(whole, net, data):
     class Bad(torch.nn.Module):
         encoder = staticmethod(lambda x: [x*float('nan')])
     with pytest.raises(FloatingPointError, match='diverged'): embeddings(Bad(), data, [0], precision='fp32')
+
+
+def test_embeddings_may_stay_where_the_images_are(net, data):
+    a,b = embeddings(net, data, range(5)), embeddings(net, data, range(5), host=False)
+    assert isinstance(a, np.ndarray) and torch.is_tensor(b) and np.array_equal(a, b.numpy())

@@ -527,3 +527,15 @@ def test_places_one_may_not_write_to(cfg, half, tmp_path, open_dir, unprivileged
             with pytest.raises(InputError, match='you may write to') as e: run(cfg, o)
             assert '\n' not in str(e.value)
     assert list(d.iterdir())==[]
+
+
+def test_only_strategies_that_say_so_get_tensors_of_a_gpu(monkeypatch, tiny):
+    "The network's device decides, the strategy has to agree"
+    from types import SimpleNamespace
+    from imbal_al import scoring, simulation
+    from imbal_al.strategies import STRATEGIES
+    asked = []; monkeypatch.setattr(scoring, 'embeddings', lambda net, data, idx, precision=None, host=True: asked.append(host)); monkeypatch.setattr(scoring, 'score', lambda *a, **kw: SimpleNamespace(entropy=None, foreground=None, embedding=None))
+    assert [k for k,f in STRATEGIES.items() if f.on_device]==['coreset']
+    for strategy,device,host in (('coreset','cuda',False), ('coreset','cpu',True), ('entropy_coreset','cuda',True)):
+        asked.clear(); simulation._candidates(replace(tiny, strategy=strategy), None, SimpleNamespace(device=SimpleNamespace(type=device)), np.arange(3), np.arange(2), np.zeros(5, bool), 1, 'fp32')
+        assert asked==[host]*(2 if strategy=='coreset' else 1)
