@@ -503,10 +503,10 @@ def machine(hardware:str)->str:
 def draw(table:pd.DataFrame):
     "Figure of a table's ratios, on a logarithmic axis"
     import matplotlib.pyplot as plt
-    t = table.dropna(subset=['ratio'])[::-1]; twice = t.groupby('row').hardware.transform('nunique')>1
+    t = table.dropna(subset=['ratio'])[::-1]; where = t.hardware.map(machine)+[f', {n} thread'+'s'*(n>1) for n in t.threads]; twice = where.groupby(t['row']).transform('nunique')>1
     fig,ax = plt.subplots(figsize=(6,max(1.2,.2*len(t))), dpi=90); y = np.arange(len(t))
     ax.barh(y, t['ratio'], color=t['kind'].map(dict(floor='.6',plain='C0',peer='C1',bar='C2')), xerr=[np.maximum(t['ratio']-t['low'],0), np.maximum(t['high']-t['ratio'],0)], height=.7, error_kw=dict(lw=.7))
-    ax.plot(t['wanted'], y, 'k|', ms=8); ax.axvline(1, c='k', lw=.5); ax.set_xscale('log'); ax.set_yticks(y, [f'{a} {b}: {c}'+(f' ({machine(h)})' if w else '') for a,b,c,h,w in zip(t['row'],t['what'],t['against'],t['hardware'],twice)], fontsize=6); ax.set_xlabel('time of the other / ours', fontsize=8)
+    ax.plot(t['wanted'], y, 'k|', ms=8); ax.axvline(1, c='k', lw=.5); ax.set_xscale('log'); ax.margins(y=.01); ax.set_yticks(y, [f'{a} {b}: {c}'+(f' ({h})' if w else '') for a,b,c,h,w in zip(t['row'],t['what'],t['against'],where,twice)], fontsize=6); ax.set_xlabel('time of the other / ours', fontsize=8)
     fig.tight_layout()
     return fig
 
