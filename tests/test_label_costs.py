@@ -94,3 +94,8 @@ def test_figure():
     shown = [a for a in fig.axes if a.get_visible()]
     assert [a.get_title('left') for a in shown]==['a','b','c','d'] and 'entropy 0.810 after' in fig.get_label() and 'random' not in fig.get_label() and all(len(a.lines)==1 for a in shown)
     with pytest.raises(InputError, match='none of these methods'): cost_figure(cost_curves(lab, v), ['x'])
+
+
+def test_the_legend_has_methods_that_the_first_panel_lacks():
+    lab, v = made(settings_=('a','b')); fig = cost_figure(cost_curves(lab, v[~((v.setting=='a') & (v.method=='random'))]))
+    assert sorted(o.get_text() for o in fig.legends[0].get_texts())==['entropy','random']

@@ -140,3 +140,8 @@ def test_figure():
     t = pd.DataFrame([dict(data=d, pi_u=u, price=0, remedy=r, **recovered([.1,.2], [.2,.3], [.3,.5])) for d in 'ab' for u in (.1,1.) for r in ('careful','gate')])
     fig = remedy_figure(t, ['gate','none']); assert len(fig.axes)==4 and 'gate +0.100' in fig.get_label() and 'careful' not in fig.get_label()
     with pytest.raises(InputError, match='it has careful, gate'): remedy_figure(t, ['x'])
+
+
+def test_guided_takes_a_table_that_names_its_remedies():
+    t = table(); r = rates(t)
+    pd.testing.assert_frame_equal(guided(t.assign(remedy=[remedy_name(o) for o in t.to_dict('records')], plain='x'), r, .05), guided(t, r, .05))
