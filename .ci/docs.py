@@ -1,4 +1,5 @@
 "Build the site from the notebooks into `_docs`, without Quarto and complete offline; `check` looks for broken links and the like, `figures` draws the front page's figures"
+
 import ast, inspect, json, os, re, shutil, subprocess, sys
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -16,129 +17,281 @@ from nbdev.quarto import refresh_quarto_yml
 from smalldocs.site import build as render
 
 KATEX = '0.16.11'
-ROOMS = {'0':'Foundations', '1':'Images and pools', '2':'Losses and training', '3':'Measuring and choosing', '4':'Running studies', '5':'Results', '6':'Your own images', '8':'Command line', '7':'Studies'}
-ELSEWHERE = {'4':'lock pool faults bench', '5':'report', '6':'windows project annotations queue rounds where costs deploy review rehearsal project_cli project_faults', '8':'cli'}
+ROOMS = {
+    '0': 'Foundations',
+    '1': 'Images and pools',
+    '2': 'Losses and training',
+    '3': 'Measuring and choosing',
+    '4': 'Running studies',
+    '5': 'Results',
+    '6': 'Your own images',
+    '8': 'Command line',
+    '7': 'Studies',
+}
+ELSEWHERE = {
+    '4': 'lock pool faults bench',
+    '5': 'report',
+    '6': 'windows project annotations queue rounds where costs deploy review rehearsal project_cli project_faults',
+    '8': 'cli',
+}
 
 # ---- notebooks
 
+
 def signature(o, name):
     "Name, arguments and their defaults, in a line"
-    try: ps = [p for p in inspect.signature(o).parameters.values()]
-    except (TypeError, ValueError): return name
-    given = lambda p: '' if p.default is p.empty else '='+(str(p.default.__name__) if callable(p.default) and hasattr(p.default,'__name__') else repr(p.default))
-    star = {inspect.Parameter.VAR_POSITIONAL:'*', inspect.Parameter.VAR_KEYWORD:'**'}
+    try:
+        ps = [p for p in inspect.signature(o).parameters.values()]
+    except (TypeError, ValueError):
+        return name
+    given = lambda p: (
+        ''
+        if p.default is p.empty
+        else '='
+        + (
+            str(p.default.__name__)
+            if callable(p.default) and hasattr(p.default, '__name__')
+            else repr(p.default)
+        )
+    )
+    star = {inspect.Parameter.VAR_POSITIONAL: '*', inspect.Parameter.VAR_KEYWORD: '**'}
     return f"{name}({', '.join(star.get(p.kind,'')+p.name+given(p) for p in ps)})"
+
 
 def document(o, name, module, line):
     "A public name as Markdown: its source, signature, what it does, a table of its arguments and what it returns"
-    out = [f'[source](/source/{module}.md#L{line}){{.source-link}}' if line else '', f'### {name}', f'```python\n{signature(o, name)}\n```', inspect.getdoc(o) if getattr(o,'__doc__',None) else '']
-    try: table = DocmentTbl(o)._repr_markdown_()
-    except Exception: table = ''
-    back = next((v for k,v in docments(o).items() if k=='return'), None) if callable(o) and not isinstance(o, type) else None
-    return '\n\n'.join(k for k in (*out, table, f'Returns {back}.' if isinstance(back, str) and back not in table else '') if k)
+    out = [
+        f'[source](/source/{module}.md#L{line}){{.source-link}}' if line else '',
+        f'### {name}',
+        f'```python\n{signature(o, name)}\n```',
+        inspect.getdoc(o) if getattr(o, '__doc__', None) else '',
+    ]
+    try:
+        table = DocmentTbl(o)._repr_markdown_()
+    except Exception:
+        table = ''
+    back = (
+        next((v for k, v in docments(o).items() if k == 'return'), None)
+        if callable(o) and not isinstance(o, type)
+        else None
+    )
+    return '\n\n'.join(
+        k
+        for k in (
+            *out,
+            table,
+            f'Returns {back}.' if isinstance(back, str) and back not in table else '',
+        )
+        if k
+    )
+
 
 class docs_from_module(Processor):
     "Document what a notebook exports from the module as installed; no cell is run"
+
     def begin(self):
-        name = next((v for c in self.nb.cells if c.cell_type=='code' and (v:=c.directives_.get('default_exp'))), None)
+        name = next(
+            (
+                v
+                for c in self.nb.cells
+                if c.cell_type == 'code' and (v := c.directives_.get('default_exp'))
+            ),
+            None,
+        )
         self.module = import_module(f'{get_config().lib_path.name}.{name}') if name else None
-        self.lines = {n:line for n,line,_ in public(get_config().lib_path/f"{name.replace('.','/')}.py", True)} if name else {}
+        self.lines = (
+            {
+                n: line
+                for n, line, _ in public(
+                    get_config().lib_path / f"{name.replace('.','/')}.py", True
+                )
+            }
+            if name
+            else {}
+        )
+
     def cell(self, cell):
-        if not self.module or not procs._is_showdoc(cell): return
-        name = re.search(r'show_doc\(([\w.]+)', cell.source)[1]; o = self.module
-        for k in name.split('.'): o = getattr(o, k)
+        if not self.module or not procs._is_showdoc(cell):
+            return
+        name = re.search(r'show_doc\(([\w.]+)', cell.source)[1]
+        o = self.module
+        for k in name.split('.'):
+            o = getattr(o, k)
         text = document(o, name, self.module.__name__.rpartition('.')[2], self.lines.get(name))
-        cell['outputs'] = [dict(output_type='display_data', data={'text/markdown':text}, metadata={})]
+        cell['outputs'] = [
+            dict(output_type='display_data', data={'text/markdown': text}, metadata={})
+        ]
+
 
 class Filters(procs.FilterDefaults):
-    def base_procs(self): return [docs_from_module if o is procs.exec_show_docs else o for o in super().base_procs()]
+    def base_procs(self):
+        return [docs_from_module if o is procs.exec_show_docs else o for o in super().base_procs()]
+
 
 def plain(text):
     "The first two sentences of a piece of Markdown, without its marks"
     text = re.sub(r'!?\[([^]]*)\]\([^)]*\)|[*`$#>|]', lambda m: m[1] or '', ' '.join(text.split()))
     return ' '.join(re.split(r'(?<=[.:!?])\s+(?=[A-Z])', text)[:2])[:300]
 
+
 def add_alts(nb):
     "A description for every picture: its cell's `fig-alt`, else the section and the prose above it"
     head = prose = ''
     for c in nb.cells:
-        if c.cell_type=='markdown':
-            if (hs:=re.findall(r'^#{1,4} +(.+)$', c.source, re.M)): head,prose = plain(hs[-1]),''
-            ps = [o for o in re.split(r'\n\s*\n', re.sub(r'(?s)```.*?```', '', c.source)) if o.strip() and not o.lstrip().startswith(('#','|','-'))]
-            if ps: prose = plain(ps[-1])
-        elif c.cell_type=='code' and 'fig-alt' not in c.source and any(k.startswith('image/') for o in c.get('outputs',[]) for k in o.get('data',{})):
+        if c.cell_type == 'markdown':
+            if hs := re.findall(r'^#{1,4} +(.+)$', c.source, re.M):
+                head, prose = plain(hs[-1]), ''
+            ps = [
+                o
+                for o in re.split(r'\n\s*\n', re.sub(r'(?s)```.*?```', '', c.source))
+                if o.strip() and not o.lstrip().startswith(('#', '|', '-'))
+            ]
+            if ps:
+                prose = plain(ps[-1])
+        elif (
+            c.cell_type == 'code'
+            and 'fig-alt' not in c.source
+            and any(k.startswith('image/') for o in c.get('outputs', []) for k in o.get('data', {}))
+        ):
             c.source = f"#| fig-alt: {json.dumps(f'Figure, {head}. {prose}'.strip(), ensure_ascii=False)}\n{c.source}"
+
 
 def fold_code(nb):
     "A study is read for its results: its code is there, folded"
     for c in nb.cells:
-        if c.cell_type=='code' and c.source.strip() and 'code-fold' not in c.source and 'echo: false' not in c.source: c.source = f'#| code-fold: true\n{c.source}'
+        if (
+            c.cell_type == 'code'
+            and c.source.strip()
+            and 'code-fold' not in c.source
+            and 'echo: false' not in c.source
+        ):
+            c.source = f'#| code-fold: true\n{c.source}'
+
 
 def links_home(text):
     "Links into our own site and repository as links inside the site"
-    cfg = get_config(); site = re.escape(cfg.doc_host+cfg.doc_baseurl.rstrip('/')+'/')
-    text = re.sub(r'\]\('+site+r'([\w./-]+?\.html)(?:\.md)?', rf'](/\1', text)
+    cfg = get_config()
+    site = re.escape(cfg.doc_host + cfg.doc_baseurl.rstrip('/') + '/')
+    text = re.sub(r'\]\(' + site + r'([\w./-]+?\.html)(?:\.md)?', rf'](/\1', text)
     text = re.sub(r'\[(`_\w+`)\]\([^)]*\)', r'\1', text)
-    text = re.sub(r'\]\((?!\w+:)([\w./-]+\.ipynb)', lambda m: f'](' + str(nbpath2html(m[1]).with_suffix('.ipynb')), text)
+    text = re.sub(
+        r'\]\((?!\w+:)([\w./-]+\.ipynb)',
+        lambda m: f'](' + str(nbpath2html(m[1]).with_suffix('.ipynb')),
+        text,
+    )
     text = re.sub(r'\]\((?:\.\./)+data/README\.md', '](/data/index.md', text)
-    text = re.sub(r'\]\((?:\.\./)+(CONTRIBUTING|CHANGELOG)\.md', lambda m: f'](/{m[1].lower()}.md', text)
+    text = re.sub(
+        r'\]\((?:\.\./)+(CONTRIBUTING|CHANGELOG)\.md', lambda m: f'](/{m[1].lower()}.md', text
+    )
     return re.sub(r'\]\((?:\.\./)+data/(results/figures/[\w./-]+)', r'](/data/\1', text)
+
 
 def notebook(src, dst):
     "Process one notebook"
-    nb = read_nb(src); Filters()(nb); add_alts(nb)
-    if src.name[:1]=='7': fold_code(nb)
+    nb = read_nb(src)
+    Filters()(nb)
+    add_alts(nb)
+    if src.name[:1] == '7':
+        fold_code(nb)
     for c in nb.cells:
-        if c.cell_type=='markdown': c.source = links_home(c.source)
-        if c.cell_type=='raw': c.source = re.sub(r'(?m)^output-file:.*\n', '', c.source)
-        for o in c.get('outputs',[]):
-            if 'text/markdown' in (d:=o.get('data',{})): d['text/markdown'] = links_home(''.join(d['text/markdown']))
-    dst.parent.mkdir(parents=True, exist_ok=True); write_nb(nb, dst)
+        if c.cell_type == 'markdown':
+            c.source = links_home(c.source)
+        if c.cell_type == 'raw':
+            c.source = re.sub(r'(?m)^output-file:.*\n', '', c.source)
+        for o in c.get('outputs', []):
+            if 'text/markdown' in (d := o.get('data', {})):
+                d['text/markdown'] = links_home(''.join(d['text/markdown']))
+    dst.parent.mkdir(parents=True, exist_ok=True)
+    write_nb(nb, dst)
+
 
 def title_of(path):
-    return next((m[1] for c in json.loads(path.read_text())['cells'] if c['cell_type']=='markdown' and (m:=re.search(r'^# +(.+)$', ''.join(c['source']), re.M))), path.stem)
+    return next(
+        (
+            m[1]
+            for c in json.loads(path.read_text())['cells']
+            if c['cell_type'] == 'markdown'
+            and (m := re.search(r'^# +(.+)$', ''.join(c['source']), re.M))
+        ),
+        path.stem,
+    )
+
 
 # ---- source and API
+
 
 @lru_cache
 def public(path, private=False):
     "(name, line, first line of its docstring) of what a module exports, or of all that it defines"
-    tree = ast.parse(Path(path).read_text()); names = []
+    tree = ast.parse(Path(path).read_text())
+    names = []
     for o in tree.body:
-        if isinstance(o, ast.Assign) and getattr(o.targets[0],'id','')=='__all__': names = ast.literal_eval(o.value)
-    found = {o.name:(o.name, o.lineno, (ast.get_docstring(o) or '').split('\n')[0]) for o in tree.body if isinstance(o, (ast.FunctionDef,ast.ClassDef))}
+        if isinstance(o, ast.Assign) and getattr(o.targets[0], 'id', '') == '__all__':
+            names = ast.literal_eval(o.value)
+    found = {
+        o.name: (o.name, o.lineno, (ast.get_docstring(o) or '').split('\n')[0])
+        for o in tree.body
+        if isinstance(o, (ast.FunctionDef, ast.ClassDef))
+    }
     return list(found.values()) if private else [found[n] for n in names if n in found]
+
 
 def source_page(path):
     "A module's code with a line to link to"
     from smalldocs.highlight import highlight
-    lines = highlight(path.read_text(), 'python').split('\n'); out,is_open = [],''
-    for n,line in enumerate(lines, 1):
-        text = is_open+line
-        last = re.findall(r'<span class="\w+">|</span>', text)
-        is_open = last[-1] if last and last[-1]!='</span>' else ''
-        out.append(f'<span class="line" id="L{n}" data-n="{n}">{text}{"</span>" if is_open else ""}</span>')
-    return f'---\ntitle: {path.parent.name}/{path.name}\nsearch: false\ntoc: false\n---\n\n```{{=html}}\n<pre class="source"><code>'+''.join(out)+'</code></pre>\n```\n'
 
-def escape(text): return text.replace('|', chr(92)+'|')
+    lines = highlight(path.read_text(), 'python').split('\n')
+    out, is_open = [], ''
+    for n, line in enumerate(lines, 1):
+        text = is_open + line
+        last = re.findall(r'<span class="\w+">|</span>', text)
+        is_open = last[-1] if last and last[-1] != '</span>' else ''
+        out.append(
+            f'<span class="line" id="L{n}" data-n="{n}">{text}{"</span>" if is_open else ""}</span>'
+        )
+    return (
+        f'---\ntitle: {path.parent.name}/{path.name}\nsearch: false\ntoc: false\n---\n\n```{{=html}}\n<pre class="source"><code>'
+        + ''.join(out)
+        + '</code></pre>\n```\n'
+    )
+
+
+def escape(text):
+    return text.replace('|', chr(92) + '|')
+
 
 def api_page(cfg, homes, work):
     "All public names by module"
-    out = ['---\ntitle: API\ndescription: Every public name, with one line on what it does; each leads to its description, arguments and source\n---\n']
-    for path in sorted(cfg.lib_path.glob('*.py'), key=lambda p: homes[p.stem].name if p.stem in homes else '~'):
-        if path.name.startswith('_') or path.stem not in homes or not public(path): continue
-        page = nbpath2html(homes[path.stem]).with_suffix('.ipynb').name; told = (work/page).read_text()
-        at = lambda n, line: f'/{page}#{n.lower()}' if f'### {n}\\n' in told else f'/source/{path.stem}.md#L{line}'
-        out.append(f'\n## {path.stem}\n\n[{title_of(homes[path.stem])}](/{page}) · [source](/source/{path.stem}.md)\n\n| name | what it does |\n|---|---|')
-        out += [f"| [`{n}`]({at(n,line)}) | {escape(doc)} |" for n,line,doc in public(path)]
-    return '\n'.join(out)+'\n'
+    out = [
+        '---\ntitle: API\ndescription: Every public name, with one line on what it does; each leads to its description, arguments and source\n---\n'
+    ]
+    for path in sorted(
+        cfg.lib_path.glob('*.py'), key=lambda p: homes[p.stem].name if p.stem in homes else '~'
+    ):
+        if path.name.startswith('_') or path.stem not in homes or not public(path):
+            continue
+        page = nbpath2html(homes[path.stem]).with_suffix('.ipynb').name
+        told = (work / page).read_text()
+        at = lambda n, line: (
+            f'/{page}#{n.lower()}' if f'### {n}\\n' in told else f'/source/{path.stem}.md#L{line}'
+        )
+        out.append(
+            f'\n## {path.stem}\n\n[{title_of(homes[path.stem])}](/{page}) · [source](/source/{path.stem}.md)\n\n| name | what it does |\n|---|---|'
+        )
+        out += [f"| [`{n}`]({at(n,line)}) | {escape(doc)} |" for n, line, doc in public(path)]
+    return '\n'.join(out) + '\n'
+
 
 # ---- the site
 
+
 def room(path):
     "The part of the menu that a notebook belongs to: by its number, or by its name where a reader would look for it elsewhere"
-    number,_,name = path.stem.partition('_')
-    return ROOMS.get(next((k for k,names in ELSEWHERE.items() if name in names.split()), number[0]), 'More')
+    number, _, name = path.stem.partition('_')
+    return ROOMS.get(
+        next((k for k, names in ELSEWHERE.items() if name in names.split()), number[0]), 'More'
+    )
+
 
 def sidebar(cfg, pages):
     "By what a reader comes for, then room by room"
@@ -146,60 +299,129 @@ def sidebar(cfg, pages):
     rooms = {}
     for p in pages:
         r = p.relative_to(cfg.nbs_path)
-        if len(r.parts)==1 and p.stem[:1].isdigit(): rooms.setdefault(room(p), []).append(at(p))
-    folder = lambda d: [at(p) for p in pages if p.parent.name==d]
-    parts = [('Tutorials', folder('tutorials')), ('Studies', rooms.pop('Studies',[])), *sorted(rooms.items(), key=lambda o: [*ROOMS.values(),'More'].index(o[0]))]
-    contents = ['index.ipynb', *(['howto.ipynb'] if (cfg.nbs_path/'howto.ipynb').exists() else [])]
-    contents[1:1] = [dict(section=k, contents=v) for k,v in parts[:1] if v]
-    contents += [dict(section=k, contents=v) for k,v in parts[1:] if v]+['api.md']
+        if len(r.parts) == 1 and p.stem[:1].isdigit():
+            rooms.setdefault(room(p), []).append(at(p))
+    folder = lambda d: [at(p) for p in pages if p.parent.name == d]
+    parts = [
+        ('Tutorials', folder('tutorials')),
+        ('Studies', rooms.pop('Studies', [])),
+        *sorted(rooms.items(), key=lambda o: [*ROOMS.values(), 'More'].index(o[0])),
+    ]
+    contents = [
+        'index.ipynb',
+        *(['howto.ipynb'] if (cfg.nbs_path / 'howto.ipynb').exists() else []),
+    ]
+    contents[1:1] = [dict(section=k, contents=v) for k, v in parts[:1] if v]
+    contents += [dict(section=k, contents=v) for k, v in parts[1:] if v] + ['api.md']
     return dict(website=dict(sidebar=dict(contents=contents)))
+
 
 def prepare(cfg, work):
     "Everything the renderer reads, in `work`"
-    shutil.rmtree(work, ignore_errors=True); work.mkdir(parents=True)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
     pages = sorted(p for p in nbglob(cfg.nbs_path, as_path=True))
-    homes = {n:p for p in pages if (n:=procs._default_exp(read_nb(p)))}
-    for p in pages: print(f'  {p.relative_to(cfg.nbs_path)}', flush=True); notebook(p, work/nbpath2html(p.relative_to(cfg.nbs_path)).with_suffix('.ipynb'))
-    quarto = (cfg.nbs_path/'_quarto.yml').read_text()
-    for p in pages: quarto = quarto.replace(str(p.relative_to(cfg.nbs_path)), str(nbpath2html(p.relative_to(cfg.nbs_path)).with_suffix('.ipynb')))
-    (work/'_quarto.yml').write_text(quarto); (work/'sidebar.yml').write_text(yaml.dump(sidebar(cfg, pages), sort_keys=False))
-    site = yaml.safe_load((cfg.nbs_path/'nbdev.yml').read_text()); site.pop('format-links',None); (work/'nbdev.yml').write_text(yaml.dump(site))
-    shutil.copy(cfg.nbs_path/'styles.css', work)
-    if (cfg.nbs_path/'images').exists(): shutil.copytree(cfg.nbs_path/'images', work/'images')
-    (work/'data/results').mkdir(parents=True); shutil.copytree(cfg.config_path/'data/results/figures', work/'data/results/figures')
-    (work/'data/index.md').write_text('---\ntitle: The data sets\n---\n\n'+re.sub(r'^# .*\n', '', (cfg.config_path/'data/README.md').read_text(), count=1))
-    for name in ('CONTRIBUTING.md','CHANGELOG.md'):
-        if (p:=cfg.config_path/name).exists(): (work/name.lower()).write_text(re.sub(r'^# (.*)\n', r'---\ntitle: \1\n---\n', p.read_text(), count=1))
-    (work/'source').mkdir()
+    homes = {n: p for p in pages if (n := procs._default_exp(read_nb(p)))}
+    for p in pages:
+        print(f'  {p.relative_to(cfg.nbs_path)}', flush=True)
+        notebook(p, work / nbpath2html(p.relative_to(cfg.nbs_path)).with_suffix('.ipynb'))
+    quarto = (cfg.nbs_path / '_quarto.yml').read_text()
+    for p in pages:
+        quarto = quarto.replace(
+            str(p.relative_to(cfg.nbs_path)),
+            str(nbpath2html(p.relative_to(cfg.nbs_path)).with_suffix('.ipynb')),
+        )
+    (work / '_quarto.yml').write_text(quarto)
+    (work / 'sidebar.yml').write_text(yaml.dump(sidebar(cfg, pages), sort_keys=False))
+    site = yaml.safe_load((cfg.nbs_path / 'nbdev.yml').read_text())
+    site.pop('format-links', None)
+    (work / 'nbdev.yml').write_text(yaml.dump(site))
+    shutil.copy(cfg.nbs_path / 'styles.css', work)
+    if (cfg.nbs_path / 'images').exists():
+        shutil.copytree(cfg.nbs_path / 'images', work / 'images')
+    (work / 'data/results').mkdir(parents=True)
+    shutil.copytree(cfg.config_path / 'data/results/figures', work / 'data/results/figures')
+    (work / 'data/index.md').write_text(
+        '---\ntitle: The data sets\n---\n\n'
+        + re.sub(r'^# .*\n', '', (cfg.config_path / 'data/README.md').read_text(), count=1)
+    )
+    for name in ('CONTRIBUTING.md', 'CHANGELOG.md'):
+        if (p := cfg.config_path / name).exists():
+            (work / name.lower()).write_text(
+                re.sub(r'^# (.*)\n', r'---\ntitle: \1\n---\n', p.read_text(), count=1)
+            )
+    (work / 'source').mkdir()
     for p in cfg.lib_path.glob('*.py'):
-        if p.stem in homes: (work/f'source/{p.stem}.md').write_text(source_page(p))
-    (work/'api.md').write_text(api_page(cfg, homes, work))
+        if p.stem in homes:
+            (work / f'source/{p.stem}.md').write_text(source_page(p))
+    (work / 'api.md').write_text(api_page(cfg, homes, work))
+
 
 def get_katex(home):
     "KaTeX's folder, from npm the first time; None, with a line that says so, where npm is not or gets nothing"
-    dist = home/'node_modules/katex/dist'
+    dist = home / 'node_modules/katex/dist'
     if not dist.exists():
-        npm = ['npm','install','--prefix',str(home),'--no-save','--no-fund','--no-audit','--fetch-retries=1','--loglevel=error',f'katex@{KATEX}']
-        try: subprocess.run(npm, check=True, capture_output=True, timeout=120)
-        except (OSError, subprocess.SubprocessError) as e: print(f'no KaTeX, so formulas stay as they are typed ({type(e).__name__}); to have them: {" ".join(npm[:4])} {npm[-1]}')
+        npm = [
+            'npm',
+            'install',
+            '--prefix',
+            str(home),
+            '--no-save',
+            '--no-fund',
+            '--no-audit',
+            '--fetch-retries=1',
+            '--loglevel=error',
+            f'katex@{KATEX}',
+        ]
+        try:
+            subprocess.run(npm, check=True, capture_output=True, timeout=120)
+        except (OSError, subprocess.SubprocessError) as e:
+            print(
+                f'no KaTeX, so formulas stay as they are typed ({type(e).__name__}); to have them: {" ".join(npm[:4])} {npm[-1]}'
+            )
     return dist if dist.exists() else None
+
 
 def without_katex(text):
     "A page whose formulas stay as they are typed"
     return re.sub(r'<link[^>]*/KATEX[^>]*>|<script[^>]*/KATEX[^>]*></script>', '', text)
 
+
 def localise(out, katex):
     "KaTeX, if there, from the site itself, and a search that works from disk too"
-    if katex: shutil.copytree(katex, out/'site_libs/katex', ignore=shutil.ignore_patterns('*.mjs','README*'))
+    if katex:
+        shutil.copytree(
+            katex, out / 'site_libs/katex', ignore=shutil.ignore_patterns('*.mjs', 'README*')
+        )
     for h in out.rglob('*.html'):
-        up = '../'*(len(h.relative_to(out).parts)-1); text = h.read_text()
-        h.write_text(text.replace('/KATEX', f'{up}site_libs/katex') if katex else without_katex(text))
-    for o in out.rglob('*.css'): o.write_text(re.sub(r'@import\s+(?:url\([^)]*\)|"[^"]*"|\'[^\']*\')[^;]*;', '', o.read_text()))
-    js,old = out/'site_libs/smalldocs.js', 'const r = await fetch(offset + "search.json");\n      index = await r.json();'
+        up = '../' * (len(h.relative_to(out).parts) - 1)
+        text = h.read_text()
+        h.write_text(
+            text.replace('/KATEX', f'{up}site_libs/katex') if katex else without_katex(text)
+        )
+    for o in out.rglob('*.css'):
+        o.write_text(
+            re.sub(r'@import\s+(?:url\([^)]*\)|"[^"]*"|\'[^\']*\')[^;]*;', '', o.read_text())
+        )
+    js, old = (
+        out / 'site_libs/smalldocs.js',
+        'const r = await fetch(offset + "search.json");\n      index = await r.json();',
+    )
     text = js.read_text()
-    if old not in text: sys.exit('smalldocs reads its search index in another way than 0.5.4; see localise in .ci/docs.py')
-    js.write_text(text.replace(old, 'await new Promise((ok, no) => { const s = document.createElement("script"); s.src = offset + "search.js"; s.onload = ok; s.onerror = no; document.head.append(s); });\n      index = window.searchIndex;'))
-    (out/'search.js').write_text('window.searchIndex = '+(out/'search.json').read_text().replace('</','<\\/')+';\n')
+    if old not in text:
+        sys.exit(
+            'smalldocs reads its search index in another way than 0.5.4; see localise in .ci/docs.py'
+        )
+    js.write_text(
+        text.replace(
+            old,
+            'await new Promise((ok, no) => { const s = document.createElement("script"); s.src = offset + "search.js"; s.onload = ok; s.onerror = no; document.head.append(s); });\n      index = window.searchIndex;',
+        )
+    )
+    (out / 'search.js').write_text(
+        'window.searchIndex = ' + (out / 'search.json').read_text().replace('</', '<\\/') + ';\n'
+    )
+
 
 def not_here(home):
     "The page for an address that is none, as hosts look for it; it may be shown at any depth, so its links are whole addresses"
@@ -210,73 +432,129 @@ def not_here(home):
 <p><a href="{home}index.html">Front page</a>, with search · <a href="{home}howto.html">How to</a> · <a href="{home}api.html">All names of the API</a></p></body></html>
 """
 
+
 def build():
-    cfg = get_config(); os.chdir(cfg.config_path); work = cfg.config_path/'.venv/site'  # not nbdev's _proc: the README is made there, perhaps at the same time
-    katex = get_katex(cfg.config_path/'.venv/katex')
-    new = not (cfg.nbs_path/'nbdev.yml').exists(); refresh_quarto_yml()
-    try: prepare(cfg, work)
+    cfg = get_config()
+    os.chdir(cfg.config_path)
+    work = (
+        cfg.config_path / '.venv/site'
+    )  # not nbdev's _proc: the README is made there, perhaps at the same time
+    katex = get_katex(cfg.config_path / '.venv/katex')
+    new = not (cfg.nbs_path / 'nbdev.yml').exists()
+    refresh_quarto_yml()
+    try:
+        prepare(cfg, work)
     finally:
-        if new: (cfg.nbs_path/'nbdev.yml').unlink()
+        if new:
+            (cfg.nbs_path / 'nbdev.yml').unlink()
     smalldocs.layout.KATEX = '/KATEX'
-    site = render(work, quiet=True); out = work/cfg.doc_path.name
-    localise(out, katex); (out/'404.html').write_text(not_here(cfg.doc_host+cfg.doc_baseurl.rstrip('/')+'/'))
-    shutil.rmtree(cfg.doc_path, ignore_errors=True); shutil.move(out, cfg.doc_path)
-    for w in site.warnings: print('warning:', w, file=sys.stderr)
+    site = render(work, quiet=True)
+    out = work / cfg.doc_path.name
+    localise(out, katex)
+    (out / '404.html').write_text(not_here(cfg.doc_host + cfg.doc_baseurl.rstrip('/') + '/'))
+    shutil.rmtree(cfg.doc_path, ignore_errors=True)
+    shutil.move(out, cfg.doc_path)
+    for w in site.warnings:
+        print('warning:', w, file=sys.stderr)
     print(f'{len(site.pages)} pages in {cfg.doc_path.name}; open {cfg.doc_path.name}/index.html')
+
 
 # ---- check
 
+
 class Page(HTMLParser):
     "Ids, links, what is loaded, and pictures without a description"
+
     def __init__(self, text):
-        super().__init__(); self.ids,self.links,self.loads,self.blind,self.title,self._t = set(),[],[],0,'',False
+        super().__init__()
+        self.ids, self.links, self.loads, self.blind, self.title, self._t = (
+            set(),
+            [],
+            [],
+            0,
+            '',
+            False,
+        )
         self.feed(text)
+
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
-        if 'id' in a: self.ids.add(a['id'])
-        if tag=='a' and a.get('href'): self.links.append(a['href'])
-        if tag in ('img','script','iframe','source') and a.get('src'): self.loads.append(a['src'])
-        if tag=='link' and a.get('href') and a.get('rel') in ('stylesheet','icon','preload'): self.loads.append(a['href'])
-        if tag=='img' and not (a.get('alt') or '').strip(): self.blind += 1
-        if tag=='title': self._t = True
+        if 'id' in a:
+            self.ids.add(a['id'])
+        if tag == 'a' and a.get('href'):
+            self.links.append(a['href'])
+        if tag in ('img', 'script', 'iframe', 'source') and a.get('src'):
+            self.loads.append(a['src'])
+        if tag == 'link' and a.get('href') and a.get('rel') in ('stylesheet', 'icon', 'preload'):
+            self.loads.append(a['href'])
+        if tag == 'img' and not (a.get('alt') or '').strip():
+            self.blind += 1
+        if tag == 'title':
+            self._t = True
+
     def handle_data(self, data):
-        if self._t: self.title += data
+        if self._t:
+            self.title += data
+
     def handle_endtag(self, tag):
-        if tag=='title': self._t = False
+        if tag == 'title':
+            self._t = False
+
 
 def problems(out):
     "What is wrong with a built site, a line each"
-    out = Path(out).resolve(); pages = {p:Page(p.read_text()) for p in sorted(out.rglob('*.html'))}
-    if not pages: yield f'{out} holds no page; `make docs` builds the site'
+    out = Path(out).resolve()
+    pages = {p: Page(p.read_text()) for p in sorted(out.rglob('*.html'))}
+    if not pages:
+        yield f'{out} holds no page; `make docs` builds the site'
     for p in out.rglob('*.css'):
-        if (far:=re.search(r'(?:@import\s+|url\()\s*["\']?https?:[^)"\';]*', p.read_text())): yield f'{p.relative_to(out)}: loads {far[0]}'
-    for p,o in pages.items():
+        if far := re.search(r'(?:@import\s+|url\()\s*["\']?https?:[^)"\';]*', p.read_text()):
+            yield f'{p.relative_to(out)}: loads {far[0]}'
+    for p, o in pages.items():
         name = p.relative_to(out)
-        if not o.title.strip(): yield f'{name}: no title'
-        if o.blind: yield f'{name}: {o.blind} picture(s) without a description'
-        for href in dict.fromkeys(o.links+o.loads):
+        if not o.title.strip():
+            yield f'{name}: no title'
+        if o.blind:
+            yield f'{name}: {o.blind} picture(s) without a description'
+        for href in dict.fromkeys(o.links + o.loads):
             u = urlsplit(href)
-            if u.scheme in ('http','https') or href.startswith('//'):
-                if href in o.loads: yield f'{name}: loads {href} from elsewhere'
+            if u.scheme in ('http', 'https') or href.startswith('//'):
+                if href in o.loads:
+                    yield f'{name}: loads {href} from elsewhere'
                 continue
-            if u.scheme or href=='#': continue
-            at = (p.parent/unquote(u.path)).resolve() if u.path else p
-            if at.is_dir(): at = at/'index.html'
-            if not at.exists(): yield f'{name}: broken link {href}'
-            elif u.fragment and at in pages and unquote(u.fragment) not in pages[at].ids: yield f'{name}: no such place {href}'
+            if u.scheme or href == '#':
+                continue
+            at = (p.parent / unquote(u.path)).resolve() if u.path else p
+            if at.is_dir():
+                at = at / 'index.html'
+            if not at.exists():
+                yield f'{name}: broken link {href}'
+            elif u.fragment and at in pages and unquote(u.fragment) not in pages[at].ids:
+                yield f'{name}: no such place {href}'
+
 
 def check():
     found = list(problems(get_config().doc_path))
-    for o in found: print(o)
-    if found: sys.exit(f'{len(found)} thing(s) to mend in the site')
+    for o in found:
+        print(o)
+    if found:
+        sys.exit(f'{len(found)} thing(s) to mend in the site')
     print('the site has no broken link')
+
 
 def figures():
     "The front page's figures, from the tables in data/results"
     import pandas as pd
     from imbal_al.figures import fig4
     from imbal_al.loss_figures import fig9
-    at = get_config().config_path/'data/results'
-    for name,fig in dict(fig4_sd900=fig4(pd.read_csv(at/'active_learning.csv'), 'f1_heldout', data='sd900'), fig9_losses=fig9(pd.read_csv(at/'losses.csv'))).items(): fig.savefig(at/f'figures/{name}.png', dpi=150, metadata=dict(Software=None))
 
-if __name__=='__main__': dict(check=check, figures=figures).get(' '.join(sys.argv[1:]), build)()
+    at = get_config().config_path / 'data/results'
+    for name, fig in dict(
+        fig4_sd900=fig4(pd.read_csv(at / 'active_learning.csv'), 'f1_heldout', data='sd900'),
+        fig9_losses=fig9(pd.read_csv(at / 'losses.csv')),
+    ).items():
+        fig.savefig(at / f'figures/{name}.png', dpi=150, metadata=dict(Software=None))
+
+
+if __name__ == '__main__':
+    dict(check=check, figures=figures).get(' '.join(sys.argv[1:]), build)()

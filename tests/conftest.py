@@ -1,4 +1,5 @@
 "What the tests share: a cache of their own and a study that takes seconds"
+
 import contextlib, os
 
 import pytest
@@ -17,19 +18,38 @@ def own_cache(tmp_path_factory):
 def tiny():
     "A run of two cycles on 160 embedded patches: about a second"
     from imbal_al.simulation import RunConfig
-    return RunConfig(data='synthetic:40:64', patch=(32,32), pi_u=.5, pi_t=(.5,.1), pool_size=40, test_size=10, heldout_size=12, validation_size=4, cycles=2, batch=8, steps=2, bs=8)
+
+    return RunConfig(
+        data='synthetic:40:64',
+        patch=(32, 32),
+        pi_u=0.5,
+        pi_t=(0.5, 0.1),
+        pool_size=40,
+        test_size=10,
+        heldout_size=12,
+        validation_size=4,
+        cycles=2,
+        batch=8,
+        steps=2,
+        bs=8,
+    )
 
 
 @pytest.fixture
 def unprivileged():
     "A context in which file permissions count even if the tests run as root"
+
     @contextlib.contextmanager
     def ctx():
-        root = os.geteuid()==0
-        if root: os.seteuid(65534)
-        try: yield
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            yield
         finally:
-            if root: os.seteuid(0)
+            if root:
+                os.seteuid(0)
+
     return ctx
 
 
@@ -37,6 +57,7 @@ def unprivileged():
 def open_dir():
     "A folder that every user may enter and only we may write to; pytest's own are closed to others"
     import shutil, tempfile
+
     d = tempfile.mkdtemp(prefix='imbal_al_test_')
     os.chmod(d, 0o755)
     yield __import__('pathlib').Path(d)

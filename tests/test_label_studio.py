@@ -1,6 +1,8 @@
 """A real Label Studio on loopback: tasks in with pre-annotations, annotations out, by its API.
 
-Runs only when asked: IMBAL_AL_LABEL_STUDIO=PATH/label-studio (pip install label-studio, in an environment of its own)"""
+Runs only when asked: IMBAL_AL_LABEL_STUDIO=PATH/label-studio (pip install label-studio, in an environment of its own)
+"""
+
 import io, json, os, signal, socket, subprocess, time, urllib.error, urllib.request, zipfile
 
 import numpy as np, pytest
@@ -14,7 +16,9 @@ from imbal_al.synthetic import image
 from imbal_al.where import where
 
 COMMAND = os.environ.get('IMBAL_AL_LABEL_STUDIO')
-pytestmark = pytest.mark.skipif(not COMMAND, reason='set IMBAL_AL_LABEL_STUDIO to the label-studio command to try the real one')
+pytestmark = pytest.mark.skipif(
+    not COMMAND, reason='set IMBAL_AL_LABEL_STUDIO to the label-studio command to try the real one'
+)
 TOKEN = 'imbalaltoken0123456789imbalaltoken012345'
 
 
@@ -22,115 +26,274 @@ TOKEN = 'imbalaltoken0123456789imbalaltoken012345'
 def studio(tmp_path_factory):
     "Its address, while it runs"
     home = tmp_path_factory.mktemp('studio')
-    with socket.socket() as s: s.bind(('127.0.0.1',0)); port = s.getsockname()[1]
-    env = {**os.environ, 'LABEL_STUDIO_BASE_DATA_DIR':str(home), 'LABEL_STUDIO_USERNAME':'a@example.org', 'LABEL_STUDIO_PASSWORD':'only-on-loopback-1', 'LABEL_STUDIO_USER_TOKEN':TOKEN, 'LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN':'true',
-           'COLLECT_ANALYTICS':'false', 'LATEST_VERSION_CHECK':'false', 'SENTRY_DSN':'', 'FRONTEND_SENTRY_DSN':''}
-    log = open(home/'log','w')
-    proc = subprocess.Popen([COMMAND,'start','--no-browser','--port',str(port),'--internal-host','127.0.0.1'], env=env, stdout=log, stderr=log, cwd=home, start_new_session=True)
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    env = {
+        **os.environ,
+        'LABEL_STUDIO_BASE_DATA_DIR': str(home),
+        'LABEL_STUDIO_USERNAME': 'a@example.org',
+        'LABEL_STUDIO_PASSWORD': 'only-on-loopback-1',
+        'LABEL_STUDIO_USER_TOKEN': TOKEN,
+        'LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN': 'true',
+        'COLLECT_ANALYTICS': 'false',
+        'LATEST_VERSION_CHECK': 'false',
+        'SENTRY_DSN': '',
+        'FRONTEND_SENTRY_DSN': '',
+    }
+    log = open(home / 'log', 'w')
+    proc = subprocess.Popen(
+        [COMMAND, 'start', '--no-browser', '--port', str(port), '--internal-host', '127.0.0.1'],
+        env=env,
+        stdout=log,
+        stderr=log,
+        cwd=home,
+        start_new_session=True,
+    )
     url = f'http://127.0.0.1:{port}'
     for _ in range(900):
-        try: urllib.request.urlopen(url+'/health', timeout=2); break
+        try:
+            urllib.request.urlopen(url + '/health', timeout=2)
+            break
         except OSError:
-            assert proc.poll() is None, (home/'log').read_text()[-2000:]
+            assert proc.poll() is None, (home / 'log').read_text()[-2000:]
             time.sleep(1)
-    else: pytest.fail((home/'log').read_text()[-2000:])
+    else:
+        pytest.fail((home / 'log').read_text()[-2000:])
     yield url
-    os.killpg(proc.pid, signal.SIGTERM); proc.wait(30)
+    os.killpg(proc.pid, signal.SIGTERM)
+    proc.wait(30)
 
 
 def ask(url, path, data=None):
-    r = urllib.request.Request(url+path, None if data is None else json.dumps(data).encode(), {'Authorization':f'Token {TOKEN}', 'Content-Type':'application/json'})
+    r = urllib.request.Request(
+        url + path,
+        None if data is None else json.dumps(data).encode(),
+        {'Authorization': f'Token {TOKEN}', 'Content-Type': 'application/json'},
+    )
     try:
-        with urllib.request.urlopen(r, timeout=120) as f: return f.read()
-    except urllib.error.HTTPError as e: pytest.fail(f'{path}: {e.code} {e.read()[:500]}')
+        with urllib.request.urlopen(r, timeout=120) as f:
+            return f.read()
+    except urllib.error.HTTPError as e:
+        pytest.fail(f'{path}: {e.code} {e.read()[:500]}')
 
 
 def test_tasks_in_and_annotations_out(studio, tmp_path):
-    (tmp_path/'i').mkdir(); truth = {}
-    for i in range(4): a,truth[f'{i}.png'] = image('steel', i, (48,72), faulty=i<3); Image.fromarray(a).save(tmp_path/'i'/f'{i}.png')
-    p = new(tmp_path/'p', tmp_path/'i', window=32, overlap=0); q = p.dir/'rounds/001/queue'; mask = lambda id: truth[p.row[id]['name']]
-    write_queue(p, q, [dict(id=o, why='a test', held_out=False) for o in p.units.id], lambda id: .9*np.roll(mask(id), 3, 1), model='round 1')
-    tasks = json.loads((q/'labelstudio.json').read_text())
+    (tmp_path / 'i').mkdir()
+    truth = {}
+    for i in range(4):
+        a, truth[f'{i}.png'] = image('steel', i, (48, 72), faulty=i < 3)
+        Image.fromarray(a).save(tmp_path / 'i' / f'{i}.png')
+    p = new(tmp_path / 'p', tmp_path / 'i', window=32, overlap=0)
+    q = p.dir / 'rounds/001/queue'
+    mask = lambda id: truth[p.row[id]['name']]
+    write_queue(
+        p,
+        q,
+        [dict(id=o, why='a test', held_out=False) for o in p.units.id],
+        lambda id: 0.9 * np.roll(mask(id), 3, 1),
+        model='round 1',
+    )
+    tasks = json.loads((q / 'labelstudio.json').read_text())
 
     project = project_in(studio, 'imbal_al')
-    got = json.loads(ask(studio, f'/api/projects/{project}/import?return_task_ids=true', tasks)); assert (got['task_count'], got['prediction_count'])==(4,4)
-    there = json.loads(ask(studio, f'/api/projects/{project}/export?exportType=JSON&download_all_tasks=true')); assert len(there)==4 and {o['data']['id'] for o in there}==set(p.units.id)
+    got = json.loads(ask(studio, f'/api/projects/{project}/import?return_task_ids=true', tasks))
+    assert (got['task_count'], got['prediction_count']) == (4, 4)
+    there = json.loads(
+        ask(studio, f'/api/projects/{project}/export?exportType=JSON&download_all_tasks=true')
+    )
+    assert len(there) == 4 and {o['data']['id'] for o in there} == set(p.units.id)
 
-    by = {t['data']['id']:a for t,a in zip(tasks, as_annotations(tasks, mask))}
+    by = {t['data']['id']: a for t, a in zip(tasks, as_annotations(tasks, mask))}
     for t in there:
-        predicted = json.loads(ask(studio, f"/api/predictions?task={t['id']}"))[0]['result']; id = t['data']['id']
-        assert predicted==next(o for o in tasks if o['data']['id']==id)['predictions'][0]['result'], 'the pre-annotation is there as it was written'
-        ask(studio, f"/api/tasks/{t['id']}/annotations", dict(result=by[id]['annotations'][0]['result'], lead_time=3))
-    f = tmp_path/'export.json'; f.write_bytes(ask(studio, f'/api/projects/{project}/export?exportType=JSON'))
-    r = ingest(p, f); assert dict(r.counts)==dict(new=4), str(r)
-    assert all((read_mask(p, o)==mask(o)).all() for o in p.units.id) and labels(p)['at'].ne('').all()
-    assert dict(ingest(p, f).counts)==dict(same=4)
+        predicted = json.loads(ask(studio, f"/api/predictions?task={t['id']}"))[0]['result']
+        id = t['data']['id']
+        assert (
+            predicted == next(o for o in tasks if o['data']['id'] == id)['predictions'][0]['result']
+        ), 'the pre-annotation is there as it was written'
+        ask(
+            studio,
+            f"/api/tasks/{t['id']}/annotations",
+            dict(result=by[id]['annotations'][0]['result'], lead_time=3),
+        )
+    f = tmp_path / 'export.json'
+    f.write_bytes(ask(studio, f'/api/projects/{project}/export?exportType=JSON'))
+    r = ingest(p, f)
+    assert dict(r.counts) == dict(new=4), str(r)
+    assert (
+        all((read_mask(p, o) == mask(o)).all() for o in p.units.id) and labels(p)['at'].ne('').all()
+    )
+    assert dict(ingest(p, f).counts) == dict(same=4)
 
-    with zipfile.ZipFile(io.BytesIO(ask(studio, f'/api/projects/{project}/export?exportType=BRUSH_TO_PNG'))) as z:
-        own = sorted(np.asarray(Image.open(io.BytesIO(z.read(o)))).astype(bool).tobytes() for o in z.namelist() if o.endswith('.png'))
-    assert own==sorted((mask(o)>0).tobytes() for o in p.units.id if mask(o).any()), 'its own converter reads the same masks'
+    with zipfile.ZipFile(
+        io.BytesIO(ask(studio, f'/api/projects/{project}/export?exportType=BRUSH_TO_PNG'))
+    ) as z:
+        own = sorted(
+            np.asarray(Image.open(io.BytesIO(z.read(o)))).astype(bool).tobytes()
+            for o in z.namelist()
+            if o.endswith('.png')
+        )
+    assert own == sorted(
+        (mask(o) > 0).tobytes() for o in p.units.id if mask(o).any()
+    ), 'its own converter reads the same masks'
 
-    t = there[0]; ask(studio, f"/api/tasks/{t['id']}/annotations", dict(result=[], was_cancelled=False))
-    f.write_bytes(ask(studio, f'/api/projects/{project}/export?exportType=JSON')); r = ingest(p, f)
-    assert r.counts['empty']==1 and r.counts['same']==3 and any('2 annotations' in o for o in r.lines)
+    t = there[0]
+    ask(studio, f"/api/tasks/{t['id']}/annotations", dict(result=[], was_cancelled=False))
+    f.write_bytes(ask(studio, f'/api/projects/{project}/export?exportType=JSON'))
+    r = ingest(p, f)
+    assert (
+        r.counts['empty'] == 1
+        and r.counts['same'] == 3
+        and any('2 annotations' in o for o in r.lines)
+    )
 
 
-def project_in(url, title): return json.loads(ask(url, '/api/projects', dict(title=title, label_config=LS_CONFIG)))['id']
+def project_in(url, title):
+    return json.loads(ask(url, '/api/projects', dict(title=title, label_config=LS_CONFIG)))['id']
 
 
 def take_in(url, project, round_):
     "Import a round's queue; id -> number of its task"
-    tasks = json.loads((round_.queue/'labelstudio.json').read_text()); got = json.loads(ask(url, f'/api/projects/{project}/import?return_task_ids=true', tasks))
-    assert (got['task_count'],got['prediction_count'])==(len(tasks), sum('predictions' in o for o in tasks))
-    there = json.loads(ask(url, f'/api/projects/{project}/export?exportType=JSON&download_all_tasks=true'))
-    return {o['data']['id']:o['id'] for o in there if o['data']['id'] in {t['data']['id'] for t in tasks}}
+    tasks = json.loads((round_.queue / 'labelstudio.json').read_text())
+    got = json.loads(ask(url, f'/api/projects/{project}/import?return_task_ids=true', tasks))
+    assert (got['task_count'], got['prediction_count']) == (
+        len(tasks),
+        sum('predictions' in o for o in tasks),
+    )
+    there = json.loads(
+        ask(url, f'/api/projects/{project}/export?exportType=JSON&download_all_tasks=true')
+    )
+    return {
+        o['data']['id']: o['id']
+        for o in there
+        if o['data']['id'] in {t['data']['id'] for t in tasks}
+    }
 
 
 def rectangle(m):
     "One drawn box, in percent, and the mask that it is"
-    y,x = np.nonzero(m); (h,w),box = m.shape, (x.min(), y.min(), x.max()+1, y.max()+1); out = np.zeros_like(m); out[box[1]:box[3],box[0]:box[2]] = 1
-    value = dict(x=100*box[0]/w, y=100*box[1]/h, width=100*(box[2]-box[0])/w, height=100*(box[3]-box[1])/h, rotation=0, rectanglelabels=['defect (rectangle)'])
-    return [dict(type='rectanglelabels', from_name='rectangle', to_name='image', original_width=w, original_height=h, image_rotation=0, value={k:float(v) if k in ('x','y','width','height') else v for k,v in value.items()})], out
+    y, x = np.nonzero(m)
+    (h, w), box = m.shape, (x.min(), y.min(), x.max() + 1, y.max() + 1)
+    out = np.zeros_like(m)
+    out[box[1] : box[3], box[0] : box[2]] = 1
+    value = dict(
+        x=100 * box[0] / w,
+        y=100 * box[1] / h,
+        width=100 * (box[2] - box[0]) / w,
+        height=100 * (box[3] - box[1]) / h,
+        rotation=0,
+        rectanglelabels=['defect (rectangle)'],
+    )
+    return [
+        dict(
+            type='rectanglelabels',
+            from_name='rectangle',
+            to_name='image',
+            original_width=w,
+            original_height=h,
+            image_rotation=0,
+            value={
+                k: float(v) if k in ('x', 'y', 'width', 'height') else v for k, v in value.items()
+            },
+        )
+    ], out
 
 
 def polygon(m):
     "One drawn triangle, in percent, and the mask that it is"
-    h,w = m.shape; pts = [(4,5),(w-6,9),(w//2,h-4)]; out = polygon_mask(pts, m.shape).astype(np.uint8)
-    return [dict(type='polygonlabels', from_name='polygon', to_name='image', original_width=w, original_height=h, image_rotation=0, value=dict(points=[[100*x/w,100*y/h] for x,y in pts], closed=True, polygonlabels=['defect (polygon)']))], out
+    h, w = m.shape
+    pts = [(4, 5), (w - 6, 9), (w // 2, h - 4)]
+    out = polygon_mask(pts, m.shape).astype(np.uint8)
+    return [
+        dict(
+            type='polygonlabels',
+            from_name='polygon',
+            to_name='image',
+            original_width=w,
+            original_height=h,
+            image_rotation=0,
+            value=dict(
+                points=[[100 * x / w, 100 * y / h] for x, y in pts],
+                closed=True,
+                polygonlabels=['defect (polygon)'],
+            ),
+        )
+    ], out
 
 
 def by_hand(url, tasks, truth):
     "An annotator of many habits; id -> the mask that each label must become"
     meant = {}
-    for k,(id,task) in enumerate(sorted(tasks.items())):
-        m = truth(id); brush = as_annotations([dict(data=dict(id=id))], lambda _: m)[0]['annotations'][0]['result']
-        result, meant[id] = (brush,m) if not m.any() or k%3==0 else rectangle(m) if k%3==1 else polygon(m)
+    for k, (id, task) in enumerate(sorted(tasks.items())):
+        m = truth(id)
+        brush = as_annotations([dict(data=dict(id=id))], lambda _: m)[0]['annotations'][0]['result']
+        result, meant[id] = (
+            (brush, m) if not m.any() or k % 3 == 0 else rectangle(m) if k % 3 == 1 else polygon(m)
+        )
         ask(url, f'/api/tasks/{task}/annotations', dict(result=result, lead_time=5))
     return meant
 
 
 def taken_back(url, project, p, f):
-    f.write_bytes(ask(url, f'/api/projects/{project}/export?exportType=JSON')); return ingest(p, f)
+    f.write_bytes(ask(url, f'/api/projects/{project}/export?exportType=JSON'))
+    return ingest(p, f)
 
 
 def test_the_whole_loop_twice_round(studio, tmp_path):
-    (tmp_path/'i').mkdir(); masks = {}
-    for i in range(24): a,masks[f'{i:02d}.png'] = image('leaves', i, 64, faulty=i%2==0); Image.fromarray(a).save(tmp_path/'i'/f'{i:02d}.png')
-    p = new(tmp_path/'p', tmp_path/'i', window=64, overlap=0, steps=30, bs=4, held_out=.4, seed=1); truth = lambda id: masks[p.row[id]['name']]; ls = project_in(studio, 'loop')
+    (tmp_path / 'i').mkdir()
+    masks = {}
+    for i in range(24):
+        a, masks[f'{i:02d}.png'] = image('leaves', i, 64, faulty=i % 2 == 0)
+        Image.fromarray(a).save(tmp_path / 'i' / f'{i:02d}.png')
+    p = new(
+        tmp_path / 'p', tmp_path / 'i', window=64, overlap=0, steps=30, bs=4, held_out=0.4, seed=1
+    )
+    truth = lambda id: masks[p.row[id]['name']]
+    ls = project_in(studio, 'loop')
 
-    first = next_round(p, 10, device='cpu'); tasks = take_in(studio, ls, first); assert first.record['cold'] and set(tasks)=={o['id'] for o in first.picks}
-    meant = by_hand(studio, tasks, truth); assert dict(taken_back(studio, ls, p, tmp_path/'one.json').counts)==dict(new=10) and not waiting(p)
+    first = next_round(p, 10, device='cpu')
+    tasks = take_in(studio, ls, first)
+    assert first.record['cold'] and set(tasks) == {o['id'] for o in first.picks}
+    meant = by_hand(studio, tasks, truth)
+    assert dict(taken_back(studio, ls, p, tmp_path / 'one.json').counts) == dict(
+        new=10
+    ) and not waiting(p)
 
-    second = next_round(p, 6, device='cpu'); tasks = take_in(studio, ls, second); assert not second.record['cold'] and not set(tasks) & set(meant), 'nothing is asked for twice'
-    shown = {o['data']['id']:o['predictions'][0]['result'] for o in json.loads((second.queue/'labelstudio.json').read_text()) if o.get('predictions')}; seen = 0
-    for id,task in tasks.items():
-        there = json.loads(ask(studio, f'/api/predictions?task={task}')); assert [o['result'] for o in there]==[shown[o] for o in [id] if o in shown]
+    second = next_round(p, 6, device='cpu')
+    tasks = take_in(studio, ls, second)
+    assert not second.record['cold'] and not set(tasks) & set(meant), 'nothing is asked for twice'
+    shown = {
+        o['data']['id']: o['predictions'][0]['result']
+        for o in json.loads((second.queue / 'labelstudio.json').read_text())
+        if o.get('predictions')
+    }
+    seen = 0
+    for id, task in tasks.items():
+        there = json.loads(ask(studio, f'/api/predictions?task={task}'))
+        assert [o['result'] for o in there] == [shown[o] for o in [id] if o in shown]
         for o in shown.get(id, []):
-            if o['type']=='brushlabels': m = decode_brush(o['value']['rle'], (64,64)); seen += 1; assert (m==(np.asarray(Image.open(next((second.queue/'predictions').glob(f'*{id}*'))))>0)).all()
+            if o['type'] == 'brushlabels':
+                m = decode_brush(o['value']['rle'], (64, 64))
+                seen += 1
+                assert (
+                    m
+                    == (
+                        np.asarray(Image.open(next((second.queue / 'predictions').glob(f'*{id}*'))))
+                        > 0
+                    )
+                ).all()
     assert seen, 'no task shows a predicted defect'
 
-    meant |= by_hand(studio, tasks, truth); assert dict(taken_back(studio, ls, p, tmp_path/'two.json').counts)==dict(new=6, same=10)
-    assert dict(ingest(p, tmp_path/'one.json').counts)==dict(same=10), 'an older export does no harm'
-    again = open_project(p.dir); assert set(labels(again)['id'])==set(meant)
-    wrong = {id:int((read_mask(again, id)!=(m>0)).sum()) for id,m in meant.items()}; assert not any(wrong.values()), wrong
-    third = next_round(again, 0, device='cpu'); assert len(third.record['train'])+len(third.record['test'])==16 and where(again, .3, draws=20).trained==len(third.record['train'])
+    meant |= by_hand(studio, tasks, truth)
+    assert dict(taken_back(studio, ls, p, tmp_path / 'two.json').counts) == dict(new=6, same=10)
+    assert dict(ingest(p, tmp_path / 'one.json').counts) == dict(
+        same=10
+    ), 'an older export does no harm'
+    again = open_project(p.dir)
+    assert set(labels(again)['id']) == set(meant)
+    wrong = {id: int((read_mask(again, id) != (m > 0)).sum()) for id, m in meant.items()}
+    assert not any(wrong.values()), wrong
+    third = next_round(again, 0, device='cpu')
+    assert len(third.record['train']) + len(third.record['test']) == 16 and where(
+        again, 0.3, draws=20
+    ).trained == len(third.record['train'])

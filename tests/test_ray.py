@@ -1,4 +1,5 @@
 "The engine over Ray: the same tables as worker processes, killed workers, bad addresses. Needs the extra `ray`"
+
 import json, os, sys
 from pathlib import Path
 
@@ -9,36 +10,74 @@ from imbal_al.core import InputError
 from imbal_al.engine import run_all
 from stubs import Stub, attempts
 
-if not os.environ.get('IMBAL_AL_TEST_RAY'): pytest.skip('Ray is started only on request: IMBAL_AL_TEST_RAY=1', allow_module_level=True)
+if not os.environ.get('IMBAL_AL_TEST_RAY'):
+    pytest.skip('Ray is started only on request: IMBAL_AL_TEST_RAY=1', allow_module_level=True)
 ray = pytest.importorskip('ray', reason='Ray is an extra: pip install imbal_al[ray]')
 
 
 @pytest.fixture(scope='module')
 def cluster():
     "One Ray for the tests of this file"
-    os.environ.update(RAY_USAGE_STATS_ENABLED='0', RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO='0', RAY_worker_niceness='0', RAY_raylet_start_wait_time_s='240')
-    ray.init(address='local', num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level='ERROR', object_store_memory=128*2**20, runtime_env=dict(env_vars=dict(PYTHONPATH=str(Path(__file__).parent))))
+    os.environ.update(
+        RAY_USAGE_STATS_ENABLED='0',
+        RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO='0',
+        RAY_worker_niceness='0',
+        RAY_raylet_start_wait_time_s='240',
+    )
+    ray.init(
+        address='local',
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level='ERROR',
+        object_store_memory=128 * 2**20,
+        runtime_env=dict(env_vars=dict(PYTHONPATH=str(Path(__file__).parent))),
+    )
     yield ray
     ray.shutdown()
 
 
 def test_the_same_tables_as_worker_processes_and_a_killed_worker(cluster, tmp_path):
-    cs = [*[Stub(i) for i in range(8)], Stub(8,'die once'), Stub(9,'die'), Stub(10,'disk once'), Stub(11,'wrong')]; said = []
-    a = run_all(tmp_path/'ray', cs, 2, 'cpu', backend='ray', retries=1, say=said.append); b = run_all(tmp_path/'serial', cs, 1, 'cpu', retries=1)
-    assert sorted(a)==sorted(b) and len(a)==2 and any('in 2 attempts' in o for o in a) and any('wrong in two lines' in o for o in a)
-    for o in ('results.csv','origin.json'): assert (tmp_path/'ray'/o).read_bytes()==(tmp_path/'serial'/o).read_bytes()
-    assert [attempts(tmp_path/'ray'/'runs', c) for c in cs]==[attempts(tmp_path/'serial'/'runs', c) for c in cs]==[1]*8+[2,2,2,1] and len(said)==3
+    cs = [
+        *[Stub(i) for i in range(8)],
+        Stub(8, 'die once'),
+        Stub(9, 'die'),
+        Stub(10, 'disk once'),
+        Stub(11, 'wrong'),
+    ]
+    said = []
+    a = run_all(tmp_path / 'ray', cs, 2, 'cpu', backend='ray', retries=1, say=said.append)
+    b = run_all(tmp_path / 'serial', cs, 1, 'cpu', retries=1)
+    assert (
+        sorted(a) == sorted(b)
+        and len(a) == 2
+        and any('in 2 attempts' in o for o in a)
+        and any('wrong in two lines' in o for o in a)
+    )
+    for o in ('results.csv', 'origin.json'):
+        assert (tmp_path / 'ray' / o).read_bytes() == (tmp_path / 'serial' / o).read_bytes()
+    assert [attempts(tmp_path / 'ray' / 'runs', c) for c in cs] == [
+        attempts(tmp_path / 'serial' / 'runs', c) for c in cs
+    ] == [1] * 8 + [2, 2, 2, 1] and len(said) == 3
     assert ray.is_initialized(), 'a Ray that was there is left running'
 
 
 def test_a_real_run_is_the_same_bytes(cluster, tmp_path, tiny):
     from imbal_al.engine import plan, run_study
-    cs = plan(tiny, ('random','entropy'), (.5,), 1, (.1,))
-    assert run_study(tmp_path/'ray', cs, 2, 'cpu', backend='ray')==[]==run_study(tmp_path/'serial', cs, 1, 'cpu')
-    for o in ('results.csv','picks.csv'): assert (tmp_path/'ray'/o).read_bytes()==(tmp_path/'serial'/o).read_bytes()
+
+    cs = plan(tiny, ('random', 'entropy'), (0.5,), 1, (0.1,))
+    assert (
+        run_study(tmp_path / 'ray', cs, 2, 'cpu', backend='ray')
+        == []
+        == run_study(tmp_path / 'serial', cs, 1, 'cpu')
+    )
+    for o in ('results.csv', 'picks.csv'):
+        assert (tmp_path / 'ray' / o).read_bytes() == (tmp_path / 'serial' / o).read_bytes()
 
 
 def test_an_address_without_ray_is_one_line(tmp_path):
-    if ray.is_initialized(): ray.shutdown()
-    with pytest.raises(InputError, match='cannot be reached at 127.0.0.1:1') as e: run_all(tmp_path, [Stub()], 1, 'cpu', backend='ray', address='127.0.0.1:1')
+    if ray.is_initialized():
+        ray.shutdown()
+    with pytest.raises(InputError, match='cannot be reached at 127.0.0.1:1') as e:
+        run_all(tmp_path, [Stub()], 1, 'cpu', backend='ray', address='127.0.0.1:1')
     assert '\n' not in str(e.value)

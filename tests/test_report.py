@@ -1,4 +1,5 @@
 "Reports of studies that are finished, have failed in part, are running, have not begun, or are none"
+
 import os, re, time
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,41 +13,62 @@ from imbal_al.report import part, run_table, settings, write_report
 
 class Nesting(HTMLParser):
     "Every tag that is opened is closed, in order"
-    empty = {'meta','img','br','hr','link'}
-    def __init__(self, text): super().__init__(); self.open,self.loads = [],[]; self.feed(text); assert self.open==[]
+
+    empty = {'meta', 'img', 'br', 'hr', 'link'}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.loads = [], []
+        self.feed(text)
+        assert self.open == []
+
     def handle_starttag(self, tag, attrs):
-        self.loads += [v for k,v in attrs if k in ('src','href')]
-        if tag not in self.empty: self.open.append(tag)
-    def handle_endtag(self, tag): assert self.open.pop()==tag, tag
+        self.loads += [v for k, v in attrs if k in ('src', 'href')]
+        if tag not in self.empty:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
 
 
 def sound(path):
-    text = path.read_text(); page = Nesting(text)
-    assert all(o.startswith(('data:','#')) for o in page.loads), page.loads
+    text = path.read_text()
+    page = Nesting(text)
+    assert all(o.startswith(('data:', '#')) for o in page.loads), page.loads
     return text
 
 
 @pytest.fixture(scope='module')
 def study(tmp_path_factory, tiny):
     from imbal_al.engine import run_study
-    d = tmp_path_factory.mktemp('study'); configs = [replace(tiny, strategy=s, repeat=r) for r in range(2) for s in ('random','entropy')]
-    assert run_study(d, configs, workers=0)==[]
+
+    d = tmp_path_factory.mktemp('study')
+    configs = [replace(tiny, strategy=s, repeat=r) for r in range(2) for s in ('random', 'entropy')]
+    assert run_study(d, configs, workers=0) == []
     return d, configs
 
 
 def test_a_finished_study(study):
-    d,configs = study; text = sound(write_report(d))
-    assert '4 of 4 runs done' in text and '<p>None.</p>' in text and all(c.hash in text for c in configs) and text.count('<figure>')>=4
+    d, configs = study
+    text = sound(write_report(d))
+    assert (
+        '4 of 4 runs done' in text
+        and '<p>None.</p>' in text
+        and all(c.hash in text for c in configs)
+        and text.count('<figure>') >= 4
+    )
     assert 'claims of the active-learning paper' in text and 'not the networks' in text
 
 
 def test_predictions_and_another_place(study, tmp_path):
-    text = sound(write_report(study[0], tmp_path/'deep'/'r.html', predictions=1))
+    text = sound(write_report(study[0], tmp_path / 'deep' / 'r.html', predictions=1))
     assert 'Predictions: synthetic:40:64' in text and 'best, IoU' in text
 
 
 def test_images_that_are_not_here(study, monkeypatch):
-    def gone(*args, **kwargs): raise InputError('the images are <gone>')
+    def gone(*args, **kwargs):
+        raise InputError('the images are <gone>')
+
     monkeypatch.setattr('imbal_al.simulation.load_patches', gone)
     assert 'Not shown: the images are &lt;gone&gt;' in sound(write_report(study[0]))
 
@@ -54,40 +76,68 @@ def test_images_that_are_not_here(study, monkeypatch):
 def test_failed_running_and_left(study, tmp_path):
     import shutil
     from imbal_al.engine import save_plan
-    d = tmp_path/'s'; shutil.copytree(study[0], d); a,b,c = (replace(study[1][0], repeat=r) for r in (7,8,9)); save_plan(d, [a,b,c])
-    (d/'runs'/a.hash).mkdir(); write_json(d/'runs'/a.hash/'failed.json', dict(line='no <memory> left', traceback='Traceback & more'))
+
+    d = tmp_path / 's'
+    shutil.copytree(study[0], d)
+    a, b, c = (replace(study[1][0], repeat=r) for r in (7, 8, 9))
+    save_plan(d, [a, b, c])
+    (d / 'runs' / a.hash).mkdir()
+    write_json(
+        d / 'runs' / a.hash / 'failed.json',
+        dict(line='no <memory> left', traceback='Traceback & more'),
+    )
     from imbal_al.lock import Lock
-    (d/'runs'/b.hash).mkdir(); lock = Lock(d/'runs'/b.hash/'owner.json'); assert lock.acquire()
-    try: text = sound(write_report(d))
-    finally: lock.release()
+
+    (d / 'runs' / b.hash).mkdir()
+    lock = Lock(d / 'runs' / b.hash / 'owner.json')
+    assert lock.acquire()
+    try:
+        text = sound(write_report(d))
+    finally:
+        lock.release()
     assert '4 of 7 runs done, 1 running, 1 failed, 1 left' in text
     assert 'no &lt;memory&gt; left' in text and 'Traceback &amp; more' in text
 
 
 def test_nothing_finished_yet(tmp_path, tiny):
     from imbal_al.engine import save_plan
-    save_plan(tmp_path, [tiny]); text = sound(write_report(tmp_path))
-    assert '0 of 1 runs done' in text and text.count('No run is finished yet')>=2
+
+    save_plan(tmp_path, [tiny])
+    text = sound(write_report(tmp_path))
+    assert '0 of 1 runs done' in text and text.count('No run is finished yet') >= 2
 
 
 def test_no_study(tmp_path):
-    with pytest.raises(InputError, match='holds no study'): write_report(tmp_path)
-    assert list(tmp_path.iterdir())==[]
+    with pytest.raises(InputError, match='holds no study'):
+        write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_losses_one_of_them_diverged(tmp_path):
     from imbal_al.loss_study import LossConfig, plan_losses, run_losses
-    base = LossConfig(data='synthetic:16:32', width=.25, steps=2, validations=2, bs=4)
-    failed = run_losses(tmp_path, [*plan_losses(base, ['dice','tversky']), replace(base, lr=1e30)], workers=0); assert len(failed)==1
+
+    base = LossConfig(data='synthetic:16:32', width=0.25, steps=2, validations=2, bs=4)
+    failed = run_losses(
+        tmp_path, [*plan_losses(base, ['dice', 'tversky']), replace(base, lr=1e30)], workers=0
+    )
+    assert len(failed) == 1
     text = sound(write_report(tmp_path, predictions=1))
-    assert 'diverged' in text and 'Losses and networks (table 4)' in text and '2 of 3 runs done' in text and 'Predictions: synthetic:16:32' in text
+    assert (
+        'diverged' in text
+        and 'Losses and networks (table 4)' in text
+        and '2 of 3 runs done' in text
+        and 'Predictions: synthetic:16:32' in text
+    )
 
 
 def test_a_part_that_cannot_be_made_says_why():
-    assert 'ZeroDivisionError' in part('a', lambda: 1/0) and part('', lambda: '<p>x</p>')=='<p>x</p>\n'
+    assert (
+        'ZeroDivisionError' in part('a', lambda: 1 / 0)
+        and part('', lambda: '<p>x</p>') == '<p>x</p>\n'
+    )
 
 
 def test_settings_name_what_varies(tiny):
-    varies,shared = settings([tiny, replace(tiny, lr=.5)])
-    assert varies.setting.tolist()==['lr'] and 'lr' not in shared.setting.tolist()
-    assert len(settings([tiny])[0])==0
+    varies, shared = settings([tiny, replace(tiny, lr=0.5)])
+    assert varies.setting.tolist() == ['lr'] and 'lr' not in shared.setting.tolist()
+    assert len(settings([tiny])[0]) == 0

@@ -1,4 +1,5 @@
 "The reviewer by keys, without a browser"
+
 import numpy as np, pytest
 from PIL import Image
 
@@ -10,59 +11,125 @@ from imbal_al.review import KEYS, Session, picture, status_line
 
 @pytest.fixture
 def project(tmp_path):
-    (tmp_path/'i').mkdir()
-    for i in range(3): Image.new('L', (60,40), 30*i).save(tmp_path/'i'/f'{i}.png')
-    p = new(tmp_path/'p', tmp_path/'i', window=32, overlap=0); prob = np.zeros((40,60)); prob[2:12,2:12] = .9; prob[20:25,30:35] = .6; prob[35,50] = .7
-    picks = [dict(id=o, why='w', held_out=i==2) for i,o in enumerate(p.units.id)]
-    write_queue(p, p.dir/'rounds/001/queue', picks, lambda id: prob); write_json(p.dir/'rounds/001/queue.json', dict(picks=picks))
+    (tmp_path / 'i').mkdir()
+    for i in range(3):
+        Image.new('L', (60, 40), 30 * i).save(tmp_path / 'i' / f'{i}.png')
+    p = new(tmp_path / 'p', tmp_path / 'i', window=32, overlap=0)
+    prob = np.zeros((40, 60))
+    prob[2:12, 2:12] = 0.9
+    prob[20:25, 30:35] = 0.6
+    prob[35, 50] = 0.7
+    picks = [dict(id=o, why='w', held_out=i == 2) for i, o in enumerate(p.units.id)]
+    write_queue(p, p.dir / 'rounds/001/queue', picks, lambda id: prob)
+    write_json(p.dir / 'rounds/001/queue.json', dict(picks=picks))
     return p
 
 
 def press(s, keys):
-    for k in keys: s.key(k)
+    for k in keys:
+        s.key(k)
     return s
 
 
 def test_a_healthy_image_is_one_key(project):
-    s = press(Session(project), 'hhh'); assert s.done and labels(project).pixels.tolist()==[0,0,0] and 'all 3 units' in status_line(s) and picture(s)
+    s = press(Session(project), 'hhh')
+    assert (
+        s.done
+        and labels(project).pixels.tolist() == [0, 0, 0]
+        and 'all 3 units' in status_line(s)
+        and picture(s)
+    )
 
 
 def test_accepting_thresholds_and_regions(project):
-    a,b,c = project.units.id
-    press(Session(project), 'a'); assert read_mask(project, a).sum()==126
-    press(Session(project, [b]), '2a'); m = read_mask(project, b); assert m.sum()==101 and not m[20:25,30:35].any()
-    press(Session(project, [b]), '1212a'); assert read_label(project, b)['versions'][-1]['pixels']==101, 'a labelled unit begins with its label'
-    press(Session(project, [c]), 'a'); assert read_label(project, c) is None, 'a held-out unit has no prediction to accept'
-    s = press(Session(project, [a]), '++++'); assert abs(s.threshold-.7)<1e-9
+    a, b, c = project.units.id
+    press(Session(project), 'a')
+    assert read_mask(project, a).sum() == 126
+    press(Session(project, [b]), '2a')
+    m = read_mask(project, b)
+    assert m.sum() == 101 and not m[20:25, 30:35].any()
+    press(Session(project, [b]), '1212a')
+    assert (
+        read_label(project, b)['versions'][-1]['pixels'] == 101
+    ), 'a labelled unit begins with its label'
+    press(Session(project, [c]), 'a')
+    assert read_label(project, c) is None, 'a held-out unit has no prediction to accept'
+    s = press(Session(project, [a]), '++++')
+    assert abs(s.threshold - 0.7) < 1e-9
 
 
 def test_threshold_removes_what_is_less_sure(project):
-    s = press(Session(project), '+++'); assert s.mask().sum()==101 and press(s, '+++').mask().sum()==100 and press(s, '-'*99).threshold==pytest.approx(.05) and press(s, '0').mask().sum()==126
+    s = press(Session(project), '+++')
+    assert (
+        s.mask().sum() == 101
+        and press(s, '+++').mask().sum() == 100
+        and press(s, '-' * 99).threshold == pytest.approx(0.05)
+        and press(s, '0').mask().sum() == 126
+    )
 
 
 def test_painting_erasing_and_the_pen_stay_inside(project):
-    c = project.units.id[2]; s = Session(project, [c]); assert s.pen==[20,30]
-    press(s, 'p'); n = s.mask().sum(); assert n==113
-    press(s, 'e'); assert not s.mask().any()
-    press(s, 'i'*99+'j'*99); assert s.pen==[0,0]; press(s, 'k'*99+'l'*99); assert s.pen==[39,59]
-    r = s.radius; assert press(s, ']').radius>r and press(s, '['*50).radius==1 and press(s, ']'*50).radius<=200
-    press(s, 'pa'); assert s.done and read_mask(project, c).all()
+    c = project.units.id[2]
+    s = Session(project, [c])
+    assert s.pen == [20, 30]
+    press(s, 'p')
+    n = s.mask().sum()
+    assert n == 113
+    press(s, 'e')
+    assert not s.mask().any()
+    press(s, 'i' * 99 + 'j' * 99)
+    assert s.pen == [0, 0]
+    press(s, 'k' * 99 + 'l' * 99)
+    assert s.pen == [39, 59]
+    r = s.radius
+    assert (
+        press(s, ']').radius > r
+        and press(s, '[' * 50).radius == 1
+        and press(s, ']' * 50).radius <= 200
+    )
+    press(s, 'pa')
+    assert s.done and read_mask(project, c).all()
 
 
 def test_back_and_otherwise_is_a_version_and_other_keys_do_nothing(project):
-    s = press(Session(project), 'hb'); assert s.at==0; press(s, 'zZ \t?'); assert s.at==0
-    press(s, 'pa'); assert len(read_label(project, project.units.id[0])['versions'])==2
-    press(s, 'b'); press(s, 'h'); assert [o['pixels'] for o in read_label(project, project.units.id[0])['versions']]==[0,113,0]
-    press(s, 'bbbbbb'); assert s.at==0; press(s, 'nnnnnnn'); assert s.done and press(s, KEYS.replace('b','')).done
+    s = press(Session(project), 'hb')
+    assert s.at == 0
+    press(s, 'zZ \t?')
+    assert s.at == 0
+    press(s, 'pa')
+    assert len(read_label(project, project.units.id[0])['versions']) == 2
+    press(s, 'b')
+    press(s, 'h')
+    assert [o['pixels'] for o in read_label(project, project.units.id[0])['versions']] == [
+        0,
+        113,
+        0,
+    ]
+    press(s, 'bbbbbb')
+    assert s.at == 0
+    press(s, 'nnnnnnn')
+    assert s.done and press(s, KEYS.replace('b', '')).done
 
 
 def test_pictures_of_any_size_and_lost_images(project):
-    s = Session(project); assert picture(s).size==(540,360) and picture(s, 30).size==(30,20)
-    (project.images/'0.png').unlink(); s = Session(project); assert len(s.ids)==2 and 'is missing' in s.said
-    with pytest.raises(InputError, match='is no unit'): Session(project, ['x'])
+    s = Session(project)
+    assert picture(s).size == (540, 360) and picture(s, 30).size == (30, 20)
+    (project.images / '0.png').unlink()
+    s = Session(project)
+    assert len(s.ids) == 2 and 'is missing' in s.said
+    with pytest.raises(InputError, match='is no unit'):
+        Session(project, ['x'])
 
 
 def test_the_widget_takes_keys_and_clears_them(project):
     pytest.importorskip('ipywidgets', reason='pip install ipywidgets')
     from imbal_al.review import reviewer
-    w = reviewer(project); w.entry.value = 'hn'; assert w.session.at==2 and w.entry.value=='' and w.children[3].value[:4]==b'\x89PNG' and '3 of 3' in w.children[0].value
+
+    w = reviewer(project)
+    w.entry.value = 'hn'
+    assert (
+        w.session.at == 2
+        and w.entry.value == ''
+        and w.children[3].value[:4] == b'\x89PNG'
+        and '3 of 3' in w.children[0].value
+    )

@@ -1,4 +1,5 @@
 "Rounds: killed at any step and repeated, the same picks; nothing labelled twice, nothing tested on trained on"
+
 import json, shutil
 from pathlib import Path
 
@@ -9,10 +10,18 @@ from imbal_al import rounds as m
 from imbal_al.core import InputError, note, read_json
 from imbal_al.project import labels, new, open_project, write_label
 from imbal_al.queue import as_annotations, ingest, queued, release, waiting
-from imbal_al.rounds import Round, is_held_out, next_round, pool, score_pool, score_units, split_labels, training_windows
+from imbal_al.rounds import (
+    Round,
+    is_held_out,
+    next_round,
+    pool,
+    score_pool,
+    score_units,
+    split_labels,
+    training_windows,
+)
 from imbal_al.synthetic import image
 from kills import killed_at
-
 
 TRUTH = {}
 
@@ -21,123 +30,237 @@ TRUTH = {}
 def images(tmp_path_factory):
     d = tmp_path_factory.mktemp('images')
     for i in range(20):
-        a,mask = image('steel', i, (40,50), faulty=i%2==0); Image.fromarray(a).save(d/f'{i:02d}.png'); TRUTH[f'{i:02d}.png'] = mask
+        a, mask = image('steel', i, (40, 50), faulty=i % 2 == 0)
+        Image.fromarray(a).save(d / f'{i:02d}.png')
+        TRUTH[f'{i:02d}.png'] = mask
     return d
 
 
-def make(tmp, images, **kw): return new(tmp/'p', images, **{**dict(window=32, overlap=0, steps=1, bs=2, weights=None, seed=1), **kw})
+def make(tmp, images, **kw):
+    return new(
+        tmp / 'p',
+        images,
+        **{**dict(window=32, overlap=0, steps=1, bs=2, weights=None, seed=1), **kw},
+    )
 
 
 def annotate(p, r, but=()):
-    t = json.loads((r.queue/'labelstudio.json').read_text()); f = p.dir.parent/'e.json'
-    f.write_text(json.dumps(as_annotations([o for o in t if o['data']['id'] not in but], lambda id: TRUTH[p.row[id]['name']]))); return ingest(p, f)
+    t = json.loads((r.queue / 'labelstudio.json').read_text())
+    f = p.dir.parent / 'e.json'
+    f.write_text(
+        json.dumps(
+            as_annotations(
+                [o for o in t if o['data']['id'] not in but], lambda id: TRUTH[p.row[id]['name']]
+            )
+        )
+    )
+    return ingest(p, f)
 
 
-def label_all(p, n): 
-    for o in p.units.id[:n]: write_label(p, o, TRUTH[p.row[o]['name']])
+def label_all(p, n):
+    for o in p.units.id[:n]:
+        write_label(p, o, TRUTH[p.row[o]['name']])
 
 
 def test_three_rounds_label_nothing_twice_and_never_train_on_the_test(tmp_path, images):
     p, seen = make(tmp_path, images), []
-    for k,s in enumerate(('entropy','random','coreset'), 1):
-        r = next_round(p, 5, s, 'cpu'); assert r.fresh and r.number==k and len(r.picks)==5 and r.record['cold']==(k==1)
-        assert all(o['held_out']==is_held_out(p, p.row[o['id']]['image']) for o in r.picks) and any(o['held_out'] for o in r.picks)
-        assert not any(is_held_out(p, p.row[o]['image']) for o,_ in r.record['train'])
-        seen += [o['id'] for o in r.picks]; annotate(p, r)
-    assert len(set(seen))==15 and (labels(p).version==1).all()
-    r = next_round(p, 50, 'entropy', 'cpu'); assert len(r.picks)==5, 'all that is left'
+    for k, s in enumerate(('entropy', 'random', 'coreset'), 1):
+        r = next_round(p, 5, s, 'cpu')
+        assert r.fresh and r.number == k and len(r.picks) == 5 and r.record['cold'] == (k == 1)
+        assert all(
+            o['held_out'] == is_held_out(p, p.row[o['id']]['image']) for o in r.picks
+        ) and any(o['held_out'] for o in r.picks)
+        assert not any(is_held_out(p, p.row[o]['image']) for o, _ in r.record['train'])
+        seen += [o['id'] for o in r.picks]
+        annotate(p, r)
+    assert len(set(seen)) == 15 and (labels(p).version == 1).all()
+    r = next_round(p, 50, 'entropy', 'cpu')
+    assert len(r.picks) == 5, 'all that is left'
     annotate(p, r)
-    with pytest.raises(InputError, match='nothing is left to label'): next_round(p, 5, device='cpu')
-    r = next_round(p, 0, device='cpu'); assert r.picks==[] and len(r.record['train'])+len(r.record['test'])==20 and (r.folder/'model.pt').exists()
+    with pytest.raises(InputError, match='nothing is left to label'):
+        next_round(p, 5, device='cpu')
+    r = next_round(p, 0, device='cpu')
+    assert (
+        r.picks == []
+        and len(r.record['train']) + len(r.record['test']) == 20
+        and (r.folder / 'model.pt').exists()
+    )
 
 
 def test_a_queue_that_is_out_is_given_again_and_a_part_of_it_is_enough_to_go_on(tmp_path, images):
-    p = make(tmp_path, images); a = next_round(p, 4, device='cpu'); files = {o:o.stat().st_mtime_ns for o in p.dir.rglob('*') if o.is_file()}
-    b = next_round(p, 4, device='cpu'); assert not b.fresh and b.picks==a.picks and files=={o:o.stat().st_mtime_ns for o in p.dir.rglob('*') if o.is_file()}
-    late = [o['id'] for o in a.picks[:2]]; annotate(p, a, late); c = next_round(p, 4, device='cpu')
-    assert c.fresh and not {o['id'] for o in c.picks} & {o['id'] for o in a.picks} and set(late)<=set(waiting(p))
-    release(p); assert waiting(p)==[] and set(late)<={*pool(p)[0],*pool(p)[1]}
+    p = make(tmp_path, images)
+    a = next_round(p, 4, device='cpu')
+    files = {o: o.stat().st_mtime_ns for o in p.dir.rglob('*') if o.is_file()}
+    b = next_round(p, 4, device='cpu')
+    assert (
+        not b.fresh
+        and b.picks == a.picks
+        and files == {o: o.stat().st_mtime_ns for o in p.dir.rglob('*') if o.is_file()}
+    )
+    late = [o['id'] for o in a.picks[:2]]
+    annotate(p, a, late)
+    c = next_round(p, 4, device='cpu')
+    assert (
+        c.fresh
+        and not {o['id'] for o in c.picks} & {o['id'] for o in a.picks}
+        and set(late) <= set(waiting(p))
+    )
+    release(p)
+    assert waiting(p) == [] and set(late) <= {*pool(p)[0], *pool(p)[1]}
 
 
 def files(p):
     out = {}
     for o in sorted(p.dir.rglob('*')):
-        if o.is_file() and not o.name.startswith('.') and o.name not in ('next.json','project.json') and 'labels' not in o.parts: out[str(o.relative_to(p.dir))] = o.read_bytes() if o.suffix!='.pt' else b''
+        if (
+            o.is_file()
+            and not o.name.startswith('.')
+            and o.name not in ('next.json', 'project.json')
+            and 'labels' not in o.parts
+        ):
+            out[str(o.relative_to(p.dir))] = o.read_bytes() if o.suffix != '.pt' else b''
     return out
 
 
 @pytest.mark.parametrize('cold', [True, False])
 def test_killed_at_any_file_and_repeated_the_picks_are_the_same(tmp_path, images, cold):
     p = make(tmp_path, images)
-    if not cold: label_all(p, 6)
-    shutil.copytree(p.dir, tmp_path/'start'); go = lambda: next_round(open_project(p.dir), 4, 'coreset', 'cpu'); log = tmp_path/'log'
-    assert killed_at(999, go, log)==0, log.read_text()
-    want = files(p); points = (1,2,4,14) if not cold else (1,8)
+    if not cold:
+        label_all(p, 6)
+    shutil.copytree(p.dir, tmp_path / 'start')
+    go = lambda: next_round(open_project(p.dir), 4, 'coreset', 'cpu')
+    log = tmp_path / 'log'
+    assert killed_at(999, go, log) == 0, log.read_text()
+    want = files(p)
+    points = (1, 2, 4, 14) if not cold else (1, 8)
     for n in points:
-        shutil.rmtree(p.dir); shutil.copytree(tmp_path/'start', p.dir)
-        assert killed_at(n, go)==9 and killed_at(999, go, log)==0, log.read_text()
-        assert files(p)==want, n
-        assert len(queued(p))==4
+        shutil.rmtree(p.dir)
+        shutil.copytree(tmp_path / 'start', p.dir)
+        assert killed_at(n, go) == 9 and killed_at(999, go, log) == 0, log.read_text()
+        assert files(p) == want, n
+        assert len(queued(p)) == 4
 
 
 def test_damaged_files_of_a_round_are_made_again(tmp_path, images):
-    p = make(tmp_path, images); label_all(p, 6); r = next_round(p, 4, device='cpu'); picks = r.picks; note.cache_clear()
-    (r.queue/'done.json').unlink(); (r.folder/'model.pt').write_bytes(b'x'); (r.folder/'scores_000.npz').write_bytes(b'y'); (r.folder/'queue.json').write_text('{')
-    assert next_round(p, 4, device='cpu').picks==picks
-    (r.folder/'round.json').write_text('{'); note.cache_clear()
-    two = next_round(p, 4, device='cpu'); assert two.number==2 and not {o['id'] for o in picks} & {o['id'] for o in two.picks}, 'picks that are out are not picked again'
+    p = make(tmp_path, images)
+    label_all(p, 6)
+    r = next_round(p, 4, device='cpu')
+    picks = r.picks
+    note.cache_clear()
+    (r.queue / 'done.json').unlink()
+    (r.folder / 'model.pt').write_bytes(b'x')
+    (r.folder / 'scores_000.npz').write_bytes(b'y')
+    (r.folder / 'queue.json').write_text('{')
+    assert next_round(p, 4, device='cpu').picks == picks
+    (r.folder / 'round.json').write_text('{')
+    note.cache_clear()
+    two = next_round(p, 4, device='cpu')
+    assert two.number == 2 and not {o['id'] for o in picks} & {
+        o['id'] for o in two.picks
+    }, 'picks that are out are not picked again'
 
 
 def test_a_round_begun_otherwise_is_finished_first(tmp_path, images):
-    p = make(tmp_path, images); label_all(p, 6); r = next_round(p, 4, 'random', 'cpu'); (r.queue/'done.json').unlink(); said = []
+    p = make(tmp_path, images)
+    label_all(p, 6)
+    r = next_round(p, 4, 'random', 'cpu')
+    (r.queue / 'done.json').unlink()
+    said = []
     again = next_round(p, 2, 'entropy', 'cpu', say=said.append)
-    assert again.picks==r.picks and 'that one is finished first' in said[0]
+    assert again.picks == r.picks and 'that one is finished first' in said[0]
 
 
 def test_unreadable_images_cost_a_line_and_are_not_picked(tmp_path, images):
-    own = tmp_path/'own'; shutil.copytree(images, own); p = make(tmp_path, own)
-    bad = [o for o in p.units.image if not is_held_out(p, o)][:3]; (own/bad[0]).unlink(); (own/bad[1]).write_bytes((own/bad[1]).read_bytes()[:200]); Image.new('L',(9,9)).save(own/bad[2]); said = []
+    own = tmp_path / 'own'
+    shutil.copytree(images, own)
+    p = make(tmp_path, own)
+    bad = [o for o in p.units.image if not is_held_out(p, o)][:3]
+    (own / bad[0]).unlink()
+    (own / bad[1]).write_bytes((own / bad[1]).read_bytes()[:200])
+    Image.new('L', (9, 9)).save(own / bad[2])
+    said = []
     r = next_round(p, 20, device='cpu', say=said.append)
-    assert len([o for o in said if any(b in o for b in bad)])==3 and len(r.picks)==17 and not {p.row[o['id']]['image'] for o in r.picks} & set(bad)
+    assert (
+        len([o for o in said if any(b in o for b in bad)]) == 3
+        and len(r.picks) == 17
+        and not {p.row[o['id']]['image'] for o in r.picks} & set(bad)
+    )
 
 
 def test_scores_are_those_of_one_pass_whatever_the_chunks(tmp_path, images, monkeypatch):
-    p = make(tmp_path, images); net = m.cold_model(p); ids = list(p.units.id)
-    whole, _ = score_units(p, net, ids, embedding=True); monkeypatch.setattr(m, 'CHUNK', 7); (tmp_path/'s').mkdir()
-    parts = score_pool(p, net, ids, tmp_path/'s', 'cpu', True)
-    assert parts['ids'].tolist()==ids and np.allclose(parts['entropy'], whole['entropy'], rtol=2e-2) and parts['embedding'].shape==whole['embedding'].shape and len(list((tmp_path/'s').iterdir()))==3
-    stamp = {o:o.stat().st_mtime_ns for o in (tmp_path/'s').iterdir()}; score_pool(p, None, ids, tmp_path/'s', 'cpu', True); assert stamp=={o:o.stat().st_mtime_ns for o in (tmp_path/'s').iterdir()}
+    p = make(tmp_path, images)
+    net = m.cold_model(p)
+    ids = list(p.units.id)
+    whole, _ = score_units(p, net, ids, embedding=True)
+    monkeypatch.setattr(m, 'CHUNK', 7)
+    (tmp_path / 's').mkdir()
+    parts = score_pool(p, net, ids, tmp_path / 's', 'cpu', True)
+    assert (
+        parts['ids'].tolist() == ids
+        and np.allclose(parts['entropy'], whole['entropy'], rtol=2e-2)
+        and parts['embedding'].shape == whole['embedding'].shape
+        and len(list((tmp_path / 's').iterdir())) == 3
+    )
+    stamp = {o: o.stat().st_mtime_ns for o in (tmp_path / 's').iterdir()}
+    score_pool(p, None, ids, tmp_path / 's', 'cpu', True)
+    assert stamp == {o: o.stat().st_mtime_ns for o in (tmp_path / 's').iterdir()}
 
 
 def test_windows_of_one_image_go_the_same_way_and_defects_are_kept(tmp_path, images):
     p = make(tmp_path, images, unit='window', per_image=1)
-    for _,o in p.units.groupby('image'): assert len({is_held_out(p, i) for i in o.image})==1
-    q = make(tmp_path/'q', images, per_image=1); label_all(q, 1); x,y = training_windows(q, [(q.units.id[0], 1)])
-    assert x.shape==(1,32,32,1) and y.any(), 'the window with a defect is the one that is kept'
-    tr,te = split_labels(q, list(q.units.id)); assert len(tr)+len(te)==20 and 0<len(te)<10
+    for _, o in p.units.groupby('image'):
+        assert len({is_held_out(p, i) for i in o.image}) == 1
+    q = make(tmp_path / 'q', images, per_image=1)
+    label_all(q, 1)
+    x, y = training_windows(q, [(q.units.id[0], 1)])
+    assert x.shape == (1, 32, 32, 1) and y.any(), 'the window with a defect is the one that is kept'
+    tr, te = split_labels(q, list(q.units.id))
+    assert len(tr) + len(te) == 20 and 0 < len(te) < 10
 
 
-@pytest.mark.parametrize('kw,says', [(dict(budget=-1),'budget = -1'), (dict(budget=True),'budget = True'), (dict(budget=1.5),'budget = 1.5'), (dict(strategy='magic'),'unknown strategy'), (dict(strategy='random_faulty'),'looks at the truth'), (dict(strategy='coreset_paper'),'looks at training embedding'), (dict(strategy='quota'),'--prevalence 0.05'), (dict(prevalence=2),'prevalence 2'), (dict(budget=0),'no labelled defect')])
+@pytest.mark.parametrize(
+    'kw,says',
+    [
+        (dict(budget=-1), 'budget = -1'),
+        (dict(budget=True), 'budget = True'),
+        (dict(budget=1.5), 'budget = 1.5'),
+        (dict(strategy='magic'), 'unknown strategy'),
+        (dict(strategy='random_faulty'), 'looks at the truth'),
+        (dict(strategy='coreset_paper'), 'looks at training embedding'),
+        (dict(strategy='quota'), '--prevalence 0.05'),
+        (dict(prevalence=2), 'prevalence 2'),
+        (dict(budget=0), 'no labelled defect'),
+    ],
+)
 def test_bad_input_is_one_line_and_leaves_no_round(tmp_path, images, kw, says):
     p = make(tmp_path, images)
-    with pytest.raises(InputError, match=says): next_round(p, **{**dict(device='cpu'), **kw})
-    assert not (p.dir/'rounds').exists()
+    with pytest.raises(InputError, match=says):
+        next_round(p, **{**dict(device='cpu'), **kw})
+    assert not (p.dir / 'rounds').exists()
 
 
-@pytest.mark.parametrize('v', [-.1, 1, True, 'half', None])
+@pytest.mark.parametrize('v', [-0.1, 1, True, 'half', None])
 def test_a_balance_that_is_none(v):
     from imbal_al.project import Settings, check_settings
-    with pytest.raises(InputError, match='balance') as e: check_settings(Settings(balance=v))
+
+    with pytest.raises(InputError, match='balance') as e:
+        check_settings(Settings(balance=v))
     assert '\n' not in str(e.value)
 
 
-@pytest.mark.parametrize('share,want', [(.02,.3), (.3,None), (.5,None), (0,None)])
+@pytest.mark.parametrize('share,want', [(0.02, 0.3), (0.3, None), (0.5, None), (0, None)])
 def test_training_is_drawn_towards_defects_where_they_are_rare(monkeypatch, share, want):
     import types
     from imbal_al import learner, rounds
     from imbal_al.project import Settings
-    masks = np.zeros((100,4,4), np.uint8); masks[:int(100*share),0,0] = 1; got = {}
-    monkeypatch.setattr(rounds, 'training_windows', lambda p,l: (np.zeros((100,4,4,1),np.uint8), masks))
-    monkeypatch.setattr(learner, 'make_learner', lambda *a, **k: got.update(k)); monkeypatch.setattr(learner, 'fit', lambda *a: a)
+
+    masks = np.zeros((100, 4, 4), np.uint8)
+    masks[: int(100 * share), 0, 0] = 1
+    got = {}
+    monkeypatch.setattr(
+        rounds, 'training_windows', lambda p, l: (np.zeros((100, 4, 4, 1), np.uint8), masks)
+    )
+    monkeypatch.setattr(learner, 'make_learner', lambda *a, **k: got.update(k))
+    monkeypatch.setattr(learner, 'fit', lambda *a: a)
     rounds.train(types.SimpleNamespace(settings=Settings()), [], 0)
-    assert got['train_pi']==want
+    assert got['train_pi'] == want
