@@ -17,23 +17,21 @@ from nbdev.quarto import refresh_quarto_yml
 from smalldocs.site import build as render
 
 KATEX = '0.16.11'
-ROOMS = {
-    '0': 'Foundations',
-    '1': 'Images and pools',
-    '2': 'Losses and training',
-    '3': 'Measuring and choosing',
-    '4': 'Running studies',
-    '5': 'Results',
-    '6': 'Your own images',
-    '8': 'Command line',
-    '7': 'Studies',
+WINGS = {
+    'base': 'Foundations',
+    'data': 'Images and pools',
+    'measure': 'Measuring',
+    'losses': 'Losses',
+    'strategies': 'Choosing what to label',
+    'networks': 'Networks',
+    'runs': 'Running studies',
+    'studies': 'What a study runs',
+    'results': 'Results',
+    'project': 'Your own images',
+    'cli': 'Command line',
+    'dev': 'The workshop',
 }
-ELSEWHERE = {
-    '4': 'lock pool faults bench',
-    '5': 'report',
-    '6': 'windows project annotations queue rounds where costs deploy review rehearsal project_cli project_faults',
-    '8': 'cli',
-}
+IN_MENU = {'cli': 'cli', 'run_folders': 'runs'}  # notebooks without a wing in their name
 
 # ---- notebooks
 
@@ -117,7 +115,7 @@ class docs_from_module(Processor):
         o = self.module
         for k in name.split('.'):
             o = getattr(o, k)
-        text = document(o, name, self.module.__name__.rpartition('.')[2], self.lines.get(name))
+        text = document(o, name, self.module.__name__.partition('.')[2], self.lines.get(name))
         cell['outputs'] = [
             dict(output_type='display_data', data={'text/markdown': text}, metadata={})
         ]
@@ -191,7 +189,7 @@ def notebook(src, dst):
     nb = read_nb(src)
     Filters()(nb)
     add_alts(nb)
-    if src.name[:1] == '7':
+    if '_study_' in src.name:
         fold_code(nb)
     for c in nb.cells:
         if c.cell_type == 'markdown':
@@ -260,60 +258,83 @@ def escape(text):
     return text.replace('|', chr(92) + '|')
 
 
+def modules(cfg):
+    "Dotted name -> path of every module"
+    return {dotted(p.relative_to(cfg.lib_path)): p for p in cfg.lib_path.rglob('*.py')}
+
+
+def dotted(path):
+    return '.'.join(path.with_suffix('').parts)
+
+
+def api_table(name, path, page, told):
+    "The public names of a module, each with a link to its description, else to its source"
+    yield f'\n## {name}\n'
+    yield f'[{title_of(page)}](/{page_name(page)}) · [source](/source/{name}.md)\n'
+    yield '| name | what it does |\n|---|---|'
+    for n, line, doc in public(path):
+        here = f'### {n}\\n' in told
+        at = f'/{page_name(page)}#{n.lower()}' if here else f'/source/{name}.md#L{line}'
+        yield f'| [`{n}`]({at}) | {escape(doc)} |'
+
+
+def page_name(path):
+    return nbpath2html(path).with_suffix('.ipynb').name
+
+
 def api_page(cfg, homes, work):
     "All public names by module"
-    out = [
-        '---\ntitle: API\ndescription: Every public name, with one line on what it does; each leads to its description, arguments and source\n---\n'
-    ]
-    for path in sorted(
-        cfg.lib_path.glob('*.py'), key=lambda p: homes[p.stem].name if p.stem in homes else '~'
-    ):
-        if path.name.startswith('_') or path.stem not in homes or not public(path):
-            continue
-        page = nbpath2html(homes[path.stem]).with_suffix('.ipynb').name
-        told = (work / page).read_text()
-        at = lambda n, line: (
-            f'/{page}#{n.lower()}' if f'### {n}\\n' in told else f'/source/{path.stem}.md#L{line}'
-        )
-        out.append(
-            f'\n## {path.stem}\n\n[{title_of(homes[path.stem])}](/{page}) · [source](/source/{path.stem}.md)\n\n| name | what it does |\n|---|---|'
-        )
-        out += [f"| [`{n}`]({at(n,line)}) | {escape(doc)} |" for n, line, doc in public(path)]
+    out = [API_HEAD]
+    found = {name: path for name, path in modules(cfg).items() if name in homes and public(path)}
+    for name in sorted(found, key=lambda n: homes[n].name):
+        page = homes[name]
+        folder = work / page.relative_to(cfg.nbs_path).parent
+        told = (folder / page_name(page)).read_text()
+        if page.parent == cfg.nbs_path:
+            out += api_table(name, found[name], page, told)
     return '\n'.join(out) + '\n'
+
+
+API_HEAD = """---
+title: API
+description: Every public name, with one line on what it does
+---
+"""
 
 
 # ---- the site
 
 
 def room(path):
-    "The part of the menu that a notebook belongs to: by its number, or by its name where a reader would look for it elsewhere"
-    number, _, name = path.stem.partition('_')
-    return ROOMS.get(
-        next((k for k, names in ELSEWHERE.items() if name in names.split()), number[0]), 'More'
-    )
+    "The part of the menu that a notebook belongs to: its wing, or what IN_MENU says"
+    name = path.stem.partition('_')[2]
+    if '_study_' in path.stem:
+        return 'Studies'
+    wing = name.partition('.')[0] if '.' in name else IN_MENU.get(name, 'base')
+    return WINGS.get(wing, 'More')
 
 
 def sidebar(cfg, pages):
-    "By what a reader comes for, then room by room"
-    at = lambda p: str(nbpath2html(p.relative_to(cfg.nbs_path)).with_suffix('.ipynb'))
-    rooms = {}
-    for p in pages:
-        r = p.relative_to(cfg.nbs_path)
-        if len(r.parts) == 1 and p.stem[:1].isdigit():
-            rooms.setdefault(room(p), []).append(at(p))
-    folder = lambda d: [at(p) for p in pages if p.parent.name == d]
-    parts = [
-        ('Tutorials', folder('tutorials')),
-        ('Studies', rooms.pop('Studies', [])),
-        *sorted(rooms.items(), key=lambda o: [*ROOMS.values(), 'More'].index(o[0])),
-    ]
-    contents = [
-        'index.ipynb',
-        *(['howto.ipynb'] if (cfg.nbs_path / 'howto.ipynb').exists() else []),
-    ]
-    contents[1:1] = [dict(section=k, contents=v) for k, v in parts[:1] if v]
-    contents += [dict(section=k, contents=v) for k, v in parts[1:] if v] + ['api.md']
-    return dict(website=dict(sidebar=dict(contents=contents)))
+    "By what a reader comes for, then wing by wing"
+
+    def at(path):
+        return str(nbpath2html(path.relative_to(cfg.nbs_path)).with_suffix('.ipynb'))
+
+    def folder(name):
+        return [at(p) for p in pages if p.parent.name == name]
+
+    wings = {}
+    for path in pages:
+        if path.parent == cfg.nbs_path and path.stem[:1].isdigit():
+            wings.setdefault(room(path), []).append(at(path))
+    wings[WINGS['dev']] = folder('dev')
+    studies = wings.pop('Studies', [])
+    order = [*WINGS.values(), 'More']
+    parts = [('Studies', studies), *sorted(wings.items(), key=lambda o: order.index(o[0]))]
+    contents = ['index.ipynb', dict(section='Tutorials', contents=folder('tutorials'))]
+    contents += ['howto.ipynb'] if (cfg.nbs_path / 'howto.ipynb').exists() else []
+    contents += [dict(section=name, contents=listed) for name, listed in parts if listed]
+    return dict(website=dict(sidebar=dict(contents=[*contents, 'api.md'])))
 
 
 def prepare(cfg, work):
@@ -351,9 +372,9 @@ def prepare(cfg, work):
                 re.sub(r'^# (.*)\n', r'---\ntitle: \1\n---\n', p.read_text(), count=1)
             )
     (work / 'source').mkdir()
-    for p in cfg.lib_path.glob('*.py'):
-        if p.stem in homes:
-            (work / f'source/{p.stem}.md').write_text(source_page(p))
+    for name, path in modules(cfg).items():
+        if name in homes:
+            (work / f'source/{name}.md').write_text(source_page(path))
     (work / 'api.md').write_text(api_page(cfg, homes, work))
 
 
