@@ -19,8 +19,10 @@ __all__ = ['register']
 
 # %% ../nbs/81_project_cli.ipynb #29c35bb2
 _Dir = Annotated[Path, typer.Argument(metavar='DIR', help="The project's folder")]
-_Device = Annotated[Optional[str], typer.Option(help='cpu, cuda, cuda:1; default the best there is')]
-_Prevalence = Annotated[float, typer.Option(help='Share of faulty units at deployment, such as 0.05')]
+_Device = Annotated[Optional[str], typer.Option(
+    help='cpu, cuda, cuda:1; default the best there is')]
+_Prevalence = Annotated[float, typer.Option(
+    help='Share of faulty units at deployment, such as 0.05')]
 
 def _say(line): typer.echo(line, err=True)
 
@@ -36,7 +38,7 @@ def _check_device(device):
         f'device {device!r} cannot be used here ({str(e).splitlines()[0]}); '
         'write cpu, cuda or cuda:1, or leave it out') from e
 
-# %% ../nbs/81_project_cli.ipynb #44eab6d6
+# %% ../nbs/81_project_cli.ipynb #bd793b54
 def _groups_line(project):
     "How images are grouped, and what of them is held out"
     from imbal_al.project import group_of
@@ -116,7 +118,7 @@ def _project_new(
     if project.settings.group_by: _say(_groups_line(project))
     typer.echo(_new_line(project))
 
-# %% ../nbs/81_project_cli.ipynb #f3c2b2df
+# %% ../nbs/81_project_cli.ipynb #5ef1cb48
 def _project_status(dir: _Dir):
     """What is labelled, what is out, and which round it is.
 
@@ -133,7 +135,7 @@ def _project_status(dir: _Dir):
         f"{len(labelled)} labelled ({int(labelled['faulty'].sum())} with a defect), "
         f'{len(waiting(project))} out, {len(rounds(project))} rounds')
 
-# %% ../nbs/81_project_cli.ipynb #201ff5db
+# %% ../nbs/81_project_cli.ipynb #060a3f14
 def _project_release(dir: _Dir):
     """Give up on units that are out and will not be labelled; they are back in the pool.
 
@@ -208,7 +210,7 @@ def _next(
         'ingest its labels first')
     typer.echo(_round_lines(project, made))
 
-# %% ../nbs/81_project_cli.ipynb #a9066dfd
+# %% ../nbs/81_project_cli.ipynb #5bd384f9
 def _ingest(
     dir: _Dir,
     export: Annotated[Path, typer.Argument(
@@ -219,7 +221,8 @@ def _ingest(
     revert: Annotated[bool, typer.Option(
         '--revert', help='Take masks that equal replaced versions, too')]=False,
     ):
-    """Take labels back. May be repeated; a relabelled image keeps both versions. Exit code 1 if something was refused.
+    """Take labels back. May be repeated; a relabelled image keeps both versions.
+    Exit code 1 if something was refused.
 
     Example:
 
@@ -268,7 +271,7 @@ def _where(
         typer.echo(str(costs))
     if figure: _save_curve(standing, figure)
 
-# %% ../nbs/81_project_cli.ipynb #b3f32c37
+# %% ../nbs/81_project_cli.ipynb #0a46455c
 def guide_project(
     dir:Path,                     # The project's folder
     misses_cost:float|None,       # Of a missed pixel
@@ -297,7 +300,7 @@ def guide_project(
         f'kept in {project.dir}/guide.json\n'
         f'next: imbal-al export {project.dir} model.onnx')
 
-# %% ../nbs/81_project_cli.ipynb #bb2c7fa8
+# %% ../nbs/81_project_cli.ipynb #868d8054
 def _export(
     dir: _Dir,
     model: Annotated[Path, typer.Argument(help='File to write, such as model.onnx')],
@@ -308,7 +311,8 @@ def _export(
         'imbal-al guide was given costs, else the best at the prevalence, else 0.5')]=None,
     round: Annotated[Optional[int], typer.Option(help='Default: the last trained')]=None,
     ):
-    """Write the model as ONNX, normalisation, windows and threshold inside, and a model card beside it.
+    """Write the model as ONNX, normalisation, windows and threshold inside,
+    and a model card beside it.
 
     Example:
 
@@ -324,7 +328,7 @@ def _export(
         f"windows of {written.meta['size']} px; "
         f"logits within {written.far:.1g} of the network's\n{written.card}")
 
-# %% ../nbs/81_project_cli.ipynb #d8ccbd13
+# %% ../nbs/81_project_cli.ipynb #479815fd
 def _tell_images(done, total):
     "How many images are done, on one line of the error stream"
     if not sys.stderr.isatty(): return
@@ -341,7 +345,8 @@ def _predict(
         '--overlays/--no-overlays', help='Also JPEGs with the outline of what was found')]=True,
     threads: Annotated[Optional[int], typer.Option(min=1, help='CPU threads')]=None,
     ):
-    """Masks, overlays and a table by defect area for a folder of any length. Stopped and given again, it goes on.
+    """Masks, overlays and a table by defect area for a folder of any length.
+    Stopped and given again, it goes on.
 
     Example:
 
