@@ -24,6 +24,7 @@ _UsageError = typer.BadParameter.__mro__[1]
 
 def _say(line): typer.echo(line, err=True)
 
+# %% ../nbs/82_cli.ipynb #7265a3d6
 class _OneLine(TyperGroup):
     "A command group that answers bad input with one line and exit code 2"
     def make_context(self, *args, **kwargs):
@@ -40,7 +41,7 @@ class _OneLine(TyperGroup):
         _say(f'imbal-al: {line}')
         raise typer.Exit(code)
 
-# %% ../nbs/82_cli.ipynb #06810a3f
+# %% ../nbs/82_cli.ipynb #447f69e6
 app = typer.Typer(
     cls=_OneLine,
     no_args_is_help=True,
@@ -71,6 +72,7 @@ def _numbers(text, option):
         f'{option} {text!r} is no list of numbers; write for example {option} 0.1,1')
     return numbers
 
+# %% ../nbs/82_cli.ipynb #da42e168
 def _patch(text):
     "Height and width in pixels"
     try: sides = [int(side) for side in text.lower().split('x')]
@@ -100,7 +102,7 @@ def _size(amount):
         if amount<1000 or unit=='GB': return f'{amount:.3g} {unit}'
         amount /= 1000
 
-# %% ../nbs/82_cli.ipynb #54eb81e7
+# %% ../nbs/82_cli.ipynb #ce902165
 def _options_of(kind):
     "The parameters that a dataclass of options stands for"
     hints = get_type_hints(kind, include_extras=True)
@@ -109,6 +111,7 @@ def _options_of(kind):
         inspect.Parameter(field.name, keyword, default=field.default, annotation=hints[field.name])
         for field in fields(kind)]
 
+# %% ../nbs/82_cli.ipynb #5276e7ac
 def _options(command):
     "Decorator: a parameter annotated with a dataclass becomes one option for each of its fields"
     hints = get_type_hints(command, include_extras=True)
@@ -128,7 +131,7 @@ def _options(command):
     run.__annotations__ = {parameter.name:parameter.annotation for parameter in parameters}
     return run
 
-# %% ../nbs/82_cli.ipynb #55324519
+# %% ../nbs/82_cli.ipynb #ca13a6cb
 _Device = Annotated[Optional[str], typer.Option(
     help='cpu, cuda, cuda:1; default the best there is')]
 _DataRoot = Annotated[Optional[Path], typer.Option(
@@ -155,6 +158,7 @@ class _Work:
     address: Annotated[Optional[str], typer.Option(
         help='A running Ray cluster: auto or HOST:6379')]=None
 
+# %% ../nbs/82_cli.ipynb #fb547cfb
 def _how(work):
     "How runs are worked off, for `imbal_al.engine.run_all`"
     from imbal_al.pool import check_backend
@@ -170,7 +174,7 @@ def _checked_device(work):
     "The device to be tried here; a cluster has its own"
     return None if work.address else work.device
 
-# %% ../nbs/82_cli.ipynb #2e83a647
+# %% ../nbs/82_cli.ipynb #f5bb5477
 @dataclass(frozen=True)
 class _Learning:
     "Fields of `RunConfig` that `imbal-al study` sets; None: as the preset has it"
@@ -201,6 +205,7 @@ class _Learning:
     warm_start: Annotated[bool, typer.Option(
         '--warm-start', help="Begin a cycle with the last one's weights instead of new ones")]=False
 
+# %% ../nbs/82_cli.ipynb #186c6616
 def _changes(learning):
     "What is given, as values of `RunConfig`"
     given = dict(vars(learning))
@@ -208,7 +213,7 @@ def _changes(learning):
     given['warm_start'] = learning.warm_start or None
     return {name:value for name,value in given.items() if value is not None}
 
-# %% ../nbs/82_cli.ipynb #73e013be
+# %% ../nbs/82_cli.ipynb #75164246
 @dataclass(frozen=True)
 class _Training:
     "Fields of `LossConfig` that `losses` and `guide` set; None: as the preset has it"
@@ -230,6 +235,7 @@ class _Training:
         help="random, fixed (the paper's four copies) or none")]=None
     seed: Annotated[int, typer.Option(min=0, help='The first seed')]=0
 
+# %% ../nbs/82_cli.ipynb #7d8b9b53
 def _loss_base(data, preset, training, **more):
     "The configuration that the options ask for"
     from imbal_al.loss_study import loss_preset
@@ -243,7 +249,7 @@ def _loss_base(data, preset, training, **more):
     if patch: keep['patch'] = _patch(patch)
     return loss_preset(preset, data, **keep)
 
-# %% ../nbs/82_cli.ipynb #978878b5
+# %% ../nbs/82_cli.ipynb #8dc0cfad
 @dataclass(frozen=True)
 class _Costs:
     "What `guide` needs of a project"
@@ -267,6 +273,7 @@ def _check_lists(strategies, losses, fn_weights):
         '--fn-weights is for the losses that --losses names; '
         'give these too, for example --losses dibe')
 
+# %% ../nbs/82_cli.ipynb #bbadaae2
 def _configs(preset, strategies, pi_u, pi_t, repeats, losses, fn_weights):
     "The grid of runs that the options ask for; `preset` as `imbal_al.engine.preset` gives it"
     from imbal_al.engine import plan
@@ -281,7 +288,7 @@ def _configs(preset, strategies, pi_u, pi_t, repeats, losses, fn_weights):
         _names(losses or ''),
         _numbers(fn_weights, '--fn-weights') if fn_weights else (None,))
 
-# %% ../nbs/82_cli.ipynb #fca2f06d
+# %% ../nbs/82_cli.ipynb #b86662c7
 def _progress_bar():
     "A bar on the error stream"
     from rich import progress
@@ -297,6 +304,7 @@ def _progress_bar():
         console=Console(stderr=True),
         speed_estimate_period=600)
 
+# %% ../nbs/82_cli.ipynb #0c0ac2d8
 def _cutting(images, total):
     "A bar while images are cut; on a screen that is no terminal a line every half minute"
     bar,last = _progress_bar(),time.time()
@@ -309,13 +317,14 @@ def _cutting(images, total):
             last = time.time()
         yield image
 
+# %% ../nbs/82_cli.ipynb #00ab5ab5
 def _check_all(configs, work):
     "Refuse before anything is started: settings, data set, prevalences, network, device"
     from imbal_al.engine import check_networks, check_scenarios
     check_scenarios(configs, work.data_root, _cutting, work.workers or os.cpu_count())
     check_networks(configs, _checked_device(work))
 
-# %% ../nbs/82_cli.ipynb #d643fa18
+# %% ../nbs/82_cli.ipynb #3a3fa05e
 class _Lines:
     "A line on the error stream every quarter of a minute, with the time that is left"
     def __init__(self):
@@ -333,6 +342,7 @@ class _Lines:
         if done<=before: return ''
         return f', about {_duration((now-since)/(done-before)*(total-done))} left'
 
+# %% ../nbs/82_cli.ipynb #3a8836cc
 def _loud_run(folder, configs, work, how, runner=None):
     "Run a study with a bar; on a screen that is no terminal a line now and then"
     if runner is None: from imbal_al.engine import run_study as runner
@@ -348,6 +358,7 @@ def _loud_run(folder, configs, work, how, runner=None):
             folder, configs, work.workers, work.device, work.data_root, work.threads,
             progress=tell, **how)
 
+# %% ../nbs/82_cli.ipynb #3d053345
 def _end_if(failed):
     "Say which runs failed, with exit code 1"
     if not failed: return
@@ -374,7 +385,7 @@ def _print_dry_run(configs, work):
         f"disk: {_size(cost['record_bytes'])} for the run folders, "
         f"{_size(cost['store_bytes'])} for the patch store (already there)")
 
-# %% ../nbs/82_cli.ipynb #0903af75
+# %% ../nbs/82_cli.ipynb #54ba1acf
 def _loss_names(results):
     "The loss of each row, with its weight of misses where it has one"
     n = len(results)
@@ -390,6 +401,7 @@ def _console(width):
     from rich.console import Console
     return Console(width=None if sys.stdout.isatty() else width)
 
+# %% ../nbs/82_cli.ipynb #6a5e094f
 def _print_results(results):
     "Mean F1 at the last cycle, by strategy, pool and test"
     from rich.table import Table
@@ -411,7 +423,7 @@ def _print_results(results):
             f'{rows.faulty_share.mean():.0%}')
     _console(110).print(table)
 
-# %% ../nbs/82_cli.ipynb #bb74983f
+# %% ../nbs/82_cli.ipynb #459d13aa
 def _file_part(name): return name.replace(os.sep,'_').replace(':','_')
 
 def save_figures(
@@ -435,7 +447,7 @@ def save_figures(
             out.append(path)
     return out
 
-# %% ../nbs/82_cli.ipynb #45cfb7c2
+# %% ../nbs/82_cli.ipynb #c249d500
 def _report(folder, failed):
     "Table and figures of what is done, then what failed"
     import pandas as pd
@@ -514,6 +526,7 @@ _LossOut = Annotated[Optional[Path], typer.Option(
 def _loss_folder(out, data, preset):
     return out or Path('runs')/f'losses-{_file_part(data)}-{preset}'
 
+# %% ../nbs/82_cli.ipynb #9a13853c
 def _check_loss_networks(configs, device):
     "Refuse a device or a network that cannot be had"
     import torch
@@ -526,7 +539,7 @@ def _check_loss_networks(configs, device):
     for arch,encoder,weights,channels,width in dict.fromkeys(networks):
         create_model(arch, encoder, weights, 1, channels, width)
 
-# %% ../nbs/82_cli.ipynb #2759ef87
+# %% ../nbs/82_cli.ipynb #13dec1e0
 def _print_final(results):
     "IoU, precision, recall and OII at the end of the trainings"
     from rich.table import Table
@@ -547,7 +560,7 @@ def _print_final(results):
             f'{rows.oii.mean():+.3f}')
     _console(120).print(table)
 
-# %% ../nbs/82_cli.ipynb #0952cc80
+# %% ../nbs/82_cli.ipynb #b584f66d
 def _print_loss_dry_run(configs, work):
     "What the trainings would take"
     from imbal_al.engine import where_to_run
@@ -559,6 +572,7 @@ def _print_loss_dry_run(configs, work):
         f"{cost['runs']} trainings; about {_duration(cost['seconds'])} "
         f'with {workers} worker(s) on {where} ({steps} ms a step, measured now)')
 
+# %% ../nbs/82_cli.ipynb #6cf046dc
 def _print_loss_results(folder, configs):
     "The table of what is done, for the trainings that were asked for"
     from imbal_al.loss_study import loss_results
@@ -582,6 +596,7 @@ def _loss_configs(base, losses, models, seeds, fn_weights, variants):
     for config in configs: check_loss_config(config)
     return configs
 
+# %% ../nbs/82_cli.ipynb #762342dd
 @app.command('losses')
 @_options
 def _losses(
@@ -640,6 +655,7 @@ def _given(ctx, name):
     "Whether an option stands on the command line"
     return ctx.get_parameter_source(name).name not in ('DEFAULT','DEFAULT_MAP')
 
+# %% ../nbs/82_cli.ipynb #e6b2989b
 def _is_project(ctx, dir):
     "Whether `guide` is about a project; refuses options of the other kind"
     mine = (*_OF_PROJECT,'dir','loss','target','candidates','device')
@@ -651,7 +667,7 @@ def _is_project(ctx, dir):
             f"--{name.replace('_','-')} is for {hint}")
     return dir is not None
 
-# %% ../nbs/82_cli.ipynb #337ae7d4
+# %% ../nbs/82_cli.ipynb #dd4a635a
 def _search_weight(base, folder, target, candidates, seeds, work, grid):
     "Let OII choose, say how it went; exit code 1 if it found no weight"
     from imbal_al.guidance import compare, guide as search, grid as all_of
@@ -670,7 +686,7 @@ def _search_weight(base, folder, target, candidates, seeds, work, grid):
         typer.echo(compared.round(3).to_string(index=False))
     if guided.index is None: raise typer.Exit(1)
 
-# %% ../nbs/82_cli.ipynb #573b432f
+# %% ../nbs/82_cli.ipynb #f406321b
 @app.command('guide')
 @_options
 def _guide(
@@ -747,7 +763,7 @@ def _state_table(folder, states):
         table.add_row(*what, *counts, f'{runs.trained.sum()} of {runs.trainings.sum()}')
     return table
 
-# %% ../nbs/82_cli.ipynb #55ad3bc3
+# %% ../nbs/82_cli.ipynb #5b4a4a72
 _SETTINGS = (
     'data', 'model', 'loss', 'variant', 'strategy', 'pi_u', 'fn_weight', 'repeat', 'seed')
 
@@ -762,6 +778,7 @@ def _what(run):
         else: words.append(str(value))
     return ', '.join(words)
 
+# %% ../nbs/82_cli.ipynb #88fe45e6
 def _sum_line(count):
     "All runs in one line"
     line = (
@@ -783,7 +800,7 @@ def _state_lines(states, count):
     for run in states[states.state=='failed'].itertuples():
         yield f'failed: {run.config} ({_what(run)}): {run.line}'
 
-# %% ../nbs/82_cli.ipynb #2ec09a30
+# %% ../nbs/82_cli.ipynb #d1a878c2
 @app.command('status')
 def _status(
     folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
@@ -914,6 +931,7 @@ def _run_again(folder, configs, *args, **how):
     from imbal_al.engine import retry
     return retry(folder, *args, **how)
 
+# %% ../nbs/82_cli.ipynb #61126b10
 @app.command('retry')
 @_options
 def _retry(
@@ -935,7 +953,7 @@ def _retry(
     _end_if(_loud_run(folder, configs, work, _how(work), _run_again))
     typer.echo(f'{len(configs)} done')
 
-# %% ../nbs/82_cli.ipynb #c3881f12
+# %% ../nbs/82_cli.ipynb #ab43d0c4
 @app.command('collect')
 def _collect(
     folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
@@ -960,6 +978,7 @@ def _collect(
 _Root = Annotated[Optional[Path], typer.Option(
     '--data-root', help='Folder of the data sets; default $IMBAL_AL_DATA')]
 
+# %% ../nbs/82_cli.ipynb #2542ab73
 @_data_app.command('list')
 def _data_list(data_root: _Root=None):
     """Every data set there is a reader for, and whether it is here.
@@ -976,7 +995,7 @@ def _data_list(data_root: _Root=None):
         table.add_row(row.name, 'yes' if row.here else 'no', row.note, row.licence)
     _console(140).print(table)
 
-# %% ../nbs/82_cli.ipynb #46c12bf8
+# %% ../nbs/82_cli.ipynb #a12afd53
 def _write_count(text, done, total):
     "Write over the line of the error stream; end it when all is done"
     end = '\n' if done==total else ''
@@ -992,6 +1011,7 @@ def _counter(what='read'):
         _write_count(f'{what} {done}{of}', done, total)
     return tell
 
+# %% ../nbs/82_cli.ipynb #4944f607
 @_data_app.command('check')
 def _data_check(
     name: Annotated[str, typer.Argument(help='Data set, or folder:IMAGES:MASKS')],
@@ -1029,6 +1049,7 @@ class _Telling:
             self.counters[what] = counter(what)
         self.counters[what](done, total)
 
+# %% ../nbs/82_cli.ipynb #dde83495
 @_data_app.command('get')
 def _data_get(
     name: Annotated[str, typer.Argument(help='Data set')],

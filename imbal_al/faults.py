@@ -43,6 +43,7 @@ def _al_world():
         runner=run_study,
         unit='runs/*/cycle_*.npz')
 
+# %% ../nbs/83_faults.ipynb #f9c91078
 def _losses_world():
     "Two losses, four validations each, a checkpoint after every one"
     from imbal_al.loss_study import LossConfig, plan_losses, run_losses
@@ -68,6 +69,7 @@ def _journal(folder):
     simulation.write_record = write
     loss_study.write_record = write
 
+# %% ../nbs/83_faults.ipynb #44105675
 def _drive(world, folder):
     "What a driver does: the whole study, in this process; exit code"
     from imbal_al import training
@@ -79,13 +81,14 @@ def _drive(world, folder):
     for line in failed: print('failed:', line, flush=True)
     return 1 if failed else 0
 
-# %% ../nbs/83_faults.ipynb #c4aa0124
+# %% ../nbs/83_faults.ipynb #7baa7085
 def _log_to(path):
     "From here on, this process writes into a file"
     log = os.open(path, os.O_WRONLY|os.O_CREAT|os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
 
+# %% ../nbs/83_faults.ipynb #8005a33e
 def _be_driver(world, folder, fault):
     "The forked process, which ends here"
     code = 1
@@ -103,6 +106,7 @@ def _be_driver(world, folder, fault):
     except BaseException: os.write(2, traceback.format_exc().encode())
     finally: os._exit(code)
 
+# %% ../nbs/83_faults.ipynb #056a9d52
 def _start(world, folder, fault=None):
     "Fork a driver; `fault()` is called in it first. Its process number"
     sys.stdout.flush()
@@ -127,6 +131,7 @@ def end(
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
+# %% ../nbs/83_faults.ipynb #90487064
 def _resume(world, folder, tries=4):
     "The same command until it ends well; exit codes"
     codes = []
@@ -143,6 +148,7 @@ def _rows(path):
         return [_without(row, 'commit') for row in rows]
     except (OSError, ValueError, csv.Error): return None
 
+# %% ../nbs/83_faults.ipynb #a9a55e7f
 def _result(path):
     "A result without what differs between two runs"
     result = unseal(json.loads(path.read_text()))
@@ -155,6 +161,7 @@ def _arrays(path):
         arrays = {name:record[name] for name in record.files if name!='seconds'}
     return {name:(x.dtype.str, x.shape, x.tobytes()) for name,x in arrays.items()}
 
+# %% ../nbs/83_faults.ipynb #59468883
 def _outcome(folder):
     "A finished study, as it is compared: relative path -> content"
     study = folder/'study'
@@ -185,6 +192,7 @@ def _halves(folder):
     found = filter(_is_half, (folder/'study').rglob('*'))
     return [str(path.relative_to(folder)) for path in found]
 
+# %% ../nbs/83_faults.ipynb #b56b4772
 _UNREAD = ('config.json','origin.json') # Of a finished run and study nobody reads them again
 
 def _differences(folder, reference):
@@ -195,7 +203,7 @@ def _differences(folder, reference):
     half = [name for name in _halves(folder) if Path(name).name not in _UNREAD]
     return other+half+[path.name for path in (folder/'study').glob('runs/*/.*.tmp')]
 
-# %% ../nbs/83_faults.ipynb #f3200010
+# %% ../nbs/83_faults.ipynb #52b04db9
 def _stamps(world, folder):
     "Inode and time of every record of finished work"
     stamps = {}
@@ -205,6 +213,7 @@ def _stamps(world, folder):
         stamps[str(path.relative_to(folder))] = stat.st_ino, stat.st_mtime_ns
     return stamps
 
+# %% ../nbs/83_faults.ipynb #f0ed0625
 def _repeated(world, folder, before, but=()):
     "How much of the work that was finished has been done again"
     now = _stamps(world, folder)
@@ -221,6 +230,7 @@ class _Try:
     repeated: int = 0  # Trainings done again though they were finished and undamaged
     message: str = ''  # What the user was told
 
+# %% ../nbs/83_faults.ipynb #00b1a7fb
 def libraries():
     "Import what drivers need, before they are forked"
     import torch, imbal_al.cli, imbal_al.loss_study, imbal_al.training, imbal_al.scoring
@@ -232,13 +242,14 @@ def _read_log(folder, name):
     path = folder/name
     return path.read_text(errors='replace') if path.exists() else ''
 
+# %% ../nbs/83_faults.ipynb #1ce88827
 def _said(folder, name):
     "The line of the log that names a file"
     for line in _read_log(folder, 'log').splitlines():
         if name in line and 'Traceback' not in line: return line.replace(str(folder), '')[:240]
     return ''
 
-# %% ../nbs/83_faults.ipynb #d42fae4a
+# %% ../nbs/83_faults.ipynb #a2e8dab9
 class _Campaign:
     "The unbroken studies, and where the tries happen"
     def __init__(self, base, worlds=('al','losses')):
@@ -300,6 +311,7 @@ def _one_kill(campaign, name, folder, rng, sig, seed):
         outcome='' if good else f'lost: half-written {half}, exit code {code}')
     return row, _stamps(campaign.worlds[name], folder)
 
+# %% ../nbs/83_faults.ipynb #092d5913
 def _kills(campaign, name, seed, sig=signal.SIGKILL, most=12):
     "One folder, killed until it is done; rows"
     folder,rng = campaign.fresh(),stream(seed,'kills',name,int(sig))
@@ -328,7 +340,7 @@ def _damage(path, how, rng):
     else: content[rng.integers(len(content))] ^= 1<<int(rng.integers(8))
     path.write_bytes(content)
 
-# %% ../nbs/83_faults.ipynb #15333af5
+# %% ../nbs/83_faults.ipynb #e9134e10
 _STUDY = ('study.json','results.csv','tables.json','origin.json')
 _FILES = dict(
     al=(
@@ -339,6 +351,7 @@ _FILES = dict(
         'config.json', 'final.npz', 'records.json', 'result.json', 'failed.json',
         'checkpoint.pt', *_STUDY))
 
+# %% ../nbs/83_faults.ipynb #8f540a98
 def _until(world, folder, name, seconds=60):
     "Start a driver and kill it when a file of this name is there; the file, or None"
     pid,began,path = _start(world, folder),time.monotonic(),None
@@ -351,6 +364,7 @@ def _until(world, folder, name, seconds=60):
     end(pid)
     return path if path and path.exists() else None
 
+# %% ../nbs/83_faults.ipynb #0b061f97
 def _to_damage(campaign, name, file, folder, rng):
     "The file of a copy to damage; the result of its run is taken away, for every second one"
     run = sorted((folder/'study').glob('runs/*'))
@@ -362,7 +376,7 @@ def _to_damage(campaign, name, file, folder, rng):
             if gone!=file: (run/gone).unlink(missing_ok=True)
     return run/file if (run/file).exists() else _where(folder, file, rng)
 
-# %% ../nbs/83_faults.ipynb #380dccf2
+# %% ../nbs/83_faults.ipynb #cf2c2c92
 def _damaged(campaign, name, file, how, seed):
     "One damaged file"
     world,rng = campaign.worlds[name],stream(seed,'damage',name,file,how)
@@ -392,6 +406,7 @@ def _limit_files(n):
     limit = resource.RLIM_INFINITY if n is None else n
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
+# %% ../nbs/83_faults.ipynb #11c6be99
 @dataclass
 class _Narrow:
     "An `atomic_path` under which the first file of a name cannot grow beyond `n` bytes"
@@ -408,6 +423,7 @@ class _Narrow:
             try: yield temporary
             finally: _limit_files(None)
 
+# %% ../nbs/83_faults.ipynb #b939c06b
 def _full_at(name, n):
     "In this process, writing a file of this name fails after `n` bytes, once"
     real,patches = core.atomic_path,sys.modules['imbal_al.patches']
@@ -422,7 +438,7 @@ def _full_at(name, n):
         finally: _limit_files(None)
     if name in ('images.u8','masks.u8'): patches._fill = narrow_fill
 
-# %% ../nbs/83_faults.ipynb #1b8b247a
+# %% ../nbs/83_faults.ipynb #0bcf7ede
 def _disk_full(campaign, name, file, seed):
     "A full disk in the middle of one kind of write"
     world,rng,folder = campaign.worlds[name],stream(seed,'full',name,file),campaign.fresh()
@@ -463,7 +479,7 @@ def _clock(campaign, name, years, seed):
     row = _Try('clock', f'{name}: {years:+d} years', seed)
     return campaign.judge(name, folder, row, before)
 
-# %% ../nbs/83_faults.ipynb #d0ce1895
+# %% ../nbs/83_faults.ipynb #64bea896
 def _two_drivers(campaign, name, seed, kill):
     "Two at one folder"
     world,rng,folder = campaign.worlds[name],stream(seed,'two',name),campaign.fresh()
@@ -482,7 +498,7 @@ def _two_drivers(campaign, name, seed, kill):
     shutil.rmtree(folder)
     return row
 
-# %% ../nbs/83_faults.ipynb #66bb3980
+# %% ../nbs/83_faults.ipynb #3d7feb49
 def _small_memory(rng):
     "This process has little memory left"
     pages = int(Path('/proc/self/statm').read_text().split()[0])
@@ -515,6 +531,7 @@ def _command(folder):
             stdout=log, stderr=log, start_new_session=True,
             env=dict(os.environ, IMBAL_AL_CACHE=str(folder/'cache'), OMP_NUM_THREADS='1'))
 
+# %% ../nbs/83_faults.ipynb #079d6b64
 def _unbroken_command(campaign):
     "Run the command once, undisturbed"
     folder = campaign.fresh()
@@ -525,7 +542,7 @@ def _unbroken_command(campaign):
     campaign.cli = _outcome(folder)
     campaign.cli_seconds = time.monotonic()-began
 
-# %% ../nbs/83_faults.ipynb #35cd5bc6
+# %% ../nbs/83_faults.ipynb #ace8358f
 def _stat(pid):
     "State and parent of a process, then more"
     return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
@@ -541,13 +558,14 @@ def _children(pid):
 
 def _alive(pid): return os.path.exists(f'/proc/{pid}') and _stat(pid)[0]!='Z'
 
+# %% ../nbs/83_faults.ipynb #e35ff390
 def _orphans(pids, seconds=10):
     "Which of these are still alive after a while"
     began = time.monotonic()
     while time.monotonic()-began<seconds and any(map(_alive, pids)): time.sleep(.1)
     return [pid for pid in pids if _alive(pid)]
 
-# %% ../nbs/83_faults.ipynb #533125c7
+# %% ../nbs/83_faults.ipynb #259dbe6e
 def _strike(what, driver, workers, rng):
     "Do it to a driver and its workers"
     if what=='kill driver': driver.kill()
@@ -555,6 +573,7 @@ def _strike(what, driver, workers, rng):
         os.kill(workers[rng.integers(len(workers))], signal.SIGKILL)
     elif what=='Ctrl-C': os.killpg(driver.pid, signal.SIGINT)
 
+# %% ../nbs/83_faults.ipynb #04ac8e23
 def _command_line(campaign, what, seed):
     "One fault of a study with two worker processes; `campaign.cli` is the unbroken one"
     world,rng,folder = campaign.worlds['al'],stream(seed,'cli',what),campaign.fresh()
@@ -587,6 +606,7 @@ def _many_kills(campaign, seed, n):
             yield from rows
         seed += 1
 
+# %% ../nbs/83_faults.ipynb #02d02238
 def _all_faults(campaign, name, seed):
     "Every fault but the kill, once"
     yield from _kills(campaign, name, seed, signal.SIGINT, most=4)
@@ -597,6 +617,7 @@ def _all_faults(campaign, name, seed):
     for kill in (False, True): yield _two_drivers(campaign, name, seed, kill)
     yield _out_of_memory(campaign, name, seed)
 
+# %% ../nbs/83_faults.ipynb #d58a709e
 def _tries(campaign, seed=0, n=120, rounds=3, cli=3):
     "At least `n` kills, each other fault `rounds` times, each of the command line `cli` times"
     yield from _many_kills(campaign, seed, n)
@@ -607,7 +628,7 @@ def _tries(campaign, seed=0, n=120, rounds=3, cli=3):
         for what in ('kill driver','kill worker','Ctrl-C','two drivers'):
             yield _command_line(campaign, what, seed+i)
 
-# %% ../nbs/83_faults.ipynb #1210df7a
+# %% ../nbs/83_faults.ipynb #e634b589
 _SHORT_DAMAGE = dict(
     al=('cycle_02.npz','result.json','study.json','config.json','images.u8'),
     losses=('final.npz','result.json','checkpoint.pt'))
@@ -639,7 +660,7 @@ def _append(path, row):
         if new: writer.writerow(_NAMES)
         writer.writerow([getattr(row, name) for name in _NAMES[:-1]]+[commit()])
 
-# %% ../nbs/83_faults.ipynb #a01b72c6
+# %% ../nbs/83_faults.ipynb #bebdcd34
 def _arguments(args):
     "What is asked for"
     parser = argparse.ArgumentParser(description='Fault campaign on small studies')
@@ -691,6 +712,7 @@ def campaign_table(
     lost = counts['tries']-counts['survived']
     return counts.assign(lost=lost)[['kind','tries','survived','lost','repeated']]
 
+# %% ../nbs/83_faults.ipynb #14dbe305
 def _campaign_figure(table, width=5.5, height=2.8):
     "Tries by kind of fault, survived and lost"
     from matplotlib.figure import Figure

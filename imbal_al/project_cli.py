@@ -30,6 +30,7 @@ def _open(dir):
     from imbal_al.project import open_project
     return open_project(dir)
 
+# %% ../nbs/81_project_cli.ipynb #df1eb901
 def _check_device(device):
     "Refuse a device that is not here before anything is computed"
     import torch
@@ -38,7 +39,7 @@ def _check_device(device):
         f'device {device!r} cannot be used here ({str(e).splitlines()[0]}); '
         'write cpu, cuda or cuda:1, or leave it out') from e
 
-# %% ../nbs/81_project_cli.ipynb #bd793b54
+# %% ../nbs/81_project_cli.ipynb #d8b6bc3e
 def _groups_line(project):
     "How images are grouped, and what of them is held out"
     from imbal_al.project import group_of
@@ -52,6 +53,7 @@ def _groups_line(project):
     if len(held_out)<10: line += '; so few that intervals will be rough'
     return line
 
+# %% ../nbs/81_project_cli.ipynb #208d6155
 def _new_line(project):
     "What was found, and the next command"
     settings = project.settings
@@ -118,7 +120,7 @@ def _project_new(
     if project.settings.group_by: _say(_groups_line(project))
     typer.echo(_new_line(project))
 
-# %% ../nbs/81_project_cli.ipynb #5ef1cb48
+# %% ../nbs/81_project_cli.ipynb #76c5178a
 def _project_status(dir: _Dir):
     """What is labelled, what is out, and which round it is.
 
@@ -135,7 +137,7 @@ def _project_status(dir: _Dir):
         f"{len(labelled)} labelled ({int(labelled['faulty'].sum())} with a defect), "
         f'{len(waiting(project))} out, {len(rounds(project))} rounds')
 
-# %% ../nbs/81_project_cli.ipynb #060a3f14
+# %% ../nbs/81_project_cli.ipynb #ddd4d46a
 def _project_release(dir: _Dir):
     """Give up on units that are out and will not be labelled; they are back in the pool.
 
@@ -146,6 +148,7 @@ def _project_release(dir: _Dir):
     from imbal_al.queue import release
     typer.echo(f'{release(_open(dir))} units are back in the pool')
 
+# %% ../nbs/81_project_cli.ipynb #7e3f75c2
 def _project_labels(
     dir: _Dir,
     to: Annotated[Path, typer.Argument(help='A folder (png) or a file')],
@@ -173,6 +176,7 @@ def _round_lines(project, made):
         'any editor: images, predictions   overview: contact.png',
         f'then: imbal-al ingest {project.dir} EXPORT'])
 
+# %% ../nbs/81_project_cli.ipynb #6f471794
 def _next(
     dir: _Dir,
     budget: Annotated[int, typer.Option(min=0, help='Units to label; 0: train only')]=50,
@@ -210,7 +214,7 @@ def _next(
         'ingest its labels first')
     typer.echo(_round_lines(project, made))
 
-# %% ../nbs/81_project_cli.ipynb #5bd384f9
+# %% ../nbs/81_project_cli.ipynb #b1825998
 def _ingest(
     dir: _Dir,
     export: Annotated[Path, typer.Argument(
@@ -241,6 +245,7 @@ def _save_curve(standing, figure):
     with atomic_path(figure) as path:
         curve_figure(standing).savefig(path, format=figure.suffix[1:] or 'png', dpi=150)
 
+# %% ../nbs/81_project_cli.ipynb #49eec274
 def _where(
     dir: _Dir,
     prevalence: _Prevalence,
@@ -271,7 +276,7 @@ def _where(
         typer.echo(str(costs))
     if figure: _save_curve(standing, figure)
 
-# %% ../nbs/81_project_cli.ipynb #0a46455c
+# %% ../nbs/81_project_cli.ipynb #a8e94c42
 def guide_project(
     dir:Path,                     # The project's folder
     misses_cost:float|None,       # Of a missed pixel
@@ -300,7 +305,7 @@ def guide_project(
         f'kept in {project.dir}/guide.json\n'
         f'next: imbal-al export {project.dir} model.onnx')
 
-# %% ../nbs/81_project_cli.ipynb #868d8054
+# %% ../nbs/81_project_cli.ipynb #b4ebbfae
 def _export(
     dir: _Dir,
     model: Annotated[Path, typer.Argument(help='File to write, such as model.onnx')],
@@ -328,7 +333,7 @@ def _export(
         f"windows of {written.meta['size']} px; "
         f"logits within {written.far:.1g} of the network's\n{written.card}")
 
-# %% ../nbs/81_project_cli.ipynb #479815fd
+# %% ../nbs/81_project_cli.ipynb #bd2c60e8
 def _tell_images(done, total):
     "How many images are done, on one line of the error stream"
     if not sys.stderr.isatty(): return
@@ -336,6 +341,7 @@ def _tell_images(done, total):
     sys.stderr.write(f'\r{done} of {total}{end}')
     sys.stderr.flush()
 
+# %% ../nbs/81_project_cli.ipynb #fb8d88eb
 def _predict(
     model: Annotated[Path, typer.Argument(help='A file written by `imbal-al export`')],
     images: Annotated[Path, typer.Argument(metavar='FOLDER', help='Images, with sub-folders')],

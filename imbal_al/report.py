@@ -21,6 +21,7 @@ __all__ = ['run_table', 'write_report']
 # %% ../nbs/80_report.ipynb #c1ec9840
 def _esc(content): return html.escape(str(content))
 
+# %% ../nbs/80_report.ipynb #42c285f4
 def _picture(figure):
     "A figure inside the page, with its description"
     image = io.BytesIO()
@@ -33,20 +34,21 @@ def _picture(figure):
 
 def _details(title, content): return f'<details><summary>{title}</summary>{content}</details>'
 
-# %% ../nbs/80_report.ipynb #da0cc668
+# %% ../nbs/80_report.ipynb #211801f3
 def _markdown(text):
     from markdown_it import MarkdownIt
     page = MarkdownIt('commonmark', {'html':False}).enable('table').render(text)
     wide = page.replace('<table>', '<div class="wide"><table>')
     return wide.replace('</table>', '</table></div>')
 
-# %% ../nbs/80_report.ipynb #e03e0819
+# %% ../nbs/80_report.ipynb #e5d31828
 def _cell(value, digits):
     "A value of a table as text"
     if value is None or value!=value: return ''
     if not isinstance(value, float): return _esc(value)
     return f'{value:g}' if value==int(value) else f'{value:.{digits}f}'
 
+# %% ../nbs/80_report.ipynb #af2680a0
 def _table(rows:pd.DataFrame, digits=3):
     "A table of the page, which may be wider than the page"
     head = ''.join(f'<th>{_esc(name)}</th>' for name in rows.columns)
@@ -57,7 +59,7 @@ def _table(rows:pd.DataFrame, digits=3):
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
         f'<tbody>{body}</tbody></table></div>')
 
-# %% ../nbs/80_report.ipynb #bae5b806
+# %% ../nbs/80_report.ipynb #8a6fe8ff
 def _why(error):
     "The line that stands in place of a part"
     reason = str(error) if isinstance(error, InputError) else f'{type(error).__name__}: {error}'
@@ -89,11 +91,13 @@ def _by_number(text):
     try: return 0, float(text), text
     except ValueError: return 1, 0., text
 
+# %% ../nbs/80_report.ipynb #7be9d838
 def _some(values):
     "The first twelve values in order"
     more = f', ... ({len(values)} in all)' if len(values)>12 else ''
     return ', '.join(sorted(values, key=_by_number)[:12])+more
 
+# %% ../nbs/80_report.ipynb #117e9210
 def _settings(configs):
     "The plan in two short tables: what varies (setting, values), what is shared (setting, value)"
     rows = [asdict(config) for config in configs]
@@ -106,7 +110,7 @@ def _settings(configs):
         pd.DataFrame(varies, columns=['setting','values']),
         pd.DataFrame(shared, columns=['setting','value']))
 
-# %% ../nbs/80_report.ipynb #4b931fe0
+# %% ../nbs/80_report.ipynb #08b0fa5c
 def _origin_line(origin):
     "One provenance in a line"
     torch = origin.get('versions',{}).get('torch','?')
@@ -122,6 +126,7 @@ def _origin(folder):
     if not lines: return '<p class="note">No run is finished yet.</p>'
     return '<ul>'+''.join(f'<li>{_esc(line)}</li>' for line in lines)+'</ul>'
 
+# %% ../nbs/80_report.ipynb #dcd2a16c
 def _how_far(count):
     "The state in a sentence"
     seconds = count['seconds_left']
@@ -139,6 +144,7 @@ def _verdicts(claims_of, *args, **named):
     numbers = _markdown(claims_markdown(table.drop(columns=['value'])))
     return _markdown(claims_markdown(in_short(table)))+_details('Every number behind it', numbers)
 
+# %% ../nbs/80_report.ipynb #8cef1320
 def _compared(results):
     "The comparison as text and figures"
     from imbal_al.compare import compare_results, figures_of, report_markdown
@@ -150,11 +156,12 @@ def _compared(results):
         +_details('All tables of the comparison', tables)
         +_details(f'{len(more)} more figures', ''.join(map(_picture, more))))
 
-# %% ../nbs/80_report.ipynb #be1d1dc1
+# %% ../nbs/80_report.ipynb #4b4bfda7
 def _picks_figure(picks, data):
     from imbal_al.figures import fig5
     return fig5(picks[picks.data==data])
 
+# %% ../nbs/80_report.ipynb #50c6a93e
 def _learning_parts(results, picks):
     "Results of an active-learning study"
     from imbal_al import claims, figures
@@ -169,11 +176,12 @@ def _learning_parts(results, picks):
         out.append(_part(f'{data}: what was picked', _picks_figure, picks, data))
     return out
 
-# %% ../nbs/80_report.ipynb #9e78b9ec
+# %% ../nbs/80_report.ipynb #d645775c
 def _loss_table(make, as_markdown, results, **one):
     "A table of the paper, for one weight of misses and one reading of DIBEDis"
     return _markdown(as_markdown(make(results, **one)))
 
+# %% ../nbs/80_report.ipynb #5bc0f4e3
 def _loss_parts(results):
     "Results of a loss study"
     from imbal_al import loss_claims, loss_figures as paper
@@ -206,7 +214,7 @@ def _last_f1(results):
     by_test = last.pivot_table(index='config', columns='test', values=value, sort=False)
     return by_test.reset_index()
 
-# %% ../nbs/80_report.ipynb #a46b3ee5
+# %% ../nbs/80_report.ipynb #0e1725d5
 def run_table(
     states:pd.DataFrame,   # From `engine.status`, a row for each planned run
     results:pd.DataFrame,  # The study's results, a row for each cycle and test, or validation; may be empty
@@ -219,7 +227,7 @@ def run_table(
     last = results.sort_values('step').groupby('config').tail(1)
     return table.merge(last[['config','iou','precision','recall','oii']], 'left', on='config')
 
-# %% ../nbs/80_report.ipynb #43dd6634
+# %% ../nbs/80_report.ipynb #264f6a71
 def _failures(folder, states):
     "Each failed run with its line and traceback"
     out = []
@@ -229,7 +237,7 @@ def _failures(folder, states):
         out.append(_details(title, f"<pre>{_esc(record.get('traceback') or '')}</pre>"))
     return ''.join(out) or '<p>None.</p>'
 
-# %% ../nbs/80_report.ipynb #0e0f1019
+# %% ../nbs/80_report.ipynb #29b22687
 def _name(config):
     "A run in the words of its title"
     if hasattr(config, 'label'): return config.label()
@@ -242,6 +250,7 @@ def _best_iou(results):
     if 'step' not in results: return {}
     return results.sort_values('step').groupby('config').tail(1).set_index('config').iou
 
+# %% ../nbs/80_report.ipynb #a4f333d1
 def _shown(configs, done, results):
     "One finished run per data set"
     if not len(results): return []
@@ -257,7 +266,7 @@ def _shown(configs, done, results):
             chosen[config.data] = config
     return list(chosen.values())
 
-# %% ../nbs/80_report.ipynb #3927b3b4
+# %% ../nbs/80_report.ipynb #8095fddf
 _NO_NETWORKS = (
     '<p class="note">Run folders keep what was picked and a histogram per judged patch, '
     'not the networks. {}</p>')
@@ -274,6 +283,7 @@ def _picked(folder, configs, root):
         out.append(_part(title, picks_gallery, folder, pi_u, repeat, data, root=root, level=4))
     return out
 
+# %% ../nbs/80_report.ipynb #f728b68e
 def _looks(folder, configs, states, results, predictions, root, device):
     "Pictures: picks, and predictions of one run per data set"
     from imbal_al.gallery import predictions_gallery
@@ -303,7 +313,7 @@ pre{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:.78rem}\
 .state{font-size:1.1rem;padding:.6rem .9rem;background:var(--soft);border-radius:.4rem}
 '''
 
-# %% ../nbs/80_report.ipynb #44bde79d
+# %% ../nbs/80_report.ipynb #8783b04e
 def _as_is(content): return content
 
 def _found(folder, results, learning):
@@ -312,6 +322,7 @@ def _found(folder, results, learning):
     if not learning: return ''.join(_loss_parts(results))
     return ''.join(_learning_parts(results, picks_table(folder)))
 
+# %% ../nbs/80_report.ipynb #b8dce04f
 def _sections(folder, configs, states, predictions, root, device):
     "Title -> HTML"
     results = results_table(folder)
@@ -329,7 +340,7 @@ def _sections(folder, configs, states, predictions, root, device):
         'Failures': _part('', _failures, folder, states),
         'Every run': _part('', run_table, states, results)}
 
-# %% ../nbs/80_report.ipynb #e46c0627
+# %% ../nbs/80_report.ipynb #fe717c04
 def _anchor(title): return title.lower().replace(' ','-')
 
 def _head(title):
@@ -339,6 +350,7 @@ def _head(title):
         f'<title>{title}</title><link rel="icon" href="data:,">'
         f'<style>{_STYLE}</style></head>\n')
 
+# %% ../nbs/80_report.ipynb #599241de
 def _report_html(folder, predictions=0, root=None, device='cpu'):
     "The page of `write_report`"
     folder = Path(folder)
@@ -356,7 +368,7 @@ def _report_html(folder, predictions=0, root=None, device='cpu'):
         f'<body><h1>{name}</h1><p>{kind}, as of {time.strftime("%d %B %Y, %H:%M")}</p>'
         f'<p class="state">{_esc(_how_far(count))}</p><nav>{links}</nav>\n{body}</body></html>\n')
 
-# %% ../nbs/80_report.ipynb #27144804
+# %% ../nbs/80_report.ipynb #4656e0d3
 def write_report(
     folder:str|Path,    # A study's folder, of active learning or of losses, finished or not
     out:str|Path=None,  # File; default FOLDER/report.html
