@@ -7,6 +7,8 @@ Docs: https://example.github.io/imbal_al/bench.html.md"""
 # %% ../nbs/85_bench.ipynb #b4ce476a
 from __future__ import annotations
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
 import argparse, contextlib, gc, io, os, subprocess, sys, tempfile, time, tracemalloc
 
@@ -15,543 +17,979 @@ import numpy as np, pandas as pd
 from .core import InputError, atomic_path, commit, note, provenance
 
 # %% auto #0
-__all__ = ['ROWS', 'MEMORY', 'NOTES', 'NONE', 'COLUMNS', 'ON', 'clock', 'pairs', 'Row', 'bar', 'row', 'measure', 'hardware',
-           'embeddings', 'allocated', 'device_data', 'bare_training', 'wanted_rows', 'run_rows', 'main', 'machine',
-           'draw', 'f1_by_precision', 'f1_by_way', 'paper_study']
+__all__ = ['wanted_rows', 'run_rows', 'main']
 
 # %% ../nbs/85_bench.ipynb #07ddadb3
-def clock(f)->float:
-    "Seconds that calling `f` takes"
-    gc.collect(); _settled(); t = time.perf_counter(); f(); _settled()
-    return time.perf_counter()-t
-
 def _settled():
     "Wait for a GPU in use, if there is one"
-    if (t:=sys.modules.get('torch')) is not None and t.cuda.is_initialized(): t.cuda.synchronize()
+    torch = sys.modules.get('torch')
+    if torch is not None and torch.cuda.is_initialized(): torch.cuda.synchronize()
 
-def pairs(variants:dict, # name -> function that returns seconds
-    rounds:int=5         # How often each is measured, after one round that does not count
-    )->dict:             # name -> float array (rounds,)
-    "Measure variants in turn. One that cannot be imported is left out, with a note"
-    out = {k:[] for k in variants}
+def _clock(f, *args, **named):
+    "Seconds that `f(*args, **named)` takes"
+    gc.collect()
+    _settled()
+    began = time.perf_counter()
+    f(*args, **named)
+    _settled()
+    return time.perf_counter()-began
+
+def _scaled(factor, f, *args, **named):
+    "Seconds of a part, times `factor`"
+    return factor*_clock(f, *args, **named)
+
+# %% ../nbs/85_bench.ipynb #9b27088d
+def _pairs(variants, rounds=5):
+    """Seconds of variants, measured in turn, after one round that does not count.
+
+    `variants`: name -> function that returns seconds; back: name -> float array (rounds,).
+    One that cannot be imported is left out, with a note.
+    """
+    seconds = {name:[] for name in variants}
     for i in range(rounds+1):
-        for k in list(out):
-            try: s = variants[k]()
-            except ImportError as e: note(f'{k}: not installed ({e.name or e})'); out.pop(k); continue
-            if i: out[k].append(s)
-    return {k:np.array(v) for k,v in out.items()}
+        for name in list(seconds):
+            try: taken = variants[name]()
+            except ImportError as e:
+                note(f'{name}: not installed ({e.name or e})')
+                del seconds[name]
+                continue
+            if i: seconds[name].append(taken)
+    return {name:np.array(taken) for name,taken in seconds.items()}
 
 # %% ../nbs/85_bench.ipynb #fdfc5f58
-@dataclass
-class Row:
+@dataclass(frozen=True)
+class _Row:
     "One benchmark"
     number: str    # As issue and table name it
-    what: str
-    make: object   # f(**sizes) -> name -> function that returns seconds; 'ours' first
-    wanted: dict   # name of another -> (floor, plain, peer or bar; least ratio others/ours, nan: none asked)
+    what: str      # In words
+    make: object   # f(folder, **sizes) -> name -> function that returns seconds; 'ours' first
+    wanted: dict   # Name of another -> (floor, plain, peer or bar; least ratio others/ours, nan: none asked)
     full: dict     # Sizes
     short: dict    # Sizes of the short form
 
-ROWS,MEMORY,NOTES = {},{},{}
-NONE = float('nan')
+# %% ../nbs/85_bench.ipynb #37fbd1ef
+_ROWS = {}    # number -> row
+_MEMORY = {}  # number -> bytes held
+_NOTES = {}   # number -> what it chose
+_NONE = float('nan')
 
-def bar(seconds): return lambda: float(seconds)
-
-def row(number, what, wanted, full, short):
+def _row(number, what, *, wanted, full, short):
     "Register a benchmark"
-    def _reg(f): ROWS[number] = Row(number, what, f, wanted, full, short); return f
-    return _reg
+    def register(make):
+        _ROWS[number] = _Row(number, what, make, wanted, full, short)
+        return make
+    return register
+
+def _bar(seconds):
+    "A time that is asked for"
+    return partial(float, seconds)
 
 # %% ../nbs/85_bench.ipynb #738d8c2d
-COLUMNS = ['row','what','size','against','kind','ours_s','theirs_s','ratio','low','high','wanted','memory_mb','note','rounds','short','threads','commit','hardware']
-
-def measure(r:Row, short:bool=False, rounds:int=5, threads:int=1)->list[dict]:
-    "The table's lines of one benchmark: one per other variant, with `ratio` = others/ours"
-    from threadpoolctl import threadpool_limits
-    size = r.short if short else r.full; p = provenance()
-    with tempfile.TemporaryDirectory() as tmp, threadpool_limits(threads):
-        for o in (MEMORY,NOTES): o.pop(r.number, None)
-        t = pairs(r.make(Path(tmp), **size), rounds)
-    base = dict(memory_mb=MEMORY.get(r.number, NONE)/1e6, note=NOTES.get(r.number,''), row=r.number, what=r.what, size=' '.join(f'{k}={v}' for k,v in size.items()), ours_s=float(np.median(t['ours'])), rounds=rounds, short=short, threads=threads, commit=p['commit'], hardware='')
-    out = []
-    for k,(kind,least) in r.wanted.items():
-        q = t[k]/t['ours'] if k in t else np.array([np.nan])
-        out.append(dict(base, against=k if k in t else f'{k} (not installed)', kind=kind, theirs_s=float(np.median(t[k])) if k in t else np.nan, ratio=float(np.median(q)), low=float(q.min()), high=float(q.max()), wanted=least))
-    return [{k:o[k] for k in COLUMNS}|dict(hardware=hardware('cuda' in r.number)) for o in out]
-
-def hardware(card:bool=False # With a graphics card
-    )->str:
-    "Processor, cores, graphics card if one is asked for and there, version of PyTorch"
-    p = provenance()
-    return f"{p['cpu']}, {p['cores']} cores{_card() if card else ''}, torch {p['versions']['torch']}"
-
 def _card():
     import torch
     return f', {torch.cuda.get_device_name()}' if torch.cuda.is_available() else ''
 
+def _hardware(card=False):
+    "Processor, cores, graphics card if one is asked for and there, version of PyTorch"
+    came = provenance()
+    return (
+        f"{came['cpu']}, {came['cores']} cores{_card() if card else ''}, "
+        f"torch {came['versions']['torch']}")
+
+# %% ../nbs/85_bench.ipynb #b06aea59
+_COLUMNS = [
+    'row', 'what', 'size', 'against', 'kind', 'ours_s', 'theirs_s', 'ratio', 'low', 'high',
+    'wanted', 'memory_mb', 'note', 'rounds', 'short', 'threads', 'commit', 'hardware']
+
+def _timed(row, size, rounds, threads):
+    "Seconds of all variants, measured in a folder of their own"
+    from threadpoolctl import threadpool_limits
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(threads):
+        _MEMORY.pop(row.number, None)
+        _NOTES.pop(row.number, None)
+        return _pairs(row.make(Path(folder), **size), rounds)
+
+def _against(name, kind, least, seconds):
+    "The part of a line that says how another variant does beside ours"
+    here = name in seconds
+    ratio = seconds[name]/seconds['ours'] if here else np.array([np.nan])
+    return dict(
+        against=name if here else f'{name} (not installed)',
+        kind=kind,
+        theirs_s=float(np.median(seconds[name])) if here else np.nan,
+        ratio=float(np.median(ratio)),
+        low=float(ratio.min()),
+        high=float(ratio.max()),
+        wanted=least)
+
+# %% ../nbs/85_bench.ipynb #b27f210a
+def _measure(row, short=False, rounds=5, threads=1):
+    "The table's lines of one benchmark: one per other variant, with `ratio` = others/ours"
+    size = row.short if short else row.full
+    commit_before = provenance()['commit']
+    seconds = _timed(row, size, rounds, threads)
+    base = dict(
+        row=row.number,
+        what=row.what,
+        size=' '.join(f'{name}={value}' for name,value in size.items()),
+        ours_s=float(np.median(seconds['ours'])),
+        memory_mb=_MEMORY.get(row.number, _NONE)/1e6,
+        note=_NOTES.get(row.number, ''),
+        rounds=rounds,
+        short=short,
+        threads=threads,
+        commit=commit_before,
+        hardware=_hardware('cuda' in row.number))
+    lines = []
+    for name,(kind,least) in row.wanted.items():
+        line = base|_against(name, kind, least, seconds)
+        lines.append({column:line[column] for column in _COLUMNS})
+    return lines
+
 # %% ../nbs/85_bench.ipynb #dca10523
-def embeddings(n:int, d:int, seed:int=0)->np.ndarray: # float32 (n,d), rows of length 1
-    "Like a network's: not negative, of 16 directions and some noise, in 50 clusters"
-    g = np.random.default_rng(seed); basis,centre = g.standard_normal((16,d), dtype=np.float32), 2*g.standard_normal((50,d), dtype=np.float32)
+def _embeddings(n, d, seed=0):
+    "Like a network's, float32 (n,d), rows of length 1: not negative, 16 directions, noise, 50 clusters"
+    rng = np.random.default_rng(seed)
+    basis = rng.standard_normal((16,d), dtype=np.float32)
+    centre = 2*rng.standard_normal((50,d), dtype=np.float32)
     x = np.empty((n,d), np.float32)
-    for i in range(0,n,10000):
-        m = min(10000,n-i); b = g.standard_normal((m,16), dtype=np.float32)@basis*.3; b += centre[g.integers(0,50,m)]; b += .3*g.standard_normal((m,d), dtype=np.float32)
-        np.maximum(b, 0, out=b); b /= np.linalg.norm(b, axis=1, keepdims=True).clip(1e-6); x[i:i+m] = b
+    for i in range(0, n, 10000):
+        m = min(10000, n-i)
+        block = rng.standard_normal((m,16), dtype=np.float32)@basis*.3
+        block += centre[rng.integers(0, 50, m)]
+        block += .3*rng.standard_normal((m,d), dtype=np.float32)
+        np.maximum(block, 0, out=block)
+        block /= np.linalg.norm(block, axis=1, keepdims=True).clip(1e-6)
+        x[i:i+m] = block
     return x
 
-def _matvec(x, labelled, n):
+# %% ../nbs/85_bench.ipynb #405da3e1
+def _matvec(x, n):
     "Greedy k-center on unit vectors, one product a pick; seconds per pick"
     d = np.full(len(x), 2, np.float32)
     def go():
-        for _ in range(n): i = int(d.argmax()); np.minimum(d, 2-2*(x@x[i]), out=d)
-    return clock(go)/n
+        "The picks"
+        for _ in range(n):
+            i = int(d.argmax())
+            np.minimum(d, 2-2*(x@x[i]), out=d)
+    return _clock(go)/n
 
+# %% ../nbs/85_bench.ipynb #6034e75a
 def _further(call, few, many):
     "Seconds per pick from two calls"
-    a,b = clock(lambda: call(few)), clock(lambda: call(many))
-    return max(b-a, 0)/(many-few)
+    start,whole = _clock(call, few),_clock(call, many)
+    return max(whole-start, 0)/(many-few)
+
+# %% ../nbs/85_bench.ipynb #0e5eae15
+def _activeml(x, labelled, picks):
+    "scikit-activeml; seconds per pick"
+    from skactiveml.pool._core_set import k_greedy_center
+    y = np.full(len(x), np.nan)
+    y[labelled] = 0
+    def call(n): k_greedy_center(x, y, batch_size=n, random_state=0)
+    return _further(call, 1, picks)
+
+# %% ../nbs/85_bench.ipynb #34287278
+def _mundig(x, labelled, picks):
+    "lightly-mundig, which wants lists; seconds per pick"
+    from lightly_mundig import Selection
+    rows = x.tolist()
+    def call(n):
+        "A selection of `n` beyond the labelled points"
+        selection = Selection()
+        selection.add_diversifying_strategy(rows, 1.)
+        selection.run_selection(labelled.tolist(), len(rows), len(labelled)+n)
+    return _further(call, 1, picks)
 
 # %% ../nbs/85_bench.ipynb #be36f9ff
-@row('5', 'k_center_greedy, per pick', dict(matvec=('plain',10), **{'scikit-activeml':('peer',40), 'lightly-mundig':('peer',8)}), dict(n=100_000, d=643, labelled=1000, picks=1000), dict(n=1500, d=24, labelled=20, picks=30))
-def _k_center(tmp, n, d, labelled, picks):
+@_row('5', 'k_center_greedy, per pick',
+    wanted={'matvec':('plain',10), 'scikit-activeml':('peer',40), 'lightly-mundig':('peer',8)},
+    full=dict(n=100_000, d=643, labelled=1000, picks=1000),
+    short=dict(n=1500, d=24, labelled=20, picks=30))
+def _k_center(folder, n, d, labelled, picks):
     from imbal_al.strategies import k_center_greedy
-    x = embeddings(n, d); l = np.arange(labelled); part = max(picks//100, 3)
-    def activeml():
-        from skactiveml.pool._core_set import k_greedy_center
-        y = np.full(n, np.nan); y[l] = 0
-        return _further(lambda k: k_greedy_center(x, y, batch_size=k, random_state=0), 1, part)
-    def mundig():
-        from lightly_mundig import Selection
-        rows = x.tolist()
-        def call(k): s = Selection(); s.add_diversifying_strategy(rows, 1.); s.run_selection(l.tolist(), n, labelled+k)
-        return _further(call, 1, 10*part)
-    return dict(ours=lambda: clock(lambda: k_center_greedy(x, picks, l))/picks, matvec=lambda: _matvec(x, l, part), **{'scikit-activeml':activeml, 'lightly-mundig':mundig})
+    x,known = _embeddings(n, d),np.arange(labelled)
+    part = max(picks//100, 3)
+    return {
+        'ours': partial(_scaled, 1/picks, k_center_greedy, x, picks, known),
+        'matvec': partial(_matvec, x, part),
+        'scikit-activeml': partial(_activeml, x, known, part),
+        'lightly-mundig': partial(_mundig, x, known, 10*part)}
 
 # %% ../nbs/85_bench.ipynb #4e4c9a19
-@row('6', 'k_center_greedy, a million, memory-mapped', {'a minute':('bar',1), 'products':('floor',NONE)}, dict(n=1_000_000, d=643, labelled=1000, picks=1000), dict(n=4000, d=24, labelled=20, picks=30))
-def _k_center_large(tmp, n, d, labelled, picks):
-    from imbal_al.strategies import k_center_greedy
-    m = np.lib.format.open_memmap(tmp/'x.npy', 'w+', np.float32, (n,d))
-    for i in range(0,n,50_000): m[i:i+50_000] = embeddings(min(50_000,n-i), d, i)
-    del m; x = np.load(tmp/'x.npy', mmap_mode='r', allow_pickle=False); c = np.array(x[:labelled]).T.copy()
-    ours = lambda: k_center_greedy(x, picks, np.arange(labelled))
-    def products():
-        for i in range(0,n,2048): (x[i:i+2048]@c).max(1)
-    MEMORY['6'] = allocated(ours)
-    return {'ours':lambda: clock(ours), 'a minute':bar(60), 'products':lambda: clock(products)}
-
-def allocated(f)->int:
+def _allocated(f):
     "Bytes that Python and numpy hold at most while `f` runs, beside what was there before"
     tracemalloc.start()
-    try: f(); return tracemalloc.get_traced_memory()[1]
+    try:
+        f()
+        return tracemalloc.get_traced_memory()[1]
     finally: tracemalloc.stop()
+
+# %% ../nbs/85_bench.ipynb #7f6b5bad
+def _on_disk(path, n, d):
+    "Embeddings in a memory map"
+    written = np.lib.format.open_memmap(path, 'w+', np.float32, (n,d))
+    for i in range(0, n, 50_000): written[i:i+50_000] = _embeddings(min(50_000, n-i), d, i)
+    del written
+    return np.load(path, mmap_mode='r', allow_pickle=False)
+
+def _products(x, known_DN):
+    "All points times all labelled ones, in blocks"
+    for i in range(0, len(x), 2048): (x[i:i+2048]@known_DN).max(1)
+
+# %% ../nbs/85_bench.ipynb #d827d4ab
+@_row('6', 'k_center_greedy, a million, memory-mapped',
+    wanted={'a minute':('bar',1), 'products':('floor',_NONE)},
+    full=dict(n=1_000_000, d=643, labelled=1000, picks=1000),
+    short=dict(n=4000, d=24, labelled=20, picks=30))
+def _k_center_large(folder, n, d, labelled, picks):
+    from imbal_al.strategies import k_center_greedy
+    x = _on_disk(folder/'x.npy', n, d)
+    known_DN = np.array(x[:labelled]).T.copy()
+    def ours(): k_center_greedy(x, picks, np.arange(labelled))
+    _MEMORY['6'] = _allocated(ours)
+    return {
+        'ours': partial(_clock, ours),
+        'a minute': _bar(60),
+        'products': partial(_clock, _products, x, known_DN)}
 
 # %% ../nbs/85_bench.ipynb #248d20aa
 def _pictures(folder, n, size):
-    "`n` images and masks as PNG files in `folder`, smooth enough to be compressed"
+    "A source of `n` images and masks as PNG files in `folder`, smooth enough to be compressed"
     from PIL import Image
-    g = np.random.default_rng(0)
-    for k in ('images','masks'): (folder/k).mkdir(parents=True, exist_ok=True)
-    for i in range(n):
-        x = np.kron(g.integers(60,200,(size//16,size//16)), np.ones((16,16))).astype(np.uint8); x += g.integers(0,6,x.shape,dtype=np.uint8)
-        y = np.zeros_like(x); y[:size//8,:size//8] = 255*(i%2)
-        for k,o in (('images',x),('masks',y)): Image.fromarray(o).save(folder/k/f'{i:04d}.png', compress_level=1)
     from imbal_al.sources import load_source
+    rng = np.random.default_rng(0)
+    for part in ('images','masks'): (folder/part).mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        coarse = rng.integers(60, 200, (size//16,size//16))
+        image = np.kron(coarse, np.ones((16,16))).astype(np.uint8)
+        image += rng.integers(0, 6, image.shape, dtype=np.uint8)
+        mask = np.zeros_like(image)
+        mask[:size//8,:size//8] = 255*(i%2)
+        for part,pixels in dict(images=image, masks=mask).items():
+            Image.fromarray(pixels).save(folder/part/f'{i:04d}.png', compress_level=1)
     return load_source(f"folder:{folder/'images'}:{folder/'masks'}")
 
+# %% ../nbs/85_bench.ipynb #cad2f566
 def _patch_files(store, folder, n):
-    "The first patches of a store as PNG files"
+    "The first patches of a store as PNG files, and the function that decodes some of them"
     from PIL import Image
     folder.mkdir(exist_ok=True)
-    for i in range(n): Image.fromarray(store.images[i,:,:,0]).save(folder/f'{i}.png'); Image.fromarray(store.masks[i]*255).save(folder/f'{i}_mask.png')
-    def decode(idx): return [(np.asarray(Image.open(folder/f'{i}.png')), np.asarray(Image.open(folder/f'{i}_mask.png'))) for i in idx]
+    for i in range(n):
+        Image.fromarray(store.images[i,:,:,0]).save(folder/f'{i}.png')
+        Image.fromarray(store.masks[i]*255).save(folder/f'{i}_mask.png')
+    def read(name): return np.asarray(Image.open(folder/name))
+    def decode(idx): return [(read(f'{i}.png'), read(f'{i}_mask.png')) for i in idx]
     return decode
 
 # %% ../nbs/85_bench.ipynb #c09d82ed
-@row('7 open', 'opening a patch store', dict(PNG=('plain',100)), dict(images=98, size=2048, patch=64), dict(images=2, size=128, patch=32))
-def _open(tmp, images, size, patch):
+@_row('7 open', 'opening a patch store',
+    wanted=dict(PNG=('plain',100)),
+    full=dict(images=98, size=2048, patch=64),
+    short=dict(images=2, size=128, patch=32))
+def _open(folder, images, size, patch):
     from imbal_al.patches import open_store
-    source = _pictures(tmp, images, size); store = open_store(source, patch, root=tmp/'cache'); n = min(100, len(store)); decode = _patch_files(store, tmp/'png', n)
-    return dict(ours=lambda: clock(lambda: open_store(source, patch, root=tmp/'cache')), PNG=lambda: clock(lambda: decode(range(n)))*len(store)/n)
+    source,cache = _pictures(folder, images, size),folder/'cache'
+    store = open_store(source, patch, root=cache)
+    n = min(100, len(store))
+    decode = _patch_files(store, folder/'png', n)
+    return dict(
+        ours=partial(_clock, open_store, source, patch, root=cache),
+        PNG=partial(_scaled, len(store)/n, decode, range(n)))
 
-@row('7 batch', 'a random batch of 50 patches', {'2 ms':('bar',1), 'PNG':('plain',NONE)}, dict(images=98, size=2048, patch=64), dict(images=2, size=256, patch=32))
-def _batch(tmp, images, size, patch):
+# %% ../nbs/85_bench.ipynb #549f1235
+@_row('7 batch', 'a random batch of 50 patches',
+    wanted={'2 ms':('bar',1), 'PNG':('plain',_NONE)},
+    full=dict(images=98, size=2048, patch=64),
+    short=dict(images=2, size=256, patch=32))
+def _batch(folder, images, size, patch):
     from imbal_al.patches import open_store
-    store = open_store(_pictures(tmp, images, size), patch, root=tmp/'cache'); decode,g = _patch_files(store, tmp/'png', 50), np.random.default_rng(0)
-    draws = lambda: [np.sort(g.choice(len(store), 50, replace=False)) for _ in range(20)]
-    def ours(): some = draws(); return clock(lambda: [(store.images[i], store.masks[i]) for i in some])/len(some)
-    return {'ours':ours, '2 ms':bar(.002), 'PNG':lambda: clock(lambda: decode(range(50)))}
+    store = open_store(_pictures(folder, images, size), patch, root=folder/'cache')
+    decode,rng = _patch_files(store, folder/'png', 50),np.random.default_rng(0)
+    def read(draws):
+        "Images and masks of each draw"
+        for idx in draws: store.images[idx], store.masks[idx]
+    def ours():
+        "A batch, the mean of twenty"
+        draws = [np.sort(rng.choice(len(store), 50, replace=False)) for _ in range(20)]
+        return _clock(read, draws)/len(draws)
+    return {'ours':ours, '2 ms':_bar(.002), 'PNG':partial(_clock, decode, range(50))}
 
-@row('8', 'building a patch store, two workers', {'one process, image by image':('plain',1.8), 'one process, patch by patch':('plain',1.8)}, dict(images=60, size=2048, patch=64), dict(images=4, size=64, patch=32))
-def _build(tmp, images, size, patch):
+# %% ../nbs/85_bench.ipynb #66736173
+@_row('8', 'building a patch store, two workers',
+    wanted={
+        'one process, image by image':('plain',1.8),
+        'one process, patch by patch':('plain',1.8)},
+    full=dict(images=60, size=2048, patch=64),
+    short=dict(images=4, size=64, patch=32))
+def _build(folder, images, size, patch):
     from imbal_al.patches import cut, open_store
-    source = _pictures(tmp, images, size); k = iter(range(10**6))
-    build = lambda workers: clock(lambda: open_store(source, patch, root=tmp/f'cache{next(k)}', workers=workers))
-    rows = source.table[['image','mask','decoder']].to_dict('records')
-    per_item = lambda: clock(lambda: cut(rows[0], (patch,patch), 'none', 1, None))*images*(size//patch)**2
-    return {'ours':lambda: build(2), 'one process, image by image':lambda: build(1), 'one process, patch by patch':per_item}
+    source,number = _pictures(folder, images, size),count()
+    def build(workers):
+        "Into a folder of its own"
+        cache = folder/f'cache{next(number)}'
+        return _clock(open_store, source, patch, root=cache, workers=workers)
+    row = source.table[['image','mask','decoder']].to_dict('records')[0]
+    patches = images*(size//patch)**2
+    return {
+        'ours': partial(build, 2),
+        'one process, image by image': partial(build, 1),
+        'one process, patch by patch':
+            partial(_scaled, patches, cut, row, (patch,patch), 'none', 1, None)}
 
 # %% ../nbs/85_bench.ipynb #f7df8019
 def _masks(n, size, seed=0):
-    g = np.random.default_rng(seed)
-    return g.normal(-5, 3, (n,size,size)).astype(np.float32), (g.random((n,size,size))<.03).astype(np.uint8)
+    "Logits and masks, (n, size, size)"
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-5, 3, (n,size,size)).astype(np.float32)
+    return logits, (rng.random((n,size,size))<.03).astype(np.uint8)
 
-def _count_floor(p, y): return np.count_nonzero(p&y), np.count_nonzero(p&~y), np.count_nonzero(~p&y)
+def _count_floor(found, there):
+    "True and false positives, and misses"
+    for pixels in (found&there, found&~there, ~found&there): np.count_nonzero(pixels)
 
-def _torchmetrics(p, y):
+# %% ../nbs/85_bench.ipynb #007006ff
+def _torchmetrics(found, there):
+    "F1 of all masks in torchmetrics, 50 at once; seconds"
     import torch
     from torchmetrics.classification import BinaryF1Score
-    f,p,y = BinaryF1Score(),torch.from_numpy(p),torch.from_numpy(y).int()
+    score = BinaryF1Score()
+    p,y = torch.from_numpy(found),torch.from_numpy(there).int()
     def go():
-        for i in range(0,len(p),50): f.update(p[i:i+50].float(), y[i:i+50])
-        f.compute()
-    return clock(go)
+        "All batches"
+        for i in range(0, len(p), 50): score.update(p[i:i+50].float(), y[i:i+50])
+        score.compute()
+    return _clock(go)
 
-def _smp(p, y):
+# %% ../nbs/85_bench.ipynb #21ee7c94
+def _smp(found, there):
+    "F1 of all masks in smp; seconds"
     import torch
     from segmentation_models_pytorch.metrics import f1_score, get_stats
-    p,y = torch.from_numpy(p)[:,None], torch.from_numpy(y)[:,None].long()
-    return clock(lambda: f1_score(*get_stats(p.long(), y, mode='binary'), reduction='micro'))
+    p,y = torch.from_numpy(found)[:,None],torch.from_numpy(there)[:,None].long()
+    def go(): f1_score(*get_stats(p.long(), y, mode='binary'), reduction='micro')
+    return _clock(go)
 
-@row('9 counts', 'confusion counts of masks', {'count_nonzero':('floor',.5), 'torchmetrics':('peer',40), 'smp.metrics':('peer',8)}, dict(n=500, size=256), dict(n=4, size=32))
-def _counts(tmp, n, size):
+def _counting(logits, masks):
+    "The variants that rows of counts and of histograms share"
+    found,there = logits>=0,masks.astype(bool)
+    return {
+        'count_nonzero': partial(_clock, _count_floor, found, there),
+        'torchmetrics': partial(_torchmetrics, found, masks),
+        'smp.metrics': partial(_smp, found, masks)}
+
+# %% ../nbs/85_bench.ipynb #4c929aa9
+_COUNTING = {'count_nonzero':('floor',.5), 'torchmetrics':('peer',40), 'smp.metrics':('peer',8)}
+
+@_row('9 counts', 'confusion counts of masks',
+    wanted=_COUNTING,
+    full=dict(n=500, size=256),
+    short=dict(n=4, size=32))
+def _counts(folder, n, size):
     from imbal_al.metrics import confusion
-    z,y = _masks(n, size); p,b = z>=0, y.astype(bool)
-    return {'ours':lambda: clock(lambda: confusion(p,b)), 'count_nonzero':lambda: clock(lambda: _count_floor(p,b)), 'torchmetrics':lambda: _torchmetrics(p,y), 'smp.metrics':lambda: _smp(p,y)}
+    logits,masks = _masks(n, size)
+    ours = partial(_clock, confusion, logits>=0, masks.astype(bool))
+    return dict(ours=ours)|_counting(logits, masks)
 
-def _bytes_counted(codes):
-    "An image's pixels counted by the quickest way known here, from bytes that are there already; seconds"
+# %% ../nbs/85_bench.ipynb #780fd6da
+def _count_bytes(codes):
+    "An image's pixels counted by the quickest way known here, from bytes that are there already"
     from imbal_al.metrics import _tally
-    return clock(lambda: [_tally(o) for o in codes])
+    for image in codes: _tally(image)
 
-def _torchmetrics_curve(z, y):
-    "128 thresholds in torchmetrics; seconds"
+def _plain_histograms(logits, there):
+    "numpy's own, of the healthy and the faulty pixels of each image"
+    from imbal_al.metrics import EDGES
+    for z,faulty in zip(logits, there):
+        for pixels in (~faulty, faulty): np.histogram(z[pixels].clip(-7.99,7.99), EDGES)
+
+# %% ../nbs/85_bench.ipynb #13f5e749
+def _torchmetrics_curve(logits, masks):
+    "128 thresholds in torchmetrics, of 20 images, scaled to all; seconds"
     import torch
     from torchmetrics.classification import BinaryPrecisionRecallCurve
-    f,p,y = BinaryPrecisionRecallCurve(thresholds=128, validate_args=False),torch.from_numpy(z[:20]).sigmoid(),torch.from_numpy(y[:20]).int()
-    return clock(lambda: f.update(p,y))*len(z)/len(p)
+    curve = BinaryPrecisionRecallCurve(thresholds=128, validate_args=False)
+    p,y = torch.from_numpy(logits[:20]).sigmoid(),torch.from_numpy(masks[:20]).int()
+    return _scaled(len(logits)/len(p), curve.update, p, y)
 
-@row('9 histograms', 'histograms over 128 bins of the logit', {'count_nonzero':('floor',.5), 'torchmetrics':('peer',40), 'smp.metrics':('peer',8), 'bytes counted':('floor',NONE), 'numpy.histogram':('plain',NONE), 'torchmetrics, 128 thresholds':('peer',NONE)}, dict(n=500, size=256), dict(n=4, size=32))
-def _histograms(tmp, n, size):
-    from imbal_al.metrics import EDGES, histogram
-    z,y = _masks(n, size); p,b = z>=0, y.astype(bool)
-    plain = lambda: [np.histogram(v[m].clip(-7.99,7.99), EDGES)[0] for v,t in zip(z,b) for m in (~t,t)]
-    codes = np.floor(8*z+64).clip(0,127).astype(np.uint8) | y<<7
-    return {'ours':lambda: clock(lambda: histogram(z,y,logits=True)), 'count_nonzero':lambda: clock(lambda: _count_floor(p,b)), 'torchmetrics':lambda: _torchmetrics(p,y), 'smp.metrics':lambda: _smp(p,y),
-            'bytes counted':lambda: _bytes_counted(codes), 'numpy.histogram':lambda: clock(plain), 'torchmetrics, 128 thresholds':lambda: _torchmetrics_curve(z,y)}
+# %% ../nbs/85_bench.ipynb #30cbf70c
+@_row('9 histograms', 'histograms over 128 bins of the logit',
+    wanted=_COUNTING|{
+        'bytes counted':('floor',_NONE),
+        'numpy.histogram':('plain',_NONE),
+        'torchmetrics, 128 thresholds':('peer',_NONE)},
+    full=dict(n=500, size=256),
+    short=dict(n=4, size=32))
+def _histograms(folder, n, size):
+    from imbal_al.metrics import histogram
+    logits,masks = _masks(n, size)
+    codes = np.floor(8*logits+64).clip(0,127).astype(np.uint8) | masks<<7
+    ours = partial(_clock, histogram, logits, masks, logits=True)
+    return dict(ours=ours)|_counting(logits, masks)|{
+        'bytes counted': partial(_clock, _count_bytes, codes),
+        'numpy.histogram': partial(_clock, _plain_histograms, logits, masks.astype(bool)),
+        'torchmetrics, 128 thresholds': partial(_torchmetrics_curve, logits, masks)}
 
 # %% ../nbs/85_bench.ipynb #4247a3ba
-def _python(*args):
-    return clock(lambda: subprocess.run([sys.executable,*args], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+def _python(code):
+    "Seconds of a Python that runs `code`"
+    return _clock(
+        subprocess.run, [sys.executable,'-c',code],
+        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-@row('10 help', '`imbal-al --help`', {'a second':('bar',1), 'python':('floor',NONE)}, {}, {})
-def _help(tmp): return dict(ours=lambda: _python('-c','import sys; sys.argv=["imbal-al","--help"]; from imbal_al.cli import main; main()'), python=lambda: _python('-c','pass'), **{'a second':bar(1)})
+# %% ../nbs/85_bench.ipynb #f23ceefa
+_STARTING = {'a second':('bar',1), 'python':('floor',_NONE)}
 
-@row('10 import', '`import imbal_al`', {'a second':('bar',1), 'python':('floor',NONE)}, {}, {})
-def _import(tmp): return dict(ours=lambda: _python('-c','import imbal_al'), python=lambda: _python('-c','pass'), **{'a second':bar(1)})
+def _start_of(code):
+    "The variants of a start"
+    return {'ours':partial(_python, code), 'python':partial(_python, 'pass'), 'a second':_bar(1)}
+
+@_row('10 help', '`imbal-al --help`', wanted=_STARTING, full={}, short={})
+def _help(folder):
+    return _start_of(
+        'import sys; sys.argv=["imbal-al","--help"]; from imbal_al.cli import main; main()')
+
+@_row('10 import', '`import imbal_al`', wanted=_STARTING, full={}, short={})
+def _import(folder): return _start_of('import imbal_al')
 
 # %% ../nbs/85_bench.ipynb #851de868
-def device_data(n:int, size:int, device='cpu'):
+def _needs(device):
+    "Raises `ImportError` where there is no such device"
+    import torch
+    if device!='cpu' and not torch.cuda.is_available():
+        raise ImportError('no CUDA device', name='a CUDA device')
+
+# %% ../nbs/85_bench.ipynb #d0a284ce
+def _device_data(n, size, device='cpu'):
     "Synthetic patches, in memory as the learner has them. Raises `ImportError` where there is no such device"
     from imbal_al.learner import DeviceData
-    g = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     _needs(device)
-    return DeviceData(g.integers(0,256,(n,size,size,1),dtype=np.uint8), (g.random((n,size,size))<.05).astype(np.uint8), device)
+    images = rng.integers(0, 256, (n,size,size,1), dtype=np.uint8)
+    masks = (rng.random((n,size,size))<.05).astype(np.uint8)
+    return DeviceData(images, masks, device)
 
-def _needs(device):
+# %% ../nbs/85_bench.ipynb #30632d3b
+def _bare_network(device, channels_last):
+    "A network to train, and its loss"
     import torch
-    if device!='cpu' and not torch.cuda.is_available(): raise ImportError('no CUDA device', name='a CUDA device')
-
-def bare_training(data, steps:int, bs:int, channels_last:bool=True, precision:str='fp32', idx=None):
-    "The leanest loop: (network, seconds)"
-    import torch
-    from imbal_al.learner import Batches, ComboOnDevice, cast
+    from imbal_al.learner import ComboOnDevice
     from imbal_al.losses import PaperComboLoss
     from imbal_al.models import create_model
-    m = create_model().train().to(data.device); m = m.to(memory_format=torch.channels_last) if channels_last else m
-    opt,loss = torch.optim.Adam(m.parameters(), lr=2e-3, weight_decay=1e-4, fused=True), PaperComboLoss() if data.device.type=='cpu' else ComboOnDevice()
-    batches = Batches(data, range(len(data)) if idx is None else idx, bs, steps, torch.Generator().manual_seed(0))
-    def go():
-        for x,y in batches:
-            with cast(precision, data.device): p = m(x if channels_last else x.contiguous())
-            loss(p.float(), y).backward(); opt.step(); opt.zero_grad()
-    return m.eval(), clock(go)
+    network = create_model().train().to(device)
+    if channels_last: network = network.to(memory_format=torch.channels_last)
+    return network, PaperComboLoss() if device.type=='cpu' else ComboOnDevice()
 
+# %% ../nbs/85_bench.ipynb #4ad22e70
+def _bare_training(data, steps, bs, channels_last=True, precision='fp32', idx=None):
+    "The leanest loop: (network, seconds)"
+    import torch
+    from imbal_al.learner import Batches, cast
+    network,loss = _bare_network(data.device, channels_last)
+    opt = torch.optim.Adam(network.parameters(), lr=2e-3, weight_decay=1e-4, fused=True)
+    some = range(len(data)) if idx is None else idx
+    batches = Batches(data, some, bs, steps, torch.Generator().manual_seed(0))
+    def go():
+        "All steps"
+        for x,y in batches:
+            with cast(precision, data.device): p = network(x if channels_last else x.contiguous())
+            loss(p.float(), y).backward()
+            opt.step()
+            opt.zero_grad()
+    return network.eval(), _clock(go)
+
+def _bare_seconds(*args): return _bare_training(*args)[1]
+
+# %% ../nbs/85_bench.ipynb #32a85be9
 def _fitted(data, steps, bs, precision='fp32'):
+    "Our training; seconds"
     from imbal_al.learner import fit, make_learner
-    learn = make_learner(data, range(len(data)), lr=2e-3, bs=bs, steps=steps, epochs=None, precision=dict(train=precision,eval='fp32'))
-    return clock(lambda: fit(learn,'cosine'))
+    learn = make_learner(
+        data, range(len(data)), lr=2e-3, bs=bs, steps=steps, epochs=None,
+        precision=dict(train=precision, eval='fp32'))
+    return _clock(fit, learn, 'cosine')
 
 # %% ../nbs/85_bench.ipynb #01070734
-@row('2', 'training step', {'bare loop':('floor',1/1.05)}, dict(n=172, size=64, bs=16, steps=60), dict(n=8, size=32, bs=4, steps=1))
-def _step(tmp, n, size, bs, steps, device='cpu'):
-    data = device_data(n, size, device)
-    return {'ours':lambda: _fitted(data,steps,bs), 'bare loop':lambda: bare_training(data,steps,bs)[1]}
+_BARE_LOOP = {'bare loop':('floor',1/1.05)}
 
-@row('3 train', 'training precision and layout', {'fp32 contiguous':('plain',1.4), 'fp32 channels last':('floor',NONE), 'bf16 channels last':('plain',NONE)}, dict(n=172, size=64, bs=16, steps=12), dict(n=8, size=32, bs=4, steps=1))
-def _train_layout(tmp, n, size, bs, steps, device='cpu'):
-    data = device_data(n, size, device); p = _measured('3 train', data, 'train', bs)
-    bare = lambda *a: lambda: bare_training(data,steps,bs,*a)[1]
-    return {'ours':lambda: _fitted(data,steps,bs,p), 'fp32 contiguous':bare(False), 'fp32 channels last':bare(True), 'bf16 channels last':bare(True,'bf16')}
+@_row('2', 'training step',
+    wanted=_BARE_LOOP,
+    full=dict(n=172, size=64, bs=16, steps=60),
+    short=dict(n=8, size=32, bs=4, steps=1))
+def _step(folder, n, size, bs, steps, device='cpu'):
+    data = _device_data(n, size, device)
+    return {
+        'ours': partial(_fitted, data, steps, bs),
+        'bare loop': partial(_bare_seconds, data, steps, bs)}
 
+# %% ../nbs/85_bench.ipynb #289719ce
 def _measured(number, data, phase, bs):
     "The precision and layout that the short measurement chooses"
     from imbal_al.learner import measured_precision
-    p = measured_precision(data, bs=bs)[phase]; NOTES[number] = f'chosen: {p}'
-    return p
+    chosen = measured_precision(data, bs=bs)[phase]
+    _NOTES[number] = f'chosen: {chosen}'
+    return chosen
 
-def _forward(net, data, bs, channels_last=True, precision='fp32', n=None):
-    "A bare forward pass over all images"
+# %% ../nbs/85_bench.ipynb #008e74f8
+@_row('3 train', 'training precision and layout',
+    wanted={
+        'fp32 contiguous':('plain',1.4),
+        'fp32 channels last':('floor',_NONE),
+        'bf16 channels last':('plain',_NONE)},
+    full=dict(n=172, size=64, bs=16, steps=12),
+    short=dict(n=8, size=32, bs=4, steps=1))
+def _train_layout(folder, n, size, bs, steps, device='cpu'):
+    data = _device_data(n, size, device)
+    precision = _measured('3 train', data, 'train', bs)
+    return {
+        'ours': partial(_fitted, data, steps, bs, precision),
+        'fp32 contiguous': partial(_bare_seconds, data, steps, bs, False),
+        'fp32 channels last': partial(_bare_seconds, data, steps, bs, True),
+        'bf16 channels last': partial(_bare_seconds, data, steps, bs, True, 'bf16')}
+
+# %% ../nbs/85_bench.ipynb #95a841e8
+def _forward(network, data, bs, channels_last=True, precision='fp32', n=None):
+    "A bare forward pass over all images; seconds"
     import torch
     from imbal_al.learner import cast
-    net = net.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    network = network.to(memory_format=layout)
     def go():
+        "All batches"
         with torch.inference_mode(), cast(precision, data.device):
-            for i in torch.arange(n or len(data), device=data.device).split(bs): x = data.normalise(data.raw(i)); net(x if channels_last else x.contiguous())
-    return clock(go)
+            for i in torch.arange(n or len(data), device=data.device).split(bs):
+                x = data.normalise(data.raw(i))
+                network(x if channels_last else x.contiguous())
+    return _clock(go)
 
-@row('3 eval', 'evaluation precision and layout', {'fp32 contiguous':('plain',2), 'fp32 channels last':('plain',NONE)}, dict(n=256, size=64, bs=64), dict(n=4, size=32, bs=4))
-def _eval_layout(tmp, n, size, bs, device='cpu'):
+# %% ../nbs/85_bench.ipynb #232eb825
+@_row('3 eval', 'evaluation precision and layout',
+    wanted={'fp32 contiguous':('plain',2), 'fp32 channels last':('plain',_NONE)},
+    full=dict(n=256, size=64, bs=64),
+    short=dict(n=4, size=32, bs=4))
+def _eval_layout(folder, n, size, bs, device='cpu'):
     from imbal_al.models import create_model
-    data,net = device_data(n, size, device), create_model().eval().to(device); p = _measured('3 eval', data, 'eval', bs)
-    return {'ours':lambda: _forward(net,data,bs,not p.endswith(' contiguous'),p), 'fp32 contiguous':lambda: _forward(net,data,bs,False), 'fp32 channels last':lambda: _forward(net,data,bs,True)}
+    data,network = _device_data(n, size, device),create_model().eval().to(device)
+    precision = _measured('3 eval', data, 'eval', bs)
+    last = not precision.endswith(' contiguous')
+    return {
+        'ours': partial(_forward, network, data, bs, last, precision),
+        'fp32 contiguous': partial(_forward, network, data, bs, False),
+        'fp32 channels last': partial(_forward, network, data, bs, True)}
 
-@row('4', 'scoring pass: entropy, embedding, histograms', {'forward pass':('floor',1/1.05)}, dict(n=32, size=256, bs=16), dict(n=4, size=32, bs=4))
-def _scoring(tmp, n, size, bs, device='cpu'):
+# %% ../nbs/85_bench.ipynb #0723bb80
+@_row('4', 'scoring pass: entropy, embedding, histograms',
+    wanted={'forward pass':('floor',1/1.05)},
+    full=dict(n=32, size=256, bs=16),
+    short=dict(n=4, size=32, bs=4))
+def _scoring(folder, n, size, bs, device='cpu'):
+    import torch
     from imbal_al.learner import choose_precision
     from imbal_al.models import create_model
     from imbal_al.scoring import score
-    import torch
-    data,net = device_data(n, size, device), create_model().eval().to(device, memory_format=torch.channels_last); p = choose_precision(device)['eval']
-    return {'ours':lambda: clock(lambda: score(net,data,range(n),True,True,bs,p)), 'forward pass':lambda: _forward(net,data,bs,True,p)}
+    data = _device_data(n, size, device)
+    network = create_model().eval().to(device, memory_format=torch.channels_last)
+    precision = choose_precision(device)['eval']
+    return {
+        'ours': partial(_clock, score, network, data, range(n), True, True, bs, precision),
+        'forward pass': partial(_forward, network, data, bs, True, precision)}
 
 # %% ../nbs/85_bench.ipynb #ef060004
 def _cycle_config(pool, test, batch, steps):
+    "A run to measure, of SD-900 where it is"
     from imbal_al.simulation import RunConfig
-    data = 'sd900' if (Path(os.environ.get('IMBAL_AL_DATA','/nowhere'))/'sd900').exists() else 'synthetic'
-    return RunConfig(data=data, patch=(64,64), pi_u=.5, pi_t=(.5,.05), pool_size=pool, test_size=test, heldout_size=2*test, validation_size=0, strategy='coreset', cycles=2, batch=batch, steps=steps, bs=min(16,batch))
+    root = Path(os.environ.get('IMBAL_AL_DATA', '/nowhere'))
+    return RunConfig(
+        data='sd900' if (root/'sd900').exists() else 'synthetic', patch=(64,64),
+        pi_u=.5, pi_t=(.5,.05), pool_size=pool, test_size=test,
+        heldout_size=2*test, validation_size=0, strategy='coreset',
+        cycles=2, batch=batch, steps=steps, bs=min(16,batch))
 
-def _lean(c, data, first, rest, tests):
+@dataclass(frozen=True)
+class _Cycle:
+    "A cycle to measure"
+    config: object      # `RunConfig`
+    data: object        # `DeviceData` of the pool, then the tests
+    ids: np.ndarray     # Row of the store, for each of `data`
+    first: np.ndarray   # Positions of the first batch
+    rest: np.ndarray    # Of the rest of the pool
+    tests: np.ndarray   # Of the tests
+
+# %% ../nbs/85_bench.ipynb #c332f261
+def _cycle_parts(pool, test, batch, steps):
+    "Configuration, data, and the indices of first batch, rest and tests"
+    from imbal_al.simulation import first_batch, workspace
+    config = _cycle_config(pool, test, batch, steps)
+    scenario,data,ids,*_ = workspace(
+        config.scenario_key(), config.encoder, config.in_channels, 'cpu', None)
+    n = len(scenario.pool)
+    first = first_batch(config, n).astype(np.int64)
+    return _Cycle(
+        config=config,
+        data=data,
+        ids=ids,
+        first=first,
+        rest=np.setdiff1d(np.arange(n), first),
+        tests=np.arange(n, len(data)))
+
+# %% ../nbs/85_bench.ipynb #e1a5c84e
+def _lean_picks(embedding, n_first, n):
+    "Core-set in bare PyTorch: the first `n_first` rows are labelled"
+    import torch
+    rest = embedding[n_first:]
+    d = torch.cdist(rest, embedding[:n_first]).amin(1)
+    for _ in range(n):
+        i = d.argmax()
+        d = torch.minimum(d, (rest-embedding[n_first+i]).norm(dim=1))
+        d[i] = -1
+
+# %% ../nbs/85_bench.ipynb #d328c961
+def _lean(cycle):
     "Train, test, score, select in bare PyTorch; F1"
     import torch
     from imbal_al.learner import cast, choose_precision
     from imbal_al.scoring import embed, forward
+    config,data,first = cycle.config,cycle.data,cycle.first
     precision = choose_precision('cpu')['eval']
-    net,_ = bare_training(data, c.steps, c.bs, idx=first); total,emb = 0,[]
-    with torch.inference_mode(), cast(precision,'cpu'):
-        for i in torch.as_tensor(tests).split(64): x,y = data.batch(i); p = forward(net,x)[0]>=0; total = total+torch.stack([(p&(y>0)).sum(), p.sum(), (y>0).sum()])
-        for i in torch.as_tensor(np.concatenate([first,rest])).split(64): emb.append(embed(net.encoder(data.batch(i)[0])))
-    e = torch.cat(emb); d = torch.cdist(e[len(first):], e[:len(first)]).amin(1)
-    for _ in range(c.batch): i = d.argmax(); d = torch.minimum(d, (e[len(first):]-e[len(first)+i]).norm(dim=1)); d[i] = -1
-    tp,found,there = total.tolist()
-    return 2*tp/max(found+there, 1)
+    network,_ = _bare_training(data, config.steps, config.bs, idx=first)
+    total,embedded = 0,[]
+    pool = np.concatenate([first, cycle.rest])
+    with torch.inference_mode(), cast(precision, 'cpu'):
+        for i in torch.as_tensor(cycle.tests).split(64):
+            x,y = data.batch(i)
+            p = forward(network, x)[0]>=0
+            total = total+torch.stack([(p&(y>0)).sum(), p.sum(), (y>0).sum()])
+        for i in torch.as_tensor(pool).split(64):
+            embedded.append(embed(network.encoder(data.batch(i)[0])))
+    _lean_picks(torch.cat(embedded), len(first), config.batch)
+    hits,found,there = total.tolist()
+    return 2*hits/max(found+there, 1)
 
 # %% ../nbs/85_bench.ipynb #47c79c1a
-def _file_loader(c, store_table, source, idx, bs, workers, shuffle=False):
+def _files_of(source):
+    "Path as the store has it -> (image, mask, decoder)"
+    files = {}
+    for image,mask,decoder in zip(*(source.table[name] for name in ('image','mask','decoder'))):
+        inside = os.path.relpath(image, str(source.root)) if os.path.isabs(image) else image
+        files[inside] = image, mask, decoder
+    return files
+
+# %% ../nbs/85_bench.ipynb #8271efb9
+def _file_loader(config, store_table, source, idx, bs, workers, shuffle=False):
     "A DataLoader that cuts each patch from its image file"
     import torch
     from imbal_al.models import encoder_stats
     from imbal_al.sources import read_image, read_mask
-    t = source.table; by = {os.path.relpath(a, str(source.root)) if os.path.isabs(a) else a: (a,m,d) for a,m,d in zip(t['image'],t['mask'],t['decoder'])}
-    spot = store_table.iloc[np.asarray(idx)][['image','y','x']].to_dict('records'); mean,std = (np.array(encoder_stats(c.encoder)[k], np.float32)[:,None,None] for k in ('mean','std'))
+    files,stats = _files_of(source),encoder_stats(config.encoder)
+    spots = store_table.iloc[np.asarray(idx)][['image','y','x']].to_dict('records')
+    mean = np.array(stats['mean'], np.float32)[:,None,None]
+    std = np.array(stats['std'], np.float32)[:,None,None]
+    height,width = config.patch
     class Files(torch.utils.data.Dataset):
-        def __len__(self): return len(spot)
+        "A patch is read with its whole image"
+        def __len__(self): return len(spots)
         def __getitem__(self, i):
-            o = spot[i]; a,m,d = by[o['image']]; img = read_image(a, 3); msk = read_mask(m, d, img.shape[:2]); s = np.s_[o['y']:o['y']+c.patch[0], o['x']:o['x']+c.patch[1]]
-            return torch.from_numpy((img[s].transpose(2,0,1)/np.float32(255)-mean)/std), torch.from_numpy(msk[s].astype(np.int64))
-    return torch.utils.data.DataLoader(Files(), bs, shuffle=shuffle, drop_last=shuffle, num_workers=workers)
+            spot = spots[i]
+            path,mask_path,decoder = files[spot['image']]
+            image = read_image(path, 3)
+            mask = read_mask(mask_path, decoder, image.shape[:2])
+            at = np.s_[spot['y']:spot['y']+height, spot['x']:spot['x']+width]
+            x = (image[at].transpose(2,0,1)/np.float32(255)-mean)/std
+            return torch.from_numpy(x), torch.from_numpy(mask[at].astype(np.int64))
+    return torch.utils.data.DataLoader(
+        Files(), bs, shuffle=shuffle, drop_last=shuffle, num_workers=workers)
 
-def _plain(c, table, source, first, rest, tests, workers=1):
-    "The usual script; F1"
+# %% ../nbs/85_bench.ipynb #37f25ac9
+def _plain_training(config, loader, first):
+    "The usual loop; the network"
     import torch
     from imbal_al.losses import PaperComboLoss
     from imbal_al.models import create_model
-    from imbal_al.scoring import embed
-    loader = lambda idx, bs=64, shuffle=False: _file_loader(c, table, source, idx, bs, workers, shuffle)
+    network,loss,step = create_model().train(),PaperComboLoss(),0
+    opt = torch.optim.Adam(network.parameters(), lr=config.lr, weight_decay=config.wd)
+    while step<config.steps:
+        for x,y in loader(first, config.bs, shuffle=True):
+            loss(network(x), y).backward()
+            opt.step()
+            opt.zero_grad()
+            step += 1
+            if step==config.steps: break
+    return network.eval()
+
+# %% ../nbs/85_bench.ipynb #520ca4c0
+def _plain_test(network, batches):
+    "F1 by torchmetrics, where that is missing by smp"
+    import torch
     try: from torchmetrics.classification import BinaryF1Score
     except ImportError: BinaryF1Score = None
     from segmentation_models_pytorch.metrics import f1_score, get_stats
-    def test(net):
-        f,stats = BinaryF1Score() if BinaryF1Score else None,[]
-        for x,y in loader(tests):
-            p = net(x).softmax(1)[:,1]
-            if f: f.update(p,y)
-            else: stats.append(get_stats((p[:,None]>=.5).long(), y[:,None], mode='binary'))
-        return f.compute() if f else f1_score(*map(torch.cat, zip(*stats)), reduction='micro')
-    net = create_model().train(); opt,loss,k = torch.optim.Adam(net.parameters(), lr=c.lr, weight_decay=c.wd),PaperComboLoss(),0
-    while k<c.steps:
-        for x,y in loader(first, c.bs, True):
-            loss(net(x),y).backward(); opt.step(); opt.zero_grad(); k += 1
-            if k==c.steps: break
-    net.eval()
+    score,stats = BinaryF1Score() if BinaryF1Score else None,[]
+    for x,y in batches:
+        p = network(x).softmax(1)[:,1]
+        if score: score.update(p, y)
+        else: stats.append(get_stats((p[:,None]>=.5).long(), y[:,None], mode='binary'))
+    if score: return score.compute()
+    return f1_score(*map(torch.cat, zip(*stats)), reduction='micro')
+
+def _plain_entropy(network, batches):
+    "A pass for the entropy"
+    import torch
+    out = []
+    for x,_ in batches:
+        p = network(x).softmax(1)
+        out.append(-(p*(p+1e-9).log()).sum(1).mean((1,2)))
+    return torch.cat(out)
+
+# %% ../nbs/85_bench.ipynb #305df52c
+def _plain_picks(embedding, n_first, n):
+    "`torch.cdist` for each pick"
+    import torch
+    centres = list(range(n_first))
+    free = torch.ones(len(embedding), dtype=torch.bool)
+    d = torch.cdist(embedding, embedding[centres]).amin(1)
+    for _ in range(n):
+        free[centres] = False
+        i = int(torch.where(free, d, -1).argmax())
+        centres.append(i)
+        d = torch.minimum(d, torch.cdist(embedding, embedding[[i]])[:,0])
+
+# %% ../nbs/85_bench.ipynb #56b608fd
+def _plain(cycle, table, source, workers=1):
+    "The usual script; F1"
+    import torch
+    from imbal_al.scoring import embed
+    config,ids = cycle.config,cycle.ids
+    first,rest,tests = ids[cycle.first],ids[cycle.rest],ids[cycle.tests]
+    def loader(idx, bs=64, shuffle=False):
+        return _file_loader(config, table, source, idx, bs, workers, shuffle)
+    network = _plain_training(config, loader, first)
     with torch.inference_mode():
-        f1 = float(test(net)); entropy = torch.cat([-(p*(p+1e-9).log()).sum(1).mean((1,2)) for x,_ in loader(rest) for p in [net(x).softmax(1)]])
-        e = torch.cat([embed(net.encoder(x)) for x,_ in loader(np.concatenate([first,rest]))]); centres,free = list(range(len(first))), torch.ones(len(e),dtype=torch.bool); d = torch.cdist(e, e[centres]).amin(1)
-        for _ in range(c.batch): free[centres] = False; i = int(torch.where(free,d,-1).argmax()); centres.append(i); d = torch.minimum(d, torch.cdist(e, e[[i]])[:,0])
+        f1 = float(_plain_test(network, loader(tests)))
+        _plain_entropy(network, loader(rest))
+        batches = loader(np.concatenate([first,rest]))
+        embedding = torch.cat([embed(network.encoder(x)) for x,_ in batches])
+        _plain_picks(embedding, len(first), config.batch)
     return f1
 
 # %% ../nbs/85_bench.ipynb #0619a517
-def _cycle_parts(pool, test, batch, steps):
-    "Configuration, scenario, data, and the indices of first batch, rest and tests"
-    from imbal_al.simulation import first_batch, workspace
-    c = _cycle_config(pool, test, batch, steps); sc,data,ids,*_ = workspace(c.scenario_key(), c.encoder, c.in_channels, 'cpu', None)
-    first = first_batch(c, len(sc.pool)).astype(np.int64)
-    return c, sc, data, ids, first, np.setdiff1d(np.arange(len(sc.pool)), first), np.arange(len(sc.pool), len(data))
-
-def _our_cycle(c, first):
+def _our_cycle(cycle):
+    "Seconds of `run_cycle`, with nothing trained before"
     from imbal_al import simulation
     simulation._trained.cache_clear()
-    return clock(lambda: simulation.run_cycle(c, 1, first))
+    return _clock(simulation.run_cycle, cycle.config, 1, cycle.first)
 
-@row('1', 'a whole cycle', {'plain way':('plain',3.5), 'lean script':('floor',1/1.1)}, dict(pool=2000, test=200, batch=40, steps=60), dict(pool=24, test=8, batch=8, steps=1))
-def _cycle(tmp, pool, test, batch, steps):
+def _store_of(config):
+    "The store's table, and where its images come from"
     from imbal_al.simulation import load_patches
     from imbal_al.sources import load_source
-    c,sc,data,ids,first,rest,tests = _cycle_parts(pool, test, batch, steps); table,source = load_patches(c.store_key(), None).table, load_source(c.data)
-    return {'ours':lambda: _our_cycle(c,first), 'plain way':lambda: clock(lambda: _plain(c,table,source,ids[first],ids[rest],ids[tests], workers=int(steps>1))), 'lean script':lambda: clock(lambda: _lean(c,data,first,rest,tests))}
+    return load_patches(config.store_key(), None).table, load_source(config.data)
 
-@row('11', 'start of a run', {'its first cycle':('floor',20)}, dict(pool=2000, test=200, batch=40, steps=60), dict(pool=24, test=8, batch=8, steps=1))
-def _start(tmp, pool, test, batch, steps):
+# %% ../nbs/85_bench.ipynb #1865df17
+@_row('1', 'a whole cycle',
+    wanted={'plain way':('plain',3.5), 'lean script':('floor',1/1.1)},
+    full=dict(pool=2000, test=200, batch=40, steps=60),
+    short=dict(pool=24, test=8, batch=8, steps=1))
+def _whole_cycle(folder, pool, test, batch, steps):
+    cycle = _cycle_parts(pool, test, batch, steps)
+    table,source = _store_of(cycle.config)
+    return {
+        'ours': partial(_our_cycle, cycle),
+        'plain way': partial(_clock, _plain, cycle, table, source, workers=int(steps>1)),
+        'lean script': partial(_clock, _lean, cycle)}
+
+# %% ../nbs/85_bench.ipynb #aea307f8
+def _begin(pool, test, batch, steps):
+    "A run up to its first batch"
     from imbal_al import simulation
     from imbal_al.learner import make_learner
-    c,*_,first,_,_ = _cycle_parts(pool, test, batch, steps)
-    def start():
-        simulation.workspace.cache_clear(); simulation.load_patches.cache_clear(); _,_,data,_,first,*_ = _cycle_parts(pool, test, batch, steps)
-        next(iter(make_learner(data, first, bs=c.bs, steps=1, epochs=None).dls.train))
-    return {'ours':lambda: clock(start), 'its first cycle':lambda: _our_cycle(c,first)}
+    simulation.workspace.cache_clear()
+    simulation.load_patches.cache_clear()
+    cycle = _cycle_parts(pool, test, batch, steps)
+    learn = make_learner(cycle.data, cycle.first, bs=cycle.config.bs, steps=1, epochs=None)
+    next(iter(learn.dls.train))
+
+@_row('11', 'start of a run',
+    wanted={'its first cycle':('floor',20)},
+    full=dict(pool=2000, test=200, batch=40, steps=60),
+    short=dict(pool=24, test=8, batch=8, steps=1))
+def _start(folder, pool, test, batch, steps):
+    cycle = _cycle_parts(pool, test, batch, steps)
+    return {
+        'ours': partial(_clock, _begin, pool, test, batch, steps),
+        'its first cycle': partial(_our_cycle, cycle)}
 
 # %% ../nbs/85_bench.ipynb #270e15af
-@row('12', 'two runs side by side', {'one after the other':('floor',1)}, dict(pool=1000, test=200, batch=40, steps=40, workers=2), dict(pool=16, test=4, batch=4, steps=1, workers=0))
-def _side_by_side(tmp, pool, test, batch, steps, workers):
-    from dataclasses import replace
-    from itertools import count
+def _study(folder, configs, workers):
+    "A study that must not fail"
     from imbal_al.engine import run_study
-    c,k = _cycle_config(pool, test, batch, steps),count(); configs = [replace(c, repeat=r) for r in range(2)]
-    def study(workers):
-        def go():
-            if (failed:=run_study(tmp/str(next(k)), configs, workers)): raise RuntimeError(failed[0])
-        return lambda: clock(go)
-    return {"ours":study(workers), "one after the other":study(min(workers,1))}
+    failed = run_study(folder, configs, workers)
+    if failed: raise RuntimeError(failed[0])
+
+# %% ../nbs/85_bench.ipynb #6fd1c29e
+@_row('12', 'two runs side by side',
+    wanted={'one after the other':('floor',1)},
+    full=dict(pool=1000, test=200, batch=40, steps=40, workers=2),
+    short=dict(pool=16, test=4, batch=4, steps=1, workers=0))
+def _side_by_side(folder, pool, test, batch, steps, workers):
+    from dataclasses import replace
+    config,number = _cycle_config(pool, test, batch, steps),count()
+    configs = [replace(config, repeat=repeat) for repeat in range(2)]
+    def timed(workers):
+        "In a folder of its own"
+        return _clock(_study, folder/str(next(number)), configs, workers)
+    return {'ours':partial(timed, workers), 'one after the other':partial(timed, min(workers,1))}
 
 # %% ../nbs/85_bench.ipynb #dd81cb5f
-ON = dict(device='cuda')
-row('2 cuda', 'training step on CUDA', {'bare loop':('floor',1/1.05)}, dict(n=172, size=256, bs=50, steps=60, **ON), dict(n=8, size=32, bs=4, steps=1, **ON))(_step)
-row('2 cuda small', 'training step on CUDA, small patches', {'bare loop':('floor',1/1.05)}, dict(n=172, size=64, bs=16, steps=60, **ON), dict(n=8, size=32, bs=4, steps=1, **ON))(_step)
-row('4 cuda', 'scoring pass on CUDA: entropy, embedding, histograms', {'forward pass':('floor',1/1.05)}, dict(n=2000, size=256, bs=64, **ON), dict(n=4, size=32, bs=4, **ON))(_scoring)
+_ON = dict(device='cuda')
+_ON_SHORT = dict(n=8, size=32, bs=4, steps=1)|_ON
 
-@row('3 cuda', 'training precision and layout on CUDA', {f'{a} {b}':('plain',NONE) for a in ('fp32','bf16','fp16') for b in ('contiguous','channels last')}, dict(n=172, size=256, bs=50, steps=20, **ON), dict(n=8, size=32, bs=4, steps=1, **ON))
-def _precision_cuda(tmp, n, size, bs, steps, device):
+_row('2 cuda', 'training step on CUDA',
+    wanted=_BARE_LOOP,
+    full=dict(n=172, size=256, bs=50, steps=60)|_ON,
+    short=_ON_SHORT)(_step)
+_row('2 cuda small', 'training step on CUDA, small patches',
+    wanted=_BARE_LOOP,
+    full=dict(n=172, size=64, bs=16, steps=60)|_ON,
+    short=_ON_SHORT)(_step)
+_row('4 cuda', 'scoring pass on CUDA: entropy, embedding, histograms',
+    wanted={'forward pass':('floor',1/1.05)},
+    full=dict(n=2000, size=256, bs=64)|_ON,
+    short=dict(n=4, size=32, bs=4)|_ON)(_scoring)
+
+# %% ../nbs/85_bench.ipynb #6fb9fc4d
+_LAYOUTS = [
+    (precision, layout)
+    for precision in ('fp32','bf16','fp16') for layout in ('contiguous','channels last')]
+
+# %% ../nbs/85_bench.ipynb #1efafd6d
+@_row('3 cuda', 'training precision and layout on CUDA',
+    wanted={f'{precision} {layout}':('plain',_NONE) for precision,layout in _LAYOUTS},
+    full=dict(n=172, size=256, bs=50, steps=20)|_ON,
+    short=_ON_SHORT)
+def _precision_cuda(folder, n, size, bs, steps, device):
     from imbal_al.learner import choose_precision
-    data = device_data(n, size, device); p = choose_precision(device)['train']; NOTES['3 cuda'] = f'ours: {p}'
-    return {'ours':lambda: _fitted(data,steps,bs,p), **{f'{a} {b}':lambda a=a,b=b: bare_training(data,steps,bs,b!='contiguous',a)[1] for a in ('fp32','bf16','fp16') for b in ('contiguous','channels last')}}
+    data,chosen = _device_data(n, size, device),choose_precision(device)['train']
+    _NOTES['3 cuda'] = f'ours: {chosen}'
+    variants = dict(ours=partial(_fitted, data, steps, bs, chosen))
+    for precision,layout in _LAYOUTS:
+        last = layout!='contiguous'
+        bare = partial(_bare_seconds, data, steps, bs, last, precision)
+        variants[f'{precision} {layout}'] = bare
+    return variants
 
-@row('5 cuda', 'k_center_greedy on CUDA, per pick', {'torch.cdist per pick':('plain',10)}, dict(n=100_000, d=643, labelled=1000, picks=1000, **ON), dict(n=1500, d=24, labelled=20, picks=30, **ON))
-def _k_center_cuda(tmp, n, d, labelled, picks, device):
+# %% ../nbs/85_bench.ipynb #1235aff8
+def _cdist_picks(x, labelled, picks):
+    "Greedy k-center, `torch.cdist` for each pick"
+    import torch
+    d = torch.cdist(x, x[:labelled]).amin(1)
+    for _ in range(picks): d = torch.minimum(d, torch.cdist(x, x[d.argmax()][None])[:,0])
+
+# %% ../nbs/85_bench.ipynb #8fd6e26f
+@_row('5 cuda', 'k_center_greedy on CUDA, per pick',
+    wanted={'torch.cdist per pick':('plain',10)},
+    full=dict(n=100_000, d=643, labelled=1000, picks=1000)|_ON,
+    short=dict(n=1500, d=24, labelled=20, picks=30)|_ON)
+def _k_center_cuda(folder, n, d, labelled, picks, device):
     import torch
     from imbal_al.strategies import k_center_greedy
-    _needs(device); x = torch.from_numpy(embeddings(n,d)).to(device)
-    def plain():
-        m = torch.cdist(x, x[:labelled]).amin(1)
-        for _ in range(picks): m = torch.minimum(m, torch.cdist(x, x[m.argmax()][None])[:,0])
-    return {'ours':lambda: clock(lambda: k_center_greedy(x, picks, np.arange(labelled)))/picks, 'torch.cdist per pick':lambda: clock(plain)/picks}
+    _needs(device)
+    x = torch.from_numpy(_embeddings(n, d)).to(device)
+    return {
+        'ours': partial(_scaled, 1/picks, k_center_greedy, x, picks, np.arange(labelled)),
+        'torch.cdist per pick': partial(_scaled, 1/picks, _cdist_picks, x, labelled, picks)}
 
 # %% ../nbs/85_bench.ipynb #50562b0d
-def wanted_rows(text:str|None)->list[str]: # '5,7': every row whose number begins with 5 or 7; 'cuda': those on a GPU; None: all others
+def wanted_rows(
+    text:str|None, # '5,7': every row whose number begins with 5 or 7; 'cuda': those on a GPU; None: all others
+    )->list[str]:  # Names of rows, in the table's order
     "Names of the rows asked for. Raises `InputError` for a number there is no row of"
-    names = [o for o in ROWS if 'cuda' not in o]
-    if not text: return names
-    if text=='cuda': return [o for o in ROWS if 'cuda' in o]
-    asked = [o.strip() for o in text.split(',')]
-    for o in asked:
-        if not any(k==o or k.split()[0]==o for k in ROWS): raise InputError(f"--rows {o!r}: there is no such row; known: {', '.join(ROWS)}")
-    return [k for k in ROWS for o in asked if k==o or (k.split()[0]==o and 'cuda' not in k)]
+    if not text: return [name for name in _ROWS if 'cuda' not in name]
+    if text=='cuda': return [name for name in _ROWS if 'cuda' in name]
+    asked = [number.strip() for number in text.split(',')]
+    for number in asked:
+        known = any(number in (name, name.split()[0]) for name in _ROWS)
+        if not known: raise InputError(
+            f"--rows {number!r}: there is no such row; known: {', '.join(_ROWS)}")
+    return [name for name in _ROWS for number in asked if _is_meant(name, number)]
 
-def run_rows(names, out:str|Path, short:bool=False, rounds:int=5, threads:int=1, again:bool=False, say=print)->pd.DataFrame:
+def _is_meant(name, number):
+    "Whether a row is asked for by this number"
+    return name==number or (name.split()[0]==number and 'cuda' not in name)
+
+# %% ../nbs/85_bench.ipynb #934a365d
+def _say_lines(name, lines, say):
+    "The lines of a row in words"
+    for line in lines:
+        text = (
+            f"{name}: {line['what']}: {1e3*line['ours_s']:.3g} ms; "
+            f"{line['against']} {1e3*line['theirs_s']:.3g} ms; "
+            f"ratio {line['ratio']:.3g} ({line['low']:.3g} to {line['high']:.3g})")
+        if not np.isnan(line['wanted']):
+            missed = '' if line['ratio']>=line['wanted'] else ': MISSED'
+            text += f", wanted {line['wanted']:.3g}{missed}"
+        say(text)
+    if name in _MEMORY:
+        say(f'{name}: {_MEMORY[name]/1e6:.0f} MB allocated beside the input at most')
+    if name in _NOTES: say(f'{name}: {_NOTES[name]}')
+
+def _in_order(rows):
+    "Sort key of the table: as the rows are registered"
+    return rows.map({name:i for i,name in enumerate(_ROWS)})
+
+# %% ../nbs/85_bench.ipynb #88588d14
+def _same(table, name, short, threads):
+    "The table's lines that a new measurement would replace"
+    return (
+        (table['row'].astype(str)==name)
+        &(table['short'].astype(bool)==short)
+        &(table['threads']==threads)
+        &(table['hardware']==_hardware('cuda' in name)))
+
+# %% ../nbs/85_bench.ipynb #b6204c20
+def run_rows(
+    names,              # Names of rows, as `wanted_rows` gives them
+    out:str|Path,       # The table, a CSV file; made if it is not there
+    short:bool=False,   # Tiny sizes, to see that everything runs
+    rounds:int=5,       # How often each variant is measured, after a round that does not count
+    threads:int=1,      # Of linear algebra
+    again:bool=False,   # Also what is in the table for this commit and machine
+    say=print,          # f(line)
+    )->pd.DataFrame:    # The table
     "Measure rows and put their lines into the table `out`, each as soon as it is there"
-    out = Path(out); table = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=COLUMNS)
-    for k in names:
-        same = (table['row'].astype(str)==k)&(table['short'].astype(bool)==short)&(table['threads']==threads)&(table['hardware']==hardware('cuda' in k))
-        if not again and (same&(table['commit']==commit())).any(): say(f'{k}: in the table'); continue
-        try: lines = measure(ROWS[k], short, rounds, threads)
-        except ImportError as e: say(f'{k}: left out, {e.name or e} is missing'); continue
-        table = pd.concat([o for o in (table[~same], pd.DataFrame(lines)) if len(o)], ignore_index=True).sort_values('row', key=lambda s: s.map({n:i for i,n in enumerate(ROWS)}), kind='stable')
-        with atomic_path(out) as p: table.to_csv(p, index=False, float_format='%.5g')
-        for o in lines: say(f"{k}: {o['what']}: {1e3*o['ours_s']:.3g} ms; {o['against']} {1e3*o['theirs_s']:.3g} ms; ratio {o['ratio']:.3g} ({o['low']:.3g} to {o['high']:.3g})" + ('' if np.isnan(o['wanted']) else f", wanted {o['wanted']:.3g}{'' if o['ratio']>=o['wanted'] else ': MISSED'}"))
-        if k in MEMORY: say(f'{k}: {MEMORY[k]/1e6:.0f} MB allocated beside the input at most')
-        if k in NOTES: say(f'{k}: {NOTES[k]}')
+    out = Path(out)
+    table = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=_COLUMNS)
+    for name in names:
+        same = _same(table, name, short, threads)
+        if not again and (same&(table['commit']==commit())).any():
+            say(f'{name}: in the table')
+            continue
+        try: lines = _measure(_ROWS[name], short, rounds, threads)
+        except ImportError as e:
+            say(f'{name}: left out, {e.name or e} is missing')
+            continue
+        parts = [part for part in (table[~same], pd.DataFrame(lines)) if len(part)]
+        table = pd.concat(parts, ignore_index=True)
+        table = table.sort_values('row', key=_in_order, kind='stable')
+        with atomic_path(out) as path: table.to_csv(path, index=False, float_format='%.5g')
+        _say_lines(name, lines, say)
     return table
 
 # %% ../nbs/85_bench.ipynb #69157af1
 def main():
     "`make bench ARGS=...`"
-    a = argparse.ArgumentParser(prog='make bench', description=main.__doc__)
-    a.add_argument('--rows', help='numbers with commas, such as 5,7; default all'); a.add_argument('--out', default='data/results/bench.csv'); a.add_argument('--rounds', type=int, default=5)
-    a.add_argument('--threads', type=int, default=1); a.add_argument('--short', action='store_true', help='tiny sizes, to see that it runs'); a.add_argument('--again', action='store_true', help='measure what is in the table too')
-    o = a.parse_args()
-    try: names = wanted_rows(o.rows)
-    except InputError as e: a.error(str(e))
+    parser = argparse.ArgumentParser(prog='make bench', description=main.__doc__)
+    parser.add_argument('--rows', help='numbers with commas, such as 5,7; default all')
+    parser.add_argument('--out', default='data/results/bench.csv')
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--short', action='store_true', help='tiny sizes, to see that it runs')
+    parser.add_argument('--again', action='store_true', help='measure what is in the table too')
+    given = parser.parse_args()
+    try: names = wanted_rows(given.rows)
+    except InputError as e: parser.error(str(e))
     import torch
-    torch.set_num_threads(o.threads); Path(o.out).parent.mkdir(parents=True, exist_ok=True)
-    run_rows(names, o.out, o.short, o.rounds, o.threads, o.again, lambda line: print(line, flush=True))
-
-# %% ../nbs/85_bench.ipynb #c578d039
-def machine(hardware:str)->str:
-    "The processor in a line's `hardware`, or its graphics card"
-    parts = [o.strip() for o in str(hardware).split(',')]
-    return parts[2] if len(parts)>3 else parts[0]
-
-def draw(table:pd.DataFrame):
-    "Figure of a table's ratios, on a logarithmic axis"
-    import matplotlib.pyplot as plt
-    t = table.dropna(subset=['ratio'])[::-1]; where = t.hardware.map(machine)+[f', {n} thread'+'s'*(n>1) for n in t.threads]; twice = where.groupby(t['row']).transform('nunique')>1
-    fig,ax = plt.subplots(figsize=(6,max(1.2,.2*len(t))), dpi=90); y = np.arange(len(t))
-    ax.barh(y, t['ratio'], color=t['kind'].map(dict(floor='.6',plain='C0',peer='C1',bar='C2')), xerr=[np.maximum(t['ratio']-t['low'],0), np.maximum(t['high']-t['ratio'],0)], height=.7, error_kw=dict(lw=.7))
-    ax.plot(t['wanted'], y, 'k|', ms=8); ax.axvline(1, c='k', lw=.5); ax.set_xscale('log'); ax.margins(y=.01); ax.set_yticks(y, [f'{a} {b}: {c}'+(f' ({h})' if w else '') for a,b,c,h,w in zip(t['row'],t['what'],t['against'],where,twice)], fontsize=6); ax.set_xlabel('time of the other / ours', fontsize=8)
-    fig.tight_layout()
-    return fig
-
-# %% ../nbs/85_bench.ipynb #f57509f6
-def f1_by_precision(seeds:int=5, steps:int=60, pool:int=400, test:int=200)->pd.DataFrame: # seed, train, eval, f1
-    "F1 of the same trainings in either precision, evaluated in either"
-    from imbal_al.learner import fit, make_learner
-    from imbal_al.metrics import scores_at
-    from imbal_al.scoring import score
-    c,sc,data,_,first,_,tests = _cycle_parts(pool, test, 40, steps); out = []
-    for seed in range(seeds):
-        for t in ('fp32','bf16'):
-            net = fit(make_learner(data, first, lr=c.lr, wd=c.wd, bs=c.bs, steps=steps, precision=dict(train=t,eval='fp32'), seed=seed), c.schedule)
-            out += [dict(seed=seed, train=t, eval=e, f1=scores_at(score(net, data, tests, hist=True, precision=e).hist)['f1']) for e in ('fp32','bf16')]
-    return pd.DataFrame(out)
-
-# %% ../nbs/85_bench.ipynb #4a0e19fc
-def f1_by_way(seeds:int=5, steps:int=60, pool:int=400, test:int=200, batch:int=40)->pd.DataFrame: # seed, way, f1
-    "F1 of row 1's cycle, ours, plain and lean"
-    import torch
-    from imbal_al.learner import choose_precision, fit, make_learner
-    from imbal_al.metrics import scores_at
-    from imbal_al.scoring import score
-    from imbal_al.simulation import load_patches
-    from imbal_al.sources import load_source
-    c,sc,data,ids,first,rest,tests = _cycle_parts(pool, test, batch, steps); table,source,p,out = load_patches(c.store_key(), None).table, load_source(c.data), choose_precision('cpu'), []
-    for seed in range(seeds):
-        net = fit(make_learner(data, first, lr=c.lr, wd=c.wd, bs=c.bs, steps=steps, precision=p, seed=seed), c.schedule)
-        out.append(dict(seed=seed, way='ours', f1=scores_at(score(net, data, tests, hist=True, precision=p['eval']).hist)['f1']))
-        for way,f in (('plain', lambda: _plain(c,table,source,ids[first],ids[rest],ids[tests],workers=int(steps>1))), ('lean', lambda: _lean(c,data,first,rest,tests))): torch.manual_seed(seed); out.append(dict(seed=seed, way=way, f1=f()))
-    return pd.DataFrame(out)
-
-# %% ../nbs/85_bench.ipynb #7e51581d
-def paper_study(size:int=256, bs:int=50, part:int=5)->dict: # Seconds per step and per pass on one core, days here, hours on a T4 (computed)
-    "What the paper's full study takes at rates measured here; a step is measured on `1/part` of the batch"
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-    from imbal_al.engine import plan, preset, run_seconds
-    from imbal_al.losses import PaperComboLoss
-    from imbal_al.models import create_model
-    torch.manual_seed(0); m,x = create_model('fpn','efficientnet-b3',None).to(memory_format=torch.channels_last), torch.randn(bs//part,3,size,size).contiguous(memory_format=torch.channels_last)
-    y,step = torch.zeros(len(x),size,size,dtype=torch.long), lambda: PaperComboLoss()(m(x),y).backward()
-    with FlopCounterMode(display=False) as f: step()
-    per_step = clock(step)*bs/len(x); m.eval()
-    with torch.inference_mode(): per_pass = clock(lambda: m(x))/len(x)
-    configs = [c for d in ('potato','severstal') for c in plan(*preset('paper', d)[:3], preset('paper', d)[3])]
-    here = sum(run_seconds(c, per_step, per_pass, 1000) for c in configs); flops = f.get_total_flops()*bs/len(x); card = sum(run_seconds(c, flops, flops/bs/3, 1000) for c in configs)/(.3*65e12)
-    return dict(runs=len(configs), trainings=sum(c.cycles for c in configs), step_seconds=per_step, pass_seconds=per_pass, days_two_cores=here/2/86400, t4_hours_computed=card/3600)
+    torch.set_num_threads(given.threads)
+    Path(given.out).parent.mkdir(parents=True, exist_ok=True)
+    run_rows(
+        names, given.out, given.short, given.rounds, given.threads, given.again,
+        say=partial(print, flush=True))

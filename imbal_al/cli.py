@@ -6,9 +6,10 @@ Docs: https://example.github.io/imbal_al/cli.html.md"""
 
 # %% ../nbs/82_cli.ipynb #eb3ed9f1
 from __future__ import annotations
-import os, sys
+import inspect, os, sys, time
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -16,201 +17,475 @@ from typer.core import TyperGroup
 from .core import InputError
 
 # %% auto #0
-__all__ = ['UsageError', 'app', 'data_app', 'OneLine', 'main', 'duration', 'size', 'save_figures', 'study', 'print_final',
-           'losses', 'guide', 'status', 'compare_study', 'advise', 'retry', 'collect', 'data_list', 'data_check',
-           'data_get', 'report']
+__all__ = ['app', 'main', 'save_figures']
 
 # %% ../nbs/82_cli.ipynb #2288f58e
-UsageError = typer.BadParameter.__mro__[1]
+_UsageError = typer.BadParameter.__mro__[1]
 
-class OneLine(TyperGroup):
+def _say(line): typer.echo(line, err=True)
+
+# %% ../nbs/82_cli.ipynb #7265a3d6
+class _OneLine(TyperGroup):
     "A command group that answers bad input with one line and exit code 2"
-    def make_context(self, *args, **kwargs): return self._one_line(super().make_context, *args, **kwargs)
+    def make_context(self, *args, **kwargs):
+        return self._one_line(super().make_context, *args, **kwargs)
     def invoke(self, ctx): return self._one_line(super().invoke, ctx)
     def _one_line(self, f, *args, **kwargs):
         try: return f(*args, **kwargs)
-        except UsageError as e:
+        except _UsageError as e:
             if type(e).__name__=='NoArgsIsHelpError': raise
-            typer.echo(f'imbal-al: {e.format_message()}', err=True); raise typer.Exit(2)
-        except InputError as e: typer.echo(f'imbal-al: {e}', err=True); raise typer.Exit(2)
-        except KeyboardInterrupt: typer.echo('imbal-al: stopped; the same command goes on where it was', err=True); raise typer.Exit(130)
+            self._end(e.format_message(), 2)
+        except InputError as e: self._end(e, 2)
+        except KeyboardInterrupt: self._end('stopped; the same command goes on where it was', 130)
+    def _end(self, line, code):
+        _say(f'imbal-al: {line}')
+        raise typer.Exit(code)
 
-app = typer.Typer(cls=OneLine, no_args_is_help=True, rich_markup_mode='markdown', pretty_exceptions_enable=False,
-                  help='Active learning and losses for defect segmentation under class imbalance and label shift.')
-data_app = typer.Typer(cls=OneLine, no_args_is_help=True, rich_markup_mode='markdown', help='Data sets: what there is, whether it is whole, how to get it.')
-app.add_typer(data_app, name='data')
+# %% ../nbs/82_cli.ipynb #447f69e6
+app = typer.Typer(
+    cls=_OneLine,
+    no_args_is_help=True,
+    rich_markup_mode='markdown',
+    pretty_exceptions_enable=False,
+    help='Active learning and losses for defect segmentation under class imbalance '
+    'and label shift.')
+
+_data_app = typer.Typer(
+    cls=_OneLine,
+    no_args_is_help=True,
+    rich_markup_mode='markdown',
+    help='Data sets: what there is, whether it is whole, how to get it.')
+app.add_typer(_data_app, name='data')
 
 def main(): app()
 
 # %% ../nbs/82_cli.ipynb #d34f359f
-def _names(text): return [o.strip() for o in text.split(',') if o.strip()]
+def _names(text):
+    "Names given with commas"
+    return [name.strip() for name in text.split(',') if name.strip()]
 
 def _numbers(text, option):
-    try:
-        if (out:=[float(o) for o in _names(text)]): return out
-    except ValueError: pass
-    raise InputError(f'{option} {text!r} is no list of numbers; write for example {option} 0.1,1')
+    "Numbers given with commas, one at least"
+    try: numbers = [float(number) for number in _names(text)]
+    except ValueError: numbers = []
+    if not numbers: raise InputError(
+        f'{option} {text!r} is no list of numbers; write for example {option} 0.1,1')
+    return numbers
 
+# %% ../nbs/82_cli.ipynb #da42e168
 def _patch(text):
-    try: p = [int(o) for o in text.lower().split('x')]
-    except ValueError: p = []
-    if len(p) not in (1,2): raise InputError(f'--patch {text!r} is no size; write for example 64 or 256x400')
-    return (p[0],p[-1])
+    "Height and width in pixels"
+    try: sides = [int(side) for side in text.lower().split('x')]
+    except ValueError: sides = []
+    if len(sides) not in (1,2): raise InputError(
+        f'--patch {text!r} is no size; write for example 64 or 256x400')
+    return sides[0], sides[-1]
+
+def _one_of(names, option, example):
+    "Names given with commas, one at least"
+    found = _names(names)
+    if not found: raise InputError(
+        f'{option} {names!r} is empty; write for example {option} {example}')
+    return found
 
 # %% ../nbs/82_cli.ipynb #3ef878bc
-def duration(s:float)->str:
+def _duration(seconds):
     "Seconds as people say it"
-    return f'{s:.0f} s' if s<90 else f'{s/60:.0f} min' if s<5400 else f'{s/3600:.1f} h' if s<48*3600 else f'{s/86400:.1f} days'
+    if seconds<90: return f'{seconds:.0f} s'
+    if seconds<5400: return f'{seconds/60:.0f} min'
+    if seconds<48*3600: return f'{seconds/3600:.1f} h'
+    return f'{seconds/86400:.1f} days'
 
-def size(b:float)->str:
+def _size(amount):
     "Bytes as people say it"
     for unit in ('B','kB','MB','GB'):
-        if b<1000 or unit=='GB': return f'{b:.3g} {unit}'
-        b /= 1000
+        if amount<1000 or unit=='GB': return f'{amount:.3g} {unit}'
+        amount /= 1000
+
+# %% ../nbs/82_cli.ipynb #ce902165
+def _options_of(kind):
+    "The parameters that a dataclass of options stands for"
+    hints = get_type_hints(kind, include_extras=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(field.name, keyword, default=field.default, annotation=hints[field.name])
+        for field in fields(kind)]
+
+# %% ../nbs/82_cli.ipynb #5276e7ac
+def _options(command):
+    "Decorator: a parameter annotated with a dataclass becomes one option for each of its fields"
+    hints = get_type_hints(command, include_extras=True)
+    parameters,groups = [],{}
+    for name,parameter in inspect.signature(command).parameters.items():
+        if is_dataclass(hints[name]):
+            groups[name] = hints[name]
+            parameters += _options_of(hints[name])
+        else: parameters.append(parameter.replace(annotation=hints[name]))
+    def run(**given):
+        "Collect the options of each group, call the command"
+        for name,kind in groups.items():
+            given[name] = kind(**{field.name:given.pop(field.name) for field in fields(kind)})
+        return command(**given)
+    run.__name__,run.__doc__ = command.__name__,command.__doc__
+    run.__signature__ = inspect.Signature(parameters)
+    run.__annotations__ = {parameter.name:parameter.annotation for parameter in parameters}
+    return run
+
+# %% ../nbs/82_cli.ipynb #ca13a6cb
+_Device = Annotated[Optional[str], typer.Option(
+    help='cpu, cuda, cuda:1; default the best there is')]
+_DataRoot = Annotated[Optional[Path], typer.Option(
+    help='Folder of the data sets; default $IMBAL_AL_DATA')]
+
+@dataclass(frozen=True)
+class _Work:
+    "How the engine works off the runs of a study"
+    workers: Annotated[Optional[int], typer.Option(
+        min=1, help='Processes; default one per core')]=None
+    threads: Annotated[int, typer.Option(
+        min=1, help='CPU threads per process; '
+        'part of what makes results equal bit for bit')]=1
+    device: _Device=None
+    data_root: _DataRoot=None
+    backend: Annotated[str, typer.Option(
+        help='serial: worker processes on this machine; '
+        'ray: Ray tasks, here or on a cluster')]='serial'
+    retries: Annotated[int, typer.Option(
+        min=0, help='Further attempts of a run whose worker is killed, '
+        'or that runs out of memory or disk')]=2
+    gpu_share: Annotated[Optional[float], typer.Option(
+        min=.01, max=1., help='Of one GPU, per run: 0.25 lets four share one')]=None
+    address: Annotated[Optional[str], typer.Option(
+        help='A running Ray cluster: auto or HOST:6379')]=None
+
+# %% ../nbs/82_cli.ipynb #fb547cfb
+def _how(work):
+    "How runs are worked off, for `imbal_al.engine.run_all`"
+    from imbal_al.pool import check_backend
+    check_backend(work.backend, work.address)
+    return dict(
+        backend=work.backend,
+        retries=work.retries,
+        gpu_share=work.gpu_share,
+        address=work.address,
+        say=_say)
+
+def _checked_device(work):
+    "The device to be tried here; a cluster has its own"
+    return None if work.address else work.device
+
+# %% ../nbs/82_cli.ipynb #f5bb5477
+@dataclass(frozen=True)
+class _Learning:
+    "Fields of `RunConfig` that `imbal-al study` sets; None: as the preset has it"
+    seed: Annotated[Optional[int], typer.Option(
+        min=0, help='Everything random follows from it')]=None
+    cycles: Annotated[Optional[int], typer.Option(min=1)]=None
+    batch: Annotated[Optional[int], typer.Option(min=1, help='Patches labelled per cycle')]=None
+    pool_size: Annotated[Optional[int], typer.Option(min=1)]=None
+    test_size: Annotated[Optional[int], typer.Option(min=1)]=None
+    steps: Annotated[Optional[int], typer.Option(min=1, help='Optimiser steps per cycle')]=None
+    lr: Annotated[Optional[float], typer.Option()]=None
+    bs: Annotated[Optional[int], typer.Option(min=2, help='Batch size of the training')]=None
+    patch: Annotated[Optional[str], typer.Option(help='Pixels: 64 or 256x400')]=None
+    stride: Annotated[Optional[str], typer.Option(
+        help='none: side by side; even: shifted so that all is covered')]=None
+    arch: Annotated[Optional[str], typer.Option(help='fpn, unet, pspnet, deeplabv3')]=None
+    encoder: Annotated[Optional[str], typer.Option(help='lite0, or any encoder of smp')]=None
+    mode: Annotated[Optional[str], typer.Option(help='paired or paper')]=None
+    healthy_share: Annotated[Optional[float], typer.Option(
+        help='Share of the budget spent on healthy patches of the line, a click each')]=None
+    healthy_price: Annotated[Optional[float], typer.Option(
+        help='What such a click costs, in masks; default 0.05')]=None
+    train_pi: Annotated[Optional[float], typer.Option(
+        help='Share of faulty patches in a training batch; default as they are labelled')]=None
+    stop: Annotated[Optional[str], typer.Option(
+        help='none, or converged: a cycle ends when its loss has stopped falling, '
+        'at --steps at the latest')]=None
+    warm_start: Annotated[bool, typer.Option(
+        '--warm-start', help="Begin a cycle with the last one's weights instead of new ones")]=False
+
+# %% ../nbs/82_cli.ipynb #186c6616
+def _changes(learning):
+    "What is given, as values of `RunConfig`"
+    given = dict(vars(learning))
+    given['patch'] = _patch(learning.patch) if learning.patch else None
+    given['warm_start'] = learning.warm_start or None
+    return {name:value for name,value in given.items() if value is not None}
+
+# %% ../nbs/82_cli.ipynb #75164246
+@dataclass(frozen=True)
+class _Training:
+    "Fields of `LossConfig` that `losses` and `guide` set; None: as the preset has it"
+    size: Annotated[Optional[int], typer.Option(
+        min=16, help='Pixels that the windows are resized to')]=None
+    patch: Annotated[Optional[str], typer.Option(
+        help='Windows cut from the images, pixels: 224 or 256x400')]=None
+    encoder: Annotated[Optional[str], typer.Option(
+        help='lite0, vgg16 (segnet) or any encoder of smp')]=None
+    width: Annotated[Optional[float], typer.Option(
+        help='Share of the channels: 0.5 for a small machine')]=None
+    lr: Annotated[Optional[float], typer.Option(help="SGD's learning rate")]=None
+    bs: Annotated[Optional[int], typer.Option(min=2, help='Batch size')]=None
+    steps: Annotated[Optional[int], typer.Option(min=1, help='Optimiser steps')]=None
+    epochs: Annotated[Optional[int], typer.Option(
+        min=1, help='Passes over the training part, instead of steps')]=None
+    validations: Annotated[Optional[int], typer.Option(min=1, help='How often to validate')]=None
+    augment: Annotated[Optional[str], typer.Option(
+        help="random, fixed (the paper's four copies) or none")]=None
+    seed: Annotated[int, typer.Option(min=0, help='The first seed')]=0
+
+# %% ../nbs/82_cli.ipynb #7d8b9b53
+def _loss_base(data, preset, training, **more):
+    "The configuration that the options ask for"
+    from imbal_al.loss_study import loss_preset
+    if training.steps and training.epochs: raise InputError(
+        '--steps and --epochs are both given; give one')
+    given = vars(training)|more
+    keep = {name:value for name,value in given.items() if value is not None}
+    if training.epochs: keep['steps'] = None
+    elif training.steps: keep['epochs'] = None
+    patch = keep.pop('patch', None)
+    if patch: keep['patch'] = _patch(patch)
+    return loss_preset(preset, data, **keep)
+
+# %% ../nbs/82_cli.ipynb #8dc0cfad
+@dataclass(frozen=True)
+class _Costs:
+    "What `guide` needs of a project"
+    misses_cost: Annotated[Optional[float], typer.Option(
+        help='Of a missed pixel; for a project')]=None
+    alarms_cost: Annotated[Optional[float], typer.Option(
+        help='Of a falsely alarmed pixel; for a project')]=None
+    prevalence: Annotated[Optional[float], typer.Option(
+        help='Share of faulty units at deployment, for a project; '
+        'default that of its held-out labels')]=None
 
 # %% ../nbs/82_cli.ipynb #deb2c54f
-def _configs(data, preset_name, strategies, pi_u, pi_t, repeats, changes, losses=None, fn_weights=None):
-    "The grid of runs that the options ask for"
-    from imbal_al.engine import plan, preset
-    base,names,pis,n = preset(preset_name, data, **{k:v for k,v in changes.items() if v is not None})
-    if strategies is not None and not _names(strategies): raise InputError(f'--strategies {strategies!r} names no strategy; write for example --strategies random,entropy')
-    if losses is not None and not _names(losses): raise InputError(f'--losses {losses!r} names no loss; write for example --losses combo_paper,dibe')
-    if fn_weights is not None and losses is None: raise InputError('--fn-weights is for the losses that --losses names; give these too, for example --losses dibe')
-    return plan(base, names if strategies is None else _names(strategies), pis if pi_u is None else _numbers(pi_u,'--pi-u'), n if repeats is None else repeats, _numbers(pi_t,'--pi-t'),
-                _names(losses or ''), _numbers(fn_weights,'--fn-weights') if fn_weights else (None,))
+def _check_lists(strategies, losses, fn_weights):
+    "Refuse lists that name nothing"
+    if strategies is not None and not _names(strategies): raise InputError(
+        f'--strategies {strategies!r} names no strategy; '
+        'write for example --strategies random,entropy')
+    if losses is not None and not _names(losses): raise InputError(
+        f'--losses {losses!r} names no loss; write for example --losses combo_paper,dibe')
+    if fn_weights is not None and losses is None: raise InputError(
+        '--fn-weights is for the losses that --losses names; '
+        'give these too, for example --losses dibe')
 
+# %% ../nbs/82_cli.ipynb #bbadaae2
+def _configs(preset, strategies, pi_u, pi_t, repeats, losses, fn_weights):
+    "The grid of runs that the options ask for; `preset` as `imbal_al.engine.preset` gives it"
+    from imbal_al.engine import plan
+    base,names,pis,n = preset
+    _check_lists(strategies, losses, fn_weights)
+    return plan(
+        base,
+        names if strategies is None else _names(strategies),
+        pis if pi_u is None else _numbers(pi_u, '--pi-u'),
+        n if repeats is None else repeats,
+        _numbers(pi_t, '--pi-t'),
+        _names(losses or ''),
+        _numbers(fn_weights, '--fn-weights') if fn_weights else (None,))
+
+# %% ../nbs/82_cli.ipynb #b86662c7
+def _progress_bar():
+    "A bar on the error stream"
+    from rich import progress
+    from rich.console import Console
+    return progress.Progress(
+        progress.TextColumn('{task.description}'),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn('elapsed'),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn('left'),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        speed_estimate_period=600)
+
+# %% ../nbs/82_cli.ipynb #0c0ac2d8
 def _cutting(images, total):
     "A bar while images are cut; on a screen that is no terminal a line every half minute"
-    import time
     bar,last = _progress_bar(),time.time()
     if bar.console.is_terminal:
         with bar: yield from bar.track(images, total=total, description='images cut')
         return
-    for k,o in enumerate(images):
-        if time.time()-last>30: typer.echo(f'{k} of {total} images cut', err=True); last = time.time()
-        yield o
+    for i,image in enumerate(images):
+        if time.time()-last>30:
+            _say(f'{i} of {total} images cut')
+            last = time.time()
+        yield image
 
-def _check_all(configs, root, device, workers=None):
+# %% ../nbs/82_cli.ipynb #00ab5ab5
+def _check_all(configs, work):
     "Refuse before anything is started: settings, data set, prevalences, network, device"
     from imbal_al.engine import check_networks, check_scenarios
-    check_scenarios(configs, root, _cutting, workers or os.cpu_count()); check_networks(configs, device)
+    check_scenarios(configs, work.data_root, _cutting, work.workers or os.cpu_count())
+    check_networks(configs, _checked_device(work))
 
-def _progress_bar():
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    return Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('elapsed'), TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn(),
-                    console=Console(stderr=True), speed_estimate_period=600)
+# %% ../nbs/82_cli.ipynb #3a3fa05e
+class _Lines:
+    "A line on the error stream every quarter of a minute, with the time that is left"
+    def __init__(self):
+        self.began,self.last = time.time(),0.
+        self.first = None # Time and trainings done, at the first line
+    def __call__(self, done, total):
+        now = time.time()
+        if now-self.last<=15: return
+        self.last = now
+        self.first = self.first or (now, done)
+        line = f'  {done} of {total} trainings, {_duration(now-self.began)}'
+        _say(line+self._left(now, done, total))
+    def _left(self, now, done, total):
+        since,before = self.first
+        if done<=before: return ''
+        return f', about {_duration((now-since)/(done-before)*(total-done))} left'
 
-def _loud_run(folder, configs, workers, device, root, threads, runner=None, how={}):
+# %% ../nbs/82_cli.ipynb #3a8836cc
+def _loud_run(folder, configs, work, how, runner=None):
     "Run a study with a bar; on a screen that is no terminal a line now and then"
-    import time
     if runner is None: from imbal_al.engine import run_study as runner
-    bar,t0,last = _progress_bar(),time.time(),[0.]
+    bar,lines = _progress_bar(),_Lines()
     with bar:
         task = bar.add_task('trainings', total=None)
         def tell(done, total, failed):
-            bar.update(task, completed=done, total=total, description=f'trainings ({len(failed)} failed)' if failed else 'trainings')
-            if not bar.console.is_terminal and time.time()-last[0]>15:
-                last[0] = time.time(); first = tell.__dict__.setdefault('first', (last[0], done))
-                left = (last[0]-first[0])/(done-first[1])*(total-done) if done>first[1] else None
-                typer.echo(f'  {done} of {total} trainings, {duration(last[0]-t0)}'+(f', about {duration(left)} left' if left else ''), err=True)
-        return runner(folder, configs, workers, device, root, threads, progress=tell, **how)
+            "Move the bar, or say a line"
+            what = f'trainings ({len(failed)} failed)' if failed else 'trainings'
+            bar.update(task, completed=done, total=total, description=what)
+            if not bar.console.is_terminal: lines(done, total)
+        return runner(
+            folder, configs, work.workers, work.device, work.data_root, work.threads,
+            progress=tell, **how)
+
+# %% ../nbs/82_cli.ipynb #3d053345
+def _end_if(failed):
+    "Say which runs failed, with exit code 1"
+    if not failed: return
+    _say('\n'.join(f'failed: {line}' for line in failed))
+    raise typer.Exit(1)
 
 # %% ../nbs/82_cli.ipynb #ec4e85d2
-def _print_dry_run(configs, workers, device, root, threads):
+def _print_dry_run(configs, work):
+    "What the study would cost"
     from imbal_al.engine import estimate
     from imbal_al.learner import best_device
-    device = device or best_device()
-    e = estimate(configs, workers or (1 if device.startswith('cuda') else os.cpu_count()), device, root, threads)
-    typer.echo(f"{e['runs']} runs, {e['trainings']} trainings; about {duration(e['seconds'])} with {e['workers']} worker(s) on {e['device']}"
-               f" ({1e3*e['step_seconds'][0]:.0f} ms a training step, {1e3*e['image_seconds'][0]:.1f} ms a scored patch, measured now)")
-    if e['memory_bytes']: typer.echo(f"memory: about {size(e['memory_bytes'])} at most, in {e['workers']+1} processes of {threads} thread(s) each")
-    typer.echo(f"disk: {size(e['record_bytes'])} for the run folders, {size(e['store_bytes'])} for the patch store (already there)")
+    device = work.device or best_device()
+    workers = work.workers or (1 if device.startswith('cuda') else os.cpu_count())
+    cost = estimate(configs, workers, device, work.data_root, work.threads)
+    typer.echo(
+        f"{cost['runs']} runs, {cost['trainings']} trainings; "
+        f"about {_duration(cost['seconds'])} with {cost['workers']} worker(s) on {cost['device']} "
+        f"({1e3*cost['step_seconds'][0]:.0f} ms a training step, "
+        f"{1e3*cost['image_seconds'][0]:.1f} ms a scored patch, measured now)")
+    if cost['memory_bytes']: typer.echo(
+        f"memory: about {_size(cost['memory_bytes'])} at most, "
+        f"in {cost['workers']+1} processes of {work.threads} thread(s) each")
+    typer.echo(
+        f"disk: {_size(cost['record_bytes'])} for the run folders, "
+        f"{_size(cost['store_bytes'])} for the patch store (already there)")
 
-def _print_results(results):
-    "Mean F1 at the last cycle, by strategy, pool and test"
-    from rich.console import Console
-    from rich.table import Table
-    last = results[results.cycle==results.groupby(['data','pi_u'])['cycle'].transform('max')]
-    t = Table(title='F1 of the defect class after the last cycle (mean over repeats)')
-    axes = ['loss'] if _methods_of(results, 'loss')>1 else []
-    for k in ('data',*axes,'pool faulty','test faulty','strategy','labelled','repeats','F1','F1, all held out','faulty picks'): t.add_column(k, justify='left' if k in ('data','loss','strategy') else 'right')
-    last = last.assign(loss=_loss_names(last))
-    for (d,*l,u,pt,s),o in last.groupby(['data',*axes,'pi_u','pi_t','strategy']):
-        t.add_row(d, *l, f'{u:.0%}', f'{pt:.0%}', s, str(int(o.labelled.iloc[0])), str(len(o)), f'{o.f1.mean():.3f}', f'{o.f1_heldout.mean():.3f}', f'{o.faulty_share.mean():.0%}')
-    Console(width=None if sys.stdout.isatty() else 110).print(t)
-
+# %% ../nbs/82_cli.ipynb #54ba1acf
 def _loss_names(results):
     "The loss of each row, with its weight of misses where it has one"
-    w = results['fn_weight'] if 'fn_weight' in results else [float('nan')]*len(results)
-    return [f'{l} {v:g}' if v==v and v is not None else l for l,v in zip(results.get('loss', ['']*len(results)), w)]
+    n = len(results)
+    weights = results['fn_weight'] if 'fn_weight' in results else [float('nan')]*n
+    names = []
+    for loss,weight in zip(results.get('loss', ['']*n), weights):
+        weighed = weight==weight and weight is not None
+        names.append(f'{loss} {weight:g}' if weighed else loss)
+    return names
 
-def _methods_of(results, axis): return len(set(_loss_names(results))) if axis=='loss' else results[axis].nunique()
+def _console(width):
+    "The terminal; elsewhere a page of this width"
+    from rich.console import Console
+    return Console(width=None if sys.stdout.isatty() else width)
 
-def save_figures(folder:Path)->list[Path]: # The files written
+# %% ../nbs/82_cli.ipynb #6a5e094f
+def _print_results(results):
+    "Mean F1 at the last cycle, by strategy, pool and test"
+    from rich.table import Table
+    title = 'F1 of the defect class after the last cycle (mean over repeats)'
+    table = Table(title=title)
+    losses = ['loss'] if len(set(_loss_names(results)))>1 else []
+    for name in ('data', *losses, 'pool faulty', 'test faulty', 'strategy', 'labelled',
+                 'repeats', 'F1', 'F1, all held out', 'faulty picks'):
+        left = name in ('data','loss','strategy')
+        table.add_column(name, justify='left' if left else 'right')
+    last = results[results.cycle==results.groupby(['data','pi_u'])['cycle'].transform('max')]
+    last = last.assign(loss=_loss_names(last))
+    for key,rows in last.groupby(['data',*losses,'pi_u','pi_t','strategy']):
+        *names,pi_u,pi_t,strategy = key
+        table.add_row(
+            *names, f'{pi_u:.0%}', f'{pi_t:.0%}', strategy,
+            str(int(rows.labelled.iloc[0])), str(len(rows)),
+            f'{rows.f1.mean():.3f}', f'{rows.f1_heldout.mean():.3f}',
+            f'{rows.faulty_share.mean():.0%}')
+    _console(110).print(table)
+
+# %% ../nbs/82_cli.ipynb #459d13aa
+def _file_part(name): return name.replace(os.sep,'_').replace(':','_')
+
+def save_figures(
+    folder:Path,   # A finished study's folder, with `results.csv` and `picks.csv`
+    )->list[Path]: # The files written
     "Draw the paper's figures 4 and 5 from a study's tables into `folder/figures`, for each data set and loss"
     import pandas as pd
     from imbal_al.core import atomic_path
     from imbal_al.figures import fig4, fig5
-    results,picks,out = pd.read_csv(folder/'results.csv'), pd.read_csv(folder/'picks.csv'), []
-    results['_loss'] = _loss_names(results); many = results['_loss'].nunique()>1
-    for (d,l),r in results.groupby(['data','_loss'], sort=False):
-        mine = picks[picks.config.isin(set(r.config))] if many else picks
-        for name,fig in (('fig4',fig4(r, data=d)), ('fig5',fig5(mine, r, data=d))):
-            path = folder/'figures'/f"{name}_{d.replace(os.sep,'_').replace(':','_')}{'_'+l.replace(' ','_') if many else ''}.png"
-            with atomic_path(path) as p: fig.savefig(p, dpi=150, format='png')
+    results,picks = pd.read_csv(folder/'results.csv'),pd.read_csv(folder/'picks.csv')
+    results['_loss'] = _loss_names(results)
+    many = results['_loss'].nunique()>1
+    out = []
+    for (data,loss),rows in results.groupby(['data','_loss'], sort=False):
+        mine = picks[picks.config.isin(set(rows.config))] if many else picks
+        ending = '_'+loss.replace(' ','_') if many else ''
+        figures = dict(fig4=fig4(rows, data=data), fig5=fig5(mine, rows, data=data))
+        for name,figure in figures.items():
+            path = folder/'figures'/f'{name}_{_file_part(data)}{ending}.png'
+            with atomic_path(path) as file: figure.savefig(file, dpi=150, format='png')
             out.append(path)
     return out
 
-# %% ../nbs/82_cli.ipynb #89e1fa52
-_Backend = Annotated[str, typer.Option(help='serial: worker processes on this machine; ray: Ray tasks, here or on a cluster')]
-_Retries = Annotated[int, typer.Option(min=0, help='Further attempts of a run whose worker is killed, or that runs out of memory or disk')]
-_GpuShare = Annotated[Optional[float], typer.Option(min=.01, max=1., help='Of one GPU, per run: 0.25 lets four share one')]
-_Address = Annotated[Optional[str], typer.Option(help="A running Ray cluster: auto or HOST:6379")]
-_Share = Annotated[Optional[float], typer.Option(help='Share of the budget spent on healthy patches of the line, a click each')]
-_Price = Annotated[Optional[float], typer.Option(help='What such a click costs, in masks; default 0.05')]
-_Stop = Annotated[Optional[str], typer.Option(help='none, or converged: a cycle ends when its loss has stopped falling, at --steps at the latest')]
-_Warm = Annotated[bool, typer.Option('--warm-start', help="Begin a cycle with the last one's weights instead of new ones")]
-_TrainPi = Annotated[Optional[float], typer.Option(help='Share of faulty patches in a training batch; default as they are labelled')]
-
-def _how(backend, retries, gpu_share, address):
-    "How runs are worked off, for `imbal_al.engine.run_all`"
-    from imbal_al.pool import check_backend
-    check_backend(backend, address)
-    return dict(backend=backend, retries=retries, gpu_share=gpu_share, address=address, say=lambda line: typer.echo(line, err=True))
+# %% ../nbs/82_cli.ipynb #c249d500
+def _report(folder, failed):
+    "Table and figures of what is done, then what failed"
+    import pandas as pd
+    path = folder/'results.csv'
+    results = pd.read_csv(path) if path.exists() else ()
+    if len(results):
+        _print_results(results)
+        figures = ', '.join(map(str, save_figures(folder)))
+        typer.echo(f'table:   {path}\nfigures: {figures}')
+    _end_if(failed)
 
 # %% ../nbs/82_cli.ipynb #008749a9
-@app.command()
-def study(
+@app.command('study')
+@_options
+def _study(
+    *,
     data: Annotated[str, typer.Option(help='Data set; see `imbal-al data list`')]='synthetic',
     preset: Annotated[str, typer.Option(help='quick, laptop or paper')]='quick',
-    strategies: Annotated[Optional[str], typer.Option(help='Names with commas: random, entropy, coreset, margin, entropy_foreground, clasp, entropy_coreset, quota, badge, bald; coreset_paper, random_faulty, random_predicted_faulty')]=None,
-    losses: Annotated[Optional[str], typer.Option(help="With commas: combo_paper (the paper's, the default), bce, wbce, focal, dice, tversky, ft, dibe_reg, combo, el, hf, unified, dibe_dis, dibe")]=None,
-    fn_weights: Annotated[Optional[str], typer.Option(help='Weights of misses with commas, for the losses that have one; default 0.7')]=None,
-    pi_u: Annotated[Optional[str], typer.Option(help='Shares of faulty patches in the pool, with commas')]=None,
-    pi_t: Annotated[str, typer.Option(help='Shares of faulty patches in the tests, besides the pool\'s own')]='0.05',
+    strategies: Annotated[Optional[str], typer.Option(
+        help='Names with commas: random, entropy, coreset, margin, entropy_foreground, clasp, '
+        'entropy_coreset, quota, badge, bald; coreset_paper, random_faulty, '
+        'random_predicted_faulty')]=None,
+    losses: Annotated[Optional[str], typer.Option(
+        help="With commas: combo_paper (the paper's, the default), bce, wbce, focal, dice, "
+        'tversky, ft, dibe_reg, combo, el, hf, unified, dibe_dis, dibe')]=None,
+    fn_weights: Annotated[Optional[str], typer.Option(
+        help='Weights of misses with commas, for the losses that have one; default 0.7')]=None,
+    pi_u: Annotated[Optional[str], typer.Option(
+        help='Shares of faulty patches in the pool, with commas')]=None,
+    pi_t: Annotated[str, typer.Option(
+        help="Shares of faulty patches in the tests, besides the pool's own")]='0.05',
     repeats: Annotated[Optional[int], typer.Option(min=1)]=None,
-    seed: Annotated[Optional[int], typer.Option(min=0, help='Everything random follows from it')]=None,
-    cycles: Annotated[Optional[int], typer.Option(min=1)]=None,
-    batch: Annotated[Optional[int], typer.Option(min=1, help='Patches labelled per cycle')]=None,
-    pool_size: Annotated[Optional[int], typer.Option(min=1)]=None,
-    test_size: Annotated[Optional[int], typer.Option(min=1)]=None,
-    steps: Annotated[Optional[int], typer.Option(min=1, help='Optimiser steps per cycle')]=None,
-    lr: Annotated[Optional[float], typer.Option()]=None,
-    bs: Annotated[Optional[int], typer.Option(min=2, help='Batch size of the training')]=None,
-    patch: Annotated[Optional[str], typer.Option(help='Pixels: 64 or 256x400')]=None,
-    stride: Annotated[Optional[str], typer.Option(help='none: side by side; even: shifted so that all is covered')]=None,
-    arch: Annotated[Optional[str], typer.Option(help='fpn, unet, pspnet, deeplabv3')]=None,
-    encoder: Annotated[Optional[str], typer.Option(help='lite0, or any encoder of smp')]=None,
-    mode: Annotated[Optional[str], typer.Option(help='paired or paper')]=None,
-    healthy_share: _Share=None, healthy_price: _Price=None, train_pi: _TrainPi=None, stop: _Stop=None, warm_start: _Warm=False,
-    out: Annotated[Optional[Path], typer.Option(help='The study\'s folder; default runs/DATA-PRESET')]=None,
-    workers: Annotated[Optional[int], typer.Option(min=1, help='Processes; default one per core')]=None,
-    threads: Annotated[int, typer.Option(min=1, help='CPU threads per process; part of what makes results equal bit for bit')]=1,
-    device: Annotated[Optional[str], typer.Option(help='cpu, cuda, cuda:1; default the best there is')]=None,
-    data_root: Annotated[Optional[Path], typer.Option(help='Folder of the data sets; default $IMBAL_AL_DATA')]=None,
-    backend: _Backend='serial', retries: _Retries=2, gpu_share: _GpuShare=None, address: _Address=None,
-    dry_run: Annotated[bool, typer.Option('--dry-run', help='Only say how many runs it is and what they will cost')]=False,
+    learning: _Learning,
+    out: Annotated[Optional[Path], typer.Option(
+        help="The study's folder; default runs/DATA-PRESET")]=None,
+    work: _Work,
+    dry_run: Annotated[bool, typer.Option(
+        '--dry-run', help='Only say how many runs it is and what they will cost')]=False,
     ):
     """Simulate active learning: every strategy, pool and test prevalence, cycle and repeat.
 
@@ -224,94 +499,131 @@ def study(
 
         imbal-al study --data sd900 --preset laptop --dry-run
 
-        imbal-al study --data sd900 --preset laptop --strategies random,entropy --losses combo_paper,dibe,tversky,unified
+        imbal-al study --data sd900 --preset laptop --strategies random,entropy \
+--losses combo_paper,dibe,tversky,unified
 
         imbal-al study --data folder:IMAGES:MASKS --patch 128 --strategies random,entropy
     """
-    changes = dict(seed=seed, cycles=cycles, batch=batch, pool_size=pool_size, test_size=test_size, steps=steps, lr=lr, bs=bs, patch=_patch(patch) if patch else None, stride=stride, arch=arch, encoder=encoder, mode=mode, healthy_share=healthy_share, healthy_price=healthy_price, train_pi=train_pi, stop=stop, warm_start=warm_start or None)
-    configs = _configs(data, preset, strategies, pi_u, pi_t, repeats, changes, losses, fn_weights)
-    how = _how(backend, retries, gpu_share, address)
-    _check_all(configs, data_root, None if address else device, workers)
-    if dry_run: return _print_dry_run(configs, workers, device, data_root, threads)
-    folder = out or Path('runs')/f"{data.replace(os.sep,'_').replace(':','_')}-{preset}"
-    from imbal_al.engine import save_plan
+    changes = _changes(learning)
+    from imbal_al.engine import preset as preset_of, save_plan
+    ready = preset_of(preset, data, **changes)
+    configs = _configs(ready, strategies, pi_u, pi_t, repeats, losses, fn_weights)
+    how = _how(work)
+    _check_all(configs, work)
+    if dry_run: return _print_dry_run(configs, work)
+    folder = out or Path('runs')/f'{_file_part(data)}-{preset}'
     save_plan(folder, configs)
-    typer.echo(f'{len(configs)} runs, {sum(c.cycles for c in configs)} trainings into {folder}', err=True)
-    failed = _loud_run(folder, configs, workers, device, data_root, threads, how=how)
-    _report(folder, failed)
-
-# %% ../nbs/82_cli.ipynb #dc49cac0
-def _report(folder, failed):
-    import pandas as pd
-    results = pd.read_csv(folder/'results.csv') if (folder/'results.csv').exists() else ()
-    if len(results):
-        _print_results(results)
-        typer.echo(f"table:   {folder/'results.csv'}\nfigures: {', '.join(map(str, save_figures(folder)))}")
-    if failed: typer.echo('\n'.join(f'failed: {o}' for o in failed), err=True); raise typer.Exit(1)
+    trainings = sum(config.cycles for config in configs)
+    _say(f'{len(configs)} runs, {trainings} trainings into {folder}')
+    _report(folder, _loud_run(folder, configs, work, how))
 
 # %% ../nbs/82_cli.ipynb #37b1dc77
-_Data = Annotated[str, typer.Option(help='Data set; see `imbal-al data list`')]
+_LossData = Annotated[str, typer.Option(help='Data set; see `imbal-al data list`')]
 _LossPreset = Annotated[str, typer.Option(help='quick, laptop or paper')]
-_Size = Annotated[Optional[int], typer.Option(min=16, help='Pixels that the windows are resized to')]
-_Window = Annotated[Optional[str], typer.Option(help='Windows cut from the images, pixels: 224 or 256x400')]
-_Encoder = Annotated[Optional[str], typer.Option(help='lite0, vgg16 (segnet) or any encoder of smp')]
-_Width = Annotated[Optional[float], typer.Option(help='Share of the channels: 0.5 for a small machine')]
-_Rate = Annotated[Optional[float], typer.Option(help="SGD's learning rate")]
-_Batch = Annotated[Optional[int], typer.Option(min=2, help='Batch size')]
-_Steps = Annotated[Optional[int], typer.Option(min=1, help='Optimiser steps')]
-_Epochs = Annotated[Optional[int], typer.Option(min=1, help='Passes over the training part, instead of steps')]
-_Validations = Annotated[Optional[int], typer.Option(min=1, help='How often to validate')]
-_Augment = Annotated[Optional[str], typer.Option(help="random, fixed (the paper's four copies) or none")]
-_Seed = Annotated[int, typer.Option(min=0, help='The first seed')]
-_Out = Annotated[Optional[Path], typer.Option(help="The study's folder; default runs/losses-DATA-PRESET")]
-_Workers = Annotated[Optional[int], typer.Option(min=1, help='Processes; default one per core')]
-_Threads = Annotated[int, typer.Option(min=1, help='CPU threads per process; part of what makes results equal bit for bit')]
-_Device = Annotated[Optional[str], typer.Option(help='cpu, cuda, cuda:1; default the best there is')]
-_DataRoot = Annotated[Optional[Path], typer.Option(help='Folder of the data sets; default $IMBAL_AL_DATA')]
+_LossOut = Annotated[Optional[Path], typer.Option(
+    help="The study's folder; default runs/losses-DATA-PRESET")]
 
-def _loss_base(data, preset, patch, epochs, steps, **changes):
-    "The configuration that the options ask for"
-    from imbal_al.loss_study import loss_preset
-    if steps and epochs: raise InputError('--steps and --epochs are both given; give one')
-    if epochs: changes.update(steps=None, epochs=epochs)
-    elif steps: changes.update(steps=steps, epochs=None)
-    keep = {k:v for k,v in changes.items() if v is not None or (epochs and k=='steps') or (steps and k=='epochs')}
-    return loss_preset(preset, data, **keep, **(dict(patch=_patch(patch)) if patch else {}))
+def _loss_folder(out, data, preset):
+    return out or Path('runs')/f'losses-{_file_part(data)}-{preset}'
 
-def _loss_folder(out, data, preset): return out or Path('runs')/f"losses-{data.replace(os.sep,'_').replace(':','_')}-{preset}"
+# %% ../nbs/82_cli.ipynb #9a13853c
+def _check_loss_networks(configs, device):
+    "Refuse a device or a network that cannot be had"
+    import torch
+    from imbal_al.models import create_model
+    try: torch.empty(1, device=device or 'cpu')
+    except (RuntimeError, AssertionError) as e: raise InputError(
+        f'device {device!r} cannot be used here ({str(e).splitlines()[0]}); '
+        'write cpu, cuda or cuda:1, or leave it out') from e
+    networks = [(c.arch, c.encoder, c.weights, c.in_channels, c.width) for c in configs]
+    for arch,encoder,weights,channels,width in dict.fromkeys(networks):
+        create_model(arch, encoder, weights, 1, channels, width)
 
-def _one_of(names, option, example):
-    if not (out:=_names(names)): raise InputError(f'{option} {names!r} is empty; write for example {option} {example}')
-    return out
-
-def print_final(results, title='Last validation, mean over seeds'):
+# %% ../nbs/82_cli.ipynb #13dec1e0
+def _print_final(results):
     "IoU, precision, recall and OII at the end of the trainings"
-    from rich.console import Console
     from rich.table import Table
+    table = Table(title='Last validation, mean over seeds')
+    kind = ('data','model','loss','variant')
+    for name in (*kind,'fn_weight','seeds','IoU','s.d.','precision','recall','OII'):
+        table.add_column(name, justify='left' if name in kind else 'right')
     last = results[results.step==results.groupby('config')['step'].transform('max')]
-    t = Table(title=title); left = ('data','model','loss','variant')
-    for k in (*left,'fn_weight','seeds','IoU','s.d.','precision','recall','OII'): t.add_column(k, justify='left' if k in left else 'right')
-    for (d,m,l,v,w),o in last.groupby([*left,'fn_weight'], dropna=False):
-        t.add_row(d, m, l, v, '' if w!=w else f'{w:g}', str(len(o)), f'{o.iou.mean():.3f}', f'{o.iou.std():.3f}' if len(o)>1 else '', f'{o.precision.mean():.3f}', f'{o.recall.mean():.3f}', f'{o.oii.mean():+.3f}')
-    Console(width=None if sys.stdout.isatty() else 120).print(t)
+    for (*names,weight),rows in last.groupby([*kind,'fn_weight'], dropna=False):
+        table.add_row(
+            *names,
+            '' if weight!=weight else f'{weight:g}',
+            str(len(rows)),
+            f'{rows.iou.mean():.3f}',
+            f'{rows.iou.std():.3f}' if len(rows)>1 else '',
+            f'{rows.precision.mean():.3f}',
+            f'{rows.recall.mean():.3f}',
+            f'{rows.oii.mean():+.3f}')
+    _console(120).print(table)
+
+# %% ../nbs/82_cli.ipynb #b584f66d
+def _print_loss_dry_run(configs, work):
+    "What the trainings would take"
+    from imbal_al.engine import where_to_run
+    from imbal_al.loss_study import loss_estimate
+    where,workers = where_to_run(work.device, work.workers)
+    cost = loss_estimate(configs, work.data_root, where, workers, work.threads)
+    steps = ', '.join(f'{1e3*seconds:.0f}' for seconds in cost['step_seconds'])
+    typer.echo(
+        f"{cost['runs']} trainings; about {_duration(cost['seconds'])} "
+        f'with {workers} worker(s) on {where} ({steps} ms a step, measured now)')
+
+# %% ../nbs/82_cli.ipynb #6cf046dc
+def _print_loss_results(folder, configs):
+    "The table of what is done, for the trainings that were asked for"
+    from imbal_al.loss_study import loss_results
+    results = loss_results(folder)
+    if not len(results): return
+    asked = {config.hash for config in configs}
+    _print_final(results[results.config.isin(asked)])
+    typer.echo(f"table: {folder/'results.csv'}")
 
 # %% ../nbs/82_cli.ipynb #7a768baa
-@app.command()
-def losses(
-    data: _Data='synthetic:120:96', preset: _LossPreset='quick',
-    models: Annotated[str, typer.Option(help='Networks with commas: unet, segnet, pspnet, deeplabv3, fpn')]='unet',
-    losses: Annotated[str, typer.Option(help='With commas: bce, wbce, focal, dice, tversky, ft, dibe_reg, combo, el, hf, unified, dibe_dis, dibe')]='ft,dibe_reg,hf,dibe',
-    seeds: Annotated[int, typer.Option(min=1, help='Trainings of each kind')]=1,
-    fn_weights: Annotated[Optional[str], typer.Option(help='Weights of misses with commas, for the losses that have one; default 0.7')]=None,
-    variants: Annotated[Optional[str], typer.Option(help='Readings of DIBEDis with commas: region, class, normalised, tversky')]=None,
-    size: _Size=None, patch: _Window=None, encoder: _Encoder=None, width: _Width=None, lr: _Rate=None, bs: _Batch=None, steps: _Steps=None, epochs: _Epochs=None,
-    validations: _Validations=None, augment: _Augment=None, seed: _Seed=0, out: _Out=None, workers: _Workers=None, threads: _Threads=1, device: _Device=None, data_root: _DataRoot=None,
-    backend: _Backend='serial', retries: _Retries=2, gpu_share: _GpuShare=None, address: _Address=None,
-    dry_run: Annotated[bool, typer.Option('--dry-run', help='Only say how many trainings it is and how long they take')]=False,
-    ):
-    """Compare losses: train every loss, network and seed, and record IoU, precision, recall and OII while they train.
+def _loss_configs(base, losses, models, seeds, fn_weights, variants):
+    "The grid of trainings that the options ask for"
+    from imbal_al.loss_study import check_loss_config, plan_losses
+    configs = plan_losses(
+        base,
+        _one_of(losses, '--losses', 'ft,dibe'),
+        _one_of(models, '--models', 'unet'),
+        seeds,
+        _numbers(fn_weights, '--fn-weights') if fn_weights else (None,),
+        _one_of(variants, '--variants', 'region') if variants else (None,))
+    for config in configs: check_loss_config(config)
+    return configs
 
-    The same command again goes on where the last one was stopped; finished trainings are skipped, and a larger grid in the same folder adds to them.
+# %% ../nbs/82_cli.ipynb #762342dd
+@app.command('losses')
+@_options
+def _losses(
+    *,
+    data: _LossData='synthetic:120:96',
+    preset: _LossPreset='quick',
+    models: Annotated[str, typer.Option(
+        help='Networks with commas: unet, segnet, pspnet, deeplabv3, fpn')]='unet',
+    losses: Annotated[str, typer.Option(
+        help='With commas: bce, wbce, focal, dice, tversky, ft, dibe_reg, combo, el, hf, '
+        'unified, dibe_dis, dibe')]='ft,dibe_reg,hf,dibe',
+    seeds: Annotated[int, typer.Option(min=1, help='Trainings of each kind')]=1,
+    fn_weights: Annotated[Optional[str], typer.Option(
+        help='Weights of misses with commas, for the losses that have one; default 0.7')]=None,
+    variants: Annotated[Optional[str], typer.Option(
+        help='Readings of DIBEDis with commas: region, class, normalised, tversky')]=None,
+    training: _Training,
+    out: _LossOut=None,
+    work: _Work,
+    dry_run: Annotated[bool, typer.Option(
+        '--dry-run', help='Only say how many trainings it is and how long they take')]=False,
+    ):
+    """Compare losses: train every loss, network and seed, and record IoU, precision,
+    recall and OII while they train.
+
+    The same command again goes on where the last one was stopped;
+    finished trainings are skipped, and a larger grid in the same folder adds to them.
 
     Examples:
 
@@ -321,64 +633,94 @@ def losses(
 
         imbal-al losses --data mtsdd_extreme --preset laptop --losses tversky,dibe_dis --fn-weights 0.1,0.3,0.5,0.7,0.9
     """
-    from imbal_al.engine import check_networks, save_plan, where_to_run
-    from imbal_al.loss_study import check_loss_config, check_parts, loss_estimate, plan_losses, run_losses
-    base = _loss_base(data, preset, patch, epochs, steps, size=size, encoder=encoder, width=width, lr=lr, bs=bs, validations=validations, augment=augment, seed=seed)
-    configs = plan_losses(base, _one_of(losses,'--losses','ft,dibe'), _one_of(models,'--models','unet'), seeds, _numbers(fn_weights,'--fn-weights') if fn_weights else (None,), _one_of(variants,'--variants','region') if variants else (None,))
-    for c in configs: check_loss_config(c)
-    how = _how(backend, retries, gpu_share, address)
-    check_parts(configs, data_root); _check_loss_networks(configs, None if address else device)
-    if dry_run:
-        where,n = where_to_run(device, workers); e = loss_estimate(configs, data_root, where, n, threads)
-        return typer.echo(f"{e['runs']} trainings; about {duration(e['seconds'])} with {n} worker(s) on {where} ({', '.join(f'{1e3*o:.0f}' for o in e['step_seconds'])} ms a step, measured now)")
-    folder = _loss_folder(out, data, preset); save_plan(folder, configs)
-    typer.echo(f'{len(configs)} trainings into {folder}', err=True)
-    failed = _loud_run(folder, configs, workers, device, data_root, threads, run_losses, how)
-    from imbal_al.loss_study import loss_results
-    results = loss_results(folder)
-    if len(results): print_final(results[results.config.isin({c.hash for c in configs})]); typer.echo(f"table: {folder/'results.csv'}")
-    if failed: typer.echo('\n'.join(f'failed: {o}' for o in failed), err=True); raise typer.Exit(1)
-
-def _check_loss_networks(configs, device):
-    import torch
-    from imbal_al.models import create_model
-    try: torch.empty(1, device=device or 'cpu')
-    except (RuntimeError, AssertionError) as e: raise InputError(f"device {device!r} cannot be used here ({str(e).splitlines()[0]}); write cpu, cuda or cuda:1, or leave it out") from e
-    for a,e,w,c,width in dict.fromkeys((c.arch, c.encoder, c.weights, c.in_channels, c.width) for c in configs): create_model(a, e, w, 1, c, width)
+    from imbal_al.engine import save_plan
+    from imbal_al.loss_study import check_parts, run_losses
+    base = _loss_base(data, preset, training)
+    configs = _loss_configs(base, losses, models, seeds, fn_weights, variants)
+    how = _how(work)
+    check_parts(configs, work.data_root)
+    _check_loss_networks(configs, _checked_device(work))
+    if dry_run: return _print_loss_dry_run(configs, work)
+    folder = _loss_folder(out, data, preset)
+    save_plan(folder, configs)
+    _say(f'{len(configs)} trainings into {folder}')
+    failed = _loud_run(folder, configs, work, how, run_losses)
+    _print_loss_results(folder, configs)
+    _end_if(failed)
 
 # %% ../nbs/82_cli.ipynb #0480752e
-_FOR_PROJECT = ('misses_cost','alarms_cost','prevalence')
+_OF_PROJECT = tuple(field.name for field in fields(_Costs))
 
-def _given(ctx, name): return ctx.get_parameter_source(name).name not in ('DEFAULT','DEFAULT_MAP')
+def _given(ctx, name):
+    "Whether an option stands on the command line"
+    return ctx.get_parameter_source(name).name not in ('DEFAULT','DEFAULT_MAP')
 
+# %% ../nbs/82_cli.ipynb #e6b2989b
 def _is_project(ctx, dir):
     "Whether `guide` is about a project; refuses options of the other kind"
-    mine = (*_FOR_PROJECT,'dir','loss','target','candidates','device')
-    for k in ctx.params:
-        if _given(ctx, k) and (k not in mine if dir else k in _FOR_PROJECT):
-            raise InputError(f"--{k.replace('_','-')} is for {'loss studies; a project has its own settings, leave it out' if dir else 'projects; write imbal-al guide DIR, with its folder'}")
+    mine = (*_OF_PROJECT,'dir','loss','target','candidates','device')
+    if dir: hint = 'loss studies; a project has its own settings, leave it out'
+    else: hint = 'projects; write imbal-al guide DIR, with its folder'
+    for name in ctx.params:
+        wrong = name not in mine if dir else name in _OF_PROJECT
+        if wrong and _given(ctx, name): raise InputError(
+            f"--{name.replace('_','-')} is for {hint}")
     return dir is not None
 
-@app.command()
-def guide(ctx: typer.Context,
-    dir: Annotated[Optional[Path], typer.Argument(metavar='[DIR]', help="A project's folder: guide it by costs. Without it: a loss study", show_default=False)]=None,
-    misses_cost: Annotated[Optional[float], typer.Option(help='Of a missed pixel; for a project')]=None,
-    alarms_cost: Annotated[Optional[float], typer.Option(help='Of a falsely alarmed pixel; for a project')]=None,
-    prevalence: Annotated[Optional[float], typer.Option(help='Share of faulty units at deployment, for a project; default that of its held-out labels')]=None,
-    loss: Annotated[str, typer.Option(help='A loss with a weight of misses: tversky, ft, dibe_reg, hf, dibe_dis, dibe')]='dibe',
-    target: Annotated[tuple[float,float], typer.Option(metavar='LOW HIGH', help='Interval of OII that is wanted: 0 is balanced, above 0 misses, below 0 false alarms')]=(.1,.3),
-    candidates: Annotated[int, typer.Option(min=1, help='How many weights between 0 and 1')]=5,
-    grid: Annotated[bool, typer.Option('--grid', help='Also train all candidates and compare')]=False,
-    model: Annotated[str, typer.Option(help='unet, segnet, pspnet, deeplabv3, fpn')]='unet',
-    seeds: Annotated[int, typer.Option(min=1, help='Trainings of each candidate; their counts are added')]=1,
-    variant: Annotated[Optional[str], typer.Option(help='Reading of DIBEDis: region, class, normalised, tversky')]=None,
-    data: _Data='synthetic:120:96', preset: _LossPreset='quick', size: _Size=None, patch: _Window=None, encoder: _Encoder=None, width: _Width=None, lr: _Rate=None, bs: _Batch=None,
-    steps: _Steps=None, epochs: _Epochs=None, validations: _Validations=None, augment: _Augment=None, seed: _Seed=0, out: _Out=None, workers: _Workers=None, threads: _Threads=1,
-    device: _Device=None, data_root: _DataRoot=None, backend: _Backend='serial', retries: _Retries=2, gpu_share: _GpuShare=None, address: _Address=None,
-    ):
-    """Let the output imbalance index choose the weight of misses: train, look at OII, move the weight, at most a few times.
+# %% ../nbs/82_cli.ipynb #dd4a635a
+def _search_weight(base, folder, target, candidates, seeds, work, grid):
+    "Let OII choose, say how it went; exit code 1 if it found no weight"
+    from imbal_al.guidance import compare, guide as search, grid as all_of
+    from imbal_al.loss_study import train_at
+    train = train_at(
+        base, folder, seeds, work.workers, work.device, work.data_root, work.threads,
+        **_how(work))
+    def loud(weight):
+        "Train, and say so"
+        _say(f'training with fn_weight {weight:g} ({seeds} seed(s)) in {folder}')
+        return train(weight)
+    guided = search(loud, target, candidates)
+    typer.echo(guided.account())
+    if grid:
+        compared = compare(guided, all_of(loud, candidates))
+        typer.echo(compared.round(3).to_string(index=False))
+    if guided.index is None: raise typer.Exit(1)
 
-    Stopped and started again it trains nothing twice; neither does a grid that `imbal-al losses` has trained in the same folder.
+# %% ../nbs/82_cli.ipynb #f406321b
+@app.command('guide')
+@_options
+def _guide(
+    *,
+    ctx: typer.Context,
+    dir: Annotated[Optional[Path], typer.Argument(
+        metavar='[DIR]', show_default=False,
+        help="A project's folder: guide it by costs. Without it: a loss study")]=None,
+    costs: _Costs,
+    loss: Annotated[str, typer.Option(
+        help='A loss with a weight of misses: tversky, ft, dibe_reg, hf, dibe_dis, dibe')]='dibe',
+    target: Annotated[tuple[float,float], typer.Option(
+        metavar='LOW HIGH', help='Interval of OII that is wanted: '
+        '0 is balanced, above 0 misses, below 0 false alarms')]=(.1,.3),
+    candidates: Annotated[int, typer.Option(
+        min=1, help='How many weights between 0 and 1')]=5,
+    grid: Annotated[bool, typer.Option(
+        '--grid', help='Also train all candidates and compare')]=False,
+    model: Annotated[str, typer.Option(help='unet, segnet, pspnet, deeplabv3, fpn')]='unet',
+    seeds: Annotated[int, typer.Option(
+        min=1, help='Trainings of each candidate; their counts are added')]=1,
+    variant: Annotated[Optional[str], typer.Option(
+        help='Reading of DIBEDis: region, class, normalised, tversky')]=None,
+    data: _LossData='synthetic:120:96',
+    preset: _LossPreset='quick',
+    training: _Training,
+    out: _LossOut=None,
+    work: _Work,
+    ):
+    """Let the output imbalance index choose the weight of misses: train, look at OII,
+    move the weight, at most a few times.
+
+    Stopped and started again it trains nothing twice;
+    neither does a grid that `imbal-al losses` has trained in the same folder.
 
     Examples:
 
@@ -390,48 +732,84 @@ def guide(ctx: typer.Context,
     """
     if _is_project(ctx, dir):
         from imbal_al.project_cli import guide_project
-        return guide_project(dir, misses_cost, alarms_cost, prevalence, loss, candidates, target if _given(ctx, 'target') else None, device)
-    from imbal_al.guidance import check_target, compare, guide as search, grid as all_of
-    from imbal_al.loss_study import check_loss_config, check_parts, train_at
+        wanted = target if _given(ctx, 'target') else None
+        return guide_project(
+            dir, costs.misses_cost, costs.alarms_cost, costs.prevalence,
+            loss, candidates, wanted, work.device)
+    from imbal_al.guidance import check_target
+    from imbal_al.loss_study import check_loss_config, check_parts
     check_target(target)
-    base = _loss_base(data, preset, patch, epochs, steps, size=size, arch=model, encoder=encoder, width=width, lr=lr, bs=bs, validations=validations, augment=augment, seed=seed, loss=loss, variant=variant)
-    check_loss_config(base); check_parts([base], data_root); _check_loss_networks([base], device)
-    folder = _loss_folder(out, data, preset)
-    train = train_at(base, folder, seeds, workers, device, data_root, threads, **_how(backend, retries, gpu_share, address))
-    def loud(w):
-        typer.echo(f'training with fn_weight {w:g} ({seeds} seed(s)) in {folder}', err=True)
-        return train(w)
-    g = search(loud, target, candidates)
-    typer.echo(g.account())
-    if grid: typer.echo(compare(g, all_of(loud, candidates)).round(3).to_string(index=False))
-    if g.index is None: raise typer.Exit(1)
+    base = _loss_base(data, preset, training, arch=model, loss=loss, variant=variant)
+    check_loss_config(base)
+    check_parts([base], work.data_root)
+    _check_loss_networks([base], work.device)
+    _search_weight(
+        base, _loss_folder(out, data, preset), target, candidates, seeds, work, grid)
 
 # %% ../nbs/82_cli.ipynb #0ca41763
-def _state_table(folder, s):
+def _state_table(folder, states):
     "Runs by state, grouped by what they are"
     from rich.table import Table
-    left = [k for k in ('data','model','pi_u','loss','variant','strategy') if k in s]
-    t,states = Table(title=str(folder)),('done','running','failed','left')
-    for k in left: t.add_column('pool faulty' if k=='pi_u' else k, justify='right' if k=='pi_u' else 'left')
-    for k in (*states,'trainings'): t.add_column(k, justify='right')
-    for key,o in s.groupby(left): t.add_row(*[f'{v:.0%}' if k=='pi_u' else str(v) for k,v in zip(left,key)], *[str(int((o.state==k).sum())) for k in states], f'{o.trained.sum()} of {o.trainings.sum()}')
-    return t
+    kind = [name for name in ('data','model','pi_u','loss','variant','strategy') if name in states]
+    order = ('done','running','failed','left')
+    table = Table(title=str(folder))
+    for name in kind:
+        if name=='pi_u': table.add_column('pool faulty', justify='right')
+        else: table.add_column(name, justify='left')
+    for name in (*order,'trainings'): table.add_column(name, justify='right')
+    for key,runs in states.groupby(kind):
+        what = [f'{v:.0%}' if name=='pi_u' else str(v) for name,v in zip(kind, key)]
+        counts = [str(int((runs.state==state).sum())) for state in order]
+        table.add_row(*what, *counts, f'{runs.trained.sum()} of {runs.trainings.sum()}')
+    return table
 
-def _state_lines(s, n):
+# %% ../nbs/82_cli.ipynb #5b4a4a72
+_SETTINGS = (
+    'data', 'model', 'loss', 'variant', 'strategy', 'pi_u', 'fn_weight', 'repeat', 'seed')
+
+def _what(run):
+    "The settings of a run in words, those that it has"
+    words = []
+    for name in _SETTINGS:
+        value = getattr(run, name, None)
+        if value is None or value=='' or value!=value: continue
+        if name in ('pi_u','fn_weight'): words.append(f'{name} {value:g}')
+        elif name in ('repeat','seed'): words.append(f'{name} {value}')
+        else: words.append(str(value))
+    return ', '.join(words)
+
+# %% ../nbs/82_cli.ipynb #88fe45e6
+def _sum_line(count):
+    "All runs in one line"
+    line = (
+        f"{count['done']} of {count['runs']} runs done, {count['running']} running, "
+        f"{count['failed']} failed, {count['left']} left; "
+        f"{count['trained']} of {count['trainings']} trainings")
+    if count['rate']: line += f", {_duration(count['rate'])} a training lately"
+    if count['seconds_left']: line += f", about {_duration(count['seconds_left'])} left"
+    return line
+
+def _state_lines(states, count):
     "The sum, who is at what, and why runs failed"
-    import time
-    what = lambda o: ', '.join(f'{k} {getattr(o,k):g}' if k in ('pi_u','fn_weight') else f'{k} {getattr(o,k)}' if k in ('repeat','seed') else str(getattr(o,k)) for k in ('data','model','loss','variant','strategy','pi_u','fn_weight','repeat','seed') if k in s and getattr(o,k)==getattr(o,k) and getattr(o,k) not in ('',None))
-    yield (f"{n['done']} of {n['runs']} runs done, {n['running']} running, {n['failed']} failed, {n['left']} left; {n['trained']} of {n['trainings']} trainings"
-           +(f", {duration(n['rate'])} a training lately" if n['rate'] else '')+(f", about {duration(n['seconds_left'])} left" if n['seconds_left'] else ''))
-    for o in s[s.state=='running'].itertuples(): yield f"running: {o.config} ({what(o)}) on {o.by} since {time.strftime('%d %b %H:%M', time.localtime(o.since or 0))}, {o.trained} of {o.trainings} trainings"
-    for o in s[s.state=='failed'].itertuples(): yield f'failed: {o.config} ({what(o)}): {o.line}'
+    yield _sum_line(count)
+    for run in states[states.state=='running'].itertuples():
+        since = time.strftime('%d %b %H:%M', time.localtime(run.since or 0))
+        yield (
+            f'running: {run.config} ({_what(run)}) on {run.by} since {since}, '
+            f'{run.trained} of {run.trainings} trainings')
+    for run in states[states.state=='failed'].itertuples():
+        yield f'failed: {run.config} ({_what(run)}): {run.line}'
 
-@app.command()
-def status(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
-    watch: Annotated[bool, typer.Option('--watch', help='Say it again and again, until nothing is left')]=False,
+# %% ../nbs/82_cli.ipynb #d1a878c2
+@app.command('status')
+def _status(
+    folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
+    watch: Annotated[bool, typer.Option(
+        '--watch', help='Say it again and again, until nothing is left')]=False,
     every: Annotated[float, typer.Option(min=.1, help='Seconds between two looks')]=10.,
     ):
-    """What is done, running, failed and left, and how long it will take; also while the study is running.
+    """What is done, running, failed and left, and how long it will take;
+    also while the study is running.
 
     Examples:
 
@@ -439,37 +817,54 @@ def status(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's
 
         imbal-al status runs/sd900-laptop --watch --every 60
     """
-    import time
-    from rich.console import Console
     from imbal_al.engine import status as run_states, summary
-    done,console,was = {},Console(width=None if sys.stdout.isatty() else 110),None
+    console,seen,before = _console(110),{},None
     while True:
-        s = run_states(folder, done); n = summary(folder, s); lines = list(_state_lines(s, n)); counts = [n[k] for k in ('done','failed','trained')]
+        states = run_states(folder, seen)
+        count = summary(folder, states)
+        lines = list(_state_lines(states, count))
+        now = [count[name] for name in ('done','failed','trained')]
         if console.is_terminal and watch: console.clear()
-        if not watch or console.is_terminal or was is None: console.print(_state_table(folder, s)); typer.echo('\n'.join(lines))
-        elif counts!=was: typer.echo(lines[0])
-        was = counts
-        if not watch or not n['running']+n['left']: return
+        if not watch or console.is_terminal or before is None:
+            console.print(_state_table(folder, states))
+            typer.echo('\n'.join(lines))
+        elif now!=before: typer.echo(lines[0])
+        before = now
+        if not watch or not count['running']+count['left']: return
         time.sleep(every)
 
 # %% ../nbs/82_cli.ipynb #f28ded38
-_Value = Annotated[Optional[str], typer.Option(help='Score compared: f1, iou, precision, recall (f1_heldout and so on: from all held-out patches); default f1_heldout, for losses iou')]
-_At = Annotated[Optional[str], typer.Option(help='area (under the budget curve), final, or a share of the pool such as 0.06; default area, for losses final')]
-
 @app.command('compare')
-def compare_study(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder, or a results table as CSV")],
-    methods: Annotated[str, typer.Option(help='What is compared in an active-learning study: strategy, loss, model, sampling (healthy_share and train_pi), or several with commas')]='strategy',
-    value: _Value=None, at: _At=None,
-    reference: Annotated[Optional[str], typer.Option(help='Compare all with this one; default all pairs')]=None,
-    margin: Annotated[float, typer.Option(min=0, help='Disadvantage that is shrugged off')]=.01,
-    target: Annotated[float, typer.Option(help='Difference that repeats are counted for')]=.02,
+def _compare(
+    folder: Annotated[Path, typer.Argument(
+        metavar='DIR', help="A study's folder, or a results table as CSV")],
+    methods: Annotated[str, typer.Option(
+        help='What is compared in an active-learning study: strategy, loss, model, '
+        'sampling (healthy_share and train_pi), or several with commas')]='strategy',
+    value: Annotated[Optional[str], typer.Option(
+        help='Score compared: f1, iou, precision, recall (f1_heldout and so on: '
+        'from all held-out patches); default f1_heldout, for losses iou')]=None,
+    at: Annotated[Optional[str], typer.Option(
+        help='area (under the budget curve), final, or a share of the pool such as 0.06; '
+        'default area, for losses final')]=None,
+    reference: Annotated[Optional[str], typer.Option(
+        help='Compare all with this one; default all pairs')]=None,
+    margin: Annotated[float, typer.Option(
+        min=0, help='Disadvantage that is shrugged off')]=.01,
+    target: Annotated[float, typer.Option(
+        help='Difference that repeats are counted for')]=.02,
     test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon',
-    family: Annotated[str, typer.Option(help="Holm's correction over the pairs of a setting, or of all")]='setting',
-    common: Annotated[bool, typer.Option('--common', help='Use only the repeats that all methods have')]=False,
-    only: Annotated[Optional[str], typer.Option(help='Only these strategies, with commas (for losses: losses)')]=None,
-    out: Annotated[Optional[Path], typer.Option(help='Also write the report, its tables and figures into this folder')]=None,
+    family: Annotated[str, typer.Option(
+        help="Holm's correction over the pairs of a setting, or of all")]='setting',
+    common: Annotated[bool, typer.Option(
+        '--common', help='Use only the repeats that all methods have')]=False,
+    only: Annotated[Optional[str], typer.Option(
+        help='Only these strategies, with commas (for losses: losses)')]=None,
+    out: Annotated[Optional[Path], typer.Option(
+        help='Also write the report, its tables and figures into this folder')]=None,
     ):
-    """Which strategy or loss is better, how sure that is after so few repeats, and how many more it would take.
+    """Which strategy or loss is better, how sure that is after so few repeats,
+    and how many more it would take.
 
     Examples:
 
@@ -480,20 +875,39 @@ def compare_study(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A 
         imbal-al compare runs/sd900-laptop --methods loss
     """
     from imbal_al.compare import compare_folder, write_comparison
-    c = compare_folder(folder, typer.echo, methods, what=at, value=value, reference=reference, margin=margin, target=target, test=test, family=family, common=common, only=_names(only) if only is not None else None)
-    if out: typer.echo('\n'.join(f'written: {o}' for o in write_comparison(c, out)))
+    comparison = compare_folder(
+        folder, typer.echo, methods,
+        what=at,
+        value=value,
+        reference=reference,
+        margin=margin,
+        target=target,
+        test=test,
+        family=family,
+        common=common,
+        only=_names(only) if only is not None else None)
+    if not out: return
+    typer.echo('\n'.join(f'written: {path}' for path in write_comparison(comparison, out)))
 
 # %% ../nbs/82_cli.ipynb #648c9545
-@app.command()
-def advise(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A finished active-learning study's folder")],
-    data: Annotated[Optional[str], typer.Option(help='Data set, where the study has several')]=None,
-    pi_u: Annotated[Optional[float], typer.Option(help='Share of faulty patches in the pool; default each of the study')]=None,
-    pi_t: Annotated[Optional[float], typer.Option(help='Share of faulty patches at deployment; default the smallest of the study')]=None,
-    budget: Annotated[Optional[float], typer.Option(help='Share of the pool that shall be labelled; default all budgets (the area)')]=None,
-    margin: Annotated[float, typer.Option(min=0, help='Disadvantage in F1 that is shrugged off')]=.01,
+@app.command('advise')
+def _advise(
+    folder: Annotated[Path, typer.Argument(
+        metavar='DIR', help="A finished active-learning study's folder")],
+    data: Annotated[Optional[str], typer.Option(
+        help='Data set, where the study has several')]=None,
+    pi_u: Annotated[Optional[float], typer.Option(
+        help='Share of faulty patches in the pool; default each of the study')]=None,
+    pi_t: Annotated[Optional[float], typer.Option(
+        help='Share of faulty patches at deployment; default the smallest of the study')]=None,
+    budget: Annotated[Optional[float], typer.Option(
+        help='Share of the pool that shall be labelled; default all budgets (the area)')]=None,
+    margin: Annotated[float, typer.Option(
+        min=0, help='Disadvantage in F1 that is shrugged off')]=.01,
     test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon',
     ):
-    """What to do, from a study of one's own: strategy, loss, weight of misses, threshold, and how sure that is.
+    """What to do, from a study of one's own: strategy, loss, weight of misses, threshold,
+    and how sure that is.
 
     Examples:
 
@@ -502,73 +916,109 @@ def advise(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A finishe
         imbal-al advise runs/both-ends --data sd900 --pi-u 1 --pi-t 0.02
     """
     from imbal_al.advise import advise_folder
-    typer.echo('\n\n'.join(o.account() for o in advise_folder(folder, data, pi_u, pi_t, budget, margin, test)))
+    advice = advise_folder(folder, data, pi_u, pi_t, budget, margin, test)
+    typer.echo('\n\n'.join(one.account() for one in advice))
 
 # %% ../nbs/82_cli.ipynb #537c0325
-@app.command()
-def retry(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
-    workers: Annotated[Optional[int], typer.Option(min=1, help='Processes; default one per core')]=None,
-    threads: Annotated[int, typer.Option(min=1, help='CPU threads per process, as the study had them')]=1,
-    device: Annotated[Optional[str], typer.Option(help='cpu, cuda, cuda:1; default the best there is')]=None,
-    data_root: Annotated[Optional[Path], typer.Option(help='Folder of the data sets; default $IMBAL_AL_DATA')]=None,
-    backend: _Backend='serial', retries: _Retries=2, gpu_share: _GpuShare=None, address: _Address=None,
+@dataclass(frozen=True)
+class _RetryWork(_Work):
+    "The same, for a study that is there already"
+    threads: Annotated[int, typer.Option(
+        min=1, help='CPU threads per process, as the study had them')]=1
+
+def _run_again(folder, configs, *args, **how):
+    "`retry` finds the configurations by itself"
+    from imbal_al.engine import retry
+    return retry(folder, *args, **how)
+
+# %% ../nbs/82_cli.ipynb #61126b10
+@app.command('retry')
+@_options
+def _retry(
+    *,
+    folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
+    work: _RetryWork,
     ):
-    """Run a study's failed runs again. Trainings that diverged too; they diverge again unless the code has changed.
+    """Run a study's failed runs again. Trainings that diverged too;
+    they diverge again unless the code has changed.
 
     Example:
 
         imbal-al retry runs/sd900-laptop
     """
-    from imbal_al.engine import failed_runs, retry as run_again
+    from imbal_al.engine import failed_runs
     configs = failed_runs(folder)
     if not configs: return typer.echo(f'nothing has failed in {folder}')
-    typer.echo(f'{len(configs)} failed run(s) again in {folder}', err=True)
-    failed = _loud_run(folder, configs, workers, device, data_root, threads, lambda folder, configs, *args, **how: run_again(folder, *args, **how), _how(backend, retries, gpu_share, address))
-    if failed: typer.echo('\n'.join(f'failed: {o}' for o in failed), err=True); raise typer.Exit(1)
+    _say(f'{len(configs)} failed run(s) again in {folder}')
+    _end_if(_loud_run(folder, configs, work, _how(work), _run_again))
     typer.echo(f'{len(configs)} done')
 
-@app.command()
-def collect(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
-    out: Annotated[Optional[Path], typer.Option(help='Path of the two files without ending; default DIR/collected')]=None,
+# %% ../nbs/82_cli.ipynb #ab43d0c4
+@app.command('collect')
+def _collect(
+    folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
+    out: Annotated[Optional[Path], typer.Option(
+        help='Path of the two files without ending; default DIR/collected')]=None,
     ):
-    """One table of all results with every setting, seed, commit, hardware and versions, as CSV and Parquet.
+    """One table of all results with every setting, seed, commit, hardware and versions,
+    as CSV and Parquet.
 
     Example:
 
         imbal-al collect runs/sd900-laptop --out results/sd900
     """
     from imbal_al.engine import collect as write_all, status as run_states
-    paths = write_all(folder, out); s = run_states(folder)
-    typer.echo('\n'.join(f'table: {o} ({size(o.stat().st_size)})' for o in paths)+f"\n{(s.state=='done').sum()} of {len(s)} runs are in it")
+    paths = write_all(folder, out)
+    states = run_states(folder)
+    lines = [f'table: {path} ({_size(path.stat().st_size)})' for path in paths]
+    lines.append(f"{(states.state=='done').sum()} of {len(states)} runs are in it")
+    typer.echo('\n'.join(lines))
 
 # %% ../nbs/82_cli.ipynb #8ef6cc9f
-_Root = Annotated[Optional[Path], typer.Option('--data-root', help='Folder of the data sets; default $IMBAL_AL_DATA')]
+_Root = Annotated[Optional[Path], typer.Option(
+    '--data-root', help='Folder of the data sets; default $IMBAL_AL_DATA')]
 
-@data_app.command('list')
-def data_list(data_root: _Root=None):
+# %% ../nbs/82_cli.ipynb #2542ab73
+@_data_app.command('list')
+def _data_list(data_root: _Root=None):
     """Every data set there is a reader for, and whether it is here.
 
     Example:
 
         imbal-al data list
     """
-    from rich.console import Console
     from rich.table import Table
     from imbal_al.sources import list_data
-    t = Table(caption='any folders of images and masks: folder:IMAGES:MASKS')
-    for k in ('name','here','what','licence'): t.add_column(k, overflow='fold')
-    for o in list_data(data_root).itertuples(): t.add_row(o.name, 'yes' if o.here else 'no', o.note, o.licence)
-    Console(width=None if sys.stdout.isatty() else 140).print(t)
+    table = Table(caption='any folders of images and masks: folder:IMAGES:MASKS')
+    for name in ('name','here','what','licence'): table.add_column(name, overflow='fold')
+    for row in list_data(data_root).itertuples():
+        table.add_row(row.name, 'yes' if row.here else 'no', row.note, row.licence)
+    _console(140).print(table)
+
+# %% ../nbs/82_cli.ipynb #a12afd53
+def _write_count(text, done, total):
+    "Write over the line of the error stream; end it when all is done"
+    end = '\n' if done==total else ''
+    sys.stderr.write(f'\r{text}{end}')
+    sys.stderr.flush()
 
 def _counter(what='read'):
     "A `(done, total)` progress function for the error stream"
     def tell(done, total):
-        if sys.stderr.isatty() and (done==total or done%50==0): sys.stderr.write(f"\r{what} {done}{f' of {total}' if total else ''}"+('\n' if done==total else '')); sys.stderr.flush()
+        "Every fiftieth, on a terminal"
+        if not sys.stderr.isatty() or (done!=total and done%50): return
+        of = f' of {total}' if total else ''
+        _write_count(f'{what} {done}{of}', done, total)
     return tell
 
-@data_app.command('check')
-def data_check(name: Annotated[str, typer.Argument(help='Data set, or folder:IMAGES:MASKS')], data_root: _Root=None):
-    """Read every image and mask, count them, compare with what is known. Exit code 1 if there is a problem.
+# %% ../nbs/82_cli.ipynb #4944f607
+@_data_app.command('check')
+def _data_check(
+    name: Annotated[str, typer.Argument(help='Data set, or folder:IMAGES:MASKS')],
+    data_root: _Root=None,
+    ):
+    """Read every image and mask, count them, compare with what is known.
+    Exit code 1 if there is a problem.
 
     Example:
 
@@ -580,10 +1030,34 @@ def data_check(name: Annotated[str, typer.Argument(help='Data set, or folder:IMA
     if report['problems']: raise typer.Exit(1)
 
 # %% ../nbs/82_cli.ipynb #8b7f5e81
-@data_app.command('get')
-def data_get(name: Annotated[str, typer.Argument(help='Data set')],
-    archive: Annotated[Optional[Path], typer.Option(help='A zip file downloaded by hand')]=None, data_root: _Root=None):
-    """Download a data set that is open to all; for the others, say which account and which steps it takes.
+class _ByteCounter:
+    "A `(done, total)` progress function of bytes for the error stream"
+    def __init__(self, what): self.what,self.shown = what,0
+    def __call__(self, done, total):
+        if not sys.stderr.isatty(): return
+        if done-self.shown<=1e6 and done!=total: return
+        self.shown = done
+        of = f' of {_size(total)}' if total else ''
+        _write_count(f'{self.what} {_size(done)}{of}   ', done, total)
+
+class _Telling:
+    "Progress of a download and of the check after it, each with its own counter"
+    def __init__(self): self.counters = {}
+    def __call__(self, what, done, total):
+        if what not in self.counters:
+            counter = _ByteCounter if what=='download' else _counter
+            self.counters[what] = counter(what)
+        self.counters[what](done, total)
+
+# %% ../nbs/82_cli.ipynb #dde83495
+@_data_app.command('get')
+def _data_get(
+    name: Annotated[str, typer.Argument(help='Data set')],
+    archive: Annotated[Optional[Path], typer.Option(help='A zip file downloaded by hand')]=None,
+    data_root: _Root=None,
+    ):
+    """Download a data set that is open to all; for the others,
+    say which account and which steps it takes.
 
     Examples:
 
@@ -592,26 +1066,26 @@ def data_get(name: Annotated[str, typer.Argument(help='Data set')],
         imbal-al data get severstal --archive severstal-steel-defect-detection.zip
     """
     from imbal_al.sources import get_data, report_lines
-    tells = {}
-    def tell(what, done, total): tells.setdefault(what, _byte_counter(what) if what=='download' else _counter(what))(done, total)
-    r = get_data(name, data_root, tell, archive)
-    if 'check' not in r: return typer.echo(f"{name} is already in {r['folder']}; `imbal-al data check {name}` reads it through")
-    typer.echo('\n'.join([f"{name} is in {r['folder']} (sha256 {r['sha256']})", *report_lines(r['check'])]))
-
-def _byte_counter(what):
-    shown = [0]
-    def tell(done, total):
-        if sys.stderr.isatty() and (done-shown[0]>1e6 or done==total): shown[0] = done; sys.stderr.write(f"\r{what} {size(done)}{f' of {size(total)}' if total else ''}   "+('\n' if done==total else '')); sys.stderr.flush()
-    return tell
+    got = get_data(name, data_root, _Telling(), archive)
+    if 'check' not in got: return typer.echo(
+        f"{name} is already in {got['folder']}; `imbal-al data check {name}` reads it through")
+    lines = [f"{name} is in {got['folder']} (sha256 {got['sha256']})"]
+    typer.echo('\n'.join([*lines, *report_lines(got['check'])]))
 
 # %% ../nbs/82_cli.ipynb #e209bb8a
-@app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
-    out: Annotated[Optional[Path], typer.Option(help='File to write; default DIR/report.html')]=None,
-    predictions: Annotated[int, typer.Option(min=0, help='Best, median and worst predictions per data set; a network is trained again for them')]=0,
-    device: _Device=None, data_root: _DataRoot=None,
+@app.command('report')
+def _report_command(
+    folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
+    out: Annotated[Optional[Path], typer.Option(
+        help='File to write; default DIR/report.html')]=None,
+    predictions: Annotated[int, typer.Option(
+        min=0, help='Best, median and worst predictions per data set; '
+        'a network is trained again for them')]=0,
+    device: _Device=None,
+    data_root: _DataRoot=None,
     ):
-    """One HTML file for a finished or running study: what was run, claims, figures, every run, examples, failures. Opens from disk.
+    """One HTML file for a finished or running study: what was run, claims, figures, every run,
+    examples, failures. Opens from disk.
 
     Example:
 
@@ -624,4 +1098,4 @@ def report(folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's
 from .project_cli import register
 
 # %% ../nbs/82_cli.ipynb #49f264ca
-register(app, OneLine)
+register(app, _OneLine)

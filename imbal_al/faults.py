@@ -6,8 +6,8 @@ Docs: https://example.github.io/imbal_al/faults.html.md"""
 
 # %% ../nbs/83_faults.ipynb #e44de409
 from __future__ import annotations
-import argparse, csv, json, os, resource, shutil, signal, subprocess, sys, tempfile, time, traceback, zipfile
-from contextlib import contextmanager
+import argparse, contextlib, csv, json, os, resource, shutil, signal, subprocess, sys, tempfile
+import time, traceback, zipfile
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
@@ -16,38 +16,46 @@ from pathlib import Path
 import numpy as np
 
 from . import core
-from .core import InputError, check_choice, commit, stream, unseal
+from .core import InputError, commit, stream, unseal
 
 # %% auto #0
-__all__ = ['WORLDS', 'UNREAD', 'STUDY', 'FILES', 'ARGS', 'NAMES', 'World', 'al_world', 'losses_world', 'drive', 'start', 'end',
-           'resume', 'outcome', 'differences', 'halves', 'stamps', 'repeated', 'Try', 'Campaign', 'libraries', 'said',
-           'kills', 'where', 'damage', 'until', 'damaged', 'limit_files', 'full_at', 'disk_full', 'clock',
-           'two_drivers', 'out_of_memory', 'command', 'children', 'command_line', 'unbroken_command', 'tries', 'short',
-           'append', 'main', 'campaign_table', 'campaign_figure']
+__all__ = ['main', 'campaign_table']
 
 # %% ../nbs/83_faults.ipynb #90d0a166
 @dataclass(frozen=True)
-class World:
+class _World:
     "A small study and how to drive it"
-    name: str     # 'al' or 'losses'
-    configs: list # Its runs
-    runner: object # f(folder, configs, workers, device): `run_study` or `run_losses`
-    unit: str     # Glob of the files of which each training leaves one
+    name: str       # 'al' or 'losses'
+    configs: list   # Its runs
+    runner: object  # f(folder, configs, workers, device): `run_study` or `run_losses`
+    unit: str       # Glob of the files of which each training leaves one
 
-def al_world()->World:
+def _al_world():
     "Two strategies, three cycles each"
     from imbal_al.engine import plan, run_study
     from imbal_al.simulation import RunConfig
-    base = RunConfig(data='synthetic:40:64', patch=(32,32), pi_u=.5, pool_size=40, test_size=10, heldout_size=12, validation_size=4, cycles=3, batch=8, steps=2, bs=8, weights=None)
-    return World('al', plan(base, ('random','entropy'), (.5,), 1, (.1,)), run_study, 'runs/*/cycle_*.npz')
+    base = RunConfig(
+        data='synthetic:40:64', patch=(32,32), pi_u=.5, pool_size=40, test_size=10,
+        heldout_size=12, validation_size=4, cycles=3, batch=8, steps=2, bs=8, weights=None)
+    return _World(
+        name='al',
+        configs=plan(base, ('random','entropy'), (.5,), 1, (.1,)),
+        runner=run_study,
+        unit='runs/*/cycle_*.npz')
 
-def losses_world()->World:
+# %% ../nbs/83_faults.ipynb #f9c91078
+def _losses_world():
     "Two losses, four validations each, a checkpoint after every one"
     from imbal_al.loss_study import LossConfig, plan_losses, run_losses
-    base = LossConfig(data='synthetic:20:64', weights=None, width=.25, steps=8, validations=4, bs=4, lr=1e-3)
-    return World('losses', plan_losses(base, ('ft','dibe')), run_losses, 'runs/*/result.json')
+    base = LossConfig(
+        data='synthetic:20:64', weights=None, width=.25, steps=8, validations=4, bs=4, lr=1e-3)
+    return _World(
+        name='losses',
+        configs=plan_losses(base, ('ft','dibe')),
+        runner=run_losses,
+        unit='runs/*/result.json')
 
-WORLDS = dict(al=al_world, losses=losses_world)
+_WORLDS = dict(al=_al_world, losses=_losses_world)
 
 # %% ../nbs/83_faults.ipynb #775b076c
 def _journal(folder):
@@ -55,81 +63,114 @@ def _journal(folder):
     from imbal_al import loss_study, simulation
     real = simulation.write_record
     def write(path, record):
+        "Write, then note"
         real(path, record)
-        with open(folder/'journal','a') as f: f.write(f'{path.parent.name}/{path.name}\n')
-    simulation.write_record = loss_study.write_record = write
+        with open(folder/'journal', 'a') as f: f.write(f'{path.parent.name}/{path.name}\n')
+    simulation.write_record = write
+    loss_study.write_record = write
 
-def drive(world:World, folder:Path)->int: # Exit code
-    "What a driver does: the whole study, in this process"
+# %% ../nbs/83_faults.ipynb #44105675
+def _drive(world, folder):
+    "What a driver does: the whole study, in this process; exit code"
     from imbal_al import training
-    os.environ['IMBAL_AL_CACHE'] = str(folder/'cache'); core.note.cache_clear(); _journal(folder)
+    os.environ['IMBAL_AL_CACHE'] = str(folder/'cache')
+    core.note.cache_clear()
+    _journal(folder)
     training.fit_curve.__defaults__ = ('cosine', None, 0.)
     failed = world.runner(folder/'study', world.configs, 0, 'cpu')
-    for o in failed: print('failed:', o, flush=True)
+    for line in failed: print('failed:', line, flush=True)
     return 1 if failed else 0
 
-def start(world:World, folder:Path, fault=None)->int: # Its process number
-    "Fork a driver; `fault()` is called in it first"
-    sys.stdout.flush(); signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}); pid = os.fork()
-    if pid:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        try: os.setpgid(pid, pid)
-        except OSError: pass
-        return pid
+# %% ../nbs/83_faults.ipynb #7baa7085
+def _log_to(path):
+    "From here on, this process writes into a file"
+    log = os.open(path, os.O_WRONLY|os.O_CREAT|os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+
+# %% ../nbs/83_faults.ipynb #8005a33e
+def _be_driver(world, folder, fault):
+    "The forked process, which ends here"
     code = 1
     try:
-        os.setpgid(0, 0); signal.signal(signal.SIGINT, signal.default_int_handler); signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        log = os.open(folder/'log', os.O_WRONLY|os.O_CREAT|os.O_APPEND); os.dup2(log, 1); os.dup2(log, 2)
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        _log_to(folder/'log')
         if fault: fault()
-        code = drive(world, folder)
+        code = _drive(world, folder)
     except KeyboardInterrupt: code = 130
-    except InputError as e: os.write(2, f'imbal-al: {e}\n'.encode()); code = 2
+    except InputError as e:
+        os.write(2, f'imbal-al: {e}\n'.encode())
+        code = 2
     except BaseException: os.write(2, traceback.format_exc().encode())
     finally: os._exit(code)
 
+# %% ../nbs/83_faults.ipynb #056a9d52
+def _start(world, folder, fault=None):
+    "Fork a driver; `fault()` is called in it first. Its process number"
+    sys.stdout.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    pid = os.fork()
+    if not pid: _be_driver(world, folder, fault)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    with contextlib.suppress(OSError): os.setpgid(pid, pid)
+    return pid
+
 # %% ../nbs/83_faults.ipynb #b9cb192a
-def end(pid:int, seconds:float=300)->int|None: # Exit code, negative for a signal; None if it had to be killed
+def end(
+    pid:int,            # Process, a child of this one
+    seconds:float=300,  # After which it is killed
+    )->int|None:        # Exit code, negative for a signal; None if it had to be killed
     "Wait for a process"
     until = time.monotonic()+seconds
     while time.monotonic()<until:
         done,status = os.waitpid(pid, os.WNOHANG)
         if done: return os.waitstatus_to_exitcode(status)
         time.sleep(.005)
-    os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
-def resume(world:World, folder:Path, tries:int=4)->list: # Exit codes
-    "The same command until it ends well"
-    out = []
-    while len(out)<tries and 0 not in out: out.append(end(start(world, folder)))
-    return out
+# %% ../nbs/83_faults.ipynb #90487064
+def _resume(world, folder, tries=4):
+    "The same command until it ends well; exit codes"
+    codes = []
+    while len(codes)<tries and 0 not in codes: codes.append(end(_start(world, folder)))
+    return codes
 
 # %% ../nbs/83_faults.ipynb #7c48103e
+def _without(record, *names): return {name:v for name,v in record.items() if name not in names}
+
 def _rows(path):
     "A CSV file's rows without the commit; None if it is not there or no table"
-    try: return [{k:v for k,v in o.items() if k!='commit'} for o in csv.DictReader(open(path, encoding='utf-8', newline=''))]
+    try:
+        rows = csv.DictReader(open(path, encoding='utf-8', newline=''))
+        return [_without(row, 'commit') for row in rows]
     except (OSError, ValueError, csv.Error): return None
 
+# %% ../nbs/83_faults.ipynb #a9a55e7f
 def _result(path):
     "A result without what differs between two runs"
-    d = unseal(json.loads(path.read_text()))
-    return json.dumps({k:v for k,v in dict(d, rows=[{a:b for a,b in o.items() if a!='commit'} for o in d['rows']]).items() if k not in ('seconds','provenance')}, sort_keys=True)
+    result = unseal(json.loads(path.read_text()))
+    rows = [_without(row, 'commit') for row in result['rows']]
+    return json.dumps(_without(result|dict(rows=rows), 'seconds', 'provenance'), sort_keys=True)
 
 def _arrays(path):
-    with np.load(path, allow_pickle=False) as z: return {k:(z[k].dtype.str, z[k].shape, z[k].tobytes()) for k in z.files if k!='seconds'}
+    "The arrays of a record, to the bit, without the seconds"
+    with np.load(path, allow_pickle=False) as record:
+        arrays = {name:record[name] for name in record.files if name!='seconds'}
+    return {name:(x.dtype.str, x.shape, x.tobytes()) for name,x in arrays.items()}
 
-def outcome(folder:Path)->dict: # What must be equal: relative path -> content
-    "A finished study, as it is compared"
-    s = folder/'study'; out = {o.name:_rows(o) for o in s.glob('*.csv')}
-    for kind,read in (('result.json',_result), ('*.npz',_arrays)): out |= {str(o.relative_to(s)):read(o) for o in s.glob(f'runs/*/{kind}')}
-    return out|{f'cache/{o.name}':o.read_bytes() for o in folder.glob('cache/*/*') if o.name!='meta.json'}
-
-UNREAD = ('config.json','origin.json') # Of a finished run and study nobody reads them again
-
-def differences(folder:Path, reference:dict)->list: # Names of files, empty: the same
-    "What is not as in the unbroken study; a left-over in a run folder, too"
-    try: mine = outcome(folder)
-    except Exception as e: return [f'{type(e).__name__}: {e}']
-    return sorted(k for k in {*mine, *reference} if mine.get(k)!=reference.get(k))+[o for o in halves(folder) if Path(o).name not in UNREAD]+[o.name for o in (folder/'study').glob('runs/*/.*.tmp')]
+# %% ../nbs/83_faults.ipynb #59468883
+def _outcome(folder):
+    "A finished study, as it is compared: relative path -> content"
+    study = folder/'study'
+    out = {path.name:_rows(path) for path in study.glob('*.csv')}
+    for kind,read in (('result.json',_result), ('*.npz',_arrays)):
+        for path in study.glob(f'runs/*/{kind}'): out[str(path.relative_to(study))] = read(path)
+    for path in folder.glob('cache/*/*'):
+        if path.name!='meta.json': out[f'cache/{path.name}'] = path.read_bytes()
+    return out
 
 # %% ../nbs/83_faults.ipynb #d069390e
 def _whole(path):
@@ -137,305 +178,554 @@ def _whole(path):
     try:
         if path.suffix=='.json': unseal(json.loads(path.read_text()))
         elif path.suffix in ('.npz','.pt'):
-            with zipfile.ZipFile(path) as z: return z.testzip() is None
+            with zipfile.ZipFile(path) as parts: return parts.testzip() is None
         return True
     except Exception: return False
 
-def halves(folder:Path)->list:
+def _is_half(path):
+    "Is it a file under a final name that is not whole?"
+    if not path.is_file() or path.name.startswith('.'): return False
+    return path.suffix in ('.json','.npz','.pt') and not _whole(path)
+
+def _halves(folder):
     "Files under a final name that are not whole"
-    return [str(o.relative_to(folder)) for o in (folder/'study').rglob('*') if o.is_file() and not o.name.startswith('.') and o.suffix in ('.json','.npz','.pt') and not _whole(o)]
+    found = filter(_is_half, (folder/'study').rglob('*'))
+    return [str(path.relative_to(folder)) for path in found]
 
-def stamps(world:World, folder:Path)->dict:
+# %% ../nbs/83_faults.ipynb #b56b4772
+_UNREAD = ('config.json','origin.json') # Of a finished run and study nobody reads them again
+
+def _differences(folder, reference):
+    "Names of what is not as in the unbroken study, empty: the same; a left-over in a run folder, too"
+    try: mine = _outcome(folder)
+    except Exception as e: return [f'{type(e).__name__}: {e}']
+    other = sorted(name for name in {*mine, *reference} if mine.get(name)!=reference.get(name))
+    half = [name for name in _halves(folder) if Path(name).name not in _UNREAD]
+    return other+half+[path.name for path in (folder/'study').glob('runs/*/.*.tmp')]
+
+# %% ../nbs/83_faults.ipynb #52b04db9
+def _stamps(world, folder):
     "Inode and time of every record of finished work"
-    return {str(o.relative_to(folder)):(o.stat().st_ino, o.stat().st_mtime_ns) for o in (folder/'study').glob(world.unit) if _whole(o)}
+    stamps = {}
+    for path in (folder/'study').glob(world.unit):
+        if not _whole(path): continue
+        stat = path.stat()
+        stamps[str(path.relative_to(folder))] = stat.st_ino, stat.st_mtime_ns
+    return stamps
 
-def repeated(world, folder, before:dict, but=())->int:
+# %% ../nbs/83_faults.ipynb #f0ed0625
+def _repeated(world, folder, before, but=()):
     "How much of the work that was finished has been done again"
-    now = stamps(world, folder)
-    return sum(now.get(k)!=v for k,v in before.items() if k not in but)
+    now = _stamps(world, folder)
+    return sum(now.get(name)!=stamp for name,stamp in before.items() if name not in but)
 
 # %% ../nbs/83_faults.ipynb #569f105c
 @dataclass
-class Try:
-    "One row of the campaign"
-    kind: str
-    target: str
-    seed: int
+class _Try:
+    "One row of the campaign, filled as the try goes on"
+    kind: str          # Of fault
+    target: str        # What it befell
+    seed: int          # Of all that is random about it
     outcome: str = ''  # 'survived', or 'lost: ' and what is different
     repeated: int = 0  # Trainings done again though they were finished and undamaged
     message: str = ''  # What the user was told
 
-class Campaign:
-    "The unbroken studies, and where the tries happen"
-    def __init__(self, base:Path, worlds=('al','losses')):
-        libraries(); self.base,self.worlds,self.ref,self.seconds,self.n = Path(base),{},{},{},0
-        for k in worlds:
-            w = self.worlds[k] = WORLDS[k](); (f := self.base/f'unbroken-{k}').mkdir(parents=True); t = time.monotonic()
-            if resume(w, f, 1)!=[0]: raise InputError(f"the unbroken study failed: {(f/'log').read_text()[-500:]}")
-            self.seconds[k],self.ref[k] = time.monotonic()-t, outcome(f)
-    def fresh(self, k)->Path: self.n += 1; (f := self.base/f'try-{self.n}').mkdir(); return f
-    def copy(self, k)->Path:
-        self.n += 1; shutil.copytree(self.base/f'unbroken-{k}', f := self.base/f'try-{self.n}')
-        for o in ('log','journal'): (f/o).unlink(missing_ok=True)
-        return f
-    def judge(self, k, folder, t:Try, before:dict, but=(), keep=False)->Try:
-        "Resume, compare, count, clear away"
-        codes = resume(self.worlds[k], folder); bad = differences(folder, self.ref[k])
-        if codes[-1]!=0: bad.insert(0, f'exit codes {codes}')
-        t.outcome = f"lost: {', '.join(map(str,bad[:4]))}" if bad else 'survived'
-        t.repeated = repeated(self.worlds[k], folder, before, but)
-        if not keep and not bad: shutil.rmtree(folder)
-        return t
-
+# %% ../nbs/83_faults.ipynb #00b1a7fb
 def libraries():
     "Import what drivers need, before they are forked"
-    import torch, imbal_al.cli, imbal_al.loss_study, imbal_al.training, imbal_al.scoring, segmentation_models_pytorch
+    import torch, imbal_al.cli, imbal_al.loss_study, imbal_al.training, imbal_al.scoring
+    import segmentation_models_pytorch
     torch.set_num_threads(1)
 
-def said(folder:Path, name:str)->str:
+def _read_log(folder, name):
+    "Text of a log; nothing if there is none"
+    path = folder/name
+    return path.read_text(errors='replace') if path.exists() else ''
+
+# %% ../nbs/83_faults.ipynb #1ce88827
+def _said(folder, name):
     "The line of the log that names a file"
-    lines = (folder/'log').read_text(errors='replace').splitlines() if (folder/'log').exists() else []
-    return next((o for o in lines if name in o and 'Traceback' not in o), '').replace(str(folder), '')[:240]
+    for line in _read_log(folder, 'log').splitlines():
+        if name in line and 'Traceback' not in line: return line.replace(str(folder), '')[:240]
+    return ''
+
+# %% ../nbs/83_faults.ipynb #a2e8dab9
+class _Campaign:
+    "The unbroken studies, and where the tries happen"
+    def __init__(self, base, worlds=('al','losses')):
+        libraries()
+        self.base = Path(base)
+        self.worlds = {name:_WORLDS[name]() for name in worlds}
+        self.ref,self.seconds,self.n = {},{},0
+        for name in worlds: self._unbroken(name)
+    def _unbroken(self, name):
+        "Run a study without a fault; how long it takes, and what comes out"
+        folder = self.base/f'unbroken-{name}'
+        folder.mkdir(parents=True)
+        began = time.monotonic()
+        if _resume(self.worlds[name], folder, 1)!=[0]: raise InputError(
+            f"the unbroken study failed: {(folder/'log').read_text()[-500:]}")
+        self.seconds[name] = time.monotonic()-began
+        self.ref[name] = _outcome(folder)
+    def _next(self):
+        "A folder that is not there yet"
+        self.n += 1
+        return self.base/f'try-{self.n}'
+    def fresh(self):
+        "An empty folder"
+        folder = self._next()
+        folder.mkdir()
+        return folder
+    def copy(self, name):
+        "A copy of the unbroken study"
+        folder = self._next()
+        shutil.copytree(self.base/f'unbroken-{name}', folder)
+        for file in ('log','journal'): (folder/file).unlink(missing_ok=True)
+        return folder
+    def judge(self, name, folder, row, before, but=(), keep=False):
+        "Resume, compare, count, clear away; the row"
+        world = self.worlds[name]
+        codes = _resume(world, folder)
+        bad = _differences(folder, self.ref[name])
+        if codes[-1]!=0: bad.insert(0, f'exit codes {codes}')
+        row.outcome = f"lost: {', '.join(map(str, bad[:4]))}" if bad else 'survived'
+        row.repeated = _repeated(world, folder, before, but)
+        if not keep and not bad: shutil.rmtree(folder)
+        return row
 
 # %% ../nbs/83_faults.ipynb #a7b153c9
-def kills(c:Campaign, k:str, seed:int, sig=signal.SIGKILL, most:int=12)->list[Try]:
-    "One folder, killed until it is done"
-    w,folder,rng,out,befores = c.worlds[k], c.fresh(k), stream(seed,'kills',k,int(sig)), [], []
-    kind = 'kill -9' if sig==signal.SIGKILL else 'Ctrl-C'
-    while len(out)<most:
-        pid = start(w, folder); time.sleep(rng.uniform(0, .5*c.seconds[k]))
-        if os.waitpid(pid, os.WNOHANG)[0]: break
-        os.killpg(pid, sig) if sig!=signal.SIGKILL else os.kill(pid, sig)
-        code,half = end(pid, 120), halves(folder); befores.append(stamps(w, folder))
-        ok = not half and code in (-sig, 130, 0)
-        out.append(Try(kind, k, seed, '' if ok else f'lost: half-written {half}, exit code {code}'))
-    t = c.judge(k, folder, Try('','',0), {}, keep=True)
-    for o,b in zip(out, befores): o.outcome,o.repeated = o.outcome or t.outcome, repeated(w, folder, b)
-    shutil.rmtree(folder, ignore_errors=t.outcome!='survived')
-    return out
+def _one_kill(campaign, name, folder, rng, sig, seed):
+    "Start a driver, kill it, look at what it left: (row, stamps); None where the driver was quicker"
+    pid = _start(campaign.worlds[name], folder)
+    time.sleep(rng.uniform(0, .5*campaign.seconds[name]))
+    if os.waitpid(pid, os.WNOHANG)[0]: return None
+    if sig==signal.SIGKILL: os.kill(pid, sig)
+    else: os.killpg(pid, sig)
+    code = end(pid, 120)
+    half = _halves(folder)
+    good = not half and code in (-sig, 130, 0)
+    row = _Try(
+        kind='kill -9' if sig==signal.SIGKILL else 'Ctrl-C',
+        target=name,
+        seed=seed,
+        outcome='' if good else f'lost: half-written {half}, exit code {code}')
+    return row, _stamps(campaign.worlds[name], folder)
+
+# %% ../nbs/83_faults.ipynb #092d5913
+def _kills(campaign, name, seed, sig=signal.SIGKILL, most=12):
+    "One folder, killed until it is done; rows"
+    folder,rng = campaign.fresh(),stream(seed,'kills',name,int(sig))
+    killed = []
+    while len(killed)<most:
+        kill = _one_kill(campaign, name, folder, rng, sig, seed)
+        if kill is None: break
+        killed.append(kill)
+    last = campaign.judge(name, folder, _Try('', '', 0), {}, keep=True)
+    for row,before in killed:
+        row.outcome = row.outcome or last.outcome
+        row.repeated = _repeated(campaign.worlds[name], folder, before)
+    shutil.rmtree(folder, ignore_errors=last.outcome!='survived')
+    return [row for row,_ in killed]
 
 # %% ../nbs/83_faults.ipynb #8bd2050b
-STUDY = ('study.json','results.csv','tables.json','origin.json')
-FILES = dict(al=('config.json','scenario.npz','cycle_01.npz','cycle_02.npz','cycle_03.npz','records.json','result.json','failed.json',*STUDY,'picks.csv','images.u8','masks.u8','table.csv','meta.json'),
-             losses=('config.json','final.npz','records.json','result.json','failed.json','checkpoint.pt',*STUDY))
-
-def where(folder:Path, name:str, rng)->Path:
-    "A file of this name in a study or its cache"
-    found = sorted(o for o in folder.rglob(name) if o.is_file())
+def _where(folder, name, rng):
+    "A file of this name in a study or its cache; None if there is none"
+    found = sorted(path for path in folder.rglob(name) if path.is_file())
     return found[rng.integers(len(found))] if found else None
 
-def damage(path:Path, how:str, rng):
-    "Cut or flip, in place"
-    b = bytearray(path.read_bytes())
-    if how=='truncated': b = b[:rng.integers(len(b))]
-    else: b[rng.integers(len(b))] ^= 1<<int(rng.integers(8))
-    path.write_bytes(b)
+def _damage(path, how, rng):
+    "Cut ('truncated') or flip a bit ('flipped'), in place"
+    content = bytearray(path.read_bytes())
+    if how=='truncated': content = content[:rng.integers(len(content))]
+    else: content[rng.integers(len(content))] ^= 1<<int(rng.integers(8))
+    path.write_bytes(content)
 
-def until(world, folder, name, seconds=60):
+# %% ../nbs/83_faults.ipynb #e9134e10
+_STUDY = ('study.json','results.csv','tables.json','origin.json')
+_FILES = dict(
+    al=(
+        'config.json', 'scenario.npz', 'cycle_01.npz', 'cycle_02.npz', 'cycle_03.npz',
+        'records.json', 'result.json', 'failed.json', *_STUDY, 'picks.csv',
+        'images.u8', 'masks.u8', 'table.csv', 'meta.json'),
+    losses=(
+        'config.json', 'final.npz', 'records.json', 'result.json', 'failed.json',
+        'checkpoint.pt', *_STUDY))
+
+# %% ../nbs/83_faults.ipynb #8f540a98
+def _until(world, folder, name, seconds=60):
     "Start a driver and kill it when a file of this name is there; the file, or None"
-    pid,t0 = start(world, folder), time.monotonic()
-    while time.monotonic()-t0<seconds and not (f := next((folder/'study').glob(f'runs/*/{name}'), None)):
-        if os.waitpid(pid, os.WNOHANG)[0]: return
+    pid,began,path = _start(world, folder),time.monotonic(),None
+    while time.monotonic()-began<seconds:
+        path = next((folder/'study').glob(f'runs/*/{name}'), None)
+        if path: break
+        if os.waitpid(pid, os.WNOHANG)[0]: return None
         time.sleep(.001)
-    os.kill(pid, signal.SIGKILL); end(pid)
-    return f if f and f.exists() else None
+    os.kill(pid, signal.SIGKILL)
+    end(pid)
+    return path if path and path.exists() else None
 
-def damaged(c:Campaign, k:str, name:str, how:str, seed:int)->Try:
+# %% ../nbs/83_faults.ipynb #0b061f97
+def _to_damage(campaign, name, file, folder, rng):
+    "The file of a copy to damage; the result of its run is taken away, for every second one"
+    run = sorted((folder/'study').glob('runs/*'))
+    run = run[rng.integers(len(campaign.worlds[name].configs))]
+    failed = file=='failed.json'
+    if failed: core.write_json(run/file, dict(line='why', traceback=''))
+    if failed or rng.random()<.5:
+        for gone in ('result.json','records.json'):
+            if gone!=file: (run/gone).unlink(missing_ok=True)
+    return run/file if (run/file).exists() else _where(folder, file, rng)
+
+# %% ../nbs/83_faults.ipynb #cf2c2c92
+def _damaged(campaign, name, file, how, seed):
     "One damaged file"
-    rng,w = stream(seed,'damage',k,name,how), c.worlds[k]; folder = c.fresh(k) if name=='checkpoint.pt' else c.copy(k); gone = []
-    if name=='checkpoint.pt': f = until(w, folder, name)
+    world,rng = campaign.worlds[name],stream(seed,'damage',name,file,how)
+    if file=='checkpoint.pt':
+        folder = campaign.fresh()
+        path = _until(world, folder, file)
     else:
-        run = sorted((folder/'study').glob('runs/*'))[rng.integers(len(w.configs))]
-        if name=='failed.json': core.write_json(run/name, dict(line='why', traceback=''))
-        if name=='failed.json' or rng.random()<.5: gone = [run/o for o in ('result.json','records.json') if o!=name]
-        for o in gone: o.unlink(missing_ok=True)
-        f = run/name if (run/name).exists() else where(folder, name, rng)
-    t = Try(how, f'{k}: {name}', seed)
-    if not f: t.outcome = 'not tried: no such file'; return t
-    damage(f, how, rng); before = stamps(w, folder)
-    but = [str(f.relative_to(folder))]+([str((f.parent/'result.json').relative_to(folder))] if f.parent.parent.name=='runs' else [])
-    t = c.judge(k, folder, t, before, but, keep=True); t.message = said(folder, name)
-    if t.outcome=='survived': shutil.rmtree(folder)
-    return t
+        folder = campaign.copy(name)
+        path = _to_damage(campaign, name, file, folder, rng)
+    row = _Try(how, f'{name}: {file}', seed)
+    if not path:
+        row.outcome = 'not tried: no such file'
+        return row
+    _damage(path, how, rng)
+    before = _stamps(world, folder)
+    but = [str(path.relative_to(folder))]
+    if path.parent.parent.name=='runs':
+        but.append(str((path.parent/'result.json').relative_to(folder)))
+    row = campaign.judge(name, folder, row, before, but, keep=True)
+    row.message = _said(folder, file)
+    if row.outcome=='survived': shutil.rmtree(folder)
+    return row
 
 # %% ../nbs/83_faults.ipynb #a8905719
-def limit_files(n): resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY if n is None else n, resource.RLIM_INFINITY))
+def _limit_files(n):
+    "No file of this process grows beyond `n` bytes; None: no limit"
+    limit = resource.RLIM_INFINITY if n is None else n
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
-def full_at(name:str, n:int):
+# %% ../nbs/83_faults.ipynb #11c6be99
+@dataclass
+class _Narrow:
+    "An `atomic_path` under which the first file of a name cannot grow beyond `n` bytes"
+    real: object      # `core.atomic_path`
+    name: str         # A pattern
+    n: int            # Bytes
+    left: bool=True   # Still to come
+    @contextlib.contextmanager
+    def __call__(self, path):
+        with self.real(path) as temporary:
+            if self.left and fnmatch(Path(path).name, self.name):
+                self.left = False
+                _limit_files(self.n)
+            try: yield temporary
+            finally: _limit_files(None)
+
+# %% ../nbs/83_faults.ipynb #b939c06b
+def _full_at(name, n):
     "In this process, writing a file of this name fails after `n` bytes, once"
-    left,real,patches = [1], core.atomic_path, sys.modules['imbal_al.patches']
-    @contextmanager
-    def narrow(path):
-        with real(path) as p:
-            if left and fnmatch(Path(path).name, name): left.pop(); limit_files(n)
-            try: yield p
-            finally: limit_files(None)
-    for m in [o for k,o in sys.modules.items() if k.startswith('imbal_al.') and getattr(o,'atomic_path',None) is real]: m.atomic_path = narrow
-    fill = patches._fill
-    def narrow_fill(*a):
-        limit_files(n)
-        try: return fill(*a)
-        finally: limit_files(None)
+    real,patches = core.atomic_path,sys.modules['imbal_al.patches']
+    narrow,fill = _Narrow(real, name, n),patches._fill
+    for module_name,module in list(sys.modules.items()):
+        if not module_name.startswith('imbal_al.'): continue
+        if getattr(module, 'atomic_path', None) is real: module.atomic_path = narrow
+    def narrow_fill(*args):
+        "Write the pixels of a store on a full disk"
+        _limit_files(n)
+        try: return fill(*args)
+        finally: _limit_files(None)
     if name in ('images.u8','masks.u8'): patches._fill = narrow_fill
 
-def disk_full(c:Campaign, k:str, name:str, seed:int)->Try:
+# %% ../nbs/83_faults.ipynb #0bcf7ede
+def _disk_full(campaign, name, file, seed):
     "A full disk in the middle of one kind of write"
-    w,rng,folder = c.worlds[k], stream(seed,'full',k,name), c.fresh(k)
-    f = where(c.base/f'unbroken-{k}', name, rng); size = f.stat().st_size if f else 200
-    if name=='failed.json': core.write_json(folder/'study'/'runs'/w.configs[0].hash/'config.json', dict(content='other'))
-    code = end(start(w, folder, partial(full_at, name, int(.9*rng.integers(size))))); half,before = halves(folder), stamps(w, folder)
-    if name=='failed.json': (folder/'study'/'runs'/w.configs[0].hash/'config.json').unlink()
-    t = c.judge(k, folder, Try('disk full', f'{k}: {name}', seed), before, keep=True); t.message = said(folder, name) or said(folder, 'cannot write')
-    if half: t.outcome = f'lost: half-written {half}'
-    if code in (0, None) and name!='checkpoint.pt': t.outcome = f'lost: exit code {code}, nothing said'
-    if t.outcome=='survived': shutil.rmtree(folder)
-    return t
+    world,rng,folder = campaign.worlds[name],stream(seed,'full',name,file),campaign.fresh()
+    path = _where(campaign.base/f'unbroken-{name}', file, rng)
+    size = path.stat().st_size if path else 200
+    config = folder/'study'/'runs'/world.configs[0].hash/'config.json'
+    if file=='failed.json': core.write_json(config, dict(content='other'))
+    code = end(_start(world, folder, partial(_full_at, file, int(.9*rng.integers(size)))))
+    half,before = _halves(folder),_stamps(world, folder)
+    if file=='failed.json': config.unlink()
+    row = _Try('disk full', f'{name}: {file}', seed)
+    row = campaign.judge(name, folder, row, before, keep=True)
+    row.message = _said(folder, file) or _said(folder, 'cannot write')
+    if half: row.outcome = f'lost: half-written {half}'
+    if code in (0, None) and file!='checkpoint.pt':
+        row.outcome = f'lost: exit code {code}, nothing said'
+    if row.outcome=='survived': shutil.rmtree(folder)
+    return row
 
 # %% ../nbs/83_faults.ipynb #7f50eb2e
-def clock(c:Campaign, k:str, years:int, seed:int)->Try:
+def _turn_clock(seconds):
+    "The clock that this process reads is behind"
+    real = time.time
+    def turned(): return real()-seconds
+    time.time = turned
+
+def _clock(campaign, name, years, seed):
     "Kill, turn the clock, go on"
-    w,rng,folder = c.worlds[k], stream(seed,'clock',k,years), c.fresh(k); pid = start(w, folder)
-    time.sleep(rng.uniform(.3, .9)*c.seconds[k]); os.kill(pid, signal.SIGKILL); end(pid); shift = years*365*86400
-    for o in folder.rglob('*'): os.utime(o, (time.time()+shift,)*2)
-    before,real = stamps(w, folder), time.time
-    def turned(): time.time = lambda: real()-shift
-    end(start(w, folder, turned))
-    return c.judge(k, folder, Try('clock', f'{k}: {years:+d} years', seed), before)
+    world,rng,folder = campaign.worlds[name],stream(seed,'clock',name,years),campaign.fresh()
+    pid = _start(world, folder)
+    time.sleep(rng.uniform(.3, .9)*campaign.seconds[name])
+    os.kill(pid, signal.SIGKILL)
+    end(pid)
+    shift = years*365*86400
+    for path in folder.rglob('*'): os.utime(path, (time.time()+shift,)*2)
+    before = _stamps(world, folder)
+    end(_start(world, folder, partial(_turn_clock, shift)))
+    row = _Try('clock', f'{name}: {years:+d} years', seed)
+    return campaign.judge(name, folder, row, before)
 
-def two_drivers(c:Campaign, k:str, seed:int, kill:bool)->Try:
+# %% ../nbs/83_faults.ipynb #64bea896
+def _two_drivers(campaign, name, seed, kill):
     "Two at one folder"
-    w,rng,folder = c.worlds[k], stream(seed,'two',k), c.fresh(k); pids = [start(w, folder) for _ in range(2)]; codes = []
-    if kill: time.sleep(rng.uniform(.2, .9)*c.seconds[k]); os.kill(pids[0], signal.SIGKILL)
-    codes = [end(o) for o in pids]
-    lines = (folder/'journal').read_text().splitlines() if (folder/'journal').exists() else []; twice = len(lines)-len(set(lines))
-    t = c.judge(k, folder, Try('two drivers', f"{k}{', one killed' if kill else ''}", seed), stamps(w, folder), keep=True); t.repeated += twice
-    if codes!=[-9 if kill and codes[0]==-9 else 0, 0]: t.message = f'exit codes {codes}; '+said(folder, 'imbal-al')
+    world,rng,folder = campaign.worlds[name],stream(seed,'two',name),campaign.fresh()
+    pids = [_start(world, folder) for _ in range(2)]
+    if kill:
+        time.sleep(rng.uniform(.2, .9)*campaign.seconds[name])
+        os.kill(pids[0], signal.SIGKILL)
+    codes = [end(pid) for pid in pids]
+    lines = _read_log(folder, 'journal').splitlines()
+    row = _Try('two drivers', f"{name}{', one killed' if kill else ''}", seed)
+    row = campaign.judge(name, folder, row, _stamps(world, folder), keep=True)
+    row.repeated += len(lines)-len(set(lines))
+    killed = kill and codes[0]==-9
+    if codes!=[-9 if killed else 0, 0]:
+        row.message = f'exit codes {codes}; '+_said(folder, 'imbal-al')
     shutil.rmtree(folder)
-    return t
+    return row
 
-def out_of_memory(c:Campaign, k:str, seed:int)->Try:
+# %% ../nbs/83_faults.ipynb #3d7feb49
+def _small_memory(rng):
+    "This process has little memory left"
+    pages = int(Path('/proc/self/statm').read_text().split()[0])
+    limit = pages*resource.getpagesize()+int(rng.uniform(5e6, 1.5e8))
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+def _out_of_memory(campaign, name, seed):
     "An address space that ends soon"
-    w,rng,folder = c.worlds[k], stream(seed,'memory',k), c.fresh(k)
-    def small():
-        now = int(Path('/proc/self/statm').read_text().split()[0])*resource.getpagesize(); n = now+int(rng.uniform(5e6, 1.5e8)); resource.setrlimit(resource.RLIMIT_AS, (n, n))
-    code = end(start(w, folder, small)); half,before = halves(folder), stamps(w, folder)
-    t = c.judge(k, folder, Try('out of memory', k, seed), before, keep=True); t.message = f'exit code {code}; '+said(folder, 'emory')
-    if half: t.outcome = f'lost: half-written {half}'
-    if t.outcome=='survived': shutil.rmtree(folder)
-    return t
+    world,rng,folder = campaign.worlds[name],stream(seed,'memory',name),campaign.fresh()
+    code = end(_start(world, folder, partial(_small_memory, rng)))
+    half,before = _halves(folder),_stamps(world, folder)
+    row = campaign.judge(name, folder, _Try('out of memory', name, seed), before, keep=True)
+    row.message = f'exit code {code}; '+_said(folder, 'emory')
+    if half: row.outcome = f'lost: half-written {half}'
+    if row.outcome=='survived': shutil.rmtree(folder)
+    return row
 
 # %% ../nbs/83_faults.ipynb #8bf1a50d
-ARGS = '--data synthetic:40:64 --patch 32 --strategies random,entropy --pi-u 0.5 --pi-t 0.1 --repeats 1 --cycles 3 --batch 8 --pool-size 40 --test-size 10 --steps 2 --bs 8 --workers 2 --device cpu'.split()
+_ARGS = (
+    '--data synthetic:40:64 --patch 32 --strategies random,entropy --pi-u 0.5 --pi-t 0.1 '
+    '--repeats 1 --cycles 3 --batch 8 --pool-size 40 --test-size 10 --steps 2 --bs 8 '
+    '--workers 2 --device cpu').split()
 
-def command(folder:Path)->subprocess.Popen:
+def _command(folder):
     "`imbal-al study` on a folder, in a process group of its own"
-    with open(folder/'log','a') as log:
-        return subprocess.Popen([sys.executable,'-c','from imbal_al.cli import main; main()','study',*ARGS,'--out',str(folder/'study')], stdout=log, stderr=log, start_new_session=True,
-                                env=dict(os.environ, IMBAL_AL_CACHE=str(folder/'cache'), OMP_NUM_THREADS='1'))
+    code = 'from imbal_al.cli import main; main()'
+    with open(folder/'log', 'a') as log:
+        return subprocess.Popen(
+            [sys.executable,'-c',code,'study',*_ARGS,'--out',str(folder/'study')],
+            stdout=log, stderr=log, start_new_session=True,
+            env=dict(os.environ, IMBAL_AL_CACHE=str(folder/'cache'), OMP_NUM_THREADS='1'))
 
-def children(pid:int)->list:
+# %% ../nbs/83_faults.ipynb #079d6b64
+def _unbroken_command(campaign):
+    "Run the command once, undisturbed"
+    folder = campaign.fresh()
+    began = time.monotonic()
+    code = _command(folder).wait(600)
+    if code: raise InputError(
+        f"the unbroken command failed: {(folder/'log').read_text()[-500:]}")
+    campaign.cli = _outcome(folder)
+    campaign.cli_seconds = time.monotonic()-began
+
+# %% ../nbs/83_faults.ipynb #ace8358f
+def _stat(pid):
+    "State and parent of a process, then more"
+    return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+
+def _children(pid):
     "The worker processes of a driver"
-    out = []
-    for o in Path('/proc').glob('[0-9]*'):
-        try: ppid,line = int((o/'stat').read_text().rpartition(')')[2].split()[1]), (o/'cmdline').read_text()
+    found = []
+    for process in Path('/proc').glob('[0-9]*'):
+        try: parent,line = int(_stat(process.name)[1]),(process/'cmdline').read_text()
         except (OSError, ValueError, IndexError): continue
-        if ppid==pid and 'spawn_main' in line: out.append(int(o.name))
-    return sorted(out)
+        if parent==pid and 'spawn_main' in line: found.append(int(process.name))
+    return sorted(found)
 
+def _alive(pid): return os.path.exists(f'/proc/{pid}') and _stat(pid)[0]!='Z'
+
+# %% ../nbs/83_faults.ipynb #e35ff390
 def _orphans(pids, seconds=10):
     "Which of these are still alive after a while"
-    t0 = time.monotonic(); alive = lambda o: os.path.exists(f'/proc/{o}') and Path(f'/proc/{o}/stat').read_text().rpartition(')')[2].split()[0]!='Z'
-    while time.monotonic()-t0<seconds and any(map(alive, pids)): time.sleep(.1)
-    return [o for o in pids if alive(o)]
+    began = time.monotonic()
+    while time.monotonic()-began<seconds and any(map(_alive, pids)): time.sleep(.1)
+    return [pid for pid in pids if _alive(pid)]
 
-def command_line(c:Campaign, what:str, seed:int)->Try:
-    "One fault of a study with two worker processes; `c.cli` is the unbroken one"
-    rng,folder,t = stream(seed,'cli',what), c.fresh('al'), Try(f'{what} (2 workers)', 'command line', seed); w = c.worlds['al']
-    p = command(folder); other = command(folder) if what=='two drivers' else None
-    time.sleep(rng.uniform(.35, .95)*c.cli_seconds); kids = children(p.pid)
-    if what=='kill driver': p.kill()
-    elif what=='kill worker' and kids: os.kill(kids[rng.integers(len(kids))], signal.SIGKILL)
-    elif what=='Ctrl-C': os.killpg(p.pid, signal.SIGINT)
-    codes = [o.wait(300) for o in (p, other) if o]; left = _orphans(kids); half,before = halves(folder), stamps(w, folder)
-    again = command(folder).wait(300); bad = differences(folder, c.cli)
+# %% ../nbs/83_faults.ipynb #259dbe6e
+def _strike(what, driver, workers, rng):
+    "Do it to a driver and its workers"
+    if what=='kill driver': driver.kill()
+    elif what=='kill worker' and workers:
+        os.kill(workers[rng.integers(len(workers))], signal.SIGKILL)
+    elif what=='Ctrl-C': os.killpg(driver.pid, signal.SIGINT)
+
+# %% ../nbs/83_faults.ipynb #04ac8e23
+def _command_line(campaign, what, seed):
+    "One fault of a study with two worker processes; `campaign.cli` is the unbroken one"
+    world,rng,folder = campaign.worlds['al'],stream(seed,'cli',what),campaign.fresh()
+    drivers = [_command(folder) for _ in range(2 if what=='two drivers' else 1)]
+    time.sleep(rng.uniform(.35, .95)*campaign.cli_seconds)
+    workers = _children(drivers[0].pid)
+    _strike(what, drivers[0], workers, rng)
+    codes = [driver.wait(300) for driver in drivers]
+    left = _orphans(workers)
+    half,before = _halves(folder),_stamps(world, folder)
+    again = _command(folder).wait(300)
+    bad = _differences(folder, campaign.cli)
     if half: bad.append(f'half-written {half}')
     if left: bad.append(f'{len(left)} workers outlive their driver')
-    t.outcome = f"lost: {', '.join(bad[:4])}" if bad or again else 'survived'; t.repeated = repeated(w, folder, before); t.message = f'exit codes {codes}, then {again}'
-    if t.outcome=='survived': shutil.rmtree(folder)
-    return t
-
-def unbroken_command(c:Campaign):
-    "Run the command once, undisturbed"
-    f = c.fresh('al'); t = time.monotonic(); code = command(f).wait(600)
-    if code: raise InputError(f"the unbroken command failed: {(f/'log').read_text()[-500:]}")
-    c.cli,c.cli_seconds = outcome(f), time.monotonic()-t
+    row = _Try(f'{what} (2 workers)', 'command line', seed)
+    row.outcome = f"lost: {', '.join(bad[:4])}" if bad or again else 'survived'
+    row.repeated = _repeated(world, folder, before)
+    row.message = f'exit codes {codes}, then {again}'
+    if row.outcome=='survived': shutil.rmtree(folder)
+    return row
 
 # %% ../nbs/83_faults.ipynb #41eecabc
-def tries(c:Campaign, seed:int=0, n:int=120, rounds:int=3, cli:int=3):
-    "Yield the tries of a campaign: at least `n` kills, each damage `rounds` times, each fault of the command line `cli` times"
-    done = s = 0
+def _many_kills(campaign, seed, n):
+    "`n` kills at least, in all worlds in turn"
+    done = 0
     while done<n:
-        for k in c.worlds:
-            for o in kills(c, k, seed+s): done += 1; yield o
-        s += 1
-    for r in range(rounds):
-        for k in c.worlds:
-            yield from kills(c, k, seed+r, signal.SIGINT, most=4)
-            for name in FILES[k]:
-                for how in ('truncated','flipped'): yield damaged(c, k, name, how, seed+r)
-                if name not in ('table.csv','meta.json'): yield disk_full(c, k, name, seed+r)
-            for years in (-10, 10): yield clock(c, k, years, seed+r)
-            for kill in (False, True): yield two_drivers(c, k, seed+r, kill)
-            yield out_of_memory(c, k, seed+r)
-    if cli: unbroken_command(c)
-    for r in range(cli):
-        for what in ('kill driver','kill worker','Ctrl-C','two drivers'): yield command_line(c, what, seed+r)
+        for name in campaign.worlds:
+            rows = _kills(campaign, name, seed)
+            done += len(rows)
+            yield from rows
+        seed += 1
 
-def short(c:Campaign, seed:int=0):
+# %% ../nbs/83_faults.ipynb #02d02238
+def _all_faults(campaign, name, seed):
+    "Every fault but the kill, once"
+    yield from _kills(campaign, name, seed, signal.SIGINT, most=4)
+    for file in _FILES[name]:
+        for how in ('truncated','flipped'): yield _damaged(campaign, name, file, how, seed)
+        if file not in ('table.csv','meta.json'): yield _disk_full(campaign, name, file, seed)
+    for years in (-10, 10): yield _clock(campaign, name, years, seed)
+    for kill in (False, True): yield _two_drivers(campaign, name, seed, kill)
+    yield _out_of_memory(campaign, name, seed)
+
+# %% ../nbs/83_faults.ipynb #d58a709e
+def _tries(campaign, seed=0, n=120, rounds=3, cli=3):
+    "At least `n` kills, each other fault `rounds` times, each of the command line `cli` times"
+    yield from _many_kills(campaign, seed, n)
+    for i in range(rounds):
+        for name in campaign.worlds: yield from _all_faults(campaign, name, seed+i)
+    if cli: _unbroken_command(campaign)
+    for i in range(cli):
+        for what in ('kill driver','kill worker','Ctrl-C','two drivers'):
+            yield _command_line(campaign, what, seed+i)
+
+# %% ../nbs/83_faults.ipynb #e634b589
+_SHORT_DAMAGE = dict(
+    al=('cycle_02.npz','result.json','study.json','config.json','images.u8'),
+    losses=('final.npz','result.json','checkpoint.pt'))
+_SHORT_FULL = [
+    ('al','cycle_02.npz'), ('al','result.json'), ('losses','checkpoint.pt'), ('al','images.u8')]
+
+def _short(campaign, seed=0):
     "One of everything that differs, without the command line"
-    yield from kills(c, 'al', seed, most=5); yield from kills(c, 'losses', seed, most=4); yield from kills(c, 'al', seed, signal.SIGINT, most=1)
-    for k,names in dict(al=('cycle_02.npz','result.json','study.json','config.json','images.u8'), losses=('final.npz','result.json','checkpoint.pt')).items():
-        for i,name in enumerate(names): yield damaged(c, k, name, ('truncated','flipped')[i%2], seed)
-    for k,name in (('al','cycle_02.npz'),('al','result.json'),('losses','checkpoint.pt'),('al','images.u8')): yield disk_full(c, k, name, seed)
-    yield clock(c, 'al', -10, seed); yield two_drivers(c, 'al', seed, True); yield out_of_memory(c, 'al', seed)
+    yield from _kills(campaign, 'al', seed, most=5)
+    yield from _kills(campaign, 'losses', seed, most=4)
+    yield from _kills(campaign, 'al', seed, signal.SIGINT, most=1)
+    for name,files in _SHORT_DAMAGE.items():
+        for i,file in enumerate(files):
+            yield _damaged(campaign, name, file, ('truncated','flipped')[i%2], seed)
+    for name,file in _SHORT_FULL: yield _disk_full(campaign, name, file, seed)
+    yield _clock(campaign, 'al', -10, seed)
+    yield _two_drivers(campaign, 'al', seed, True)
+    yield _out_of_memory(campaign, 'al', seed)
 
 # %% ../nbs/83_faults.ipynb #06e40475
-NAMES = ('kind','target','seed','outcome','repeated','message','commit')
+_NAMES = ('kind','target','seed','outcome','repeated','message','commit')
 
-def append(path:Path, t:Try):
+def _append(path, row):
     "Add a row to the campaign's table"
-    path.parent.mkdir(parents=True, exist_ok=True); new = not path.exists()
-    with open(path, 'a', newline='', encoding='utf-8') as f:
-        w = csv.writer(f, lineterminator='\n')
-        if new: w.writerow(NAMES)
-        w.writerow([t.kind, t.target, t.seed, t.outcome, t.repeated, t.message, commit()])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with open(path, 'a', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file, lineterminator='\n')
+        if new: writer.writerow(_NAMES)
+        writer.writerow([getattr(row, name) for name in _NAMES[:-1]]+[commit()])
 
-def main(args=None):
+# %% ../nbs/83_faults.ipynb #bebdcd34
+def _arguments(args):
+    "What is asked for"
+    parser = argparse.ArgumentParser(description='Fault campaign on small studies')
+    parser.add_argument('--out', type=Path, default=Path('data/results/faults.csv'))
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--kills', type=int, default=120)
+    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--cli', type=int, default=3)
+    parser.add_argument('--short', action='store_true')
+    parser.add_argument('--seconds', type=float, default=1e9, help='stop after')
+    return parser.parse_args(args)
+
+def _say_try(row, bad):
+    "A try in a line"
+    line = f'{row.kind:12} {row.target:24} {row.seed:4} {row.outcome}'
+    if row.repeated: line += f', {row.repeated} repeated'
+    if bad: line += f'  [{row.message}]'
+    print(line, flush=True)
+
+def main(
+    args=None, # Arguments as a list; None: those of the program
+    ):
     "The campaign as a program; exit code 1 if anything was lost or done twice"
-    p = argparse.ArgumentParser(description='Fault campaign on small studies'); p.add_argument('--out', type=Path, default=Path('data/results/faults.csv')); p.add_argument('--seed', type=int, default=0)
-    p.add_argument('--kills', type=int, default=120); p.add_argument('--rounds', type=int, default=3); p.add_argument('--cli', type=int, default=3); p.add_argument('--short', action='store_true'); p.add_argument('--seconds', type=float, default=1e9, help='stop after')
-    a = p.parse_args(args); t0,lost = time.monotonic(),0
+    given = _arguments(args)
+    began,lost = time.monotonic(),0
     with tempfile.TemporaryDirectory(prefix='imbal_al_faults_') as base:
-        c = Campaign(Path(base)); print(f"unbroken studies: {', '.join(f'{k} {v:.1f} s' for k,v in c.seconds.items())}", flush=True)
-        for t in short(c, a.seed) if a.short else tries(c, a.seed, a.kills, a.rounds, a.cli):
-            append(a.out, t); bad = t.outcome.startswith('lost') or t.repeated; lost += bool(bad)
-            print(f'{t.kind:12} {t.target:24} {t.seed:4} {t.outcome}'+(f', {t.repeated} repeated' if t.repeated else '')+(f'  [{t.message}]' if bad else ''), flush=True)
-            if time.monotonic()-t0>a.seconds: break
+        campaign = _Campaign(Path(base))
+        seconds = ', '.join(f'{name} {taken:.1f} s' for name,taken in campaign.seconds.items())
+        print(f'unbroken studies: {seconds}', flush=True)
+        if given.short: rows = _short(campaign, given.seed)
+        else: rows = _tries(campaign, given.seed, given.kills, given.rounds, given.cli)
+        for row in rows:
+            _append(given.out, row)
+            bad = bool(row.outcome.startswith('lost') or row.repeated)
+            lost += bad
+            _say_try(row, bad)
+            if time.monotonic()-began>given.seconds: break
     sys.exit(1 if lost else 0)
 
 # %% ../nbs/83_faults.ipynb #c209344b
-def campaign_table(table # Of `data/results/faults.csv`, a DataFrame
-    ):                   # kind, tries, survived, lost, repeated (trainings done again)
+def campaign_table(
+    table, # Of `data/results/faults.csv`, a DataFrame
+    ):     # DataFrame: kind, tries, survived, lost, repeated (trainings done again)
     "The campaign in a few lines"
-    t = table[~table['outcome'].str.startswith('not tried')].assign(ok=lambda o: o['outcome'].eq('survived'))
-    g = t.groupby('kind', sort=False).agg(tries=('ok','size'), survived=('ok','sum'), repeated=('repeated','sum')).reset_index()
-    return g.assign(lost=g['tries']-g['survived'])[['kind','tries','survived','lost','repeated']]
+    tried = table[~table['outcome'].str.startswith('not tried')]
+    kinds = tried.assign(ok=tried['outcome'].eq('survived')).groupby('kind', sort=False)
+    counts = kinds.agg(
+        tries=('ok','size'), survived=('ok','sum'), repeated=('repeated','sum')).reset_index()
+    lost = counts['tries']-counts['survived']
+    return counts.assign(lost=lost)[['kind','tries','survived','lost','repeated']]
 
-def campaign_figure(table, width:float=5.5, height:float=2.8):
+# %% ../nbs/83_faults.ipynb #14dbe305
+def _campaign_figure(table, width=5.5, height=2.8):
     "Tries by kind of fault, survived and lost"
     from matplotlib.figure import Figure
-    t = campaign_table(table)[::-1]; fig = Figure(figsize=(width, height), layout='constrained'); ax = fig.add_subplot()
-    ax.barh(t['kind'], t['survived'], color='#0072B2', label='survived'); ax.barh(t['kind'], t['lost'], left=t['survived'], color='#D55E00', label='lost')
-    for i,o in enumerate(t.itertuples()): ax.text(o.tries, i, f' {o.survived} of {o.tries}', va='center', fontsize=8)
-    ax.set(xlabel='tries'); ax.margins(x=.15); ax.spines[['top','right']].set_visible(False); ax.legend(frameon=False, fontsize=8, loc='lower right')
-    return fig
+    counts = campaign_table(table)[::-1]
+    figure = Figure(figsize=(width, height), layout='constrained')
+    ax = figure.add_subplot()
+    ax.barh(counts['kind'], counts['survived'], color='#0072B2', label='survived')
+    ax.barh(
+        counts['kind'], counts['lost'], left=counts['survived'], color='#D55E00', label='lost')
+    for i,row in enumerate(counts.itertuples()):
+        ax.text(row.tries, i, f' {row.survived} of {row.tries}', va='center', fontsize=8)
+    ax.set(xlabel='tries')
+    ax.margins(x=.15)
+    ax.spines[['top','right']].set_visible(False)
+    ax.legend(frameon=False, fontsize=8, loc='lower right')
+    return figure

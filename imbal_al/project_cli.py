@@ -15,13 +15,14 @@ import typer
 from .core import InputError
 
 # %% auto #0
-__all__ = ['project_new', 'project_status', 'project_release', 'project_labels', 'next_', 'ingest', 'where', 'guide_project',
-           'export', 'predict', 'register']
+__all__ = ['register']
 
 # %% ../nbs/81_project_cli.ipynb #29c35bb2
 _Dir = Annotated[Path, typer.Argument(metavar='DIR', help="The project's folder")]
-_Device = Annotated[Optional[str], typer.Option(help='cpu, cuda, cuda:1; default the best there is')]
-_Prevalence = Annotated[float, typer.Option(help='Share of faulty units at deployment, such as 0.05')]
+_Device = Annotated[Optional[str], typer.Option(
+    help='cpu, cuda, cuda:1; default the best there is')]
+_Prevalence = Annotated[float, typer.Option(
+    help='Share of faulty units at deployment, such as 0.05')]
 
 def _say(line): typer.echo(line, err=True)
 
@@ -29,25 +30,74 @@ def _open(dir):
     from imbal_al.project import open_project
     return open_project(dir)
 
+# %% ../nbs/81_project_cli.ipynb #df1eb901
 def _check_device(device):
+    "Refuse a device that is not here before anything is computed"
     import torch
     try: torch.empty(1, device=device or 'cpu')
-    except (RuntimeError, AssertionError) as e: raise InputError(f"device {device!r} cannot be used here ({str(e).splitlines()[0]}); write cpu, cuda or cuda:1, or leave it out") from e
+    except (RuntimeError, AssertionError) as e: raise InputError(
+        f'device {device!r} cannot be used here ({str(e).splitlines()[0]}); '
+        'write cpu, cuda or cuda:1, or leave it out') from e
+
+# %% ../nbs/81_project_cli.ipynb #d8b6bc3e
+def _groups_line(project):
+    "How images are grouped, and what of them is held out"
+    from imbal_al.project import group_of
+    from imbal_al.rounds import is_held_out
+    images = sorted(set(project.units['image']))
+    group = {image:group_of(image, project.settings.group_by) for image in images}
+    held_out = {group[image] for image in images if is_held_out(project, image)}
+    alone = sum(image==name for image,name in group.items())
+    line = f'{len(set(group.values()))} groups, {len(held_out)} of them held out for testing'
+    if alone: line += f'; {alone} images match nothing and are groups by themselves'
+    if len(held_out)<10: line += '; so few that intervals will be rough'
+    return line
+
+# %% ../nbs/81_project_cli.ipynb #208d6155
+def _new_line(project):
+    "What was found, and the next command"
+    settings = project.settings
+    line = (
+        f'{project.dir}: {len(project.units)} {settings.unit}s '
+        f"of {project.units['image'].nunique()} images, "
+        f"{'grey' if settings.channels==1 else 'RGB'}")
+    if settings.bits<16: line += f', {settings.bits} of 16 bits used'
+    if project.skipped: line += f'; {len(project.skipped)} files left out'
+    return f'{line}\nnext: imbal-al next {project.dir} --budget 50'
 
 # %% ../nbs/81_project_cli.ipynb #83d222bb
-def project_new(dir: _Dir, images: Annotated[Path, typer.Option(help='Folder of the images, with sub-folders')],
-    unit: Annotated[Optional[str], typer.Option(help='What is labelled at once: image, or window of a large one; default image')]=None,
-    window: Annotated[Optional[int], typer.Option(help='Side of the windows the network sees, pixels, a multiple of 32; default 256')]=None,
-    overlap: Annotated[Optional[int], typer.Option(help='Shared by neighbouring windows, pixels; default 64')]=None,
-    channels: Annotated[Optional[int], typer.Option(help='1 (grey) or 3; default: 1 if all images are grey')]=None,
-    held_out: Annotated[Optional[float], typer.Option(help='Share of the images that is only tested on; default 0.2')]=None,
-    steps: Annotated[Optional[int], typer.Option(help='Optimiser steps per round; default 200')]=None,
-    balance: Annotated[Optional[float], typer.Option(help='Least share of windows with a defect in a training batch, 0 to below 1; default 0.3; 0: as they are')]=None,
-    arch: Annotated[Optional[str], typer.Option(help='fpn, unet, pspnet, deeplabv3; default fpn')]=None,
-    encoder: Annotated[Optional[str], typer.Option(help='lite0, or any encoder of smp; default lite0')]=None,
-    bits: Annotated[Optional[int], typer.Option(help='That 16-bit grey images use: 8, 10, 12, 14 or 16; default: as few as the images need')]=None,
-    group_by: Annotated[Optional[str], typer.Option(help="Images that must stay together (photographs of one part): 'folder', or a regular expression for their names, such as 'part([0-9]+)'; default: each by itself")]=None,
-    seed: Annotated[Optional[int], typer.Option(help='Everything random follows from it; default 0')]=None):
+def _project_new(
+    dir: _Dir,
+    images: Annotated[Path, typer.Option(help='Folder of the images, with sub-folders')],
+    unit: Annotated[Optional[str], typer.Option(
+        help='What is labelled at once: image, or window of a large one; default image')]=None,
+    window: Annotated[Optional[int], typer.Option(
+        help='Side of the windows the network sees, pixels, a multiple of 32; default 256')]=None,
+    overlap: Annotated[Optional[int], typer.Option(
+        help='Shared by neighbouring windows, pixels; default 64')]=None,
+    channels: Annotated[Optional[int], typer.Option(
+        help='1 (grey) or 3; default: 1 if all images are grey')]=None,
+    held_out: Annotated[Optional[float], typer.Option(
+        help='Share of the images that is only tested on; default 0.2')]=None,
+    steps: Annotated[Optional[int], typer.Option(
+        help='Optimiser steps per round; default 200')]=None,
+    balance: Annotated[Optional[float], typer.Option(
+        help='Least share of windows with a defect in a training batch, 0 to below 1; '
+        'default 0.3; 0: as they are')]=None,
+    arch: Annotated[Optional[str], typer.Option(
+        help='fpn, unet, pspnet, deeplabv3; default fpn')]=None,
+    encoder: Annotated[Optional[str], typer.Option(
+        help='lite0, or any encoder of smp; default lite0')]=None,
+    bits: Annotated[Optional[int], typer.Option(
+        help='That 16-bit grey images use: 8, 10, 12, 14 or 16; '
+        'default: as few as the images need')]=None,
+    group_by: Annotated[Optional[str], typer.Option(
+        help="Images that must stay together (photographs of one part): 'folder', "
+        "or a regular expression for their names, such as 'part([0-9]+)'; "
+        'default: each by itself')]=None,
+    seed: Annotated[Optional[int], typer.Option(
+        help='Everything random follows from it; default 0')]=None,
+    ):
     """Make a project from a folder of images. Given again, it looks for images that have come.
 
     Example:
@@ -57,21 +107,21 @@ def project_new(dir: _Dir, images: Annotated[Path, typer.Option(help='Folder of 
         imbal-al project new tiles --images /camera/tiles --group-by 'tile([0-9]+)_'
     """
     from imbal_al.project import new
-    given = dict(unit=unit, window=window, overlap=overlap, held_out=held_out, steps=steps, balance=balance, arch=arch, encoder=encoder, bits=bits, seed=seed, group_by=group_by)
-    if overlap is None and window is not None and window<=96: given['overlap'] = window//2//32*32
-    p = new(dir, images, channels, **{k:v for k,v in given.items() if v is not None and not (k=='overlap' and overlap is None and (dir/'project.json').exists())})
-    for o in p.skipped: _say(o)
-    if p.settings.group_by: _say(_groups_line(p))
-    typer.echo(f"{p.dir}: {len(p.units)} {p.settings.unit}s of {p.units['image'].nunique()} images, {'grey' if p.settings.channels==1 else 'RGB'}"+(f', {p.settings.bits} of 16 bits used' if p.settings.bits<16 else '')+(f'; {len(p.skipped)} files left out' if p.skipped else '')+f"\nnext: imbal-al next {p.dir} --budget 50")
+    small = window is not None and window<=96
+    if small and overlap is None and not (dir/'project.json').exists():
+        overlap = window//2//32*32
+    options = dict(
+        unit=unit, window=window, overlap=overlap, held_out=held_out,
+        steps=steps, balance=balance, arch=arch, encoder=encoder,
+        bits=bits, seed=seed, group_by=group_by)
+    given = {name:value for name,value in options.items() if value is not None}
+    project = new(dir, images, channels, **given)
+    for line in project.skipped: _say(line)
+    if project.settings.group_by: _say(_groups_line(project))
+    typer.echo(_new_line(project))
 
-def _groups_line(p):
-    "How images are grouped, and what of them is held out"
-    from imbal_al.project import group_of
-    from imbal_al.rounds import is_held_out
-    of = {o:group_of(o, p.settings.group_by) for o in sorted(set(p.units['image']))}; out = {g for o,g in of.items() if is_held_out(p, o)}; alone = sum(o==g for o,g in of.items())
-    return f"{len(set(of.values()))} groups, {len(out)} of them held out for testing"+(f"; {alone} images match nothing and are groups by themselves" if alone else '')+('; so few that intervals will be rough' if len(out)<10 else '')
-
-def project_status(dir: _Dir):
+# %% ../nbs/81_project_cli.ipynb #76c5178a
+def _project_status(dir: _Dir):
     """What is labelled, what is out, and which round it is.
 
     Example:
@@ -80,10 +130,15 @@ def project_status(dir: _Dir):
     """
     from imbal_al.project import labels
     from imbal_al.queue import rounds, waiting
-    p = _open(dir); t = labels(p)
-    typer.echo(f"{len(p.units)} {p.settings.unit}s, {len(t)} labelled ({int(t['faulty'].sum())} with a defect), {len(waiting(p))} out, {len(rounds(p))} rounds")
+    project = _open(dir)
+    labelled = labels(project)
+    typer.echo(
+        f'{len(project.units)} {project.settings.unit}s, '
+        f"{len(labelled)} labelled ({int(labelled['faulty'].sum())} with a defect), "
+        f'{len(waiting(project))} out, {len(rounds(project))} rounds')
 
-def project_release(dir: _Dir):
+# %% ../nbs/81_project_cli.ipynb #ddd4d46a
+def _project_release(dir: _Dir):
     """Give up on units that are out and will not be labelled; they are back in the pool.
 
     Example:
@@ -93,8 +148,12 @@ def project_release(dir: _Dir):
     from imbal_al.queue import release
     typer.echo(f'{release(_open(dir))} units are back in the pool')
 
-def project_labels(dir: _Dir, to: Annotated[Path, typer.Argument(help='A folder (png) or a file')],
-    form: Annotated[str, typer.Option(help='png, coco, cvat or labelstudio')]='png'):
+# %% ../nbs/81_project_cli.ipynb #7e3f75c2
+def _project_labels(
+    dir: _Dir,
+    to: Annotated[Path, typer.Argument(help='A folder (png) or a file')],
+    form: Annotated[str, typer.Option(help='png, coco, cvat or labelstudio')]='png',
+    ):
     """Write the labels that count for other programs.
 
     Example:
@@ -105,13 +164,37 @@ def project_labels(dir: _Dir, to: Annotated[Path, typer.Argument(help='A folder 
     typer.echo(f'{export_labels(_open(dir), to, form)} labels in {to}')
 
 # %% ../nbs/81_project_cli.ipynb #6720e3d4
-def next_(dir: _Dir,
+def _round_lines(project, made):
+    "A round that is out, and how to go on"
+    test = sum(pick['held_out'] for pick in made.picks)
+    trained = f"{len(made.record['train'])} labels trained on"
+    return '\n'.join([
+        f'round {made.number}: {len(made.picks)} units to label, {test} of them to test on; '
+        f"{'cold start' if made.record['cold'] else trained}",
+        f'queue: {made.queue}',
+        'Label Studio: labelstudio.xml, labelstudio.json   CVAT: cvat.xml   '
+        'any editor: images, predictions   overview: contact.png',
+        f'then: imbal-al ingest {project.dir} EXPORT'])
+
+# %% ../nbs/81_project_cli.ipynb #6f471794
+def _next(
+    dir: _Dir,
     budget: Annotated[int, typer.Option(min=0, help='Units to label; 0: train only')]=50,
-    strategy: Annotated[str, typer.Option(help='entropy, random, coreset, margin, badge, bald, quota, clasp, entropy_foreground, entropy_coreset, random_predicted_faulty; without a labelled defect it is coreset')]='entropy',
-    url: Annotated[str, typer.Option(help='Address below which Label Studio finds the images; default: they are put into the tasks')]='',
-    prevalence: Annotated[Optional[float], typer.Option(help='Share of faulty units at deployment, for quota; default that of imbal-al guide')]=None,
-    per_group: Annotated[int, typer.Option(min=0, help='Of a group (of an image, without --group-by) in the queue, at most, while others have room; 0: any number')]=0,
-    device: _Device=None):
+    strategy: Annotated[str, typer.Option(
+        help='entropy, random, coreset, margin, badge, bald, quota, clasp, entropy_foreground, '
+        'entropy_coreset, random_predicted_faulty; without a labelled defect it is coreset'
+        )]='entropy',
+    url: Annotated[str, typer.Option(
+        help='Address below which Label Studio finds the images; '
+        'default: they are put into the tasks')]='',
+    prevalence: Annotated[Optional[float], typer.Option(
+        help='Share of faulty units at deployment, for quota; '
+        'default that of imbal-al guide')]=None,
+    per_group: Annotated[int, typer.Option(
+        min=0, help='Of a group (of an image, without --group-by) in the queue, at most, '
+        'while others have room; 0: any number')]=0,
+    device: _Device=None,
+    ):
     """Train on what is labelled, score the rest in one pass, write what to label next.
 
     Stopped and given again it goes on where it was; while a queue is out, it says so.
@@ -121,63 +204,120 @@ def next_(dir: _Dir,
         imbal-al next parts --budget 50 --strategy entropy
     """
     from imbal_al.rounds import next_round
-    _check_device(device); p = _open(dir); r = next_round(p, budget, strategy, device, url, _say, prevalence, per_group)
-    if not budget: return typer.echo(f"round {r.number}: trained on {len(r.record['train'])} labels")
-    if not r.fresh: typer.echo(f'round {r.number} is still out and no label has come back since; ingest its labels first')
-    test = sum(o['held_out'] for o in r.picks)
-    typer.echo(f"round {r.number}: {len(r.picks)} units to label, {test} of them to test on; {'cold start' if r.record['cold'] else str(len(r.record['train']))+' labels trained on'}\n"
-               f"queue: {r.queue}\nLabel Studio: labelstudio.xml, labelstudio.json   CVAT: cvat.xml   any editor: images, predictions   overview: contact.png\nthen: imbal-al ingest {p.dir} EXPORT")
+    _check_device(device)
+    project = _open(dir)
+    made = next_round(project, budget, strategy, device, url, _say, prevalence, per_group)
+    if not budget: return typer.echo(
+        f"round {made.number}: trained on {len(made.record['train'])} labels")
+    if not made.fresh: typer.echo(
+        f'round {made.number} is still out and no label has come back since; '
+        'ingest its labels first')
+    typer.echo(_round_lines(project, made))
 
-def ingest(dir: _Dir, export: Annotated[Path, typer.Argument(metavar='EXPORT', help='Label Studio JSON, CVAT XML, COCO JSON (or an archive of one), or a folder of PNG masks')],
-    empty: Annotated[str, typer.Option(help="An image with nothing drawn on it: report it, or take it as healthy")]='report',
-    revert: Annotated[bool, typer.Option('--revert', help='Take masks that equal replaced versions, too')]=False):
-    """Take labels back. May be repeated; a relabelled image keeps both versions. Exit code 1 if something was refused.
+# %% ../nbs/81_project_cli.ipynb #b1825998
+def _ingest(
+    dir: _Dir,
+    export: Annotated[Path, typer.Argument(
+        metavar='EXPORT', help='Label Studio JSON, CVAT XML, COCO JSON (or an archive of one), '
+        'or a folder of PNG masks')],
+    empty: Annotated[str, typer.Option(
+        help='An image with nothing drawn on it: report it, or take it as healthy')]='report',
+    revert: Annotated[bool, typer.Option(
+        '--revert', help='Take masks that equal replaced versions, too')]=False,
+    ):
+    """Take labels back. May be repeated; a relabelled image keeps both versions.
+    Exit code 1 if something was refused.
 
     Example:
 
         imbal-al ingest parts project-1-at-2026-11-22.json
     """
     from imbal_al.queue import ingest as take
-    r = take(_open(dir), export, empty, revert); typer.echo(str(r))
-    if r.counts['refused']: raise typer.Exit(1)
+    report = take(_open(dir), export, empty, revert)
+    typer.echo(str(report))
+    if report.counts['refused']: raise typer.Exit(1)
 
 # %% ../nbs/81_project_cli.ipynb #28e54d44
-def where(dir: _Dir, prevalence: _Prevalence,
+def _save_curve(standing, figure):
+    "The learning curve, whole or not at all"
+    from imbal_al.core import atomic_path
+    from imbal_al.where import curve_figure
+    with atomic_path(figure) as path:
+        curve_figure(standing).savefig(path, format=figure.suffix[1:] or 'png', dpi=150)
+
+# %% ../nbs/81_project_cli.ipynb #49eec274
+def _where(
+    dir: _Dir,
+    prevalence: _Prevalence,
     more: Annotated[int, typer.Option(min=1, help='Labels that one thinks of adding')]=50,
     worth: Annotated[float, typer.Option(help='F1 that they should bring')]=.01,
-    misses_cost: Annotated[Optional[float], typer.Option(help='Of a missed pixel; with --alarms-cost the cheapest threshold is said, too')]=None,
+    misses_cost: Annotated[Optional[float], typer.Option(
+        help='Of a missed pixel; with --alarms-cost the cheapest threshold is said, too')]=None,
     alarms_cost: Annotated[Optional[float], typer.Option(help='Of a falsely alarmed pixel')]=None,
-    figure: Annotated[Optional[Path], typer.Option(help='Draw the learning curve to this file')]=None, device: _Device=None):
-    """F1, precision, recall and OII at the deployment prevalence, the learning curve, and whether more labels are likely to pay.
+    figure: Annotated[Optional[Path], typer.Option(
+        help='Draw the learning curve to this file')]=None,
+    device: _Device=None,
+    ):
+    """F1, precision, recall and OII at the deployment prevalence, the learning curve,
+    and whether more labels are likely to pay.
 
     Example:
 
         imbal-al where parts --prevalence 0.05 --misses-cost 5 --alarms-cost 1
     """
-    from imbal_al.where import curve_figure, project_costs, where as stand
-    if (misses_cost is None)!=(alarms_cost is None): raise InputError('give both --misses-cost and --alarms-cost, or neither')
-    p = _open(dir); s = stand(p, prevalence, more, worth, device=device or 'cpu'); typer.echo(str(s))
-    if misses_cost is not None: typer.echo(str(project_costs(p, prevalence, misses_cost, alarms_cost, device=device or 'cpu')))
-    if figure:
-        from imbal_al.core import atomic_path
-        with atomic_path(figure) as f: curve_figure(s).savefig(f, format=figure.suffix[1:] or 'png', dpi=150)
+    from imbal_al.where import project_costs, where as stand
+    if (misses_cost is None)!=(alarms_cost is None): raise InputError(
+        'give both --misses-cost and --alarms-cost, or neither')
+    project,device = _open(dir),device or 'cpu'
+    standing = stand(project, prevalence, more, worth, device=device)
+    typer.echo(str(standing))
+    if misses_cost is not None:
+        costs = project_costs(project, prevalence, misses_cost, alarms_cost, device=device)
+        typer.echo(str(costs))
+    if figure: _save_curve(standing, figure)
 
-def guide_project(dir:Path,  # The project's folder
-    misses_cost:float|None, alarms_cost:float|None, prevalence:float|None=None, loss:str='dibe', candidates:int=5, target=None, device:str|None=None):
+# %% ../nbs/81_project_cli.ipynb #a8e94c42
+def guide_project(
+    dir:Path,                     # The project's folder
+    misses_cost:float|None,       # Of a missed pixel
+    alarms_cost:float|None,       # Of a falsely alarmed pixel
+    prevalence:float|None=None,   # Share of faulty units at deployment; None: that of the held-out labels
+    loss:str='dibe',              # A loss with a weight of misses
+    candidates:int=5,             # How many weights between 0 and 1
+    target=None,                  # Interval of OII that is wanted, (low, high); None: costs alone decide
+    device:str|None=None,         # None: the best there is
+    ):
     "What `imbal-al guide DIR` does where DIR is a project; the command itself is in *Command line*"
     from imbal_al.costs import guide_costs
-    if misses_cost is None or alarms_cost is None: raise InputError('a project is guided by costs: give both --misses-cost and --alarms-cost, such as 5 and 1')
-    _check_device(device); p = _open(dir)
+    if misses_cost is None or alarms_cost is None: raise InputError(
+        'a project is guided by costs: give both --misses-cost and --alarms-cost, such as 5 and 1')
+    _check_device(device)
+    project = _open(dir)
     from imbal_al.learner import best_device
-    g = guide_costs(p, misses_cost, alarms_cost, prevalence, loss, candidates, target, device or best_device(), say=_say); typer.echo(str(g))
-    if g.kept=='weight': typer.echo(f'round {g.round} holds this network; the next rounds train with {g.loss}, fn_weight {g.fn_weight:g}')
-    typer.echo(f'kept in {p.dir}/guide.json\nnext: imbal-al export {p.dir} model.onnx')
+    device = device or best_device()
+    guided = guide_costs(
+        project, misses_cost, alarms_cost, prevalence, loss, candidates, target, device, say=_say)
+    typer.echo(str(guided))
+    if guided.kept=='weight': typer.echo(
+        f'round {guided.round} holds this network; '
+        f'the next rounds train with {guided.loss}, fn_weight {guided.fn_weight:g}')
+    typer.echo(
+        f'kept in {project.dir}/guide.json\n'
+        f'next: imbal-al export {project.dir} model.onnx')
 
-def export(dir: _Dir, model: Annotated[Path, typer.Argument(help='File to write, such as model.onnx')],
-    prevalence: Annotated[Optional[float], typer.Option(help='Share of faulty units at deployment: the threshold is chosen for it')]=None,
-    threshold: Annotated[Optional[float], typer.Option(help='Probability from which a pixel is a defect; default the cheapest where imbal-al guide was given costs, else the best at the prevalence, else 0.5')]=None,
-    round: Annotated[Optional[int], typer.Option(help='Default: the last trained')]=None):
-    """Write the model as ONNX, normalisation, windows and threshold inside, and a model card beside it.
+# %% ../nbs/81_project_cli.ipynb #b4ebbfae
+def _export(
+    dir: _Dir,
+    model: Annotated[Path, typer.Argument(help='File to write, such as model.onnx')],
+    prevalence: Annotated[Optional[float], typer.Option(
+        help='Share of faulty units at deployment: the threshold is chosen for it')]=None,
+    threshold: Annotated[Optional[float], typer.Option(
+        help='Probability from which a pixel is a defect; default the cheapest where '
+        'imbal-al guide was given costs, else the best at the prevalence, else 0.5')]=None,
+    round: Annotated[Optional[int], typer.Option(help='Default: the last trained')]=None,
+    ):
+    """Write the model as ONNX, normalisation, windows and threshold inside,
+    and a model card beside it.
 
     Example:
 
@@ -186,34 +326,69 @@ def export(dir: _Dir, model: Annotated[Path, typer.Argument(help='File to write,
         imbal-al guide parts --misses-cost 5 --alarms-cost 1 --prevalence 0.05 && imbal-al export parts model.onnx
     """
     from imbal_al.deploy import export as write
-    e = write(_open(dir), model, prevalence, threshold, round)
-    for o in e.notes: _say(o)
-    typer.echo(f"{e.path}: threshold {e.meta['threshold']:.3g}, windows of {e.meta['size']} px; logits within {e.far:.1g} of the network's\n{e.card}")
+    written = write(_open(dir), model, prevalence, threshold, round)
+    for line in written.notes: _say(line)
+    typer.echo(
+        f"{written.path}: threshold {written.meta['threshold']:.3g}, "
+        f"windows of {written.meta['size']} px; "
+        f"logits within {written.far:.1g} of the network's\n{written.card}")
 
-def predict(model: Annotated[Path, typer.Argument(help='A file written by `imbal-al export`')], images: Annotated[Path, typer.Argument(metavar='FOLDER', help='Images, with sub-folders')],
-    out: Annotated[Optional[Path], typer.Option(help='Folder for masks, overlays and table; default FOLDER-found')]=None,
-    overlays: Annotated[bool, typer.Option('--overlays/--no-overlays', help='Also JPEGs with the outline of what was found')]=True,
-    threads: Annotated[Optional[int], typer.Option(min=1, help='CPU threads')]=None):
-    """Masks, overlays and a table by defect area for a folder of any length. Stopped and given again, it goes on.
+# %% ../nbs/81_project_cli.ipynb #bd2c60e8
+def _tell_images(done, total):
+    "How many images are done, on one line of the error stream"
+    if not sys.stderr.isatty(): return
+    end = '\n' if done==total else ''
+    sys.stderr.write(f'\r{done} of {total}{end}')
+    sys.stderr.flush()
+
+# %% ../nbs/81_project_cli.ipynb #fb8d88eb
+def _predict(
+    model: Annotated[Path, typer.Argument(help='A file written by `imbal-al export`')],
+    images: Annotated[Path, typer.Argument(metavar='FOLDER', help='Images, with sub-folders')],
+    out: Annotated[Optional[Path], typer.Option(
+        help='Folder for masks, overlays and table; default FOLDER-found')]=None,
+    overlays: Annotated[bool, typer.Option(
+        '--overlays/--no-overlays', help='Also JPEGs with the outline of what was found')]=True,
+    threads: Annotated[Optional[int], typer.Option(min=1, help='CPU threads')]=None,
+    ):
+    """Masks, overlays and a table by defect area for a folder of any length.
+    Stopped and given again, it goes on.
 
     Example:
 
         imbal-al predict model.onnx /camera/tomorrow --out found
     """
     from imbal_al.deploy import open_model, predict_folder
-    def tell(done, n):
-        if sys.stderr.isatty(): sys.stderr.write(f'\r{done} of {n}'+('\n' if done==n else '')); sys.stderr.flush()
-    t = predict_folder(open_model(model, threads), images, out or images.with_name(images.name+'-found'), overlays, say=tell)
-    typer.echo(f'table: {t}')
+    folder = out or images.with_name(images.name+'-found')
+    opened = open_model(model, threads)
+    table = predict_folder(opened, images, folder, overlays, say=_tell_images)
+    typer.echo(f'table: {table}')
 
 # %% ../nbs/81_project_cli.ipynb #11fa6e45
-def register(app:typer.Typer, # The app that gets the commands
-    cls=None                  # The group class of sub-commands
-    )->typer.Typer:           # The `project` sub-app
+_PROJECT = dict(
+    new=_project_new,
+    status=_project_status,
+    release=_project_release,
+    labels=_project_labels)
+
+_LOOP = dict(
+    next=_next,
+    ingest=_ingest,
+    where=_where,
+    export=_export,
+    predict=_predict)
+
+def register(
+    app:typer.Typer,  # The app that gets the commands
+    cls=None,         # The group class of sub-commands; None: typer's own
+    )->typer.Typer:   # The `project` sub-app
     "Add `project new|status|release|labels` and `next`, `ingest`, `where`, `export`, `predict`"
-    kw = dict(cls=cls) if cls else {}
-    sub = typer.Typer(no_args_is_help=True, rich_markup_mode='markdown', help='Your own images: a project folder, its state and its labels.', **kw)
-    for name,f in dict(new=project_new, status=project_status, release=project_release, labels=project_labels).items(): sub.command(name)(f)
+    sub = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode='markdown',
+        help='Your own images: a project folder, its state and its labels.',
+        **(dict(cls=cls) if cls else {}))
+    for name,command in _PROJECT.items(): sub.command(name)(command)
     app.add_typer(sub, name='project')
-    for name,f in dict(next=next_, ingest=ingest, where=where, export=export, predict=predict).items(): app.command(name)(f)
+    for name,command in _LOOP.items(): app.command(name)(command)
     return sub

@@ -17,154 +17,272 @@ from PIL import Image
 from .core import InputError, commit, read_json, stream, write_text
 from .faults import end, libraries
 from .project import labels, open_project, read_label
-from .queue import as_annotations, queued, rounds
+from .queue import as_annotations, rounds
 from .synthetic import image
 
 # %% auto #0
-__all__ = ['SIZE', 'UNREAD', 'KEPT', 'Step', 'loop', 'truth', 'annotate', 'give', 'kill_after', 'state', 'twice', 'everything',
-           'Try', 'Campaign', 'campaign', 'table', 'main']
+__all__ = ['table', 'main']
 
 # %% ../nbs/84_project_faults.ipynb #1ba32897
-SIZE = (32,40)
-
 @dataclass(frozen=True)
-class Step:
+class _Step:
     "One command of the loop"
-    name: str
+    name: str            # Of the step, since a command comes more than once
     args: tuple          # Of `imbal-al`, within the try's folder
     label: bool = False  # Before it, the last queue is labelled and exported
 
-def loop(export:bool=True # With `export` and `predict`, which need onnx and onnxruntime
-    )->list[Step]:
-    "A project from its beginning to a model in a file"
-    out = [Step('new', ('project','new','p','--images','images','--window','32','--steps','2','--held-out','0.4','--seed','1')), Step('next, cold', ('next','p','--budget','8','--device','cpu')),
-           Step('ingest', ('ingest','p','export.json'), True), Step('next', ('next','p','--budget','4','--device','cpu')), Step('ingest again', ('ingest','p','export.json'), True),
-           Step('next, train only', ('next','p','--budget','0','--device','cpu')), Step('where', ('where','p','--prevalence','0.3','--device','cpu')), Step('labels', ('project','labels','p','labels.json','--form','coco'))]
-    return out+[Step('export', ('export','p','model.onnx','--prevalence','0.3')), Step('predict', ('predict','model.onnx','images','--out','found','--threads','1'))] if export else out
+def _step(name, command, label=False): return _Step(name, tuple(command.split()), label)
 
-def truth(name:str): return image('steel', int(name[:2]), SIZE, faulty=int(name[:2])%2==0)[1]
+# %% ../nbs/84_project_faults.ipynb #0faa0e07
+def _loop(export=True):
+    "A project from its beginning to a model in a file, which needs onnx and onnxruntime"
+    steps = [
+        _step('new', 'project new p --images images --window 32 --steps 2 --held-out 0.4 --seed 1'),
+        _step('next, cold', 'next p --budget 8 --device cpu'),
+        _step('ingest', 'ingest p export.json', label=True),
+        _step('next', 'next p --budget 4 --device cpu'),
+        _step('ingest again', 'ingest p export.json', label=True),
+        _step('next, train only', 'next p --budget 0 --device cpu'),
+        _step('where', 'where p --prevalence 0.3 --device cpu'),
+        _step('labels', 'project labels p labels.json --form coco')]
+    if not export: return steps
+    return steps+[
+        _step('export', 'export p model.onnx --prevalence 0.3'),
+        _step('predict', 'predict model.onnx images --out found --threads 1')]
 
-def annotate(folder:Path):
+# %% ../nbs/84_project_faults.ipynb #0f17e4e6
+_SIZE = (32,40)
+
+def _steel(i):
+    "Image and mask of a number; the even ones are faulty"
+    return image('steel', i, _SIZE, faulty=i%2==0)
+
+def _truth(name):
+    "The mask of an image, by its name"
+    return _steel(int(name[:2]))[1]
+
+# %% ../nbs/84_project_faults.ipynb #0bb2c509
+def _annotate(folder):
     "The last queue, labelled by the truth, as Label Studio's export"
-    p = open_project(folder/'p'); tasks = json.loads((rounds(p)[-1]/'queue'/'labelstudio.json').read_text())
-    write_text(folder/'export.json', json.dumps(as_annotations(tasks, lambda id: truth(p.row[id]['name']))))
+    project = open_project(folder/'p')
+    tasks = json.loads((rounds(project)[-1]/'queue'/'labelstudio.json').read_text())
+    def mask(id): return _truth(project.row[id]['name'])
+    write_text(folder/'export.json', json.dumps(as_annotations(tasks, mask)))
 
 # %% ../nbs/84_project_faults.ipynb #2697b7f2
-def give(folder:Path, step:Step)->int: # Its process number
-    "Start a command in a fork, its output in `folder/log`"
-    sys.stdout.flush(); sys.stderr.flush(); pid = os.fork()
-    if pid: return pid
+def _be_command(folder, step):
+    "The forked process, which ends here"
     code = 1
     try:
-        os.chdir(folder); log = os.open('log', os.O_WRONLY|os.O_CREAT|os.O_APPEND); os.dup2(log, 1); os.dup2(log, 2)
-        sys.argv = ['imbal-al', *step.args]; from imbal_al.cli import main
+        os.chdir(folder)
+        log = os.open('log', os.O_WRONLY|os.O_CREAT|os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        sys.argv = ['imbal-al', *step.args]
+        from imbal_al.cli import main
         main()
     except SystemExit as e: code = e.code if isinstance(e.code, int) else int(e.code is not None)
     except BaseException: os.write(2, traceback.format_exc().encode())
     finally: os._exit(code)
 
-def kill_after(pid:int, seconds:float)->bool: # False: it had come to its end before
-    "Kill a process after some seconds"
+def _give(folder, step):
+    "Start a command in a fork, its output in `folder/log`; its process number"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if not pid: _be_command(folder, step)
+    return pid
+
+# %% ../nbs/84_project_faults.ipynb #c7a81998
+def _kill_after(pid, seconds):
+    "Kill a process after some seconds; False: it had come to its end before"
     until = time.monotonic()+seconds
     while time.monotonic()<until:
         done,status = os.waitpid(pid, os.WNOHANG)
         if done: return False
         time.sleep(min(.003, max(0, until-time.monotonic())))
-    os.kill(pid, signal.SIGKILL); return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])==-signal.SIGKILL
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])==-signal.SIGKILL
 
 # %% ../nbs/84_project_faults.ipynb #e3959bf1
 def _file(path):
     "What a file says, without what may differ"
     if path.suffix=='.npz':
-        with np.load(path, allow_pickle=False) as z: return {k:z[k].tobytes() for k in z.files}
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name:arrays[name].tobytes() for name in arrays.files}
     if path.suffix in ('.pt','.onnx','.zip') and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as z: return sorted(z.getinfo(o).CRC for o in z.namelist())
-    if path.suffix=='.json' and path.read_text(encoding='utf-8').startswith('{') and (d := read_json(path)): return {k:v for k,v in d.items() if k not in ('commit','units')}
+        with zipfile.ZipFile(path) as parts:
+            return sorted(parts.getinfo(name).CRC for name in parts.namelist())
+    if path.suffix=='.json' and path.read_text(encoding='utf-8').startswith('{'):
+        record = read_json(path)
+        if record: return {k:v for k,v in record.items() if k not in ('commit','units')}
     return zlib.crc32(path.read_bytes())
 
-UNREAD = ('lock.json','next.json','predict.json','table.part.csv') # Locks; a path; lines in the order of their making
+# %% ../nbs/84_project_faults.ipynb #8c01d6c5
+# Locks; a path; lines in the order of their making
+_UNREAD = ('lock.json','next.json','predict.json','table.part.csv')
 
-KEPT = ('p','labels.json','model.onnx','model.md','found')
+_KEPT = ('p','labels.json','model.onnx','model.md','found')
 
-def state(folder:Path)->dict: # Relative path -> content
-    "A project and what was exported from it, as it is compared"
-    files = [o for k in KEPT for o in ([folder/k] if (folder/k).is_file() else (folder/k).rglob('*')) if o.is_file() and not o.name.startswith('.') and o.name not in UNREAD]
-    return {str(o.relative_to(folder)):_file(o) for o in files}
+def _files(place):
+    "The files of a folder that are compared, or the file itself"
+    for path in [place] if place.is_file() else place.rglob('*'):
+        hidden = path.name.startswith('.') or path.name in _UNREAD
+        if path.is_file() and not hidden: yield path
 
-def twice(folder:Path)->int:
+def _state(folder):
+    "A project and what was exported from it, as it is compared: relative path -> content"
+    paths = []
+    for name in _KEPT: paths += _files(folder/name)
+    return {str(path.relative_to(folder)):_file(path) for path in paths}
+
+# %% ../nbs/84_project_faults.ipynb #e2e5b6fa
+def _twice(folder):
     "Units with more than one version of a label, or picked by two rounds"
-    p = open_project(folder/'p'); picks = Counter(o['id'] for f in rounds(p) for o in (read_json(f/'queue.json') or {}).get('picks', []))
-    return sum(n>1 for n in picks.values())+sum(len(read_label(p, o)['versions'])>1 for o in labels(p)['id'])
+    project,picked = open_project(folder/'p'),Counter()
+    for path in rounds(project):
+        queue = read_json(path/'queue.json') or {}
+        picked.update(pick['id'] for pick in queue.get('picks', []))
+    versions = [len(read_label(project, id)['versions']) for id in labels(project)['id']]
+    return sum(n>1 for n in picked.values())+sum(n>1 for n in versions)
 
 # %% ../nbs/84_project_faults.ipynb #0c3d7325
-def everything():
+def _everything():
     "Import what the commands import when they run, before they are forked"
     import imbal_al.rounds, imbal_al.where, imbal_al.uncertainty, imbal_al.strategies
-    with contextlib.suppress(ImportError): import imbal_al.deploy, onnx, onnxruntime, huggingface_hub
+    with contextlib.suppress(ImportError):
+        import imbal_al.deploy, onnx, onnxruntime, huggingface_hub
 
+# %% ../nbs/84_project_faults.ipynb #65f6ed0b
 @dataclass
-class Try:
-    "One row: a command, killed and given again"
-    command: str
-    seed: int
-    kills: int = 0      # That hit it before its end
-    at: str = ''        # Seconds after its start
-    outcome: str = ''   # 'survived', or 'lost: ' and what is different
-    twice: int = 0      # Units labelled or picked twice
+class _Try:
+    "One row, filled as the try goes on: a command, killed and given again"
+    command: str       # Name of the step
+    seed: int          # Of all that is random about it
+    kills: int = 0     # That hit it before its end
+    at: str = ''       # Seconds after its start
+    outcome: str = ''  # 'survived', or 'lost: ' and what is different
+    twice: int = 0     # Units labelled or picked twice
 
-class Campaign:
+# %% ../nbs/84_project_faults.ipynb #b46e2bff
+class _Campaign:
     "The unbroken project, kept before each command"
-    def __init__(self, base:Path, export:bool=True, images:int=16):
-        libraries(); everything(); self.base,self.steps,self.after,self.seconds,self.n = Path(base).resolve(),loop(export),{},{},0; work = self.base/'unbroken'; (work/'images').mkdir(parents=True)
-        for i in range(images): Image.fromarray(image('steel', i, SIZE, faulty=i%2==0)[0]).save(work/'images'/f'{i:02d}.png')
-        for s in self.steps:
-            if s.label: annotate(work)
-            shutil.copytree(work, self.base/'before'/s.name); t = time.monotonic()
-            if (code := end(give(work, s))): raise InputError(f"the unbroken command {s.name!r} ended with {code}: {(work/'log').read_text()[-400:]}")
-            self.seconds[s.name],self.after[s.name] = time.monotonic()-t,state(work)
+    def __init__(self, base, export=True, images=16):
+        libraries()
+        _everything()
+        self.base,self.steps = Path(base).resolve(),_loop(export)
+        self.after,self.seconds,self.n = {},{},0
+        work = self.base/'unbroken'
+        (work/'images').mkdir(parents=True)
+        for i in range(images): Image.fromarray(_steel(i)[0]).save(work/'images'/f'{i:02d}.png')
+        for step in self.steps: self._unbroken(work, step)
 
-    def play(self, step:Step, seed:int, most:int=3)->Try:
-        "Kill a command up to `most` times, let it end, compare"
-        self.n += 1; folder = self.base/f'try-{self.n}'; shutil.copytree(self.base/'before'/step.name, folder); rng = stream(seed,'kill',step.name); t, at = Try(step.name, seed), []
+    def _unbroken(self, work, step):
+        "Give a command without a fault; how long it takes, and what it leaves"
+        if step.label: _annotate(work)
+        shutil.copytree(work, self.base/'before'/step.name)
+        began = time.monotonic()
+        code = end(_give(work, step))
+        if code: raise InputError(
+            f"the unbroken command {step.name!r} ended with {code}: "
+            f"{(work/'log').read_text()[-400:]}")
+        self.seconds[step.name] = time.monotonic()-began
+        self.after[step.name] = _state(work)
+
+    def _kill(self, step, folder, rng, most):
+        "Kill a command up to `most` times; after how many seconds each"
+        at = []
         for _ in range(1+int(rng.integers(most))):
             seconds = float(rng.random())*self.seconds[step.name]
-            if not kill_after(give(folder, step), seconds): break
+            if not _kill_after(_give(folder, step), seconds): break
             at.append(f'{seconds:.2f}')
-        t.kills,t.at = len(at),' '.join(at); code = end(give(folder, step)); bad = [f'exit code {code}'] if code else []
-        with contextlib.suppress(InputError): t.twice = twice(folder)
-        bad += self.different(step, folder); t.outcome = f"lost: {', '.join(bad[:4])}" if bad else 'survived'
-        if not bad and not t.twice: shutil.rmtree(folder)
-        return t
+        return at
 
-    def different(self, step, folder)->list:
+    def play(self, step, seed, most=3):
+        "Kill a command up to `most` times, let it end, compare"
+        self.n += 1
+        folder = self.base/f'try-{self.n}'
+        shutil.copytree(self.base/'before'/step.name, folder)
+        at = self._kill(step, folder, stream(seed,'kill',step.name), most)
+        row = _Try(step.name, seed, kills=len(at), at=' '.join(at))
+        code = end(_give(folder, step))
+        bad = [f'exit code {code}'] if code else []
+        with contextlib.suppress(InputError): row.twice = _twice(folder)
+        bad += self.different(step, folder)
+        row.outcome = f"lost: {', '.join(bad[:4])}" if bad else 'survived'
+        if not bad and not row.twice: shutil.rmtree(folder)
+        return row
+
+    def _same_units(self, folder):
+        "Whether a new project has the units of the unbroken one, in one table"
+        unbroken = self.base/'before'/'next, cold'/'p'
+        if len(open_project(folder/'p').units)!=len(open_project(unbroken).units): return False
+        return len(list(folder.glob('p/units-*.csv')))==1
+
+    def different(self, step, folder):
         "What is not as in the unbroken project"
-        mine, want = state(folder), self.after[step.name]
+        mine,want = _state(folder),self.after[step.name]
         if step.name=='new':
-            try: return [] if len(open_project(folder/'p').units)==len(open_project(self.base/'before'/'next, cold'/'p').units) and len(list(folder.glob('p/units-*.csv')))==1 else ['units']
+            try: return [] if self._same_units(folder) else ['units']
             except InputError as e: return [str(e)]
-        return sorted(k for k in {*mine,*want} if mine.get(k)!=want.get(k))
+        return sorted(name for name in {*mine, *want} if mine.get(name)!=want.get(name))
+
+# %% ../nbs/84_project_faults.ipynb #0296c5a7
+def _campaign(campaign, kills=60, seed=0):
+    "Tries of all commands in turn until so many kills have hit"
+    hits,i = 0,0
+    while hits<kills and i<20*kills:
+        row = campaign.play(campaign.steps[i%len(campaign.steps)], seed+i)
+        yield row
+        hits += row.kills
+        i += 1
+
+# %% ../nbs/84_project_faults.ipynb #84088eef
+def table(
+    tries,            # DataFrame, a row for each try
+    )->pd.DataFrame:  # command, tries, kills, survived, lost, twice
+    "The campaign in a few lines"
+    rows = tries.assign(survived=tries['outcome'].eq('survived'))
+    counts = rows.groupby('command', sort=False).agg(
+        tries=('seed','size'), kills=('kills','sum'),
+        survived=('survived','sum'), twice=('twice','sum')).reset_index()
+    lost = counts['tries']-counts['survived']
+    return counts.assign(lost=lost)[['command','tries','kills','survived','lost','twice']]
 
 # %% ../nbs/84_project_faults.ipynb #de3ee81e
-def campaign(c:Campaign, kills:int=60, seed:int=0):
-    "Tries of all commands in turn until so many kills have hit"
-    n, k = 0, 0
-    while n<kills and k<20*kills:
-        yield (t := c.play(c.steps[k%len(c.steps)], seed+k)); n += t.kills; k += 1
+def _arguments(args):
+    "What is asked for"
+    parser = argparse.ArgumentParser(description='Kill the commands of a project')
+    parser.add_argument('--kills', type=int, default=60)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', type=Path)
+    parser.add_argument('--no-export', action='store_true')
+    return parser.parse_args(args)
 
-def table(tries # DataFrame, a row for each `Try`
-    )->pd.DataFrame: # command, tries, kills, survived, lost, twice
-    "The campaign in a few lines"
-    g = tries.assign(survived=tries['outcome'].eq('survived')).groupby('command', sort=False).agg(tries=('seed','size'), kills=('kills','sum'), survived=('survived','sum'), twice=('twice','sum')).reset_index()
-    return g.assign(lost=g['tries']-g['survived'])[['command','tries','kills','survived','lost','twice']]
+def _say_try(row):
+    "A try in a line"
+    line = f"{row.command:18} {row.kills} kills at {row.at or '-':18} {row.outcome}"
+    print(line+(f', {row.twice} twice' if row.twice else ''), flush=True)
 
-def main(args=None):
+def _keep_lost(base, number):
+    "A copy of what a try has lost, to look at"
+    kept = Path(tempfile.gettempdir())/f'imbal_al_lost_{number}'
+    shutil.copytree(Path(base)/f'try-{number}', kept, dirs_exist_ok=True)
+
+def main(
+    args=None, # Arguments as a list; None: those of the program
+    ):
     "Exit code 1 if anything was lost or labelled twice"
-    a = argparse.ArgumentParser(description='Kill the commands of a project'); a.add_argument('--kills', type=int, default=60); a.add_argument('--seed', type=int, default=0); a.add_argument('--out', type=Path)
-    a.add_argument('--no-export', action='store_true'); a = a.parse_args(args); rows = []
+    given,rows = _arguments(args),[]
     with tempfile.TemporaryDirectory(prefix='imbal_al_project_') as base:
-        for t in campaign(Campaign(Path(base), not a.no_export), a.kills, a.seed):
-            rows.append(dict(asdict(t), commit=commit())); bad = t.outcome!='survived' or t.twice
-            print(f"{t.command:18} {t.kills} kills at {t.at or '-':18} {t.outcome}"+(f', {t.twice} twice' if t.twice else ''), flush=True)
-            if a.out: write_text(a.out, pd.DataFrame(rows).to_csv(index=False, lineterminator='\n'))
-            if bad: shutil.copytree(Path(base)/f'try-{len(rows)}', Path(tempfile.gettempdir())/f'imbal_al_lost_{len(rows)}', dirs_exist_ok=True)
-    t = table(pd.DataFrame(rows)); print(t.to_string(index=False)); sys.exit(int(t['lost'].sum()+t['twice'].sum()>0))
+        campaign = _Campaign(Path(base), not given.no_export)
+        for row in _campaign(campaign, given.kills, given.seed):
+            rows.append(dict(asdict(row), commit=commit()))
+            _say_try(row)
+            if given.out:
+                text = pd.DataFrame(rows).to_csv(index=False, lineterminator='\n')
+                write_text(given.out, text)
+            if row.outcome!='survived' or row.twice: _keep_lost(base, len(rows))
+    counts = table(pd.DataFrame(rows))
+    print(counts.to_string(index=False))
+    sys.exit(int(counts['lost'].sum()+counts['twice'].sum()>0))

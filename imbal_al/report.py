@@ -16,172 +16,368 @@ from .core import InputError, read_json, write_text
 from .engine import load_plan, picks_table, results_table, status, study_origin, summary
 
 # %% auto #0
-__all__ = ['part', 'settings', 'learning_parts', 'loss_parts', 'run_table', 'report_html', 'write_report']
+__all__ = ['run_table', 'write_report']
 
 # %% ../nbs/80_report.ipynb #c1ec9840
-def _esc(o): return html.escape(str(o))
+def _esc(content): return html.escape(str(content))
 
-def _picture(fig):
+# %% ../nbs/80_report.ipynb #42c285f4
+def _picture(figure):
     "A figure inside the page, with its description"
-    out = io.BytesIO(); fig.savefig(out, format='png', dpi=110); alt = fig.get_label() or 'figure'
-    return f'<figure><img alt="{_esc(alt)}" src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"><figcaption>{_esc(alt)}</figcaption></figure>'
+    image = io.BytesIO()
+    figure.savefig(image, format='png', dpi=110)
+    data = base64.b64encode(image.getvalue()).decode()
+    alt = _esc(figure.get_label() or 'figure')
+    return (
+        f'<figure><img alt="{alt}" src="data:image/png;base64,{data}">'
+        f'<figcaption>{alt}</figcaption></figure>')
 
+def _details(title, content): return f'<details><summary>{title}</summary>{content}</details>'
+
+# %% ../nbs/80_report.ipynb #211801f3
 def _markdown(text):
     from markdown_it import MarkdownIt
     page = MarkdownIt('commonmark', {'html':False}).enable('table').render(text)
-    return page.replace('<table>', '<div class="wide"><table>').replace('</table>', '</table></div>')
+    wide = page.replace('<table>', '<div class="wide"><table>')
+    return wide.replace('</table>', '</table></div>')
 
+# %% ../nbs/80_report.ipynb #e5d31828
+def _cell(value, digits):
+    "A value of a table as text"
+    if value is None or value!=value: return ''
+    if not isinstance(value, float): return _esc(value)
+    return f'{value:g}' if value==int(value) else f'{value:.{digits}f}'
+
+# %% ../nbs/80_report.ipynb #af2680a0
 def _table(rows:pd.DataFrame, digits=3):
-    show = lambda v: '' if v is None or v!=v else f'{v:.{digits}f}' if isinstance(v, float) and v!=int(v) else f'{v:g}' if isinstance(v, float) else _esc(v)
-    head = ''.join(f'<th>{_esc(o)}</th>' for o in rows.columns)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>'+''.join('<tr>'+''.join(f'<td>{show(v)}</td>' for v in o)+'</tr>' for o in rows.itertuples(index=False, name=None))+'</tbody></table></div>'
+    "A table of the page, which may be wider than the page"
+    head = ''.join(f'<th>{_esc(name)}</th>' for name in rows.columns)
+    body = ''
+    for row in rows.itertuples(index=False, name=None):
+        body += '<tr>'+''.join(f'<td>{_cell(value, digits)}</td>' for value in row)+'</tr>'
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f'<tbody>{body}</tbody></table></div>')
 
-def part(title:str, make, # f() -> HTML, a figure or a table
-    level:int=3)->str:
-    "A titled part of the page; where it cannot be made, the reason"
-    try: o = make()
-    except Exception as e: o = f'<p class="note">Not shown: {_esc(str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {e}")}</p>'
-    body = _picture(o) if hasattr(o, 'savefig') else _table(o) if isinstance(o, pd.DataFrame) else o
+# %% ../nbs/80_report.ipynb #8a6fe8ff
+def _why(error):
+    "The line that stands in place of a part"
+    reason = str(error) if isinstance(error, InputError) else f'{type(error).__name__}: {error}'
+    return f'<p class="note">Not shown: {_esc(reason)}</p>'
+
+def _body(content):
+    "HTML of what a part has made"
+    if hasattr(content, 'savefig'): return _picture(content)
+    return _table(content) if isinstance(content, pd.DataFrame) else content
+
+def _part(title, make, *args, level=3, **named):
+    "A titled part, `make(*args, **named)`: HTML, a figure or a table; where it fails, the reason"
+    try: content = make(*args, **named)
+    except Exception as e: content = _why(e)
+    body = _body(content)
     return f'<h{level}>{_esc(title)}</h{level}>\n{body}\n' if title else f'{body}\n'
 
 # %% ../nbs/80_report.ipynb #98cb92f8
-def settings(configs:list)->tuple[pd.DataFrame,pd.DataFrame]: # (what varies: setting, values; what is shared: setting, value)
-    "The plan in two short tables"
-    rows = [asdict(c) for c in configs]; seen = {k:list(dict.fromkeys(map(_value, (o[k] for o in rows)))) for k in rows[0]}
-    some = lambda v: ', '.join(sorted(v, key=_by_number)[:12])+(f', ... ({len(v)} in all)' if len(v)>12 else '')
-    return (pd.DataFrame([dict(setting=k, values=some(v)) for k,v in seen.items() if len(v)>1], columns=['setting','values']),
-            pd.DataFrame([dict(setting=k, value=v[0]) for k,v in seen.items() if len(v)==1], columns=['setting','value']))
-
-def _value(v):
-    if v is None or v=='' or v==(): return '–'
-    if isinstance(v, (tuple,list)): return ' × '.join(map(str,v)) if all(isinstance(o,int) for o in v) else f"({', '.join(map(_value,v))})"
-    return f'{v:g}' if isinstance(v, float) else str(v)
+def _value(value):
+    "A setting as text"
+    if value is None or value=='' or value==(): return '–'
+    if isinstance(value, (tuple,list)):
+        whole = all(isinstance(part, int) for part in value)
+        return ' × '.join(map(str, value)) if whole else f"({', '.join(map(_value, value))})"
+    return f'{value:g}' if isinstance(value, float) else str(value)
 
 def _by_number(text):
+    "Sort key: numbers first, by their size"
     try: return 0, float(text), text
     except ValueError: return 1, 0., text
 
+# %% ../nbs/80_report.ipynb #7be9d838
+def _some(values):
+    "The first twelve values in order"
+    more = f', ... ({len(values)} in all)' if len(values)>12 else ''
+    return ', '.join(sorted(values, key=_by_number)[:12])+more
+
+# %% ../nbs/80_report.ipynb #117e9210
+def _settings(configs):
+    "The plan in two short tables: what varies (setting, values), what is shared (setting, value)"
+    rows = [asdict(config) for config in configs]
+    varies,shared = [],[]
+    for name in rows[0]:
+        seen = list(dict.fromkeys(_value(row[name]) for row in rows))
+        if len(seen)>1: varies.append(dict(setting=name, values=_some(seen)))
+        else: shared.append(dict(setting=name, value=seen[0]))
+    return (
+        pd.DataFrame(varies, columns=['setting','values']),
+        pd.DataFrame(shared, columns=['setting','value']))
+
+# %% ../nbs/80_report.ipynb #08b0fa5c
+def _origin_line(origin):
+    "One provenance in a line"
+    torch = origin.get('versions',{}).get('torch','?')
+    precision = origin.get('precision',{})
+    return (
+        f"{origin['runs']} run(s): commit {origin.get('commit','?')}, {origin.get('cpu','?')}, "
+        f"device {origin.get('device','?')}, {origin.get('threads','?')} thread(s), torch {torch}, "
+        f"training in {precision.get('train','?')}, evaluation in {precision.get('eval','?')}")
+
 def _origin(folder):
     "A line per provenance"
-    lines = [f"{p['runs']} run(s): commit {p.get('commit','?')}, {p.get('cpu','?')}, device {p.get('device','?')}, {p.get('threads','?')} thread(s), torch {p.get('versions',{}).get('torch','?')}, "
-             f"training in {p.get('precision',{}).get('train','?')}, evaluation in {p.get('precision',{}).get('eval','?')}" for p in study_origin(folder)['provenance']]
-    return '<ul>'+''.join(f'<li>{_esc(o)}</li>' for o in lines)+'</ul>' if lines else '<p class="note">No run is finished yet.</p>'
+    lines = [_origin_line(origin) for origin in study_origin(folder)['provenance']]
+    if not lines: return '<p class="note">No run is finished yet.</p>'
+    return '<ul>'+''.join(f'<li>{_esc(line)}</li>' for line in lines)+'</ul>'
 
-def _how_far(s, n):
+# %% ../nbs/80_report.ipynb #dcd2a16c
+def _how_far(count):
     "The state in a sentence"
-    left = n['seconds_left']; ago = f', about {max(1, round(left/60))} minutes left' if left else ''
-    return f"{n['done']} of {n['runs']} runs done, {n['running']} running, {n['failed']} failed, {n['left']} left; {n['trained']} of {n['trainings']} trainings{ago}"
+    seconds = count['seconds_left']
+    left = f', about {max(1, round(seconds/60))} minutes left' if seconds else ''
+    return (
+        f"{count['done']} of {count['runs']} runs done, {count['running']} running, "
+        f"{count['failed']} failed, {count['left']} left; "
+        f"{count['trained']} of {count['trainings']} trainings{left}")
 
 # %% ../nbs/80_report.ipynb #70944412
-def _verdicts(claims_of):
+def _verdicts(claims_of, *args, **named):
+    "The table of claims in short, with every number folded away"
     from imbal_al.claims import claims_markdown, summary as in_short
-    t = claims_of(); return _markdown(claims_markdown(in_short(t)))+f"<details><summary>Every number behind it</summary>{_markdown(claims_markdown(t.drop(columns=['value'])))}</details>"
+    table = claims_of(*args, **named)
+    numbers = _markdown(claims_markdown(table.drop(columns=['value'])))
+    return _markdown(claims_markdown(in_short(table)))+_details('Every number behind it', numbers)
 
+# %% ../nbs/80_report.ipynb #8cef1320
 def _compared(results):
     "The comparison as text and figures"
     from imbal_al.compare import compare_results, figures_of, report_markdown
-    c = compare_results(results)
-    first,*more = figures_of(c).values()
-    return _picture(first)+f"<details><summary>All tables of the comparison</summary>{_markdown(report_markdown(c))}</details><details><summary>{len(more)} more figures</summary>{''.join(map(_picture, more))}</details>"
+    comparison = compare_results(results)
+    first,*more = figures_of(comparison).values()
+    tables = _markdown(report_markdown(comparison))
+    return (
+        _picture(first)
+        +_details('All tables of the comparison', tables)
+        +_details(f'{len(more)} more figures', ''.join(map(_picture, more))))
 
-def learning_parts(folder, results, picks)->list[str]:
+# %% ../nbs/80_report.ipynb #4b4bfda7
+def _picks_figure(picks, data):
+    from imbal_al.figures import fig5
+    return fig5(picks[picks.data==data])
+
+# %% ../nbs/80_report.ipynb #50c6a93e
+def _learning_parts(results, picks):
     "Results of an active-learning study"
     from imbal_al import claims, figures
     value = claims.claim_value(results)
-    out = [part('The claims of the active-learning paper', lambda: _verdicts(lambda: claims.claims(results, picks))), part('Comparison of the strategies', lambda: _compared(results))]
-    for d in results['data'].unique():
-        out += [part(f'{d}: F1 against the labelled share', lambda d=d: figures.fig4(results, value, data=d)), part(f'{d}: what was picked', lambda d=d: figures.fig5(picks[picks.data==d]))]
+    title = 'The claims of the active-learning paper'
+    out = [
+        _part(title, _verdicts, claims.claims, results, picks),
+        _part('Comparison of the strategies', _compared, results)]
+    for data in results['data'].unique():
+        title = f'{data}: F1 against the labelled share'
+        out.append(_part(title, figures.fig4, results, value, data=data))
+        out.append(_part(f'{data}: what was picked', _picks_figure, picks, data))
     return out
 
-def loss_parts(folder, results)->list[str]:
+# %% ../nbs/80_report.ipynb #d645775c
+def _loss_table(make, as_markdown, results, **one):
+    "A table of the paper, for one weight of misses and one reading of DIBEDis"
+    return _markdown(as_markdown(make(results, **one)))
+
+# %% ../nbs/80_report.ipynb #5bc0f4e3
+def _loss_parts(results):
     "Results of a loss study"
-    from imbal_al import loss_claims, loss_figures as f
+    from imbal_al import loss_claims, loss_figures as paper
     one = dict(fn_weight=.7, variant='region')
-    markdown = lambda make, to: (lambda: _markdown(to(make())))
-    return [part('The claims of the output-imbalance paper', lambda: _verdicts(lambda: loss_claims.claims(results, **one))), part('Comparison of the losses', lambda: _compared(results)),
-        part('Four losses on all data sets (table 5)', markdown(lambda: f.table5(results, **one), f.table_markdown)), part('Losses and networks (table 4)', markdown(lambda: f.table4(results, **one), f.table_markdown)),
-        part('Losses and networks (table 3)', markdown(lambda: f.table3(results, **one), f.table_markdown)), part('Guidance by OII (table 6)', markdown(lambda: f.table6(results), f.table6_markdown)),
-        *(part(f'Figure {k[3:]}', lambda k=k: getattr(f, k)(results)) for k in ('fig9','fig10','fig11','fig14'))]
+    title = 'The claims of the output-imbalance paper'
+    out = [
+        _part(title, _verdicts, loss_claims.claims, results, **one),
+        _part('Comparison of the losses', _compared, results)]
+    tables = {
+        'Four losses on all data sets (table 5)': paper.table5,
+        'Losses and networks (table 4)': paper.table4,
+        'Losses and networks (table 3)': paper.table3}
+    for title,table in tables.items():
+        out.append(_part(title, _loss_table, table, paper.table_markdown, results, **one))
+    guided = _part(
+        'Guidance by OII (table 6)', _loss_table, paper.table6, paper.table6_markdown, results)
+    out.append(guided)
+    for number in (9, 10, 11, 14):
+        out.append(_part(f'Figure {number}', getattr(paper, f'fig{number}'), results))
+    return out
 
 # %% ../nbs/80_report.ipynb #8c2be429
-def run_table(states:pd.DataFrame, # From `engine.status`
-    results:pd.DataFrame           # May be empty
-    )->pd.DataFrame:
-    "A row per planned run: its state and, where it is finished, its last numbers"
-    t = states.assign(trainings=[f'{a} of {b}' for a,b in zip(states.trained, states.trainings)]).drop(columns=['trained','since','by','line'])
-    if not len(results): return t
-    if 'strategy' in results:
-        value = 'f1_heldout' if 'f1_heldout' in results else 'f1'; last = results[results.cycle==results.groupby('config').cycle.transform('max')].copy()
-        last['test'] = [f'F1 like the pool' if a==b else f'F1 at {b:.0%} faulty' for a,b in zip(last.pi_u, last.pi_t)]
-        return t.merge(last.pivot_table(index='config', columns='test', values=value, sort=False).reset_index(), 'left', on='config')
-    last = results.sort_values('step').groupby('config').tail(1)
-    return t.merge(last[['config','iou','precision','recall','oii']], 'left', on='config')
+def _last_f1(results):
+    "F1 after the last cycle of each run, a column for each test"
+    value = 'f1_heldout' if 'f1_heldout' in results else 'f1'
+    last = results[results.cycle==results.groupby('config').cycle.transform('max')].copy()
+    last['test'] = [
+        'F1 like the pool' if pool==test else f'F1 at {test:.0%} faulty'
+        for pool,test in zip(last.pi_u, last.pi_t)]
+    by_test = last.pivot_table(index='config', columns='test', values=value, sort=False)
+    return by_test.reset_index()
 
+# %% ../nbs/80_report.ipynb #0e1725d5
+def run_table(
+    states:pd.DataFrame,   # From `engine.status`, a row for each planned run
+    results:pd.DataFrame,  # The study's results, a row for each cycle and test, or validation; may be empty
+    )->pd.DataFrame:       # `states` and, for a study of losses, iou, precision, recall, oii, else F1 of each test
+    "A row per planned run: its state and, where it is finished, its last numbers"
+    trained = [f'{done} of {all}' for done,all in zip(states.trained, states.trainings)]
+    table = states.assign(trainings=trained).drop(columns=['trained','since','by','line'])
+    if not len(results): return table
+    if 'strategy' in results: return table.merge(_last_f1(results), 'left', on='config')
+    last = results.sort_values('step').groupby('config').tail(1)
+    return table.merge(last[['config','iou','precision','recall','oii']], 'left', on='config')
+
+# %% ../nbs/80_report.ipynb #264f6a71
 def _failures(folder, states):
     "Each failed run with its line and traceback"
     out = []
-    for o in states[states.state=='failed'].itertuples():
-        trace = (read_json(Path(folder)/'runs'/o.config/'failed.json') or {}).get('traceback') or ''
-        out.append(f'<details><summary><code>{o.config}</code> {_esc(o.line)}</summary><pre>{_esc(trace)}</pre></details>')
+    for run in states[states.state=='failed'].itertuples():
+        record = read_json(Path(folder)/'runs'/run.config/'failed.json') or {}
+        title = f'<code>{run.config}</code> {_esc(run.line)}'
+        out.append(_details(title, f"<pre>{_esc(record.get('traceback') or '')}</pre>"))
     return ''.join(out) or '<p>None.</p>'
 
-_NO_NETWORKS = '<p class="note">Run folders keep what was picked and a histogram per judged patch, not the networks. {}</p>'
+# %% ../nbs/80_report.ipynb #29b22687
+def _name(config):
+    "A run in the words of its title"
+    if hasattr(config, 'label'): return config.label()
+    return (
+        f'{config.data}, pool {config.pi_u:.0%} faulty, '
+        f'{config.strategy}, repeat {config.repeat}')
 
+def _best_iou(results):
+    "The last IoU of each run; empty for active learning"
+    if 'step' not in results: return {}
+    return results.sort_values('step').groupby('config').tail(1).set_index('config').iou
+
+# %% ../nbs/80_report.ipynb #a4f333d1
+def _shown(configs, done, results):
+    "One finished run per data set"
+    if not len(results): return []
+    best = _best_iou(results)
+    def worth(config):
+        "What is shown first"
+        if not hasattr(config, 'strategy'): return (-best.get(config.hash, 0.),)
+        return config.strategy!='entropy', config.pi_u, config.repeat
+    finished = [config for config in configs if config.hash in done]
+    chosen = {}
+    for config in finished:
+        if config.data not in chosen or worth(config)<worth(chosen[config.data]):
+            chosen[config.data] = config
+    return list(chosen.values())
+
+# %% ../nbs/80_report.ipynb #8095fddf
+_NO_NETWORKS = (
+    '<p class="note">Run folders keep what was picked and a histogram per judged patch, '
+    'not the networks. {}</p>')
+_ASK = (
+    'With <code>--predictions 2</code> one network per data set is trained again, '
+    'and its best, median and worst predictions are shown here, with entropy.')
+
+def _picked(folder, configs, root):
+    "What was picked, a part for each data set and pool"
+    from imbal_al.gallery import picks_gallery
+    out,repeat = [],min(config.repeat for config in configs)
+    for data,pi_u in dict.fromkeys((config.data, config.pi_u) for config in configs):
+        title = f'Picked from {data}, pool {pi_u:.0%} faulty'
+        out.append(_part(title, picks_gallery, folder, pi_u, repeat, data, root=root, level=4))
+    return out
+
+# %% ../nbs/80_report.ipynb #f728b68e
 def _looks(folder, configs, states, results, predictions, root, device):
     "Pictures: picks, and predictions of one run per data set"
-    from imbal_al.gallery import picks_gallery, predictions_gallery
-    out,done = [],set(states.config[states.state=='done'])
-    if hasattr(configs[0],'strategy'):
-        for d,u in dict.fromkeys((c.data,c.pi_u) for c in configs): out.append(part(f'Picked from {d}, pool {u:.0%} faulty', lambda d=d,u=u: picks_gallery(folder, u, min(c.repeat for c in configs), d, root=root), 4))
-    if not predictions: return ''.join(out)+_NO_NETWORKS.format('With <code>--predictions 2</code> one network per data set is trained again, and its best, median and worst predictions are shown here, with entropy.')
-    for c in _shown(configs, done, results): out.append(part(f'Predictions: {_name(c)}', lambda c=c: predictions_gallery(folder, c, predictions, device=device, root=root), 4))
+    from imbal_al.gallery import predictions_gallery
+    out = _picked(folder, configs, root) if hasattr(configs[0], 'strategy') else []
+    if not predictions: return ''.join(out)+_NO_NETWORKS.format(_ASK)
+    done = set(states.config[states.state=='done'])
+    for config in _shown(configs, done, results):
+        title,to = f'Predictions: {_name(config)}',dict(device=device, root=root)
+        out.append(_part(title, predictions_gallery, folder, config, predictions, level=4, **to))
     return ''.join(out)+_NO_NETWORKS.format('Those shown here were trained again.')
-
-def _name(c): return c.label() if hasattr(c,'label') else f'{c.data}, pool {c.pi_u:.0%} faulty, {c.strategy}, repeat {c.repeat}'
-
-def _shown(configs, done, results):
-    "One finished run per data set: of entropy from the pool with the fewest defects, or the loss with the best IoU"
-    if not len(results): return []
-    best = results.sort_values('step').groupby('config').tail(1).set_index('config').iou if 'step' in results else {}
-    key = lambda c: (c.strategy!='entropy', c.pi_u, c.repeat) if hasattr(c,'strategy') else (-best.get(c.hash,0.),)
-    return [min((c for c in configs if c.data==d and c.hash in done), key=key) for d in dict.fromkeys(c.data for c in configs if c.hash in done)]
 
 # %% ../nbs/80_report.ipynb #7836a1a8
 _STYLE = '''
 :root{color-scheme:light dark;--line:#8884;--soft:#8881;--link:#2563c9}
 @media(prefers-color-scheme:dark){:root{--link:#8ab4ff}}
-body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:0 auto;padding:1rem;overflow-wrap:anywhere}
+body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:0 auto;padding:1rem;\
+overflow-wrap:anywhere}
 h1{margin:.2rem 0}h2{margin-top:2.4rem;border-bottom:1px solid var(--line)}a{color:var(--link)}
 nav a{margin-right:1rem;white-space:nowrap}.wide{overflow-x:auto;margin:.6rem 0}
-table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums}th,td{padding:.22rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top;overflow-wrap:normal}th{background:var(--soft)}
-figure{margin:1rem 0}figure img{max-width:100%;height:auto;background:#fff;border-radius:.4rem}figcaption{font-size:.8rem;opacity:.75;max-width:48rem}
-pre{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:.78rem}.note{opacity:.8;font-style:italic}summary{cursor:pointer}
+table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums}\
+th,td{padding:.22rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top;\
+overflow-wrap:normal}th{background:var(--soft)}
+figure{margin:1rem 0}figure img{max-width:100%;height:auto;background:#fff;border-radius:.4rem}\
+figcaption{font-size:.8rem;opacity:.75;max-width:48rem}
+pre{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:.78rem}\
+.note{opacity:.8;font-style:italic}summary{cursor:pointer}
 .state{font-size:1.1rem;padding:.6rem .9rem;background:var(--soft);border-radius:.4rem}
 '''
 
-def report_html(folder:str|Path, predictions:int=0, root=None, device:str='cpu')->str:
-    "The page of `write_report`"
-    folder = Path(folder); configs = load_plan(folder)
-    if not configs: raise InputError(f'{folder}: the plan is empty; give the command that planned the study again')
-    states = status(folder); n = summary(folder, states); results = results_table(folder); learning = hasattr(configs[0],'strategy')
-    varies,shared = settings(configs)
-    found = [] if not len(results) else learning_parts(folder, results, picks_table(folder)) if learning else loss_parts(folder, results)
-    sections = {'What was run': part('', lambda: varies)+f"<details><summary>Settings that all share</summary>{part('', lambda: shared)}</details>"+part('Where the numbers come from', lambda: _origin(folder)),
-        'What came out': ''.join(found) or '<p class="note">No run is finished yet.</p>',
-        'What it looks like': part('', lambda: _looks(folder, configs, states, results, predictions, root, device)),
-        'Failures': part('', lambda: _failures(folder, states)), 'Every run': part('', lambda: run_table(states, results))}
-    anchor = lambda k: k.lower().replace(' ','-')
-    body = ''.join(f'<h2 id="{anchor(k)}">{k}</h2>\n{v}' for k,v in sections.items())
-    name = _esc(folder.resolve().name); kind = 'Active-learning study' if learning else 'Loss study'
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>{name}: {kind.lower()}</title><link rel="icon" href="data:,"><style>{_STYLE}</style></head>\n<body>'
-        f'<h1>{name}</h1><p>{kind}, as of {time.strftime("%d %B %Y, %H:%M")}</p><p class="state">{_esc(_how_far(states, n))}</p><nav>{"".join(f"<a href=#{anchor(k)}>{k}</a>" for k in sections)}</nav>\n{body}</body></html>\n')
+# %% ../nbs/80_report.ipynb #8783b04e
+def _as_is(content): return content
 
-def write_report(folder:str|Path, # A study's folder, of active learning or of losses, finished or not
-    out:str|Path=None,            # File; default FOLDER/report.html
-    predictions:int=0,            # Best, median and worst predictions shown per data set; a network is trained again for them
-    root=None,                    # Data root; without the images the pictures are left out, and that is said
-    device:str='cpu'
-    )->Path:                      # The file written
+def _found(folder, results, learning):
+    "What came out, as far as anything did"
+    if not len(results): return '<p class="note">No run is finished yet.</p>'
+    if not learning: return ''.join(_loss_parts(results))
+    return ''.join(_learning_parts(results, picks_table(folder)))
+
+# %% ../nbs/80_report.ipynb #b8dce04f
+def _sections(folder, configs, states, predictions, root, device):
+    "Title -> HTML"
+    results = results_table(folder)
+    varies,shared = _settings(configs)
+    shown = folder, configs, states, results, predictions, root, device
+    found = _found(folder, results, hasattr(configs[0], 'strategy'))
+    run = (
+        _part('', _as_is, varies)
+        +_details('Settings that all share', _part('', _as_is, shared))
+        +_part('Where the numbers come from', _origin, folder))
+    return {
+        'What was run': run,
+        'What came out': found,
+        'What it looks like': _part('', _looks, *shown),
+        'Failures': _part('', _failures, folder, states),
+        'Every run': _part('', run_table, states, results)}
+
+# %% ../nbs/80_report.ipynb #fe717c04
+def _anchor(title): return title.lower().replace(' ','-')
+
+def _head(title):
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<title>{title}</title><link rel="icon" href="data:,">'
+        f'<style>{_STYLE}</style></head>\n')
+
+# %% ../nbs/80_report.ipynb #599241de
+def _report_html(folder, predictions=0, root=None, device='cpu'):
+    "The page of `write_report`"
+    folder = Path(folder)
+    configs = load_plan(folder)
+    if not configs: raise InputError(
+        f'{folder}: the plan is empty; give the command that planned the study again')
+    states = status(folder)
+    count = summary(folder, states)
+    sections = _sections(folder, configs, states, predictions, root, device)
+    body = ''.join(f'<h2 id="{_anchor(t)}">{t}</h2>\n{part}' for t,part in sections.items())
+    links = ''.join(f'<a href=#{_anchor(title)}>{title}</a>' for title in sections)
+    name = _esc(folder.resolve().name)
+    kind = 'Active-learning study' if hasattr(configs[0], 'strategy') else 'Loss study'
+    return _head(f'{name}: {kind.lower()}')+(
+        f'<body><h1>{name}</h1><p>{kind}, as of {time.strftime("%d %B %Y, %H:%M")}</p>'
+        f'<p class="state">{_esc(_how_far(count))}</p><nav>{links}</nav>\n{body}</body></html>\n')
+
+# %% ../nbs/80_report.ipynb #4656e0d3
+def write_report(
+    folder:str|Path,    # A study's folder, of active learning or of losses, finished or not
+    out:str|Path=None,  # File; default FOLDER/report.html
+    predictions:int=0,  # Best, median and worst predictions shown per data set; a network is trained again for them
+    root=None,          # Data root; without the images the pictures are left out, and that is said
+    device:str='cpu',   # Where the networks are trained again, such as cuda
+    )->Path:            # The file written
     "Write one HTML file that holds all there is to say of a study. Raises `InputError` if the folder holds none"
-    text = report_html(folder, predictions, root, device); out = Path(out or Path(folder)/'report.html')
-    write_text(out, text); return out
+    text = _report_html(folder, predictions, root, device)
+    out = Path(out or Path(folder)/'report.html')
+    write_text(out, text)
+    return out

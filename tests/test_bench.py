@@ -14,13 +14,13 @@ def _cache(tmp_path_factory, monkeypatch):
     monkeypatch.delenv('IMBAL_AL_DATA', raising=False)
 
 
-@pytest.mark.parametrize('name', [o for o in bench.ROWS if 'cuda' not in o])
+@pytest.mark.parametrize('name', [o for o in bench._ROWS if 'cuda' not in o])
 def test_every_row_runs(name):
-    lines = bench.measure(bench.ROWS[name], short=True, rounds=1)
-    assert [o['against'].split(' (not')[0] for o in lines] == list(bench.ROWS[name].wanted)
+    lines = bench._measure(bench._ROWS[name], short=True, rounds=1)
+    assert [o['against'].split(' (not')[0] for o in lines] == list(bench._ROWS[name].wanted)
     for o in lines:
         assert (
-            set(o) == set(bench.COLUMNS)
+            set(o) == set(bench._COLUMNS)
             and o['ours_s'] > 0
             and o['kind'] in ('floor', 'plain', 'peer', 'bar')
             and o['short']
@@ -31,16 +31,16 @@ def test_every_row_runs(name):
 
 def test_rounds_take_turns_and_the_first_does_not_count():
     said = []
-    t = bench.pairs(dict(a=lambda: said.append('a') or 2.0, b=lambda: said.append('b') or 3.0), 2)
+    t = bench._pairs(dict(a=lambda: said.append('a') or 2.0, b=lambda: said.append('b') or 3.0), 2)
     assert said == list('ababab') and t['b'].tolist() == [3, 3]
 
 
 def test_a_finished_row_is_not_measured_again(tmp_path, monkeypatch):
     n = []
     monkeypatch.setitem(
-        bench.ROWS,
+        bench._ROWS,
         'x',
-        bench.Row(
+        bench._Row(
             'x',
             'nothing',
             lambda tmp: n.append(1) or dict(ours=lambda: 1.0, twice=lambda: 2.0),
@@ -64,9 +64,9 @@ def test_a_row_that_fails_leaves_the_others(tmp_path, monkeypatch):
         raise RuntimeError('no')
 
     monkeypatch.setitem(
-        bench.ROWS, 'x', bench.Row('x', 'nothing', lambda tmp: dict(ours=lambda: 1.0), {}, {}, {})
+        bench._ROWS, 'x', bench._Row('x', 'nothing', lambda tmp: dict(ours=lambda: 1.0), {}, {}, {})
     )
-    monkeypatch.setitem(bench.ROWS, 'y', bench.Row('y', 'nothing', bad, {}, {}, {}))
+    monkeypatch.setitem(bench._ROWS, 'y', bench._Row('y', 'nothing', bad, {}, {}, {}))
     with pytest.raises(RuntimeError):
         bench.run_rows(
             ['9 counts', 'y'], tmp_path / 'b.csv', short=True, rounds=1, say=lambda o: None
@@ -79,26 +79,26 @@ def test_rows_by_number():
         bench.wanted_rows('9') == ['9 counts', '9 histograms']
         and bench.wanted_rows('5') == ['5']
         and bench.wanted_rows('5 cuda') == ['5 cuda']
-        and bench.wanted_rows('cuda') == [k for k in bench.ROWS if 'cuda' in k] != []
+        and bench.wanted_rows('cuda') == [k for k in bench._ROWS if 'cuda' in k] != []
     )
     with pytest.raises(InputError, match='no such row'):
         bench.wanted_rows('5,77')
 
 
 def test_embeddings_are_like_a_networks():
-    x = bench.embeddings(300, 20)
+    x = bench._embeddings(300, 20)
     assert (
         x.dtype == np.float32
         and (x >= 0).all()
         and np.allclose((x * x).sum(1), 1, atol=1e-5)
-        and (x != bench.embeddings(300, 20, 1)).any()
+        and (x != bench._embeddings(300, 20, 1)).any()
     )
 
 
 def test_what_is_asked_for_is_what_the_issue_asks_for():
     asked = {
         k: {a: v for a, (_, v) in r.wanted.items() if v == v}
-        for k, r in bench.ROWS.items()
+        for k, r in bench._ROWS.items()
         if 'cuda' not in k
     }
     counting = {'count_nonzero': 0.5, 'torchmetrics': 40, 'smp.metrics': 8}
@@ -135,20 +135,20 @@ def test_memory_is_in_the_table_and_stays_with_its_row(tmp_path):
 
 def test_what_is_held_is_what_numpy_allocates():
     assert (
-        8e6 <= bench.allocated(lambda: np.zeros(10**6) + 1) < 8.2e6 + 8e6
-        and bench.allocated(lambda: None) < 1e5
+        8e6 <= bench._allocated(lambda: np.zeros(10**6) + 1) < 8.2e6 + 8e6
+        and bench._allocated(lambda: None) < 1e5
     )
 
 
 def test_a_missed_bar_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(
-        bench.ROWS,
+        bench._ROWS,
         'x',
-        bench.Row(
+        bench._Row(
             'x',
             'nothing',
             lambda tmp: dict(ours=lambda: 2.0, other=lambda: 1.0, seen=lambda: 1.0),
-            dict(other=('floor', 1), seen=('plain', bench.NONE)),
+            dict(other=('floor', 1), seen=('plain', bench._NONE)),
             {},
             {},
         ),

@@ -7,19 +7,19 @@ import numpy as np, pandas as pd, pytest
 
 from imbal_al.core import write_json
 from imbal_al.faults import (
-    FILES,
-    WORLDS,
-    Try,
-    append,
-    campaign_figure,
+    _FILES,
+    _append,
+    _campaign_figure,
+    _damage,
+    _differences,
+    _halves,
+    _outcome,
+    _repeated,
+    _stamps,
+    _Try,
+    _where,
+    _World,
     campaign_table,
-    damage,
-    differences,
-    halves,
-    outcome,
-    said,
-    stamps,
-    where,
 )
 from imbal_al.simulation import write_record
 
@@ -68,47 +68,45 @@ def study(tmp_path):
 
 def test_a_difference_is_seen(study):
     "In a table, a result, a record; a left-over; not in the commit or the seconds"
-    want = outcome(study)
+    want = _outcome(study)
     d = study / 'study' / 'runs' / 'x'
-    assert differences(study, want) == []
+    assert _differences(study, want) == []
     write_json(d / 'result.json', dict(rows=[dict(f1=0.5, commit='b')], seconds=4))
     write_record(d / 'cycle_01.npz', dict(a=np.arange(50), seconds=np.zeros(1)))
     (study / 'study' / 'results.csv').write_text('f1,commit\n0.5,b\n')
-    assert differences(study, want) == []
+    assert _differences(study, want) == []
     (study / 'study' / 'results.csv').write_text('f1,commit\n0.6,b\n')
     write_record(d / 'cycle_01.npz', dict(a=np.arange(51), seconds=np.zeros(1)))
     (d / '.x.tmp').write_text('')
-    assert differences(study, want) == ['results.csv', 'runs/x/cycle_01.npz', '.x.tmp']
+    assert _differences(study, want) == ['results.csv', 'runs/x/cycle_01.npz', '.x.tmp']
 
 
 @pytest.mark.parametrize('how', ['truncated', 'flipped'])
 def test_half_a_file_is_seen(study, how):
     rng = np.random.default_rng(0)
-    assert halves(study) == []
-    f = where(study, 'result.json', rng)
-    damage(f, how, rng)
-    assert halves(study) == ['study/runs/x/result.json']
+    assert _halves(study) == []
+    f = _where(study, 'result.json', rng)
+    _damage(f, how, rng)
+    assert _halves(study) == ['study/runs/x/result.json']
 
 
 def test_repeated_work_is_seen(study):
-    from imbal_al.faults import World, repeated
-
-    w = World('al', [], None, 'runs/*/cycle_*.npz')
-    before = stamps(w, study)
-    assert len(before) == 1 and repeated(w, study, before) == 0
+    w = _World('al', [], None, 'runs/*/cycle_*.npz')
+    before = _stamps(w, study)
+    assert len(before) == 1 and _repeated(w, study, before) == 0
     write_record(
         study / 'study' / 'runs' / 'x' / 'cycle_01.npz', dict(a=np.arange(50), seconds=np.ones(1))
     )
-    assert repeated(w, study, before) == 1 and repeated(w, study, before, list(before)) == 0
+    assert _repeated(w, study, before) == 1 and _repeated(w, study, before, list(before)) == 0
 
 
 def test_table_and_figure(tmp_path):
     for o in (
-        Try('kill -9', 'al', 0, 'survived'),
-        Try('kill -9', 'al', 1, 'lost: x', 2),
-        Try('flipped', 'al: a', 0, 'not tried: no such file'),
+        _Try('kill -9', 'al', 0, 'survived'),
+        _Try('kill -9', 'al', 1, 'lost: x', 2),
+        _Try('flipped', 'al: a', 0, 'not tried: no such file'),
     ):
-        append(tmp_path / 'd' / 'f.csv', o)
+        _append(tmp_path / 'd' / 'f.csv', o)
     t = pd.read_csv(tmp_path / 'd' / 'f.csv')
     assert list(t) == [
         'kind',
@@ -119,7 +117,7 @@ def test_table_and_figure(tmp_path):
         'message',
         'commit',
     ] and campaign_table(t).values.tolist() == [['kill -9', 2, 1, 1, 2]]
-    assert campaign_figure(t).get_size_inches()[0] <= 6
+    assert _campaign_figure(t).get_size_inches()[0] <= 6
 
 
 def test_the_campaign_on_record():
@@ -131,6 +129,6 @@ def test_the_campaign_on_record():
     c = campaign_table(t).set_index('kind')
     assert (c.survived == c.tries).all() and (c.repeated == 0).all()
     if len(t) > 200:
-        assert c.tries['kill -9'] >= 100 and {f'{k}: {o}' for k in FILES for o in FILES[k]} <= set(
+        assert c.tries['kill -9'] >= 100 and {f'{k}: {o}' for k in _FILES for o in _FILES[k]} <= set(
             t.target
         )

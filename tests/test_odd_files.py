@@ -6,7 +6,7 @@ import numpy as np, pytest, typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from imbal_al.cli import OneLine
+from imbal_al.cli import _OneLine
 from imbal_al.core import InputError
 from imbal_al.project import labels, open_project, read_mask
 from imbal_al.project_cli import register
@@ -14,8 +14,8 @@ from imbal_al.queue import as_annotations
 from imbal_al.sources import read_image
 from imbal_al.synthetic import image
 
-app = typer.Typer(cls=OneLine)
-register(app, OneLine)
+app = typer.Typer(cls=_OneLine)
+register(app, _OneLine)
 DEPLOY = all(map(importlib.util.find_spec, ('onnx', 'onnxruntime', 'huggingface_hub')))
 
 

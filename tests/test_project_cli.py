@@ -6,14 +6,14 @@ import numpy as np, pytest, typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from imbal_al.cli import OneLine
+from imbal_al.cli import _OneLine
 from imbal_al.project import open_project
 from imbal_al.project_cli import register
 from imbal_al.queue import as_annotations
 from imbal_al.synthetic import image
 
-app = typer.Typer(cls=OneLine)
-register(app, OneLine)
+app = typer.Typer(cls=_OneLine)
+register(app, _OneLine)
 DEPLOY = all(map(importlib.util.find_spec, ('onnx', 'onnxruntime')))
 
 

@@ -5,16 +5,16 @@ import json
 import numpy as np, pandas as pd, pytest
 
 from imbal_al.project import labels, open_project, write_label
-from imbal_al.project_faults import Campaign, Try, campaign, table
+from imbal_al.project_faults import _Campaign, _campaign, _twice, table
 
 
 @pytest.fixture(scope='module')
 def c(tmp_path_factory):
-    return Campaign(tmp_path_factory.mktemp('c'), export=False, images=12)
+    return _Campaign(tmp_path_factory.mktemp('c'), export=False, images=12)
 
 
 def test_killed_and_given_again_nothing_is_lost_or_labelled_twice(c):
-    t = pd.DataFrame([vars(o) for o in campaign(c, 6, 1)])
+    t = pd.DataFrame([vars(o) for o in _campaign(c, 6, 1)])
     bad = t[(t.outcome != 'survived') | (t.twice > 0)]
     assert len(bad) == 0, bad.to_string()
     assert (
@@ -31,13 +31,11 @@ def test_a_loss_would_be_seen(c):
     f = c.base / 'seen'
     shutil.copytree(c.base / 'before' / 'next', f)
     assert c.different(step, f) == []
-    from imbal_al.project_faults import twice
-
     p = open_project(f / 'p')
     id = labels(p)['id'][0]
-    assert twice(f) == 0
+    assert _twice(f) == 0
     write_label(p, id, np.ones((32, 40)))
-    assert twice(f) == 1 and any(id in o for o in c.different(step, f))
+    assert _twice(f) == 1 and any(id in o for o in c.different(step, f))
     shutil.rmtree(f)
     shutil.copytree(c.base / 'before' / 'next', f)
     (f / 'p/labels' / f'{id}.json').unlink()

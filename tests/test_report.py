@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from imbal_al.core import InputError, write_json
-from imbal_al.report import part, run_table, settings, write_report
+from imbal_al.report import _part, _settings, run_table, write_report
 
 
 class Nesting(HTMLParser):
@@ -132,12 +132,12 @@ def test_losses_one_of_them_diverged(tmp_path):
 
 def test_a_part_that_cannot_be_made_says_why():
     assert (
-        'ZeroDivisionError' in part('a', lambda: 1 / 0)
-        and part('', lambda: '<p>x</p>') == '<p>x</p>\n'
+        'ZeroDivisionError' in _part('a', lambda: 1 / 0)
+        and _part('', lambda: '<p>x</p>') == '<p>x</p>\n'
     )
 
 
 def test_settings_name_what_varies(tiny):
-    varies, shared = settings([tiny, replace(tiny, lr=0.5)])
+    varies, shared = _settings([tiny, replace(tiny, lr=0.5)])
     assert varies.setting.tolist() == ['lr'] and 'lr' not in shared.setting.tolist()
-    assert len(settings([tiny])[0]) == 0
+    assert len(_settings([tiny])[0]) == 0
