@@ -12,12 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .claims import UNTOLD
 from .compare import BETTER, SAME, WORSE, _texts, is_losses, judge, least_repeats
 from .compare import pair_table, read_study
 from .core import InputError, check_choice
 from .metrics import mean_interval, scores_at
-from .oii import oii
 from .shift import choose_threshold, decompose, image_rates, oii_at, read_run
 
 # %% auto #0
@@ -50,7 +48,7 @@ def run_point(
         lost=lost,
         alarms=image_rates(hist, faulty).alarm)
 
-# %% ../nbs/57_advise.ipynb #986d23cc
+# %% ../nbs/57_advise.ipynb #ddfc0869
 _USUAL = dict(fn_weight=np.nan, healthy_share=0., train_pi=np.nan)
 
 def _point_row(folder, run, pi_t, cycle):
@@ -63,7 +61,7 @@ def _point_row(folder, run, pi_t, cycle):
         config=run.config,
         **run_point(Path(folder)/'runs'/run.config, pi_t, cycle))
 
-# %% ../nbs/57_advise.ipynb #16c7df68
+# %% ../nbs/57_advise.ipynb #4785626c
 def _points(folder, results, pi_t, cycle=None):
     "One row per run: method, strategy, loss, fn_weight, unit, and `run_point`"
     runs = results.drop_duplicates('config').itertuples()
@@ -84,7 +82,7 @@ def _against(points, reference, margin=.01, test='t'):
     judged = judge(pd.concat(rows, ignore_index=True), test=test)
     return judged.sort_values('mean', ascending=False, ignore_index=True)
 
-# %% ../nbs/57_advise.ipynb #18619cb4
+# %% ../nbs/57_advise.ipynb #be3e53ab
 def _preferred(values, usual):
     "The usual value if it was run, else the one with the most runs"
     return usual if (values==usual).any() else values.value_counts().index[0]
@@ -111,7 +109,7 @@ class Advice:
     loss: str             # Of the method
     fn_weight: float      # nan: the loss has none
     reference: str        # The simplest method, with which all are compared
-    points: pd.DataFrame  # One row per run, without the oracles: method, unit, `run_point`
+    points: pd.DataFrame  # One row per run, without the oracles: method, unit, and `run_point`
     pairs: pd.DataFrame   # Rows of `pair_table`, every method against the reference, the best first
     how: dict             # margin, test
     cannot: list = field(default_factory=list) # What this study cannot say, lines
@@ -124,7 +122,7 @@ class Advice:
         "The advice in plain words"
         return _account(self)
 
-# %% ../nbs/57_advise.ipynb #acacb5b1
+# %% ../nbs/57_advise.ipynb #1af31940
 def _usable(folder, results):
     "The rows that anyone could have followed; raises `InputError` where there are none"
     usable = results[~results.strategy.isin(_ORACLES)]
@@ -138,7 +136,7 @@ def _chosen(pairs, reference):
     better = pairs[pairs.verdict==BETTER] if len(pairs) else pairs
     return better.a.iloc[0] if len(better) else reference
 
-# %% ../nbs/57_advise.ipynb #4dc141b5
+# %% ../nbs/57_advise.ipynb #79a4f405
 def _advise_one(folder, results, pi_t, cycle=None, margin=.01, test='t'):
     "`Advice` from the runs of one data set and one pool"
     points = _points(folder, _usable(folder, results), pi_t, cycle)
@@ -163,7 +161,7 @@ def _advise_one(folder, results, pi_t, cycle=None, margin=.01, test='t'):
         how=dict(margin=margin, test=test),
         cannot=list(_cannot(points, pairs, reference, test)))
 
-# %% ../nbs/57_advise.ipynb #7f514edf
+# %% ../nbs/57_advise.ipynb #c213ea7c
 _FEW = 5 # Repeats below which a verdict is called a hint
 
 def _undecided(pairs, reference, repeats, test):
@@ -180,7 +178,7 @@ def _undecided(pairs, reference, repeats, test):
             f'below {least} repeats, there are {repeats}: '
             'use the t test, compare fewer, or add repeats')
 
-# %% ../nbs/57_advise.ipynb #0351fd14
+# %% ../nbs/57_advise.ipynb #a848ef33
 def _few_repeats(repeats, test):
     "What few repeats cannot show, lines"
     if test=='t' and 2<=repeats<10: yield (
@@ -190,7 +188,7 @@ def _few_repeats(repeats, test):
         f'whether {repeats} repeats are typical: take what they say as a hint and add repeats '
         '(the same command with more --repeats)')
 
-# %% ../nbs/57_advise.ipynb #bf2106e4
+# %% ../nbs/57_advise.ipynb #2914555b
 def _not_varied(points):
     "What was run in one kind only, lines"
     if points.loss.nunique()==1: yield (
@@ -202,7 +200,7 @@ def _not_varied(points):
     once = ', '.join(weights[weights<2].index)
     if once: yield f'which weight of misses: {once} was run at one only'
 
-# %% ../nbs/57_advise.ipynb #ac49b6bd
+# %% ../nbs/57_advise.ipynb #d9591fb3
 def _cannot(points, pairs, reference, test):
     "What the study leaves open, lines"
     repeats = points[points.method==reference].unit.nunique()
@@ -222,7 +220,7 @@ def _with(interval, spec='.3f'):
 
 def _repeats(n): return 'too many' if not np.isfinite(n) else f'{n:.0f}'
 
-# %% ../nbs/57_advise.ipynb #2d7028ae
+# %% ../nbs/57_advise.ipynb #704e799f
 def _shown(advice):
     "How sure it is that the advice is better than the simplest, lines"
     pairs, reference = advice.pairs, advice.reference
@@ -237,7 +235,7 @@ def _shown(advice):
         f'Also better than {reference}, and not told apart from the advice here: '
         f"{', '.join(rivals)}.")
 
-# %% ../nbs/57_advise.ipynb #a06ca1f0
+# %% ../nbs/57_advise.ipynb #a1c04620
 def _front_runner(row):
     "The method with the highest mean, and the repeats it takes to know"
     said = f"{row.a}, {row['mean']:+.3f} F1 [{_num(row.low,'+.3f')}, {_num(row.high,'+.3f')}]"
@@ -245,7 +243,7 @@ def _front_runner(row):
     return (f'Front-runner: {said}, p {row.p:.3f}; '
         f'to know, about {_repeats(row.needed)} repeats (there are {row.n}).')
 
-# %% ../nbs/57_advise.ipynb #c3e52b17
+# %% ../nbs/57_advise.ipynb #ae76848b
 def _not_shown(advice):
     "What is known of the others where the simplest is advised, lines"
     pairs, reference = advice.pairs, advice.reference
@@ -268,7 +266,7 @@ def _threshold_gain(advice):
     mine = advice.mine()
     return mean_interval((mine.f1-mine.f1_half).to_numpy(), kind='wider')
 
-# %% ../nbs/57_advise.ipynb #a6b05a2d
+# %% ../nbs/57_advise.ipynb #5b1b6b4e
 def _threshold(advice):
     "Which threshold is advised, and what it gained"
     mine, gain = advice.mine(), _threshold_gain(advice)
@@ -285,7 +283,7 @@ def _threshold(advice):
         f'reweighted to {advice.pi_t:.3g} faulty (`imbal_al.shift.operating_point`). '
         f'It gains {said} F1 over 1/2{share}.')
 
-# %% ../nbs/57_advise.ipynb #db8f8df4
+# %% ../nbs/57_advise.ipynb #2798f4ad
 def _direction(advice):
     "Which way the errors lean at the threshold, and what would turn them"
     lean = advice.mine().oii.mean()
@@ -309,7 +307,7 @@ def _sampling(row):
         f'  training:   batches with {row.train_pi:.3g} faulty images on average '
         f'(`--train-pi {row.train_pi:g}`)')
 
-# %% ../nbs/57_advise.ipynb #65ae68b7
+# %% ../nbs/57_advise.ipynb #4f06986e
 def _why(mine):
     "What is lost at 1/2, one line or none"
     if mine.lost.notna().any() and mine.lost.mean()>.005: yield (
@@ -324,7 +322,7 @@ def _expected(mine):
     return (f'F1 {_with(now)} with it, {_with(half)} at 1/2; '
         f'best possible threshold {mine.f1_oracle.mean():.3f}.')
 
-# %% ../nbs/57_advise.ipynb #ab45c878
+# %% ../nbs/57_advise.ipynb #10b300c2
 def _account(advice):
     "The advice in plain words"
     mine = advice.mine()
@@ -343,7 +341,7 @@ def _account(advice):
         '  not known:',
         *[f'    - {line}' for line in advice.cannot]])
 
-# %% ../nbs/57_advise.ipynb #7d33f385
+# %% ../nbs/57_advise.ipynb #c95c71d3
 def _no_losses(folder, results, plan):
     "Raise `InputError` for a folder that is not one of active learning"
     if is_losses(results): raise InputError(
@@ -354,7 +352,7 @@ def _no_losses(folder, results, plan):
         f'{folder} is a table alone; the threshold follows from the histograms in the run folders, '
         'give the folder of the study')
 
-# %% ../nbs/57_advise.ipynb #343519a8
+# %% ../nbs/57_advise.ipynb #edc05c9c
 def _only(results, data, pi_u):
     "The rows of one data set and one pool, None: all; raises `InputError` for what is not there"
     if data is not None:
@@ -368,7 +366,7 @@ def _only(results, data, pi_u):
         results = results[here]
     return results
 
-# %% ../nbs/57_advise.ipynb #44513865
+# %% ../nbs/57_advise.ipynb #6fcd2981
 def _cycle(results, budget):
     "The cycle nearest to a budget"
     if budget is None: return None
