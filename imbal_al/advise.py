@@ -48,7 +48,7 @@ def run_point(
         lost=lost,
         alarms=image_rates(hist, faulty).alarm)
 
-# %% ../nbs/57_advise.ipynb #ddfc0869
+# %% ../nbs/57_advise.ipynb #4904679a
 _USUAL = dict(fn_weight=np.nan, healthy_share=0., train_pi=np.nan)
 
 def _point_row(folder, run, pi_t, cycle):
@@ -61,7 +61,7 @@ def _point_row(folder, run, pi_t, cycle):
         config=run.config,
         **run_point(Path(folder)/'runs'/run.config, pi_t, cycle))
 
-# %% ../nbs/57_advise.ipynb #4785626c
+# %% ../nbs/57_advise.ipynb #8e23277f
 def _points(folder, results, pi_t, cycle=None):
     "One row per run: method, strategy, loss, fn_weight, unit, and `run_point`"
     runs = results.drop_duplicates('config').itertuples()
@@ -82,7 +82,7 @@ def _against(points, reference, margin=.01, test='t'):
     judged = judge(pd.concat(rows, ignore_index=True), test=test)
     return judged.sort_values('mean', ascending=False, ignore_index=True)
 
-# %% ../nbs/57_advise.ipynb #be3e53ab
+# %% ../nbs/57_advise.ipynb #0f092dab
 def _preferred(values, usual):
     "The usual value if it was run, else the one with the most runs"
     return usual if (values==usual).any() else values.value_counts().index[0]
@@ -122,7 +122,7 @@ class Advice:
         "The advice in plain words"
         return _account(self)
 
-# %% ../nbs/57_advise.ipynb #1af31940
+# %% ../nbs/57_advise.ipynb #7260e1e9
 def _usable(folder, results):
     "The rows that anyone could have followed; raises `InputError` where there are none"
     usable = results[~results.strategy.isin(_ORACLES)]
@@ -136,7 +136,7 @@ def _chosen(pairs, reference):
     better = pairs[pairs.verdict==BETTER] if len(pairs) else pairs
     return better.a.iloc[0] if len(better) else reference
 
-# %% ../nbs/57_advise.ipynb #79a4f405
+# %% ../nbs/57_advise.ipynb #8d133a7f
 def _advise_one(folder, results, pi_t, cycle=None, margin=.01, test='t'):
     "`Advice` from the runs of one data set and one pool"
     points = _points(folder, _usable(folder, results), pi_t, cycle)
@@ -161,7 +161,7 @@ def _advise_one(folder, results, pi_t, cycle=None, margin=.01, test='t'):
         how=dict(margin=margin, test=test),
         cannot=list(_cannot(points, pairs, reference, test)))
 
-# %% ../nbs/57_advise.ipynb #c213ea7c
+# %% ../nbs/57_advise.ipynb #e92a67b9
 _FEW = 5 # Repeats below which a verdict is called a hint
 
 def _undecided(pairs, reference, repeats, test):
@@ -178,7 +178,7 @@ def _undecided(pairs, reference, repeats, test):
             f'below {least} repeats, there are {repeats}: '
             'use the t test, compare fewer, or add repeats')
 
-# %% ../nbs/57_advise.ipynb #a848ef33
+# %% ../nbs/57_advise.ipynb #d3b65973
 def _few_repeats(repeats, test):
     "What few repeats cannot show, lines"
     if test=='t' and 2<=repeats<10: yield (
@@ -188,7 +188,7 @@ def _few_repeats(repeats, test):
         f'whether {repeats} repeats are typical: take what they say as a hint and add repeats '
         '(the same command with more --repeats)')
 
-# %% ../nbs/57_advise.ipynb #2914555b
+# %% ../nbs/57_advise.ipynb #065d626d
 def _not_varied(points):
     "What was run in one kind only, lines"
     if points.loss.nunique()==1: yield (
@@ -200,7 +200,7 @@ def _not_varied(points):
     once = ', '.join(weights[weights<2].index)
     if once: yield f'which weight of misses: {once} was run at one only'
 
-# %% ../nbs/57_advise.ipynb #d9591fb3
+# %% ../nbs/57_advise.ipynb #e565e8a2
 def _cannot(points, pairs, reference, test):
     "What the study leaves open, lines"
     repeats = points[points.method==reference].unit.nunique()
@@ -220,7 +220,7 @@ def _with(interval, spec='.3f'):
 
 def _repeats(n): return 'too many' if not np.isfinite(n) else f'{n:.0f}'
 
-# %% ../nbs/57_advise.ipynb #704e799f
+# %% ../nbs/57_advise.ipynb #596c720f
 def _shown(advice):
     "How sure it is that the advice is better than the simplest, lines"
     pairs, reference = advice.pairs, advice.reference
@@ -235,7 +235,7 @@ def _shown(advice):
         f'Also better than {reference}, and not told apart from the advice here: '
         f"{', '.join(rivals)}.")
 
-# %% ../nbs/57_advise.ipynb #a1c04620
+# %% ../nbs/57_advise.ipynb #42764944
 def _front_runner(row):
     "The method with the highest mean, and the repeats it takes to know"
     said = f"{row.a}, {row['mean']:+.3f} F1 [{_num(row.low,'+.3f')}, {_num(row.high,'+.3f')}]"
@@ -243,7 +243,7 @@ def _front_runner(row):
     return (f'Front-runner: {said}, p {row.p:.3f}; '
         f'to know, about {_repeats(row.needed)} repeats (there are {row.n}).')
 
-# %% ../nbs/57_advise.ipynb #ae76848b
+# %% ../nbs/57_advise.ipynb #fcf26a23
 def _not_shown(advice):
     "What is known of the others where the simplest is advised, lines"
     pairs, reference = advice.pairs, advice.reference
@@ -266,7 +266,7 @@ def _threshold_gain(advice):
     mine = advice.mine()
     return mean_interval((mine.f1-mine.f1_half).to_numpy(), kind='wider')
 
-# %% ../nbs/57_advise.ipynb #5b1b6b4e
+# %% ../nbs/57_advise.ipynb #b9ce1b6c
 def _threshold(advice):
     "Which threshold is advised, and what it gained"
     mine, gain = advice.mine(), _threshold_gain(advice)
@@ -283,7 +283,7 @@ def _threshold(advice):
         f'reweighted to {advice.pi_t:.3g} faulty (`imbal_al.shift.operating_point`). '
         f'It gains {said} F1 over 1/2{share}.')
 
-# %% ../nbs/57_advise.ipynb #2798f4ad
+# %% ../nbs/57_advise.ipynb #2e82709d
 def _direction(advice):
     "Which way the errors lean at the threshold, and what would turn them"
     lean = advice.mine().oii.mean()
@@ -307,7 +307,7 @@ def _sampling(row):
         f'  training:   batches with {row.train_pi:.3g} faulty images on average '
         f'(`--train-pi {row.train_pi:g}`)')
 
-# %% ../nbs/57_advise.ipynb #4f06986e
+# %% ../nbs/57_advise.ipynb #4bc1f4c6
 def _why(mine):
     "What is lost at 1/2, one line or none"
     if mine.lost.notna().any() and mine.lost.mean()>.005: yield (
@@ -322,7 +322,7 @@ def _expected(mine):
     return (f'F1 {_with(now)} with it, {_with(half)} at 1/2; '
         f'best possible threshold {mine.f1_oracle.mean():.3f}.')
 
-# %% ../nbs/57_advise.ipynb #10b300c2
+# %% ../nbs/57_advise.ipynb #826cbbab
 def _account(advice):
     "The advice in plain words"
     mine = advice.mine()
@@ -341,7 +341,7 @@ def _account(advice):
         '  not known:',
         *[f'    - {line}' for line in advice.cannot]])
 
-# %% ../nbs/57_advise.ipynb #c95c71d3
+# %% ../nbs/57_advise.ipynb #aef91006
 def _no_losses(folder, results, plan):
     "Raise `InputError` for a folder that is not one of active learning"
     if is_losses(results): raise InputError(
@@ -352,7 +352,7 @@ def _no_losses(folder, results, plan):
         f'{folder} is a table alone; the threshold follows from the histograms in the run folders, '
         'give the folder of the study')
 
-# %% ../nbs/57_advise.ipynb #edc05c9c
+# %% ../nbs/57_advise.ipynb #62e9cbce
 def _only(results, data, pi_u):
     "The rows of one data set and one pool, None: all; raises `InputError` for what is not there"
     if data is not None:
@@ -366,7 +366,7 @@ def _only(results, data, pi_u):
         results = results[here]
     return results
 
-# %% ../nbs/57_advise.ipynb #6fcd2981
+# %% ../nbs/57_advise.ipynb #8fd81eeb
 def _cycle(results, budget):
     "The cycle nearest to a budget"
     if budget is None: return None

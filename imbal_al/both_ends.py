@@ -39,7 +39,7 @@ def _trained_at(base):
         dict(base, pi_u=(.1,), train_pi=.05),
         dict(base, pi_u=(1.,), train_pi=.05, healthy_share=(.15,)))
 
-# %% ../nbs/47_both_ends.ipynb #60c68fba
+# %% ../nbs/47_both_ends.ipynb #73a98831
 _PARTS = dict(
     steel_strategies=dict(_STEEL, strategies=(*_OLD, *_NEW), pi_u=_BOTH),
     steel_losses=dict(_STEEL, pi_u=_BOTH, **_WEIGHTED),
@@ -55,7 +55,7 @@ _PARTS = dict(
     leaves_rest=dict(_LEAVES, strategies=_REST, pi_u=_BOTH),
     tiles_losses=dict(_TILES, strategies=('entropy',), **_WEIGHTED))
 
-# %% ../nbs/47_both_ends.ipynb #d4d82048
+# %% ../nbs/47_both_ends.ipynb #e127958c
 def _grid(part, repeats, changes):
     "The runs of one grid; what is no axis of the grid is a field of `RunConfig`"
     part = dict(part)
@@ -67,7 +67,7 @@ def _grid(part, repeats, changes):
         configs += plan(base, strategies, pi_u, repeats, (.05,), losses, weights)
     return configs
 
-# %% ../nbs/47_both_ends.ipynb #99f3fce8
+# %% ../nbs/47_both_ends.ipynb #3e8915fd
 def _part_configs(name, repeats=6, **changes):
     "The runs of one part, repeat by repeat. Raises `InputError` for an unknown one"
     part = _PARTS[check_choice('part of the plan', name, _PARTS)]
@@ -75,7 +75,7 @@ def _part_configs(name, repeats=6, **changes):
     for grid in [part] if isinstance(part, dict) else part: configs += _grid(grid, repeats, changes)
     return sorted(configs, key=lambda c: c.repeat)
 
-# %% ../nbs/47_both_ends.ipynb #d32d9db0
+# %% ../nbs/47_both_ends.ipynb #891a1d9c
 def both_ends(
     parts=None,      # Names of parts, such as steel_losses; None: all
     repeats:int=6,   # Of every setting
@@ -104,7 +104,7 @@ def _unpack(archive, runs, wanted):
             found.add(config)
     return found
 
-# %% ../nbs/47_both_ends.ipynb #c63e0a5f
+# %% ../nbs/47_both_ends.ipynb #286454e2
 def _reuse(folder, archives, configs):
     """Unpack finished runs of these configurations into `folder/runs`, those that are not there yet; their hashes.
 
@@ -123,7 +123,7 @@ def _left(folder, configs):
     "The configurations that are not finished in a study's folder"
     return [c for c in configs if not read_result(Path(folder)/'runs'/c.hash)]
 
-# %% ../nbs/47_both_ends.ipynb #5d99da30
+# %% ../nbs/47_both_ends.ipynb #430e06a7
 def costs(
     folder:str|Path,  # The study's folder
     parts=None,       # Names of parts; None: all
@@ -145,7 +145,7 @@ def costs(
         rows.append(dict(part=part, runs=len(mine), done=done, hours=hours, sum=total))
     return pd.DataFrame(rows)
 
-# %% ../nbs/47_both_ends.ipynb #583c1116
+# %% ../nbs/47_both_ends.ipynb #0c252497
 def run_both_ends(
     folder:str|Path,  # The study's folder
     parts=None,       # Names of parts; None: all

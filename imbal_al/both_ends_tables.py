@@ -56,7 +56,7 @@ def _rate_row(run, groups, pi_t):
         threshold=threshold,
         f1_tuned=scores_at(run['hist'], run['faulty'], pi_t, threshold)['f1'])
 
-# %% ../nbs/59_both_ends_tables.ipynb #178e5046
+# %% ../nbs/59_both_ends_tables.ipynb #0d22171f
 def _rate_rows(folder, c, pi_t, root=None):
     "One row per cycle, see `_rate_row`"
     groups, rows = _patches(c.store_key(), root)[0], []
@@ -71,7 +71,7 @@ def _way_rows(folder, c, pi_t, root=None):
     groups = _patches(c.store_key(), root)[0][run['validation']]
     return [dict(config=c.hash, **row) for row in threshold_remedies(run, pi_t, groups)]
 
-# %% ../nbs/59_both_ends_tables.ipynb #3cc0f674
+# %% ../nbs/59_both_ends_tables.ipynb #296924d2
 def _label_rows(folder, c, root=None):
     "One row per cycle: what was labelled in it"
     pixels, clicks = _patches(c.store_key(), root)[1], batch_split(c)[1]
@@ -98,7 +98,7 @@ def _finished(folder):
         f'no run of {folder} is finished; wait, or see `imbal-al status {folder}`')
     return done
 
-# %% ../nbs/59_both_ends_tables.ipynb #7b70e857
+# %% ../nbs/59_both_ends_tables.ipynb #c47fee64
 def _of_run(c, folder, pi_t, root):
     "The rows of one run, by table"
     folder, pi_t = folder/'runs'/c.hash, min(c.pi_t) if pi_t is None else pi_t
@@ -114,7 +114,7 @@ def _each_run(each, configs, workers):
     processes = partial(ProcessPoolExecutor, mp_context=get_context('spawn'))
     return ahead(each, configs, 4*workers, workers, processes)
 
-# %% ../nbs/59_both_ends_tables.ipynb #734c53fc
+# %% ../nbs/59_both_ends_tables.ipynb #89799e3a
 def tables(
     folder:str|Path,       # A study's folder, finished or not
     pi_t:float|None=None,  # Share at deployment; None: of each run the smallest tested
@@ -131,7 +131,7 @@ def tables(
         if progress: progress(i, len(configs))
     return {'':results_table(folder), **{name:pd.DataFrame(mine) for name,mine in rows.items()}}
 
-# %% ../nbs/59_both_ends_tables.ipynb #fe4b64f0
+# %% ../nbs/59_both_ends_tables.ipynb #66ddf9e8
 def _not_usual(c):
     "The settings of a run that are not the default"
     usual = asdict(RunConfig())
@@ -146,7 +146,7 @@ def _written(path, text):
     write_text(path, text)
     return path
 
-# %% ../nbs/59_both_ends_tables.ipynb #58ba9c31
+# %% ../nbs/59_both_ends_tables.ipynb #78b655cf
 def write_both_ends(
     folder:str|Path,       # A study's folder, finished or not
     out:str|Path,          # Where the tables go

@@ -41,7 +41,7 @@ def _axis(axis, value):
     usual = np.isnan(value) or (axis=='healthy_share' and value==0)
     return '' if usual else f'{_SHORT[axis]} {value:g}'
 
-# %% ../nbs/54_compare.ipynb #18577ea7
+# %% ../nbs/54_compare.ipynb #1f1ee235
 def _words(table, axis):
     "The words of a column, one per row"
     return table[axis].map({value:_axis(axis, value) for value in table[axis].unique()})
@@ -65,7 +65,7 @@ def _units(results):
     if not many: return results['repeat'].astype(str)
     return [f'{repeat} of seed {seed}' for repeat,seed in zip(results['repeat'], results.seed)]
 
-# %% ../nbs/54_compare.ipynb #8df8fb66
+# %% ../nbs/54_compare.ipynb #bab636f3
 _MORE = dict(loss=('loss','variant','fn_weight'), sampling=('healthy_share','train_pi'))
 
 def _axes(methods):
@@ -78,7 +78,7 @@ def _axes(methods):
         columns += _MORE.get(kind, (kind,))
     return tuple(columns)
 
-# %% ../nbs/54_compare.ipynb #d984d3d7
+# %% ../nbs/54_compare.ipynb #14133539
 def _no_twins(table, keys):
     "The table; raises `InputError` where two rows have the same keys"
     twice = table[table.duplicated(keys)]
@@ -127,7 +127,7 @@ def _main_settings(results):
         parts += [one_setting(rows, loss) for loss in rows.loss.unique()]
     return pd.concat(parts)
 
-# %% ../nbs/54_compare.ipynb #d14a20c6
+# %% ../nbs/54_compare.ipynb #f6220d30
 def _loss_curves(results, value='iou', every=False):
     """Curves over the epochs as a table of values: setting, method, unit, budget (the epoch), value.
 
@@ -143,7 +143,7 @@ def _loss_curves(results, value='iou', every=False):
         value=results[value].to_numpy(float)))
     return _no_twins(table, ['setting','method','unit','budget'])
 
-# %% ../nbs/54_compare.ipynb #a165a650
+# %% ../nbs/54_compare.ipynb #4466069d
 def _curves(results, value=None, methods='strategy', every=False):
     "`_strategy_curves` or `_loss_curves`, as the table is"
     if is_losses(results): return _loss_curves(results, value or 'iou', every)
@@ -159,7 +159,7 @@ def _as_what(what):
         f'unknown summary {what!r}; choose area, final, or a budget as a number such as 0.06')
     return budget
 
-# %% ../nbs/54_compare.ipynb #6e645068
+# %% ../nbs/54_compare.ipynb #f649b11e
 def _one_value(run, what, budgets):
     "The number of one run; nan where it lacks a budget that others have"
     if isinstance(what, float): return f1_at_budget(run, what, 'value')
@@ -167,7 +167,7 @@ def _one_value(run, what, budgets):
     if what=='area': return budget_auc(run.budget, run.value)
     return float(run.value.to_numpy()[run.budget.argmax()])
 
-# %% ../nbs/54_compare.ipynb #fe1b2f78
+# %% ../nbs/54_compare.ipynb #4ca4f5d8
 def _run_values(curves, what='area'):
     """One number per run: setting, method, unit, value; nan where a run is not finished.
 
@@ -208,7 +208,7 @@ def _some(names):
     more = f', ... ({len(names)} in all)' if len(names)>8 else ''
     return ', '.join(names[:8])+more
 
-# %% ../nbs/54_compare.ipynb #583ab845
+# %% ../nbs/54_compare.ipynb #0901f74d
 def _unpaired(holes):
     "What is not paired, in one line"
     lacks = []
@@ -219,7 +219,7 @@ def _unpaired(holes):
     return (f"not paired, the repeats (seeds) differ: {'; '.join(lacks)}; run what is missing, "
         f'or ask for the {left} common ones (common=True, --common)')
 
-# %% ../nbs/54_compare.ipynb #98dff27a
+# %% ../nbs/54_compare.ipynb #08fbf2b3
 def _one_of(values):
     "The setting as the beginning of a message; raises `InputError` where there are several"
     if 'setting' not in values: return ''
@@ -229,7 +229,7 @@ def _one_of(values):
         'take one at a time')
     return f'{values.setting.iloc[0]}: ' if values.setting.iloc[0] else ''
 
-# %% ../nbs/54_compare.ipynb #3bc1218a
+# %% ../nbs/54_compare.ipynb #911cfd13
 def pair_up(
     values:pd.DataFrame, # method, unit, value (and setting): one setting
     common:bool=False,   # Use only the units that all methods have
@@ -269,7 +269,7 @@ def _normal_tail(z):
     from scipy.special import ndtr
     return ndtr(-z)
 
-# %% ../nbs/54_compare.ipynb #de1ecaf5
+# %% ../nbs/54_compare.ipynb #00a66076
 def wilcoxon(
     d:np.ndarray, # (R,) paired differences
     )->float:     # Two-sided p; 1 where all are 0, nan without a difference
@@ -312,7 +312,7 @@ def holm(
     adjusted[order] = np.minimum(1, rising)
     return adjusted
 
-# %% ../nbs/54_compare.ipynb #d6c0ae8d
+# %% ../nbs/54_compare.ipynb #b412fe7b
 def t_test(
     d:np.ndarray, # (R,) paired differences
     )->float:     # Two-sided p; nan with fewer than two, 1 where all are 0
@@ -340,7 +340,7 @@ def t_power(
     lower = np.nan_to_num(nctdtr(n-1, centre, -critical)) if sides==2 else 0
     return float(upper+lower)
 
-# %% ../nbs/54_compare.ipynb #3a4efa0c
+# %% ../nbs/54_compare.ipynb #0fb8e739
 def _fewest(effect, power, alpha, sides, most):
     "The fewest repeats with which the t test has this power; inf beyond twice `most`"
     low, high = 1, 2
@@ -353,7 +353,7 @@ def _fewest(effect, power, alpha, sides, most):
         else: low = middle
     return high
 
-# %% ../nbs/54_compare.ipynb #e7bc4e4e
+# %% ../nbs/54_compare.ipynb #19e8783b
 def repeats_needed(
     difference:float,      # To be told, in units of the value
     sd:float,              # Of the paired differences
@@ -385,7 +385,7 @@ class Needed(NamedTuple):
     sd: float          # Of the paired differences observed
     n: int             # Repeats observed
 
-# %% ../nbs/54_compare.ipynb #398d8cb8
+# %% ../nbs/54_compare.ipynb #01496d23
 def sd_interval(
     sd:float,          # Observed
     n:int,             # Normal values that it was observed from
@@ -396,7 +396,7 @@ def sd_interval(
     tails = ((1-level)/2, (1+level)/2)
     return tuple(float(sd*np.sqrt((n-1)/chdtri(n-1, tail))) for tail in tails)
 
-# %% ../nbs/54_compare.ipynb #e7d1fcf8
+# %% ../nbs/54_compare.ipynb #1ff70d9c
 def _effect_ends(mean, sd, n, level):
     "The largest and the smallest |difference|/sd within the confidence interval"
     from scipy.special import nctdtrinc
@@ -406,7 +406,7 @@ def _effect_ends(mean, sd, n, level):
     large = float(nctdtrinc(n-1, (1-level)/2, t))/np.sqrt(n)
     return large, max(small, 0.)
 
-# %% ../nbs/54_compare.ipynb #fe6b5b27
+# %% ../nbs/54_compare.ipynb #f42551c6
 def needed(
     d:np.ndarray,           # (R,) paired differences observed
     difference:float=None,  # To be told; None: the mean observed
@@ -447,7 +447,7 @@ def _comes_first(wide, draws, seed):
     first = (top/top.sum(1, keepdims=True)).mean(0)
     return first if len(wide)>1 else np.full(len(first), np.nan)
 
-# %% ../nbs/54_compare.ipynb #abe410c3
+# %% ../nbs/54_compare.ipynb #f01ce0df
 def _method_row(method, wide, ranks, seed, kind):
     "Mean value and mean rank of one method, with their intervals"
     value = mean_interval(wide[method], seed, kind=kind)
@@ -463,7 +463,7 @@ def _method_row(method, wide, ranks, seed, kind):
         rank_low=low,
         rank_high=high)
 
-# %% ../nbs/54_compare.ipynb #22fb4076
+# %% ../nbs/54_compare.ipynb #1d838116
 def _method_table(wide, seed=0, draws=4000, kind='wider'):
     "Mean value and mean rank of each method with 95 % intervals, and how often it comes first"
     ranks = _ranks(wide)
@@ -484,7 +484,7 @@ def _spread(ranks, full):
     n, k = ranks.shape[-2:]
     return 12*((ranks.sum(-2)-n*(k+1)/2)**2).sum(-1)/full
 
-# %% ../nbs/54_compare.ipynb #e51000d9
+# %% ../nbs/54_compare.ipynb #6744ff3a
 def _tied(ranks):
     "T of the formula, the sum of t^3-t over all groups of ties of all units"
     total = 0
@@ -493,7 +493,7 @@ def _tied(ranks):
         total += (many**3-many).sum()
     return total
 
-# %% ../nbs/54_compare.ipynb #c30dc4a9
+# %% ../nbs/54_compare.ipynb #63f7da64
 def _kendall_w(wide, seed=0, draws=4000):
     "How much the units agree on the ranking; nan for fewer than two of either, or all tied"
     ranks = _ranks(wide).to_numpy()
@@ -506,7 +506,7 @@ def _kendall_w(wide, seed=0, draws=4000):
     p = (1+(chance>=w-1e-9).sum())/(draws+1)
     return _Agreement(w=float(w), p=float(p), n=n, k=k)
 
-# %% ../nbs/54_compare.ipynb #8048dbe9
+# %% ../nbs/54_compare.ipynb #421505e9
 def _flips(wide, seed=0, draws=4000):
     """How often two methods swap their order when the units are resampled, methods x methods.
 
@@ -553,14 +553,14 @@ def _pair_row(wide, a, b, margin=.01, target=.02, power=.8, alpha=.05,
         target_low=asked.low,
         target_high=asked.high)
 
-# %% ../nbs/54_compare.ipynb #acc2f8f0
+# %% ../nbs/54_compare.ipynb #ccc4d178
 def _verdict(p, p_same, mean, alpha):
     "The verdict of one pair, by corrected p-values"
     if p<=alpha and mean>0: return BETTER
     if p<=alpha and mean<0: return WORSE
     return SAME if p_same<=alpha else UNTOLD
 
-# %% ../nbs/54_compare.ipynb #fb2a99fc
+# %% ../nbs/54_compare.ipynb #1e2af89f
 def judge(
     pairs:pd.DataFrame,    # Rows of a pair table, before correction
     alpha:float=.05,       # Level of the test
@@ -584,7 +584,7 @@ def _asked_pairs(wide, reference):
     check_choice('reference', reference, wide.columns)
     return [(method, reference) for method in best if method!=reference]
 
-# %% ../nbs/54_compare.ipynb #2aed7c7c
+# %% ../nbs/54_compare.ipynb #26c2cc21
 def pair_table(
     wide:pd.DataFrame,     # units x methods, from `pair_up`
     reference:str=None,    # Compare all with this one; None: all pairs, the better mean first
@@ -626,7 +626,7 @@ class Penalty(NamedTuple):
         "Mean share that a method lost"
         return self.share.mean().sort_values()
 
-# %% ../nbs/54_compare.ipynb #c9955344
+# %% ../nbs/54_compare.ipynb #d22b076f
 def _budget_tables(curves, common):
     "The paired tables of one setting, one per budget at which methods differ (else the last)"
     tables, methods = [], set(curves.method)
@@ -641,7 +641,7 @@ def _budget_tables(curves, common):
     differ = [table for table in tables if np.ptp(table.to_numpy(), axis=1).max()>1e-12]
     return differ or tables[-1:]
 
-# %% ../nbs/54_compare.ipynb #b2b9b562
+# %% ../nbs/54_compare.ipynb #d4711861
 def _beats(wide, alpha):
     "(k,k) which method beats which in one setting at one budget"
     values, k = wide.to_numpy(float), wide.shape[1]
@@ -698,7 +698,7 @@ def _left_out(why, settings):
     return [f'{len(settings)} settings left out, each has {why}: '
         f'{settings[0]}; {settings[1]}; and {len(settings)-2} more']
 
-# %% ../nbs/54_compare.ipynb #7f2de4dc
+# %% ../nbs/54_compare.ipynb #d9721a86
 def _paired(values, reference, common, notes):
     "setting -> paired table, for settings with at least two methods (and the reference)"
     wide, alone = {}, {}
@@ -718,7 +718,7 @@ def _paired(values, reference, common, notes):
     if reference is not None: check_choice('reference', reference, there)
     raise InputError(f"no setting has two methods to compare (the table has {', '.join(there)})")
 
-# %% ../nbs/54_compare.ipynb #8c8cdcb0
+# %% ../nbs/54_compare.ipynb #e644bb53
 def _pairs_of(wide, reference):
     "How many pairs are compared"
     k = wide.shape[1]
@@ -732,7 +732,7 @@ def _raw_same(wide, pairs, margin):
         raw.append(max(non_inferior(x, y, margin).p, non_inferior(y, x, margin).p))
     return raw
 
-# %% ../nbs/54_compare.ipynb #0620af7b
+# %% ../nbs/54_compare.ipynb #244a6000
 def _all_pairs(wide, family, options):
     "The pair tables of all settings, corrected over the family"
     reference, alpha, test = options['reference'], options['alpha'], options['test']
@@ -745,7 +745,7 @@ def _all_pairs(wide, family, options):
     if not whole: return pairs
     return judge(pairs.assign(p_same=_raw_same(wide, pairs, options['margin'])), alpha, test)
 
-# %% ../nbs/54_compare.ipynb #4a1a3c9c
+# %% ../nbs/54_compare.ipynb #577ea9d9
 def _front(table): return table[['setting', *(name for name in table.columns if name!='setting')]]
 
 def _all_methods(wide, seed):
@@ -760,13 +760,13 @@ def _all_agreement(wide, seed):
         rows.append(dict(_kendall_w(table, seed)._asdict(), setting=setting))
     return pd.DataFrame(rows)
 
-# %% ../nbs/54_compare.ipynb #4ac0a419
+# %% ../nbs/54_compare.ipynb #2b5d7d69
 def _counted(points, wide, losses):
     "The points that the penalty matrix counts: of losses the last epoch only"
     if losses: points = points[points.budget==points.groupby('setting').budget.transform('max')]
     return points[points.setting.isin(wide)]
 
-# %% ../nbs/54_compare.ipynb #b92899be
+# %% ../nbs/54_compare.ipynb #a16689d0
 def compare_results(
     results:pd.DataFrame,     # Tidy results, of strategies or of losses
     what=None,                # area, final or a budget; None: area for strategies, final for losses
@@ -822,7 +822,7 @@ def _cell(ax, column, row, share, **style):
     color = 'white' if share<.35 else 'black'
     ax.text(column, row, text, ha='center', va='center', color=color, fontsize=6.5, **style)
 
-# %% ../nbs/54_compare.ipynb #8e740205
+# %% ../nbs/54_compare.ipynb #3e7e4202
 def _penalty_alt(penalty):
     "The figure in words: who lost how much"
     most = int(penalty.settings.to_numpy().max(initial=0))
@@ -832,7 +832,7 @@ def _penalty_alt(penalty):
         'in which each method beats each other one.',
         f'Mean share lost, the best first: {lost}.'])
 
-# %% ../nbs/54_compare.ipynb #ba019ec7
+# %% ../nbs/54_compare.ipynb #f35d3590
 @_look
 def penalty_figure(
     penalty:Penalty,    # From a `Comparison`
@@ -875,7 +875,7 @@ def _color(verdict):
     if verdict in (BETTER,WORSE): return _DECIDED
     return _EQUAL if verdict==SAME else _OPEN
 
-# %% ../nbs/54_compare.ipynb #9ca7186f
+# %% ../nbs/54_compare.ipynb #f20793ff
 def _forest_row(ax, y, row):
     "One difference with its interval"
     color = _color(row.verdict)
@@ -885,7 +885,7 @@ def _forest_row(ax, y, row):
     inside = 'white' if row.verdict==UNTOLD else color
     ax.plot(row.mean, y, marker=marker, color=color, markerfacecolor=inside, markersize=4)
 
-# %% ../nbs/54_compare.ipynb #ab9eee14
+# %% ../nbs/54_compare.ipynb #0b1f992e
 def _forest_alt(rows, left):
     "The figure in words: every difference with its interval and verdict"
     said = '; '.join(
@@ -894,7 +894,7 @@ def _forest_alt(rows, left):
     more = f'; {left} further pairs are not drawn' if left else ''
     return f'Paired differences with 95 % intervals: {said}{more}.'
 
-# %% ../nbs/54_compare.ipynb #da214a6d
+# %% ../nbs/54_compare.ipynb #33939d40
 @_look
 def forest(
     pairs:pd.DataFrame, # From `pair_table` or a `Comparison`
@@ -932,7 +932,7 @@ def _reach(order, start, apart):
         end += 1
     return end
 
-# %% ../nbs/54_compare.ipynb #3f587377
+# %% ../nbs/54_compare.ipynb #12966910
 def _undecided_groups(methods, pairs):
     "Longest runs of neighbours in rank without a decided pair, of two methods at least"
     order = methods.sort_values('rank', kind='stable').method.tolist()
@@ -944,7 +944,7 @@ def _undecided_groups(methods, pairs):
         if len(run)>1 and not (runs and set(run)<=set(runs[-1])): runs.append(run)
     return runs
 
-# %% ../nbs/54_compare.ipynb #ebe38072
+# %% ../nbs/54_compare.ipynb #3b63b05c
 def _rank_row(ax, y, row):
     "The mean rank of one method with its interval"
     style = STRATEGY_STYLES.get(row['method'], {})
@@ -961,7 +961,7 @@ def _rank_alt(rows, groups):
     alike = '; '.join([', '.join(map(_label, group)) for group in groups]) or 'none'
     return f'Mean ranks with 95 % intervals, 1 is the best: {said}. Cannot be told apart: {alike}.'
 
-# %% ../nbs/54_compare.ipynb #7f537e52
+# %% ../nbs/54_compare.ipynb #18ebd34e
 @_look
 def rank_figure(
     methods:pd.DataFrame, # Of a `Comparison`
@@ -999,7 +999,7 @@ class _NeedCurve:
     low_D: np.ndarray  # By the low end of its interval
     high_D: np.ndarray # By the high end
 
-# %% ../nbs/54_compare.ipynb #b458d338
+# %% ../nbs/54_compare.ipynb #4bffdc41
 def _need_curve(row, differences, **options):
     "`_NeedCurve` of one row of a pair table"
     def repeats(sd): return np.array([repeats_needed(d, sd, **options) for d in differences])
@@ -1012,7 +1012,7 @@ def _need_curve(row, differences, **options):
         low_D=repeats(low),
         high_D=repeats(high))
 
-# %% ../nbs/54_compare.ipynb #e0f34209
+# %% ../nbs/54_compare.ipynb #60e82012
 def _repeats_alt(curves, differences, n):
     "The figure in words: the repeats for a difference of about 0.05"
     at = int(np.abs(np.log(differences)-np.log(.05)).argmin())
@@ -1024,7 +1024,7 @@ def _repeats_alt(curves, differences, n):
         f'For a difference of {differences[at]:.3f}: {said}.',
         f'There are {n}.'])
 
-# %% ../nbs/54_compare.ipynb #0e7a4440
+# %% ../nbs/54_compare.ipynb #ccc8e7ae
 def _draw_need(ax, curves, differences):
     "The curves with their bands"
     for curve,color,line in zip(curves, (_DECIDED,'#D55E00'), ('-',':')):
@@ -1040,7 +1040,7 @@ def _need_axes(ax, differences):
     ax.set_xlim(differences[0], differences[-1])
     ax.set_yticks([3,10,30,100,1000,10000], ['3','10','30','100','1,000','10,000'])
 
-# %% ../nbs/54_compare.ipynb #65d89075
+# %% ../nbs/54_compare.ipynb #be0acf47
 @_look
 def repeats_figure(
     pairs:pd.DataFrame,   # From `pair_table` or a `Comparison`
@@ -1092,7 +1092,7 @@ def _lines(head, rows):
     rows = [head, ['---']*len(head), *rows]
     return '\n'.join('| '+' | '.join(map(str, row))+' |' for row in rows)
 
-# %% ../nbs/54_compare.ipynb #098aa095
+# %% ../nbs/54_compare.ipynb #e88fb7e0
 def _method_line(row):
     "One method"
     return [
@@ -1106,7 +1106,7 @@ def _method_lines(methods):
     head = ['method', 'mean', 'mean rank', 'comes first']
     return _lines(head, [_method_line(row) for row in methods.to_dict('records')])
 
-# %% ../nbs/54_compare.ipynb #9492fb6a
+# %% ../nbs/54_compare.ipynb #70d49df0
 def _pair_line(row):
     "One pair"
     return [
@@ -1121,7 +1121,7 @@ def _pair_line(row):
         _range(row['needed'], row['needed_low'], row['needed_high'], '.0f'),
         _range(row['needed_target'], row['target_low'], row['target_high'], '.0f')]
 
-# %% ../nbs/54_compare.ipynb #562e2cba
+# %% ../nbs/54_compare.ipynb #8b95e2ae
 def _pair_lines(pairs, target):
     "The pairs as a Markdown table"
     head = ['pair', 'difference [95 %]', 'won/tied/lost', 'p (Holm)', 'verdict']
@@ -1129,7 +1129,7 @@ def _pair_lines(pairs, target):
     head += ['repeats for this', f'repeats for {target:g}']
     return _lines(head, [_pair_line(row) for row in pairs.to_dict('records')])
 
-# %% ../nbs/54_compare.ipynb #f8fc5391
+# %% ../nbs/54_compare.ipynb #88cc9f61
 def _many(count, word): return f"{count} {word}{'s'*(count>1)}"
 
 def _cannot_decide(n, count, how):
@@ -1143,7 +1143,7 @@ def _cannot_decide(n, count, how):
         'Name a reference, add repeats, or, '
         'where differences may be taken as normal, use the t test.')
 
-# %% ../nbs/54_compare.ipynb #452f9e4d
+# %% ../nbs/54_compare.ipynb #036e7c4a
 def _setting_markdown(c, setting):
     "One setting of a comparison, in Markdown"
     methods = c.methods[c.methods.setting==setting]
@@ -1160,7 +1160,7 @@ def _setting_markdown(c, setting):
     tables = [_method_lines(methods), _pair_lines(pairs, c.how['target'])]
     return '\n\n'.join([f'### {setting}', ''.join(said), *tables])
 
-# %% ../nbs/54_compare.ipynb #a9b6c2e8
+# %% ../nbs/54_compare.ipynb #0a0f2226
 def _penalty_cell(penalty, a, b):
     "In how many of the settings a beats b"
     settings = penalty.settings.loc[a,b]
@@ -1193,7 +1193,7 @@ def _explain(how):
         'in brackets the range from what is not known of the spread (and of the difference);',
         '∞: a difference of zero is not excluded.'])
 
-# %% ../nbs/54_compare.ipynb #b63730e2
+# %% ../nbs/54_compare.ipynb #72b9b716
 def _head(c):
     "What was compared, and how many pairs came out which way"
     what = {'area':'area under the budget curve', 'final':'final value'}
@@ -1206,7 +1206,7 @@ def _head(c):
     if c.notes: lines.append('\n'.join(f'- {note}' for note in c.notes))
     return lines
 
-# %% ../nbs/54_compare.ipynb #61e47902
+# %% ../nbs/54_compare.ipynb #bf503c58
 def report_markdown(
     c:Comparison, # From `compare_results` or `compare_folder`
     )->str:
@@ -1238,12 +1238,12 @@ def _differs(where, name, rows, plan):
         'compare runs of one scenario only')
     return [f'{where}: the runs also differ in {name}: {said}']
 
-# %% ../nbs/54_compare.ipynb #ae309bc7
+# %% ../nbs/54_compare.ipynb #2a203e73
 def _settings_of(configs, plan, own):
     "Names of the settings of these runs that a method may not have of its own, sorted"
     return sorted(set().union(*(plan[config] for config in configs))-own)
 
-# %% ../nbs/54_compare.ipynb #d83eb2ab
+# %% ../nbs/54_compare.ipynb #fc06390c
 def plan_notes(
     results:pd.DataFrame, # Results with `config`, the hash of each run's configuration
     plan:dict,            # hash -> configuration as a dict
@@ -1281,7 +1281,7 @@ def _values_of(results, plan, name):
     if name in results or 'config' not in results: return []
     return [plan.get(config, {}).get(name) for config in results.config]
 
-# %% ../nbs/54_compare.ipynb #3c4d26db
+# %% ../nbs/54_compare.ipynb #d03671c2
 def with_sampling(
     results:pd.DataFrame, # Results with `config`, the hash of each run's configuration
     plan:dict,            # hash -> configuration as a dict
@@ -1294,7 +1294,7 @@ def with_sampling(
         results = results.assign(**{name:filled})
     return results
 
-# %% ../nbs/54_compare.ipynb #98656e5f
+# %% ../nbs/54_compare.ipynb #be25ce12
 def read_study(
     folder:str|Path, # A study's folder, or a results table as CSV
     )->tuple[pd.DataFrame,dict|None]: # results, plan (None where there is only a table)
@@ -1317,7 +1317,7 @@ def read_study(
         f'no run of {folder} is finished; wait, or see `imbal-al status {folder}`')
     return with_sampling(results, plan), plan
 
-# %% ../nbs/54_compare.ipynb #90827dc8
+# %% ../nbs/54_compare.ipynb #241f0486
 def only_these(
     results:pd.DataFrame, # Tidy results
     names,                # Strategies (in a table of losses: losses)
@@ -1331,7 +1331,7 @@ def only_these(
         f"no {column} is named to compare; leave it out to compare all: {', '.join(there)}")
     return results[results[column].isin(names)]
 
-# %% ../nbs/54_compare.ipynb #ef7539f1
+# %% ../nbs/54_compare.ipynb #489241f0
 def _commit_notes(results):
     "A line where the runs were made at several commits"
     if 'commit' not in results: return []
@@ -1342,14 +1342,14 @@ def _commit_notes(results):
     some = ', '.join(map(str, commits[:4]))
     return [f'the runs were made at {n} commits of the software ({some}{more})']
 
-# %% ../nbs/54_compare.ipynb #06e97bbd
+# %% ../nbs/54_compare.ipynb #fe2abb4d
 def _no_plan(results):
     "What could not be checked without a plan"
     checked = 'pools and tests agree could be checked by the size of the pool only'
     if is_losses(results): checked = 'the training parts agree could not be checked'
     return f'there is no plan (study.json) beside the table: that {checked}'
 
-# %% ../nbs/54_compare.ipynb #4b224dbd
+# %% ../nbs/54_compare.ipynb #032465b9
 def compare_folder(
     folder:str|Path,     # A study's folder, or a results table as CSV
     tell=None,           # f(text), called with the report; `print` or `typer.echo`
@@ -1379,7 +1379,7 @@ def _setting_figures(c, i, setting):
             c.pairs, setting, power=how['power'], alpha=how['alpha'], test=how['test'])
     return named
 
-# %% ../nbs/54_compare.ipynb #66dee05c
+# %% ../nbs/54_compare.ipynb #b3061292
 def figures_of(
     c:Comparison, # From `compare_folder`
     )->dict:      # File name without ending -> Figure
@@ -1388,7 +1388,7 @@ def figures_of(
     for i,setting in enumerate(c.wide, 1): named |= _setting_figures(c, i, setting)
     return named
 
-# %% ../nbs/54_compare.ipynb #0d98810c
+# %% ../nbs/54_compare.ipynb #b3263f6a
 def _write_csv(path, table, **options):
     "Write a table, whole or not at all"
     with atomic_path(path) as part: table.to_csv(part, **options)
@@ -1399,7 +1399,7 @@ def _write_png(path, fig):
     with atomic_path(path) as part: fig.savefig(part, dpi=150, format='png')
     return path
 
-# %% ../nbs/54_compare.ipynb #f8942534
+# %% ../nbs/54_compare.ipynb #030a661b
 def write_comparison(
     c:Comparison,   # From `compare_folder`
     out:str|Path,   # Folder

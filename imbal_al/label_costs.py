@@ -21,7 +21,7 @@ __all__ = ['add_cost', 'cost_curves', 'cost_table', 'cost_figure']
 CLICK, MASK = 3., 60.
 _LABELS = ('config','cycle','faulty','healthy','clicks','defect_pixels','pool_pixels')
 
-# %% ../nbs/56_label_costs.ipynb #2835a16f
+# %% ../nbs/56_label_costs.ipynb #5d32558f
 def add_cost(
     labels:pd.DataFrame, # config, cycle, faulty, healthy, clicks, defect_pixels, pool_pixels
     click:float=CLICK,   # Seconds to say that a patch is healthy
@@ -57,7 +57,7 @@ def _run_area(run, hours):
     inside = np.clip(hours, run.hours.min(), run.hours.max())
     return budget_auc(hours, _f1_at_cost(run.hours, run.f1, inside))
 
-# %% ../nbs/56_label_costs.ipynb #3b86ea88
+# %% ../nbs/56_label_costs.ipynb #85e154f3
 def _cost_area(curves, points=41):
     "Mean F1 of each run of one setting over the costs common to all; nan where there are none"
     low, high = _common_costs(curves)
@@ -80,7 +80,7 @@ def _gap_closes(u, y, full):
     fit = minimize_scalar(misfit, bounds=(-9, 6), method='bounded')
     return fit.x, fit.fun
 
-# %% ../nbs/56_label_costs.ipynb #a0522042
+# %% ../nbs/56_label_costs.ipynb #ac6450c2
 def _foreground_efficiency(x, y, full):
     """gamma, 0 or more: how fast the gap to `full` closes per share of the defect labelled.
 
@@ -106,7 +106,7 @@ def cost_curves(
     "Curves over cost: the labels with their F1"
     return add_cost(labels, **prices).merge(values, on=['config','cycle'])
 
-# %% ../nbs/56_label_costs.ipynb #a0475a3a
+# %% ../nbs/56_label_costs.ipynb #76394a2c
 def _one_method(rows, full):
     "What one method costs and brings, means over its runs"
     runs = [run for _,run in rows.groupby('config')]
@@ -119,12 +119,12 @@ def _one_method(rows, full):
         efficiency=np.mean(efficiency),
         final=np.mean([run.f1.iloc[-1] for run in runs]))
 
-# %% ../nbs/56_label_costs.ipynb #f6fde5ed
+# %% ../nbs/56_label_costs.ipynb #df900bc9
 def _common_units(curves):
     "The repeats that all methods have"
     return set.intersection(*(set(mine.unit) for _,mine in curves.groupby('method')))
 
-# %% ../nbs/56_label_costs.ipynb #7f772c7e
+# %% ../nbs/56_label_costs.ipynb #5ed66fd5
 def cost_table(
     curves:pd.DataFrame, # From `cost_curves`
     )->pd.DataFrame:     # setting, method, repeats, hours, faulty, pixels, efficiency, final, area
@@ -155,7 +155,7 @@ def _cost_alt(panels):
         lines.append(f"{setting}: {'; '.join(ends)}.")
     return ' '.join(lines)
 
-# %% ../nbs/56_label_costs.ipynb #0a83f17a
+# %% ../nbs/56_label_costs.ipynb #0b67b820
 def _cost_panel(ax, setting, curves, styles):
     "The mean curve of each method of one setting"
     for method,rows in curves.groupby('method'):
@@ -170,7 +170,7 @@ def _legend(fig, axes):
     for ax in axes: named |= {label:line for line,label in zip(*ax.get_legend_handles_labels())}
     fig.legend(named.values(), named.keys(), loc='outside lower center', ncols=4)
 
-# %% ../nbs/56_label_costs.ipynb #ca7b7273
+# %% ../nbs/56_label_costs.ipynb #802ab149
 @_look
 def cost_figure(
     curves:pd.DataFrame, # From `cost_curves`

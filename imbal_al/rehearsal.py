@@ -69,7 +69,7 @@ def _test_hist(p, net, mask, ids, device='cpu'):
         hists.append(histogram(logits[None], truth[None], logits=True)[0])
     return np.stack(hists) if hists else np.zeros((0,2,BINS), np.uint32)
 
-# %% ../nbs/69_rehearsal.ipynb #1dbd3800
+# %% ../nbs/69_rehearsal.ipynb #a8bc9102
 def _tested(p, folder, mask, ids, device='cpu'):
     "`_test_hist` of a round's network, from its folder if it is there"
     record = read_record(folder/'tested.npz')
@@ -78,7 +78,7 @@ def _tested(p, folder, mask, ids, device='cpu'):
     write_record(folder/'tested.npz', dict(ids=np.array(ids,'U12'), hist=hist))
     return hist
 
-# %% ../nbs/69_rehearsal.ipynb #e60198f7
+# %% ../nbs/69_rehearsal.ipynb #113f5d0a
 def _annotate(p, folder, mask):
     "Label a round's queue with known masks, through a Label Studio export"
     tasks = json.loads((folder/'queue'/'labelstudio.json').read_text())
@@ -86,7 +86,7 @@ def _annotate(p, folder, mask):
     write_text(path, json.dumps(as_annotations(tasks, mask)))
     return ingest(p, path)
 
-# %% ../nbs/69_rehearsal.ipynb #331e85bf
+# %% ../nbs/69_rehearsal.ipynb #94d2b3f7
 def _round(p, k, budget, strategy, device, say, per_group=0):
     "Folder of round `k`, finished; the processor's and the clock's seconds in its `rehearsed.json`"
     done = rounds(p)
@@ -97,7 +97,7 @@ def _round(p, k, budget, strategy, device, say, per_group=0):
     write_json(folder/'rehearsed.json', dict(cpu=round(cpu, 2), clock=round(clock, 2)))
     return folder
 
-# %% ../nbs/69_rehearsal.ipynb #d42bb938
+# %% ../nbs/69_rehearsal.ipynb #97540b17
 def _row(p, folder, k, mask, ids, prevalence, device):
     "What the network of a round reaches; nothing in a cold start"
     made = read_json(folder/'round.json')
@@ -110,7 +110,7 @@ def _row(p, folder, k, mask, ids, prevalence, device):
     row |= {name:scored[name] for name in ('f1','iou','precision','recall')}
     return [dict(row, f1_best=float(np.nanmax(f1s)))]
 
-# %% ../nbs/69_rehearsal.ipynb #aced621d
+# %% ../nbs/69_rehearsal.ipynb #6d65ae2a
 def _computed(folders):
     "The processor's minutes of these rounds; nan where one is not known"
     seconds = [(read_json(folder/'rehearsed.json') or {}).get('cpu', np.nan) for folder in folders]
@@ -122,7 +122,7 @@ def _spent_by(folders, faulty):
     seen = [faulty[id] for id,_ in made['train']+made['test'] if id in faulty]
     return dict(labelled=len(seen), faulty=sum(seen), computed=_computed(folders))
 
-# %% ../nbs/69_rehearsal.ipynb #9ffa9931
+# %% ../nbs/69_rehearsal.ipynb #b90f9b96
 def _spent(p, table, seconds):
     "Add what had been labelled when each round began, its minutes, and the processor's so far"
     known, folders = labels(p), rounds(p)
@@ -133,7 +133,7 @@ def _spent(p, table, seconds):
     table.insert(9, 'minutes', price(table, seconds))
     return table
 
-# %% ../nbs/69_rehearsal.ipynb #bdda427b
+# %% ../nbs/69_rehearsal.ipynb #7ed28831
 def _test_units(p, tests):
     "The held-out units that a network is tested on"
     ids = split_labels(p, p.units['id'])[1]
@@ -232,7 +232,7 @@ def _save(path, array):
     "An image file, whole or not at all"
     with atomic_path(path) as part: Image.fromarray(array.astype(np.uint8)).save(part, 'png')
 
-# %% ../nbs/69_rehearsal.ipynb #ffcbdf1b
+# %% ../nbs/69_rehearsal.ipynb #945413ff
 def _lay_out(row, source, image_path, mask_path, shrink):
     "The image and the mask of one row, shrunk"
     pixels = read_image(row['image'], source.channels)
@@ -247,7 +247,7 @@ def _drawn(source, groups):
     drawn = stream(0, 'stage', source.name).permutation(len(known))[:groups]
     return {known[i]:number for number,i in enumerate(drawn)}
 
-# %% ../nbs/69_rehearsal.ipynb #d47bcf56
+# %% ../nbs/69_rehearsal.ipynb #4d803ab2
 def _stage(source, folder, groups, shrink=1, kinds=''):
     """Lay out images of a data set for a project, one folder to a group; what is there stays.
 
@@ -264,7 +264,7 @@ def _stage(source, folder, groups, shrink=1, kinds=''):
         rows.append(dict(row, image=str(image_path), mask=str(mask_path), decoder='over127'))
     return replace(source, table=pd.DataFrame(rows))
 
-# %% ../nbs/69_rehearsal.ipynb #3942b56f
+# %% ../nbs/69_rehearsal.ipynb #6a5a24fb
 _SETTINGS = ('unit','window','overlap','steps','bs','per_image','held_out','balance','seed')
 
 def _staged(root, loop):
@@ -272,7 +272,7 @@ def _staged(root, loop):
     parts = [loop.data, str(loop.groups), str(loop.shrink), *loop.kinds.split(',')]
     return root/'data'/'-'.join(parts).rstrip('-')
 
-# %% ../nbs/69_rehearsal.ipynb #3d365671
+# %% ../nbs/69_rehearsal.ipynb #77fc8cc0
 def play(
     loop:Loop,        # All that decides it
     root:Path,        # Where projects and staged images lie
@@ -295,7 +295,7 @@ def play(
     write_json(root/'loops'/f'{name}.json', dict(asdict(loop), **provenance()))
     return table
 
-# %% ../nbs/69_rehearsal.ipynb #da079be0
+# %% ../nbs/69_rehearsal.ipynb #e9d0cfa4
 def gather(
     root:Path, # As `play` takes it
     )->tuple[pd.DataFrame,dict]: # Table of all loops; name -> settings and provenance
@@ -314,7 +314,7 @@ def _held_out_labels(p):
     faulty = dict(zip(known['id'], known['faulty']))
     return [faulty[id] for id in split_labels(p, known['id'])[1]]
 
-# %% ../nbs/69_rehearsal.ipynb #ba69f68a
+# %% ../nbs/69_rehearsal.ipynb #0edb0bd2
 def _promised(p, mask, device='cpu', draws=300):
     """What `where` says of the last round's network, beside the truth.
 
@@ -345,7 +345,7 @@ def _curve(axes, name, tables):
     for ax,column in zip(axes, ('labelled','minutes')):
         ax.plot(mean[column], mean['f1'], marker='o', ms=3, label=name)
 
-# %% ../nbs/69_rehearsal.ipynb #cdbcbb4c
+# %% ../nbs/69_rehearsal.ipynb #2d983e16
 def _rehearsal_figure(tables):
     """F1 against labels and against an annotator's minutes.
 

@@ -35,14 +35,14 @@ def _share_of(estimate):
     if estimate is None: return None
     return float(np.clip(estimate.pi.mean, .5/estimate.pi.n, 1))
 
-# %% ../nbs/58_remedies.ipynb #6e7eea1a
+# %% ../nbs/58_remedies.ipynb #2a149483
 def _open_shares(estimate):
     "All shares that an estimate leaves open; None: it failed"
     if estimate is None: return None
     draws = np.nan_to_num(estimate.draws, nan=estimate.pi.mean)
     return hedge(np.clip(draws, .5/estimate.pi.n, 1))
 
-# %% ../nbs/58_remedies.ipynb #21ba1822
+# %% ../nbs/58_remedies.ipynb #97d586ee
 def _plans(pi_t, pi_u, em=None, bbse=None):
     "way -> `_Plan`; em and bbse are `Prevalence` estimates, None where they failed"
     half, twice = pi_t/2, min(1., 2*pi_t)
@@ -63,7 +63,7 @@ def _plans(pi_t, pi_u, em=None, bbse=None):
         em_gate=_Plan(left_open, gate=True, caution=1.),
         **{f'caution {caution:g}':_Plan(pi_t, caution=caution) for caution in _CAUTIONS})
 
-# %% ../nbs/58_remedies.ipynb #01467d9e
+# %% ../nbs/58_remedies.ipynb #aa5bf0cd
 def _test_at(run, pi_t):
     "Where the test images at this share are among the held-out ones; None: there are none"
     return next((at for share,at in run['tests'].items() if np.isclose(share, pi_t)), None)
@@ -80,7 +80,7 @@ def _f1(run, pi_t, threshold, gate):
     counts = gated_counts(run['hist'], threshold, gate)
     return float(scores(*pooled(counts, prevalence_weights(run['faulty'], pi_t)))['f1'])
 
-# %% ../nbs/58_remedies.ipynb #6b55bdd1
+# %% ../nbs/58_remedies.ipynb #e887df95
 def _way_row(run, pi_t, way, plan, groups):
     "The row of one way: chosen on the validation images, met on the held-out ones"
     threshold, gate, assumed = .5, 0, np.nan
@@ -150,7 +150,7 @@ def _differs(row, column):
     if column not in row or row[column]!=row[column]: return False
     return row[column] not in (None, 0)
 
-# %% ../nbs/58_remedies.ipynb #8eb89e16
+# %% ../nbs/58_remedies.ipynb #2825ef1c
 def remedy_name(
     row, # Of a table of runs: loss, fn_weight, healthy_share and train_pi, as far as there
     )->str: # 'plain' where nothing differs
@@ -198,7 +198,7 @@ def _price_of(remedy):
     if first.split('_')[0] in ('em','bbse'): return 1
     return 0 if first in _FREE else 2
 
-# %% ../nbs/58_remedies.ipynb #eec2db62
+# %% ../nbs/58_remedies.ipynb #8340a066
 def _remedy_row(f1, key, remedy, base, fixed):
     "One row of the table; base: configs of the plain runs, fixed: F1 with the remedy"
     found = recovered(f1.raw[base], fixed, f1.oracle[base])
@@ -210,7 +210,7 @@ def _trained_rows(f1, key, remedy, pairs):
         _remedy_row(f1, key, remedy, pairs.plain, f1['raw'][pairs.config]),
         _remedy_row(f1, key, remedy+' + threshold', pairs.plain, f1['careful'][pairs.config])]
 
-# %% ../nbs/58_remedies.ipynb #f2fb6e2f
+# %% ../nbs/58_remedies.ipynb #1ae6a86c
 def _pool_rows(f1, key, pairs, names):
     "All rows of one data set and pool but the guided ones"
     plain = pairs[pairs.remedy=='plain'].config
@@ -219,7 +219,7 @@ def _pool_rows(f1, key, pairs, names):
         rows += _trained_rows(f1, key, remedy, mine)
     return rows
 
-# %% ../nbs/58_remedies.ipynb #35c23c2e
+# %% ../nbs/58_remedies.ipynb #b9cb7294
 def remedy_table(
     runs:pd.DataFrame,       # One row per run, as `against_plain` takes them
     ways:pd.DataFrame,       # config, way, f1: rows of `threshold_remedies`
@@ -253,7 +253,7 @@ def rates_in(
         alarm=float(row[part+'alarm']),
         like=float(row.get(part+'like', np.nan)))
 
-# %% ../nbs/58_remedies.ipynb #95574055
+# %% ../nbs/58_remedies.ipynb #518c3762
 def _steered(runs, rates, strategy):
     "The runs with a weight of misses whose rates are known; other labels or weightings left out"
     mine = runs[runs.fn_weight.notna() & runs.config.isin(rates.index)]
@@ -261,7 +261,7 @@ def _steered(runs, rates, strategy):
     mine = mine.merge(against_plain(runs, strategy)[['config','plain','remedy']], on='config')
     return mine[[not ('healthy' in remedy or 'training' in remedy) for remedy in mine.remedy]]
 
-# %% ../nbs/58_remedies.ipynb #596fbe1a
+# %% ../nbs/58_remedies.ipynb #ea8520ec
 def _guided_row(mine, rates, pi_t, default):
     "What the weight with the OII nearest to 0 on validation images gives"
     oii = [oii_at(rates_in(rates.loc[config], 'v_'), pi_t) for config in mine.config]
@@ -279,7 +279,7 @@ def _guided_row(mine, rates, pi_t, default):
         config=mine.config.iloc[best],
         plain=mine.plain.iloc[best])
 
-# %% ../nbs/58_remedies.ipynb #a70ee442
+# %% ../nbs/58_remedies.ipynb #525899ac
 def guided(
     runs:pd.DataFrame,       # As `remedy_table` takes them, with fn_weight and cycles
     rates:pd.DataFrame,      # One row per run: config, and the columns of `rates_in` for both parts
@@ -311,7 +311,7 @@ def _loss_row(row, pi_t):
         split = {name:getattr(loss, name) for name in _LOSS_KEPT}
     return {'like_loss' if name=='like' else name:value for name,value in split.items()}
 
-# %% ../nbs/58_remedies.ipynb #3c148fcb
+# %% ../nbs/58_remedies.ipynb #ea77e549
 def loss_rows(
     runs:pd.DataFrame,   # config, pi_u
     rates:pd.DataFrame,  # config, cycle, and the columns of `rates_in`
@@ -334,7 +334,7 @@ def _panel(ax, rows, title, ticks):
     ax.locator_params(axis='x', nbins=ticks)
     if len(gap): ax.axvline(gap.iloc[0], color='#D55E00', linestyle='--', linewidth=.8)
 
-# %% ../nbs/58_remedies.ipynb #c1bf5d4c
+# %% ../nbs/58_remedies.ipynb #aa5f8d63
 def _remedy_alt(panels):
     "The figure in words: every gain with its interval"
     lines = ['F1 gained over the raw run.']
@@ -345,7 +345,7 @@ def _remedy_alt(panels):
         lines.append(f'{data}, pool {100*pi_u:.3g} %: {said}.')
     return ' '.join(lines)
 
-# %% ../nbs/58_remedies.ipynb #5328281c
+# %% ../nbs/58_remedies.ipynb #c57822ed
 def _drawn(table, names):
     "The remedies to draw; raises `InputError` where none of the names is in the table"
     there = list(dict.fromkeys(table.remedy))
@@ -354,7 +354,7 @@ def _drawn(table, names):
         f"none of these remedies is in the table; it has {', '.join(there)}")
     return drawn
 
-# %% ../nbs/58_remedies.ipynb #a5cea400
+# %% ../nbs/58_remedies.ipynb #b3b94fc2
 @_look
 def remedy_figure(
     table:pd.DataFrame, # From `remedy_table`
