@@ -57,7 +57,7 @@ class Session:
         self.at = max(0, min(len(self.ids), self.at+step))
         self._load()
 
-# %% ../nbs/68_review.ipynb #20c0b915
+# %% ../nbs/68_review.ipynb #1ac97091
 @patch
 def _probability(self:Session):
     "The queue's probability map, if it has one; a label that is there counts as certain"
@@ -67,7 +67,7 @@ def _probability(self:Session):
         if path.is_file(): return np.asarray(Image.open(path)).astype(np.float32)/255
     return np.zeros((self.unit['h'],self.unit['w']), np.float32)
 
-# %% ../nbs/68_review.ipynb #83c4ac0a
+# %% ../nbs/68_review.ipynb #85077ef0
 @patch
 def _load(self:Session):
     "Show the unit that the session is at"
@@ -82,7 +82,7 @@ def _load(self:Session):
     h,w = self.prob.shape
     self.pen, self.drawn = [h//2,w//2], np.zeros((h,w), np.int8)
 
-# %% ../nbs/68_review.ipynb #3d783068
+# %% ../nbs/68_review.ipynb #dff9ed8e
 @patch
 def regions(self:Session)->list[np.ndarray]: # bool (h,w) each
     "Connected regions at the threshold, largest first, nine at most; the last holds the rest"
@@ -95,7 +95,7 @@ def regions(self:Session)->list[np.ndarray]: # bool (h,w) each
     if n>9: found[8] = found[8]|np.isin(at, order[9:])
     return found
 
-# %% ../nbs/68_review.ipynb #6b56e71a
+# %% ../nbs/68_review.ipynb #55836ea8
 @patch
 def mask(self:Session)->np.ndarray: # bool (h,w)
     "What would be accepted"
@@ -104,7 +104,7 @@ def mask(self:Session)->np.ndarray: # bool (h,w)
         if i not in self.off: on |= region
     return (on|(self.drawn>0))&~(self.drawn<0)
 
-# %% ../nbs/68_review.ipynb #12b4df90
+# %% ../nbs/68_review.ipynb #fb781b77
 @patch
 def _label(self:Session, mask, word):
     "Write a label and go on"
@@ -120,13 +120,13 @@ def _accept(self:Session):
     if mask.any(): self._label(mask, f'{int(mask.sum())} defect pixels')
     else: self.said = 'no mask is shown; press h if there is no defect'
 
-# %% ../nbs/68_review.ipynb #e7bcbe2f
+# %% ../nbs/68_review.ipynb #d313068e
 @patch
 def _healthy(self:Session):
     "Label as free of defects"
     self._label(np.zeros(self.prob.shape), 'healthy')
 
-# %% ../nbs/68_review.ipynb #b465fd33
+# %% ../nbs/68_review.ipynb #a9ad4098
 @patch
 def _raise(self:Session, step):
     "Move the threshold; all regions are on again"
@@ -141,7 +141,7 @@ def _move(self:Session, key):
     last = self.prob.shape[axis]-1
     self.pen[axis] = int(np.clip(self.pen[axis]+step, 0, last))
 
-# %% ../nbs/68_review.ipynb #c475dac4
+# %% ../nbs/68_review.ipynb #b47b4c28
 @patch
 def _draw(self:Session, value):
     "Paint (1) or erase (-1) a disc at the pen"
@@ -155,7 +155,7 @@ def _resize(self:Session, factor):
     "A larger or smaller pen"
     self.radius = int(np.clip(self.radius*factor+.5, 1, 200))
 
-# %% ../nbs/68_review.ipynb #c0570a34
+# %% ../nbs/68_review.ipynb #0c672965
 @patch
 def _set_regions(self:Session, digit):
     "Switch one region off or on; 0: all on"
@@ -167,7 +167,7 @@ def _flip_mask(self:Session):
     "Mask off or on"
     self.show = not self.show
 
-# %% ../nbs/68_review.ipynb #8ccbe457
+# %% ../nbs/68_review.ipynb #3589f6d0
 @patch
 def key(self:Session,
     k:str, # One character
@@ -197,22 +197,22 @@ def _enlarged(image, h, w, factor):
     kind = Image.Resampling.NEAREST if factor>=1 else Image.Resampling.BOX
     return image.resize((max(1, round(w*factor)), max(1, round(h*factor))), kind)
 
-# %% ../nbs/68_review.ipynb #5d493e76
+# %% ../nbs/68_review.ipynb #0773efc7
 def _number(draw, region, number, factor, on):
     "A region's number"
-    y,x = np.nonzero(region)
-    j = np.argmin((y-y.mean())**2+(x-x.mean())**2)
+    rows, columns = np.nonzero(region)
+    nearest = np.argmin((rows-rows.mean())**2+(columns-columns.mean())**2)
     color = 'white' if on else 'grey'
-    at = (x[j]*factor, y[j]*factor)
+    at = (columns[nearest]*factor, rows[nearest]*factor)
     draw.text(at, str(number), fill=color, stroke_width=2, stroke_fill='black')
 
 def _pen(draw, pen, radius, factor):
     "The pen, a circle"
-    (y,x), r = pen, radius*factor
-    box = [x*factor-r, y*factor-r, x*factor+r, y*factor+r]
+    (y,x), around = pen, radius*factor
+    box = [x*factor-around, y*factor-around, x*factor+around, y*factor+around]
     draw.ellipse(box, outline=(40,160,255))
 
-# %% ../nbs/68_review.ipynb #d7399fad
+# %% ../nbs/68_review.ipynb #24e7136b
 def _picture(s, size=560):
     "The unit, the mask's regions with their numbers, and the pen"
     if s.done: return Image.new('RGB', (size,size//3), 'white')
@@ -225,7 +225,7 @@ def _picture(s, size=560):
     _pen(draw, s.pen, s.radius, factor)
     return shown
 
-# %% ../nbs/68_review.ipynb #0bc277b7
+# %% ../nbs/68_review.ipynb #cf4657bf
 def _status_line(s):
     "Where the session is, in HTML"
     if s.done: return f'all {len(s.ids)} units are done'+(f' &middot; {s.said}' if s.said else '')
@@ -256,7 +256,7 @@ def _as_png(image):
     image.save(out, 'png')
     return out.getvalue()
 
-# %% ../nbs/68_review.ipynb #e55f4ccb
+# %% ../nbs/68_review.ipynb #f00b5479
 def reviewer(
     p:Project,    # The project
     ids=None,     # Units to label; None: those that are out
