@@ -12,196 +12,395 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .claims import UNTOLD
-from .compare import BETTER, SAME, WORSE, _texts, is_losses, least_repeats, pair_table, read_study
+from .compare import BETTER, SAME, WORSE, _texts, is_losses, judge, least_repeats
+from .compare import pair_table, read_study
 from .core import InputError, check_choice
 from .metrics import mean_interval, scores_at
-from .oii import oii
 from .shift import choose_threshold, decompose, image_rates, oii_at, read_run
 
 # %% auto #0
-__all__ = ['ORACLES', 'FEW', 'run_point', 'points', 'against', 'reference_of', 'Advice', 'advise_one', 'threshold_gain',
-           'account', 'advise_folder']
+__all__ = ['run_point', 'Advice', 'advise_folder']
 
 # %% ../nbs/57_advise.ipynb #d7faccc5
-def run_point(folder:Path, # A run's folder
-    pi_t:float,            # Share of faulty images at deployment
-    cycle:int|None=None    # None: the last
-    )->dict:               # threshold; f1 at it; f1_half, f1_oracle; oii at it, oii_half; lost: F1 lost from the pool's share at 1/2; alarms: per healthy image
-    "What a run is worth at deployment. Raises `InputError` where its histograms are missing or a kind of image is"
-    r = read_run(folder, cycle); h,y = r['hist'], r['faulty']
-    t = choose_threshold(r['hist_validation'], r['faulty_validation'], pi_t, caution=1.).threshold
-    at = lambda o: scores_at(h, y, pi_t, o)['f1']
-    best = choose_threshold(h, y, pi_t).threshold
-    lost = decompose(h, y, r['config']['pi_u'], pi_t).lost if not y.all() and r['config'].get('pi_u') else np.nan
-    return dict(threshold=t, f1=at(t), f1_half=at(.5), f1_oracle=at(best), oii=oii_at(image_rates(h, y, t), pi_t), oii_half=oii_at(image_rates(h, y), pi_t), lost=lost, alarms=image_rates(h, y).alarm)
+def run_point(
+    folder:Path,         # A run's folder
+    pi_t:float,          # Share of faulty images at deployment
+    cycle:int|None=None, # None: the last
+    )->dict: # threshold, f1, f1_half, f1_oracle, oii, oii_half, lost, alarms
+    """What a run is worth at deployment.
 
+    f1 and oii are those at the threshold, f1_half and oii_half those at 1/2, f1_oracle that at the best threshold;
+    lost is the F1 lost from the pool's share at 1/2, alarms are per healthy image.
+    Raises `InputError` where its histograms are missing or a kind of image is."""
+    run = read_run(folder, cycle)
+    hist, faulty, pi_u = run['hist'], run['faulty'], run['config'].get('pi_u')
+    threshold = choose_threshold(
+        run['hist_validation'], run['faulty_validation'], pi_t, caution=1.).threshold
+    best = choose_threshold(hist, faulty, pi_t).threshold
+    lost = decompose(hist, faulty, pi_u, pi_t).lost if pi_u and not faulty.all() else np.nan
+    return dict(
+        threshold=threshold,
+        f1=scores_at(hist, faulty, pi_t, threshold)['f1'],
+        f1_half=scores_at(hist, faulty, pi_t, .5)['f1'],
+        f1_oracle=scores_at(hist, faulty, pi_t, best)['f1'],
+        oii=oii_at(image_rates(hist, faulty, threshold), pi_t),
+        oii_half=oii_at(image_rates(hist, faulty), pi_t),
+        lost=lost,
+        alarms=image_rates(hist, faulty).alarm)
+
+# %% ../nbs/57_advise.ipynb #4904679a
 _USUAL = dict(fn_weight=np.nan, healthy_share=0., train_pi=np.nan)
 
-def points(folder:str|Path, results:pd.DataFrame, # The study's folder and its table
-    pi_t:float, cycle:int|None=None
-    )->pd.DataFrame: # One row per run: method, strategy, loss, fn_weight, unit, and `run_point`
-    "`run_point` of all runs in a table"
-    runs = results.drop_duplicates('config')
-    rows = [dict(strategy=o.strategy, loss=o.loss, **{k:getattr(o, k, v) for k,v in _USUAL.items()}, unit=f'{o.repeat} of seed {o.seed}', config=o.config, **run_point(Path(folder)/'runs'/o.config, pi_t, cycle)) for o in runs.itertuples()]
-    t = pd.DataFrame(rows)
-    return t.assign(method=_texts(t, ['strategy','loss',*_USUAL], ' + '))
+def _point_row(folder, run, pi_t, cycle):
+    "The row of one run, from its first row in the results table"
+    return dict(
+        strategy=run.strategy,
+        loss=run.loss,
+        **{name:getattr(run, name, usual) for name,usual in _USUAL.items()},
+        unit=f'{run.repeat} of seed {run.seed}',
+        config=run.config,
+        **run_point(Path(folder)/'runs'/run.config, pi_t, cycle))
+
+# %% ../nbs/57_advise.ipynb #8e23277f
+def _points(folder, results, pi_t, cycle=None):
+    "One row per run: method, strategy, loss, fn_weight, unit, and `run_point`"
+    runs = results.drop_duplicates('config').itertuples()
+    table = pd.DataFrame([_point_row(folder, run, pi_t, cycle) for run in runs])
+    return table.assign(method=_texts(table, ['strategy','loss',*_USUAL], ' + '))
 
 # %% ../nbs/57_advise.ipynb #78f5e6b7
-ORACLES = ('random_faulty',)
+_ORACLES = ('random_faulty',)
 
-def against(t:pd.DataFrame, # From `points`
-    reference:str, margin:float=.01, test:str='t'
-    )->pd.DataFrame:        # Rows of `pair_table`, a: the method, b: the reference, the best first
-    "Every method against the reference on the repeats that both have, one family"
-    from imbal_al.compare import judge
-    wide, rows = t.pivot(index='unit', columns='method', values='f1'), []
-    for m in [o for o in wide if o!=reference]:
-        both = wide[[m,reference]].dropna()
-        if len(both): rows.append(pair_table(both, reference, margin, test=test, family=wide.shape[1]-1))
-    return judge(pd.concat(rows, ignore_index=True), test=test).sort_values('mean', ascending=False, ignore_index=True) if rows else pd.DataFrame()
+def _against(points, reference, margin=.01, test='t'):
+    "`pair_table` of every method with the reference on the repeats that both have, the best first"
+    wide = points.pivot(index='unit', columns='method', values='f1')
+    rows, family = [], wide.shape[1]-1
+    for method in [o for o in wide if o!=reference]:
+        both = wide[[method,reference]].dropna()
+        if len(both): rows.append(pair_table(both, reference, margin, test=test, family=family))
+    if not rows: return pd.DataFrame()
+    judged = judge(pd.concat(rows, ignore_index=True), test=test)
+    return judged.sort_values('mean', ascending=False, ignore_index=True)
 
-def reference_of(t)->tuple: # (strategy, loss, fn_weight)
-    "The simplest method there is: random if it was run, else the strategy with the most runs; of its losses the paper's, else the one with the most runs"
-    s = 'random' if (t.strategy=='random').any() else t.strategy.value_counts().index[0]
-    mine = t[t.strategy==s]; plain = mine[(mine.healthy_share==0) & mine.train_pi.isna()]; mine = plain if len(plain) else mine
-    l = 'combo_paper' if (mine.loss=='combo_paper').any() else mine.loss.value_counts().index[0]
-    return next(mine[mine.loss==l][['method','strategy','loss','fn_weight']].itertuples(index=False))
+# %% ../nbs/57_advise.ipynb #0f092dab
+def _preferred(values, usual):
+    "The usual value if it was run, else the one with the most runs"
+    return usual if (values==usual).any() else values.value_counts().index[0]
+
+def _reference_of(points):
+    "The simplest method (strategy, loss, fn_weight): random, the paper's loss, else the most run"
+    mine = points[points.strategy==_preferred(points.strategy, 'random')]
+    plain = mine[(mine.healthy_share==0) & mine.train_pi.isna()]
+    if len(plain): mine = plain
+    mine = mine[mine.loss==_preferred(mine.loss, 'combo_paper')]
+    return next(mine[['method','strategy','loss','fn_weight']].itertuples(index=False))
 
 # %% ../nbs/57_advise.ipynb #3aad237d
-@dataclass
+@dataclass(frozen=True)
 class Advice:
     "What to do at one pool and one deployment, and what it rests on"
-    data: str
-    pi_u: float
-    pi_t: float
+    data: str             # Data set
+    pi_u: float           # Share of faulty images in the pool
+    pi_t: float           # Share of faulty images at deployment
     labelled: int         # Patches labelled, of each run
     budget: float         # The same as a share of the pool
     method: str           # What is advised: strategy + loss (+ weight)
-    strategy: str
-    loss: str
+    strategy: str         # Of the method
+    loss: str             # Of the method
     fn_weight: float      # nan: the loss has none
-    reference: str
-    points: pd.DataFrame  # From `points`, without the oracles
-    pairs: pd.DataFrame   # From `against`
+    reference: str        # The simplest method, with which all are compared
+    points: pd.DataFrame  # One row per run, without the oracles: method, unit, and `run_point`
+    pairs: pd.DataFrame   # Rows of `pair_table`, every method against the reference, the best first
     how: dict             # margin, test
     cannot: list = field(default_factory=list) # What this study cannot say, lines
-    def mine(self)->pd.DataFrame: return self.points[self.points.method==self.method]
-    def account(self)->str: return account(self)
 
-def advise_one(folder, results:pd.DataFrame, # One data set and one pool
-    pi_t:float, cycle:int|None=None, margin:float=.01, test:str='t')->Advice:
-    "Advice from the runs of one pool"
-    usable = results[~results.strategy.isin(ORACLES)]
-    if not len(usable): raise InputError(f"{folder}: all runs are of strategies that are told the truth ({', '.join(ORACLES)}); there is nothing to advise")
-    t = points(folder, usable, pi_t, cycle); ref = reference_of(t)
-    pairs = against(t, ref.method, margin, test)
+    def mine(self)->pd.DataFrame: # Rows of `points`
+        "The points of the advised method"
+        return self.points[self.points.method==self.method]
+
+    def account(self)->str: # Lines
+        "The advice in plain words"
+        return _account(self)
+
+# %% ../nbs/57_advise.ipynb #7260e1e9
+def _usable(folder, results):
+    "The rows that anyone could have followed; raises `InputError` where there are none"
+    usable = results[~results.strategy.isin(_ORACLES)]
+    if len(usable): return usable
+    raise InputError(
+        f"{folder}: all runs are of strategies that are told the truth ({', '.join(_ORACLES)}); "
+        'there is nothing to advise')
+
+def _chosen(pairs, reference):
+    "The best method that is shown to be better, else the reference"
     better = pairs[pairs.verdict==BETTER] if len(pairs) else pairs
-    chosen = better.a.iloc[0] if len(better) else ref.method
-    o = t[t.method==chosen].iloc[0]; last = results[results.cycle==(cycle or results.cycle.max())].iloc[0]
-    return Advice(last['data'], float(last.pi_u), float(pi_t), int(last.labelled), float(last.budget), chosen, o.strategy, o.loss, o.fn_weight, ref.method, t, pairs, dict(margin=margin, test=test), list(_cannot(t, pairs, ref.method, test)))
+    return better.a.iloc[0] if len(better) else reference
 
-def _cannot(t, pairs, reference, test):
-    "What the study leaves open"
-    n = t[t.method==reference].unit.nunique()
-    if not len(pairs): yield f'only {reference} was run (or shares no repeat with the others): that it is better than anything else is not known'
-    elif n<2: yield 'one repeat: no difference can be told from chance'
-    elif test=='wilcoxon' and n<(m:=least_repeats(.05, len(pairs))): yield f"Wilcoxon's test with Holm's correction over {len(pairs)} comparisons cannot decide below {m} repeats, there are {n}: use the t test, compare fewer, or add repeats"
-    if len(pairs) and test=='t' and 2<=n<10: yield f'whether the differences between repeats are about normal, as the t test takes them: {n} repeats cannot show it'
-    if len(pairs) and 2<=n<FEW: yield f'whether {n} repeats are typical: take what they say as a hint and add repeats (the same command with more --repeats)'
-    if t.loss.nunique()==1: yield f'which loss: only {t.loss.iloc[0]} was run (`imbal-al study --losses combo_paper,dibe,tversky,unified` adds others to the same folder)'
-    if t.strategy.nunique()==1: yield f'which strategy: only {t.strategy.iloc[0]} was run'
-    weights = t.dropna(subset='fn_weight').groupby('loss').fn_weight.nunique()
-    if len(weights) and (weights<2).any(): yield f"which weight of misses: {', '.join(weights[weights<2].index)} was run at one only"
+# %% ../nbs/57_advise.ipynb #8d133a7f
+def _advise_one(folder, results, pi_t, cycle=None, margin=.01, test='t'):
+    "`Advice` from the runs of one data set and one pool"
+    points = _points(folder, _usable(folder, results), pi_t, cycle)
+    reference = _reference_of(points).method
+    pairs = _against(points, reference, margin, test)
+    method = _chosen(pairs, reference)
+    row = points[points.method==method].iloc[0]
+    last = results[results.cycle==(cycle or results.cycle.max())].iloc[0]
+    return Advice(
+        data=last['data'],
+        pi_u=float(last.pi_u),
+        pi_t=float(pi_t),
+        labelled=int(last.labelled),
+        budget=float(last.budget),
+        method=method,
+        strategy=row.strategy,
+        loss=row.loss,
+        fn_weight=row.fn_weight,
+        reference=reference,
+        points=points,
+        pairs=pairs,
+        how=dict(margin=margin, test=test),
+        cannot=list(_cannot(points, pairs, reference, test)))
+
+# %% ../nbs/57_advise.ipynb #e92a67b9
+_FEW = 5 # Repeats below which a verdict is called a hint
+
+def _undecided(pairs, reference, repeats, test):
+    "Why nothing could be decided, one line or none"
+    if not len(pairs):
+        yield (f'only {reference} was run (or shares no repeat with the others): '
+            'that it is better than anything else is not known')
+    elif repeats<2:
+        yield 'one repeat: no difference can be told from chance'
+    elif test=='wilcoxon':
+        least = least_repeats(.05, len(pairs))
+        if repeats<least: yield (
+            f"Wilcoxon's test with Holm's correction over {len(pairs)} comparisons cannot decide "
+            f'below {least} repeats, there are {repeats}: '
+            'use the t test, compare fewer, or add repeats')
+
+# %% ../nbs/57_advise.ipynb #d3b65973
+def _few_repeats(repeats, test):
+    "What few repeats cannot show, lines"
+    if test=='t' and 2<=repeats<10: yield (
+        'whether the differences between repeats are about normal, as the t test takes them: '
+        f'{repeats} repeats cannot show it')
+    if 2<=repeats<_FEW: yield (
+        f'whether {repeats} repeats are typical: take what they say as a hint and add repeats '
+        '(the same command with more --repeats)')
+
+# %% ../nbs/57_advise.ipynb #065d626d
+def _not_varied(points):
+    "What was run in one kind only, lines"
+    if points.loss.nunique()==1: yield (
+        f'which loss: only {points.loss.iloc[0]} was run '
+        '(`imbal-al study --losses combo_paper,dibe,tversky,unified` '
+        'adds others to the same folder)')
+    if points.strategy.nunique()==1: yield f'which strategy: only {points.strategy.iloc[0]} was run'
+    weights = points.dropna(subset='fn_weight').groupby('loss').fn_weight.nunique()
+    once = ', '.join(weights[weights<2].index)
+    if once: yield f'which weight of misses: {once} was run at one only'
+
+# %% ../nbs/57_advise.ipynb #e565e8a2
+def _cannot(points, pairs, reference, test):
+    "What the study leaves open, lines"
+    repeats = points[points.method==reference].unit.nunique()
+    yield from _undecided(pairs, reference, repeats, test)
+    if len(pairs): yield from _few_repeats(repeats, test)
+    yield from _not_varied(points)
     yield 'another data set, network, patch size or budget: nothing here was measured there'
 
 # %% ../nbs/57_advise.ipynb #bf04adaf
 def _num(x, spec='.3f'): return 'not known' if x is None or np.isnan(x) else format(x, spec)
 
-def _with(i, spec='.3f'): return _num(i.mean, spec)+('' if np.isnan(i.low) else f' [{_num(i.low,spec)}, {_num(i.high,spec)}]')
-
-FEW = 5 # Repeats below which a verdict is called a hint
-
-def _sure(a):
-    "How sure the choice is, lines"
-    if not len(a.pairs): return
-    if a.method!=a.reference:
-        o = a.pairs[a.pairs.a==a.method].iloc[0]
-        yield f"{'Shown' if o.n>=FEW else f'Seems (a hint, {o.n} repeats are few)'} to be better than {a.reference}: by {o['mean']:+.3f} F1 [{o.low:+.3f}, {o.high:+.3f}], {o.wins} of {o.n} repeats, p {o.p:.3f} after Holm's correction over {len(a.pairs)} comparisons."
-        rivals = a.pairs[(a.pairs.a!=a.method)&(a.pairs.verdict==BETTER)].a.tolist()
-        if rivals: yield f"Also better than {a.reference}, and not told apart from the advice here: {', '.join(rivals)}."
-        return
-    o = a.pairs.iloc[0]
-    yield f"Nothing is shown to be better than {a.reference}, the simplest; so it is the advice."
-    if o['mean']>0: yield f"Front-runner: {o.a}, {o['mean']:+.3f} F1 [{_num(o.low,'+.3f')}, {_num(o.high,'+.3f')}]" + (f", p {o.p:.3f}; to know, about {_repeats(o.needed)} repeats (there are {o.n})." if o.n>1 else '.')
-    worse, same = (a.pairs[a.pairs.verdict==v].a.tolist() for v in (WORSE,SAME))
-    if worse: yield f"Shown to be worse than {a.reference}: {', '.join(worse)}."
-    if same: yield f"The same as {a.reference} within {a.how['margin']:g}: {', '.join(same)}."
+def _with(interval, spec='.3f'):
+    "A mean and its interval in brackets, where there is one"
+    mean = _num(interval.mean, spec)
+    if np.isnan(interval.low): return mean
+    return f'{mean} [{_num(interval.low,spec)}, {_num(interval.high,spec)}]'
 
 def _repeats(n): return 'too many' if not np.isfinite(n) else f'{n:.0f}'
 
+# %% ../nbs/57_advise.ipynb #596c720f
+def _shown(advice):
+    "How sure it is that the advice is better than the simplest, lines"
+    pairs, reference = advice.pairs, advice.reference
+    row = pairs[pairs.a==advice.method].iloc[0]
+    sure = 'Shown' if row.n>=_FEW else f'Seems (a hint, {row.n} repeats are few)'
+    yield (
+        f"{sure} to be better than {reference}: by {row['mean']:+.3f} F1 "
+        f'[{row.low:+.3f}, {row.high:+.3f}], {row.wins} of {row.n} repeats, '
+        f"p {row.p:.3f} after Holm's correction over {len(pairs)} comparisons.")
+    rivals = pairs[(pairs.a!=advice.method) & (pairs.verdict==BETTER)].a.tolist()
+    if rivals: yield (
+        f'Also better than {reference}, and not told apart from the advice here: '
+        f"{', '.join(rivals)}.")
+
+# %% ../nbs/57_advise.ipynb #42764944
+def _front_runner(row):
+    "The method with the highest mean, and the repeats it takes to know"
+    said = f"{row.a}, {row['mean']:+.3f} F1 [{_num(row.low,'+.3f')}, {_num(row.high,'+.3f')}]"
+    if row.n<=1: return f'Front-runner: {said}.'
+    return (f'Front-runner: {said}, p {row.p:.3f}; '
+        f'to know, about {_repeats(row.needed)} repeats (there are {row.n}).')
+
+# %% ../nbs/57_advise.ipynb #fcf26a23
+def _not_shown(advice):
+    "What is known of the others where the simplest is advised, lines"
+    pairs, reference = advice.pairs, advice.reference
+    first = pairs.iloc[0]
+    yield f'Nothing is shown to be better than {reference}, the simplest; so it is the advice.'
+    if first['mean']>0: yield _front_runner(first)
+    worse = pairs[pairs.verdict==WORSE].a.tolist()
+    same = pairs[pairs.verdict==SAME].a.tolist()
+    if worse: yield f"Shown to be worse than {reference}: {', '.join(worse)}."
+    if same: yield f"The same as {reference} within {advice.how['margin']:g}: {', '.join(same)}."
+
+def _sure(advice):
+    "How sure the choice is, lines"
+    if not len(advice.pairs): return
+    yield from (_not_shown if advice.method==advice.reference else _shown)(advice)
+
 # %% ../nbs/57_advise.ipynb #82b4a40b
-def threshold_gain(a:Advice): # `Interval` of F1 at the threshold less F1 at 1/2
-    "What setting the threshold gained in the runs of the advised method"
-    m = a.mine()
-    return mean_interval((m.f1-m.f1_half).to_numpy(), kind='wider')
+def _threshold_gain(advice):
+    "`Interval` of F1 at the threshold less F1 at 1/2, in the runs of the advised method"
+    mine = advice.mine()
+    return mean_interval((mine.f1-mine.f1_half).to_numpy(), kind='wider')
 
-def _threshold(a):
-    m,g = a.mine(), threshold_gain(a); t = np.sort(m.threshold.to_numpy())
-    how = f'set on validation images after each training, reweighted to {a.pi_t:.3g} faulty (`imbal_al.shift.operating_point`)'
-    gap = m.f1_oracle.mean()-m.f1_half.mean()
-    share = f', {100*g.mean/gap:.0f} % of what the best threshold could' if gap>.005 else ''
-    if g.low>0: return f'{np.median(t):.3g} here ({t[0]:.3g} to {t[-1]:.3g} over {len(t)} repeats), {how}. It gains {_with(g,"+.3f")} F1 over 1/2{share}.'
-    return f'1/2. Setting another one ({np.median(t):.3g} in the median) gains {_with(g,"+.3f")}, which may be nothing.'
+# %% ../nbs/57_advise.ipynb #b9ce1b6c
+def _threshold(advice):
+    "Which threshold is advised, and what it gained"
+    mine, gain = advice.mine(), _threshold_gain(advice)
+    thresholds = np.sort(mine.threshold.to_numpy())
+    middle, said = np.median(thresholds), _with(gain, '+.3f')
+    if not gain.low>0: return (
+        f'1/2. Setting another one ({middle:.3g} in the median) gains {said}, '
+        'which may be nothing.')
+    gap = mine.f1_oracle.mean()-mine.f1_half.mean()
+    share = f', {100*gain.mean/gap:.0f} % of what the best threshold could' if gap>.005 else ''
+    return (
+        f'{middle:.3g} here ({thresholds[0]:.3g} to {thresholds[-1]:.3g} '
+        f'over {len(thresholds)} repeats), set on validation images after each training, '
+        f'reweighted to {advice.pi_t:.3g} faulty (`imbal_al.shift.operating_point`). '
+        f'It gains {said} F1 over 1/2{share}.')
 
-def _direction(a):
-    o = a.mine().oii.mean()
-    said = 'misses outweigh false alarms' if o>.1 else 'false alarms outweigh misses' if o<-.1 else 'misses and false alarms are about in balance'
-    more = '' if np.isnan(a.fn_weight) else '; a larger weight of misses turns it that way round' if o>.1 else '; a smaller weight of misses turns it the other way' if o<-.1 else ''
-    return f'OII {_num(o,"+.2f")} there: {said}{more}.'
+# %% ../nbs/57_advise.ipynb #2e82709d
+def _direction(advice):
+    "Which way the errors lean at the threshold, and what would turn them"
+    lean = advice.mine().oii.mean()
+    said, more = 'misses and false alarms are about in balance', ''
+    if lean>.1:
+        said = 'misses outweigh false alarms'
+        more = '; a larger weight of misses turns it that way round'
+    if lean<-.1:
+        said = 'false alarms outweigh misses'
+        more = '; a smaller weight of misses turns it the other way'
+    if np.isnan(advice.fn_weight): more = ''
+    return f'OII {_num(lean,"+.2f")} there: {said}{more}.'
 
 # %% ../nbs/57_advise.ipynb #7ff6fd5d
-def _sampling(o):
+def _sampling(row):
     "Lines, where the advised runs spent on healthy images or weighted their training"
-    if o.healthy_share>0: yield f'  healthy:    {o.healthy_share:.3g} of each budget goes to healthy images of the line, a click each (`--healthy-share {o.healthy_share:g}`)'
-    if not np.isnan(o.train_pi): yield f'  training:   batches with {o.train_pi:.3g} faulty images on average (`--train-pi {o.train_pi:g}`)'
+    if row.healthy_share>0: yield (
+        f'  healthy:    {row.healthy_share:.3g} of each budget goes to healthy images of the line, '
+        f'a click each (`--healthy-share {row.healthy_share:g}`)')
+    if not np.isnan(row.train_pi): yield (
+        f'  training:   batches with {row.train_pi:.3g} faulty images on average '
+        f'(`--train-pi {row.train_pi:g}`)')
 
-def account(a:Advice)->str:
+# %% ../nbs/57_advise.ipynb #4bc1f4c6
+def _why(mine):
+    "What is lost at 1/2, one line or none"
+    if mine.lost.notna().any() and mine.lost.mean()>.005: yield (
+        f'  why:        at 1/2 it loses {mine.lost.mean():.3f} F1 '
+        'on the way from the pool to there, '
+        f'by {mine.alarms.mean():.0f} falsely alarmed pixels per healthy image.')
+
+def _expected(mine):
+    "The F1 to expect, with the threshold and without"
+    half = mean_interval(mine.f1_half.to_numpy(), kind='wider')
+    now = mean_interval(mine.f1.to_numpy(), kind='wider')
+    return (f'F1 {_with(now)} with it, {_with(half)} at 1/2; '
+        f'best possible threshold {mine.f1_oracle.mean():.3f}.')
+
+# %% ../nbs/57_advise.ipynb #826cbbab
+def _account(advice):
     "The advice in plain words"
-    m = a.mine(); half, now = (mean_interval(m[k].to_numpy(), kind='wider') for k in ('f1_half','f1'))
-    weight = '' if np.isnan(a.fn_weight) else f'{a.fn_weight:g}'
-    lines = [f'{a.data}: {a.pi_u:.3g} of the pool faulty, {a.pi_t:.3g} at deployment, {a.labelled} patches labelled ({a.budget:.3g} of the pool)',
-        f'  strategy:   {a.strategy}', f'  loss:       {a.loss}', f'  fn_weight:  {weight or "the loss has none"}', *_sampling(m.iloc[0]), f'  threshold:  {_threshold(a)}',
-        f'  expect:     F1 {_with(now)} with it, {_with(half)} at 1/2; best possible threshold {m.f1_oracle.mean():.3f}. {_direction(a)}',
-        f'  how sure:   {m.unit.nunique()} repeats of it. '+' '.join(_sure(a))]
-    if m.lost.notna().any() and m.lost.mean()>.005: lines.append(f'  why:        at 1/2 it loses {m.lost.mean():.3f} F1 on the way from the pool to there, by {m.alarms.mean():.0f} falsely alarmed pixels per healthy image.')
-    return '\n'.join(lines+['  not known:']+[f'    - {o}' for o in a.cannot])
+    mine = advice.mine()
+    weight = 'the loss has none' if np.isnan(advice.fn_weight) else f'{advice.fn_weight:g}'
+    return '\n'.join([
+        f'{advice.data}: {advice.pi_u:.3g} of the pool faulty, {advice.pi_t:.3g} at deployment, '
+        f'{advice.labelled} patches labelled ({advice.budget:.3g} of the pool)',
+        f'  strategy:   {advice.strategy}',
+        f'  loss:       {advice.loss}',
+        f'  fn_weight:  {weight}',
+        *_sampling(mine.iloc[0]),
+        f'  threshold:  {_threshold(advice)}',
+        f'  expect:     {_expected(mine)} {_direction(advice)}',
+        f'  how sure:   {mine.unit.nunique()} repeats of it. '+' '.join(_sure(advice)),
+        *_why(mine),
+        '  not known:',
+        *[f'    - {line}' for line in advice.cannot]])
 
-# %% ../nbs/57_advise.ipynb #bf1ed875
-def advise_folder(folder:str|Path, # A study's folder
-    data:str|None=None, pi_u:float|None=None, # Only this data set, this pool; None: all
-    pi_t:float|None=None,    # Share of faulty images at deployment, also one that was not tested; None: the smallest tested
-    budget:float|None=None,  # Share of the pool labelled; None: the last cycle
-    margin:float=.01, test:str='t' # 't' or 'wilcoxon'
-    )->list[Advice]:         # One per data set and pool
-    "Advice for each pool of an active-learning study. Raises `InputError` for a folder without finished runs, and for what the study does not have"
-    results, plan = read_study(folder)
-    if is_losses(results): raise InputError(f'{folder} compares losses without active learning; advice is for the folder of an `imbal-al study` (for losses see `imbal-al compare` and `imbal-al guide`)')
-    if plan is None: raise InputError(f'{folder} is a table alone; the threshold follows from the histograms in the run folders, give the folder of the study')
-    check_choice('test', test, ('t','wilcoxon'))
-    for k,v in (('data',data),('pi_u',pi_u)):
-        if v is None: continue
-        if k=='data': check_choice('data set of the study', v, sorted(set(results['data'])))
-        elif not np.isclose(results.pi_u, v).any(): raise InputError(f"no pool of the study has {v:g} faulty; it has {', '.join(f'{o:g}' for o in sorted(set(results.pi_u)))}")
-        results = results[results[k]==v] if k=='data' else results[np.isclose(results.pi_u, v)]
-    if not len(results): raise InputError(f'the study has no runs of {data} with {pi_u:g} of the pool faulty')
-    if pi_t is not None and not 0<pi_t<=1: raise InputError(f'pi_t = {pi_t:g}; give the share of faulty images at deployment, above 0 and up to 1')
-    results = results.assign(fn_weight=pd.to_numeric(results['fn_weight'])) if 'fn_weight' in results else results.assign(fn_weight=np.nan)
-    return [advise_one(folder, o, float(o.pi_t.min()) if pi_t is None else pi_t, _cycle(o, budget), margin, test) for _,o in results.groupby(['data','pi_u'])]
+# %% ../nbs/57_advise.ipynb #aef91006
+def _no_losses(folder, results, plan):
+    "Raise `InputError` for a folder that is not one of active learning"
+    if is_losses(results): raise InputError(
+        f'{folder} compares losses without active learning; '
+        'advice is for the folder of an `imbal-al study` '
+        '(for losses see `imbal-al compare` and `imbal-al guide`)')
+    if plan is None: raise InputError(
+        f'{folder} is a table alone; the threshold follows from the histograms in the run folders, '
+        'give the folder of the study')
 
+# %% ../nbs/57_advise.ipynb #62e9cbce
+def _only(results, data, pi_u):
+    "The rows of one data set and one pool, None: all; raises `InputError` for what is not there"
+    if data is not None:
+        check_choice('data set of the study', data, sorted(set(results['data'])))
+        results = results[results['data']==data]
+    if pi_u is not None:
+        pools = ', '.join(f'{pool:g}' for pool in sorted(set(results.pi_u)))
+        here = np.isclose(results.pi_u, pi_u)
+        if not here.any(): raise InputError(
+            f'no pool of the study has {pi_u:g} faulty; it has {pools}')
+        results = results[here]
+    return results
+
+# %% ../nbs/57_advise.ipynb #8fd81eeb
 def _cycle(results, budget):
     "The cycle nearest to a budget"
     if budget is None: return None
-    by = results.groupby('cycle').budget.first()
-    if not by.min()*.99<=budget<=by.max()*1.01: raise InputError(f'budget {budget:g} is outside of what was labelled, {by.min():g} to {by.max():g} of the pool')
-    return int((by-budget).abs().idxmin())
+    budgets = results.groupby('cycle').budget.first()
+    if not budgets.min()*.99<=budget<=budgets.max()*1.01: raise InputError(
+        f'budget {budget:g} is outside of what was labelled, '
+        f'{budgets.min():g} to {budgets.max():g} of the pool')
+    return int((budgets-budget).abs().idxmin())
+
+# %% ../nbs/57_advise.ipynb #bf1ed875
+def advise_folder(
+    folder:str|Path,         # A study's folder
+    data:str|None=None,      # Only this data set; None: all
+    pi_u:float|None=None,    # Only the pool with this share of faulty images; None: all
+    pi_t:float|None=None,    # Share of faulty images at deployment; None: the smallest tested
+    budget:float|None=None,  # Share of the pool labelled; None: the last cycle
+    margin:float=.01,        # Difference in F1 that counts as the same
+    test:str='t',            # 't' or 'wilcoxon'
+    )->list[Advice]:         # One per data set and pool
+    """Advice for each pool of an active-learning study.
+
+    Raises `InputError` for a folder without finished runs, and for what the study does not have."""
+    results, plan = read_study(folder)
+    _no_losses(folder, results, plan)
+    check_choice('test', test, ('t','wilcoxon'))
+    results = _only(results, data, pi_u)
+    if not len(results): raise InputError(
+        f'the study has no runs of {data} with {pi_u:g} of the pool faulty')
+    if pi_t is not None and not 0<pi_t<=1: raise InputError(
+        f'pi_t = {pi_t:g}; give the share of faulty images at deployment, above 0 and up to 1')
+    weights = pd.to_numeric(results['fn_weight']) if 'fn_weight' in results else np.nan
+    results = results.assign(fn_weight=weights)
+    advised = []
+    for _,rows in results.groupby(['data','pi_u']):
+        share = float(rows.pi_t.min()) if pi_t is None else pi_t
+        advised.append(_advise_one(folder, rows, share, _cycle(rows, budget), margin, test))
+    return advised

@@ -17,85 +17,151 @@ from .engine import estimate, plan, run_study, save_plan
 from .simulation import RunConfig, read_result
 
 # %% auto #0
-__all__ = ['NEW', 'OLD', 'LOSSES', 'FULL_TILES', 'PARTS', 'part_configs', 'both_ends', 'reuse', 'left', 'costs', 'run_both_ends']
+__all__ = ['both_ends', 'costs', 'run_both_ends']
 
 # %% ../nbs/47_both_ends.ipynb #ec0e26e5
-NEW = ('quota','clasp','badge','entropy_foreground','entropy_coreset','margin','bald')
-OLD = ('random','entropy','coreset','random_predicted_faulty')
-LOSSES = ('dibe','tversky','unified')
-FULL_TILES = dict(data='mtsdd', pi_u=(1.,), pool_size=900, test_size=220)
-PARTS = dict(
-    steel_strategies=dict(data='sd900', strategies=(*OLD, *NEW), pi_u=(.1,1.)),
-    steel_losses=dict(data='sd900', strategies=('entropy',), pi_u=(.1,1.), losses=LOSSES, fn_weights=(.3,.7)),
-    steel_healthy=dict(data='sd900', strategies=('entropy',), pi_u=(.1,1.), healthy_share=(.05,.15)),
-    steel_weighted=(dict(data='sd900', strategies=('entropy',), pi_u=(.1,), train_pi=.05), dict(data='sd900', strategies=('entropy',), pi_u=(1.,), train_pi=.05, healthy_share=(.15,))),
-    tiles=dict(data='mtsdd', strategies=('random','entropy','coreset','quota','clasp'), pi_u=(.05,)),
-    tiles_full=dict(FULL_TILES, strategies=('random','entropy','coreset','quota','clasp')),
-    tiles_healthy=dict(FULL_TILES, strategies=('entropy',), healthy_share=(.05,.15)),
-    leaves_strategies=dict(data='potato_leaf', strategies=('random','entropy','coreset','quota','clasp','badge'), pi_u=(.1,1.)),
-    leaves_losses=dict(data='potato_leaf', strategies=('entropy',), pi_u=(.1,1.), losses=LOSSES, fn_weights=(.3,.7)),
-    leaves_healthy=dict(data='potato_leaf', strategies=('entropy',), pi_u=(.1,1.), healthy_share=(.05,.15)),
-    leaves_weighted=(dict(data='potato_leaf', strategies=('entropy',), pi_u=(.1,), train_pi=.05), dict(data='potato_leaf', strategies=('entropy',), pi_u=(1.,), train_pi=.05, healthy_share=(.15,))),
-    leaves_rest=dict(data='potato_leaf', strategies=('random_predicted_faulty','entropy_foreground','entropy_coreset','margin','bald'), pi_u=(.1,1.)),
-    tiles_losses=dict(data='mtsdd', strategies=('entropy',), pi_u=(.05,), losses=LOSSES, fn_weights=(.3,.7)))
+_NEW = ('quota','clasp','badge','entropy_foreground','entropy_coreset','margin','bald')
+_OLD = ('random','entropy','coreset','random_predicted_faulty')
+_FEW = ('random','entropy','coreset','quota','clasp')
+_REST = ('random_predicted_faulty','entropy_foreground','entropy_coreset','margin','bald')
+_BOTH = (.1,1.)
+_BOUGHT = (.05,.15)
 
-def _grid(p, repeats, changes):
-    p = dict(p)
-    strategies, pi_u, losses, weights, shares = (p.pop(k, d) for k,d in (('strategies',()),('pi_u',()),('losses',()),('fn_weights',(None,)),('healthy_share',(0.,))))
-    return [c for h in shares for c in plan(replace(RunConfig(**p, healthy_share=h), **changes), strategies, pi_u, repeats, (.05,), losses, weights)]
+_STEEL = dict(data='sd900', strategies=('entropy',))
+_TILES = dict(data='mtsdd', pi_u=(.05,))
+_FULL_TILES = dict(data='mtsdd', pi_u=(1.,), pool_size=900, test_size=220)
+_LEAVES = dict(data='potato_leaf', strategies=('entropy',))
+_WEIGHTED = dict(losses=('dibe','tversky','unified'), fn_weights=(.3,.7))
 
-def part_configs(name:str, # A key of `PARTS`
-    repeats:int=6,
-    **changes              # Fields of `RunConfig` to set otherwise
-    )->list[RunConfig]:
+def _trained_at(base):
+    "Batches with 5 % faulty patches; a full pool takes healthy images for that"
+    return (
+        dict(base, pi_u=(.1,), train_pi=.05),
+        dict(base, pi_u=(1.,), train_pi=.05, healthy_share=(.15,)))
+
+# %% ../nbs/47_both_ends.ipynb #73a98831
+_PARTS = dict(
+    steel_strategies=dict(_STEEL, strategies=(*_OLD, *_NEW), pi_u=_BOTH),
+    steel_losses=dict(_STEEL, pi_u=_BOTH, **_WEIGHTED),
+    steel_healthy=dict(_STEEL, pi_u=_BOTH, healthy_share=_BOUGHT),
+    steel_weighted=_trained_at(_STEEL),
+    tiles=dict(_TILES, strategies=_FEW),
+    tiles_full=dict(_FULL_TILES, strategies=_FEW),
+    tiles_healthy=dict(_FULL_TILES, strategies=('entropy',), healthy_share=_BOUGHT),
+    leaves_strategies=dict(_LEAVES, strategies=(*_FEW,'badge'), pi_u=_BOTH),
+    leaves_losses=dict(_LEAVES, pi_u=_BOTH, **_WEIGHTED),
+    leaves_healthy=dict(_LEAVES, pi_u=_BOTH, healthy_share=_BOUGHT),
+    leaves_weighted=_trained_at(_LEAVES),
+    leaves_rest=dict(_LEAVES, strategies=_REST, pi_u=_BOTH),
+    tiles_losses=dict(_TILES, strategies=('entropy',), **_WEIGHTED))
+
+# %% ../nbs/47_both_ends.ipynb #e127958c
+def _grid(part, repeats, changes):
+    "The runs of one grid; what is no axis of the grid is a field of `RunConfig`"
+    part = dict(part)
+    strategies, pi_u = part.pop('strategies', ()), part.pop('pi_u', ())
+    losses, weights = part.pop('losses', ()), part.pop('fn_weights', (None,))
+    configs = []
+    for share in part.pop('healthy_share', (0.,)):
+        base = replace(RunConfig(**part, healthy_share=share), **changes)
+        configs += plan(base, strategies, pi_u, repeats, (.05,), losses, weights)
+    return configs
+
+# %% ../nbs/47_both_ends.ipynb #3e8915fd
+def _part_configs(name, repeats=6, **changes):
     "The runs of one part, repeat by repeat. Raises `InputError` for an unknown one"
-    p = PARTS[check_choice('part of the plan', name, PARTS)]
-    return sorted((c for o in ([p] if isinstance(p, dict) else p) for c in _grid(o, repeats, changes)), key=lambda c: c.repeat)
+    part = _PARTS[check_choice('part of the plan', name, _PARTS)]
+    configs = []
+    for grid in [part] if isinstance(part, dict) else part: configs += _grid(grid, repeats, changes)
+    return sorted(configs, key=lambda c: c.repeat)
 
-def both_ends(parts=None, # Names of `PARTS`; None: all
-    repeats:int=6, **changes)->list[RunConfig]: # No run twice
-    "The runs of the study, part by part"
-    parts = PARTS if parts is None else parts
-    if repeats<1 or not len(parts): raise InputError(f'{repeats} repeats of {len(parts)} parts are no plan; give at least one of each')
-    return list(dict.fromkeys(c for p in parts for c in part_configs(p, repeats, **changes)))
+# %% ../nbs/47_both_ends.ipynb #891a1d9c
+def both_ends(
+    parts=None,      # Names of parts, such as steel_losses; None: all
+    repeats:int=6,   # Of every setting
+    **changes,       # Fields of `RunConfig` to set otherwise
+    )->list[RunConfig]: # No run twice
+    "The runs of the study, part by part. Raises `InputError` for an unknown part or an empty plan"
+    parts = _PARTS if parts is None else parts
+    if repeats<1 or not len(parts): raise InputError(
+        f'{repeats} repeats of {len(parts)} parts are no plan; give at least one of each')
+    configs = []
+    for part in parts: configs += _part_configs(part, repeats, **changes)
+    return list(dict.fromkeys(configs))
 
 # %% ../nbs/47_both_ends.ipynb #ced666da
-def reuse(folder:str|Path, archives, configs:list)->list[str]: # Hashes of the runs unpacked
-    "Unpack finished runs of these configurations into `folder/runs`, those that are not there yet. Raises `InputError` for an archive that cannot be read"
-    runs,want = Path(folder)/'runs', {c.hash for c in configs}
-    want = {h for h in want if not (runs/h).exists()}; out = []
-    for a in map(Path, archives):
-        try:
-            with tarfile.open(a) as t:
-                for m in t:
-                    name = Path(m.name)
-                    if not m.isfile() or name.parent.name not in want or name.name in ('owner.json','failed.json'): continue
-                    to = runs/name.parent.name; to.mkdir(parents=True, exist_ok=True)
-                    (to/name.name).write_bytes(t.extractfile(m).read())
-                    out.append(name.parent.name)
-        except (tarfile.TarError, OSError, EOFError) as e: raise InputError(f'{a} cannot be read as an archive of runs ({e}); restore it, or leave it out') from e
-    return sorted({h for h in out if read_result(runs/h)})
+def _unpack(archive, runs, wanted):
+    "Unpack the wanted runs of one archive; the hashes of those that were in it"
+    found = set()
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            path = Path(member.name)
+            config = path.parent.name
+            if not member.isfile() or config not in wanted: continue
+            if path.name in ('owner.json','failed.json'): continue
+            (runs/config).mkdir(parents=True, exist_ok=True)
+            (runs/config/path.name).write_bytes(tar.extractfile(member).read())
+            found.add(config)
+    return found
+
+# %% ../nbs/47_both_ends.ipynb #286454e2
+def _reuse(folder, archives, configs):
+    """Unpack finished runs of these configurations into `folder/runs`, those that are not there yet; their hashes.
+
+    Raises `InputError` for an archive that cannot be read."""
+    runs, found = Path(folder)/'runs', set()
+    wanted = {c.hash for c in configs if not (runs/c.hash).exists()}
+    for archive in map(Path, archives):
+        try: found |= _unpack(archive, runs, wanted)
+        except (tarfile.TarError, OSError, EOFError) as error: raise InputError(
+            f'{archive} cannot be read as an archive of runs ({error}); '
+            'restore it, or leave it out') from error
+    return sorted(config for config in found if read_result(runs/config))
 
 # %% ../nbs/47_both_ends.ipynb #5d2d8751
-def left(folder:str|Path, configs:list)->list[RunConfig]:
+def _left(folder, configs):
     "The configurations that are not finished in a study's folder"
     return [c for c in configs if not read_result(Path(folder)/'runs'/c.hash)]
 
-def costs(folder:str|Path, parts=None, repeats:int=6, workers:int=2, device='cpu', root=None, **changes)->pd.DataFrame:
-    "Per part: runs, how many are done, hours left and hours left in sum (rates measured now, some seconds for each data set)"
-    seen,rows,total = set(),[],0.
-    for p in PARTS if parts is None else parts:
-        mine = [c for c in part_configs(p, repeats, **changes) if c.hash not in seen]; seen |= {c.hash for c in mine}
-        todo = left(folder, mine)
+# %% ../nbs/47_both_ends.ipynb #430e06a7
+def costs(
+    folder:str|Path,  # The study's folder
+    parts=None,       # Names of parts; None: all
+    repeats:int=6,    # Of every setting
+    workers:int=2,    # Processes
+    device='cpu',     # To run on
+    root=None,        # Data root; None: the usual one
+    **changes,        # Fields of `RunConfig` to set otherwise
+    )->pd.DataFrame:  # part, runs, done, hours (left), sum (hours left so far)
+    "What each part costs: rates are measured now, some seconds for each data set"
+    seen, rows, total = set(), [], 0.
+    for part in _PARTS if parts is None else parts:
+        mine = [c for c in _part_configs(part, repeats, **changes) if c.hash not in seen]
+        seen |= {c.hash for c in mine}
+        todo = _left(folder, mine)
         hours = estimate(todo, workers, device, root)['seconds']/3600 if todo else 0.
-        total += hours; rows.append(dict(part=p, runs=len(mine), done=len(mine)-len(todo), hours=hours, sum=total))
+        total += hours
+        done = len(mine)-len(todo)
+        rows.append(dict(part=part, runs=len(mine), done=done, hours=hours, sum=total))
     return pd.DataFrame(rows)
 
-def run_both_ends(folder:str|Path, parts=None, repeats:int=6, workers:int=2, archives=(), device='cpu', root=None, progress=None, **changes)->list[str]: # One line per failed run
+# %% ../nbs/47_both_ends.ipynb #0c252497
+def run_both_ends(
+    folder:str|Path,  # The study's folder
+    parts=None,       # Names of parts; None: all
+    repeats:int=6,    # Of every setting
+    workers:int=2,    # Processes
+    archives=(),      # With run folders of an earlier study
+    device='cpu',     # To run on
+    root=None,        # Data root; None: the usual one
+    progress=None,    # As `imbal_al.engine.run_study` takes it
+    **changes,        # Fields of `RunConfig` to set otherwise
+    )->list[str]:     # One line per failed run
     "Unpack what is there, then run the rest part by part; stopped, the same call goes on"
     failed = []
-    for p in PARTS if parts is None else parts:
-        configs = part_configs(p, repeats, **changes)
-        save_plan(folder, configs); reuse(folder, archives, configs)
+    for part in _PARTS if parts is None else parts:
+        configs = _part_configs(part, repeats, **changes)
+        save_plan(folder, configs)
+        _reuse(folder, archives, configs)
         failed += run_study(folder, configs, workers, device, root, progress=progress)
     return failed

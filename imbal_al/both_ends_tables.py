@@ -6,13 +6,13 @@ Docs: https://example.github.io/imbal_al/both_ends_tables.html.md"""
 
 # %% ../nbs/59_both_ends_tables.ipynb #9e66c7b2
 from __future__ import annotations
+import os, sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from .advise import advise_folder
@@ -21,96 +21,162 @@ from .engine import load_plan, results_table, study_origin
 from .metrics import scores_at
 from .remedies import threshold_remedies
 from .shift import choose_threshold, image_rates, read_run
-from .simulation import RunConfig, batch_split, cycle_path, load_patches, read_record, read_result
+from .simulation import RunConfig, batch_split, cycle_path, load_patches
+from .simulation import read_record, read_result
 
 # %% auto #0
-__all__ = ['run_settings', 'rate_rows', 'way_rows', 'label_rows', 'finished', 'tables', 'write_both_ends', 'origin', 'main']
+__all__ = ['tables', 'write_both_ends']
 
 # %% ../nbs/59_both_ends_tables.ipynb #4bc2d92b
 @lru_cache(4)
 def _patches(key, root):
-    t = load_patches(key, root).table
-    return t['group'].astype(str).to_numpy(), t['defect_pixels'].to_numpy()
+    "The group and the defect pixels of each patch of a data set"
+    table = load_patches(key, root).table
+    return table['group'].astype(str).to_numpy(), table['defect_pixels'].to_numpy()
 
-def run_settings(c:RunConfig)->dict:
+_SETTINGS = ('data','pi_u','pool_size','strategy','loss','fn_weight','healthy_share','healthy_price',
+    'train_pi','repeat','seed','cycles','batch')
+
+def _run_settings(c):
     "What tells a run from others"
-    keep = ('data','pi_u','pool_size','strategy','loss','fn_weight','healthy_share','healthy_price','train_pi','repeat','seed','cycles','batch')
-    return dict(config=c.hash, **{k:getattr(c, k) for k in keep})
+    return dict(config=c.hash, **{name:getattr(c, name) for name in _SETTINGS})
 
 # %% ../nbs/59_both_ends_tables.ipynb #060a8cdf
-def rate_rows(folder:Path, c:RunConfig, pi_t:float, root=None)->list[dict]:
-    "One row per cycle: rates at 1/2 on held-out and validation images, the threshold chosen with care at `pi_t`, and F1 with it"
-    out, group = [], _patches(c.store_key(), root)[0]
-    for j in range(1, c.cycles+1):
-        r = read_run(folder, j); v,z = r['hist_validation'],r['faulty_validation']
-        t = choose_threshold(v, z, pi_t, caution=1., groups=group[r['validation']]).threshold
-        held, val = image_rates(r['hist'], r['faulty'])._asdict(), image_rates(v, z)._asdict(); val.pop('like')
-        out.append(dict(config=c.hash, cycle=j, **held, **{f'v_{k}':o for k,o in val.items()}, threshold=t, f1_tuned=scores_at(r['hist'], r['faulty'], pi_t, t)['f1']))
-    return out
+def _rate_row(run, groups, pi_t):
+    "Rates at 1/2 on held-out and validation images, the threshold chosen with care at `pi_t`, and F1 with it"
+    validation, faulty = run['hist_validation'], run['faulty_validation']
+    threshold = choose_threshold(validation, faulty, pi_t,
+        caution=1., groups=groups[run['validation']]).threshold
+    held_out = image_rates(run['hist'], run['faulty'])._asdict()
+    rates = image_rates(validation, faulty)._asdict()
+    del rates['like']
+    return dict(
+        **held_out,
+        **{f'v_{name}':rate for name,rate in rates.items()},
+        threshold=threshold,
+        f1_tuned=scores_at(run['hist'], run['faulty'], pi_t, threshold)['f1'])
 
-def way_rows(folder:Path, c:RunConfig, pi_t:float, root=None)->list[dict]:
+# %% ../nbs/59_both_ends_tables.ipynb #0d22171f
+def _rate_rows(folder, c, pi_t, root=None):
+    "One row per cycle, see `_rate_row`"
+    groups, rows = _patches(c.store_key(), root)[0], []
+    for cycle in range(1, c.cycles+1):
+        row = _rate_row(read_run(folder, cycle), groups, pi_t)
+        rows.append(dict(config=c.hash, cycle=cycle, **row))
+    return rows
+
+def _way_rows(folder, c, pi_t, root=None):
     "`imbal_al.remedies.threshold_remedies` of the last cycle"
-    r = read_run(folder)
-    return [dict(config=c.hash, **o) for o in threshold_remedies(r, pi_t, _patches(c.store_key(), root)[0][r['validation']])]
+    run = read_run(folder)
+    groups = _patches(c.store_key(), root)[0][run['validation']]
+    return [dict(config=c.hash, **row) for row in threshold_remedies(run, pi_t, groups)]
 
-def label_rows(folder:Path, c:RunConfig, root=None)->list[dict]:
+# %% ../nbs/59_both_ends_tables.ipynb #296924d2
+def _label_rows(folder, c, root=None):
     "One row per cycle: what was labelled in it"
     pixels, clicks = _patches(c.store_key(), root)[1], batch_split(c)[1]
-    pool, out = int(pixels[read_record(folder/'scenario.npz')['pool']].sum()), []
-    for j in range(1, c.cycles+1):
-        r = read_record(cycle_path(folder, j)); f = int(r['faulty'].sum())
-        out.append(dict(config=c.hash, cycle=j, faulty=f, healthy=len(r['faulty'])-f, clicks=clicks, defect_pixels=int(pixels[r['selected']].sum()), pool_pixels=pool))
-    return out
+    pool = int(pixels[read_record(folder/'scenario.npz')['pool']].sum())
+    rows = []
+    for cycle in range(1, c.cycles+1):
+        record = read_record(cycle_path(folder, cycle))
+        faulty = int(record['faulty'].sum())
+        rows.append(dict(
+            config=c.hash,
+            cycle=cycle,
+            faulty=faulty,
+            healthy=len(record['faulty'])-faulty,
+            clicks=clicks,
+            defect_pixels=int(pixels[record['selected']].sum()),
+            pool_pixels=pool))
+    return rows
 
 # %% ../nbs/59_both_ends_tables.ipynb #0a1d7fe5
-def finished(folder:str|Path)->list[RunConfig]:
+def _finished(folder):
     "The runs of a study that are there and whole. Raises `InputError` where there is none"
-    out = [c for c in load_plan(folder) if read_result(Path(folder)/'runs'/c.hash)]
-    if not out: raise InputError(f'no run of {folder} is finished; wait, or see `imbal-al status {folder}`')
-    return out
+    done = [c for c in load_plan(folder) if read_result(Path(folder)/'runs'/c.hash)]
+    if not done: raise InputError(
+        f'no run of {folder} is finished; wait, or see `imbal-al status {folder}`')
+    return done
 
+# %% ../nbs/59_both_ends_tables.ipynb #c47fee64
 def _of_run(c, folder, pi_t, root):
     "The rows of one run, by table"
-    d, p = folder/'runs'/c.hash, min(c.pi_t) if pi_t is None else pi_t
-    return dict(runs=[run_settings(c)], losses=rate_rows(d, c, p, root), recoveries=way_rows(d, c, p, root), labels=label_rows(d, c, root))
+    folder, pi_t = folder/'runs'/c.hash, min(c.pi_t) if pi_t is None else pi_t
+    return dict(
+        runs=[_run_settings(c)],
+        losses=_rate_rows(folder, c, pi_t, root),
+        recoveries=_way_rows(folder, c, pi_t, root),
+        labels=_label_rows(folder, c, root))
 
-def tables(folder:str|Path, pi_t:float|None=None, # Share at deployment; None: of each run the smallest tested
-    root=None, progress=None, # f(done, of)
-    workers:int=1            # Processes
-    )->dict:                 # name -> DataFrame: '', runs, losses, recoveries, labels
-    "The tables of all finished runs"
-    configs, rows = finished(folder), dict(runs=[], losses=[], recoveries=[], labels=[])
+def _each_run(each, configs, workers):
+    "The rows of all runs in order, read by several processes if asked for"
+    if workers<2: return map(each, configs)
+    processes = partial(ProcessPoolExecutor, mp_context=get_context('spawn'))
+    return ahead(each, configs, 4*workers, workers, processes)
+
+# %% ../nbs/59_both_ends_tables.ipynb #89799e3a
+def tables(
+    folder:str|Path,       # A study's folder, finished or not
+    pi_t:float|None=None,  # Share at deployment; None: of each run the smallest tested
+    root=None,             # Data root; None: the usual one
+    progress=None,         # f(done, of)
+    workers:int=1,         # Processes
+    )->dict:               # name -> DataFrame: '', runs, losses, recoveries, labels
+    "The tables of all finished runs. Raises `InputError` where there is none"
+    configs = _finished(folder)
+    rows = dict(runs=[], losses=[], recoveries=[], labels=[])
     each = partial(_of_run, folder=Path(folder), pi_t=pi_t, root=root)
-    for i,got in enumerate(map(each, configs) if workers<2 else ahead(each, configs, 4*workers, workers, partial(ProcessPoolExecutor, mp_context=get_context('spawn'))), 1):
-        for name,new in got.items(): rows[name] += new
+    for i,found in enumerate(_each_run(each, configs, workers), 1):
+        for name,new in found.items(): rows[name] += new
         if progress: progress(i, len(configs))
-    return {'':results_table(folder), **{k:pd.DataFrame(v) for k,v in rows.items()}}
+    return {'':results_table(folder), **{name:pd.DataFrame(mine) for name,mine in rows.items()}}
 
-def write_both_ends(folder:str|Path, # A study's folder, finished or not
-    out:str|Path,                    # Where the tables go
-    pi_t=None, root=None, progress=None, name:str='both_ends', workers:int=1 # Processes
-    )->list[Path]:                   # The files
+# %% ../nbs/59_both_ends_tables.ipynb #66ddf9e8
+def _not_usual(c):
+    "The settings of a run that are not the default"
+    usual = asdict(RunConfig())
+    return {name:value for name,value in asdict(c).items() if value!=usual[name]}
+
+def _origin(folder):
+    "Where the numbers come from"
+    return dict(study_origin(folder), configs={c.hash:_not_usual(c) for c in _finished(folder)})
+
+def _written(path, text):
+    "Write a text whole or not at all; its path"
+    write_text(path, text)
+    return path
+
+# %% ../nbs/59_both_ends_tables.ipynb #78b655cf
+def write_both_ends(
+    folder:str|Path,       # A study's folder, finished or not
+    out:str|Path,          # Where the tables go
+    pi_t:float|None=None,  # Share at deployment; None: of each run the smallest tested
+    root=None,             # Data root; None: the usual one
+    progress=None,         # f(done, of)
+    name:str='both_ends',  # Beginning of the files' names
+    workers:int=1,         # Processes
+    )->list[Path]:         # The files
     "Write all tables, the origin and the advice"
-    out = Path(out); files = []
-    def keep(path, text): write_text(path, text); files.append(path)
-    for k,t in tables(folder, pi_t, root, progress, workers).items(): keep(out/f'{name}{"_"*bool(k)}{k}.csv', t.to_csv(index=False, float_format='%.5g'))
-    keep(out/f'{name}_origin.json', to_json(origin(folder))+'\n')
-    keep(out/f'{name}_advice.txt', '\n\n'.join(o.account() for o in advise_folder(folder, pi_t=pi_t))+'\n')
+    out, files = Path(out), []
+    for kind,table in tables(folder, pi_t, root, progress, workers).items():
+        path = out/(f'{name}_{kind}.csv' if kind else f'{name}.csv')
+        files.append(_written(path, table.to_csv(index=False, float_format='%.5g')))
+    files.append(_written(out/f'{name}_origin.json', to_json(_origin(folder))+'\n'))
+    advice = '\n\n'.join(advice.account() for advice in advise_folder(folder, pi_t=pi_t))
+    files.append(_written(out/f'{name}_advice.txt', advice+'\n'))
     return files
 
-def origin(folder:str|Path)->dict:
-    "Where the numbers come from: runs by commit and machine, and each configuration's settings that are not the default"
-    base = asdict(RunConfig()); shown = lambda c: {k:v for k,v in asdict(c).items() if v!=base[k]}
-    return dict(study_origin(folder), configs={c.hash:shown(c) for c in finished(folder)})
-
 # %% ../nbs/59_both_ends_tables.ipynb #0cef848f
-def main(args=None):
+def _print_progress(i, n): print(f'{i} of {n} runs', end='\r' if i<n else '\n', flush=True)
+
+def main(
+    args=None, # The two folders; None: from the command line
+    ):
     "`python -m imbal_al.both_ends_tables STUDY OUT`"
-    import os, sys
     args = sys.argv[1:] if args is None else args
     if len(args)!=2: raise SystemExit('give the folder of the study and the folder for its tables')
-    try: files = write_both_ends(*args, workers=os.cpu_count() or 1, progress=lambda i,n: print(f'{i} of {n} runs', end='\r' if i<n else '\n', flush=True))
-    except InputError as e: raise SystemExit(str(e)) from e
-    print('\n'.join(f'{f} ({f.stat().st_size/1000:.0f} kB)' for f in files))
+    try: files = write_both_ends(*args, workers=os.cpu_count() or 1, progress=_print_progress)
+    except InputError as error: raise SystemExit(str(error)) from error
+    print('\n'.join(f'{path} ({path.stat().st_size/1000:.0f} kB)' for path in files))
 
 if __name__=='__main__' and '__file__' in globals(): main()

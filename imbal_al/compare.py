@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/compare.html.md"""
 
 # %% ../nbs/54_compare.ipynb #98de6475
 from __future__ import annotations
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -15,198 +15,309 @@ import numpy as np
 import pandas as pd
 
 from .claims import UNTOLD, claim_value, f1_at_budget
-from .core import InputError, atomic_path, check_choice, stream, write_text
+from .core import InputError, atomic_path, check_choice, stream
 from .figures import STRATEGY_STYLES, _figure, _look, _percent, check_table
 from .loss_figures import check_losses, loss_name, one_setting
 from .metrics import budget_auc, mean_interval, non_inferior, paired_interval
 
 # %% auto #0
-__all__ = ['AXES', 'BETTER', 'WORSE', 'SAME', 'SCENARIO', 'is_losses', 'strategy_curves', 'loss_curves', 'curves', 'as_what',
-           'run_values', 'check_pools', 'pair_up', 'wilcoxon', 'least_repeats', 'holm', 't_test', 't_power',
-           'repeats_needed', 'Needed', 'needed', 'sd_interval', 'ranks', 'method_table', 'Agreement', 'kendall_w',
-           'flips', 'pair_row', 'judge', 'pair_table', 'Penalty', 'penalty_matrix', 'Comparison', 'compare_results',
-           'penalty_figure', 'forest', 'undecided_groups', 'rank_figure', 'repeats_figure', 'setting_markdown',
-           'report_markdown', 'plan_notes', 'read_study', 'with_sampling', 'compare_folder', 'only_these',
-           'write_comparison', 'figures_of']
+__all__ = ['pair_up', 'wilcoxon', 'least_repeats', 'holm', 'repeats_needed', 'pair_table', 'Comparison', 'compare_results',
+           'penalty_figure', 'forest', 'rank_figure', 'repeats_figure', 'report_markdown', 'compare_folder',
+           'write_comparison']
 
 # %% ../nbs/54_compare.ipynb #c475b6f4
-AXES = ('data','model','strategy','loss','variant','fn_weight','healthy_share','train_pi','pi_u','pi_t')
+_AXES = ('data','model','strategy','loss','variant','fn_weight',
+    'healthy_share','train_pi','pi_u','pi_t')
 BETTER, WORSE, SAME = 'better', 'worse', 'the same'
 
 _SHORT = dict(fn_weight='fn_weight', healthy_share='healthy share', train_pi='training at')
 
-def _axis(axis, v):
-    if axis in ('pi_u','pi_t'): return f"{'pool' if axis=='pi_u' else 'test'} {_percent(v)} faulty"
-    if axis in _SHORT: return '' if np.isnan(v) or (axis=='healthy_share' and v==0) else f'{_SHORT[axis]} {v:g}'
-    return '' if v!=v else str(v)
+def _axis(axis, value):
+    "A value of a column in words; '' where there is nothing to say"
+    if axis in ('pi_u','pi_t'):
+        where = 'pool' if axis=='pi_u' else 'test'
+        return f'{where} {_percent(value)} faulty'
+    if axis not in _SHORT: return '' if value!=value else str(value)
+    usual = np.isnan(value) or (axis=='healthy_share' and value==0)
+    return '' if usual else f'{_SHORT[axis]} {value:g}'
+
+# %% ../nbs/54_compare.ipynb #1f1ee235
+def _words(table, axis):
+    "The words of a column, one per row"
+    return table[axis].map({value:_axis(axis, value) for value in table[axis].unique()})
 
 def _texts(table, axes, sep=', '):
     "One text per row from these columns, which have a word for each value"
-    words = [table[a].map({v:_axis(a, v) for v in table[a].unique()}) for a in axes]
-    return [sep.join(filter(None, o)) for o in zip(*words)] if axes else ['']*len(table)
+    if not axes: return ['']*len(table)
+    words = [_words(table, axis) for axis in axes]
+    return [sep.join(filter(None, row)) for row in zip(*words)]
 
 # %% ../nbs/54_compare.ipynb #06952a22
-def is_losses(results:pd.DataFrame)->bool:
+def is_losses(
+    results:pd.DataFrame, # Tidy results
+    )->bool:
     "Is it a table of losses (epochs of trainings), not of active learning (cycles of strategies)?"
     return 'epoch' in results and 'cycle' not in results
 
 def _units(results):
     "Names of the repeats; the seed is named where there are several"
     many = 'seed' in results and results.seed.nunique()>1
-    return [f'{r} of seed {s}' for r,s in zip(results['repeat'], results.seed)] if many else results['repeat'].astype(str)
+    if not many: return results['repeat'].astype(str)
+    return [f'{repeat} of seed {seed}' for repeat,seed in zip(results['repeat'], results.seed)]
 
+# %% ../nbs/54_compare.ipynb #bab636f3
 _MORE = dict(loss=('loss','variant','fn_weight'), sampling=('healthy_share','train_pi'))
 
 def _axes(methods):
-    methods = tuple(o.strip() for o in methods.split(',')) if isinstance(methods, str) else tuple(methods)
-    for o in methods: check_choice('axis of methods', o, ('strategy','loss','model','sampling'))
-    return tuple(k for o in methods for k in _MORE.get(o, (o,)))
+    "The columns that methods differ in; raises `InputError` for a kind of method that there is not"
+    split = isinstance(methods, str)
+    methods = [kind.strip() for kind in methods.split(',')] if split else list(methods)
+    columns = []
+    for kind in methods:
+        check_choice('axis of methods', kind, ('strategy','loss','model','sampling'))
+        columns += _MORE.get(kind, (kind,))
+    return tuple(columns)
+
+# %% ../nbs/54_compare.ipynb #14133539
+def _no_twins(table, keys):
+    "The table; raises `InputError` where two rows have the same keys"
+    twice = table[table.duplicated(keys)]
+    if not len(twice): return table
+    where = ', '.join(f'{key} {twice[key].iloc[0]}' for key in keys)
+    raise InputError(
+        f'the table has two values for {where}; '
+        'filter it to one study (data set, model, loss, settings)')
+
+def _in_setting(results, axis, compared):
+    "Does this column tell settings apart?"
+    if axis not in results or axis in compared: return False
+    return axis in ('data','pi_u','pi_t') or results[axis].nunique(dropna=False)>1
 
 # %% ../nbs/54_compare.ipynb #225835b0
-def strategy_curves(results:pd.DataFrame, # Tidy results of active learning
-    value:str=None,                       # Column with the score; None: `claim_value`'s choice
-    methods='strategy',                   # What is compared: strategy, loss, model, sampling, or several with commas
-    )->pd.DataFrame:                      # setting, method, unit, budget, value, pool (its size)
-    "The learning curves as a table of values; raises `InputError` for missing columns or two rows for one point"
-    value = value or claim_value(results)
-    check_table(results, ['data','strategy','pi_u','pi_t','repeat','cycle','labelled','budget',value])
-    mine = [o for o in _axes(methods) if o in results]; check_table(results, _axes(methods)[:1])
-    rest = [o for o in AXES if o in results and o not in mine and (o in ('data','pi_u','pi_t') or results[o].nunique(dropna=False)>1)]
-    out = pd.DataFrame(dict(setting=_texts(results, rest), method=_texts(results, mine, ' + '), unit=list(_units(results)), budget=results.budget.to_numpy(float),
-                            value=results[value].to_numpy(float), pool=np.rint(results.labelled/results.budget).astype(int).to_numpy()))
-    return _no_twins(out, ['setting','method','unit','budget'])
+def _strategy_curves(results, value=None, methods='strategy'):
+    """Learning curves as a table of values: setting, method, unit, budget, value, pool (its size).
 
-def _no_twins(table, keys):
-    twice = table[table.duplicated(keys)]
-    if len(twice): raise InputError(f"the table has two values for {', '.join(f'{k} {twice[k].iloc[0]}' for k in keys)}; filter it to one study (data set, model, loss, settings)")
-    return table
+    Raises `InputError` for missing columns or two rows for one point."""
+    value = value or claim_value(results)
+    needed = ['data','strategy','pi_u','pi_t','repeat','cycle','labelled','budget']
+    check_table(results, [*needed,value])
+    compared = [axis for axis in _axes(methods) if axis in results]
+    check_table(results, _axes(methods)[:1])
+    rest = [axis for axis in _AXES if _in_setting(results, axis, compared)]
+    pool = np.rint(results.labelled/results.budget).astype(int)
+    table = pd.DataFrame(dict(
+        setting=_texts(results, rest),
+        method=_texts(results, compared, ' + '),
+        unit=list(_units(results)),
+        budget=results.budget.to_numpy(float),
+        value=results[value].to_numpy(float),
+        pool=pool.to_numpy()))
+    return _no_twins(table, ['setting','method','unit','budget'])
 
 # %% ../nbs/54_compare.ipynb #ddb0c2ed
-def loss_curves(results:pd.DataFrame, # A losses table
-    value:str='iou', every:bool=False # Is each variant and fn_weight a method of its own?
-    )->pd.DataFrame:                  # setting, method, unit, budget (the epoch), value
-    "The curves over the epochs as a table of values; as `strategy_curves`"
-    results = check_losses(results, (value,))
-    if not every: results = pd.concat([one_setting(o, l) for _,o in results.groupby('data') for l in o.loss.unique()])
-    name = [loss_name(l, v) + (f' {w:g}' if every and w==w else '') for l,v,w in zip(results.loss, results.variant, results.fn_weight)]
-    rest = ['data','model'] if results.model.nunique()>1 else ['data']
-    out = pd.DataFrame(dict(setting=_texts(results, rest), method=name, unit=results.seed.astype(str).to_numpy(), budget=results.epoch.to_numpy(float), value=results[value].to_numpy(float)))
-    return _no_twins(out, ['setting','method','unit','budget'])
+def _loss_method(loss, variant, fn_weight, every):
+    "The name of a loss, with its weight where each weight is a method of its own"
+    name = loss_name(loss, variant)
+    return f'{name} {fn_weight:g}' if every and fn_weight==fn_weight else name
 
-def curves(results:pd.DataFrame, value:str=None, methods='strategy', every:bool=False)->pd.DataFrame:
-    "`strategy_curves` or `loss_curves`, as the table is"
-    return loss_curves(results, value or 'iou', every) if is_losses(results) else strategy_curves(results, value, methods)
+def _main_settings(results):
+    "The rows of the one setting that stands for each loss of each data set"
+    parts = []
+    for _,rows in results.groupby('data'):
+        parts += [one_setting(rows, loss) for loss in rows.loss.unique()]
+    return pd.concat(parts)
+
+# %% ../nbs/54_compare.ipynb #f6220d30
+def _loss_curves(results, value='iou', every=False):
+    """Curves over the epochs as a table of values: setting, method, unit, budget (the epoch), value.
+
+    every: is each variant and fn_weight a method of its own?"""
+    results = check_losses(results, (value,))
+    if not every: results = _main_settings(results)
+    kinds = zip(results.loss, results.variant, results.fn_weight)
+    table = pd.DataFrame(dict(
+        setting=_texts(results, ['data','model'] if results.model.nunique()>1 else ['data']),
+        method=[_loss_method(*kind, every) for kind in kinds],
+        unit=results.seed.astype(str).to_numpy(),
+        budget=results.epoch.to_numpy(float),
+        value=results[value].to_numpy(float)))
+    return _no_twins(table, ['setting','method','unit','budget'])
+
+# %% ../nbs/54_compare.ipynb #4466069d
+def _curves(results, value=None, methods='strategy', every=False):
+    "`_strategy_curves` or `_loss_curves`, as the table is"
+    if is_losses(results): return _loss_curves(results, value or 'iou', every)
+    return _strategy_curves(results, value, methods)
 
 # %% ../nbs/54_compare.ipynb #42fd1c2d
-def as_what(what)->str|float:
+def _as_what(what):
     "'area', 'final' or a budget as a number; raises `InputError` for anything else"
     if what in ('area','final'): return what
-    try: b = float(what)
-    except (TypeError, ValueError): b = np.nan
-    if not 0<=b<np.inf: raise InputError(f"unknown summary {what!r}; choose area, final, or a budget as a number such as 0.06")
-    return b
+    try: budget = float(what)
+    except (TypeError, ValueError): budget = np.nan
+    if not 0<=budget<np.inf: raise InputError(
+        f'unknown summary {what!r}; choose area, final, or a budget as a number such as 0.06')
+    return budget
 
-def run_values(curves:pd.DataFrame, # From `curves`
-    what='area'                     # area, final, or a budget
-    )->pd.DataFrame:                # setting, method, unit, value; nan where a run is not finished or the budget not reached
-    "One number per run; raises `InputError` where an area needs more than one budget, or pools differ"
-    what, rows = as_what(what), []
-    check_pools(curves)
-    for s,o in curves.groupby('setting', sort=False):
-        all_of = set(o.budget)
-        if what=='area' and len(all_of)<2: raise InputError(f"{s}: an area needs at least two budgets, there is one ({min(all_of):g}); compare the final values")
-        rows += [dict(setting=s, method=m, unit=u, value=_one_value(run, what, all_of)) for (m,u),run in o.groupby(['method','unit'], sort=False)]
-    return pd.DataFrame(rows)
-
+# %% ../nbs/54_compare.ipynb #f649b11e
 def _one_value(run, what, budgets):
+    "The number of one run; nan where it lacks a budget that others have"
     if isinstance(what, float): return f1_at_budget(run, what, 'value')
     if set(run.budget)!=budgets: return np.nan
-    return budget_auc(run.budget, run.value) if what=='area' else float(run.value.to_numpy()[run.budget.argmax()])
+    if what=='area': return budget_auc(run.budget, run.value)
+    return float(run.value.to_numpy()[run.budget.argmax()])
+
+# %% ../nbs/54_compare.ipynb #4ca4f5d8
+def _run_values(curves, what='area'):
+    """One number per run: setting, method, unit, value; nan where a run is not finished.
+
+    Raises `InputError` where an area needs more than one budget, or pools differ."""
+    what, rows = _as_what(what), []
+    _check_pools(curves)
+    for setting,mine in curves.groupby('setting', sort=False):
+        budgets = set(mine.budget)
+        if what=='area' and len(budgets)<2: raise InputError(
+            f'{setting}: an area needs at least two budgets, there is one ({min(budgets):g}); '
+            'compare the final values')
+        for (method,unit),run in mine.groupby(['method','unit'], sort=False):
+            value = _one_value(run, what, budgets)
+            rows.append(dict(setting=setting, method=method, unit=unit, value=value))
+    return pd.DataFrame(rows)
 
 # %% ../nbs/54_compare.ipynb #9bba213f
-def check_pools(curves:pd.DataFrame):
-    "Raise an `InputError` where methods of one setting and unit learned from pools of different sizes"
+def _check_pools(curves):
+    "Raise an `InputError` where methods of one setting and unit had pools of different sizes"
     if 'pool' not in curves: return
     sizes = curves.drop_duplicates(['setting','unit','method','pool'])
-    for (s,u),o in sizes.groupby(['setting','unit'], sort=False):
-        if o.pool.nunique()>1:
-            a, b = o.iloc[0], o[o.pool!=o.pool.iloc[0]].iloc[0]
-            raise InputError(f"{s}: not paired, the pools differ: {a.method} had {a.pool} patches and {b.method} {b.pool} in repeat {u}; compare runs of one pool only")
+    for (setting,unit),mine in sizes.groupby(['setting','unit'], sort=False):
+        if mine.pool.nunique()<2: continue
+        one = mine.iloc[0]
+        other = mine[mine.pool!=one.pool].iloc[0]
+        raise InputError(
+            f'{setting}: not paired, the pools differ: {one.method} had {one.pool} patches '
+            f'and {other.method} {other.pool} in repeat {unit}; compare runs of one pool only')
 
 # %% ../nbs/54_compare.ipynb #25ed22b0
-def pair_up(values:pd.DataFrame, # method, unit, value (and setting): one setting
-    common:bool=False            # Use only the units that all methods have
-    )->pd.DataFrame:             # units x methods, without nan
-    "The paired table; raises `InputError` that names the units a method lacks, for several settings, or where no unit is common"
+def _by_number(unit):
+    "A key that sorts the numbers in a name as numbers"
+    words = str(unit).split()
+    return [(0,int(word),'') if word.isdigit() else (1,0,word) for word in words]
+
+def _some(names):
+    "The first eight names, and how many there are if more"
+    more = f', ... ({len(names)} in all)' if len(names)>8 else ''
+    return ', '.join(names[:8])+more
+
+# %% ../nbs/54_compare.ipynb #0901f74d
+def _unpaired(holes):
+    "What is not paired, in one line"
+    lacks = []
+    for method in holes.columns[holes.any()]:
+        units = _some([str(unit) for unit in holes.index[holes[method]]])
+        lacks.append(f'{method} lacks {units}')
+    left = int((~holes.any(axis=1)).sum())
+    return (f"not paired, the repeats (seeds) differ: {'; '.join(lacks)}; run what is missing, "
+        f'or ask for the {left} common ones (common=True, --common)')
+
+# %% ../nbs/54_compare.ipynb #08fbf2b3
+def _one_of(values):
+    "The setting as the beginning of a message; raises `InputError` where there are several"
+    if 'setting' not in values: return ''
+    if values.setting.nunique()>1: raise InputError(
+        f'the values mix {values.setting.nunique()} settings '
+        f"({', '.join(map(str, values.setting.unique()[:2]))}, ...), which are not paired; "
+        'take one at a time')
+    return f'{values.setting.iloc[0]}: ' if values.setting.iloc[0] else ''
+
+# %% ../nbs/54_compare.ipynb #911cfd13
+def pair_up(
+    values:pd.DataFrame, # method, unit, value (and setting): one setting
+    common:bool=False,   # Use only the units that all methods have
+    )->pd.DataFrame:     # units x methods, without nan
+    """The paired table.
+
+    Raises `InputError` for several settings, where no unit is common,
+    and for units that a method lacks, which it names."""
     check_table(values, ['method','unit','value'], 'values')
-    where = f"{values.setting.iloc[0]}: " if 'setting' in values and values.setting.iloc[0] else ''
-    if 'setting' in values and values.setting.nunique()>1: raise InputError(f"the values mix {values.setting.nunique()} settings ({', '.join(map(str, values.setting.unique()[:2]))}, ...), which are not paired; take one at a time")
+    where = _one_of(values)
     _no_twins(values, ['method','unit'])
     wide = values.pivot(index='unit', columns='method', values='value').astype(float)
     wide = wide.loc[sorted(wide.index, key=_by_number), list(dict.fromkeys(values.method))]
     holes = ~np.isfinite(wide)
     if not holes.any(axis=None): return wide
-    if not common: raise InputError(where + _unpaired(holes))
-    if holes.any(axis=1).all(): raise InputError(f"{where}no repeat is common to {', '.join(wide.columns)}; leave out {holes.sum().idxmax()}, or run it")
+    if not common: raise InputError(where+_unpaired(holes))
+    if holes.any(axis=1).all(): raise InputError(
+        f"{where}no repeat is common to {', '.join(wide.columns)}; "
+        f'leave out {holes.sum().idxmax()}, or run it')
     return wide[~holes.any(axis=1)]
 
-def _by_number(unit): return [(0,int(o),'') if o.isdigit() else (1,0,o) for o in str(unit).split()]
-
-def _unpaired(holes):
-    "What is not paired, in one line"
-    lacks = '; '.join(f"{m} lacks {_some([str(u) for u in holes.index[holes[m]]])}" for m in holes.columns if holes[m].any())
-    left = int((~holes.any(axis=1)).sum())
-    return f"not paired, the repeats (seeds) differ: {lacks}; run what is missing, or ask for the {left} common ones (common=True, --common)"
-
-def _some(names): return ', '.join(names[:8]) + (f', ... ({len(names)} in all)' if len(names)>8 else '')
-
 # %% ../nbs/54_compare.ipynb #f59aeea7
+def _there(differences):
+    "The differences that there are, as numbers"
+    differences = np.asarray(differences, float)
+    return differences[~np.isnan(differences)]
+
 def _signed_ranks(d):
     "(rank of |d| doubled, so that mid-ranks are whole; sign), zeros left out"
-    d = np.round(np.asarray(d, float), 12); d = d[d!=0]
-    size, where, many = np.unique(np.abs(d), return_inverse=True, return_counts=True)
-    return (2*np.cumsum(many)-many+1)[where], np.sign(d)
-
-def wilcoxon(d:np.ndarray # (R,) paired differences
-    )->float:             # Two-sided p; 1 where all are 0, nan without a difference
-    "Wilcoxon's signed-rank test: exact up to 200 differences, ties or not; normal beyond"
-    d = np.asarray(d, float); d = d[~np.isnan(d)]
-    if not len(d): return np.nan
-    rank, sign = _signed_ranks(d)
-    w, total = int(rank[sign>0].sum()), int(rank.sum())
-    if len(rank)>200: return float(min(1, 2*_normal_tail((abs(2*w-total)/2-1)/np.sqrt((rank.astype(float)**2).sum()/4))))
-    p = np.zeros(total+1); p[0] = 1
-    for r in rank: p = .5*p + .5*np.r_[np.zeros(r), p[:-r]]
-    return float(min(1, 2*min(p[:w+1].sum(), p[w:].sum())))
+    d = np.round(np.asarray(d, float), 12)
+    d = d[d!=0]
+    _, where, many = np.unique(np.abs(d), return_inverse=True, return_counts=True)
+    doubled = 2*np.cumsum(many)-many+1
+    return doubled[where], np.sign(d)
 
 def _normal_tail(z):
     from scipy.special import ndtr
     return ndtr(-z)
 
+# %% ../nbs/54_compare.ipynb #00a66076
+def wilcoxon(
+    d:np.ndarray, # (R,) paired differences
+    )->float:     # Two-sided p; 1 where all are 0, nan without a difference
+    "Wilcoxon's signed-rank test: exact up to 200 differences, ties or not; normal beyond"
+    d = _there(d)
+    if not len(d): return np.nan
+    rank, sign = _signed_ranks(d)
+    w, total = int(rank[sign>0].sum()), int(rank.sum())
+    if len(rank)>200:
+        sd = np.sqrt((rank.astype(float)**2).sum()/4)
+        return float(min(1, 2*_normal_tail((abs(2*w-total)/2-1)/sd)))
+    p = np.zeros(total+1)
+    p[0] = 1
+    for r in rank: p = .5*p + .5*np.r_[np.zeros(r), p[:-r]]
+    return float(min(1, 2*min(p[:w+1].sum(), p[w:].sum())))
+
 # %% ../nbs/54_compare.ipynb #2375fccb
-def least_repeats(alpha:float=.05, # Level of the test
-    pairs:int=1,                   # Comparisons in the family (Holm, Bonferroni)
-    )->int:
+def _share(share, name):
+    "The share; raises `InputError` where it is not between 0 and 1"
+    if not 0<share<1: raise InputError(
+        f'{name} {share} is not between 0 and 1; give a share such as 0.05')
+    return share
+
+def least_repeats(
+    alpha:float=.05, # Level of the test
+    pairs:int=1,     # Comparisons in the family (Holm, Bonferroni)
+    )->int:          # Repeats
     "Repeats below which Wilcoxon's test cannot reject, whatever the data: $2/2^n\\leq\\alpha/m$"
     return int(np.ceil(np.log2(2*pairs/_share(alpha, 'alpha')) - 1e-9))
 
-def _share(x, name):
-    if not 0<x<1: raise InputError(f"{name} {x} is not between 0 and 1; give a share such as 0.05")
-    return x
-
 # %% ../nbs/54_compare.ipynb #7c3fa11f
-def holm(p:np.ndarray # (m,) p-values; nan takes no part
-    )->np.ndarray:    # (m,) adjusted
+def holm(
+    p:np.ndarray,   # (m,) p-values; nan takes no part
+    )->np.ndarray:  # (m,) adjusted
     "Holm's step-down adjustment"
-    p = np.asarray(p, float); out, there = np.full(p.shape, np.nan), np.flatnonzero(~np.isnan(p))
+    p = np.asarray(p, float)
+    adjusted, there = np.full(p.shape, np.nan), np.flatnonzero(~np.isnan(p))
     order = there[np.argsort(p[there], kind='stable')]
-    out[order] = np.minimum(1, np.maximum.accumulate(p[order]*np.arange(len(order), 0, -1)))
-    return out
+    rising = np.maximum.accumulate(p[order]*np.arange(len(order), 0, -1))
+    adjusted[order] = np.minimum(1, rising)
+    return adjusted
 
-def t_test(d:np.ndarray # (R,) paired differences
-    )->float:           # Two-sided p; nan with fewer than two, 1 where all are 0
+# %% ../nbs/54_compare.ipynb #b412fe7b
+def t_test(
+    d:np.ndarray, # (R,) paired differences
+    )->float:     # Two-sided p; nan with fewer than two, 1 where all are 0
     "Student's paired t test"
-    d = np.asarray(d, float); d = np.round(d[~np.isnan(d)], 12)
+    d = np.round(_there(d), 12)
     if len(d)<2: return np.nan
     from scipy.special import stdtr
     se = d.std(ddof=1)/np.sqrt(len(d))
@@ -214,541 +325,1093 @@ def t_test(d:np.ndarray # (R,) paired differences
     return float(2*stdtr(len(d)-1, -abs(d.mean())/se))
 
 # %% ../nbs/54_compare.ipynb #73fc01bd
-def t_power(n:int, effect:float, # Difference in standard deviations of the differences
-    alpha:float=.05, sides:int=2, # 1: non-inferiority and the like
-    )->float:
+def t_power(
+    n:int,            # Repeats
+    effect:float,     # Difference in standard deviations of the differences
+    alpha:float=.05,  # Level of the test
+    sides:int=2,      # 1: non-inferiority and the like
+    )->float:         # Probability
     "Probability that a paired t test with `n` repeats sees the effect"
     if n<2: return 0.
     from scipy.special import nctdtr, stdtrit
-    nc, c = abs(effect)*np.sqrt(n), stdtrit(n-1, 1-alpha/sides)
-    if nc>c+50: return 1.
-    return float(1-np.nan_to_num(nctdtr(n-1, nc, c)) + (np.nan_to_num(nctdtr(n-1, nc, -c)) if sides==2 else 0))
+    centre, critical = abs(effect)*np.sqrt(n), stdtrit(n-1, 1-alpha/sides)
+    if centre>critical+50: return 1.
+    upper = 1-np.nan_to_num(nctdtr(n-1, centre, critical))
+    lower = np.nan_to_num(nctdtr(n-1, centre, -critical)) if sides==2 else 0
+    return float(upper+lower)
 
-def repeats_needed(difference:float, # To be told, in units of the value
-    sd:float,                        # Of the paired differences
-    power:float=.8, alpha:float=.05, sides:int=2,
-    test:str='wilcoxon',             # or t
-    most:int=100_000,
-    )->float:                        # Whole; inf for no difference or beyond `most`
-    "The fewest repeats with which a test sees a difference with this probability"
-    check_choice('test', test, ('wilcoxon','t')); _share(power, 'power'); _share(alpha, 'alpha')
-    if not abs(difference)>0 or np.isnan(sd): return np.nan if np.isnan(sd) or np.isnan(difference) else np.inf
-    low, high, effect = 1, 2, abs(difference)/sd if sd>0 else np.inf
+# %% ../nbs/54_compare.ipynb #0fb8e739
+def _fewest(effect, power, alpha, sides, most):
+    "The fewest repeats with which the t test has this power; inf beyond twice `most`"
+    low, high = 1, 2
     while t_power(high, effect, alpha, sides)<power:
         low, high = high, 2*high
         if high>2*most: return np.inf
     while high-low>1:
-        mid = (low+high)//2
-        low, high = (low, mid) if t_power(mid, effect, alpha, sides)>=power else (mid, high)
-    n = high if test=='t' else max(int(np.ceil(high*np.pi/3)), int(np.ceil(np.log2(sides/alpha)-1e-9)))
+        middle = (low+high)//2
+        if t_power(middle, effect, alpha, sides)>=power: high = middle
+        else: low = middle
+    return high
+
+# %% ../nbs/54_compare.ipynb #19e8783b
+def repeats_needed(
+    difference:float,      # To be told, in units of the value
+    sd:float,              # Of the paired differences
+    power:float=.8,        # Probability of seeing it
+    alpha:float=.05,       # Level of the test
+    sides:int=2,           # 1: non-inferiority and the like
+    test:str='wilcoxon',   # or t
+    most:int=100_000,      # Repeats that are still given as a number
+    )->float:              # Whole; inf for no difference or beyond `most`
+    "The fewest repeats with which a test sees a difference with this probability"
+    check_choice('test', test, ('wilcoxon','t'))
+    _share(power, 'power')
+    _share(alpha, 'alpha')
+    if np.isnan(sd) or np.isnan(difference): return np.nan
+    if not abs(difference)>0: return np.inf
+    n = _fewest(abs(difference)/sd if sd>0 else np.inf, power, alpha, sides, most)
+    if test=='wilcoxon' and n<np.inf:
+        floor = int(np.ceil(np.log2(sides/alpha)-1e-9))
+        n = max(int(np.ceil(n*np.pi/3)), floor)
     return float(n) if n<=most else np.inf
 
 # %% ../nbs/54_compare.ipynb #8dd69f10
 class Needed(NamedTuple):
     "Repeats needed, with a 95 % range that comes from what is not known of the differences"
-    repeats: float
-    low: float
-    high: float
-    difference: float # That is to be told
-    sd: float         # Of the paired differences observed
-    n: int            # Repeats observed
+    repeats: float     # Whole; inf for no difference
+    low: float         # Low end of the range
+    high: float        # High end of the range
+    difference: float  # That is to be told
+    sd: float          # Of the paired differences observed
+    n: int             # Repeats observed
 
-def needed(d:np.ndarray,      # (R,) paired differences observed
-    difference:float=None,    # To be told; None: the mean observed
-    power:float=.8, alpha:float=.05, test:str='wilcoxon', level:float=.95,
-    )->Needed:                # nan with fewer than two differences
-    "How many repeats a difference needs, judged by the spread of those that are there"
-    d = np.asarray(d, float); d = np.round(d[~np.isnan(d)], 12)
-    n, ask = len(d), float(difference if difference is not None else d.mean() if len(d) else np.nan)
-    if n<2: return Needed(np.nan, np.nan, np.nan, ask, np.nan, n)
-    sd, need = float(d.std(ddof=1)), lambda x, s: repeats_needed(x, s, power, alpha, test=test)
-    if difference is not None: ends = [need(ask, s) for s in sd_interval(sd, n, level)]
-    else: ends = [need(e, 1.) for e in _effect_ends(d.mean(), sd, n, level)]
-    return Needed(need(ask, sd), *ends, ask, sd, n)
-
-def sd_interval(sd:float, n:int, level:float=.95)->tuple[float,float]:
+# %% ../nbs/54_compare.ipynb #01496d23
+def sd_interval(
+    sd:float,          # Observed
+    n:int,             # Normal values that it was observed from
+    level:float=.95,   # Of the interval
+    )->tuple[float,float]: # Low and high end
     "Confidence interval of a standard deviation from `n` normal values"
     from scipy.special import chdtri
-    return tuple(float(sd*np.sqrt((n-1)/chdtri(n-1, p))) for p in ((1-level)/2, (1+level)/2))
+    tails = ((1-level)/2, (1+level)/2)
+    return tuple(float(sd*np.sqrt((n-1)/chdtri(n-1, tail))) for tail in tails)
 
+# %% ../nbs/54_compare.ipynb #1ff70d9c
 def _effect_ends(mean, sd, n, level):
     "The largest and the smallest |difference|/sd within the confidence interval"
     from scipy.special import nctdtrinc
     if sd<1e-14: return [np.inf if abs(mean)>0 else 0.]*2
-    a, b = (float(nctdtrinc(n-1, p, abs(mean)/sd*np.sqrt(n)))/np.sqrt(n) for p in ((1+level)/2, (1-level)/2))
-    return b, max(a, 0.)
+    t = abs(mean)/sd*np.sqrt(n)
+    small = float(nctdtrinc(n-1, (1+level)/2, t))/np.sqrt(n)
+    large = float(nctdtrinc(n-1, (1-level)/2, t))/np.sqrt(n)
+    return large, max(small, 0.)
+
+# %% ../nbs/54_compare.ipynb #f42551c6
+def needed(
+    d:np.ndarray,           # (R,) paired differences observed
+    difference:float=None,  # To be told; None: the mean observed
+    power:float=.8,         # Probability of seeing it
+    alpha:float=.05,        # Level of the test
+    test:str='wilcoxon',    # or t
+    level:float=.95,        # Of the range
+    )->Needed:              # nan with fewer than two differences
+    "How many repeats a difference needs, judged by the spread of those that are there"
+    d = np.round(_there(d), 12)
+    n, observed = len(d), d.mean() if len(d) else np.nan
+    ask = float(observed if difference is None else difference)
+    if n<2: return Needed(
+        repeats=np.nan, low=np.nan, high=np.nan, difference=ask, sd=np.nan, n=n)
+    def repeats(ask, sd): return repeats_needed(ask, sd, power, alpha, test=test)
+    sd = float(d.std(ddof=1))
+    if difference is None:
+        low, high = (repeats(effect, 1.) for effect in _effect_ends(observed, sd, n, level))
+    else:
+        low, high = (repeats(ask, end) for end in sd_interval(sd, n, level))
+    return Needed(repeats=repeats(ask, sd), low=low, high=high, difference=ask, sd=sd, n=n)
 
 # %% ../nbs/54_compare.ipynb #0847d20a
-def ranks(wide:pd.DataFrame # units x methods, higher is better
-    )->pd.DataFrame:        # units x methods; 1 is the best, ties share their mean rank
-    "Rank of each method in each unit"
+def _ranks(wide):
+    "Rank of each method in each unit, units x methods; 1 is the best, ties share their mean rank"
     return wide.round(12).rank(axis=1, ascending=False, method='average')
 
 def _redrawn(wide, draws, seed):
     "(draws, methods) means over resampled units"
-    x = wide.to_numpy(float)
-    return x[stream(seed, 'bootstrap').integers(len(x), size=(draws, len(x)))].mean(1)
+    values = wide.to_numpy(float)
+    drawn = stream(seed, 'bootstrap').integers(len(values), size=(draws, len(values)))
+    return values[drawn].mean(1)
 
-def method_table(wide:pd.DataFrame, # units x methods
-    seed:int=0, draws:int=4000, kind:str='wider' # Of the intervals, see `mean_interval`
-    )->pd.DataFrame:                # method, n, mean, low, high, rank, rank_low, rank_high, first; best mean first
-    "Mean value and mean rank of each method with 95 % intervals, and how often it comes first"
-    r, means = ranks(wide), np.round(_redrawn(wide, draws, seed), 12)
+def _comes_first(wide, draws, seed):
+    "(methods,) how often each comes first when the units are resampled; nan for a single unit"
+    means = np.round(_redrawn(wide, draws, seed), 12)
     top = means==means.max(1, keepdims=True)
-    first, rows = (top/top.sum(1, keepdims=True)).mean(0), []
-    for i,m in enumerate(wide.columns):
-        v, o = mean_interval(wide[m], seed, kind=kind), mean_interval(r[m], seed, kind=kind)
-        low, high = np.clip([o.low, o.high], 1, wide.shape[1])
-        rows.append(dict(method=m, n=v.n, mean=v.mean, low=v.low, high=v.high, rank=o.mean, rank_low=low, rank_high=high, first=first[i] if len(wide)>1 else np.nan))
-    return pd.DataFrame(rows).sort_values('mean', ascending=False, kind='stable', ignore_index=True)
+    first = (top/top.sum(1, keepdims=True)).mean(0)
+    return first if len(wide)>1 else np.full(len(first), np.nan)
+
+# %% ../nbs/54_compare.ipynb #f01ce0df
+def _method_row(method, wide, ranks, seed, kind):
+    "Mean value and mean rank of one method, with their intervals"
+    value = mean_interval(wide[method], seed, kind=kind)
+    rank = mean_interval(ranks[method], seed, kind=kind)
+    low, high = np.clip([rank.low, rank.high], 1, wide.shape[1])
+    return dict(
+        method=method,
+        n=value.n,
+        mean=value.mean,
+        low=value.low,
+        high=value.high,
+        rank=rank.mean,
+        rank_low=low,
+        rank_high=high)
+
+# %% ../nbs/54_compare.ipynb #1d838116
+def _method_table(wide, seed=0, draws=4000, kind='wider'):
+    "Mean value and mean rank of each method with 95 % intervals, and how often it comes first"
+    ranks = _ranks(wide)
+    table = pd.DataFrame([_method_row(method, wide, ranks, seed, kind) for method in wide.columns])
+    table = table.assign(first=_comes_first(wide, draws, seed))
+    return table.sort_values('mean', ascending=False, kind='stable', ignore_index=True)
 
 # %% ../nbs/54_compare.ipynb #cc51b305
-class Agreement(NamedTuple):
+class _Agreement(NamedTuple):
     "Kendall's W over `n` units and `k` methods"
-    w: float
+    w: float # 0 to 1
     p: float # By permutation
-    n: int
-    k: int
+    n: int   # Units
+    k: int   # Methods
 
-def kendall_w(wide:pd.DataFrame, # units x methods
-    seed:int=0, draws:int=4000
-    )->Agreement:                # nan for fewer than two units or methods, or where all is tied
-    "How much the units agree on the ranking of the methods"
-    r = ranks(wide).to_numpy(); n, k = r.shape
-    if n<2 or k<2: return Agreement(np.nan, np.nan, n, k)
-    ties = sum((c**3-c).sum() for c in (np.unique(o, return_counts=True)[1] for o in r))
-    full = n**2*(k**3-k) - n*ties
-    if not full>0: return Agreement(np.nan, np.nan, n, k)
-    spread = lambda o: 12*((o.sum(-2)-n*(k+1)/2)**2).sum(-1)/full
-    w, chance = spread(r), spread(stream(seed, 'kendall').permuted(np.broadcast_to(r, (draws,n,k)), axis=-1))
-    return Agreement(float(w), float((1+(chance>=w-1e-9).sum())/(draws+1)), n, k)
+def _spread(ranks, full):
+    "W of ranks (..., units, methods), by the largest spread there could be"
+    n, k = ranks.shape[-2:]
+    return 12*((ranks.sum(-2)-n*(k+1)/2)**2).sum(-1)/full
 
-def flips(wide:pd.DataFrame, # units x methods
-    seed:int=0, draws:int=4000
-    )->pd.DataFrame:         # methods x methods: 0 the order stands, 0.5 a coin; nan for a tie or a single unit
-    "How often two methods swap their order (of the means) when the units are resampled"
-    means, now = np.round(_redrawn(wide, draws, seed), 12), np.round(wide.to_numpy(float).mean(0), 12)
-    now = np.sign(now[:,None]-now)
+# %% ../nbs/54_compare.ipynb #6744ff3a
+def _tied(ranks):
+    "T of the formula, the sum of t^3-t over all groups of ties of all units"
+    total = 0
+    for row in ranks:
+        many = np.unique(row, return_counts=True)[1]
+        total += (many**3-many).sum()
+    return total
+
+# %% ../nbs/54_compare.ipynb #63f7da64
+def _kendall_w(wide, seed=0, draws=4000):
+    "How much the units agree on the ranking; nan for fewer than two of either, or all tied"
+    ranks = _ranks(wide).to_numpy()
+    n, k = ranks.shape
+    full = n**2*(k**3-k) - n*_tied(ranks)
+    untold = n<2 or k<2 or not full>0
+    if untold: return _Agreement(w=np.nan, p=np.nan, n=n, k=k)
+    drawn = stream(seed, 'kendall').permuted(np.broadcast_to(ranks, (draws,n,k)), axis=-1)
+    w, chance = _spread(ranks, full), _spread(drawn, full)
+    p = (1+(chance>=w-1e-9).sum())/(draws+1)
+    return _Agreement(w=float(w), p=float(p), n=n, k=k)
+
+# %% ../nbs/54_compare.ipynb #421505e9
+def _flips(wide, seed=0, draws=4000):
+    """How often two methods swap their order when the units are resampled, methods x methods.
+
+    0: the order stands, 0.5: a coin; nan for a tie or a single unit."""
+    means = np.round(_redrawn(wide, draws, seed), 12)
+    mean = np.round(wide.to_numpy(float).mean(0), 12)
+    now = np.sign(mean[:,None]-mean)
     then = np.sign(means[:,:,None]-means[:,None])
-    out = (then*now<0).mean(0) + .5*(then==0).mean(0)
-    return pd.DataFrame(np.where((now==0) | (len(wide)<2), np.nan, out), wide.columns, wide.columns)
+    swapped = (then*now<0).mean(0) + .5*(then==0).mean(0)
+    untold = (now==0) | (len(wide)<2)
+    return pd.DataFrame(np.where(untold, np.nan, swapped), wide.columns, wide.columns)
 
 # %% ../nbs/54_compare.ipynb #de7be484
-def pair_row(wide:pd.DataFrame, a:str, b:str, margin=.01, target=.02, power=.8, alpha=.05, test='wilcoxon', kind='wider', seed=0)->dict:
+def _pair_row(wide, a, b, margin=.01, target=.02, power=.8, alpha=.05,
+    test='wilcoxon', kind='wider', seed=0):
     "One pair, a minus b; `alpha` as it is shared out among the pairs"
-    x, y = wide[a].to_numpy(float), wide[b].to_numpy(float); d = np.round(x-y, 12)
-    i, no_worse, no_better = paired_interval(x, y, seed, kind=kind), non_inferior(x, y, margin), non_inferior(y, x, margin)
-    seen, asked = needed(d, None, power, alpha, test), needed(d, target, power, alpha, test)
-    return dict(a=a, b=b, n=i.n, mean=i.mean, low=i.low, high=i.high, sd=seen.sd, wins=int((d>0).sum()), ties=int((d==0).sum()), losses=int((d<0).sum()),
-        p_t=t_test(d), p_wilcoxon=wilcoxon(d), p_same=max(no_worse.p, no_better.p), a_not_worse=no_worse.verdict, b_not_worse=no_better.verdict,
-        flips=flips(wide[[a,b]], seed).loc[a,b], needed=seen.repeats, needed_low=seen.low, needed_high=seen.high, needed_target=asked.repeats, target_low=asked.low, target_high=asked.high)
+    x, y = wide[a].to_numpy(float), wide[b].to_numpy(float)
+    d = np.round(x-y, 12)
+    interval = paired_interval(x, y, seed, kind=kind)
+    no_worse, no_better = non_inferior(x, y, margin), non_inferior(y, x, margin)
+    seen = needed(d, None, power, alpha, test)
+    asked = needed(d, target, power, alpha, test)
+    return dict(
+        a=a,
+        b=b,
+        n=interval.n,
+        mean=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        sd=seen.sd,
+        wins=int((d>0).sum()),
+        ties=int((d==0).sum()),
+        losses=int((d<0).sum()),
+        p_t=t_test(d),
+        p_wilcoxon=wilcoxon(d),
+        p_same=max(no_worse.p, no_better.p),
+        a_not_worse=no_worse.verdict,
+        b_not_worse=no_better.verdict,
+        flips=_flips(wide[[a,b]], seed).loc[a,b],
+        needed=seen.repeats,
+        needed_low=seen.low,
+        needed_high=seen.high,
+        needed_target=asked.repeats,
+        target_low=asked.low,
+        target_high=asked.high)
 
-def judge(pairs:pd.DataFrame, alpha:float=.05, test:str='wilcoxon')->pd.DataFrame:
+# %% ../nbs/54_compare.ipynb #ccc4d178
+def _verdict(p, p_same, mean, alpha):
+    "The verdict of one pair, by corrected p-values"
+    if p<=alpha and mean>0: return BETTER
+    if p<=alpha and mean<0: return WORSE
+    return SAME if p_same<=alpha else UNTOLD
+
+# %% ../nbs/54_compare.ipynb #1e2af89f
+def judge(
+    pairs:pd.DataFrame,    # Rows of a pair table, before correction
+    alpha:float=.05,       # Level of the test
+    test:str='wilcoxon',   # Of the verdict: wilcoxon or t
+    )->pd.DataFrame:       # With p, p_same and verdict
     "Add `p` and `p_same`, both after Holm's correction over the rows, and the verdict"
-    p, same = holm(pairs[f"p_{check_choice('test', test, ('wilcoxon','t'))}"]), holm(pairs.p_same)
-    told = [BETTER if x<=alpha and m>0 else WORSE if x<=alpha and m<0 else SAME if s<=alpha else UNTOLD for x,s,m in zip(p, same, pairs['mean'])]
-    return pairs.assign(p=np.where(pairs.n>1, p, np.nan), p_same=same, verdict=np.where(pairs.n>1, told, UNTOLD))
+    check_choice('test', test, ('wilcoxon','t'))
+    p, same = holm(pairs[f'p_{test}']), holm(pairs.p_same)
+    told = [_verdict(*row, alpha) for row in zip(p, same, pairs['mean'])]
+    many = pairs.n>1
+    return pairs.assign(
+        p=np.where(many, p, np.nan),
+        p_same=same,
+        verdict=np.where(many, told, UNTOLD))
 
 # %% ../nbs/54_compare.ipynb #7135612a
-def pair_table(wide:pd.DataFrame, # units x methods, from `pair_up`
-    reference:str=None,           # Compare all with this one; None: all pairs, the better mean first
-    margin:float=.01,             # Disadvantage that is shrugged off
-    target:float=.02,             # Difference of interest, for `needed_target`
-    power:float=.8, alpha:float=.05, test:str='wilcoxon', # Of the verdict: wilcoxon or t
-    kind:str='wider', seed:int=0, # Of the intervals
-    family:int=None,              # Pairs that share alpha in the count of repeats; None: those of this table
-    )->pd.DataFrame:              # One row per pair, see `pair_row` and `judge`
-    "Compare methods pair by pair; raises `InputError` for fewer than two methods or an unknown reference"
-    if wide.shape[1]<2: raise InputError(f"only {', '.join(wide.columns)}: a comparison needs two methods")
+def _asked_pairs(wide, reference):
+    "The pairs that are compared, the better mean first"
     best = wide.mean().sort_values(ascending=False, kind='stable').index
-    if reference is not None: check_choice('reference', reference, wide.columns)
-    names = [(o, reference) for o in best if o!=reference] if reference is not None else list(combinations(best, 2))
-    rows = [pair_row(wide, a, b, margin, target, power, _share(alpha, 'alpha')/(family or len(names)), test, kind, seed) for a,b in names]
+    if reference is None: return list(combinations(best, 2))
+    check_choice('reference', reference, wide.columns)
+    return [(method, reference) for method in best if method!=reference]
+
+# %% ../nbs/54_compare.ipynb #26c2cc21
+def pair_table(
+    wide:pd.DataFrame,     # units x methods, from `pair_up`
+    reference:str=None,    # Compare all with this one; None: all pairs, the better mean first
+    margin:float=.01,      # Disadvantage that is shrugged off
+    target:float=.02,      # Difference of interest, for `needed_target`
+    power:float=.8,        # Of the test, for the repeats needed
+    alpha:float=.05,       # Level of the test
+    test:str='wilcoxon',   # Of the verdict: wilcoxon or t
+    kind:str='wider',      # Of the intervals, see `mean_interval`
+    seed:int=0,            # Of the intervals
+    family:int=None,       # Pairs that share alpha in the count of repeats; None: of this table
+    )->pd.DataFrame:       # One row per pair: a, b, mean, low, high, p, verdict, needed, ...
+    """Compare methods pair by pair.
+
+    Raises `InputError` for fewer than two methods or an unknown reference."""
+    if wide.shape[1]<2: raise InputError(
+        f"only {', '.join(wide.columns)}: a comparison needs two methods")
+    names = _asked_pairs(wide, reference)
+    options = dict(margin=margin, target=target, power=power, test=test, kind=kind, seed=seed)
+    rows = []
+    for a,b in names:
+        share = _share(alpha, 'alpha')/(family or len(names))
+        rows.append(_pair_row(wide, a, b, alpha=share, **options))
     return judge(pd.DataFrame(rows), alpha, test)
 
 # %% ../nbs/54_compare.ipynb #3a9f52e2
-def _budget_tables(curves, common):
-    "The paired tables of one setting, one per budget at which methods differ at all (else the last)"
-    out, k = [], curves.method.nunique()
-    for b,o in curves.groupby('budget'):
-        if o.method.nunique()<k:
-            if common: continue
-            raise InputError(f"{o.setting.iloc[0]}: not paired, {_some(sorted(set(curves.method)-set(o.method)))} has no value at budget {b:g}; compare runs of one plan, or use only what is common (common=True, --common)")
-        out.append(pair_up(o, common))
-    return [t for t in out if np.ptp(t.to_numpy(), axis=1).max()>1e-12] or out[-1:]
-
 class Penalty(NamedTuple):
     "Rows beat columns"
     wins: pd.DataFrame     # methods x methods, sum over the settings of the share of budgets
-    settings: pd.DataFrame # methods x methods, settings in which both were run with at least two repeats
-    @property
-    def share(self): return self.wins/self.settings.where(self.settings>0)
-    @property
-    def lost(self): return self.share.mean().sort_values()
+    settings: pd.DataFrame # methods x methods, settings in which both had two repeats at least
 
+    @property
+    def share(self)->pd.DataFrame: # methods x methods; nan where two were never run together
+        "Share of the settings"
+        return self.wins/self.settings.where(self.settings>0)
+
+    @property
+    def lost(self)->pd.Series: # By method, the best first
+        "Mean share that a method lost"
+        return self.share.mean().sort_values()
+
+# %% ../nbs/54_compare.ipynb #d22b076f
+def _budget_tables(curves, common):
+    "The paired tables of one setting, one per budget at which methods differ (else the last)"
+    tables, methods = [], set(curves.method)
+    for budget,rows in curves.groupby('budget'):
+        missing = methods-set(rows.method)
+        if missing and common: continue
+        if missing: raise InputError(
+            f'{rows.setting.iloc[0]}: not paired, {_some(sorted(missing))} has no value at budget '
+            f'{budget:g}; compare runs of one plan, or use only what is common '
+            '(common=True, --common)')
+        tables.append(pair_up(rows, common))
+    differ = [table for table in tables if np.ptp(table.to_numpy(), axis=1).max()>1e-12]
+    return differ or tables[-1:]
+
+# %% ../nbs/54_compare.ipynb #d4711861
 def _beats(wide, alpha):
     "(k,k) which method beats which in one setting at one budget"
-    x, k = wide.to_numpy(float), wide.shape[1]
-    out = np.zeros((k,k))
+    values, k = wide.to_numpy(float), wide.shape[1]
+    beats = np.zeros((k,k))
     for i,j in combinations(range(k), 2):
-        d = x[:,i]-x[:,j]
-        if t_test(d)<=alpha: out[(i,j) if d.mean()>0 else (j,i)] = 1
-    return out
+        d = values[:,i]-values[:,j]
+        if t_test(d)<=alpha: beats[(i,j) if d.mean()>0 else (j,i)] = 1
+    return beats
 
 # %% ../nbs/54_compare.ipynb #f28b3c7f
-def penalty_matrix(curves:pd.DataFrame, # setting, method, unit, budget, value
-    alpha:float=.05, common:bool=False  # See `pair_up`
-    )->Penalty:
+def penalty_matrix(
+    curves:pd.DataFrame,  # setting, method, unit, budget, value
+    alpha:float=.05,      # Level of the t test at each budget
+    common:bool=False,    # See `pair_up`
+    )->Penalty:           # Methods in the order of the table
     "How often each method beats each other one; raises `InputError` for what is not paired"
     check_table(curves, ['setting','method','unit','budget','value'], 'curves')
     names = list(dict.fromkeys(curves.method))
     wins, settings = np.zeros((2, len(names), len(names)))
-    for _,o in curves.groupby('setting', sort=False):
-        mine = list(dict.fromkeys(o.method))
-        tables = _budget_tables(o, common)
+    for _,rows in curves.groupby('setting', sort=False):
+        mine = list(dict.fromkeys(rows.method))
+        tables = _budget_tables(rows, common)
         if len(mine)<2 or not tables or len(tables[0])<2: continue
-        at = np.ix_(*[[names.index(m) for m in mine]]*2)
+        where = [names.index(method) for method in mine]
+        at = np.ix_(where, where)
         settings[at] += 1-np.eye(len(mine))
-        for t in tables: wins[at] += _beats(t[mine], alpha)/len(tables)
-    return Penalty(*(pd.DataFrame(x, names, names) for x in (wins, settings)))
+        for table in tables: wins[at] += _beats(table[mine], alpha)/len(tables)
+    return Penalty(
+        wins=pd.DataFrame(wins, names, names),
+        settings=pd.DataFrame(settings, names, names))
 
 # %% ../nbs/54_compare.ipynb #a7ecc884
-@dataclass
+@dataclass(frozen=True)
 class Comparison:
     "All that is compared in a results table"
     pairs: pd.DataFrame     # setting, and the columns of `pair_table`
-    methods: pd.DataFrame   # setting, and the columns of `method_table`
-    agreement: pd.DataFrame # setting, w, p, n, k
-    penalty: Penalty
+    methods: pd.DataFrame   # setting, method, n, mean, low, high, rank, rank_low, rank_high, first
+    agreement: pd.DataFrame # setting, w, p, n, k: Kendall's W
+    penalty: Penalty        # The penalty matrix over all settings
     wide: dict              # setting -> paired table
     how: dict               # what, value, reference, margin, target, alpha, power, test, family
-    notes: list = field(default_factory=list)
-
-def compare_results(results:pd.DataFrame, # Tidy results, of strategies or of losses
-    what=None,                # area, final or a budget; None: area for strategies, final for losses
-    value:str=None,           # Column with the score; None: f1_heldout or f1 for strategies, iou for losses
-    methods='strategy',       # What is compared in a table of strategies: strategy, loss, model, sampling, or several with commas
-    reference:str=None,       # Compare all with this method; None: all pairs
-    margin:float=.01, target:float=.02, alpha:float=.05, power:float=.8, test:str='wilcoxon', # See `pair_table`
-    common:bool=False,        # Use only the repeats that all methods of a setting have
-    family:str='setting',     # Holm's correction over the pairs of a 'setting' or of 'all'
-    every:bool=False, seed:int=0,
-    )->Comparison:
-    "Compare all methods in each setting; raises `InputError` for what is not paired or cannot be compared"
-    check_choice('family', family, ('setting','all')); check_choice('test', test, ('wilcoxon','t'))
-    what = as_what(what if what is not None else 'final' if is_losses(results) else 'area')
-    points, notes = curves(results, value, methods, every), []
-    values = run_values(points, what)
-    wide = _paired(values, reference, common, notes)
-    options = dict(reference=reference, margin=margin, target=target, power=power, alpha=alpha, test=test, seed=seed)
-    count = sum(_pairs_of(o, reference) for o in wide.values()) if family=='all' else None
-    found = [pair_table(o, family=count, **options).assign(setting=s) for s,o in wide.items()]
-    pairs = pd.concat(found, ignore_index=True)
-    if family=='all': pairs = judge(pairs.assign(p_same=_raw_same(wide, pairs, margin)), alpha, test)
-    last = points[points.budget==points.groupby('setting').budget.transform('max')] if is_losses(results) else points
-    return Comparison(_front(pairs), _front(pd.concat([method_table(o, seed).assign(setting=s) for s,o in wide.items()], ignore_index=True)),
-        _front(pd.DataFrame([dict(kendall_w(o, seed)._asdict(), setting=s) for s,o in wide.items()])), penalty_matrix(last[last.setting.isin(wide)], alpha, common), wide,
-        dict(options, what=what, value=value or ('iou' if is_losses(results) else claim_value(results)), family=family), notes)
+    notes: list = field(default_factory=list) # What else is to be known, lines
 
 # %% ../nbs/54_compare.ipynb #681cebf8
+def _why_alone(values, reference):
+    "Why a setting cannot be compared; None: it can"
+    if values.method.nunique()<2: return 'only '+values.method.iloc[0]
+    if reference is not None and reference not in set(values.method): return 'no '+reference
+    return None
+
+def _left_out(why, settings):
+    "The notes on the settings that are left out for one reason"
+    if len(settings)<6: return [f'{setting}: left out, it has {why}' for setting in settings]
+    return [f'{len(settings)} settings left out, each has {why}: '
+        f'{settings[0]}; {settings[1]}; and {len(settings)-2} more']
+
+# %% ../nbs/54_compare.ipynb #d9721a86
 def _paired(values, reference, common, notes):
     "setting -> paired table, for settings with at least two methods (and the reference)"
     wide, alone = {}, {}
-    for s,o in values.groupby('setting', sort=False):
-        if o.method.nunique()<2 or (reference is not None and reference not in set(o.method)):
-            alone.setdefault('no '+reference if o.method.nunique()>1 else 'only '+o.method.iloc[0], []).append(s); continue
-        wide[s] = pair_up(o, common)
-        gone = o.unit.nunique()-len(wide[s])
-        if gone: notes.append(f"{s}: {len(wide[s])} common repeats, {gone} left out that not all methods have")
-    for why,names in alone.items():
-        notes += [f'{s}: left out, it has {why}' for s in names] if len(names)<6 else [f'{len(names)} settings left out, each has {why}: {names[0]}; {names[1]}; and {len(names)-2} more']
-    if reference is not None and not wide: check_choice('reference', reference, sorted(set(values.method)))
-    if not wide: raise InputError(f"no setting has two methods to compare (the table has {', '.join(sorted(set(values.method)))})")
-    return wide
+    for setting,mine in values.groupby('setting', sort=False):
+        why = _why_alone(mine, reference)
+        if why is not None:
+            alone.setdefault(why, []).append(setting)
+            continue
+        wide[setting] = pair_up(mine, common)
+        kept = len(wide[setting])
+        gone = mine.unit.nunique()-kept
+        if gone: notes.append(
+            f'{setting}: {kept} common repeats, {gone} left out that not all methods have')
+    for why,settings in alone.items(): notes += _left_out(why, settings)
+    if wide: return wide
+    there = sorted(set(values.method))
+    if reference is not None: check_choice('reference', reference, there)
+    raise InputError(f"no setting has two methods to compare (the table has {', '.join(there)})")
 
-def _pairs_of(wide, reference): k = wide.shape[1]; return k-1 if reference is not None else k*(k-1)//2
+# %% ../nbs/54_compare.ipynb #e644bb53
+def _pairs_of(wide, reference):
+    "How many pairs are compared"
+    k = wide.shape[1]
+    return k-1 if reference is not None else k*(k-1)//2
 
 def _raw_same(wide, pairs, margin):
     "The uncorrected p of equivalence, for a family that is larger than one table"
-    p = lambda x, y: max(non_inferior(x, y, margin).p, non_inferior(y, x, margin).p)
-    return [p(wide[s][a].to_numpy(), wide[s][b].to_numpy()) for s,a,b in zip(pairs.setting, pairs.a, pairs.b)]
+    raw = []
+    for setting,a,b in zip(pairs.setting, pairs.a, pairs.b):
+        x, y = wide[setting][a].to_numpy(), wide[setting][b].to_numpy()
+        raw.append(max(non_inferior(x, y, margin).p, non_inferior(y, x, margin).p))
+    return raw
 
-def _front(table): return table[['setting', *(o for o in table.columns if o!='setting')]]
+# %% ../nbs/54_compare.ipynb #244a6000
+def _all_pairs(wide, family, options):
+    "The pair tables of all settings, corrected over the family"
+    reference, alpha, test = options['reference'], options['alpha'], options['test']
+    whole = family=='all'
+    count = sum(_pairs_of(table, reference) for table in wide.values()) if whole else None
+    found = []
+    for setting,table in wide.items():
+        found.append(pair_table(table, family=count, **options).assign(setting=setting))
+    pairs = pd.concat(found, ignore_index=True)
+    if not whole: return pairs
+    return judge(pairs.assign(p_same=_raw_same(wide, pairs, options['margin'])), alpha, test)
+
+# %% ../nbs/54_compare.ipynb #577ea9d9
+def _front(table): return table[['setting', *(name for name in table.columns if name!='setting')]]
+
+def _all_methods(wide, seed):
+    "The method tables of all settings"
+    tables = [_method_table(table, seed).assign(setting=setting) for setting,table in wide.items()]
+    return pd.concat(tables, ignore_index=True)
+
+def _all_agreement(wide, seed):
+    "Kendall's W of all settings"
+    rows = []
+    for setting,table in wide.items():
+        rows.append(dict(_kendall_w(table, seed)._asdict(), setting=setting))
+    return pd.DataFrame(rows)
+
+# %% ../nbs/54_compare.ipynb #2b5d7d69
+def _counted(points, wide, losses):
+    "The points that the penalty matrix counts: of losses the last epoch only"
+    if losses: points = points[points.budget==points.groupby('setting').budget.transform('max')]
+    return points[points.setting.isin(wide)]
+
+# %% ../nbs/54_compare.ipynb #a16689d0
+def compare_results(
+    results:pd.DataFrame,     # Tidy results, of strategies or of losses
+    what=None,                # area, final or a budget; None: area for strategies, final for losses
+    value:str=None,           # Score; None: f1_heldout or f1 for strategies, iou for losses
+    methods='strategy',       # Of strategies: strategy, loss, model, sampling, or several with commas
+    reference:str=None,       # Compare all with this method; None: all pairs
+    margin:float=.01,         # Disadvantage that is shrugged off
+    target:float=.02,         # Difference of interest, for the repeats needed
+    alpha:float=.05,          # Level of the tests
+    power:float=.8,           # For the repeats needed
+    test:str='wilcoxon',      # Of the verdict: wilcoxon or t
+    common:bool=False,        # Use only the repeats that all methods of a setting have
+    family:str='setting',     # Holm's correction over the pairs of a 'setting' or of 'all'
+    every:bool=False,         # Of losses: is each variant and fn_weight a method of its own?
+    seed:int=0,               # Of the intervals
+    )->Comparison:
+    """Compare all methods in each setting.
+
+    Raises `InputError` for what is not paired or cannot be compared."""
+    check_choice('family', family, ('setting','all'))
+    check_choice('test', test, ('wilcoxon','t'))
+    losses, notes = is_losses(results), []
+    if what is None: what = 'final' if losses else 'area'
+    what = _as_what(what)
+    points = _curves(results, value, methods, every)
+    wide = _paired(_run_values(points, what), reference, common, notes)
+    options = dict(reference=reference, margin=margin, target=target,
+        power=power, alpha=alpha, test=test, seed=seed)
+    pairs = _all_pairs(wide, family, options)
+    score = value or ('iou' if losses else claim_value(results))
+    return Comparison(
+        pairs=_front(pairs),
+        methods=_front(_all_methods(wide, seed)),
+        agreement=_front(_all_agreement(wide, seed)),
+        penalty=penalty_matrix(_counted(points, wide, losses), alpha, common),
+        wide=wide,
+        how=dict(options, what=what, value=score, family=family),
+        notes=notes)
 
 # %% ../nbs/54_compare.ipynb #ef544ff8
 _DECIDED, _OPEN, _EQUAL = '#0072B2', '#767676', '#009E73'
 
 def _label(name): return STRATEGY_STYLES.get(name, {}).get('label', name)
 
+def _broken_label(name):
+    "A label with its long forms on two lines"
+    label = _label(name).replace(' among ', '\namong ')
+    return label.replace(', then', ',\nthen').replace(' of the ', '\nof the ')
+
+def _cell(ax, column, row, share, **style):
+    "The number of one cell of the heat map"
+    text = '–' if np.isnan(share) else f'{share:.2f}'
+    color = 'white' if share<.35 else 'black'
+    ax.text(column, row, text, ha='center', va='center', color=color, fontsize=6.5, **style)
+
+# %% ../nbs/54_compare.ipynb #3e7e4202
+def _penalty_alt(penalty):
+    "The figure in words: who lost how much"
+    most = int(penalty.settings.to_numpy().max(initial=0))
+    lost = '; '.join(f'{_label(method)} {share:.2f}' for method,share in penalty.lost.items())
+    return ' '.join([
+        f'A heat map of the share of settings (at most {most} per pair) and budgets '
+        'in which each method beats each other one.',
+        f'Mean share lost, the best first: {lost}.'])
+
+# %% ../nbs/54_compare.ipynb #f35d3590
 @_look
-def penalty_figure(penalty:Penalty, width:float=None, height:float=None)->object: # A Matplotlib `Figure`
-    "The penalty matrix as a heat map: the share of settings and budgets in which the row beats the column"
-    order, share = list(penalty.lost.index), penalty.share
-    share = share.loc[order,order].to_numpy(); k = len(order)
+def penalty_figure(
+    penalty:Penalty,    # From a `Comparison`
+    width:float=None,   # Inches; None: by the number of methods
+    height:float=None,  # Inches; None: by the number of methods
+    )->object:          # A Matplotlib `Figure`
+    "The penalty matrix as a heat map: the share in which the row beats the column"
+    order = list(penalty.lost.index)
+    share_KK, lost_K = penalty.share.loc[order,order].to_numpy(), penalty.lost[order].to_numpy()
+    k = len(order)
     fig = _figure(width or min(6, 2.2+.5*k), height or min(3, 1.1+.26*k), _penalty_alt(penalty))
     ax = fig.subplots()
-    ax.imshow(np.ma.masked_invalid(np.vstack([share, penalty.lost[order].to_numpy()])), cmap='cividis', vmin=0, vmax=max(.5, np.nanmax(share, initial=0)), aspect='auto')
-    for (i,j),v in np.ndenumerate(share): ax.text(j, i, '' if i==j else '–' if np.isnan(v) else f'{v:.2f}', ha='center', va='center', color='white' if v<.35 else 'black', fontsize=6.5)
-    for j,v in enumerate(penalty.lost[order]): ax.text(j, k, '–' if np.isnan(v) else f'{v:.2f}', ha='center', va='center', color='white' if v<.35 else 'black', fontsize=6.5, weight='bold')
-    ax.axhline(k-.5, color='white', linewidth=2.5); ax.grid(False)
-    ax.set_xticks(range(k), [_label(o).replace(' among ', '\namong ').replace(', then', ',\nthen').replace(' of the ', '\nof the ') for o in order], rotation=25 if k<8 else 40, ha='right', rotation_mode='anchor'); ax.set_yticks(range(k+1), [*map(_label, order), 'lost, mean'])
+    shown = np.ma.masked_invalid(np.vstack([share_KK, lost_K]))
+    most = max(.5, np.nanmax(share_KK, initial=0))
+    ax.imshow(shown, cmap='cividis', vmin=0, vmax=most, aspect='auto')
+    for (i,j),share in np.ndenumerate(share_KK):
+        if i!=j: _cell(ax, j, i, share)
+    for j,share in enumerate(lost_K): _cell(ax, j, k, share, weight='bold')
+    ax.axhline(k-.5, color='white', linewidth=2.5)
+    ax.grid(False)
+    ax.set_xticks(range(k), [_broken_label(name) for name in order],
+        rotation=25 if k<8 else 40, ha='right', rotation_mode='anchor')
+    ax.set_yticks(range(k+1), [*map(_label, order), 'lost, mean'])
     ax.set_title('share in which the row beats the column')
     return fig
 
-def _penalty_alt(penalty):
-    lost = '; '.join(f'{_label(m)} {v:.2f}' for m,v in penalty.lost.items())
-    return f"A heat map of the share of settings (at most {int(penalty.settings.to_numpy().max(initial=0))} per pair) and budgets in which each method beats each other one. Mean share lost, the best first: {lost}."
-
 # %% ../nbs/54_compare.ipynb #ff4ee01a
 def _one_setting(table, setting, what):
-    "The rows of one setting"
-    if setting is not None: check_choice('setting', setting, table.setting.unique()); return table[table.setting==setting]
-    if 'setting' in table and table.setting.nunique()>1: raise InputError(f"the {what} are of {table.setting.nunique()} settings; name one: {'; '.join(table.setting.unique())}")
+    "The rows of one setting; raises `InputError` where it has to be named or is not there"
+    if setting is not None:
+        check_choice('setting', setting, table.setting.unique())
+        return table[table.setting==setting]
+    if 'setting' in table and table.setting.nunique()>1: raise InputError(
+        f'the {what} are of {table.setting.nunique()} settings; '
+        f"name one: {'; '.join(table.setting.unique())}")
     return table
 
+def _color(verdict):
+    "Blue: decided, green: the same, grey: cannot be told"
+    if verdict in (BETTER,WORSE): return _DECIDED
+    return _EQUAL if verdict==SAME else _OPEN
+
+# %% ../nbs/54_compare.ipynb #f20793ff
+def _forest_row(ax, y, row):
+    "One difference with its interval"
+    color = _color(row.verdict)
+    if not np.isnan(row.low):
+        ax.plot([row.low, row.high], [y,y], color=color, linewidth=1.5, solid_capstyle='butt')
+    marker = 'D' if row.verdict==SAME else 'o'
+    inside = 'white' if row.verdict==UNTOLD else color
+    ax.plot(row.mean, y, marker=marker, color=color, markerfacecolor=inside, markersize=4)
+
+# %% ../nbs/54_compare.ipynb #0b1f992e
+def _forest_alt(rows, left):
+    "The figure in words: every difference with its interval and verdict"
+    said = '; '.join(
+        f'{_label(row.a)} minus {_label(row.b)} {row.mean:+.3f} '
+        f'[{row.low:+.3f}, {row.high:+.3f}], {row.verdict}' for row in rows.itertuples())
+    more = f'; {left} further pairs are not drawn' if left else ''
+    return f'Paired differences with 95 % intervals: {said}{more}.'
+
+# %% ../nbs/54_compare.ipynb #33939d40
 @_look
-def forest(pairs:pd.DataFrame, # From `pair_table` or a `Comparison`
-    setting:str=None,          # Which, where there are several
-    margin:float=.01, label:str='difference of the value', width:float=6., most:int=15, # Rows drawn at most, the surest first
-    )->object:                 # A Matplotlib `Figure`
+def forest(
+    pairs:pd.DataFrame, # From `pair_table` or a `Comparison`
+    setting:str=None,   # Which, where there are several
+    margin:float=.01,   # Half the width of the band
+    label:str='difference of the value', # Of the axis
+    width:float=6.,     # Inches
+    most:int=15,        # Rows drawn at most, the surest first
+    )->object:          # A Matplotlib `Figure`
     "Forest plot of the paired differences with their 95 % intervals"
-    rows = _one_setting(pairs, setting, 'pairs'); left = max(0, len(rows)-most)
-    rows = rows.iloc[np.sort(np.argsort(rows.p.fillna(1).to_numpy(), kind='stable')[:most])]
+    rows = _one_setting(pairs, setting, 'pairs')
+    left = max(0, len(rows)-most)
+    surest = np.argsort(rows.p.fillna(1).to_numpy(), kind='stable')[:most]
+    rows = rows.iloc[np.sort(surest)]
     fig = _figure(width, min(3, .75+.155*len(rows)), _forest_alt(rows, left))
-    ax = fig.subplots(); ax.axvspan(-margin, margin, color='#EDEDED', linewidth=0); ax.axvline(0, color='#4D4D4D', linewidth=.8)
-    for y,o in enumerate(rows.itertuples()):
-        color = _DECIDED if o.verdict in (BETTER,WORSE) else _EQUAL if o.verdict==SAME else _OPEN
-        if not np.isnan(o.low): ax.plot([o.low, o.high], [y,y], color=color, linewidth=1.5, solid_capstyle='butt')
-        ax.plot(o.mean, y, marker='D' if o.verdict==SAME else 'o', color=color, markerfacecolor='white' if o.verdict==UNTOLD else color, markersize=4)
-    ax.set_yticks(range(len(rows)), [f'{_label(o.a)} − {_label(o.b)}' for o in rows.itertuples()])
-    ax.set_ylim(len(rows)-.4, -.6); ax.grid(axis='y', visible=False)
-    ax.set_xlabel(f"{label}, n = {int(rows.n.max())}{f'; {left} further pairs not drawn' if left else ''}")
+    ax = fig.subplots()
+    ax.axvspan(-margin, margin, color='#EDEDED', linewidth=0)
+    ax.axvline(0, color='#4D4D4D', linewidth=.8)
+    for y,row in enumerate(rows.itertuples()): _forest_row(ax, y, row)
+    names = [f'{_label(a)} − {_label(b)}' for a,b in zip(rows.a, rows.b)]
+    ax.set_yticks(range(len(rows)), names)
+    ax.set_ylim(len(rows)-.4, -.6)
+    ax.grid(axis='y', visible=False)
+    more = f'; {left} further pairs not drawn' if left else ''
+    ax.set_xlabel(f'{label}, n = {int(rows.n.max())}{more}')
     if setting: ax.set_title(setting)
     return fig
-
-def _forest_alt(rows, left):
-    said = '; '.join(f'{_label(o.a)} minus {_label(o.b)} {o.mean:+.3f} [{o.low:+.3f}, {o.high:+.3f}], {o.verdict}' for o in rows.itertuples())
-    return f"Paired differences with 95 % intervals: {said}{f'; {left} further pairs are not drawn' if left else ''}."
 
 # %% ../nbs/54_compare.ipynb #91c8cc83
-def undecided_groups(methods:pd.DataFrame, # One setting: method, rank
-    pairs:pd.DataFrame                     # All its pairs
-    )->list[list[str]]:                    # Longest runs of neighbours in rank without a decided pair; two methods at least
-    "Which neighbours in rank cannot be told apart"
+def _reach(order, start, apart):
+    "Where a run of methods that starts here ends, without a decided pair in it"
+    end = start+1
+    while end<len(order):
+        if any(frozenset((order[end],method)) in apart for method in order[start:end]): break
+        end += 1
+    return end
+
+# %% ../nbs/54_compare.ipynb #12966910
+def _undecided_groups(methods, pairs):
+    "Longest runs of neighbours in rank without a decided pair, of two methods at least"
     order = methods.sort_values('rank', kind='stable').method.tolist()
-    apart = {frozenset((a,b)) for a,b,v in zip(pairs.a, pairs.b, pairs.verdict) if v in (BETTER,WORSE)}
+    decided = pairs[pairs.verdict.isin((BETTER,WORSE))]
+    apart = {frozenset(pair) for pair in zip(decided.a, decided.b)}
     runs = []
-    for i in range(len(order)):
-        j = i+1
-        while j<len(order) and all(frozenset((order[j],o)) not in apart for o in order[i:j]): j += 1
-        if j-i>1 and not (runs and set(order[i:j])<=set(runs[-1])): runs.append(order[i:j])
+    for start in range(len(order)):
+        run = order[start:_reach(order, start, apart)]
+        if len(run)>1 and not (runs and set(run)<=set(runs[-1])): runs.append(run)
     return runs
 
-@_look
-def rank_figure(methods:pd.DataFrame, # From `method_table` or a `Comparison`
-    pairs:pd.DataFrame,               # All pairs of the same setting
-    setting:str=None, width:float=6.,
-    )->object:                        # A Matplotlib `Figure`
-    "Mean ranks with 95 % intervals; bars at the right join methods that cannot be told apart"
-    rows = _one_setting(methods, setting, 'methods').sort_values('rank', kind='stable'); k = len(rows)
-    groups = undecided_groups(rows, _one_setting(pairs, setting, 'pairs'))
-    fig = _figure(width, min(3, .8+.2*k), _rank_alt(rows, groups))
-    ax = fig.subplots(); place = {m:y for y,m in enumerate(rows.method)}
-    for y,o in enumerate(rows.to_dict('records')):
-        color = STRATEGY_STYLES.get(o['method'], {}).get('color', _DECIDED)
-        if not np.isnan(o['rank_low']): ax.plot([o['rank_low'], o['rank_high']], [y,y], color=color, linewidth=1.5)
-        ax.plot(o['rank'], y, marker=STRATEGY_STYLES.get(o['method'], {}).get('marker', 'o'), color=color, markersize=5)
-    for i,g in enumerate(groups): ax.plot([k+.25+.15*i]*2, [place[g[0]]-.2, place[g[-1]]+.2], color='#333333', linewidth=3, solid_capstyle='butt')
-    ax.set_yticks(range(k), [_label(o) for o in rows.method]); ax.set_xticks(range(1, k+1)); ax.set_ylim(k-.5, -.5); ax.set_xlim(.8, k+.4+.15*len(groups))
-    ax.set_xlabel(f'mean rank, 1 is the best (n = {int(rows.n.max())}); bars: cannot be told apart'); ax.grid(axis='y', visible=False)
-    if setting: ax.set_title(setting)
-    return fig
+# %% ../nbs/54_compare.ipynb #3b63b05c
+def _rank_row(ax, y, row):
+    "The mean rank of one method with its interval"
+    style = STRATEGY_STYLES.get(row['method'], {})
+    color = style.get('color', _DECIDED)
+    if not np.isnan(row['rank_low']):
+        ax.plot([row['rank_low'], row['rank_high']], [y,y], color=color, linewidth=1.5)
+    ax.plot(row['rank'], y, marker=style.get('marker', 'o'), color=color, markersize=5)
 
 def _rank_alt(rows, groups):
-    said = '; '.join(f"{_label(o['method'])} {o['rank']:.1f} [{o['rank_low']:.1f}, {o['rank_high']:.1f}]" for o in rows.to_dict('records'))
-    return f"Mean ranks with 95 % intervals, 1 is the best: {said}. Cannot be told apart: {'; '.join(', '.join(map(_label, g)) for g in groups) or 'none'}."
+    "The figure in words: every mean rank, and which cannot be told apart"
+    said = '; '.join(
+        f"{_label(row['method'])} {row['rank']:.1f} [{row['rank_low']:.1f}, {row['rank_high']:.1f}]"
+        for row in rows.to_dict('records'))
+    alike = '; '.join([', '.join(map(_label, group)) for group in groups]) or 'none'
+    return f'Mean ranks with 95 % intervals, 1 is the best: {said}. Cannot be told apart: {alike}.'
 
-# %% ../nbs/54_compare.ipynb #04b302fd
+# %% ../nbs/54_compare.ipynb #18ebd34e
 @_look
-def repeats_figure(pairs:pd.DataFrame, # From `pair_table` or a `Comparison`
-    setting:str=None, differences=None, # To be told; None: 0.005 to 0.2
-    power:float=.8, alpha:float=.05, test:str='wilcoxon', width:float=6., height:float=2.6,
-    )->object:                         # A Matplotlib `Figure`
-    "Repeats needed against the difference; alpha is shared out among all pairs. Raises `InputError` without two repeats"
-    every = _one_setting(pairs, setting, 'pairs'); rows = every[every.sd>1e-12].sort_values('sd')
-    if not len(rows): raise InputError('no pair has a spread to plan by; it takes two repeats that differ')
-    x, n, share = np.geomspace(.005, .2, 25) if differences is None else np.asarray(differences, float), int(rows.n.max()), alpha/len(every)
-    need = lambda sd: np.array([repeats_needed(d, sd, power, share, test=test) for d in x])
-    shown = rows.iloc[sorted({0, len(rows)-1})]
-    lines = [(o, need(o.sd), *map(need, sd_interval(o.sd, int(o.n)))) for o in shown.itertuples()]
-    fig = _figure(width, height, _repeats_alt(lines, x, n))
-    ax = fig.subplots(); ax.set(xscale='log', yscale='log', ylim=(2, 1e4), xlabel='difference to be told', ylabel=f'repeats ({test}, power {power:g})')
-    for (o,y,low,high),c,m in zip(lines, (_DECIDED,'#D55E00'), '-:'):
-        ax.plot(x, y, color=c, linestyle=m if m==':' else '-', label=f'{_label(o.a)} − {_label(o.b)} (s.d. {o.sd:.3f})')
-        ax.fill_between(x, low, np.minimum(high, 1e5), color=c, alpha=.16, linewidth=0)
-    ax.axhline(n, color='#4D4D4D', linestyle='--', linewidth=1); ax.text(x[-1], n*1.1, f'{n} there', ha='right', fontsize=6.5)
-    ax.set_xticks([.005,.01,.02,.05,.1,.2], ['0.005','0.01','0.02','0.05','0.1','0.2']); ax.minorticks_off(); ax.set_xlim(x[0], x[-1])
-    ax.set_yticks([3,10,30,100,1000,10000], ['3','10','30','100','1,000','10,000']); ax.legend()
+def rank_figure(
+    methods:pd.DataFrame, # Of a `Comparison`
+    pairs:pd.DataFrame,   # All pairs of the same setting
+    setting:str=None,     # Which, where there are several
+    width:float=6.,       # Inches
+    )->object:            # A Matplotlib `Figure`
+    "Mean ranks with 95 % intervals; bars at the right join methods that cannot be told apart"
+    rows = _one_setting(methods, setting, 'methods').sort_values('rank', kind='stable')
+    k, names = len(rows), list(rows.method)
+    groups = _undecided_groups(rows, _one_setting(pairs, setting, 'pairs'))
+    fig = _figure(width, min(3, .8+.2*k), _rank_alt(rows, groups))
+    ax = fig.subplots()
+    for y,row in enumerate(rows.to_dict('records')): _rank_row(ax, y, row)
+    for i,group in enumerate(groups):
+        ends = [names.index(group[0])-.2, names.index(group[-1])+.2]
+        ax.plot([k+.25+.15*i]*2, ends, color='#333333', linewidth=3, solid_capstyle='butt')
+    ax.set_yticks(range(k), [_label(name) for name in names])
+    ax.set_xticks(range(1, k+1))
+    ax.set_ylim(k-.5, -.5)
+    ax.set_xlim(.8, k+.4+.15*len(groups))
+    ax.set_xlabel(f'mean rank, 1 is the best (n = {int(rows.n.max())}); bars: cannot be told apart')
+    ax.grid(axis='y', visible=False)
     if setting: ax.set_title(setting)
     return fig
 
-def _repeats_alt(lines, x, n):
-    at = int(np.abs(np.log(x)-np.log(.05)).argmin())
-    said = '; '.join(f'{_label(o.a)} and {_label(o.b)} (s.d. {o.sd:.3f}): {y[at]:.0f} [{low[at]:.0f}, {high[at]:.0f}]' for o,y,low,high in lines)
-    return f"Repeats needed against the difference to be told, falling steeply. For a difference of {x[at]:.3f}: {said}. There are {n}."
+# %% ../nbs/54_compare.ipynb #04b302fd
+@dataclass(frozen=True)
+class _NeedCurve:
+    "Repeats needed by one pair, (D,) for the differences to be told"
+    name: str          # first − second
+    said: str          # first and second
+    sd: float          # Of the paired differences
+    need_D: np.ndarray # By the spread observed
+    low_D: np.ndarray  # By the low end of its interval
+    high_D: np.ndarray # By the high end
+
+# %% ../nbs/54_compare.ipynb #4bffdc41
+def _need_curve(row, differences, **options):
+    "`_NeedCurve` of one row of a pair table"
+    def repeats(sd): return np.array([repeats_needed(d, sd, **options) for d in differences])
+    low, high = sd_interval(row.sd, int(row.n))
+    return _NeedCurve(
+        name=f'{_label(row.a)} − {_label(row.b)}',
+        said=f'{_label(row.a)} and {_label(row.b)}',
+        sd=row.sd,
+        need_D=repeats(row.sd),
+        low_D=repeats(low),
+        high_D=repeats(high))
+
+# %% ../nbs/54_compare.ipynb #60e82012
+def _repeats_alt(curves, differences, n):
+    "The figure in words: the repeats for a difference of about 0.05"
+    at = int(np.abs(np.log(differences)-np.log(.05)).argmin())
+    said = '; '.join(
+        f'{curve.said} (s.d. {curve.sd:.3f}): {curve.need_D[at]:.0f} '
+        f'[{curve.low_D[at]:.0f}, {curve.high_D[at]:.0f}]' for curve in curves)
+    return ' '.join([
+        'Repeats needed against the difference to be told, falling steeply.',
+        f'For a difference of {differences[at]:.3f}: {said}.',
+        f'There are {n}.'])
+
+# %% ../nbs/54_compare.ipynb #ccc8e7ae
+def _draw_need(ax, curves, differences):
+    "The curves with their bands"
+    for curve,color,line in zip(curves, (_DECIDED,'#D55E00'), ('-',':')):
+        label = f'{curve.name} (s.d. {curve.sd:.3f})'
+        ax.plot(differences, curve.need_D, color=color, linestyle=line, label=label)
+        top = np.minimum(curve.high_D, 1e5)
+        ax.fill_between(differences, curve.low_D, top, color=color, alpha=.16, linewidth=0)
+
+def _need_axes(ax, differences):
+    "Ticks and limits of the two logarithmic axes"
+    ax.set_xticks([.005,.01,.02,.05,.1,.2], ['0.005','0.01','0.02','0.05','0.1','0.2'])
+    ax.minorticks_off()
+    ax.set_xlim(differences[0], differences[-1])
+    ax.set_yticks([3,10,30,100,1000,10000], ['3','10','30','100','1,000','10,000'])
+
+# %% ../nbs/54_compare.ipynb #be0acf47
+@_look
+def repeats_figure(
+    pairs:pd.DataFrame,   # From `pair_table` or a `Comparison`
+    setting:str=None,     # Which, where there are several
+    differences=None,     # (D,) to be told; None: 0.005 to 0.2
+    power:float=.8,       # Probability of seeing the difference
+    alpha:float=.05,      # Shared out among all pairs
+    test:str='wilcoxon',  # or t
+    width:float=6.,       # Inches
+    height:float=2.6,     # Inches
+    )->object:            # A Matplotlib `Figure`
+    "Repeats needed against the difference. Raises `InputError` without two repeats"
+    every = _one_setting(pairs, setting, 'pairs')
+    rows = every[every.sd>1e-12].sort_values('sd')
+    if not len(rows): raise InputError(
+        'no pair has a spread to plan by; it takes two repeats that differ')
+    if differences is None: differences = np.geomspace(.005, .2, 25)
+    differences, n = np.asarray(differences, float), int(rows.n.max())
+    shown = rows.iloc[sorted({0, len(rows)-1})]
+    options = dict(power=power, alpha=alpha/len(every), test=test)
+    curves = [_need_curve(row, differences, **options) for row in shown.itertuples()]
+    fig = _figure(width, height, _repeats_alt(curves, differences, n))
+    ax = fig.subplots()
+    ax.set(xscale='log', yscale='log', ylim=(2, 1e4),
+        xlabel='difference to be told', ylabel=f'repeats ({test}, power {power:g})')
+    _draw_need(ax, curves, differences)
+    ax.axhline(n, color='#4D4D4D', linestyle='--', linewidth=1)
+    ax.text(differences[-1], n*1.1, f'{n} there', ha='right', fontsize=6.5)
+    _need_axes(ax, differences)
+    ax.legend()
+    if setting: ax.set_title(setting)
+    return fig
 
 # %% ../nbs/54_compare.ipynb #f31ea958
-def _num(x, spec='.3f'): return '–' if x is None or np.isnan(x) else '∞' if np.isinf(x) else format(x, spec)
+def _num(x, spec='.3f'):
+    "A number as text; – where it is not known"
+    if x is None or np.isnan(x): return '–'
+    return '∞' if np.isinf(x) else format(x, spec)
 
 def _p(x): return '<0.001' if x<.001 else _num(x)
 
-def _range(mean, low, high, spec='+.3f'): return _num(mean, spec) + ('' if np.isnan(low) else f' [{_num(low, spec)}, {_num(high, spec)}]')
+def _range(mean, low, high, spec='+.3f'):
+    "A mean and its interval in brackets, where there is one"
+    if np.isnan(low): return _num(mean, spec)
+    return f'{_num(mean, spec)} [{_num(low, spec)}, {_num(high, spec)}]'
 
-def _lines(head, rows): return '\n'.join('| '+' | '.join(map(str, o))+' |' for o in [head, ['---']*len(head), *rows])
+def _lines(head, rows):
+    "A Markdown table"
+    rows = [head, ['---']*len(head), *rows]
+    return '\n'.join('| '+' | '.join(map(str, row))+' |' for row in rows)
 
-def _method_lines(o):
-    return _lines(['method','mean','mean rank','comes first'], [[_label(r['method']), _range(r['mean'], r['low'], r['high'], '.3f'), _range(r['rank'], r['rank_low'], r['rank_high'], '.1f'), _num(r['first'], '.0%')] for r in o.to_dict('records')])
+# %% ../nbs/54_compare.ipynb #e88fb7e0
+def _method_line(row):
+    "One method"
+    return [
+        _label(row['method']),
+        _range(row['mean'], row['low'], row['high'], '.3f'),
+        _range(row['rank'], row['rank_low'], row['rank_high'], '.1f'),
+        _num(row['first'], '.0%')]
 
-def _pair_lines(o, target):
-    row = lambda r: [f"{_label(r['a'])} − {_label(r['b'])}", _range(r['mean'], r['low'], r['high']), f"{r['wins']}/{r['ties']}/{r['losses']}", _p(r['p']), r['verdict'], r['a_not_worse'], r['b_not_worse'], _num(r['flips'], '.0%'),
-                     _range(r['needed'], r['needed_low'], r['needed_high'], '.0f'), _range(r['needed_target'], r['target_low'], r['target_high'], '.0f')]
-    return _lines(['pair','difference [95 %]','won/tied/lost','p (Holm)','verdict','first not worse','second not worse','flips','repeats for this','repeats for '+f'{target:g}'], [row(r) for r in o.to_dict('records')])
+def _method_lines(methods):
+    "The methods as a Markdown table"
+    head = ['method', 'mean', 'mean rank', 'comes first']
+    return _lines(head, [_method_line(row) for row in methods.to_dict('records')])
 
-# %% ../nbs/54_compare.ipynb #0deafa0b
-def setting_markdown(c:Comparison, setting:str)->str:
+# %% ../nbs/54_compare.ipynb #70d49df0
+def _pair_line(row):
+    "One pair"
+    return [
+        f"{_label(row['a'])} − {_label(row['b'])}",
+        _range(row['mean'], row['low'], row['high']),
+        f"{row['wins']}/{row['ties']}/{row['losses']}",
+        _p(row['p']),
+        row['verdict'],
+        row['a_not_worse'],
+        row['b_not_worse'],
+        _num(row['flips'], '.0%'),
+        _range(row['needed'], row['needed_low'], row['needed_high'], '.0f'),
+        _range(row['needed_target'], row['target_low'], row['target_high'], '.0f')]
+
+# %% ../nbs/54_compare.ipynb #8b95e2ae
+def _pair_lines(pairs, target):
+    "The pairs as a Markdown table"
+    head = ['pair', 'difference [95 %]', 'won/tied/lost', 'p (Holm)', 'verdict']
+    head += ['first not worse', 'second not worse', 'flips']
+    head += ['repeats for this', f'repeats for {target:g}']
+    return _lines(head, [_pair_line(row) for row in pairs.to_dict('records')])
+
+# %% ../nbs/54_compare.ipynb #88cc9f61
+def _many(count, word): return f"{count} {word}{'s'*(count>1)}"
+
+def _cannot_decide(n, count, how):
+    "Why Wilcoxon's test cannot decide, one line or ''"
+    least = least_repeats(how['alpha'], count)
+    if not 1<n<least or how['test']!='wilcoxon': return ''
+    one = f" (over one pair: {least_repeats(how['alpha'])})" if count>1 else ''
+    return (
+        f" Wilcoxon's test with Holm's correction over {_many(count, 'pair')} "
+        f'cannot decide below {least} repeats, whatever the data{one}. '
+        'Name a reference, add repeats, or, '
+        'where differences may be taken as normal, use the t test.')
+
+# %% ../nbs/54_compare.ipynb #036e7c4a
+def _setting_markdown(c, setting):
     "One setting of a comparison, in Markdown"
-    m, p, w = c.methods[c.methods.setting==setting], c.pairs[c.pairs.setting==setting], c.agreement[c.agreement.setting==setting].iloc[0]
-    n, count, h = int(w.n), len(p) if c.how['family']=='setting' else len(c.pairs), c.how
-    least = least_repeats(h['alpha'], count)
-    said = [f"{n} paired repeat{'s'*(n>1)}, {len(m)} methods, {len(p)} pair{'s'*(len(p)>1)}. "]
+    methods = c.methods[c.methods.setting==setting]
+    pairs = c.pairs[c.pairs.setting==setting]
+    agreed = c.agreement[c.agreement.setting==setting].iloc[0]
+    n = int(agreed.n)
+    count = len(pairs) if c.how['family']=='setting' else len(c.pairs)
+    said = [f"{_many(n, 'paired repeat')}, {len(methods)} methods, {_many(len(pairs), 'pair')}. "]
     if n<2: said.append('One repeat decides nothing: there is no spread to judge by.')
-    else: said.append(f"Agreement of the repeats on the ranking: Kendall's W {_num(w.w,'.2f')} (p {_p(w.p)}).")
-    if 1<n<least and h['test']=='wilcoxon': said.append(f" Wilcoxon's test with Holm's correction over {count} pair{'s'*(count>1)} cannot decide below {least} repeats, whatever the data"
-        + (f" (over one pair: {least_repeats(h['alpha'])})" if count>1 else '') + '. Name a reference, add repeats, or, where differences may be taken as normal, use the t test.')
-    return '\n\n'.join([f'### {setting}', ''.join(said), _method_lines(m), _pair_lines(p, h['target'])])
+    else: said.append(
+        'Agreement of the repeats on the ranking: '
+        f"Kendall's W {_num(agreed.w,'.2f')} (p {_p(agreed.p)}).")
+    said.append(_cannot_decide(n, count, c.how))
+    tables = [_method_lines(methods), _pair_lines(pairs, c.how['target'])]
+    return '\n\n'.join([f'### {setting}', ''.join(said), *tables])
+
+# %% ../nbs/54_compare.ipynb #0a0f2226
+def _penalty_cell(penalty, a, b):
+    "In how many of the settings a beats b"
+    settings = penalty.settings.loc[a,b]
+    if a==b: return ''
+    return f'{penalty.wins.loc[a,b]:.2f} of {settings:.0f}' if settings else '–'
 
 def _penalty_lines(penalty):
-    order, share, n = list(penalty.lost.index), penalty.share, penalty.settings
-    cell = lambda a, b: '' if a==b else '–' if not n.loc[a,b] else f'{penalty.wins.loc[a,b]:.2f} of {n.loc[a,b]:.0f}'
-    return _lines(['beats', *map(_label, order)], [[_label(a), *(cell(a, b) for b in order)] for a in order] + [['**lost, mean share**', *(_num(penalty.lost[b], '.2f') for b in order)]])
+    "The penalty matrix as a Markdown table"
+    order = list(penalty.lost.index)
+    rows = []
+    for method in order:
+        rows.append([_label(method), *(_penalty_cell(penalty, method, other) for other in order)])
+    rows.append(['**lost, mean share**', *(_num(penalty.lost[method], '.2f') for method in order)])
+    return _lines(['beats', *map(_label, order)], rows)
 
 # %% ../nbs/54_compare.ipynb #cddb520e
-def report_markdown(c:Comparison # From `compare_results` or `compare_folder`
+def _explain(how):
+    "How to read the tables"
+    test = 'Wilcoxon signed-rank' if how['test']=='wilcoxon' else 'paired t'
+    family = 'a setting' if how['family']=='setting' else 'all settings'
+    return ' '.join([
+        f"*How to read it.* Verdict: {test} test, Holm's correction over the pairs of {family}, "
+        f"level {how['alpha']:g};",
+        f'"{SAME}" by two one-sided tests with the margin {how["margin"]:g}.',
+        'Not worse: by the margin, one-sided 95 %, not corrected.',
+        'Intervals: 95 %, the wider of bootstrap and Student, not corrected.',
+        'Flips: how often the order swaps when the repeats are resampled.',
+        f"Repeats needed: power {how['power']:g}, level shared out among the pairs,",
+        f"for the difference observed and for {how['target']:g};",
+        'in brackets the range from what is not known of the spread (and of the difference);',
+        '∞: a difference of zero is not excluded.'])
+
+# %% ../nbs/54_compare.ipynb #72b9b716
+def _head(c):
+    "What was compared, and how many pairs came out which way"
+    what = {'area':'area under the budget curve', 'final':'final value'}
+    what = what.get(c.how['what'], f"value at {c.how['what']}")
+    verdicts = c.pairs.verdict.value_counts()
+    counts = ', '.join(f'{verdicts.get(word,0)} {word}' for word in (BETTER,WORSE,SAME,UNTOLD))
+    lines = [
+        f"## Comparison by {c.how['value']}, {what}",
+        f"{_many(len(c.pairs), 'pair')} in {_many(len(c.wide), 'setting')}: {counts}."]
+    if c.notes: lines.append('\n'.join(f'- {note}' for note in c.notes))
+    return lines
+
+# %% ../nbs/54_compare.ipynb #bf503c58
+def report_markdown(
+    c:Comparison, # From `compare_results` or `compare_folder`
     )->str:
     "The comparison as a Markdown report"
-    h = c.how; what = {'area':'area under the budget curve','final':'final value'}.get(h['what'], f"value at {h['what']}")
-    verdicts = c.pairs.verdict.value_counts()
-    head = [f"## Comparison by {h['value']}, {what}", f"{len(c.pairs)} pair{'s'*(len(c.pairs)>1)} in {len(c.wide)} setting{'s'*(len(c.wide)>1)}: " + ', '.join(f'{verdicts.get(v,0)} {v}' for v in (BETTER,WORSE,SAME,UNTOLD)) + '.']
-    if c.notes: head.append('\n'.join(f'- {o}' for o in c.notes))
-    tail = ['### Penalty matrix', f"In how many settings the row beats the column, each budget counting its share (paired t test at {h['alpha']:g}, not corrected; Ash et al. 2020). Tests of one pool share their runs: they are not independent settings.", _penalty_lines(c.penalty), _explain(h)]
-    return '\n\n'.join(head + [setting_markdown(c, s) for s in c.wide] + tail)+'\n'
-
-def _explain(h):
-    return (f"*How to read it.* Verdict: {'Wilcoxon signed-rank' if h['test']=='wilcoxon' else 'paired t'} test, Holm's correction over the pairs of {'a setting' if h['family']=='setting' else 'all settings'}, level {h['alpha']:g}; \"{SAME}\" by two one-sided tests with the margin {h['margin']:g}. "
-        f"Not worse: by the margin, one-sided 95 %, not corrected. Intervals: 95 %, the wider of bootstrap and Student, not corrected. Flips: how often the order swaps when the repeats are resampled. Repeats needed: power {h['power']:g}, level shared out among the pairs, "
-        f"for the difference observed and for {h['target']:g}; in brackets the range from what is not known of the spread (and of the difference); ∞: a difference of zero is not excluded.")
+    matrix = ' '.join([
+        'In how many settings the row beats the column, each budget counting its share '
+        f"(paired t test at {c.how['alpha']:g}, not corrected; Ash et al. 2020).",
+        'Tests of one pool share their runs: they are not independent settings.'])
+    settings = [_setting_markdown(c, setting) for setting in c.wide]
+    tail = ['### Penalty matrix', matrix, _penalty_lines(c.penalty), _explain(c.how)]
+    return '\n\n'.join(_head(c) + settings + tail)+'\n'
 
 # %% ../nbs/54_compare.ipynb #f9afcdcb
-SCENARIO = ('patch','stride','channels','pool_size','test_size','heldout_size','mode','size','valid_share')
-
-def plan_notes(results:pd.DataFrame, # Results with `config`, the hash of each run's configuration
-    plan:dict,                       # hash -> configuration as a dict
-    methods='strategy'
-    )->list[str]:                    # Lines
-    "What else differs between the methods than the method; raises `InputError` where it is the pool, its patches or the tests"
-    if 'config' not in results: return ["the table names no configurations: that pools and tests agree could not be checked"]
-    lost = sorted(set(results.config)-set(plan))
-    notes = [f"{len(lost)} of the table's configurations are not in the plan: that their pools and tests agree could not be checked"] if lost else []
-    keys = [o for o in (('data','model') if is_losses(results) else ('data','pi_u')) if o in results]
-    own = {'repeat','seed','strategy','arch','encoder','loss','variant','fn_weight','healthy_share','healthy_price','train_pi', *_axes(methods)}
-    for where,o in results[results.config.isin(plan)].drop_duplicates('config').groupby(keys):
-        for name in sorted({k for h in o.config for k in plan[h]}-own): notes += _differs(', '.join(map(_axis, keys, where)), name, o, plan)
-    return notes
+_SCENARIO = ('patch','stride','channels','pool_size','test_size','heldout_size',
+    'mode','size','valid_share')
+_OWN = ('repeat','seed','strategy','arch','encoder','loss','variant','fn_weight','healthy_share',
+    'healthy_price','train_pi')
 
 def _differs(where, name, rows, plan):
     "A note, or an error, where a setting has several values in one part of a study"
     column = 'loss' if is_losses(rows) else 'strategy'
     seen = {}
-    for h,m in zip(rows.config, rows[column]): seen.setdefault(str(plan[h].get(name)), []).append(m)
+    for config,method in zip(rows.config, rows[column]):
+        seen.setdefault(str(plan[config].get(name)), set()).add(method)
     if len(seen)<2: return []
-    said = ' and '.join(f"{v} ({', '.join(sorted(set(m)))})" for v,m in seen.items())
-    if name in SCENARIO: raise InputError(f"{where}: not paired, the runs differ in {name}: {said}; compare runs of one scenario only")
-    return [f"{where}: the runs also differ in {name}: {said}"]
+    said = ' and '.join(f"{value} ({', '.join(sorted(methods))})" for value,methods in seen.items())
+    if name in _SCENARIO: raise InputError(
+        f'{where}: not paired, the runs differ in {name}: {said}; '
+        'compare runs of one scenario only')
+    return [f'{where}: the runs also differ in {name}: {said}']
+
+# %% ../nbs/54_compare.ipynb #2a203e73
+def _settings_of(configs, plan, own):
+    "Names of the settings of these runs that a method may not have of its own, sorted"
+    return sorted(set().union(*(plan[config] for config in configs))-own)
+
+# %% ../nbs/54_compare.ipynb #fc06390c
+def plan_notes(
+    results:pd.DataFrame, # Results with `config`, the hash of each run's configuration
+    plan:dict,            # hash -> configuration as a dict
+    methods='strategy',   # What is compared, as `compare_results` takes it
+    )->list[str]:         # Lines
+    """What else differs between the methods than the method.
+
+    Raises `InputError` where it is the pool, its patches or the tests."""
+    if 'config' not in results: return [
+        'the table names no configurations: that pools and tests agree could not be checked']
+    lost, notes = set(results.config)-set(plan), []
+    if lost: notes.append(
+        f"{len(lost)} of the table's configurations are not in the plan: "
+        'that their pools and tests agree could not be checked')
+    wanted = ('data','model') if is_losses(results) else ('data','pi_u')
+    keys = [axis for axis in wanted if axis in results]
+    own = {*_OWN, *_axes(methods)}
+    runs = results[results.config.isin(plan)].drop_duplicates('config')
+    for values,mine in runs.groupby(keys):
+        where = ', '.join(map(_axis, keys, values))
+        for name in _settings_of(mine.config, plan, own):
+            notes += _differs(where, name, mine, plan)
+    return notes
 
 # %% ../nbs/54_compare.ipynb #13e5722a
 def _read_table(table):
+    "A results table; raises `InputError` where it cannot be read"
     try: return pd.read_csv(table)
-    except (ValueError, OSError) as e: raise InputError(f"{table} cannot be read as a table ({str(e).splitlines()[0]}); remove it and give the study's command again, which writes it anew") from e
+    except (ValueError, OSError) as error: raise InputError(
+        f'{table} cannot be read as a table ({str(error).splitlines()[0]}); '
+        "remove it and give the study's command again, which writes it anew") from error
 
-def read_study(folder:str|Path)->tuple[pd.DataFrame,dict|None]: # results, plan (None where there is only a table)
-    "The table of a study and its plan; of a study that is still running the finished runs; a CSV file may be given, too. Raises `InputError` where there is none or it cannot be read"
-    folder = Path(folder); alone = folder.suffix=='.csv'; table = folder if alone else folder/'results.csv'
-    planned = not alone and (folder/'study.json').is_file()
-    if not table.is_file() and not planned: raise InputError(f"{table} is not there; give the folder that `imbal-al study` or `imbal-al losses` wrote to, or a results table as CSV")
-    if not planned: return _read_table(table), None
-    from dataclasses import asdict
-    from imbal_al.engine import load_plan, results_table
-    plan = {c.hash:asdict(c) for c in load_plan(folder)}
-    results = _read_table(table) if table.is_file() else results_table(folder)
-    if not len(results): raise InputError(f"no run of {folder} is finished; wait, or see `imbal-al status {folder}`")
-    return with_sampling(results, plan), plan
+def _values_of(results, plan, name):
+    "A setting's value in each row; none where the table has it or names no runs"
+    if name in results or 'config' not in results: return []
+    return [plan.get(config, {}).get(name) for config in results.config]
 
-def with_sampling(results:pd.DataFrame, plan:dict)->pd.DataFrame:
-    "With columns `healthy_share` and `train_pi` where the runs differ in them: the results tables do not have them"
-    for k,usual in (('healthy_share',0.), ('train_pi',np.nan)):
-        values = [plan.get(h, {}).get(k) for h in results.config] if k not in results and 'config' in results else []
-        if any(values): results = results.assign(**{k:[usual if v is None else float(v) for v in values]})
+# %% ../nbs/54_compare.ipynb #d03671c2
+def with_sampling(
+    results:pd.DataFrame, # Results with `config`, the hash of each run's configuration
+    plan:dict,            # hash -> configuration as a dict
+    )->pd.DataFrame:
+    "With columns `healthy_share` and `train_pi`, which tables lack, where runs differ in them"
+    for name,usual in (('healthy_share',0.), ('train_pi',np.nan)):
+        values = _values_of(results, plan, name)
+        if not any(values): continue
+        filled = [usual if value is None else float(value) for value in values]
+        results = results.assign(**{name:filled})
     return results
 
-def compare_folder(folder:str|Path, # A study's folder, or a results table as CSV
-    tell=None,                      # f(text), called with the report; `print` or `typer.echo`
-    methods='strategy',
-    only=None,                      # Names of the strategies (in a table of losses: losses) to compare; None: all
-    **options                       # Of `compare_results`
+# %% ../nbs/54_compare.ipynb #be25ce12
+def read_study(
+    folder:str|Path, # A study's folder, or a results table as CSV
+    )->tuple[pd.DataFrame,dict|None]: # results, plan (None where there is only a table)
+    """The table of a study and its plan; of a study that is still running the finished runs.
+
+    Raises `InputError` where there is none or it cannot be read."""
+    folder = Path(folder)
+    alone = folder.suffix=='.csv'
+    table = folder if alone else folder/'results.csv'
+    planned = not alone and (folder/'study.json').is_file()
+    if not table.is_file() and not planned: raise InputError(
+        f'{table} is not there; '
+        'give the folder that `imbal-al study` or `imbal-al losses` wrote to, '
+        'or a results table as CSV')
+    if not planned: return _read_table(table), None
+    from imbal_al.engine import load_plan, results_table
+    plan = {config.hash:asdict(config) for config in load_plan(folder)}
+    results = _read_table(table) if table.is_file() else results_table(folder)
+    if not len(results): raise InputError(
+        f'no run of {folder} is finished; wait, or see `imbal-al status {folder}`')
+    return with_sampling(results, plan), plan
+
+# %% ../nbs/54_compare.ipynb #241f0486
+def only_these(
+    results:pd.DataFrame, # Tidy results
+    names,                # Strategies (in a table of losses: losses)
+    )->pd.DataFrame:
+    "The rows of these strategies (or losses); raises `InputError` for one that is not there"
+    column = 'loss' if is_losses(results) else 'strategy'
+    check_table(results, [column])
+    there = sorted(set(results[column]))
+    for name in names: check_choice(column, name, there)
+    if not names: raise InputError(
+        f"no {column} is named to compare; leave it out to compare all: {', '.join(there)}")
+    return results[results[column].isin(names)]
+
+# %% ../nbs/54_compare.ipynb #489241f0
+def _commit_notes(results):
+    "A line where the runs were made at several commits"
+    if 'commit' not in results: return []
+    commits = results['commit'].unique()
+    n = results['commit'].nunique()
+    if n<2: return []
+    more = ', ...' if n>4 else ''
+    some = ', '.join(map(str, commits[:4]))
+    return [f'the runs were made at {n} commits of the software ({some}{more})']
+
+# %% ../nbs/54_compare.ipynb #fe2abb4d
+def _no_plan(results):
+    "What could not be checked without a plan"
+    checked = 'pools and tests agree could be checked by the size of the pool only'
+    if is_losses(results): checked = 'the training parts agree could not be checked'
+    return f'there is no plan (study.json) beside the table: that {checked}'
+
+# %% ../nbs/54_compare.ipynb #032465b9
+def compare_folder(
+    folder:str|Path,     # A study's folder, or a results table as CSV
+    tell=None,           # f(text), called with the report; `print` or `typer.echo`
+    methods='strategy',  # What is compared, as `compare_results` takes it
+    only=None,           # Names of the strategies (or losses) to compare; None: all
+    **options,           # Of `compare_results`
     )->Comparison:
     "Compare the methods of a study; raises `InputError` where they are not paired"
     results, plan = read_study(folder)
     check_table(results, ['data'])
     if only is not None: results = only_these(results, only)
-    notes = plan_notes(results, plan, methods) if plan is not None else ['there is no plan (study.json) beside the table: that '
-        + ('the training parts agree could not be checked' if is_losses(results) else 'pools and tests agree could be checked by the size of the pool only')]
+    notes = [_no_plan(results)] if plan is None else plan_notes(results, plan, methods)
     c = compare_results(results, methods=methods, **options)
-    c.notes += notes + _commit_notes(results)
+    c.notes.extend(notes+_commit_notes(results))
     if tell is not None: tell(report_markdown(c))
     return c
 
-def only_these(results:pd.DataFrame, names)->pd.DataFrame:
-    "The rows of these strategies (in a table of losses: losses); raises `InputError` for one that is not there"
-    column = 'loss' if is_losses(results) else 'strategy'
-    check_table(results, [column])
-    for o in names: check_choice(column, o, sorted(set(results[column])))
-    if not names: raise InputError(f"no {column} is named to compare; leave it out to compare all: {', '.join(sorted(set(results[column])))}")
-    return results[results[column].isin(names)]
-
-def _commit_notes(results):
-    n = results['commit'].nunique() if 'commit' in results else 1
-    return [f"the runs were made at {n} commits of the software ({', '.join(map(str, results['commit'].unique()[:4]))}{', ...' if n>4 else ''})"] if n>1 else []
-
 # %% ../nbs/54_compare.ipynb #3d6a93cb
-def write_comparison(c:Comparison, # From `compare_folder`
-    out:str|Path                   # Folder
-    )->list[Path]:                 # The files written
-    "Write compare.md, the tables as CSV and the figures as PNG"
-    out = Path(out); files = []
-    def keep(name, write):
-        with atomic_path(out/name) as p: write(p)
-        files.append(out/name)
-    keep('compare.md', lambda p: p.write_text(report_markdown(c), encoding='utf-8'))
-    for name in ('pairs','methods','agreement'): keep(f'compare_{name}.csv', lambda p: getattr(c, name).to_csv(p, index=False))
-    keep('compare_penalty.csv', lambda p: c.penalty.share.rename_axis('beats').to_csv(p))
-    for name,fig in figures_of(c).items(): keep(f'{name}.png', lambda p: fig.savefig(p, dpi=150, format='png'))
-    return files
+def _setting_figures(c, i, setting):
+    "The figures of one setting, by file name"
+    how, named = c.how, {}
+    named[f'compare_{i}_forest'] = forest(c.pairs, setting, how['margin'])
+    if how['reference'] is None:
+        named[f'compare_{i}_ranks'] = rank_figure(c.methods, c.pairs, setting)
+    if (c.pairs[c.pairs.setting==setting].sd>1e-12).any():
+        named[f'compare_{i}_repeats'] = repeats_figure(
+            c.pairs, setting, power=how['power'], alpha=how['alpha'], test=how['test'])
+    return named
 
-def figures_of(c:Comparison)->dict: # File name without ending -> Figure
+# %% ../nbs/54_compare.ipynb #b3061292
+def figures_of(
+    c:Comparison, # From `compare_folder`
+    )->dict:      # File name without ending -> Figure
     "All figures of a comparison"
-    out = {'compare_penalty':penalty_figure(c.penalty)}
-    for i,(s,o) in enumerate(c.wide.items(), 1):
-        out[f'compare_{i}_forest'] = forest(c.pairs, s, c.how['margin'])
-        if c.how['reference'] is None: out[f'compare_{i}_ranks'] = rank_figure(c.methods, c.pairs, s)
-        if (c.pairs[c.pairs.setting==s].sd>1e-12).any(): out[f'compare_{i}_repeats'] = repeats_figure(c.pairs, s, power=c.how['power'], alpha=c.how['alpha'], test=c.how['test'])
-    return out
+    named = {'compare_penalty':penalty_figure(c.penalty)}
+    for i,setting in enumerate(c.wide, 1): named |= _setting_figures(c, i, setting)
+    return named
+
+# %% ../nbs/54_compare.ipynb #b3263f6a
+def _write_csv(path, table, **options):
+    "Write a table, whole or not at all"
+    with atomic_path(path) as part: table.to_csv(part, **options)
+    return path
+
+def _write_png(path, fig):
+    "Write a figure, whole or not at all"
+    with atomic_path(path) as part: fig.savefig(part, dpi=150, format='png')
+    return path
+
+# %% ../nbs/54_compare.ipynb #030a661b
+def write_comparison(
+    c:Comparison,   # From `compare_folder`
+    out:str|Path,   # Folder
+    )->list[Path]:  # The files written
+    "Write compare.md, the tables as CSV and the figures as PNG"
+    out = Path(out)
+    files = [out/'compare.md']
+    with atomic_path(files[0]) as part: part.write_text(report_markdown(c), encoding='utf-8')
+    files.append(_write_csv(out/'compare_pairs.csv', c.pairs, index=False))
+    files.append(_write_csv(out/'compare_methods.csv', c.methods, index=False))
+    files.append(_write_csv(out/'compare_agreement.csv', c.agreement, index=False))
+    share = c.penalty.share.rename_axis('beats')
+    files.append(_write_csv(out/'compare_penalty.csv', share))
+    files += [_write_png(out/f'{name}.png', fig) for name,fig in figures_of(c).items()]
+    return files

@@ -7,182 +7,335 @@ Docs: https://example.github.io/imbal_al/gallery.html.md"""
 # %% ../nbs/55_gallery.ipynb #f99efee9
 from __future__ import annotations
 import io, os
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from .core import InputError, read_json
+from .core import InputError, read_json, stream_seed
 from .figures import FAULTY, STRATEGY_STYLES, _figure, _framed, _look, _pixel_entropy, _show
 from .metrics import counts
 
 # %% auto #0
-__all__ = ['patch_iou', 'telling', 'picks_figure', 'picks_gallery', 'Again', 'train_again', 'predict', 'examples_figure',
-           'predictions_gallery', 'is_live', 'play']
+__all__ = ['picks_gallery', 'predictions_gallery', 'play']
 
 # %% ../nbs/55_gallery.ipynb #2a97783f
-def patch_iou(hist:np.ndarray # (n,2,BINS) histograms as stored in a run folder
-    )->np.ndarray:            # (n,), nan where there is no defect
-    "Intersection over union per patch at the threshold one half"
+def _patch_iou(hist):
+    "IoU of each patch at 1/2, of histograms (n,2,BINS); nan where there is no defect"
     tp,fp,fn = counts(hist).T.astype(float)
-    with np.errstate(invalid='ignore', divide='ignore'): return np.where(tp+fn>0, tp/(tp+fp+fn), np.nan)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return np.where(tp+fn>0, tp/(tp+fp+fn), np.nan)
 
-def telling(hist:np.ndarray, # (n,2,BINS)
-    n:int=2                  # Of each kind
-    )->list[tuple[str,int,float]]: # (kind, index, IoU)
-    "The `n` best, median and worst patches with a defect; fewer where there are not that many"
-    iou = patch_iou(hist); order = [int(i) for i in np.argsort(-iou, kind='stable') if iou[i]==iou[i]]
-    n = min(n, len(order)//3) if len(order)>=3 else 0; mid = (len(order)-n)//2
-    return [(k,i,float(iou[i])) for k,part in (('best',order[:n]), ('median',order[mid:mid+n]), ('worst',order[len(order)-n:])) for i in part]
+# %% ../nbs/55_gallery.ipynb #e578e24a
+def _telling(hist, n=2):
+    "(kind, index, IoU) of the `n` best, median and worst patches with a defect; fewer if there are few"
+    iou = _patch_iou(hist)
+    order = [int(i) for i in np.argsort(-iou, kind='stable') if not np.isnan(iou[i])]
+    n = min(n, len(order)//3)
+    middle = (len(order)-n)//2
+    parts = dict(
+        best=order[:n],
+        median=order[middle:middle+n],
+        worst=order[len(order)-n:])
+    told = []
+    for kind,part in parts.items(): told += [(kind, i, float(iou[i])) for i in part]
+    return told
 
 # %% ../nbs/55_gallery.ipynb #1429c904
 def _records(folder, c):
     "The cycles of a run that are there, in order"
     from imbal_al.simulation import cycle_path, read_record
-    out = []
-    for j in range(1, c.cycles+1):
-        r = read_record(cycle_path(Path(folder)/'runs'/c.hash, j))
-        if r is None: break
-        out.append(r)
-    return out
+    records = []
+    for cycle in range(1, c.cycles+1):
+        record = read_record(cycle_path(Path(folder)/'runs'/c.hash, cycle))
+        if record is None: break
+        records.append(record)
+    return records
 
-@_look
-def picks_figure(picks:dict, # Strategy -> cycles, each (patches uint8 (k,h,w) or (k,h,w,3), faulty flags (k,), faulty share of the whole batch)
-    width:float=6.,          # Inches
-    most:int=5               # Cycles shown, evenly from the first to the last
-    ):                       # A Matplotlib `Figure`
-    "What each strategy picked: a row per strategy, a column per cycle"
-    names = [*(o for o in STRATEGY_STYLES if o in picks), *(o for o in picks if o not in STRATEGY_STYLES)]
-    last = max(map(len, picks.values())); shown = sorted({round(o) for o in np.linspace(0, last-1, min(most, last))})
-    k = max(len(o[0]) for cycles in picks.values() for o in cycles); cols = min(k, max(2, 16//len(shown))); lines = -(-k//cols)
-    h,w = np.shape(next(o[0] for cycles in picks.values() for o in cycles))[1:3]
-    fig = _figure(width, len(names)*((width-.3)/len(shown)/cols*lines*h/w+.2)+.1, _picks_alt(picks))
-    for row,name in zip(fig.subplots(len(names), len(shown), squeeze=False), names):
-        for ax,j in zip(row, shown):
-            if j>=len(picks[name]): ax.set_axis_off(); continue
-            patches,faulty,share = picks[name][j]
-            _framed(ax, patches, faulty, f'cycle {j+1}: {share:.0%} faulty', cols)
-        row[0].set_ylabel(STRATEGY_STYLES.get(name,{}).get('label',name).replace(' among ',' among\n'))
-    return fig
+def _row_label(name):
+    "A strategy's label, its long form on two lines"
+    return STRATEGY_STYLES.get(name, {}).get('label', name).replace(' among ', ' among\n')
+
+# %% ../nbs/55_gallery.ipynb #443a8f9a
+def _in_order(picks):
+    "The strategies in the order of all figures, others last"
+    known = [name for name in STRATEGY_STYLES if name in picks]
+    return known+[name for name in picks if name not in STRATEGY_STYLES]
+
+def _shares(cycles):
+    "The faulty share of each batch, in words"
+    return ', '.join(f'{share:.0%}' for _,_,share in cycles)+' faulty, cycle by cycle.'
 
 def _picks_alt(picks):
-    return 'Patches picked for labelling. '+' '.join(f"{name}: "+', '.join(f'{o[2]:.0%}' for o in cycles)+' faulty, cycle by cycle.' for name,cycles in picks.items())
+    "The figure in words: the faulty shares"
+    said = ' '.join(f'{name}: {_shares(cycles)}' for name,cycles in picks.items())
+    return f'Patches picked for labelling. {said}'
 
-def picks_gallery(folder:str|Path, # A study's folder
-    pi_u:float=None, repeat:int=0, # Which runs; `pi_u` None: the smallest
-    data:str=None, strategies=None, # None: the first data set; all strategies
-    n:int=8, root=None             # Patches of each batch; data root
-    ):                             # A Matplotlib `Figure`
-    "What the strategies of an active-learning study picked, as far as they have come. Raises `InputError` if the images are not here or nothing has been picked"
+# %% ../nbs/55_gallery.ipynb #704ecb79
+@_look
+def _picks_figure(picks, width=6., most=5):
+    """What each strategy picked: a row per strategy, a column per cycle; a Matplotlib `Figure`.
+
+    picks: strategy -> cycles, each (patches, faulty flags (k,), faulty share of the batch);
+    patches: uint8 (k,h,w) or (k,h,w,3);
+    most: cycles shown, evenly from the first to the last."""
+    names, batches = _in_order(picks), list(chain.from_iterable(picks.values()))
+    last = max(map(len, picks.values()))
+    shown = sorted({round(at) for at in np.linspace(0, last-1, min(most, last))})
+    patches = max(len(batch[0]) for batch in batches)
+    columns = min(patches, max(2, 16//len(shown)))
+    lines = -(-patches//columns)
+    h,w = np.shape(batches[0][0])[1:3]
+    height = len(names)*((width-.3)/len(shown)/columns*lines*h/w+.2)+.1
+    fig = _figure(width, height, _picks_alt(picks))
+    for row,name in zip(fig.subplots(len(names), len(shown), squeeze=False), names):
+        for ax,j in zip(row, shown): _batch(ax, picks[name], j, columns)
+        row[0].set_ylabel(_row_label(name))
+    return fig
+
+# %% ../nbs/55_gallery.ipynb #d2b784c7
+def _batch(ax, cycles, j, columns):
+    "One batch, or nothing where a strategy has not come that far"
+    if j>=len(cycles):
+        ax.set_axis_off()
+        return
+    patches, faulty, share = cycles[j]
+    _framed(ax, patches, faulty, f'cycle {j+1}: {share:.0%} faulty', columns)
+
+# %% ../nbs/55_gallery.ipynb #0a9ae122
+def _images(images, ids):
+    "Some images, (n,h,w) where they are grey, else (n,h,w,3)"
+    taken = np.asarray(images[ids])
+    return taken[...,0] if images.shape[-1]==1 else taken
+
+def _wanted_runs(plan, data, pi_u, repeat, strategies):
+    "strategy -> its run"
+    same = [c for c in plan if (c.data, c.pi_u, c.repeat)==(data, pi_u, repeat)]
+    return {c.strategy:c for c in same if not strategies or c.strategy in strategies}
+
+# %% ../nbs/55_gallery.ipynb #9ce6af65
+def _batches(records, images, n):
+    "What was picked in each cycle, as `_picks_figure` takes it"
+    cycles = []
+    for record in records:
+        shown = _images(images, record['selected'][:n])
+        cycles.append((shown, record['faulty'][:n], record['faulty'].mean()))
+    return cycles
+
+# %% ../nbs/55_gallery.ipynb #770dfbf9
+def picks_gallery(
+    folder:str|Path, # A study's folder
+    pi_u:float=None, # Share of faulty patches in the pool; None: the smallest
+    repeat:int=0,    # Which repeat
+    data:str=None,   # Data set; None: the first
+    strategies=None, # Their names; None: all
+    n:int=8,         # Patches of each batch
+    root=None,       # Data root; None: the usual one
+    )->object:       # A Matplotlib `Figure`
+    """What the strategies of an active-learning study picked, as far as they have come.
+
+    Raises `InputError` if the images are not here or nothing has been picked."""
     from imbal_al.engine import load_plan
     from imbal_al.simulation import load_patches
     plan = load_plan(folder)
-    if not plan or not hasattr(plan[0],'strategy'): raise InputError(f'{folder} holds no active-learning study; give the folder that `imbal-al study` wrote to')
-    data = data or plan[0].data; pi_u = min(c.pi_u for c in plan if c.data==data) if pi_u is None else pi_u
-    chosen = {c.strategy:c for c in plan if c.data==data and c.pi_u==pi_u and c.repeat==repeat and (not strategies or c.strategy in strategies)}
-    out = {s:rs for s,c in chosen.items() if (rs:=_records(folder, c))}
-    if not out: raise InputError(f'{folder}: no run with data {data}, pi_u {pi_u:g}, repeat {repeat} has picked anything yet')
-    images = load_patches(next(iter(chosen.values())).store_key(), root).images
-    look = lambda ids: np.asarray(images[ids])[...,0] if images.shape[-1]==1 else np.asarray(images[ids])
-    return picks_figure({s:[(look(r['selected'][:n]), r['faulty'][:n], r['faulty'].mean()) for r in rs] for s,rs in out.items()})
+    if not plan or not hasattr(plan[0], 'strategy'): raise InputError(
+        f'{folder} holds no active-learning study; give the folder that `imbal-al study` wrote to')
+    data = data or plan[0].data
+    if pi_u is None: pi_u = min(c.pi_u for c in plan if c.data==data)
+    runs = _wanted_runs(plan, data, pi_u, repeat, strategies)
+    records = {name:_records(folder, c) for name,c in runs.items()}
+    records = {name:mine for name,mine in records.items() if mine}
+    if not records: raise InputError(
+        f'{folder}: no run with data {data}, pi_u {pi_u:g}, repeat {repeat} '
+        'has picked anything yet')
+    images = load_patches(next(iter(runs.values())).store_key(), root).images
+    return _picks_figure({name:_batches(mine, images, n) for name,mine in records.items()})
 
 # %% ../nbs/55_gallery.ipynb #1f230629
-class Again:
-    "A network trained again: `net`, its `data`, the `indices` of what it is judged on, the stored histograms `hist`, and whether its own are the `same`"
-    def __init__(self, net, data, indices, hist, mine): self.net,self.data,self.indices,self.hist,self.same = net,data,np.asarray(indices),hist,bool(np.array_equal(hist, mine))
+@dataclass(frozen=True)
+class _Again:
+    "A network trained again"
+    net: object         # The network, in evaluation mode
+    data: object        # Its `DeviceData`
+    indices: np.ndarray # (n,) of what it is judged on
+    hist: np.ndarray    # (n,2,BINS) as stored in the run's folder
+    same: bool          # Are its own histograms the stored ones?
 
-def train_again(folder:str|Path, c, # A `RunConfig` or `LossConfig` of the study in `folder`
-    cycle:int=None,                 # Of active learning; None: the last one there is
-    device:str='cpu', root=None, threads:int=1
-    )->Again:
-    "Train a run's network again from its folder. Raises `InputError` if nothing of the run is there"
-    import torch
-    from threadpoolctl import threadpool_limits
-    at = Path(folder)/'runs'/c.hash; begun = read_json(at/'config.json')
-    if not begun: raise InputError(f'{at}: this run has not begun')
-    with threadpool_limits(threads):
-        before = torch.get_num_threads(); torch.set_num_threads(threads)
-        try: return (_cycle_again if hasattr(c,'strategy') else _loss_again)(folder, c, cycle, begun['precision'], device, root)
-        finally: torch.set_num_threads(before)
-
+# %% ../nbs/55_gallery.ipynb #f489d59a
 def _cycle_again(folder, c, cycle, precision, device, root):
-    from imbal_al.simulation import _trained, replace, workspace
-    rs = _records(folder, c); cycle = cycle or len(rs)
-    if not 1<=cycle<=len(rs): raise InputError(f'{c.hash}: cycle {cycle} is not there, {len(rs)} cycle(s) are')
-    labelled = np.concatenate([r['position'] for r in rs[:cycle]]); r = rs[cycle-1]
-    sc,data,*_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
-    net,_,hist,*_ = _trained(replace(c, strategy='random') if cycle==1 else c, tuple(map(int,labelled)), cycle, device, root, tuple(precision.items()))
-    m = len(sc.heldout); return Again(net, data, len(sc.pool)+np.arange(m), r['hist'], hist[:m])
+    "The network of a cycle of active learning"
+    from imbal_al.simulation import _trained, workspace
+    records = _records(folder, c)
+    cycle = cycle or len(records)
+    if not 1<=cycle<=len(records): raise InputError(
+        f'{c.hash}: cycle {cycle} is not there, {len(records)} cycle(s) are')
+    labelled = np.concatenate([record['position'] for record in records[:cycle]])
+    scenario, data, *_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
+    first = replace(c, strategy='random') if cycle==1 else c
+    net,_,hist,*_ = _trained(
+        first, tuple(map(int, labelled)), cycle, device, root, tuple(precision.items()))
+    n, stored = len(scenario.heldout), records[cycle-1]['hist']
+    return _Again(
+        net=net,
+        data=data,
+        indices=len(scenario.pool)+np.arange(n),
+        hist=stored,
+        same=bool(np.array_equal(stored, hist[:n])))
 
+# %% ../nbs/55_gallery.ipynb #9b4be4e8
+def _loss_learner(c, parts, precision):
+    "The learner of a training of losses, as the study makes it"
+    from imbal_al.training import make_loss, sgd_learner
+    loss = make_loss(c.loss, c.fn_weight, c.variant, class_weight=c.class_weight, **dict(c.options))
+    return sgd_learner(
+        parts, loss, c.arch, c.encoder, c.weights, c.width,
+        c.lr, c.momentum, c.wd, c.bs, c.steps, c.epochs, c.validations,
+        c.augment, precision, stream_seed(c.seed,'loss study'), None, c.clip, c.prior, c.even)
+
+# %% ../nbs/55_gallery.ipynb #75b0d711
 def _loss_again(folder, c, cycle, precision, device, root):
-    from imbal_al.core import stream_seed
+    "The network of a training of losses"
     from imbal_al.loss_study import load_parts
     from imbal_al.scoring import score
     from imbal_al.simulation import read_record
-    from imbal_al.training import fit_curve, make_loss, sgd_learner
-    r = read_record(Path(folder)/'runs'/c.hash/'final.npz')
-    if r is None: raise InputError(f'{c.hash}: this training has not ended')
+    from imbal_al.training import fit_curve
+    record = read_record(Path(folder)/'runs'/c.hash/'final.npz')
+    if record is None: raise InputError(f'{c.hash}: this training has not ended')
     parts,_ = load_parts(c.parts_key(), device, root)
-    learn = sgd_learner(parts, make_loss(c.loss, c.fn_weight, c.variant, class_weight=c.class_weight, **dict(c.options)), c.arch, c.encoder, c.weights, c.width, c.lr, c.momentum, c.wd, c.bs,
-                        c.steps, c.epochs, c.validations, c.augment, precision, stream_seed(c.seed,'loss study'), None, c.clip, c.prior, c.even)
+    learn = _loss_learner(c, parts, precision)
     fit_curve(learn, c.schedule)
-    return Again(learn.model.eval(), parts.data, parts.valid, r['hist'], score(learn.model, parts.data, parts.valid, hist=True, precision=precision['eval']).hist)
+    net = learn.model.eval()
+    mine = score(net, parts.data, parts.valid, hist=True, precision=precision['eval']).hist
+    return _Again(
+        net=net,
+        data=parts.data,
+        indices=np.asarray(parts.valid),
+        hist=record['hist'],
+        same=bool(np.array_equal(record['hist'], mine)))
 
-def predict(net, data, idx, # A network, its `DeviceData`, indices
-    )->np.ndarray:          # float32 (n,H,W)
-    "Probability of a defect, pixel by pixel"
+# %% ../nbs/55_gallery.ipynb #24ac2292
+def _train_again(folder, c, cycle=None, device='cpu', root=None, threads=1):
+    """Train the network of a run `c` (a `RunConfig` or `LossConfig`) again from its folder.
+
+    cycle: of active learning, None: the last one there is.
+    Raises `InputError` if nothing of the run is there."""
+    import torch
+    from threadpoolctl import threadpool_limits
+    run = Path(folder)/'runs'/c.hash
+    begun = read_json(run/'config.json')
+    if not begun: raise InputError(f'{run}: this run has not begun')
+    train = _cycle_again if hasattr(c, 'strategy') else _loss_again
+    with threadpool_limits(threads):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try: return train(folder, c, cycle, begun['precision'], device, root)
+        finally: torch.set_num_threads(before)
+
+# %% ../nbs/55_gallery.ipynb #e9b716ae
+def _predict(net, data, idx):
+    "Probability of a defect, pixel by pixel: float32 (n,H,W)"
     import torch
     from imbal_al.scoring import forward
-    with torch.inference_mode(): return torch.cat([data.crop(forward(net, data.normalise(data.raw(i)))[0]).sigmoid() for i in torch.as_tensor(np.asarray(idx)).split(32)]).float().cpu().numpy()
+    maps = []
+    with torch.inference_mode():
+        for part in torch.as_tensor(np.asarray(idx)).split(32):
+            logits = forward(net, data.normalise(data.raw(part)))[0]
+            maps.append(data.crop(logits).sigmoid())
+        return torch.cat(maps).float().cpu().numpy()
 
 # %% ../nbs/55_gallery.ipynb #df5141f6
+def _prediction(axes, mask, probability, first):
+    "The prediction with the contour of the truth, and its entropy"
+    _show(axes[0], probability, 'predicted' if first else '', cmap='viridis', vmin=0, vmax=1)
+    if np.any(mask): axes[0].contour(mask, [.5], colors=[FAULTY], linewidths=.7)
+    entropy = _pixel_entropy(probability)
+    title = f'mean {entropy.mean():.3f}'
+    if first: title = f'entropy, {title}'
+    _show(axes[1], entropy, title, cmap='magma', vmin=0, vmax=np.log(2))
+
+def _examples_alt(n, predicted, names):
+    "The figure in words"
+    what = ', the predicted probability and its entropy' if predicted else ''
+    said = 'examples' if names is None else '; '.join(map(str, names))
+    return f'{n} patches with their defects{what}: {said}.'
+
+# %% ../nbs/55_gallery.ipynb #49b4f65e
 @_look
-def examples_figure(images, # (n,H,W) or (n,H,W,3) uint8
-    masks,                  # (n,H,W) in {0,1}
-    probabilities=None,     # (n,H,W); None: only image and truth
-    names=None,             # (n,) one per row
-    width:float=6.):        # A Matplotlib `Figure`
-    "Rows of image, truth, prediction and entropy"
-    n,(h,w) = len(images),np.shape(masks)[1:3]; cols = 4 if probabilities is not None else 2
-    width = width if cols==4 else width/2
-    fig = _figure(width, n*(width/cols*h/w+.2)+.1, f"{n} patches with their defects{', the predicted probability and its entropy' if cols==4 else ''}: {'; '.join(map(str, names)) if names is not None else 'examples'}.")
-    for j,ax in enumerate(fig.subplots(n, cols, squeeze=False)):
-        _show(ax[0], images[j], '' if names is None else names[j]); _show(ax[1], masks[j], 'truth' if j==0 else '', cmap='gray', vmin=0, vmax=1)
-        if cols==2: continue
-        _show(ax[2], probabilities[j], 'predicted' if j==0 else '', cmap='viridis', vmin=0, vmax=1)
-        if np.any(masks[j]): ax[2].contour(masks[j], [.5], colors=[FAULTY], linewidths=.7)
-        e = _pixel_entropy(probabilities[j]); _show(ax[3], e, ('entropy, ' if j==0 else '')+f'mean {e.mean():.3f}', cmap='magma', vmin=0, vmax=np.log(2))
+def _examples_figure(images, masks, probabilities=None, names=None, width=6.):
+    """Rows of image, truth, prediction and entropy; a Matplotlib `Figure`.
+
+    images: (n,H,W) or (n,H,W,3) uint8, masks: (n,H,W) in {0,1}, names: (n,) one per row;
+    probabilities: (n,H,W), None: only image and truth."""
+    n, (h,w), predicted = len(images), np.shape(masks)[1:3], probabilities is not None
+    columns = 4 if predicted else 2
+    width = width if predicted else width/2
+    fig = _figure(width, n*(width/columns*h/w+.2)+.1, _examples_alt(n, predicted, names))
+    for j,axes in enumerate(fig.subplots(n, columns, squeeze=False)):
+        _show(axes[0], images[j], '' if names is None else names[j])
+        _show(axes[1], masks[j], 'truth' if j==0 else '', cmap='gray', vmin=0, vmax=1)
+        if predicted: _prediction(axes[2:], masks[j], probabilities[j], j==0)
     return fig
 
-def predictions_gallery(folder:str|Path, c, # A run of the study in `folder`
-    n:int=2, cycle:int=None,                # Patches of each kind; cycle, None: the last there is
-    device:str='cpu', root=None):           # A Matplotlib `Figure`
-    "Best, median and worst predictions of a run, with entropy; its network is trained again for it"
-    a = train_again(folder, c, cycle, device, root); rows = telling(a.hist, n)
-    if not rows: raise InputError(f'{c.hash}: fewer than three of the patches it is judged on have a defect; there is no best and worst')
-    idx = a.indices[[i for _,i,_ in rows]]; x = a.data.images[idx].cpu().numpy()
-    return examples_figure(x[...,0] if x.shape[-1]==1 else x, a.data.masks[idx].cpu().numpy(), predict(a.net, a.data, idx), [f'{k}, IoU {v:.2f}' for k,_,v in rows])
+# %% ../nbs/55_gallery.ipynb #cfa84031
+def predictions_gallery(
+    folder:str|Path,  # A study's folder
+    c,                # A run of the study, `RunConfig` or `LossConfig`
+    n:int=2,          # Patches of each kind
+    cycle:int=None,   # Of active learning; None: the last there is
+    device:str='cpu', # To train on
+    root=None,        # Data root; None: the usual one
+    )->object:        # A Matplotlib `Figure`
+    """Best, median and worst predictions of a run, with entropy; its network is trained again.
+
+    Raises `InputError` where nothing of the run is there or too few patches have a defect."""
+    again = _train_again(folder, c, cycle, device, root)
+    rows = _telling(again.hist, n)
+    if not rows: raise InputError(
+        f'{c.hash}: fewer than three of the patches it is judged on have a defect; '
+        'there is no best and worst')
+    idx = again.indices[[i for _,i,_ in rows]]
+    images = _images(again.data.images[idx].cpu().numpy(), slice(None))
+    masks = again.data.masks[idx].cpu().numpy()
+    names = [f'{kind}, IoU {iou:.2f}' for kind,_,iou in rows]
+    return _examples_figure(images, masks, _predict(again.net, again.data, idx), names)
 
 # %% ../nbs/55_gallery.ipynb #05912e9a
 def _png(fig):
-    out = io.BytesIO(); fig.savefig(out, format='png', dpi=90); return out.getvalue()
+    "A figure as the bytes of a PNG"
+    out = io.BytesIO()
+    fig.savefig(out, format='png', dpi=90)
+    return out.getvalue()
 
-def is_live()->bool:
+def _is_live():
     "Is this a notebook that a person has open, with widgets at hand?"
     import IPython
-    from importlib.util import find_spec
-    return type(IPython.get_ipython()).__name__=='ZMQInteractiveShell' and 'IN_TEST' not in os.environ and find_spec('ipywidgets') is not None
+    if type(IPython.get_ipython()).__name__!='ZMQInteractiveShell': return False
+    return 'IN_TEST' not in os.environ and find_spec('ipywidgets') is not None
 
-def play(f,    # Returns a Matplotlib `Figure`
-    **sliders  # Argument of `f` -> (lowest, highest, first value), whole numbers or floats; or a list to choose from
-    ):         # None in a live notebook, else a picture
+# %% ../nbs/55_gallery.ipynb #7e7fc0b8
+def _widget(values):
+    "A dropdown of a list, else a slider of whole numbers or floats"
+    from ipywidgets import Dropdown, FloatSlider, IntSlider
+    if isinstance(values, list): return Dropdown(options=values)
+    low, high, first = values
+    if all(isinstance(value, int) for value in values):
+        return IntSlider(first, low, high, continuous_update=False)
+    step = (high-low)/50
+    return FloatSlider(first, min=low, max=high, step=step, continuous_update=False)
+
+# %% ../nbs/55_gallery.ipynb #a412718b
+def play(
+    f,          # Returns a Matplotlib `Figure`
+    **sliders,  # Argument of `f` -> (lowest, highest, first value), or a list to choose from
+    ):          # None in a live notebook, else a picture
     "Let a reader move the arguments of a figure"
     from IPython.display import Image
-    def picture(**now): fig = f(**now); return Image(_png(fig), alt=fig.get_label())
-    first = {k:v[0] if isinstance(v,list) else v[2] for k,v in sliders.items()}
-    if not is_live(): return picture(**first)
-    from ipywidgets import Dropdown, FloatSlider, IntSlider, interact
-    def widget(v):
-        if isinstance(v, list): return Dropdown(options=v)
-        low,high,at = v; whole = all(isinstance(o,int) for o in v)
-        return IntSlider(at, low, high, continuous_update=False) if whole else FloatSlider(at, min=low, max=high, step=(high-low)/50, continuous_update=False)
-    interact(picture, **{k:widget(v) for k,v in sliders.items()})
+    def picture(**now):
+        fig = f(**now)
+        return Image(_png(fig), alt=fig.get_label())
+    def first(values): return values[0] if isinstance(values, list) else values[2]
+    if not _is_live(): return picture(**{name:first(values) for name,values in sliders.items()})
+    from ipywidgets import interact
+    interact(picture, **{name:_widget(values) for name,values in sliders.items()})

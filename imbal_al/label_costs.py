@@ -15,106 +15,179 @@ from .figures import _figure, _look, check_table, strategy_styles
 from .metrics import budget_auc
 
 # %% auto #0
-__all__ = ['CLICK', 'MASK', 'LABELS', 'add_cost', 'f1_at_cost', 'common_costs', 'cost_area', 'foreground_efficiency',
-           'cost_curves', 'cost_table', 'cost_figure']
+__all__ = ['add_cost', 'cost_curves', 'cost_table', 'cost_figure']
 
 # %% ../nbs/56_label_costs.ipynb #798ebece
 CLICK, MASK = 3., 60.
-LABELS = ('config','cycle','faulty','healthy','clicks','defect_pixels','pool_pixels')
+_LABELS = ('config','cycle','faulty','healthy','clicks','defect_pixels','pool_pixels')
 
-def add_cost(labels:pd.DataFrame, # See `LABELS`
-    click:float=CLICK,            # Seconds to say that a patch is healthy
-    mask:float=MASK,              # Seconds to draw the mask of a faulty one
-    pixel:float=0.                # Further seconds per defect pixel
-    )->pd.DataFrame:              # With `hours` and `foreground` (share of the pool's defect pixels labelled), both counted up to the cycle
+# %% ../nbs/56_label_costs.ipynb #5d32558f
+def add_cost(
+    labels:pd.DataFrame, # config, cycle, faulty, healthy, clicks, defect_pixels, pool_pixels
+    click:float=CLICK,   # Seconds to say that a patch is healthy
+    mask:float=MASK,     # Seconds to draw the mask of a faulty one
+    pixel:float=0.,      # Further seconds per defect pixel
+    )->pd.DataFrame:     # With `hours` and `foreground` (share of the pool's defect pixels labelled)
     "What was spent up to each cycle. Raises `InputError` for negative prices or where all is free"
-    if min(click, mask, pixel)<0 or not click+mask+pixel>0: raise InputError(f'a click at {click:g} s, a mask at {mask:g} s, a pixel at {pixel:g} s; give prices of 0 or more, not all 0')
-    check_table(labels, list(LABELS), 'labels')
-    t = labels.sort_values(['config','cycle'], ignore_index=True)
-    spent = click*(t.healthy+t.clicks) + mask*t.faulty + pixel*t.defect_pixels
-    up = lambda o: o.groupby(t.config).cumsum()
-    return t.assign(hours=up(spent)/3600, foreground=up(t.defect_pixels)/t.pool_pixels)
+    if min(click, mask, pixel)<0 or not click+mask+pixel>0: raise InputError(
+        f'a click at {click:g} s, a mask at {mask:g} s, a pixel at {pixel:g} s; '
+        'give prices of 0 or more, not all 0')
+    check_table(labels, list(_LABELS), 'labels')
+    table = labels.sort_values(['config','cycle'], ignore_index=True)
+    clicked = table.healthy+table.clicks
+    spent = click*clicked + mask*table.faulty + pixel*table.defect_pixels
+    hours = spent.groupby(table.config).cumsum()/3600
+    labelled = table.defect_pixels.groupby(table.config).cumsum()
+    return table.assign(hours=hours, foreground=labelled/table.pool_pixels)
 
 # %% ../nbs/56_label_costs.ipynb #11f29452
-def f1_at_cost(hours, f1, # (c,) of one run
-    at                    # Hours, a number or several
-    )->np.ndarray:        # nan outside of what was spent
-    "F1 of one run at a cost, straight between its cycles"
-    hours, f1 = np.asarray(hours, float), np.asarray(f1, float); o = np.argsort(hours, kind='stable')
-    return np.interp(at, hours[o], f1[o], left=np.nan, right=np.nan)
+def _f1_at_cost(hours, f1, at):
+    "F1 of one run at a cost, straight between its cycles; nan outside of what was spent"
+    hours, f1 = np.asarray(hours, float), np.asarray(f1, float)
+    order = np.argsort(hours, kind='stable')
+    return np.interp(at, hours[order], f1[order], left=np.nan, right=np.nan)
 
-def common_costs(curves:pd.DataFrame # config, hours: one setting
-    )->tuple[float,float]:           # low, high; low > high where there is none
-    "The costs at which every run has an F1"
-    o = curves.groupby('config').hours.agg(['min','max'])
-    return float(o['min'].max()), float(o['max'].min())
+def _common_costs(curves):
+    "The costs at which every run of one setting has an F1; low > high where there is none"
+    ends = curves.groupby('config').hours.agg(['min','max'])
+    return float(ends['min'].max()), float(ends['max'].min())
 
-def cost_area(curves:pd.DataFrame, # config, method, unit, hours, f1: one setting
-    points:int=41
-    )->pd.DataFrame:               # method, unit, value: nan where no cost is common to all; low, high: the range
-    "Mean F1 of each run over the costs common to all"
-    low,high = common_costs(curves); x = np.linspace(low, high, points)
-    value = lambda o: budget_auc(x, f1_at_cost(o.hours, o.f1, np.clip(x, o.hours.min(), o.hours.max()))) if high>low else np.nan
-    return pd.DataFrame([dict(method=o.method.iloc[0], unit=o.unit.iloc[0], value=value(o), low=low, high=high) for _,o in curves.groupby('config', sort=False)])
+def _run_area(run, hours):
+    "Mean F1 of one run over these costs, a little outside of its own at most"
+    inside = np.clip(hours, run.hours.min(), run.hours.max())
+    return budget_auc(hours, _f1_at_cost(run.hours, run.f1, inside))
+
+# %% ../nbs/56_label_costs.ipynb #85e154f3
+def _cost_area(curves, points=41):
+    "Mean F1 of each run of one setting over the costs common to all; nan where there are none"
+    low, high = _common_costs(curves)
+    hours = np.linspace(low, high, points)
+    rows = []
+    for _,run in curves.groupby('config', sort=False):
+        value = _run_area(run, hours) if high>low else np.nan
+        method, unit = run.method.iloc[0], run.unit.iloc[0]
+        rows.append(dict(method=method, unit=unit, value=value, low=low, high=high))
+    return pd.DataFrame(rows)
 
 # %% ../nbs/56_label_costs.ipynb #167a64b2
-def foreground_efficiency(x, y, # (c,) share of the pool's defect pixels labelled, F1
-    full:float                  # F1 with all labels: above every value
-    )->float:                   # gamma, 0 or more; nan with fewer than two different x
-    "How fast the gap to `full` closes per share of the defect labelled. Raises `InputError` where `full` is not above the values"
-    x, y = np.asarray(x, float), np.asarray(y, float); o = np.argsort(x, kind='stable'); x, y = x[o], y[o]
-    if not (y<full).all(): raise InputError(f'F1 of {np.nanmax(y):g} is not below that with all labels, {full:g}; give a higher one')
-    if len(x)<2 or not x[-1]>x[0]: return np.nan
+def _gap_closes(u, y, full):
+    "The curve that fits F1 best: (log of the rate in u, squared error)"
     from scipy.optimize import minimize_scalar
-    u, top = (x-x[0])/(x[-1]-x[0]), full-y[0]
-    fit = minimize_scalar(lambda g: np.sum((y-full+top*np.exp(-np.exp(g)*u))**2), bounds=(-9, 6), method='bounded')
+    top = full-y[0]
+    def misfit(log_rate):
+        gap = top*np.exp(-np.exp(log_rate)*u)
+        return np.sum((y-full+gap)**2)
+    fit = minimize_scalar(misfit, bounds=(-9, 6), method='bounded')
+    return fit.x, fit.fun
+
+# %% ../nbs/56_label_costs.ipynb #ac6450c2
+def _foreground_efficiency(x, y, full):
+    """gamma, 0 or more: how fast the gap to `full` closes per share of the defect labelled.
+
+    It is nan with fewer than two different x.
+    x: (c,) share of the pool's defect pixels labelled, y: (c,) F1, full: F1 with all labels.
+    Raises `InputError` where `full` is not above the values."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    order = np.argsort(x, kind='stable')
+    x, y = x[order], y[order]
+    if not (y<full).all(): raise InputError(
+        f'F1 of {np.nanmax(y):g} is not below that with all labels, {full:g}; give a higher one')
+    if len(x)<2 or not x[-1]>x[0]: return np.nan
+    log_rate, error = _gap_closes((x-x[0])/(x[-1]-x[0]), y, full)
     flat = np.sum((y-y[0])**2)
-    return float(np.exp(fit.x)/(x[-1]-x[0])) if fit.fun<flat else 0.
+    return float(np.exp(log_rate)/(x[-1]-x[0])) if error<flat else 0.
 
 # %% ../nbs/56_label_costs.ipynb #647c6a6b
-def cost_curves(labels:pd.DataFrame, # As `add_cost` takes them
-    values:pd.DataFrame,             # config, cycle, f1, setting, method, unit
-    **prices                         # Of `add_cost`
-    )->pd.DataFrame:
+def cost_curves(
+    labels:pd.DataFrame, # As `add_cost` takes them
+    values:pd.DataFrame, # config, cycle, f1, setting, method, unit
+    **prices,            # Of `add_cost`
+    )->pd.DataFrame:     # One row per run and cycle
     "Curves over cost: the labels with their F1"
     return add_cost(labels, **prices).merge(values, on=['config','cycle'])
 
-def cost_table(curves:pd.DataFrame, # From `cost_curves`
-    )->pd.DataFrame:                # setting, method, repeats, hours, faulty (share of the patches), pixels (per patch), efficiency, final, area
-    "What each method costs and what it brings, the best area first"
-    rows = []
-    for s,o in curves.groupby('setting', sort=False):
-        units = set.intersection(*(set(m.unit) for _,m in o.groupby('method'))); o = o[o.unit.isin(units)]
-        if not len(o): continue
-        area, full = cost_area(o).groupby('method').value.mean(), o.f1.max()+.02
-        rows += [dict(setting=s, method=m, repeats=len(units), **_one_method(r, full), area=area[m]) for m,r in o.groupby('method', sort=False)]
-    return pd.DataFrame(rows).sort_values(['setting','area'], ascending=[True,False], kind='stable', ignore_index=True)
+# %% ../nbs/56_label_costs.ipynb #76394a2c
+def _one_method(rows, full):
+    "What one method costs and brings, means over its runs"
+    runs = [run for _,run in rows.groupby('config')]
+    patches = (rows.faulty+rows.healthy+rows.clicks).sum()
+    efficiency = [_foreground_efficiency(run.foreground, run.f1, full) for run in runs]
+    return dict(
+        hours=np.mean([run.hours.max() for run in runs]),
+        faulty=rows.faulty.sum()/patches,
+        pixels=rows.defect_pixels.sum()/patches,
+        efficiency=np.mean(efficiency),
+        final=np.mean([run.f1.iloc[-1] for run in runs]))
 
-def _one_method(r, full):
-    runs, patches = [o for _,o in r.groupby('config')], (r.faulty+r.healthy+r.clicks).sum()
-    return dict(hours=np.mean([o.hours.max() for o in runs]), faulty=r.faulty.sum()/patches, pixels=r.defect_pixels.sum()/patches, efficiency=np.mean([foreground_efficiency(o.foreground, o.f1, full) for o in runs]), final=np.mean([o.f1.iloc[-1] for o in runs]))
+# %% ../nbs/56_label_costs.ipynb #df900bc9
+def _common_units(curves):
+    "The repeats that all methods have"
+    return set.intersection(*(set(mine.unit) for _,mine in curves.groupby('method')))
+
+# %% ../nbs/56_label_costs.ipynb #5ed66fd5
+def cost_table(
+    curves:pd.DataFrame, # From `cost_curves`
+    )->pd.DataFrame:     # setting, method, repeats, hours, faulty, pixels, efficiency, final, area
+    "What each method costs and what it brings, the best area first; faulty is a share, pixels are per patch"
+    rows = []
+    for setting,mine in curves.groupby('setting', sort=False):
+        units = _common_units(mine)
+        mine = mine[mine.unit.isin(units)]
+        if not len(mine): continue
+        area, full = _cost_area(mine).groupby('method').value.mean(), mine.f1.max()+.02
+        for method,runs in mine.groupby('method', sort=False):
+            rows.append(dict(setting=setting, method=method, repeats=len(units),
+                **_one_method(runs, full), area=area[method]))
+    table, order = pd.DataFrame(rows), [True,False]
+    return table.sort_values(['setting','area'], ascending=order, kind='stable', ignore_index=True)
 
 # %% ../nbs/56_label_costs.ipynb #79ec465a
+def _last_point(rows):
+    "Mean F1 and hours of the last cycle, in words"
+    last = rows[rows.cycle==rows.cycle.max()]
+    return f'{last.f1.mean():.3f} after {last.hours.mean():.2f} h'
+
+def _cost_alt(panels):
+    "The figure in words: where each method ends"
+    lines = ['F1 against hours of annotation.']
+    for setting,mine in panels:
+        ends = [f'{method} {_last_point(rows)}' for method,rows in mine.groupby('method')]
+        lines.append(f"{setting}: {'; '.join(ends)}.")
+    return ' '.join(lines)
+
+# %% ../nbs/56_label_costs.ipynb #0b67b820
+def _cost_panel(ax, setting, curves, styles):
+    "The mean curve of each method of one setting"
+    for method,rows in curves.groupby('method'):
+        mean = rows.groupby('cycle')[['hours','f1']].mean()
+        ax.plot(mean.hours, mean.f1, **styles[method])
+    ax.set(title=setting, xlabel='hours of annotation')
+    ax.set_xlim(left=0)
+
+def _legend(fig, axes):
+    "One legend for all panels, below them"
+    named = {}
+    for ax in axes: named |= {label:line for line,label in zip(*ax.get_legend_handles_labels())}
+    fig.legend(named.values(), named.keys(), loc='outside lower center', ncols=4)
+
+# %% ../nbs/56_label_costs.ipynb #802ab149
 @_look
-def cost_figure(curves:pd.DataFrame, # From `cost_curves`
-    methods=None,                    # Which are drawn; None: all
-    width:float=6., height:float=2.4
-    )->object:                       # A Matplotlib `Figure`
+def cost_figure(
+    curves:pd.DataFrame, # From `cost_curves`
+    methods=None,        # Which are drawn; None: all
+    width:float=6.,      # Inches
+    height:float=2.4,    # Inches
+    )->object:           # A Matplotlib `Figure`
     "Mean F1 against mean hours of annotation, one panel per setting, three in a row"
     shown = curves if methods is None else curves[curves.method.isin(list(methods))]
     if not len(shown): raise InputError('none of these methods is in the table')
     panels, styles = list(shown.groupby('setting')), strategy_styles(shown.method.unique())
-    fig = _figure(width, height, _cost_alt(panels)); columns = min(3, len(panels)); axes = fig.subplots(-(-len(panels)//columns), columns, squeeze=False).ravel()
+    fig = _figure(width, height, _cost_alt(panels))
+    columns = min(3, len(panels))
+    rows = -(-len(panels)//columns)
+    axes = fig.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes[len(panels):]: ax.set_visible(False)
-    for ax,(s,o) in zip(axes, panels):
-        for m,r in o.groupby('method'):
-            c = r.groupby('cycle')[['hours','f1']].mean(); ax.plot(c.hours, c.f1, **styles[m])
-        ax.set(title=s, xlabel='hours of annotation'); ax.set_xlim(left=0)
-    named = {k:h for ax in axes for h,k in zip(*ax.get_legend_handles_labels())}
-    axes[0].set_ylabel('F1'); fig.legend(named.values(), named.keys(), loc='outside lower center', ncols=4)
+    for ax,(setting,mine) in zip(axes, panels): _cost_panel(ax, setting, mine, styles)
+    axes[0].set_ylabel('F1')
+    _legend(fig, axes)
     return fig
-
-def _cost_alt(panels):
-    last = lambda r: r[r.cycle==r.cycle.max()]
-    said = lambda o: '; '.join(f'{m} {last(r).f1.mean():.3f} after {last(r).hours.mean():.2f} h' for m,r in o.groupby('method'))
-    return 'F1 against hours of annotation. ' + ' '.join(f'{s}: {said(o)}.' for s,o in panels)

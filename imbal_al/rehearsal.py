@@ -6,193 +6,357 @@ Docs: https://example.github.io/imbal_al/rehearsal.html.md"""
 
 # %% ../nbs/69_rehearsal.ipynb #84572063
 from __future__ import annotations
-import json, os, time
+import json, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from PIL import Image
 
-from .core import InputError, atomic_path, config_hash, provenance, read_json, stream, write_json, write_text
+from .core import InputError, atomic_path, config_hash, provenance, read_json
+from .core import stream, write_json, write_text
 from .label_costs import CLICK, MASK
 from .metrics import BINS, P_EDGES, histogram, scores_at
 from .project import Project, labels, new
 from .queue import as_annotations, ingest, rounds
 from .rounds import next_round, project_windows, read_all, read_model, split_labels
 from .simulation import read_record, write_record
-from .sources import Source, load_source, read_image, read_mask as source_mask
+from .sources import load_source, read_image, read_mask as source_mask
 from .where import where
 from .windows import network, predict
 
 # %% auto #0
-__all__ = ['SECONDS', 'truth_of', 'price', 'test_hist', 'tested', 'annotate', 'rehearse', 'Loop', 'stage', 'play', 'gather',
-           'promised', 'rehearsal_figure']
+__all__ = ['rehearse', 'Loop', 'play', 'gather']
 
 # %% ../nbs/69_rehearsal.ipynb #064d4623
-def truth_of(p:Project, source:Source):
-    "Function id -> mask of a unit, from a data set whose images the project holds. Raises `InputError` for an image that it lacks"
-    rows = {str(Path(o['image']).resolve()):o for o in source.table.to_dict('records')}
+def _truth_of(p, source):
+    """Function id -> mask of a unit, from a data set whose images the project holds.
+
+    Raises `InputError` for an image that it lacks."""
+    rows = {str(Path(row['image']).resolve()):row for row in source.table.to_dict('records')}
     def mask(id):
-        r = p.row[id]; path = str((p.images/r['image']).resolve())
-        if path not in rows: raise InputError(f"{path} is no image of {source.name}; make the project from that data set's images")
-        o = rows[path]; m = source_mask(o['mask'], o['decoder'], (r['height'],r['width']))
-        return m[r['y']:r['y']+r['h'],r['x']:r['x']+r['w']]
+        "The part of the image's mask that is this unit"
+        unit = p.row[id]
+        path = str((p.images/unit['image']).resolve())
+        if path not in rows: raise InputError(
+            f'{path} is no image of {source.name}; '
+            "make the project from that data set's images")
+        row = rows[path]
+        whole = source_mask(row['mask'], row['decoder'], (unit['height'],unit['width']))
+        y, x = unit['y'], unit['x']
+        return whole[y:y+unit['h'],x:x+unit['w']]
     return mask
 
 # %% ../nbs/69_rehearsal.ipynb #bff5e052
 SECONDS = (CLICK, MASK)
 
-def price(t:pd.DataFrame, # Columns labelled, faulty
-    seconds:tuple=SECONDS # Of a healthy unit, of a faulty one
-    )->pd.Series:         # Minutes
+def price(
+    t:pd.DataFrame,         # Columns labelled, faulty
+    seconds:tuple=SECONDS,  # Of a healthy unit, of a faulty one
+    )->pd.Series:           # Minutes
     "An annotator's time for what was labelled"
-    return ((t['labelled']-t['faulty'])*seconds[0]+t['faulty']*seconds[1])/60
+    healthy, faulty = seconds
+    return ((t['labelled']-t['faulty'])*healthy+t['faulty']*faulty)/60
 
 # %% ../nbs/69_rehearsal.ipynb #9792272f
-def test_hist(p:Project, net, mask, ids, device='cpu')->np.ndarray: # (n,2,BINS)
-    "Histograms of a network on units whose masks are known"
-    lines, got, out = [], [], []
-    for k,(z,_) in enumerate(predict(network(net, p.settings.encoder, 3, device, 'fp32'), read_all(p, ids, lines, got), project_windows(p))): out.append(histogram(z[None], mask(got[k])[None], logits=True)[0])
-    return np.stack(out) if out else np.zeros((0,2,BINS), np.uint32)
+def _test_hist(p, net, mask, ids, device='cpu'):
+    "Histograms (n,2,BINS) of a network on units whose masks are known"
+    lines, got, hists = [], [], []
+    net = network(net, p.settings.encoder, 3, device, 'fp32')
+    maps = predict(net, read_all(p, ids, lines, got), project_windows(p))
+    for i,(logits,_) in enumerate(maps):
+        truth = mask(got[i])
+        hists.append(histogram(logits[None], truth[None], logits=True)[0])
+    return np.stack(hists) if hists else np.zeros((0,2,BINS), np.uint32)
 
-def tested(p:Project, folder, mask, ids, device='cpu')->np.ndarray: # (n,2,BINS)
-    "`test_hist` of a round's network, from its folder if it is there"
-    r = read_record(folder/'tested.npz')
-    if r is None or r['ids'].tolist()!=list(ids): r = dict(ids=np.array(ids,'U12'), hist=test_hist(p, read_model(p, folder/'model.pt', device), mask, ids, device)); write_record(folder/'tested.npz', r)
-    return r['hist']
+# %% ../nbs/69_rehearsal.ipynb #a8bc9102
+def _tested(p, folder, mask, ids, device='cpu'):
+    "`_test_hist` of a round's network, from its folder if it is there"
+    record = read_record(folder/'tested.npz')
+    if record is not None and record['ids'].tolist()==list(ids): return record['hist']
+    hist = _test_hist(p, read_model(p, folder/'model.pt', device), mask, ids, device)
+    write_record(folder/'tested.npz', dict(ids=np.array(ids,'U12'), hist=hist))
+    return hist
 
-def annotate(p:Project, folder, mask): # A round's folder; id -> mask
+# %% ../nbs/69_rehearsal.ipynb #113f5d0a
+def _annotate(p, folder, mask):
     "Label a round's queue with known masks, through a Label Studio export"
-    f = folder/'queue'/'rehearsed.json'
-    write_text(f, json.dumps(as_annotations(json.loads((folder/'queue'/'labelstudio.json').read_text()), mask)))
-    return ingest(p, f)
+    tasks = json.loads((folder/'queue'/'labelstudio.json').read_text())
+    path = folder/'queue'/'rehearsed.json'
+    write_text(path, json.dumps(as_annotations(tasks, mask)))
+    return ingest(p, path)
 
-# %% ../nbs/69_rehearsal.ipynb #8bdfb873
-def rehearse(p:Project, mask, # id -> mask
-    budget:int=20, cycles:int=10, strategy:str='entropy',
-    prevalence:float|None=None, # At which F1 is told; None: as the held-out images are
-    seconds:tuple=SECONDS,      # See `price`
-    device:str='cpu', tests:int|None=None, # Held-out units tested on, drawn at random; None: all
-    say=lambda line: None, per_group:int=0  # See `imbal_al.rounds.next_round`
-    )->pd.DataFrame:  # cycle, trained, f1, iou, precision, recall, f1_best (at the threshold that would have been best), labelled, faulty, minutes, computed
-    "Play the loop to the end; what is done of it already is not done again"
-    ids = split_labels(p, p.units['id'])[1]; rows = []
-    if tests: ids = sorted(stream(p.settings.seed,'tests').permutation(np.array(ids,'U12'))[:tests].tolist())
-    for k in range(1, cycles+2):
-        f = _round(p, k, budget if k<=cycles else 0, strategy, device, say, per_group); rows += _row(p, f, k, mask, ids, prevalence, device)
-        if k<=cycles: annotate(p, f, mask)
-    return _spent(p, pd.DataFrame(rows, columns=['cycle','trained','f1','iou','precision','recall','f1_best']), seconds)
-
+# %% ../nbs/69_rehearsal.ipynb #94d2b3f7
 def _round(p, k, budget, strategy, device, say, per_group=0):
     "Folder of round `k`, finished; the processor's and the clock's seconds in its `rehearsed.json`"
     done = rounds(p)
     if len(done)>=k and (done[k-1]/'rehearsed.json').exists(): return done[k-1]
-    cpu, clock = time.process_time(), time.time(); f = next_round(p, budget, strategy, device, say=say, per_group=per_group).folder
-    write_json(f/'rehearsed.json', dict(cpu=round(time.process_time()-cpu,2), clock=round(time.time()-clock,2))); return f
+    cpu, clock = time.process_time(), time.time()
+    folder = next_round(p, budget, strategy, device, say=say, per_group=per_group).folder
+    cpu, clock = time.process_time()-cpu, time.time()-clock
+    write_json(folder/'rehearsed.json', dict(cpu=round(cpu, 2), clock=round(clock, 2)))
+    return folder
 
-def _row(p, f, k, mask, ids, prevalence, device):
+# %% ../nbs/69_rehearsal.ipynb #97540b17
+def _row(p, folder, k, mask, ids, prevalence, device):
     "What the network of a round reaches; nothing in a cold start"
-    r = read_json(f/'round.json')
-    if r['cold']: return []
-    h = tested(p, f, mask, ids, device); s = scores_at(h, h[:,1].sum(1)>0, prevalence)
-    return [dict(cycle=k, trained=len(r['train']), **{o:s[o] for o in ('f1','iou','precision','recall')}, f1_best=float(np.nanmax([scores_at(h, h[:,1].sum(1)>0, prevalence, q)['f1'] for q in P_EDGES[4:-4:4]])))]
+    made = read_json(folder/'round.json')
+    if made['cold']: return []
+    hist = _tested(p, folder, mask, ids, device)
+    faulty = hist[:,1].sum(1)>0
+    scored = scores_at(hist, faulty, prevalence)
+    f1s = [scores_at(hist, faulty, prevalence, threshold)['f1'] for threshold in P_EDGES[4:-4:4]]
+    row = dict(cycle=k, trained=len(made['train']))
+    row |= {name:scored[name] for name in ('f1','iou','precision','recall')}
+    return [dict(row, f1_best=float(np.nanmax(f1s)))]
 
-def _spent(p, t, seconds):
-    "Add what had been labelled when each round began, the time it took, and the processor's minutes so far"
-    faulty, out, all_ = dict(zip((l := labels(p))['id'], l['faulty'])), [], rounds(p)
-    for k in t['cycle']:
-        q = read_json(all_[k-1]/'round.json'); seen = [faulty[o] for o,_ in q['train']+q['test'] if o in faulty]
-        out.append(dict(labelled=len(seen), faulty=sum(seen), computed=sum((read_json(f/'rehearsed.json') or {}).get('cpu',np.nan) for f in all_[:k])/60))
-    t = pd.concat([t, pd.DataFrame(out, columns=['labelled','faulty','computed'])], axis=1); t.insert(9, 'minutes', price(t, seconds)); return t
+# %% ../nbs/69_rehearsal.ipynb #6d65ae2a
+def _computed(folders):
+    "The processor's minutes of these rounds; nan where one is not known"
+    seconds = [(read_json(folder/'rehearsed.json') or {}).get('cpu', np.nan) for folder in folders]
+    return sum(seconds)/60
+
+def _spent_by(folders, faulty):
+    "What had been labelled when the last of these rounds began; faulty: id -> is it faulty?"
+    made = read_json(folders[-1]/'round.json')
+    seen = [faulty[id] for id,_ in made['train']+made['test'] if id in faulty]
+    return dict(labelled=len(seen), faulty=sum(seen), computed=_computed(folders))
+
+# %% ../nbs/69_rehearsal.ipynb #b90f9b96
+def _spent(p, table, seconds):
+    "Add what had been labelled when each round began, its minutes, and the processor's so far"
+    known, folders = labels(p), rounds(p)
+    faulty = dict(zip(known['id'], known['faulty']))
+    rows = [_spent_by(folders[:k], faulty) for k in table['cycle']]
+    spent = pd.DataFrame(rows, columns=['labelled','faulty','computed'])
+    table = pd.concat([table, spent], axis=1)
+    table.insert(9, 'minutes', price(table, seconds))
+    return table
+
+# %% ../nbs/69_rehearsal.ipynb #7ed28831
+def _test_units(p, tests):
+    "The held-out units that a network is tested on"
+    ids = split_labels(p, p.units['id'])[1]
+    if not tests: return ids
+    drawn = stream(p.settings.seed, 'tests').permutation(np.array(ids,'U12'))
+    return sorted(drawn[:tests].tolist())
+
+def _silent(line): "Say nothing"
+
+_REACHED = ['cycle','trained','f1','iou','precision','recall','f1_best']
+
+# %% ../nbs/69_rehearsal.ipynb #8bdfb873
+def rehearse(
+    p:Project,                  # The project; its settings decide how a network is trained
+    mask,                       # id -> mask
+    budget:int=20,              # Units in each queue
+    cycles:int=10,              # Queues; one more network is trained after the last
+    strategy:str='entropy',     # That picks
+    prevalence:float|None=None, # At which F1 is told; None: as the held-out images are
+    seconds:tuple=SECONDS,      # Of a healthy unit, of a faulty one
+    device:str='cpu',           # To train on
+    tests:int|None=None,        # Held-out units tested on, drawn at random; None: all
+    say=_silent,                # f(line), told what is done
+    per_group:int=0,            # Of a group in a queue, at most; 0: any number
+    )->pd.DataFrame:            # One row per round that trained
+    """Play the loop to the end; what is done of it already is not done again.
+
+    Columns: cycle, trained, f1, iou, precision, recall, f1_best (at the threshold that would have been best),
+    labelled, faulty, minutes (an annotator's) and computed (a processor's)."""
+    ids, rows = _test_units(p, tests), []
+    for k in range(1, cycles+2):
+        last = k>cycles
+        folder = _round(p, k, 0 if last else budget, strategy, device, say, per_group)
+        rows += _row(p, folder, k, mask, ids, prevalence, device)
+        if not last: _annotate(p, folder, mask)
+    return _spent(p, pd.DataFrame(rows, columns=_REACHED), seconds)
 
 # %% ../nbs/69_rehearsal.ipynb #ca04b6c2
+_ARM = ('strategy','seed','per_group','balance') # Not part of the key: what is compared, and the seed
+_LATER = ('kinds','tests','held_out')            # Part of it only where they are set
+
 @dataclass(frozen=True)
 class Loop:
     "All that decides a rehearsal"
-    data: str
-    strategy: str='entropy'
+    data: str               # Data set
+    strategy: str='entropy' # That picks
     seed: int=0             # Of the project; which images are used does not hang on it
     groups: int=60          # Of the data set's groups, drawn once
-    shrink: int=1
+    shrink: int=1           # Pixels of an image that become one, along each side
     kinds: str=''           # Of the data set's images, with commas between; '' all
-    unit: str='image'
-    window: int=64
-    overlap: int=0
-    steps: int=100          # `window` to `per_image`: see `imbal_al.project.Settings`
-    bs: int=8
-    per_image: int=16
-    held_out: float=.2
+    unit: str='image'       # Or window
+    window: int=64          # This and those to `per_image`: see `imbal_al.project.Settings`
+    overlap: int=0          # Of neighbouring windows, in pixels
+    steps: int=100          # Of each training
+    bs: int=8               # Batch size
+    per_image: int=16       # Windows of an image in a training, at most
+    held_out: float=.2      # Share of the groups that is never trained on
     tests: int=0            # Held-out units tested on; 0: all
-    budget: int=16
-    cycles: int=10
+    budget: int=16          # Units in each queue
+    cycles: int=10          # Queues
     per_group: int=0        # Of a group in a queue, at most; 0: any number
     balance: float=.3       # See `imbal_al.project.Settings`
+
     @property
     def arm(self)->str:
         "What is compared with other arms of one `key`"
-        return self.strategy+(f', {self.per_group} a group' if self.per_group else '')+('' if self.balance==Loop.balance else f', balance {self.balance:g}')
+        grouped = f', {self.per_group} a group' if self.per_group else ''
+        balanced = '' if self.balance==Loop.balance else f', balance {self.balance:g}'
+        return self.strategy+grouped+balanced
+
     @property
-    def name(self)->str: return f"{self.data}-{self.arm.replace(', ','-').replace(' ','-')}-{self.seed}-{self.key}"
+    def name(self)->str:
+        "Of its files"
+        arm = self.arm.replace(', ','-').replace(' ','-')
+        return f'{self.data}-{arm}-{self.seed}-{self.key}'
+
+    def _in_key(self, field, value):
+        "Does this setting count for the key?"
+        if field in _ARM: return False
+        return field not in _LATER or value!=getattr(Loop, field)
+
     @property
-    def key(self)->str: return config_hash({k:v for k,v in asdict(self).items() if k not in ('strategy','seed','per_group','balance') and not (k in ('kinds','tests','held_out') and v==getattr(Loop,k))})
+    def key(self)->str:
+        "Hash of the settings that loops to be compared share"
+        settings = asdict(self).items()
+        return config_hash({field:value for field,value in settings if self._in_key(field, value)})
 
 # %% ../nbs/69_rehearsal.ipynb #a82ac854
-def _shrunk(a, k): h,w = (o//k for o in a.shape[:2]); return a[:h*k,:w*k].reshape(h,k,w,k,*a.shape[2:]).mean((1,3))
+def _shrunk(a, k):
+    "The means of blocks of k x k pixels; what is left over is cut off"
+    h,w = (side//k for side in a.shape[:2])
+    blocks = a[:h*k,:w*k].reshape(h, k, w, k, *a.shape[2:])
+    return blocks.mean((1,3))
 
-def stage(source:Source, folder:Path, groups:int, shrink:int=1, kinds:str=''
-    )->Source: # The same data set, as far as it was drawn, with its images in `folder`, one folder to a group
-    "Lay out images of a data set for a project; what is there stays"
-    if kinds: source = replace(source, table=source.table[source.table['kind'].isin(kinds.split(','))])
-    known = sorted(set(source.table['group'])); keep = {known[i]:k for k,i in enumerate(stream(0,'stage',source.name).permutation(len(known))[:groups])}; rows = []
-    for i,o in enumerate(source.table.to_dict('records')):
-        if o['group'] not in keep: continue
-        name = f"{keep[o['group']]:04d}/{i:05d}"; at, to = folder/'images'/f'{name}.png', folder/'masks'/f'{name}.png'
-        if not to.exists():
-            im = read_image(o['image'], source.channels); m = source_mask(o['mask'], o['decoder'], im.shape[:2])
-            for path,a in ((at, np.rint(_shrunk(im, shrink))), (to, 255*(_shrunk(m, shrink)>=.5))):
-                with atomic_path(path) as f: Image.fromarray(a.astype(np.uint8)).save(f, 'png')
-        rows.append(dict(o, image=str(at), mask=str(to), decoder='over127'))
+def _save(path, array):
+    "An image file, whole or not at all"
+    with atomic_path(path) as part: Image.fromarray(array.astype(np.uint8)).save(part, 'png')
+
+# %% ../nbs/69_rehearsal.ipynb #945413ff
+def _lay_out(row, source, image_path, mask_path, shrink):
+    "The image and the mask of one row, shrunk"
+    pixels = read_image(row['image'], source.channels)
+    mask = source_mask(row['mask'], row['decoder'], pixels.shape[:2])
+    pixels, mask = np.rint(_shrunk(pixels, shrink)), 255*(_shrunk(mask, shrink)>=.5)
+    _save(image_path, pixels)
+    _save(mask_path, mask)
+
+def _drawn(source, groups):
+    "group -> its number, of those drawn"
+    known = sorted(set(source.table['group']))
+    drawn = stream(0, 'stage', source.name).permutation(len(known))[:groups]
+    return {known[i]:number for number,i in enumerate(drawn)}
+
+# %% ../nbs/69_rehearsal.ipynb #4d803ab2
+def _stage(source, folder, groups, shrink=1, kinds=''):
+    """Lay out images of a data set for a project, one folder to a group; what is there stays.
+
+    Returns the same data set, as far as it was drawn, with its images in `folder`."""
+    if kinds:
+        wanted = source.table['kind'].isin(kinds.split(','))
+        source = replace(source, table=source.table[wanted])
+    numbers, rows = _drawn(source, groups), []
+    for i,row in enumerate(source.table.to_dict('records')):
+        if row['group'] not in numbers: continue
+        name = f"{numbers[row['group']]:04d}/{i:05d}.png"
+        image_path, mask_path = folder/'images'/name, folder/'masks'/name
+        if not mask_path.exists(): _lay_out(row, source, image_path, mask_path, shrink)
+        rows.append(dict(row, image=str(image_path), mask=str(mask_path), decoder='over127'))
     return replace(source, table=pd.DataFrame(rows))
 
-def play(loop:Loop, root:Path, # Where projects and staged images lie
-    data_root=None, say=lambda line: None)->pd.DataFrame: # Table of `rehearse`, with data, strategy, seed and config
-    "One loop; also written to `root`/loops/NAME.csv, with what it was made by beside it"
-    root = Path(root); name = loop.name; staged = root/'data'/'-'.join([loop.data, str(loop.groups), str(loop.shrink), *loop.kinds.split(',')]).rstrip('-')
-    s = stage(load_source(loop.data, data_root), staged, loop.groups, loop.shrink, loop.kinds)
-    own = {k:getattr(loop,k) for k in ('unit','window','overlap','steps','bs','per_image','held_out','balance','seed')}
-    p = new(root/'projects'/name, staged/'images', s.channels, group_by='folder', **own)
-    t = rehearse(p, truth_of(p, s), loop.budget, loop.cycles, loop.strategy, tests=loop.tests or None, say=say, per_group=loop.per_group)
-    t = pd.DataFrame(dict(data=loop.data, strategy=loop.arm, seed=loop.seed, config=loop.key), index=t.index).join(t)
-    write_text(root/'loops'/f'{name}.csv', t.to_csv(index=False, lineterminator='\n')); write_json(root/'loops'/f'{name}.json', dict(asdict(loop), **provenance()))
-    return t
+# %% ../nbs/69_rehearsal.ipynb #6a5a24fb
+_SETTINGS = ('unit','window','overlap','steps','bs','per_image','held_out','balance','seed')
 
-def gather(root:Path)->tuple[pd.DataFrame,dict]: # (table of all loops, config -> settings and provenance)
+def _staged(root, loop):
+    "The folder of a loop's images, shared by all loops that use the same"
+    parts = [loop.data, str(loop.groups), str(loop.shrink), *loop.kinds.split(',')]
+    return root/'data'/'-'.join(parts).rstrip('-')
+
+# %% ../nbs/69_rehearsal.ipynb #77fc8cc0
+def play(
+    loop:Loop,        # All that decides it
+    root:Path,        # Where projects and staged images lie
+    data_root=None,   # Data root; None: the usual one
+    say=_silent,      # f(line), told what is done
+    )->pd.DataFrame:  # Table of `rehearse`, with data, strategy, seed and config
+    "One loop; also written to `root`/loops/NAME.csv, with what it was made by beside it"
+    root = Path(root)
+    name, staged = loop.name, _staged(root, loop)
+    source = load_source(loop.data, data_root)
+    source = _stage(source, staged, loop.groups, loop.shrink, loop.kinds)
+    own = {setting:getattr(loop, setting) for setting in _SETTINGS}
+    images = staged/'images'
+    p = new(root/'projects'/name, images, source.channels, group_by='folder', **own)
+    table = rehearse(p, _truth_of(p, source), loop.budget, loop.cycles, loop.strategy,
+        tests=loop.tests or None, say=say, per_group=loop.per_group)
+    made_by = dict(data=loop.data, strategy=loop.arm, seed=loop.seed, config=loop.key)
+    table = pd.DataFrame(made_by, index=table.index).join(table)
+    write_text(root/'loops'/f'{name}.csv', table.to_csv(index=False, lineterminator='\n'))
+    write_json(root/'loops'/f'{name}.json', dict(asdict(loop), **provenance()))
+    return table
+
+# %% ../nbs/69_rehearsal.ipynb #e9d0cfa4
+def gather(
+    root:Path, # As `play` takes it
+    )->tuple[pd.DataFrame,dict]: # Table of all loops; name -> settings and provenance
     "What `play` has written. Raises `InputError` if that is nothing"
-    files = sorted((Path(root)/'loops').glob('*.csv'))
-    if not files: raise InputError(f'{root} holds no loop; play one')
-    made = {f.stem:read_json(f.with_suffix('.json')) for f in files}
-    return pd.concat([pd.read_csv(f) for f in files], ignore_index=True), made
+    paths = sorted((Path(root)/'loops').glob('*.csv'))
+    if not paths: raise InputError(f'{root} holds no loop; play one')
+    made = {path.stem:read_json(path.with_suffix('.json')) for path in paths}
+    return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True), made
 
 # %% ../nbs/69_rehearsal.ipynb #32e23762
-def promised(p:Project, mask, # id -> mask
-    device='cpu', draws:int=300)->dict: # held_out labels, faulty ones among them, threshold, f1 with f1_low and f1_high as told (nan where it cannot be told), f1_true, tested units, prevalence, why not
-    "What `where` says of the last round's network, beside the truth"
-    f = rounds(p)[-1]; ids = read_record(f/'tested.npz')['ids'].tolist(); h = tested(p, f, mask, ids, device)
-    y = h[:,1].sum(1)>0; t = labels(p); faulty = dict(zip(t['id'],t['faulty'])); own = [faulty[i] for i in split_labels(p, t['id'])[1]]
-    out = dict(held_out=len(own), faulty=sum(own), threshold=np.nan, f1=np.nan, f1_low=np.nan, f1_high=np.nan, f1_true=np.nan, tested=len(y), prevalence=float(y.mean()), why='')
-    try: o = where(p, float(y.mean()), draws=draws, device=device).point
-    except InputError as e: return dict(out, why=str(e).replace(f'{p.dir}', 'the project'))
-    return dict(out, threshold=o.threshold, f1=o.f1.mean, f1_low=o.f1.low, f1_high=o.f1.high, f1_true=scores_at(h, y, float(y.mean()), o.threshold)['f1'])
+_NOT_TOLD = dict(threshold=np.nan, f1=np.nan, f1_low=np.nan, f1_high=np.nan, f1_true=np.nan)
+
+def _held_out_labels(p):
+    "Is it faulty? of each held-out unit that is labelled"
+    known = labels(p)
+    faulty = dict(zip(known['id'], known['faulty']))
+    return [faulty[id] for id in split_labels(p, known['id'])[1]]
+
+# %% ../nbs/69_rehearsal.ipynb #0edb0bd2
+def _promised(p, mask, device='cpu', draws=300):
+    """What `where` says of the last round's network, beside the truth.
+
+    Returns held_out labels, faulty ones among them, threshold, f1 with f1_low and f1_high as told
+    (nan where it cannot be told), f1_true, tested units, prevalence, why not."""
+    folder = rounds(p)[-1]
+    ids = read_record(folder/'tested.npz')['ids'].tolist()
+    hist = _tested(p, folder, mask, ids, device)
+    faulty = hist[:,1].sum(1)>0
+    prevalence, own = float(faulty.mean()), _held_out_labels(p)
+    told = dict(held_out=len(own), faulty=sum(own), **_NOT_TOLD,
+        tested=len(faulty), prevalence=prevalence, why='')
+    try: point = where(p, prevalence, draws=draws, device=device).point
+    except InputError as error:
+        return dict(told, why=str(error).replace(f'{p.dir}', 'the project'))
+    return dict(told,
+        threshold=point.threshold,
+        f1=point.f1.mean,
+        f1_low=point.f1.low,
+        f1_high=point.f1.high,
+        f1_true=scores_at(hist, faulty, prevalence, point.threshold)['f1'])
 
 # %% ../nbs/69_rehearsal.ipynb #49f8c66b
-def rehearsal_figure(tables:dict # strategy -> table of `rehearse`, or a list of them, one per seed
-    ):
-    "F1 against labels and against an annotator's minutes"
+def _curve(axes, name, tables):
+    "The mean curve of one strategy"
+    seeds = tables if isinstance(tables, (list,tuple)) else [tables]
+    mean = pd.concat(seeds).groupby('cycle').mean()
+    for ax,column in zip(axes, ('labelled','minutes')):
+        ax.plot(mean[column], mean['f1'], marker='o', ms=3, label=name)
+
+# %% ../nbs/69_rehearsal.ipynb #2d983e16
+def _rehearsal_figure(tables):
+    """F1 against labels and against an annotator's minutes.
+
+    tables: strategy -> table of `rehearse`, or a list of them, one per seed."""
     import matplotlib.pyplot as plt
-    fig,axs = plt.subplots(1, 2, figsize=(6,2.6), dpi=90, sharey=True)
-    for k,ts in tables.items():
-        t = pd.concat(ts if isinstance(ts,(list,tuple)) else [ts]).groupby('cycle').mean()
-        for ax,x in zip(axs, ('labelled','minutes')): ax.plot(t[x], t['f1'], marker='o', ms=3, label=k)
-    for ax,x in zip(axs, ('labels','minutes (estimated)')): ax.set(xlabel=x, ylim=(0,1)); ax.spines[['top','right']].set_visible(False)
-    axs[0].set_ylabel('F1, all held-out images'); axs[0].legend(fontsize=7, frameon=False); fig.tight_layout()
+    fig,axes = plt.subplots(1, 2, figsize=(6,2.6), dpi=90, sharey=True)
+    for name,mine in tables.items(): _curve(axes, name, mine)
+    for ax,label in zip(axes, ('labels','minutes (estimated)')):
+        ax.set(xlabel=label, ylim=(0,1))
+        ax.spines[['top','right']].set_visible(False)
+    axes[0].set_ylabel('F1, all held-out images')
+    axes[0].legend(fontsize=7, frameon=False)
+    fig.tight_layout()
     return fig

@@ -6,175 +6,375 @@ Docs: https://example.github.io/imbal_al/remedies.html.md"""
 
 # %% ../nbs/58_remedies.ipynb #f7f9878e
 from __future__ import annotations
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from .core import InputError, check_choice
+from .core import InputError
 from .figures import _figure, _look, check_table
 from .metrics import paired_interval, pooled, prevalence_weights, scores, scores_at
-from .shift import Rates, choose_threshold, estimate_prevalence, f1_at, gated_counts, hedge, oii_at, recovery, split_loss
+from .shift import Rates, choose_threshold, estimate_prevalence, f1_at, gated_counts, hedge
+from .shift import oii_at, recovery, split_loss
 
 # %% auto #0
-__all__ = ['CAUTIONS', 'SAME', 'REMEDY', 'PRICES', 'Plan', 'plans', 'threshold_remedies', 'recovered', 'remedy_name',
-           'against_plain', 'price_of', 'remedy_table', 'rates_in', 'guided', 'loss_rows', 'remedy_figure']
+__all__ = ['threshold_remedies', 'remedy_table', 'guided', 'remedy_figure']
 
 # %% ../nbs/58_remedies.ipynb #e1a334ac
-CAUTIONS = (.5, 2., 4.)
+_CAUTIONS = (.5, 2., 4.)
 
-class Plan(NamedTuple):
+@dataclass(frozen=True)
+class _Plan:
     "How a threshold is chosen"
-    aim: object       # Prevalence, or several; None: not known, stay at 1/2
-    gate: bool = False
-    caution: float = 0.
+    aim: object          # Prevalence, or several; None: not known, stay at 1/2
+    gate: bool = False   # Is a gate chosen, too?
+    caution: float = 0.  # Standard errors within which the nearest to 1/2 is taken
 
-def plans(pi_t:float,  # True share of faulty images at deployment
-    pi_u:float,        # In the pool
-    em=None, bbse=None # `Prevalence` estimates; None: the estimate failed
-    )->dict:           # way -> `Plan`
-    "The ways to choose a threshold without training"
-    value = lambda e: None if e is None else float(np.clip(e.pi.mean, .5/e.pi.n, 1))
-    open_ = None if em is None else hedge(np.clip(np.nan_to_num(em.draws, nan=em.pi.mean), .5/em.pi.n, 1))
-    wrong = dict(half=pi_t/2, twice=min(1., 2*pi_t))
-    return dict(unaware=Plan(pi_u), known=Plan(pi_t), careful=Plan(pi_t, caution=1.), gate=Plan(pi_t, True, 1.), **{k:Plan(v) for k,v in wrong.items()}, **{f'{k}_careful':Plan(v, caution=1.) for k,v in wrong.items()},
-        em=Plan(value(em)), bbse=Plan(value(bbse)), em_hedged=Plan(open_), em_careful=Plan(open_, caution=1.), em_gate=Plan(open_, True, 1.), **{f'caution {c:g}':Plan(pi_t, caution=c) for c in CAUTIONS})
+def _share_of(estimate):
+    "The estimated share of faulty images, at least half an image; None: the estimate failed"
+    if estimate is None: return None
+    return float(np.clip(estimate.pi.mean, .5/estimate.pi.n, 1))
+
+# %% ../nbs/58_remedies.ipynb #2a149483
+def _open_shares(estimate):
+    "All shares that an estimate leaves open; None: it failed"
+    if estimate is None: return None
+    draws = np.nan_to_num(estimate.draws, nan=estimate.pi.mean)
+    return hedge(np.clip(draws, .5/estimate.pi.n, 1))
+
+# %% ../nbs/58_remedies.ipynb #97d586ee
+def _plans(pi_t, pi_u, em=None, bbse=None):
+    "way -> `_Plan`; em and bbse are `Prevalence` estimates, None where they failed"
+    half, twice = pi_t/2, min(1., 2*pi_t)
+    left_open = _open_shares(em)
+    return dict(
+        unaware=_Plan(pi_u),
+        known=_Plan(pi_t),
+        careful=_Plan(pi_t, caution=1.),
+        gate=_Plan(pi_t, gate=True, caution=1.),
+        half=_Plan(half),
+        twice=_Plan(twice),
+        half_careful=_Plan(half, caution=1.),
+        twice_careful=_Plan(twice, caution=1.),
+        em=_Plan(_share_of(em)),
+        bbse=_Plan(_share_of(bbse)),
+        em_hedged=_Plan(left_open),
+        em_careful=_Plan(left_open, caution=1.),
+        em_gate=_Plan(left_open, gate=True, caution=1.),
+        **{f'caution {caution:g}':_Plan(pi_t, caution=caution) for caution in _CAUTIONS})
+
+# %% ../nbs/58_remedies.ipynb #aa5bf0cd
+def _test_at(run, pi_t):
+    "Where the test images at this share are among the held-out ones; None: there are none"
+    return next((at for share,at in run['tests'].items() if np.isclose(share, pi_t)), None)
+
+def _estimated(run, at, method, groups, draws, seed):
+    "`Prevalence` of the test images; None: there are none, or the estimate failed"
+    if at is None: return None
+    estimate = estimate_prevalence(run['hist_validation'], run['faulty_validation'],
+        run['hist'][at], method, groups=groups, draws=draws, seed=seed)
+    return None if np.isnan(estimate.pi.mean) else estimate
+
+def _f1(run, pi_t, threshold, gate):
+    "F1 on the held-out images at a share of faulty ones"
+    counts = gated_counts(run['hist'], threshold, gate)
+    return float(scores(*pooled(counts, prevalence_weights(run['faulty'], pi_t)))['f1'])
+
+# %% ../nbs/58_remedies.ipynb #e887df95
+def _way_row(run, pi_t, way, plan, groups):
+    "The row of one way: chosen on the validation images, met on the held-out ones"
+    threshold, gate, assumed = .5, 0, np.nan
+    if plan.aim is not None:
+        chosen = choose_threshold(run['hist_validation'], run['faulty_validation'],
+            plan.aim, plan.gate, plan.caution, groups)
+        threshold, gate = chosen.threshold, chosen.gate
+        if np.ndim(plan.aim)==0: assumed = plan.aim
+    f1 = _f1(run, pi_t, threshold, gate)
+    return dict(way=way, threshold=threshold, gate=gate, pi=assumed, f1=f1)
+
+def _oracle_row(run, pi_t, way, *gate):
+    "The row of the best threshold there is for the held-out images"
+    best = choose_threshold(run['hist'], run['faulty'], pi_t, *gate)
+    return dict(way=way, threshold=best.threshold, gate=best.gate, pi=pi_t, f1=best.f1)
 
 # %% ../nbs/58_remedies.ipynb #beaf470f
-def threshold_remedies(run:dict, # From `imbal_al.shift.read_run`
-    pi_t:float,                  # Share of faulty images at deployment
-    groups=None,                 # (n,) group of each validation image
-    draws:int=40, seed:int=0
-    )->list[dict]:               # way, threshold, gate, pi (that was assumed; nan: several or none), f1
-    "F1 at deployment for each way that trains nothing. Raises `InputError` where a kind of image is missing"
-    h, y, v, z = (run[k] for k in ('hist','faulty','hist_validation','faulty_validation'))
-    at = next((o for p,o in run['tests'].items() if np.isclose(p, pi_t)), None)
-    em,bbse = (None if at is None else _estimated(v, z, h[at], m, groups, draws, seed) for m in ('em','bbse'))
-    out = [dict(way='raw', threshold=.5, gate=0, pi=np.nan, f1=scores_at(h, y, pi_t)['f1'])]
-    for way,p in plans(pi_t, run['config']['pi_u'], em, bbse).items():
-        t,g = (.5,0) if p.aim is None else choose_threshold(v, z, p.aim, p.gate, p.caution, groups)[:2]
-        out.append(dict(way=way, threshold=t, gate=g, pi=p.aim if np.ndim(p.aim)==0 and p.aim is not None else np.nan, f1=_f1(h, y, pi_t, t, g)))
-    return out + [dict(way=w, threshold=c.threshold, gate=c.gate, pi=pi_t, f1=c.f1) for w,c in (('oracle',choose_threshold(h, y, pi_t)), ('oracle_gate',choose_threshold(h, y, pi_t, True)))]
+def threshold_remedies(
+    run:dict,       # From `imbal_al.shift.read_run`
+    pi_t:float,     # Share of faulty images at deployment
+    groups=None,    # (n,) group of each validation image; None: each stands alone
+    draws:int=40,   # Bootstrap draws of each estimate of the share
+    seed:int=0,     # Of the draws
+    )->list[dict]:  # way, threshold, gate, pi (that was assumed; nan: several or none), f1
+    """F1 at deployment for each way that trains nothing.
 
-def _f1(h, y, pi, t, g): return float(scores(*pooled(gated_counts(h, t, g), prevalence_weights(y, pi)))['f1'])
-
-def _estimated(v, z, deployed, method, groups, draws, seed):
-    e = estimate_prevalence(v, z, deployed, method, groups=groups, draws=draws, seed=seed)
-    return None if np.isnan(e.pi.mean) else e
+    Raises `InputError` where a kind of image is missing."""
+    at = _test_at(run, pi_t)
+    em = _estimated(run, at, 'em', groups, draws, seed)
+    bbse = _estimated(run, at, 'bbse', groups, draws, seed)
+    raw = scores_at(run['hist'], run['faulty'], pi_t)['f1']
+    rows = [dict(way='raw', threshold=.5, gate=0, pi=np.nan, f1=raw)]
+    for way,plan in _plans(pi_t, run['config']['pi_u'], em, bbse).items():
+        rows.append(_way_row(run, pi_t, way, plan, groups))
+    rows.append(_oracle_row(run, pi_t, 'oracle'))
+    rows.append(_oracle_row(run, pi_t, 'oracle_gate', True))
+    return rows
 
 # %% ../nbs/58_remedies.ipynb #bf5a2763
-def recovered(raw, fixed, oracle # (R,) F1 of each repeat
-    )->dict:                     # runs, raw, fixed, oracle, gain, gain_low, gain_high, recovery, recovery_low, recovery_high
+def recovered(
+    raw,    # (R,) F1 of each repeat, plain at 1/2
+    fixed,  # (R,) with the remedy
+    oracle, # (R,) plain at the best threshold
+    )->dict: # runs; means raw, fixed, oracle, gain, recovery; gain_low and so on
     "Gain and recovery of one remedy, paired by repeat; raises `InputError` for unequal lengths"
     raw,fixed,oracle = (np.asarray(o, float) for o in (raw,fixed,oracle))
-    r, g = recovery(raw, fixed, oracle, kind='wider'), paired_interval(fixed, raw, kind='wider')
-    return dict(runs=len(raw), raw=raw.mean(), fixed=fixed.mean(), oracle=oracle.mean(), gain=g.mean, gain_low=g.low, gain_high=g.high, recovery=r.mean, recovery_low=r.low, recovery_high=r.high)
+    ratio = recovery(raw, fixed, oracle, kind='wider')
+    gain = paired_interval(fixed, raw, kind='wider')
+    return dict(
+        runs=len(raw),
+        raw=raw.mean(),
+        fixed=fixed.mean(),
+        oracle=oracle.mean(),
+        gain=gain.mean,
+        gain_low=gain.low,
+        gain_high=gain.high,
+        recovery=ratio.mean,
+        recovery_low=ratio.low,
+        recovery_high=ratio.high)
 
 # %% ../nbs/58_remedies.ipynb #27ba19aa
-SAME = ('data','pi_u','pool_size','repeat','seed')
-REMEDY = ('loss','fn_weight','healthy_share','train_pi')
+_REMEDY = ('loss','fn_weight','healthy_share','train_pi')
+_WORDS = dict(fn_weight='weight', healthy_share='healthy share', train_pi='training at')
 
-def remedy_name(row)->str:
+def _differs(row, column):
+    "Does this run have a value there that is not the usual one?"
+    if column not in row or row[column]!=row[column]: return False
+    return row[column] not in (None, 0)
+
+# %% ../nbs/58_remedies.ipynb #2825ef1c
+def remedy_name(
+    row, # Of a table of runs: loss, fn_weight, healthy_share and train_pi, as far as there
+    )->str: # 'plain' where nothing differs
     "What differs from the plain run, in words"
-    o = {k:row[k] for k in REMEDY if k in row and row[k]==row[k] and row[k] not in (None, 0)}
-    words = [o.get('loss','') if o.get('loss')!='combo_paper' else ''] + [f"{w} {o[k]:g}" for k,w in (('fn_weight','weight'),('healthy_share','healthy share'),('train_pi','training at')) if k in o]
-    return ', '.join(filter(None, [' '.join(filter(None, words[:2])), *words[2:]])) or 'plain'
+    changed = {column:row[column] for column in _REMEDY if _differs(row, column)}
+    loss = changed.get('loss', '')
+    words = ['' if loss=='combo_paper' else loss]
+    words += [f'{word} {changed[column]:g}' for column,word in _WORDS.items() if column in changed]
+    first = ' '.join(filter(None, words[:2]))
+    return ', '.join(filter(None, [first, *words[2:]])) or 'plain'
 
 # %% ../nbs/58_remedies.ipynb #49a3eb19
-def against_plain(runs:pd.DataFrame, # config, strategy, `SAME` and those of `REMEDY` that there are
-    strategy:str='entropy'
-    )->pd.DataFrame:                 # remedy, config, plain (the config it is paired with), data, pi_u, repeat
+_SAME = ('data','pi_u','pool_size','repeat','seed')
+
+def against_plain(
+    runs:pd.DataFrame,       # config, strategy, data, pi_u, pool_size, repeat, seed, and those of `remedy_name`
+    strategy:str='entropy',  # Whose runs
+    )->pd.DataFrame:         # remedy, config, plain (config of its pair), data, pi_u, repeat
     "Each run of a strategy beside the plain one of its repeat; runs without one are left out"
-    check_table(runs, ['config','strategy',*SAME,'loss'], 'runs')
-    mine = runs[runs.strategy==strategy]; mine = mine.assign(remedy=[remedy_name(o) for o in mine.to_dict('records')])
-    plain = mine[mine.remedy=='plain'].set_index(list(SAME)).config
-    keys = list(mine[list(SAME)].itertuples(index=False, name=None))
-    return mine.assign(plain=[plain.get(k) for k in keys]).dropna(subset='plain')[['remedy','config','plain','data','pi_u','repeat']].reset_index(drop=True)
+    check_table(runs, ['config','strategy',*_SAME,'loss'], 'runs')
+    mine = runs[runs.strategy==strategy]
+    mine = mine.assign(remedy=[remedy_name(row) for row in mine.to_dict('records')])
+    plain = mine[mine.remedy=='plain'].set_index(list(_SAME)).config
+    keys = mine[list(_SAME)].itertuples(index=False, name=None)
+    mine = mine.assign(plain=[plain.get(key) for key in keys]).dropna(subset='plain')
+    return mine[['remedy','config','plain','data','pi_u','repeat']].reset_index(drop=True)
 
 # %% ../nbs/58_remedies.ipynb #82f55a73
-PRICES = {0:'validation images', 1:'and unlabelled images', 2:'another training', 3:'several trainings', 4:'healthy images, a click each', 5:'not to be had'}
+PRICES = {
+    0:'validation images',
+    1:'and unlabelled images',
+    2:'another training',
+    3:'several trainings',
+    4:'healthy images, a click each',
+    5:'not to be had'}
 
-def price_of(remedy:str)->int:
+_FREE = {*_plans(.05, 1.), 'caution'}
+
+def _price_of(remedy):
     "A key of `PRICES`"
     if remedy.startswith('oracle'): return 5
     if 'healthy share' in remedy: return 4
     if remedy.startswith('guided'): return 3
-    if remedy.split()[0].split('_')[0] in ('em','bbse'): return 1
-    return 0 if remedy.split()[0] in _FREE else 2
+    first = remedy.split()[0]
+    if first.split('_')[0] in ('em','bbse'): return 1
+    return 0 if first in _FREE else 2
 
-_FREE = {*plans(.05, 1.), 'caution'}
+# %% ../nbs/58_remedies.ipynb #8340a066
+def _remedy_row(f1, key, remedy, base, fixed):
+    "One row of the table; base: configs of the plain runs, fixed: F1 with the remedy"
+    found = recovered(f1.raw[base], fixed, f1.oracle[base])
+    return dict(zip(('data','pi_u'), key), price=_price_of(remedy), remedy=remedy, **found)
 
-def remedy_table(runs:pd.DataFrame, # As `against_plain` takes them
-    ways:pd.DataFrame,              # config, way, f1: rows of `threshold_remedies`
-    strategy:str='entropy',
-    guided_rows:pd.DataFrame|None=None # From `guided`
-    )->pd.DataFrame:                # data, pi_u, price, remedy, and the columns of `recovered`
+def _trained_rows(f1, key, remedy, pairs):
+    "A trained remedy at 1/2, and with the careful threshold on top"
+    return [
+        _remedy_row(f1, key, remedy, pairs.plain, f1['raw'][pairs.config]),
+        _remedy_row(f1, key, remedy+' + threshold', pairs.plain, f1['careful'][pairs.config])]
+
+# %% ../nbs/58_remedies.ipynb #1ae6a86c
+def _pool_rows(f1, key, pairs, names):
+    "All rows of one data set and pool but the guided ones"
+    plain = pairs[pairs.remedy=='plain'].config
+    rows = [_remedy_row(f1, key, way, plain, f1[way][plain]) for way in names]
+    for remedy,mine in pairs[pairs.remedy!='plain'].groupby('remedy', sort=False):
+        rows += _trained_rows(f1, key, remedy, mine)
+    return rows
+
+# %% ../nbs/58_remedies.ipynb #b9cb7294
+def remedy_table(
+    runs:pd.DataFrame,       # One row per run, as `against_plain` takes them
+    ways:pd.DataFrame,       # config, way, f1: rows of `threshold_remedies`
+    strategy:str='entropy',  # Whose runs
+    guided_rows:pd.DataFrame|None=None, # From `guided`; None: none were guided
+    )->pd.DataFrame:         # data, pi_u, price, remedy, and the columns of `recovered`
     "What each remedy recovers, cheapest first"
-    f1, pairs = ways.pivot(index='config', columns='way', values='f1'), against_plain(runs, strategy)
-    pairs, rows = pairs[pairs.config.isin(f1.index) & pairs.plain.isin(f1.index)], []
-    def add(key, remedy, base, fixed): rows.append(dict(zip(('data','pi_u'), key), price=price_of(remedy), remedy=remedy, **recovered(f1.raw[base], fixed, f1.oracle[base])))
-    for key,o in pairs.groupby(['data','pi_u'], sort=False):
-        plain = o[o.remedy=='plain'].config
-        for way in [w for w in dict.fromkeys(ways.way) if w!='raw']: add(key, way, plain, f1[way][plain])
-        for r,p in o[o.remedy!='plain'].groupby('remedy', sort=False):
-            for way,more in (('raw',''),('careful',' + threshold')): add(key, r+more, p.plain, f1[way][p.config])
-    for (*key,loss),o in (guided_rows.groupby(['data','pi_u','loss']) if guided_rows is not None and len(guided_rows) else ()):
-        o = o[o.plain.isin(f1.index)]
-        for way,more in (('raw',''),('careful',' + threshold')): add(key, f'guided {loss}'+more, o.plain, f1[way][o.config])
-    return pd.DataFrame(rows).sort_values(['data','pi_u','price'], kind='stable', ignore_index=True)
+    f1 = ways.pivot(index='config', columns='way', values='f1')
+    pairs = against_plain(runs, strategy)
+    pairs = pairs[pairs.config.isin(f1.index) & pairs.plain.isin(f1.index)]
+    names = [way for way in dict.fromkeys(ways.way) if way!='raw']
+    rows = []
+    for key,mine in pairs.groupby(['data','pi_u'], sort=False):
+        rows += _pool_rows(f1, key, mine, names)
+    if guided_rows is not None and len(guided_rows):
+        for (*key,loss),mine in guided_rows.groupby(['data','pi_u','loss']):
+            rows += _trained_rows(f1, key, f'guided {loss}', mine[mine.plain.isin(f1.index)])
+    table = pd.DataFrame(rows)
+    return table.sort_values(['data','pi_u','price'], kind='stable', ignore_index=True)
 
 # %% ../nbs/58_remedies.ipynb #20cb1e0e
-def rates_in(row, part:str='' # '' (held-out images) or 'v_' (validation images)
-    )->Rates:
+def rates_in(
+    row,           # Of a table: tp, fp, fn, alarm, and like where it is known, each after `part`
+    part:str='',   # '' (held-out images) or 'v_' (validation images)
+    )->Rates:      # like is nan where the row has none
     "The rates in one row of a table"
-    return Rates(*(float(row[part+k]) for k in ('tp','fp','fn','alarm')), float(row.get(part+'like', np.nan)))
+    return Rates(
+        tp=float(row[part+'tp']),
+        fp=float(row[part+'fp']),
+        fn=float(row[part+'fn']),
+        alarm=float(row[part+'alarm']),
+        like=float(row.get(part+'like', np.nan)))
 
-def guided(runs:pd.DataFrame, # As `against_plain` takes them, and `cycles`
-    rates:pd.DataFrame,       # config, and the columns of `rates_in`: one row per run
-    pi_t:float, default:float=.7, strategy:str='entropy'
-    )->pd.DataFrame:          # data, pi_u, loss, repeat, weight, oii (validation), f1; oii_default, f1_default; trainings, weights; config, plain
-    "Per repeat and loss: the weight whose OII at `pi_t` is nearest to 0 on validation images, and what it gives on the held-out ones"
-    at = rates.set_index('config'); rows = []
-    mine = runs[runs.fn_weight.notna() & runs.config.isin(at.index)].drop(columns=['remedy','plain'], errors='ignore').merge(against_plain(runs, strategy)[['config','plain','remedy']], on='config')
-    mine = mine[[not ('healthy' in o or 'training' in o) for o in mine.remedy]]
-    for (data,pi_u,loss,r),o in mine.groupby(['data','pi_u','loss','repeat'], sort=False):
-        if o.fn_weight.nunique()<2 or not np.isclose(o.fn_weight, default).any(): continue
-        oii = [oii_at(rates_in(at.loc[c], 'v_'), pi_t) for c in o.config]; f1 = [f1_at(rates_in(at.loc[c]), pi_t) for c in o.config]
-        i, d = int(np.nanargmin(np.abs(oii))), int(np.isclose(o.fn_weight, default).argmax())
-        rows.append(dict(data=data, pi_u=pi_u, loss=loss, repeat=r, weight=o.fn_weight.iloc[i], oii=oii[i], f1=f1[i], oii_default=oii[d], f1_default=f1[d], weights=len(o), trainings=int(o.cycles.sum()), config=o.config.iloc[i], plain=o.plain.iloc[i]))
+# %% ../nbs/58_remedies.ipynb #518c3762
+def _steered(runs, rates, strategy):
+    "The runs with a weight of misses whose rates are known; other labels or weightings left out"
+    mine = runs[runs.fn_weight.notna() & runs.config.isin(rates.index)]
+    mine = mine.drop(columns=['remedy','plain'], errors='ignore')
+    mine = mine.merge(against_plain(runs, strategy)[['config','plain','remedy']], on='config')
+    return mine[[not ('healthy' in remedy or 'training' in remedy) for remedy in mine.remedy]]
+
+# %% ../nbs/58_remedies.ipynb #ea8520ec
+def _guided_row(mine, rates, pi_t, default):
+    "What the weight with the OII nearest to 0 on validation images gives"
+    oii = [oii_at(rates_in(rates.loc[config], 'v_'), pi_t) for config in mine.config]
+    f1 = [f1_at(rates_in(rates.loc[config]), pi_t) for config in mine.config]
+    best = int(np.nanargmin(np.abs(oii)))
+    usual = int(np.isclose(mine.fn_weight, default).argmax())
+    return dict(
+        weight=mine.fn_weight.iloc[best],
+        oii=oii[best],
+        f1=f1[best],
+        oii_default=oii[usual],
+        f1_default=f1[usual],
+        weights=len(mine),
+        trainings=int(mine.cycles.sum()),
+        config=mine.config.iloc[best],
+        plain=mine.plain.iloc[best])
+
+# %% ../nbs/58_remedies.ipynb #525899ac
+def guided(
+    runs:pd.DataFrame,       # As `remedy_table` takes them, with fn_weight and cycles
+    rates:pd.DataFrame,      # One row per run: config, and the columns of `rates_in` for both parts
+    pi_t:float,              # Share of faulty images at deployment
+    default:float=.7,        # Weight of misses that is compared
+    strategy:str='entropy',  # Whose runs
+    )->pd.DataFrame:         # data, pi_u, loss, repeat, weight, oii (validation), f1, ...
+    """Per repeat and loss: the weight whose OII at `pi_t` is nearest to 0 on validation images, and its F1.
+
+    Beside them oii_default and f1_default; weights and trainings count what it took to look at all of them."""
+    rates = rates.set_index('config')
+    keys = ['data','pi_u','loss','repeat']
+    rows = []
+    for key,mine in _steered(runs, rates, strategy).groupby(keys, sort=False):
+        if mine.fn_weight.nunique()<2 or not np.isclose(mine.fn_weight, default).any(): continue
+        rows.append(dict(zip(keys, key), **_guided_row(mine, rates, pi_t, default)))
     return pd.DataFrame(rows)
 
 # %% ../nbs/58_remedies.ipynb #5944f54e
-def loss_rows(runs:pd.DataFrame, # config, pi_u
-    rates:pd.DataFrame,          # config, cycle, and the columns of `rates_in`
-    pi_t:float
-    )->pd.DataFrame:             # those of `rates`, and f1_from, f1_to, lost, share, arithmetic, like, excess, ratio, oii_from, oii_to
-    "The loss of each run and cycle between its pool's share of faulty images and `pi_t`; nan where F1 is not defined"
-    both = rates.merge(runs[['config','pi_u']], on='config'); keep = ('f1_from','f1_to','lost','share','arithmetic','like','excess','alarms','ratio','oii_from','oii_to')
-    def one(o):
-        r = rates_in(o); d = split_loss(r, o['pi_u'], pi_t) if r.counted>0 else None
-        return {k if k!='like' else 'like_loss':getattr(d, k) if d else np.nan for k in keep}
-    return both.drop(columns='pi_u').join(pd.DataFrame([one(o) for o in both.to_dict('records')]))
+_LOSS_KEPT = ('f1_from','f1_to','lost','share','arithmetic','like','excess','alarms','ratio',
+    'oii_from','oii_to')
+
+def _loss_row(row, pi_t):
+    "The split of one row's loss; like becomes like_loss, as a rate has that name"
+    rates = rates_in(row)
+    if not rates.counted>0: split = dict.fromkeys(_LOSS_KEPT, np.nan)
+    else:
+        loss = split_loss(rates, row['pi_u'], pi_t)
+        split = {name:getattr(loss, name) for name in _LOSS_KEPT}
+    return {'like_loss' if name=='like' else name:value for name,value in split.items()}
+
+# %% ../nbs/58_remedies.ipynb #ea77e549
+def loss_rows(
+    runs:pd.DataFrame,   # config, pi_u
+    rates:pd.DataFrame,  # config, cycle, and the columns of `rates_in`
+    pi_t:float,          # Share of faulty images at deployment
+    )->pd.DataFrame:     # Those of `rates`, and those of `imbal_al.shift.Loss`
+    "The F1 each run and cycle loses between its pool's share and `pi_t`; nan where it is not defined"
+    both = rates.merge(runs[['config','pi_u']], on='config')
+    found = pd.DataFrame([_loss_row(row, pi_t) for row in both.to_dict('records')])
+    return both.drop(columns='pi_u').join(found)
 
 # %% ../nbs/58_remedies.ipynb #8d88f303
-@_look
-def remedy_figure(table:pd.DataFrame, # From `remedy_table`
-    names=None,                       # Remedies drawn, from above; None: all
-    width:float=6., height:float=3.
-    )->object:                        # A Matplotlib `Figure`
-    "F1 gained over the raw run by each remedy with its interval, one panel per data set and pool; the oracle's gain as a dashed line"
-    names = list(dict.fromkeys(table.remedy)) if names is None else [o for o in names if o in set(table.remedy)]
-    if not names: raise InputError(f"none of these remedies is in the table; it has {', '.join(dict.fromkeys(table.remedy))}")
-    panels = list(table[table.remedy.isin(names)].groupby(['data','pi_u'], sort=False))
-    fig = _figure(width, height, _remedy_alt(panels)); axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=True))
-    for ax,((d,u),o) in zip(axes, panels):
-        o = o.set_index('remedy').reindex(names); at = np.arange(len(names)); gap = (o.oracle-o.raw).dropna()
-        ax.hlines(at, o.gain_low, o.gain_high, color='#0072B2', linewidth=1.3); ax.plot(o.gain, at, 'o', color='#0072B2', markersize=3.2)
-        ax.axvline(0, color='#4D4D4D', linewidth=.8); ax.set_title(f'{d},\npool {100*u:.3g} %' if len(panels)>2 else f'{d}, pool {100*u:.3g} %'); ax.locator_params(axis='x', nbins=4 if len(panels)<4 else 2)
-        if len(gap): ax.axvline(gap.iloc[0], color='#D55E00', linestyle='--', linewidth=.8)
-    axes[0].set_yticks(range(len(names)), names); axes[0].set_ylim(len(names)-.5, -.5); fig.supxlabel('F1 gained at deployment; dashed: the best threshold', size=7)
-    return fig
+def _panel(ax, rows, title, ticks):
+    "Gains with their intervals, and the oracle's gain, in one panel"
+    at = np.arange(len(rows))
+    gap = (rows.oracle-rows.raw).dropna()
+    ax.hlines(at, rows.gain_low, rows.gain_high, color='#0072B2', linewidth=1.3)
+    ax.plot(rows.gain, at, 'o', color='#0072B2', markersize=3.2)
+    ax.axvline(0, color='#4D4D4D', linewidth=.8)
+    ax.set_title(title)
+    ax.locator_params(axis='x', nbins=ticks)
+    if len(gap): ax.axvline(gap.iloc[0], color='#D55E00', linestyle='--', linewidth=.8)
 
+# %% ../nbs/58_remedies.ipynb #aa5f8d63
 def _remedy_alt(panels):
-    said = lambda o: '; '.join(f'{r.remedy} {r.gain:+.3f} [{r.gain_low:+.3f}, {r.gain_high:+.3f}]' for r in o.itertuples())
-    return 'F1 gained over the raw run. ' + ' '.join(f'{d}, pool {100*u:.3g} %: {said(o)}.' for (d,u),o in panels)
+    "The figure in words: every gain with its interval"
+    lines = ['F1 gained over the raw run.']
+    for (data,pi_u),rows in panels:
+        said = '; '.join(
+            f'{row.remedy} {row.gain:+.3f} [{row.gain_low:+.3f}, {row.gain_high:+.3f}]'
+            for row in rows.itertuples())
+        lines.append(f'{data}, pool {100*pi_u:.3g} %: {said}.')
+    return ' '.join(lines)
+
+# %% ../nbs/58_remedies.ipynb #c57822ed
+def _drawn(table, names):
+    "The remedies to draw; raises `InputError` where none of the names is in the table"
+    there = list(dict.fromkeys(table.remedy))
+    drawn = there if names is None else [name for name in names if name in set(there)]
+    if not drawn: raise InputError(
+        f"none of these remedies is in the table; it has {', '.join(there)}")
+    return drawn
+
+# %% ../nbs/58_remedies.ipynb #b3b94fc2
+@_look
+def remedy_figure(
+    table:pd.DataFrame, # From `remedy_table`
+    names=None,         # Remedies drawn, from above; None: all
+    width:float=6.,     # Inches
+    height:float=3.,    # Inches
+    )->object:          # A Matplotlib `Figure`
+    """F1 gained over the raw run by each remedy with its interval, one panel per data set and pool.
+
+    The oracle's gain is a dashed line. Raises `InputError` where none of the names is in the table."""
+    names = _drawn(table, names)
+    panels = list(table[table.remedy.isin(names)].groupby(['data','pi_u'], sort=False))
+    fig = _figure(width, height, _remedy_alt(panels))
+    axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=True))
+    between = ',\n' if len(panels)>2 else ', '
+    ticks = 4 if len(panels)<4 else 2
+    for ax,((data,pi_u),rows) in zip(axes, panels):
+        rows = rows.set_index('remedy').reindex(names)
+        _panel(ax, rows, f'{data}{between}pool {100*pi_u:.3g} %', ticks)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names)-.5, -.5)
+    fig.supxlabel('F1 gained at deployment; dashed: the best threshold', size=7)
+    return fig

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io, time
 
 import numpy as np
+from fastcore.basics import patch
 from PIL import Image, ImageDraw
 
 from .core import InputError
@@ -16,123 +17,270 @@ from .project import Project, file_name, read_label, read_mask, write_label
 from .queue import queued, rounds, tinted, waiting
 
 # %% auto #0
-__all__ = ['KEYS', 'HELP', 'Session', 'picture', 'status_line', 'reviewer']
+__all__ = ['Session', 'reviewer']
 
 # %% ../nbs/68_review.ipynb #76d5410e
-KEYS = 'ha+-1234567890ijklpe[]mnb'
+_KEYS = 'ha+-1234567890ijklpe[]mnb'
 
 class Session:
     "A walk through units by keys"
-    def __init__(self, p:Project, ids=None): # Default: the units that are out, in the order of their queues
-        self.p,self.ids,self.at,self.said = p, list(waiting(p) if ids is None else ids), 0, ''
-        for o in self.ids:
-            if o not in p.row: raise InputError(f'{o} is no unit of {p.dir}; it may be of another project')
+    def __init__(self,
+        p:Project, # The project
+        ids=None,  # Units to walk through; None: those that are out, in the order of their queues
+        ):
+        self.p, self.ids = p, list(waiting(p) if ids is None else ids)
+        self.at, self.said = 0, ''
+        for id in self.ids:
+            if id not in p.row: raise InputError(
+                f'{id} is no unit of {p.dir}; it may be of another project')
         self._load()
 
     @property
-    def done(self)->bool: return self.at>=len(self.ids)
+    def done(self)->bool:
+        "Is the end reached?"
+        return self.at>=len(self.ids)
+
     @property
-    def id(self)->str: return self.ids[self.at]
+    def id(self)->str:
+        "The unit that is shown"
+        return self.ids[self.at]
+
     @property
-    def unit(self)->dict: return self.p.row[self.id]
+    def unit(self)->dict:
+        "Its row in the project's table"
+        return self.p.row[self.id]
 
-    def _probability(self):
-        "The queue's probability map, if it has one; a label that is there counts as certain"
-        if read_label(self.p, self.id): return read_mask(self.p, self.id).astype(np.float32)
-        for f in reversed(rounds(self.p)):
-            path = f/'queue'/'probabilities'/f'{file_name(self.unit)}.png'
-            if path.is_file(): return np.asarray(Image.open(path)).astype(np.float32)/255
-        return np.zeros((self.unit['h'],self.unit['w']), np.float32)
+    def go(self,
+        step:int, # Units forward; negative: back
+        ):
+        "Go to another unit; nothing is labelled"
+        self.at = max(0, min(len(self.ids), self.at+step))
+        self._load()
 
-    def _load(self):
-        self.threshold,self.off,self.show,self.radius = .5,set(),True,6
-        if self.done: return
-        try: self.image = self.p.read(self.unit)
-        except InputError as e: self.said = f'{e}'; self.ids.pop(self.at); return self._load()
-        self.prob = self._probability(); h,w = self.prob.shape; self.pen = [h//2,w//2]; self.drawn = np.zeros((h,w), np.int8)
+# %% ../nbs/68_review.ipynb #1ac97091
+@patch
+def _probability(self:Session):
+    "The queue's probability map, if it has one; a label that is there counts as certain"
+    if read_label(self.p, self.id): return read_mask(self.p, self.id).astype(np.float32)
+    for folder in reversed(rounds(self.p)):
+        path = folder/'queue'/'probabilities'/f'{file_name(self.unit)}.png'
+        if path.is_file(): return np.asarray(Image.open(path)).astype(np.float32)/255
+    return np.zeros((self.unit['h'],self.unit['w']), np.float32)
 
-    def regions(self)->list[np.ndarray]:
-        "Connected regions at the threshold, largest first, eight neighbours, nine at most; the last holds the rest"
-        from scipy.ndimage import label
-        at,n = label(self.prob>=self.threshold, np.ones((3,3)))
-        order = 1+np.argsort(-np.bincount(at.ravel(), minlength=n+1)[1:], kind='stable')
-        out = [at==k for k in order[:9]]
-        if n>9: out[8] = out[8]|np.isin(at, order[9:])
-        return out
+# %% ../nbs/68_review.ipynb #85077ef0
+@patch
+def _load(self:Session):
+    "Show the unit that the session is at"
+    self.threshold, self.off, self.show, self.radius = .5, set(), True, 6
+    if self.done: return
+    try: self.image = self.p.read(self.unit)
+    except InputError as error:
+        self.said = str(error)
+        self.ids.pop(self.at)
+        return self._load()
+    self.prob = self._probability()
+    h,w = self.prob.shape
+    self.pen, self.drawn = [h//2,w//2], np.zeros((h,w), np.int8)
 
-    def mask(self)->np.ndarray: # bool (h,w)
-        "What would be accepted"
-        m = np.zeros(self.prob.shape, bool)
-        for i,o in enumerate(self.regions(), 1):
-            if i not in self.off: m |= o
-        return (m|(self.drawn>0))&~(self.drawn<0)
+# %% ../nbs/68_review.ipynb #dff9ed8e
+@patch
+def regions(self:Session)->list[np.ndarray]: # bool (h,w) each
+    "Connected regions at the threshold, largest first, nine at most; the last holds the rest"
+    from scipy.ndimage import label
+    eight_neighbours = np.ones((3,3))
+    at,n = label(self.prob>=self.threshold, eight_neighbours)
+    size = np.bincount(at.ravel(), minlength=n+1)[1:]
+    order = 1+np.argsort(-size, kind='stable')
+    found = [at==number for number in order[:9]]
+    if n>9: found[8] = found[8]|np.isin(at, order[9:])
+    return found
 
-    def _label(self, mask, word):
-        state = write_label(self.p, self.id, mask, 'reviewer', time.strftime('%Y-%m-%dT%H:%M:%S'), revert=True)
-        self.said = f"{self.unit['name']}: {word} ({state})"; self.go(1)
+# %% ../nbs/68_review.ipynb #55836ea8
+@patch
+def mask(self:Session)->np.ndarray: # bool (h,w)
+    "What would be accepted"
+    on = np.zeros(self.prob.shape, bool)
+    for i,region in enumerate(self.regions(), 1):
+        if i not in self.off: on |= region
+    return (on|(self.drawn>0))&~(self.drawn<0)
 
-    def go(self, step): self.at = max(0, min(len(self.ids), self.at+step)); self._load()
+# %% ../nbs/68_review.ipynb #fb781b77
+@patch
+def _label(self:Session, mask, word):
+    "Write a label and go on"
+    now = time.strftime('%Y-%m-%dT%H:%M:%S')
+    state = write_label(self.p, self.id, mask, 'reviewer', now, revert=True)
+    self.said = f"{self.unit['name']}: {word} ({state})"
+    self.go(1)
 
-    def _disc(self):
-        y,x = np.ogrid[:self.prob.shape[0],:self.prob.shape[1]]
-        return (y-self.pen[0])**2+(x-self.pen[1])**2<=self.radius**2
+@patch
+def _accept(self:Session):
+    "Label with the mask that is shown, if there is one"
+    mask = self.mask()
+    if mask.any(): self._label(mask, f'{int(mask.sum())} defect pixels')
+    else: self.said = 'no mask is shown; press h if there is no defect'
 
-    def key(self, k:str):
-        "Do what a key says; others are passed over"
-        if k=='b': return self.go(-1)
-        if self.done or k not in KEYS: return
-        self.said = ''
-        if k=='h': self._label(np.zeros(self.prob.shape), 'healthy')
-        elif k=='a':
-            if (m := self.mask()).any(): self._label(m, f'{int(m.sum())} defect pixels')
-            else: self.said = 'no mask is shown; press h if there is no defect'
-        elif k=='n': self.go(1)
-        elif k=='m': self.show = not self.show
-        elif k in '+-': self.threshold = float(np.clip(self.threshold+(.05 if k=='+' else -.05), .05, .95)); self.off = set()
-        elif k=='0': self.off = set()
-        elif k.isdigit(): self.off ^= {int(k)}
-        elif k in 'ijkl': self._move(k)
-        elif k in 'pe': self.drawn[self._disc()] = 1 if k=='p' else -1
-        elif k in '[]': self.radius = int(np.clip(self.radius*(2/3 if k=='[' else 1.5)+.5, 1, 200))
+# %% ../nbs/68_review.ipynb #d313068e
+@patch
+def _healthy(self:Session):
+    "Label as free of defects"
+    self._label(np.zeros(self.prob.shape), 'healthy')
 
-    def _move(self, k):
-        step = max(1, self.radius)*(1 if k in 'kl' else -1); axis = 0 if k in 'ik' else 1
-        self.pen[axis] = int(np.clip(self.pen[axis]+step, 0, self.prob.shape[axis]-1))
+# %% ../nbs/68_review.ipynb #a9ad4098
+@patch
+def _raise(self:Session, step):
+    "Move the threshold; all regions are on again"
+    self.threshold = float(np.clip(self.threshold+step, .05, .95))
+    self.off = set()
+
+@patch
+def _move(self:Session, key):
+    "Move the pen"
+    step = max(1, self.radius)*(1 if key in 'kl' else -1)
+    axis = 0 if key in 'ik' else 1
+    last = self.prob.shape[axis]-1
+    self.pen[axis] = int(np.clip(self.pen[axis]+step, 0, last))
+
+# %% ../nbs/68_review.ipynb #b47b4c28
+@patch
+def _draw(self:Session, value):
+    "Paint (1) or erase (-1) a disc at the pen"
+    h,w = self.prob.shape
+    y,x = np.ogrid[:h,:w]
+    distance2 = (y-self.pen[0])**2+(x-self.pen[1])**2
+    self.drawn[distance2<=self.radius**2] = value
+
+@patch
+def _resize(self:Session, factor):
+    "A larger or smaller pen"
+    self.radius = int(np.clip(self.radius*factor+.5, 1, 200))
+
+# %% ../nbs/68_review.ipynb #0c672965
+@patch
+def _set_regions(self:Session, digit):
+    "Switch one region off or on; 0: all on"
+    if digit=='0': self.off = set()
+    else: self.off ^= {int(digit)}
+
+@patch
+def _flip_mask(self:Session):
+    "Mask off or on"
+    self.show = not self.show
+
+# %% ../nbs/68_review.ipynb #3589f6d0
+@patch
+def key(self:Session,
+    k:str, # One character
+    ):
+    "Do what a key says; others are passed over"
+    if k=='b': return self.go(-1)
+    if self.done or k not in _KEYS: return
+    self.said = ''
+    if k=='h': self._healthy()
+    elif k=='a': self._accept()
+    elif k=='n': self.go(1)
+    elif k=='m': self._flip_mask()
+    elif k in '+-': self._raise(.05 if k=='+' else -.05)
+    elif k.isdigit(): self._set_regions(k)
+    elif k in 'ijkl': self._move(k)
+    elif k in 'pe': self._draw(1 if k=='p' else -1)
+    elif k in '[]': self._resize(2/3 if k=='[' else 1.5)
 
 # %% ../nbs/68_review.ipynb #ef6f57d0
-def picture(s:Session, size:int=560)->Image.Image:
+def _factor(h, w, size):
+    "By how much an image is enlarged so that its longer side is about `size`; whole where it grows"
+    longer = max(h, w)
+    return max(1, size//longer) if longer<=size else size/longer
+
+def _enlarged(image, h, w, factor):
+    "The image, h by w pixels before, enlarged"
+    kind = Image.Resampling.NEAREST if factor>=1 else Image.Resampling.BOX
+    return image.resize((max(1, round(w*factor)), max(1, round(h*factor))), kind)
+
+# %% ../nbs/68_review.ipynb #0773efc7
+def _number(draw, region, number, factor, on):
+    "A region's number"
+    rows, columns = np.nonzero(region)
+    nearest = np.argmin((rows-rows.mean())**2+(columns-columns.mean())**2)
+    color = 'white' if on else 'grey'
+    at = (columns[nearest]*factor, rows[nearest]*factor)
+    draw.text(at, str(number), fill=color, stroke_width=2, stroke_fill='black')
+
+def _pen(draw, pen, radius, factor):
+    "The pen, a circle"
+    (y,x), around = pen, radius*factor
+    box = [x*factor-around, y*factor-around, x*factor+around, y*factor+around]
+    draw.ellipse(box, outline=(40,160,255))
+
+# %% ../nbs/68_review.ipynb #24e7136b
+def _picture(s, size=560):
     "The unit, the mask's regions with their numbers, and the pen"
     if s.done: return Image.new('RGB', (size,size//3), 'white')
-    h,w = s.prob.shape; k = max(1, size//max(h,w)) if max(h,w)<=size else size/max(h,w)
-    im = Image.fromarray(s.image).convert('RGB')
-    to = (max(1,round(w*k)),max(1,round(h*k))), Image.Resampling.NEAREST if k>=1 else Image.Resampling.BOX; im = im.resize(*to)
-    if s.show: im = tinted(im, s.mask())
-    d = ImageDraw.Draw(im)
-    for i,o in enumerate(s.regions(), 1):
-        y,x = np.nonzero(o); j = np.argmin((y-y.mean())**2+(x-x.mean())**2); y,x = y[j]*k,x[j]*k; d.text((x,y), str(i), fill='white' if i not in s.off else 'grey', stroke_width=2, stroke_fill='black')
-    (y,x),r = s.pen, s.radius*k; d.ellipse([x*k-r,y*k-r,x*k+r,y*k+r], outline=(40,160,255))
-    return im
+    h,w = s.prob.shape
+    factor = _factor(h, w, size)
+    shown = _enlarged(Image.fromarray(s.image).convert('RGB'), h, w, factor)
+    if s.show: shown = tinted(shown, s.mask())
+    draw = ImageDraw.Draw(shown)
+    for i,region in enumerate(s.regions(), 1): _number(draw, region, i, factor, i not in s.off)
+    _pen(draw, s.pen, s.radius, factor)
+    return shown
 
-def status_line(s:Session)->str:
+# %% ../nbs/68_review.ipynb #cf4657bf
+def _status_line(s):
+    "Where the session is, in HTML"
     if s.done: return f'all {len(s.ids)} units are done'+(f' &middot; {s.said}' if s.said else '')
-    why = queued(s.p).get(s.id, {}).get('why','')
-    return ' &middot; '.join(o for o in (f'{s.at+1} of {len(s.ids)}', s.unit['name'], why, f'threshold {s.threshold:.2f}', 'labelled' if read_label(s.p, s.id) else '', s.said) if o)
+    parts = [
+        f'{s.at+1} of {len(s.ids)}',
+        s.unit['name'],
+        queued(s.p).get(s.id, {}).get('why', ''),
+        f'threshold {s.threshold:.2f}',
+        'labelled' if read_label(s.p, s.id) else '',
+        s.said]
+    return ' &middot; '.join(filter(None, parts))
 
 # %% ../nbs/68_review.ipynb #a9a7e8da
-HELP = '<code>h</code> healthy <code>a</code> accept <code>+ -</code> threshold <code>1-9 0</code> regions <code>i j k l</code> pen <code>p e</code> paint, erase <code>[ ]</code> size <code>m</code> mask <code>n b</code> next, back'
+_HELP = ' '.join([
+    '<code>h</code> healthy',
+    '<code>a</code> accept',
+    '<code>+ -</code> threshold',
+    '<code>1-9 0</code> regions',
+    '<code>i j k l</code> pen',
+    '<code>p e</code> paint, erase',
+    '<code>[ ]</code> size',
+    '<code>m</code> mask',
+    '<code>n b</code> next, back'])
 
-def reviewer(p:Project, ids=None, # Default: the units that are out
-    size:int=560):
+def _as_png(image):
+    "An image as the bytes of a PNG"
+    out = io.BytesIO()
+    image.save(out, 'png')
+    return out.getvalue()
+
+# %% ../nbs/68_review.ipynb #f00b5479
+def reviewer(
+    p:Project,    # The project
+    ids=None,     # Units to label; None: those that are out
+    size:int=560, # Pixels of the picture's longer side, about
+    ):            # A widget with its `session` and its `entry`, the text field
     "A widget that labels a queue by keys. Raises `InputError` without ipywidgets"
-    try: import ipywidgets as w
-    except ImportError as e: raise InputError('ipywidgets is not installed; `pip install ipywidgets`') from e
-    s = Session(p, ids); shown, line, keys = w.Image(format='png', layout=w.Layout(max_width='100%', width='auto', height='auto', align_self='flex-start')), w.HTML(), w.Text(placeholder='click here, then use the keys', continuous_update=True)
+    try: import ipywidgets as widgets
+    except ImportError as error:
+        raise InputError('ipywidgets is not installed; `pip install ipywidgets`') from error
+    session = Session(p, ids)
+    look = widgets.Layout(max_width='100%', width='auto', height='auto', align_self='flex-start')
+    shown, line = widgets.Image(format='png', layout=look), widgets.HTML()
+    keys = widgets.Text(placeholder='click here, then use the keys', continuous_update=True)
     def draw():
-        b = io.BytesIO(); picture(s, size).save(b, 'png'); shown.value = b.getvalue(); line.value = status_line(s)
+        shown.value = _as_png(_picture(session, size))
+        line.value = _status_line(session)
     def typed(change):
+        "Act on each letter, and take it away"
         if not change['new']: return
-        for k in change['new']: s.key(k)
-        keys.value = ''; draw()
-    keys.observe(typed, 'value'); draw()
-    box = w.VBox([line, keys, w.HTML(HELP), shown]); box.session,box.entry = s,keys
+        for letter in change['new']: session.key(letter)
+        keys.value = ''
+        draw()
+    keys.observe(typed, 'value')
+    draw()
+    box = widgets.VBox([line, keys, widgets.HTML(_HELP), shown])
+    box.session, box.entry = session, keys
     return box

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from imbal_al.advise import *
+from imbal_al.advise import _reference_of, _threshold_gain
 from imbal_al.compare import BETTER
 from imbal_al.core import InputError, write_json
 from imbal_al.engine import save_plan, write_tables
@@ -152,7 +153,7 @@ def test_losses_and_weights_are_methods(tmp_path):
 def test_the_threshold_is_advised_where_it_gains(tmp_path, clear):
     study(tmp_path / 'a', {'random': 4.0}, alarms=1.0, pi_u=1.0)
     (a,) = advise_folder(tmp_path / 'a', pi_t=0.02)
-    g = threshold_gain(a)
+    g = _threshold_gain(a)
     assert (g.low > 0) == ('It gains' in a.account()) and (g.low <= 0) == (
         'may be nothing' in a.account()
     )
@@ -314,7 +315,7 @@ def test_bought_healthy_images_and_weighted_training_are_methods(tmp_path):
         and '--healthy-share 0.05' in a.account()
         and 'training:' not in a.account()
     )
-    assert reference_of(a.points[a.points.strategy == 'entropy']).method == 'entropy + combo_paper'
+    assert _reference_of(a.points[a.points.strategy == 'entropy']).method == 'entropy + combo_paper'
     m = replace(a, method='entropy + combo_paper + training at 0.05').account()
     assert 'training:   batches with 0.05 faulty' in m and 'healthy: ' not in m
 
@@ -352,7 +353,7 @@ def test_the_reference_is_plain_where_it_can_be():
         )
         for h in (0.05, 0.05, 0.0, 0.15)
     ]
-    assert reference_of(pd.DataFrame(rows)).method == 'random + combo_paper + 0.0'
+    assert _reference_of(pd.DataFrame(rows)).method == 'random + combo_paper + 0.0'
 
 
 def test_a_gain_that_may_be_nothing_is_not_advised(clear, monkeypatch):
@@ -361,5 +362,5 @@ def test_a_gain_that_may_be_nothing_is_not_advised(clear, monkeypatch):
 
     (a,) = advise_folder(clear)
     for low, said in ((-0.01, 'threshold:  1/2'), (0.01, 'It gains +0.050 [+0.010, +0.100]')):
-        monkeypatch.setattr(advise, 'threshold_gain', lambda a: Interval(0.05, low, 0.1, 6))
+        monkeypatch.setattr(advise, '_threshold_gain', lambda a: Interval(0.05, low, 0.1, 6))
         assert said in a.account()

@@ -5,6 +5,7 @@ import io, tarfile
 import pytest
 
 from imbal_al.both_ends import *
+from imbal_al.both_ends import _PARTS, _left, _part_configs, _reuse
 from imbal_al.core import InputError, to_json
 from imbal_al.engine import load_plan, results_table, run_study
 from imbal_al.scenarios import largest_size
@@ -47,12 +48,12 @@ def test_every_run_can_run_and_is_paired():
 
 
 def test_parts_go_repeat_by_repeat():
-    for p in PARTS:
-        assert [c.repeat for c in part_configs(p)] == sorted(c.repeat for c in part_configs(p)), p
+    for p in _PARTS:
+        assert [c.repeat for c in _part_configs(p)] == sorted(c.repeat for c in _part_configs(p)), p
 
 
 def test_parts_are_what_they_say():
-    of = lambda p: {(c.data, c.pi_u, c.healthy_share, c.train_pi, c.loss) for c in part_configs(p)}
+    of = lambda p: {(c.data, c.pi_u, c.healthy_share, c.train_pi, c.loss) for c in _part_configs(p)}
     assert of('steel_healthy') == {
         ('sd900', u, h, None, 'combo_paper') for u in (0.1, 1.0) for h in (0.05, 0.15)
     }
@@ -62,8 +63,8 @@ def test_parts_are_what_they_say():
     }
     assert of('tiles_healthy') == {
         ('mtsdd', 1.0, h, None, 'combo_paper') for h in (0.05, 0.15)
-    } and {c.pool_size for c in part_configs('tiles_healthy')} == {900}
-    assert {(c.loss, c.fn_weight) for c in part_configs('steel_losses')} == {
+    } and {c.pool_size for c in _part_configs('tiles_healthy')} == {900}
+    assert {(c.loss, c.fn_weight) for c in _part_configs('steel_losses')} == {
         ('dibe', 0.3),
         ('dibe', 0.7),
         ('tversky', 0.3),
@@ -122,8 +123,8 @@ def test_the_first_study_s_runs_are_in_it():
         (lambda: both_ends(repeats=0), '0 repeats'),
         (lambda: both_ends([]), '0 parts'),
         (
-            lambda: part_configs('tiles', 1, loss='dise')
-            and [check_config(c) for c in part_configs('tiles', 1, loss='dise')],
+            lambda: _part_configs('tiles', 1, loss='dise')
+            and [check_config(c) for c in _part_configs('tiles', 1, loss='dise')],
             'dise',
         ),
     ],
@@ -137,7 +138,7 @@ def test_bad_input(call, match):
 @pytest.fixture(scope='module')
 def done(tmp_path_factory):
     d = tmp_path_factory.mktemp('old')
-    cs = part_configs('tiles', 1, **SMALL)[:2]
+    cs = _part_configs('tiles', 1, **SMALL)[:2]
     assert run_study(d, cs, 0, 'cpu') == []
     with tarfile.open(d / 'old.tar.xz', 'w:xz') as t:
         t.add(d / 'runs', 'al/runs')
@@ -146,15 +147,15 @@ def done(tmp_path_factory):
 
 def test_finished_runs_are_taken_over(done, tmp_path):
     old, cs = done
-    want = part_configs('tiles', 1, **SMALL)
+    want = _part_configs('tiles', 1, **SMALL)
     assert (
-        reuse(tmp_path, [old / 'old.tar.xz'], want) == sorted(c.hash for c in cs)
-        and left(tmp_path, want) == want[2:]
+        _reuse(tmp_path, [old / 'old.tar.xz'], want) == sorted(c.hash for c in cs)
+        and _left(tmp_path, want) == want[2:]
     )
     assert read_result(tmp_path / 'runs' / cs[0].hash) == read_result(old / 'runs' / cs[0].hash)
     assert (
-        reuse(tmp_path, [old / 'old.tar.xz'], want) == []
-        and reuse(tmp_path / 'other', [old / 'old.tar.xz'], want[2:]) == []
+        _reuse(tmp_path, [old / 'old.tar.xz'], want) == []
+        and _reuse(tmp_path / 'other', [old / 'old.tar.xz'], want[2:]) == []
         and not (tmp_path / 'other').exists()
     )
 
@@ -185,11 +186,11 @@ def test_a_damaged_run_is_not_taken_as_finished(done, tmp_path):
             m = tarfile.TarInfo(f'x/{c.hash}/result.json')
             m.size = len(b)
             t.addfile(m, io.BytesIO(b))
-    assert reuse(tmp_path / 's', [bad], cs) == [cs[1].hash]
+    assert _reuse(tmp_path / 's', [bad], cs) == [cs[1].hash]
 
 
 def test_foreign_archives_stay_in_their_place(tmp_path):
-    c = part_configs('tiles', 1)[0]
+    c = _part_configs('tiles', 1)[0]
     evil = tmp_path / 'evil.tar'
     with tarfile.open(evil, 'w') as t:
         for name in (
@@ -205,7 +206,7 @@ def test_foreign_archives_stay_in_their_place(tmp_path):
         m.type = tarfile.SYMTYPE
         m.linkname = '/etc/passwd'
         t.addfile(m)
-    assert reuse(tmp_path / 's', [evil], [c]) == []
+    assert _reuse(tmp_path / 's', [evil], [c]) == []
     assert [o.name for o in (tmp_path / 's').rglob('*') if o.is_file() or o.is_symlink()] == [
         'abs.json'
     ] and not (tmp_path / 'up.json').exists()
@@ -218,7 +219,7 @@ def test_unreadable_archives_are_one_line(tmp_path, make):
     p = tmp_path / 'a.tar.xz'
     make(p)
     with pytest.raises(InputError, match='a.tar.xz cannot be read as an archive') as e:
-        reuse(tmp_path, [p], both_ends())
+        _reuse(tmp_path, [p], both_ends())
     assert '\n' not in str(e.value)
 
 
@@ -226,7 +227,7 @@ def test_costs_count_what_is_left(done, tmp_path):
     old, cs = done
     how = dict(parts=['tiles'], repeats=1, workers=1, **SMALL)
     a = costs(tmp_path, **how)
-    reuse(tmp_path, [old / 'old.tar.xz'], cs)
+    _reuse(tmp_path, [old / 'old.tar.xz'], cs)
     b = costs(tmp_path, **how)
     assert (
         list(a.done) == [0]

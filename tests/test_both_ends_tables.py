@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbal_al.both_ends import part_configs
+from imbal_al.both_ends import _part_configs
 from imbal_al.both_ends_tables import *
+from imbal_al.both_ends_tables import _finished, _label_rows, _origin, _run_settings, main
 from imbal_al.core import InputError
 from imbal_al.engine import results_table, run_study
 from imbal_al.metrics import scores_at
@@ -33,7 +34,7 @@ SMALL = dict(
 @pytest.fixture(scope='module')
 def study(tmp_path_factory):
     d = tmp_path_factory.mktemp('study')
-    cs = part_configs('tiles', 1, **SMALL)[:3]
+    cs = _part_configs('tiles', 1, **SMALL)[:3]
     assert run_study(d, cs, 0, 'cpu') == []
     (d / 'runs' / cs[2].hash / 'result.json').unlink()
     return d, cs
@@ -53,7 +54,7 @@ def table(files, name):
 
 def test_only_finished_runs_are_in_it(study, files):
     want = {c.hash for c in study[1][:2]}
-    assert {c.hash for c in finished(study[0])} == want
+    assert {c.hash for c in _finished(study[0])} == want
     for n in ('', '_runs', '_losses', '_recoveries', '_labels'):
         assert set(table(files, n).config) == want, n
     assert set(json.loads(files['both_ends_origin.json'].read_text())['configs']) == want
@@ -124,15 +125,15 @@ def test_labels_are_counted_from_what_was_picked(study, files):
 
 
 def test_clicks_of_the_line(tmp_path):
-    c = part_configs(
+    c = _part_configs(
         'tiles', 1, **dict(SMALL, healthy_share=0.5, healthy_price=0.5, pi_u=0.2, pi_t=(0.05,))
     )[0]
     assert run_study(tmp_path, [c], 0, 'cpu') == []
-    o = pd.DataFrame(label_rows(tmp_path / 'runs' / c.hash, c))
+    o = pd.DataFrame(_label_rows(tmp_path / 'runs' / c.hash, c))
     assert o.clicks.tolist() == [4, 4] and (o.faulty + o.healthy).tolist() == [2, 2]
     assert (
-        run_settings(c)['healthy_share'] == 0.5
-        and origin(tmp_path)['configs'][c.hash]['healthy_share'] == 0.5
+        _run_settings(c)['healthy_share'] == 0.5
+        and _origin(tmp_path)['configs'][c.hash]['healthy_share'] == 0.5
     )
 
 

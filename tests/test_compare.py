@@ -12,7 +12,26 @@ from scipy.integrate import quad
 
 from imbal_al.claims import UNTOLD, paired_areas, run_areas
 from imbal_al.compare import *
-from imbal_al.compare import BETTER, SAME, WORSE
+from imbal_al.compare import (
+    BETTER,
+    SAME,
+    WORSE,
+    _flips,
+    _kendall_w,
+    _method_table,
+    _pair_row,
+    _ranks,
+    _run_values,
+    _strategy_curves,
+    _undecided_groups,
+    figures_of,
+    needed,
+    penalty_matrix,
+    sd_interval,
+    t_power,
+    t_test,
+    with_sampling,
+)
 from imbal_al.core import InputError
 from imbal_al.figures import alt_text, made_up_results
 from imbal_al.loss_figures import made_up_losses
@@ -209,9 +228,9 @@ def test_least_repeats_is_least():
 
 def test_w_is_friedman_and_its_p_is_the_enumeration():
     wide = pd.DataFrame(np.random.default_rng(3).normal(size=(4, 3)), columns=list('abc'))
-    o = kendall_w(wide, draws=8000)
+    o = _kendall_w(wide, draws=8000)
     assert o.w * 4 * 2 == pytest.approx(stats.friedmanchisquare(*wide.to_numpy().T).statistic)
-    r = ranks(wide).to_numpy()
+    r = _ranks(wide).to_numpy()
     every = np.array(
         [np.square(np.sum(p, 0) - 8).sum() for p in product(permutations((1, 2, 3)), repeat=4)]
     )
@@ -220,7 +239,7 @@ def test_w_is_friedman_and_its_p_is_the_enumeration():
 
 def test_w_with_ties_as_scipy():
     wide = wide_of(a=[1, 2, 3, 2], b=[1, 1, 3, 1], c=[0, 2, 1, 1])
-    assert kendall_w(wide).w * 4 * 2 == pytest.approx(
+    assert _kendall_w(wide).w * 4 * 2 == pytest.approx(
         stats.friedmanchisquare(*wide.to_numpy().T).statistic
     )
 
@@ -229,7 +248,7 @@ def test_w_with_ties_as_scipy():
     'wide', [wide_of(a=[1], b=[2]), wide_of(a=[1, 2]), wide_of(a=[1, 2], b=[1, 2])]
 )
 def test_w_is_nan_where_there_is_nothing_to_agree_on(wide):
-    assert np.isnan(kendall_w(wide).w)
+    assert np.isnan(_kendall_w(wide).w)
 
 
 @pytest.mark.parametrize('d', [[1, 1, -1], [2, 1, -1, -1], [1, 1, 1]])
@@ -238,14 +257,14 @@ def test_flips_against_all_resamples(d):
     d = np.array(d)
     means = np.array([d[list(i)].mean() for i in product(range(len(d)), repeat=len(d))])
     want = ((means * d.mean() < 0) + 0.5 * (means == 0)).mean()
-    f = flips(wide, draws=20000)
+    f = _flips(wide, draws=20000)
     assert f.loc['a', 'b'] == f.loc['b', 'a'] == pytest.approx(want, abs=0.015) and np.isnan(
         f.loc['a', 'a']
     )
 
 
 def test_first_shares_ties():
-    t = method_table(wide_of(a=[1, 2, 3], b=[1, 2, 3], c=[0, 0, 0])).set_index('method')
+    t = _method_table(wide_of(a=[1, 2, 3], b=[1, 2, 3], c=[0, 0, 0])).set_index('method')
     assert t['first'].to_dict() == dict(a=0.5, b=0.5, c=0) and t['rank'].to_dict() == dict(
         a=1.5, b=1.5, c=3
     )
@@ -356,7 +375,7 @@ def test_an_unfinished_run_is_not_compared_by_a_part_of_its_curve():
         with pytest.raises(InputError, match='random lacks 1;'):
             compare_results(cut, what)
     assert (compare_results(cut, common=True).pairs.n == 4).all()
-    assert run_values(strategy_curves(cut), 0.03).value.notna().all()
+    assert _run_values(_strategy_curves(cut), 0.03).value.notna().all()
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
@@ -563,10 +582,10 @@ def test_groups_of_the_undecided():
     pairs = lambda *apart: pd.DataFrame(
         [dict(a=x, b=y, verdict=WORSE if x + y in apart else UNTOLD) for x, y in ('ab', 'ac', 'bc')]
     )
-    assert undecided_groups(m, pairs()) == [['a', 'b', 'c']] and undecided_groups(
+    assert _undecided_groups(m, pairs()) == [['a', 'b', 'c']] and _undecided_groups(
         m, pairs('ac')
     ) == [['a', 'b'], ['b', 'c']]
-    assert undecided_groups(m, pairs('ab', 'ac', 'bc')) == [] and undecided_groups(
+    assert _undecided_groups(m, pairs('ab', 'ac', 'bc')) == [] and _undecided_groups(
         m, pairs('ac', 'bc')
     ) == [['a', 'b']]
 
@@ -736,7 +755,7 @@ def test_wilcoxon_needs_pi_thirds_of_the_repeats_of_t():
 def test_the_same_means_neither_worse_nor_better():
     x = np.array([0.50, 0.52, 0.49, 0.51, 0.50, 0.53])
     wide = pd.DataFrame(dict(a=x + 0.05 + 0.001 * np.arange(6), b=x))
-    row = pair_row(wide, 'a', 'b', margin=0.01)
+    row = _pair_row(wide, 'a', 'b', margin=0.01)
     a, b = (
         non_inferior(*o, 0.01).p
         for o in ((wide.a.to_numpy(), wide.b.to_numpy()), (wide.b.to_numpy(), wide.a.to_numpy()))

@@ -179,12 +179,12 @@ def test_the_package_calls_nothing_that_runs_files(path):
         o
         for o in unsafe(path.read_text())
         if not (path.stem == 'both_ends' and o.endswith('import tarfile'))
-    ] == []  # `reuse`, tried below, unpacks nothing: it copies named files
+    ] == []  # `_reuse`, tried below, unpacks nothing: it copies named files
 
 
 def test_an_archive_of_runs_writes_nowhere_else(tmp_path):
     import io, tarfile
-    from imbal_al.both_ends import reuse
+    from imbal_al.both_ends import _reuse
     from imbal_al.simulation import RunConfig
 
     c = RunConfig()
@@ -202,7 +202,7 @@ def test_an_archive_of_runs_writes_nowhere_else(tmp_path):
         m = tarfile.TarInfo(f'runs/{c.hash}/link.json')
         m.type, m.linkname = tarfile.SYMTYPE, '/etc/passwd'
         t.addfile(m)
-    assert reuse(at, [tmp_path / 'a.tar'], [c]) == []
+    assert _reuse(at, [tmp_path / 'a.tar'], [c]) == []
     assert sorted(
         str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*.json') if p.name != 'study.json'
     ) == [f'study/runs/{c.hash}/{o}' for o in ('abs.json', 'evil.json')]

@@ -8,14 +8,14 @@ from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
 from imbal_al.gallery import (
-    examples_figure,
-    patch_iou,
-    picks_figure,
+    _examples_figure,
+    _patch_iou,
+    _picks_figure,
     picks_gallery,
     play,
     predictions_gallery,
-    telling,
-    train_again,
+    _telling,
+    _train_again,
 )
 
 
@@ -35,8 +35,8 @@ def hists(counts):
 )
 def test_telling_patches_are_ordered_distinct_and_have_a_defect(counts, n):
     h = hists(counts)
-    found = telling(h, n)
-    iou = patch_iou(h)
+    found = _telling(h, n)
+    iou = _patch_iou(h)
     assert len({i for _, i, _ in found}) == len(found) and all(
         counts[i][0] + counts[i][2] > 0 for _, i, _ in found
     )
@@ -48,7 +48,7 @@ def test_telling_patches_are_ordered_distinct_and_have_a_defect(counts, n):
 
 
 def test_nothing_tells_where_no_patch_has_a_defect():
-    assert telling(hists([(0, 5, 0)] * 9)) == []
+    assert _telling(hists([(0, 5, 0)] * 9)) == []
 
 
 def test_picks_of_grey_and_colour_and_unequal_length():
@@ -57,7 +57,7 @@ def test_picks_of_grey_and_colour_and_unequal_length():
     for x in (grey, rgb):
         assert (
             'random: 67%, 50% faulty'
-            in picks_figure(
+            in _picks_figure(
                 {'random': [(x, f, 2 / 3), (x, f, 0.5)], 'entropy': [(x, f, 1.0)]}
             ).get_label()
         )
@@ -66,8 +66,8 @@ def test_picks_of_grey_and_colour_and_unequal_length():
 def test_examples_without_a_prediction_show_image_and_truth():
     x, m = np.zeros((2, 8, 8), np.uint8), np.zeros((2, 8, 8), np.uint8)
     assert (
-        len(examples_figure(x, m).axes) == 4
-        and len(examples_figure(x, m, m * 0.5, ['a', 'b']).axes) == 8
+        len(_examples_figure(x, m).axes) == 4
+        and len(_examples_figure(x, m, m * 0.5, ['a', 'b']).axes) == 8
     )
 
 
@@ -93,13 +93,13 @@ def test_a_study_that_has_only_begun_and_networks_again(tmp_path, tiny):
     with pytest.raises(InputError, match='has picked anything'):
         picks_gallery(tmp_path)
     with pytest.raises(InputError, match='has not begun'):
-        train_again(tmp_path, tiny)
+        _train_again(tmp_path, tiny)
     assert run_study(tmp_path, [tiny], workers=0) == []
     label = picks_gallery(tmp_path, n=3).get_label()
     assert 'random' in label and 'entropy' not in label
-    assert train_again(tmp_path, tiny).same and train_again(tmp_path, tiny, cycle=1).same
+    assert _train_again(tmp_path, tiny).same and _train_again(tmp_path, tiny, cycle=1).same
     with pytest.raises(InputError, match='cycle 9 is not there'):
-        train_again(tmp_path, tiny, cycle=9)
+        _train_again(tmp_path, tiny, cycle=9)
     assert len(predictions_gallery(tmp_path, tiny, n=1).axes) == 12
     with pytest.raises(InputError, match='holds no study'):
         picks_gallery(tmp_path / 'nowhere')
@@ -109,6 +109,6 @@ def test_a_loss_run_again(tmp_path):
     from imbal_al.loss_study import LossConfig, run_losses
 
     c = LossConfig(data='synthetic:16:32', width=0.25, steps=2, validations=1, bs=4, loss='dice')
-    assert run_losses(tmp_path, [c], workers=0) == [] and train_again(tmp_path, c).same
+    assert run_losses(tmp_path, [c], workers=0) == [] and _train_again(tmp_path, c).same
     with pytest.raises(InputError, match='no active-learning study'):
         picks_gallery(tmp_path)

@@ -7,6 +7,14 @@ from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
 from imbal_al.label_costs import *
+from imbal_al.label_costs import (
+    CLICK,
+    MASK,
+    _common_costs,
+    _cost_area,
+    _f1_at_cost,
+    _foreground_efficiency,
+)
 
 
 def labels(faulty, config='a', clicks=0, batch=40):
@@ -56,7 +64,7 @@ def test_a_table_that_lacks_a_column():
 
 
 def test_f1_at_a_cost_does_not_guess():
-    f = f1_at_cost([3, 1, 2], [0.6, 0.2, 0.3], [0.5, 1, 1.5, 3, 3.1])
+    f = _f1_at_cost([3, 1, 2], [0.6, 0.2, 0.3], [0.5, 1, 1.5, 3, 3.1])
     assert np.isnan(f[[0, 4]]).all() and f[1:4] == pytest.approx([0.2, 0.25, 0.6])
 
 
@@ -73,8 +81,8 @@ def test_area_of_a_flat_curve_is_its_height(ends, height):
             for h in (a, a + b)
         ]
     )
-    o = cost_area(t)
-    low, high = common_costs(t)
+    o = _cost_area(t)
+    low, high = _common_costs(t)
     assert (low, high) == (max(a for a, _ in ends), min(a + b for a, b in ends))
     assert o.value.isna().all() if high <= low else o.value.to_numpy() == pytest.approx(height)
 
@@ -87,7 +95,7 @@ def test_the_dearer_of_two_equal_curves_by_patches_is_worse_by_cost():
             for h in (1, 2, 3)
         ]
     )
-    a = cost_area(t).set_index('method').value
+    a = _cost_area(t).set_index('method').value
     assert a['cheap'] > a['dear']
 
 
@@ -96,20 +104,20 @@ def test_the_dearer_of_two_equal_curves_by_patches_is_worse_by_cost():
 def test_efficiency_is_found_again_and_in_the_units_of_x(g, first, full):
     x = np.array([0.02, 0.04, 0.07, 0.11, 0.2])
     y = full - (full - first) * np.exp(-g * (x - x[0]))
-    assert foreground_efficiency(x[::-1], y[::-1], full) == pytest.approx(
+    assert _foreground_efficiency(x[::-1], y[::-1], full) == pytest.approx(
         g, rel=0.02
-    ) and foreground_efficiency(10 * x, y, full) == pytest.approx(g / 10, rel=0.02)
+    ) and _foreground_efficiency(10 * x, y, full) == pytest.approx(g / 10, rel=0.02)
 
 
 def test_efficiency_of_nothing():
     assert (
-        np.isnan(foreground_efficiency([0.1], [0.2], 0.5))
-        and np.isnan(foreground_efficiency([0.1, 0.1], [0.2, 0.3], 0.5))
-        and foreground_efficiency([0.1, 0.2, 0.3], [0.4, 0.3, 0.2], 0.5) == 0
+        np.isnan(_foreground_efficiency([0.1], [0.2], 0.5))
+        and np.isnan(_foreground_efficiency([0.1, 0.1], [0.2, 0.3], 0.5))
+        and _foreground_efficiency([0.1, 0.2, 0.3], [0.4, 0.3, 0.2], 0.5) == 0
     )
     for bad in ([0.2, 0.5], [0.2, np.nan]):
         with pytest.raises(InputError, match='not below'):
-            foreground_efficiency([0.1, 0.2], bad, 0.5)
+            _foreground_efficiency([0.1, 0.2], bad, 0.5)
 
 
 def made(methods=('random', 'entropy'), repeats=3, settings_=('x',)):

@@ -6,7 +6,7 @@ from PIL import Image
 from imbal_al.core import InputError
 from imbal_al.project import labels, new
 from imbal_al.queue import rounds
-from imbal_al.rehearsal import rehearsal_figure, rehearse, truth_of
+from imbal_al.rehearsal import _rehearsal_figure, _truth_of, rehearse
 from imbal_al.sources import load_source
 from imbal_al.synthetic import image
 
@@ -25,24 +25,24 @@ def folder(tmp_path):
 def test_the_truth_of_windows_is_that_of_the_data_set(folder):
     s = load_source(f"folder:{folder/'images'}:{folder/'masks'}")
     p = new(folder / 'p', folder / 'images', unit='window', window=32, overlap=0)
-    mask = truth_of(p, s)
+    mask = _truth_of(p, s)
     for r in p.units.to_dict('records'):
         m = np.asarray(Image.open(folder / 'masks' / r['image'])) > 0
         assert (mask(r['id']) == m[r['y'] : r['y'] + r['h'], r['x'] : r['x'] + r['w']]).all()
     other = new(folder / 'q', folder / 'masks')
     with pytest.raises(InputError, match='is no image of'):
-        truth_of(other, s)(other.units.id[0])
+        _truth_of(other, s)(other.units.id[0])
 
 
 def test_killed_between_rounds_it_goes_on_and_the_table_is_the_same(folder, monkeypatch):
     s = load_source(f"folder:{folder/'images'}:{folder/'masks'}")
-    go = lambda p: rehearse(p, truth_of(p, s), 5, 2, seconds=(6, 60))
+    go = lambda p: rehearse(p, _truth_of(p, s), 5, 2, seconds=(6, 60))
     from imbal_al import rehearsal as m
 
     p = new(
         folder / 'p', folder / 'images', window=32, overlap=0, steps=1, bs=2, weights=None, seed=1
     )
-    real = m.annotate
+    real = m._annotate
     calls = []
 
     def stop(*a):
@@ -51,10 +51,10 @@ def test_killed_between_rounds_it_goes_on_and_the_table_is_the_same(folder, monk
             raise KeyboardInterrupt
         return real(*a)
 
-    monkeypatch.setattr(m, 'annotate', stop)
+    monkeypatch.setattr(m, '_annotate', stop)
     with pytest.raises(KeyboardInterrupt):
         go(p)
-    monkeypatch.setattr(m, 'annotate', real)
+    monkeypatch.setattr(m, '_annotate', real)
     t = go(p)
     assert (
         len(labels(p)) == 10
@@ -64,7 +64,7 @@ def test_killed_between_rounds_it_goes_on_and_the_table_is_the_same(folder, monk
         == pytest.approx((t.faulty.iloc[-1] * 60 + (10 - t.faulty.iloc[-1]) * 6) / 60)
         and go(p).equals(t)
     )
-    assert len(rehearsal_figure(dict(a=t, b=[t, t])).axes) == 2
+    assert len(_rehearsal_figure(dict(a=t, b=[t, t])).axes) == 2
 
 
 def test_a_loop_is_played_gathered_and_not_played_twice(folder, monkeypatch):

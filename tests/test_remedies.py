@@ -8,6 +8,16 @@ from imbal_al.core import InputError
 from imbal_al.metrics import prevalence_weights, scores, scores_at
 from imbal_al.oii import oii
 from imbal_al.remedies import *
+from imbal_al.remedies import (
+    PRICES,
+    _plans,
+    _price_of,
+    against_plain,
+    loss_rows,
+    rates_in,
+    recovered,
+    remedy_name,
+)
 from imbal_al.shift import (
     Interval,
     Prevalence,
@@ -38,7 +48,7 @@ ROWS = pd.DataFrame(threshold_remedies(RUN, 0.1)).set_index('way')
 
 
 def test_every_way_is_its_threshold_on_the_held_out_images():
-    assert (ROWS.drop('raw').index == [*plans(0.1, 1.0), 'oracle', 'oracle_gate']).all()
+    assert (ROWS.drop('raw').index == [*_plans(0.1, 1.0), 'oracle', 'oracle_gate']).all()
     for o in ROWS.itertuples():
         c = gated_counts(RUN['hist'], o.threshold, o.gate)
         assert o.f1 == pytest.approx(
@@ -92,11 +102,11 @@ def test_without_an_estimate_the_threshold_stays():
 
 def test_an_estimate_of_nothing_is_half_an_image():
     e = Prevalence(Interval(0.0, 0.0, 0.0, 200), 'em', 'mean', 0.0, 1.0, np.zeros(20))
-    p = plans(0.05, 1.0, e, e)
+    p = _plans(0.05, 1.0, e, e)
     assert (
         p['em'].aim == p['bbse'].aim == 0.5 / 200
         and (p['em_hedged'].aim == 0.5 / 200).all()
-        and plans(0.8, 1.0)['twice'].aim == 1.0
+        and _plans(0.8, 1.0)['twice'].aim == 1.0
     )
 
 
@@ -255,7 +265,7 @@ def test_remedies_of_part_of_the_repeats_use_only_those():
     ],
 )
 def test_prices(remedy, price):
-    assert price_of(remedy) == price and price in PRICES
+    assert _price_of(remedy) == price and price in PRICES
 
 
 def rates(t, seed=0):

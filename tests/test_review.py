@@ -6,7 +6,7 @@ from PIL import Image
 from imbal_al.core import InputError, write_json
 from imbal_al.project import file_name, labels, new, read_label, read_mask
 from imbal_al.queue import write_queue
-from imbal_al.review import KEYS, Session, picture, status_line
+from imbal_al.review import _KEYS, _picture, _status_line, Session
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def test_a_healthy_image_is_one_key(project):
     assert (
         s.done
         and labels(project).pixels.tolist() == [0, 0, 0]
-        and 'all 3 units' in status_line(s)
-        and picture(s)
+        and 'all 3 units' in _status_line(s)
+        and _picture(s)
     )
 
 
@@ -108,12 +108,12 @@ def test_back_and_otherwise_is_a_version_and_other_keys_do_nothing(project):
     press(s, 'bbbbbb')
     assert s.at == 0
     press(s, 'nnnnnnn')
-    assert s.done and press(s, KEYS.replace('b', '')).done
+    assert s.done and press(s, _KEYS.replace('b', '')).done
 
 
 def test_pictures_of_any_size_and_lost_images(project):
     s = Session(project)
-    assert picture(s).size == (540, 360) and picture(s, 30).size == (30, 20)
+    assert _picture(s).size == (540, 360) and _picture(s, 30).size == (30, 20)
     (project.images / '0.png').unlink()
     s = Session(project)
     assert len(s.ids) == 2 and 'is missing' in s.said
