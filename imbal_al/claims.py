@@ -36,7 +36,7 @@ def above(
     if interval.high<fails: return DOES_NOT
     return HOLDS if interval.low>0 else UNTOLD
 
-# %% ../nbs/51_claims.ipynb #f59e29d8
+# %% ../nbs/51_claims.ipynb #e230e6cb
 def _near(interval, paper, tolerance=.1):
     "Verdict on a number that is claimed to be about `paper`"
     if _unknown(interval): return UNTOLD
@@ -52,7 +52,7 @@ def claim_value(
     whole = 'f1_heldout' in results and results.f1_heldout.notna().all()
     return 'f1_heldout' if whole else 'f1'
 
-# %% ../nbs/51_claims.ipynb #f89932f7
+# %% ../nbs/51_claims.ipynb #12c4086c
 def run_areas(
     results:pd.DataFrame, # Results of one data set
     value:str='f1',       # Column with the score
@@ -67,7 +67,7 @@ def run_areas(
             rows.append(dict(strategy=strategy, pi_u=pi_u, pi_t=pi_t, repeat=repeat, area=area))
     return pd.DataFrame(rows, columns=['strategy','pi_u','pi_t','repeat','area'])
 
-# %% ../nbs/51_claims.ipynb #5a84712b
+# %% ../nbs/51_claims.ipynb #781760f5
 def f1_at_budget(
     run:pd.DataFrame, # Rows of one run and one test
     budget:float=.1,  # Labelled share of the pool, 0 to 1
@@ -88,7 +88,7 @@ def _shifted(pi_u, table, shift):
 
 def _like(pi_u, table): return _shifted(pi_u, table, pi_u)
 
-# %% ../nbs/51_claims.ipynb #000bb0f4
+# %% ../nbs/51_claims.ipynb #2244581f
 def paired_areas(
     areas:pd.DataFrame,  # From `run_areas`, rows of one pool prevalence and one test
     strategy:str,        # Name of one strategy
@@ -99,7 +99,7 @@ def paired_areas(
     both = sorted(set(a.index) & set(b.index))
     return a.loc[both].to_numpy(), b.loc[both].to_numpy()
 
-# %% ../nbs/51_claims.ipynb #46c890d9
+# %% ../nbs/51_claims.ipynb #794077c0
 def _nothing(n=0): return Interval(np.nan, np.nan, np.nan, n)
 
 # %% ../nbs/51_claims.ipynb #bfb6582e
@@ -138,7 +138,7 @@ def _row(claim, statement, setting, paper, interval, verdict):
 
 def _pools(results): return sorted(results.pi_u.unique())
 
-# %% ../nbs/51_claims.ipynb #40a6d899
+# %% ../nbs/51_claims.ipynb #ae74ea6f
 def _against_all(effect, others):
     "Is an effect larger than each of the others? The interval is against the strongest rival"
     each = [welch_interval(effect, other) for other in others]
@@ -156,7 +156,7 @@ def _largest(strategy, effects):
     where = f'{strategy}, 10% minus the next'
     return _row('1b', 'most so in a pool with 10 % faulty', where, '> 0', lead, verdict)
 
-# %% ../nbs/51_claims.ipynb #eb1f4c0a
+# %% ../nbs/51_claims.ipynb #0f683d7c
 _JUDGED = ('entropy','coreset')
 
 def _gain_row(strategy, pi_u, a, b, margin, seed):
@@ -166,6 +166,7 @@ def _gain_row(strategy, pi_u, a, b, margin, seed):
     verdict = above(gain, fails=margin)
     return _row('1a', 'beats random without shift (area)', where, '> 0', gain, verdict)
 
+# %% ../nbs/51_claims.ipynb #151a5dc9
 def _claim_1(results, value, margin, seed):
     "Area minus random's at pi_t = pi_u, by strategy and pool; and whether it is largest at 10 %"
     areas, pools = run_areas(results, value), _pools(results)
@@ -198,7 +199,7 @@ def losses_at_budget(
         losses.append(loss_of_f1(after, before))
     return np.array(losses)
 
-# %% ../nbs/51_claims.ipynb #4b44ac50
+# %% ../nbs/51_claims.ipynb #a32a113f
 def _loss_row(pi_u, losses, tolerance, seed):
     "Claim 2a for one pool; where the paper has no number, there is nothing to compare with"
     paper = next((share for pool,share in PAPER_LOSS.items() if np.isclose(pool, pi_u)), np.nan)
@@ -211,7 +212,7 @@ def _loss_row(pi_u, losses, tolerance, seed):
         interval=lost,
         verdict=UNTOLD if np.isnan(paper) else _near(lost, paper, tolerance))
 
-# %% ../nbs/51_claims.ipynb #c5a40930
+# %% ../nbs/51_claims.ipynb #4cc3f82b
 def _claim_2(results, value, tolerance, seed):
     "Loss of F1 at 5 % faulty, entropy, 10 % labelled; and whether it grows with the pool's prevalence"
     losses = {pi_u:losses_at_budget(results, value, pi_u) for pi_u in _pools(results)}
@@ -238,7 +239,7 @@ def picked_shares(
     later = runs[runs.cycle>results.cycle.min()].drop_duplicates(['repeat','cycle'])
     return later.groupby('repeat').faulty_share.mean().to_numpy(float)
 
-# %% ../nbs/51_claims.ipynb #f0602a94
+# %% ../nbs/51_claims.ipynb #6b4d1558
 def _claim_3(results, tolerance, seed):
     "Share of faulty images that entropy picks from a pool with 10 % faulty"
     share = mean_interval(picked_shares(results), seed, kind='wider')
@@ -281,7 +282,7 @@ def _full_repeats(picks):
     repeats = sorted({repeat for _,repeat in full})
     return [repeat for repeat in repeats if all((name,repeat) in full for name in _JUDGED)], most
 
-# %% ../nbs/51_claims.ipynb #901fa2b8
+# %% ../nbs/51_claims.ipynb #8da7bf29
 def _claim_4(picks):
     "Spread of uniqueness over the cycles, core-set minus entropy"
     rows = []
@@ -302,7 +303,7 @@ def _claim_4(picks):
             verdict=above(lead)))
     return rows
 
-# %% ../nbs/51_claims.ipynb #89f2a1be
+# %% ../nbs/51_claims.ipynb #3a8c76e6
 def _not_worse_row(strategy, pi_u, areas, margin):
     "Claim 5 for one strategy and pool, from areas of one pool and of the shifted test"
     test = non_inferior(*paired_areas(areas, strategy), margin)
@@ -314,6 +315,7 @@ def _not_worse_row(strategy, pi_u, areas, margin):
         interval=Interval(test.mean, test.low, test.high, test.n),
         verdict=test.verdict)
 
+# %% ../nbs/51_claims.ipynb #89f2a1be
 def _claim_5(results, value, margin, shift=.05):
     "Non-inferiority of the area at the shifted test, for each strategy and pool"
     areas, rows = run_areas(results, value), []
@@ -336,7 +338,7 @@ def _one_kind(name, results):
         row = ', '.join(f'{key}={twice[key].iloc[0]}' for key in keys)
         raise InputError(f"results of {name} have two rows for {row}; filter them to one study")
 
-# %% ../nbs/51_claims.ipynb #886e67fc
+# %% ../nbs/51_claims.ipynb #c309f9bd
 _NEEDED = ['data','strategy','pi_u','pi_t','repeat','cycle','budget','f1','faulty_share']
 _PICKED = ['data','strategy','pi_u','repeat','cycle','id','faulty']
 _VALUES = {'3a':'faulty_share', '3b':'faulty_share', '4':'uniqueness'} # Others: the score
@@ -384,13 +386,13 @@ def summary(
             verdict=DOES_NOT if counts[DOES_NOT] else HOLDS if everywhere else UNTOLD))
     return pd.DataFrame(rows)
 
-# %% ../nbs/51_claims.ipynb #e13d21d1
+# %% ../nbs/51_claims.ipynb #ab804e14
 def _number(mean, low, high):
     "A number with its interval, as far as they are known"
     if np.isnan(mean): return '-'
     return f'{mean:.3f}' if np.isnan(low) else f'{mean:.3f} [{low:.3f}, {high:.3f}]'
 
-# %% ../nbs/51_claims.ipynb #93113da1
+# %% ../nbs/51_claims.ipynb #ee91fd2d
 def claims_markdown(
     table:pd.DataFrame, # From `claims` or `summary`
     )->str:             # A Markdown table
@@ -409,13 +411,13 @@ def _subject(setting):
     found = re.fullmatch(r'pool (\d+)% faulty', place)
     return name, found[1] if found else ''
 
-# %% ../nbs/51_claims.ipynb #09e2b292
+# %% ../nbs/51_claims.ipynb #26b7c7ab
 def _listed(words):
     "Words as a list in a sentence; at least one"
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last
 
-# %% ../nbs/51_claims.ipynb #a8829902
+# %% ../nbs/51_claims.ipynb #d8867e0d
 def _told(rows):
     "Verdicts on one claim in one data set: `holds at 10 and 50 %; does not at 100 %`"
     parts, by_pool = [], len(rows)>1
@@ -429,7 +431,7 @@ def _told(rows):
     paper = ', '.join(f'{float(share):.2f}' for share in rows.paper)
     return f'{told} (ours {ours}; the paper {paper})'
 
-# %% ../nbs/51_claims.ipynb #fc88e06a
+# %% ../nbs/51_claims.ipynb #f009a24f
 def in_short(
     table:pd.DataFrame, # From `claims`
     )->pd.DataFrame:    # claim, and a column per data set

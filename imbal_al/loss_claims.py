@@ -31,7 +31,7 @@ def _paired_runs(ends, a, b, model, column='iou', fn_weight=None, variant=None):
     both = sorted(set(x.index) & set(y.index))
     return x.loc[both].to_numpy(float), y.loc[both].to_numpy(float)
 
-# %% ../nbs/53_loss_claims.ipynb #81e4ea51
+# %% ../nbs/53_loss_claims.ipynb #121809ee
 def count_interval(
     hits:int,        # Of `n`
     n:int,           # Cases
@@ -47,7 +47,7 @@ def count_interval(
         high=float(betaincinv(hits+1, n-hits, 1-tail)) if hits<n else 1.,
         n=n)
 
-# %% ../nbs/53_loss_claims.ipynb #a3fcf340
+# %% ../nbs/53_loss_claims.ipynb #4640f4ab
 def _beyond(interval, level, fails=None):
     "Verdict on a number that is claimed to exceed `level`; does not below `fails` (None: the same)"
     moved = interval._replace(
@@ -59,7 +59,7 @@ def _all(verdicts):
     if DOES_NOT in verdicts: return DOES_NOT
     return HOLDS if set(verdicts)=={HOLDS} else UNTOLD
 
-# %% ../nbs/53_loss_claims.ipynb #f1ecd6ab
+# %% ../nbs/53_loss_claims.ipynb #64a26503
 def _signed(x): return f'{x:+.3f}' if x==x else '-'
 
 # %% ../nbs/53_loss_claims.ipynb #0aafcf57
@@ -72,7 +72,7 @@ def _pair(ends, a, b, fn_weight=None, variant=None):
     "Two losses with their settings, as a difference"
     return f'{_name(ends, a, fn_weight, variant)} − {_name(ends, b, fn_weight, variant)}'
 
-# %% ../nbs/53_loss_claims.ipynb #49aad166
+# %% ../nbs/53_loss_claims.ipynb #b573bba2
 def _judge(claim, statement, text, paper, interval, verdict, value='iou'):
     "A row of the claims table; without a finished run it says so"
     where = text if interval.n else f'{text}: not run'
@@ -86,7 +86,7 @@ def _gain(ends, a, b, model, fn_weight, seed, variant=None):
     runs = _paired_runs(ends, a, b, model, 'iou', fn_weight, variant)
     return paired_interval(*runs, seed, kind='wider')
 
-# %% ../nbs/53_loss_claims.ipynb #53621d21
+# %% ../nbs/53_loss_claims.ipynb #155f03bc
 def _claim_1(results, margin=.002, seed=0, model=None, fn_weight=None):
     "Table 5: gains of IoU with U-Net on one data set"
     ends, paper, rows = final(results), paper_table(5), []
@@ -114,7 +114,7 @@ def _rivals(ends, loss, models, fn_weight):
     return {model:welch_interval(mine, values) for model,values in others.items()
             if len(values) and len(mine)}
 
-# %% ../nbs/53_loss_claims.ipynb #1046a29d
+# %% ../nbs/53_loss_claims.ipynb #77633c8c
 def _best_network(ends, loss, models, fn_weight):
     "U-Net against the strongest rival; and is its mean the highest? (None: nothing to compare)"
     rivals = _rivals(ends, loss, models, fn_weight)
@@ -151,7 +151,7 @@ def _over_networks(ends, a, b, models, margin, seed, fn_weight):
             verdict=above(gain, fails=margin)))
     return [*rows, _counted(better, signs, [gain for gain in paper.values() if gain==gain])]
 
-# %% ../nbs/53_loss_claims.ipynb #d1467c69
+# %% ../nbs/53_loss_claims.ipynb #32ae61d9
 def _counted(better, signs, paper):
     "The share of gains above 0, over networks and seeds; `paper` holds the paper's gains"
     share = count_interval(sum(signs), len(signs))
@@ -163,7 +163,7 @@ def _counted(better, signs, paper):
         interval=share,
         verdict=_beyond(share, .5))
 
-# %% ../nbs/53_loss_claims.ipynb #c8096570
+# %% ../nbs/53_loss_claims.ipynb #36deb3ac
 def _claim_2(results, margin=.002, seed=0, fn_weight=None):
     "Table 4: networks and losses on one data set"
     ends, models = final(results), networks(results)
@@ -194,7 +194,7 @@ def _like_focal(ends, model, tolerance, fn_weight, variant):
         interval=Interval(test.mean, test.low, test.high, test.n),
         verdict=test.verdict)
 
-# %% ../nbs/53_loss_claims.ipynb #25ef0011
+# %% ../nbs/53_loss_claims.ipynb #74800da7
 def _better_than_ce(ends, model, margin, seed, fn_weight, variant):
     "Claim 3b for one network: DIBEDis is better than CE"
     gain = _gain(ends, 'dibe_dis', 'bce', model, fn_weight, seed, variant)
@@ -232,7 +232,7 @@ def order_scores(
         if curves.shape[1]>=3 and len(curves): rows.append(_scores_of_seed(seed, curves, slack))
     return pd.DataFrame(rows, columns=_SCORES)
 
-# %% ../nbs/53_loss_claims.ipynb #b432e73f
+# %% ../nbs/53_loss_claims.ipynb #38194e38
 def _scores_of_seed(seed, curves, slack):
     "The scores of one seed; a row of `curves` for each epoch, a column for each fn_weight"
     second = curves.iloc[len(curves)//2:]
@@ -279,7 +279,7 @@ def _control(scores, order=.6, seed=0):
     apart = above(_mean(scores['span'], seed), fails=.1)
     return _all([in_order, apart])
 
-# %% ../nbs/53_loss_claims.ipynb #2c958927
+# %% ../nbs/53_loss_claims.ipynb #376635d1
 def _ordered_rows(results, loss, model, order, slack, variant, seed):
     "Claims 4a to 4c for one loss and network"
     rows = _swept_rows(results, loss, model, variant)
@@ -295,7 +295,7 @@ def _ordered_rows(results, loss, model, order, slack, variant, seed):
         _judge('4c', 'the curves lie apart (OII, smallest minus largest fn_weight)',
                where, '-', apart, above(apart, fails=.1), 'oii')]
 
-# %% ../nbs/53_loss_claims.ipynb #db419b2b
+# %% ../nbs/53_loss_claims.ipynb #1961a9e7
 _OPPOSITE = {HOLDS:DOES_NOT, DOES_NOT:HOLDS, UNTOLD:UNTOLD}
 
 def _focal_rows(results, model, order, slack, variant, seed):
@@ -315,7 +315,7 @@ def _focal_rows(results, model, order, slack, variant, seed):
         _judge('4f', "DIBEDis' OII is above 0 (share of late epochs)",
                where, '~ 1', positive, _beyond(positive, .9), 'oii')]
 
-# %% ../nbs/53_loss_claims.ipynb #3ab93d3b
+# %% ../nbs/53_loss_claims.ipynb #9ff7921a
 def _claim_4(results, order=.6, slack=.02, seed=0, variant=None):
     "Fig. 10: control of OII, on one data set"
     models = _swept(results, ('tversky','dibe_dis'))
@@ -339,7 +339,7 @@ def _never(times, column):
     told = [f'{LOSS_NAMES[loss]} never in {n} of {runs[loss]}' for loss,n in late.items()]
     return f" ({', '.join(told)})" if told else ''
 
-# %% ../nbs/53_loss_claims.ipynb #054ccb47
+# %% ../nbs/53_loss_claims.ipynb #869babb9
 _HALVES = (('5a', 'own', 'its final IoU', 'over 20 against 6'),
            ('5b', 'common', 'the better final IoU', '> 0'))
 
@@ -393,7 +393,7 @@ def _guided_row(runs, where, paper, seed):
         verdict=verdict,
         value=column)
 
-# %% ../nbs/53_loss_claims.ipynb #fc85bf56
+# %% ../nbs/53_loss_claims.ipynb #fa44c084
 def _grid_row(runs, where, paper, tolerance):
     "Claim 6b for one loss and network: guided against the grid"
     both = runs.dropna(subset=['iou_oii','iou_grid'])
@@ -412,7 +412,7 @@ def _guided_rows(runs, loss, model, paper, tolerance, seed):
     numbers = {method:_paper6(paper, method, loss, model) for method in ('basic','grid','oii')}
     return [_guided_row(runs, where, numbers, seed), _grid_row(runs, where, numbers, tolerance)]
 
-# %% ../nbs/53_loss_claims.ipynb #d883dbdc
+# %% ../nbs/53_loss_claims.ipynb #addab11c
 _RUN_KEYS = ['model','loss','variant','seed']
 
 def _side_by_side(done):
@@ -423,7 +423,7 @@ def _side_by_side(done):
     columns = [f'{name}_{method}' for name in scores for method in ('basic','grid','oii')]
     return wide.reindex(columns=[*_RUN_KEYS, *columns])
 
-# %% ../nbs/53_loss_claims.ipynb #6735b73e
+# %% ../nbs/53_loss_claims.ipynb #51ef8e05
 def _claim_6(results, target=(.1,.3), tolerance=.02, seed=0, variant=None):
     "Table 6: guidance against basic and grid, on one data set"
     done = replays(results, target, results['data'].iloc[0], variant=variant)
@@ -453,7 +453,7 @@ def _iou_at_half(ends, variant_ends, model, tolerance):
     test = non_inferior(half.loc[both].to_numpy(float), focal.loc[both].to_numpy(float), tolerance)
     return half, focal, test.verdict
 
-# %% ../nbs/53_loss_claims.ipynb #aacc2987
+# %% ../nbs/53_loss_claims.ipynb #4ec1756b
 def _criteria(results, ends, loss, variant, model, order, slack, tolerance, seed):
     "Scores and verdicts of one variant on one network"
     scores = order_scores(_swept_rows(results, loss, model, variant), slack)
@@ -482,7 +482,7 @@ def _criteria(results, ends, loss, variant, model, order, slack, tolerance, seed
         is_positive=_beyond(_mean(scores.positive, seed), .9),
         is_focal_like=is_focal_like)
 
-# %% ../nbs/53_loss_claims.ipynb #df2c7fe2
+# %% ../nbs/53_loss_claims.ipynb #cf065d22
 _SHORT = dict(
     is_ordered='curves in order and apart',
     is_positive='OII above 0',
@@ -525,7 +525,7 @@ def _variant_sentence(variant, rows):
     if (rows.verdict==HOLDS).all(): return f'`{variant}` does, on {networks}'
     return f"`{variant}` is not refuted, but {', '.join(untold)} cannot be told"
 
-# %% ../nbs/53_loss_claims.ipynb #a987a930
+# %% ../nbs/53_loss_claims.ipynb #a18812d8
 def _choice(names, groups):
     "For which variant the evidence is: one that holds on every network on which it was swept"
     kept = []
@@ -537,7 +537,7 @@ def _choice(names, groups):
     if len(kept)==1: return f'The evidence is for {kept[0]}.'
     return f"The evidence does not choose between {' and '.join(kept)}."
 
-# %% ../nbs/53_loss_claims.ipynb #e5795afd
+# %% ../nbs/53_loss_claims.ipynb #f740fb36
 def variant_verdict(
     evidence:pd.DataFrame, # From `variant_evidence`
     )->str:                # Sentences
@@ -570,7 +570,7 @@ def _claim_7(results, order=.6, slack=.02, tolerance=.02, seed=0):
             value='oii'))
     return rows
 
-# %% ../nbs/53_loss_claims.ipynb #073ba673
+# %% ../nbs/53_loss_claims.ipynb #a64a2623
 def _sweeps(results):
     "Has the table at least three values of fn_weight for a loss that is judged by them?"
     judged = results[results.loss.isin(TABLE6)]
