@@ -39,7 +39,7 @@ STRATEGY_STYLES = {
     'entropy_coreset':         _style('#000000', 'h', ':',  'entropy, then core-set'),
     'quota':                   _style('#003D4D', 'd', '-.', 'quota')}
 
-# %% ../nbs/50_figures.ipynb #306cea6f
+# %% ../nbs/50_figures.ipynb #6d74bd26
 _SPARE_COLORS = ('#8C6D31', '#7F3C8D', '#AA1155', '#44BBBB', '#777777')
 SPARE_STYLES = [dict(color=color, marker=marker, markerfacecolor='white', linestyle='--')
                 for color,marker in zip(_SPARE_COLORS, 'os^vD')]
@@ -82,7 +82,7 @@ _LOOK = {
     'figure.dpi': 72,
     'savefig.dpi': 200}
 
-# %% ../nbs/50_figures.ipynb #d8a8af1d
+# %% ../nbs/50_figures.ipynb #63dcc1fd
 def _look(draw):
     "Decorator: draw with these sizes and fonts"
     @wraps(draw)
@@ -114,7 +114,7 @@ def _pixel_entropy(p):
     with np.errstate(divide='ignore', invalid='ignore'):
         return -np.nan_to_num(p*np.log(p)) - np.nan_to_num((1-p)*np.log1p(-p))
 
-# %% ../nbs/50_figures.ipynb #29de57f8
+# %% ../nbs/50_figures.ipynb #c17a8e72
 def _show(ax, image, title, **kwargs):
     "Draw an image (H,W[,3]) without axes; grey unless `kwargs` say otherwise"
     image = np.asarray(image)
@@ -126,7 +126,7 @@ def _show(ax, image, title, **kwargs):
     for spine in ax.spines.values(): spine.set_visible(False)
     return out
 
-# %% ../nbs/50_figures.ipynb #443e1550
+# %% ../nbs/50_figures.ipynb #ba44dc1e
 def _bar(fig, ax, image, ticks, names):
     "A colour bar below an image"
     bar = fig.colorbar(image, cax=ax, orientation='horizontal', ticks=ticks)
@@ -194,7 +194,7 @@ def _framed(ax, patches, faulty, title, columns):
         ax.add_patch(Rectangle(corner, w+gap*.5, h+gap*.5, fill=False, **frame))
     _show(ax, sheet, title, **({} if sheet.ndim==3 else dict(cmap='gray', vmin=0, vmax=255)))
 
-# %% ../nbs/50_figures.ipynb #55fb335f
+# %% ../nbs/50_figures.ipynb #db2a9060
 def _draw(faulty, share, n, rng):
     "Indices of `n` patches, `share` of them faulty, in random order"
     bad = round(share*n)
@@ -219,7 +219,7 @@ def _whole(image):
     if np.asarray(image).dtype==np.uint8: return image
     return np.round(np.clip(image,0,1)*255).astype(np.uint8)
 
-# %% ../nbs/50_figures.ipynb #0f477b95
+# %% ../nbs/50_figures.ipynb #1dc1f92a
 def _check_fig3(image, mask, patch, patches, faulty):
     "Raise an `InputError` for sizes that do not fit"
     if image.shape[:2]!=mask.shape: raise InputError(
@@ -245,7 +245,7 @@ def _grid(ax, image, mask, patch):
     for y in range(0, image.shape[0]+1, patch[0]): ax.axhline(y-.5, color='white', linewidth=1)
     for x in range(0, image.shape[1]+1, patch[1]): ax.axvline(x-.5, color='white', linewidth=1)
 
-# %% ../nbs/50_figures.ipynb #f59a02df
+# %% ../nbs/50_figures.ipynb #652b7e3b
 def _fig3_image(left, image, mask, patch):
     "The image with its patches, and these sorted, the faulty ones first"
     own, faulty = _cut(image, patch), _cut(mask, patch).any((1,2))
@@ -255,7 +255,7 @@ def _fig3_image(left, image, mask, patch):
     title = f'(b) {faulty.sum()} faulty (framed), {(~faulty).sum()} healthy'
     _framed(below, own[order], faulty[order], title, _columns(len(own), patch, 1.6))
 
-# %% ../nbs/50_figures.ipynb #96c5816a
+# %% ../nbs/50_figures.ipynb #50c5b608
 def _fig3_alt(faulty, shown, pi_u, pi_t):
     "Figure 3 in words; `faulty` are the flags of the image's own patches"
     share, shift = _percent(pi_u), _percent(pi_t)
@@ -317,7 +317,7 @@ def check_table(
         f'the {what} table is empty; run the study first, or check the filter')
     return table
 
-# %% ../nbs/50_figures.ipynb #52385295
+# %% ../nbs/50_figures.ipynb #702d1945
 def _one_study(table, columns, what, data=None):
     "The rows of one data set; no two of them may speak of the same run, cycle and test"
     check_table(table, columns, what)
@@ -345,14 +345,14 @@ def _made_up_curve(pi_u, pi_t, strategy, budget, gain, first):
     add = 0 if strategy=='random' else gain.get(strategy, 0)*(1 if pi_u==first else .5)
     return (1-lost)*((.4+.35*pi_u)*(1-np.exp(-18*budget)) + add*(budget>budget[0]))
 
-# %% ../nbs/50_figures.ipynb #7b4ea05b
+# %% ../nbs/50_figures.ipynb #800e65d0
 def _made_up_cycles(run, budget, f1, share):
     "A row for each cycle"
     labels = range(1, len(budget)+1)
     return [dict(run, cycle=cycle, labelled=20*cycle, budget=budget[cycle-1], f1=f1[cycle-1],
                  faulty_share=share[cycle-1]) for cycle in labels]
 
-# %% ../nbs/50_figures.ipynb #f8727fd3
+# %% ../nbs/50_figures.ipynb #8145d171
 _MADE_UP_GAIN = dict(entropy=.06, coreset=.04)
 _MADE_UP_SHARES = dict(random=None, entropy=.4, coreset=.25)
 
@@ -361,9 +361,9 @@ def made_up_results(
     repeats:int=6,         # Runs of each strategy and pool
     pi_us=(.1,.5,.9,1.),   # Shares of faulty images in the pool
     cycles:int=10,         # Of 2 % of the pool each
-    gain=_MADE_UP_GAIN,            # F1 added per strategy; random has none
-    shares=_MADE_UP_SHARES,        # Faulty share picked at the smallest pi_u; None: the pool's
-    noise:float=.012,      # Standard deviation per run and cycle; twice that is shared by the strategies
+    gain=_MADE_UP_GAIN,    # F1 added per strategy; random has none
+    shares=_MADE_UP_SHARES, # Faulty share picked at the smallest pi_u; None: the pool's
+    noise:float=.012,      # Standard deviation per run and cycle; twice that is shared
     )->pd.DataFrame:       # A results table
     "A made-up results table with known effects, for examples and tests"
     budget, rows = .02*np.arange(1, cycles+1), []
@@ -381,7 +381,7 @@ def made_up_results(
                 rows += _made_up_cycles(run, budget, f1, share)
     return pd.DataFrame(rows)
 
-# %% ../nbs/50_figures.ipynb #652f8806
+# %% ../nbs/50_figures.ipynb #0793a625
 def _nearest(wish, left, cycle, cycles, width, batch):
     "The images that a strategy wishes most in a cycle, of those that are left, `width` batches"
     reach, there = int(width*batch), set(left)
@@ -399,8 +399,8 @@ def made_up_picks(
     cycles:int=10,         # Of a run
     pool_size:int=1000,    # Images in the pool
     batch:int=20,          # Images picked in a cycle
-    reach=_MADE_UP_REACH,          # Images to choose from, in batches, cycle by cycle in turn; None: all
-    shares=_MADE_UP_PICKED,        # Faulty share picked; others: the pool's
+    reach=_MADE_UP_REACH,  # Images to choose from, in batches, cycle by cycle in turn; None: all
+    shares=_MADE_UP_PICKED, # Faulty share picked; others: the pool's
     )->pd.DataFrame:       # A picks table
     "A made-up picks table: the more images a strategy chooses from, the less its repeats agree"
     rows = []
@@ -421,12 +421,12 @@ def made_up_picks(
                          for id,bad in zip(ids, faulty)]
     return pd.DataFrame(rows)
 
-# %% ../nbs/50_figures.ipynb #eaa0357e
+# %% ../nbs/50_figures.ipynb #ebf89389
 _RESULT_KEYS = ['strategy','pi_u','pi_t','repeat','cycle','budget']
 
 def _q25(values): return values.quantile(.25)
 
-# %% ../nbs/50_figures.ipynb #445a6958
+# %% ../nbs/50_figures.ipynb #7cdd612f
 def _q75(values): return values.quantile(.75)
 
 # %% ../nbs/50_figures.ipynb #70d867a7
@@ -467,13 +467,13 @@ def _legend(fig, styles, extra=()):
     place = dict(loc='outside lower center', ncols=columns)
     fig.legend(handles=lines, handlelength=2.8, columnspacing=1.4, **place)
 
-# %% ../nbs/50_figures.ipynb #09ac13ec
+# %% ../nbs/50_figures.ipynb #ec4fe21e
 def _ticks(axis, n, integer=False):
     "About `n` round tick marks"
     from matplotlib.ticker import MaxNLocator
     axis.set_major_locator(MaxNLocator(n, steps=[1,2,5,10], integer=integer))
 
-# %% ../nbs/50_figures.ipynb #a0fe8a9f
+# %% ../nbs/50_figures.ipynb #df060d90
 def _empty_panel(ax, text):
     "Say in a panel why it is empty"
     where = dict(transform=ax.transAxes, ha='center', va='center')
@@ -495,7 +495,7 @@ def _fig4_panel(ax, table, styles, title):
     ax.set_title('\n'.join(filter(None, [title, repeats])))
     if not len(table): _empty_panel(ax, 'no results yet')
 
-# %% ../nbs/50_figures.ipynb #58fa82b6
+# %% ../nbs/50_figures.ipynb #c196eed3
 def _fig4_alt(table, label, shift):
     "Figure 4 in words"
     text = [f'Line charts of mean {label} against the labelled share of the pool,',
@@ -510,7 +510,7 @@ def _fig4_alt(table, label, shift):
         text.append(f'{where}: {means} ({_repeats_text(last.n)});')
     return ' '.join(text).rstrip(';')+'.'
 
-# %% ../nbs/50_figures.ipynb #6239e088
+# %% ../nbs/50_figures.ipynb #68affff1
 _VALUE_NAMES = dict(
     f1='F1',
     iou='IoU',
@@ -581,7 +581,7 @@ def share_table(
     shares = faulty.groupby([*keys, 'repeat']).faulty.mean().reset_index().groupby(keys).faulty
     return shares.agg(mean='mean', q25=_q25, q75=_q75, n='count').reset_index()
 
-# %% ../nbs/50_figures.ipynb #bda3fa03
+# %% ../nbs/50_figures.ipynb #a82d9e54
 def uniqueness_table(
     picks:pd.DataFrame, # Tidy picks of one study
     )->pd.DataFrame:    # strategy, pi_u, cycle, uniqueness (nan with one repeat), batch, n
@@ -617,7 +617,7 @@ def _fig5_lines(top, low, shares, unique, style):
     each = unique.uniqueness
     if len(unique): _line(low, unique.cycle, each, each, each, style)
 
-# %% ../nbs/50_figures.ipynb #2e5b54c8
+# %% ../nbs/50_figures.ipynb #54a8b9ab
 def _pool_size(results):
     "Images in the pool, from a results table"
     sizes = (results.labelled/results.budget).round().unique()
@@ -627,21 +627,23 @@ def _pool_size(results):
             f'the results table has pools of {found}; pass pool_size or filter it to one')
     return int(sizes[0])
 
-# %% ../nbs/50_figures.ipynb #2775c003
+# %% ../nbs/50_figures.ipynb #280868c2
 def _fig5_alt(shares, unique):
     "Figure 5 in words"
     first = shares.cycle.min()
     text = ['Line charts by cycle. Mean share of faulty images picked after the first cycle,',
             'and mean uniqueness:']
     for pi_u in sorted(shares.pi_u.unique()):
-        later = shares[(shares.pi_u==pi_u) & (shares.cycle>first)].groupby('strategy')['mean'].mean()
-        alike = unique[(unique.pi_u==pi_u) & (unique.cycle>first)].groupby('strategy').uniqueness.mean()
+        later = shares[(shares.pi_u==pi_u) & (shares.cycle>first)]
+        alike = unique[(unique.pi_u==pi_u) & (unique.cycle>first)]
+        later = later.groupby('strategy')['mean'].mean()
+        alike = alike.groupby('strategy').uniqueness.mean()
         told = [f'{name} {share:.0%} faulty, uniqueness {alike[name]:.2f}'
                 for name,share in later.items()]
         text.append(f"pool with {_percent(pi_u)} faulty: {', '.join(told)};")
     return ' '.join(text).rstrip(';')+'.'
 
-# %% ../nbs/50_figures.ipynb #534379bd
+# %% ../nbs/50_figures.ipynb #82d125fe
 def _fig5_legend(fig, styles, known):
     "The strategies, the pool's share, and chance where it is known"
     extra = [dict(_POOL_LINE, label="the pool's share")]

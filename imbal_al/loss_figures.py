@@ -28,7 +28,7 @@ LOSS_NAMES = dict(
     dibe_dis='DIBEDis', dibe='DIBE')
 VARIANTS = ('region', 'class', 'normalised', 'tversky')
 
-# %% ../nbs/52_loss_figures.ipynb #4adfe2c1
+# %% ../nbs/52_loss_figures.ipynb #c876349c
 MODEL_NAMES = dict(segnet='SegNet', unet='U-Net', pspnet='PSPNet', deeplabv3='DeepLabv3')
 RUN = ['data', 'model', 'loss', 'variant', 'fn_weight', 'seed']
 
@@ -39,7 +39,7 @@ def loss_name(
     "Name in the paper; a variant that is not the default is named, too"
     return LOSS_NAMES.get(key, key) + (f' ({variant})' if variant not in ('', VARIANTS[0]) else '')
 
-# %% ../nbs/52_loss_figures.ipynb #1f76ea8f
+# %% ../nbs/52_loss_figures.ipynb #979f089a
 def arch(
     model:str, # 'unet-lite0'
     )->str:    # 'unet'
@@ -72,7 +72,7 @@ def data_name(
     "Name of a data set in tables"
     return DATA.get(data, (data,))[0]
 
-# %% ../nbs/52_loss_figures.ipynb #4f6ca688
+# %% ../nbs/52_loss_figures.ipynb #f07a5dd3
 def data_order(
     names,   # Data sets
     )->list: # From extreme to low imbalance; unknown ones last, by name
@@ -83,7 +83,7 @@ def data_order(
         return known.index(name) if name in known else len(known), name
     return sorted(set(names), key=place)
 
-# %% ../nbs/52_loss_figures.ipynb #7e26e709
+# %% ../nbs/52_loss_figures.ipynb #7d10d01e
 def paper_data(
     data:str, # Our name
     )->str:   # 'THC448 (other images)'
@@ -91,7 +91,7 @@ def paper_data(
     _, row, differs = DATA.get(data, (data, '', ''))
     return f'{row} ({differs})' if differs else row
 
-# %% ../nbs/52_loss_figures.ipynb #770ed353
+# %% ../nbs/52_loss_figures.ipynb #93bd23e8
 _CROPS = ('mtsdd_blowhole', 'mtsdd_crack', 'cfd')
 _NETWORKS = ('segnet-vgg16', 'unet-lite0', 'pspnet-lite0', 'deeplabv3-lite0')
 _LOSSES = (
@@ -118,7 +118,7 @@ def _default_run(data, model, loss):
     variant = 'region' if loss in ('dibe_dis','dibe') else ''
     return data, model, loss, variant, _WEIGHTS.get(loss, np.nan)
 
-# %% ../nbs/52_loss_figures.ipynb #a98ac74c
+# %% ../nbs/52_loss_figures.ipynb #89f53ec8
 def _made_up_rows(run, epoch, iou, miss, w, defect=50000):
     "Counts of `defect` pixels that have this IoU and this share of misses among the wrong ones"
     tp = defect/(1+miss*(1/iou-1))
@@ -198,7 +198,7 @@ def check_losses(
         raise InputError(f"the losses table has two rows for {row}; filter it to one study")
     return results
 
-# %% ../nbs/52_loss_figures.ipynb #5541b315
+# %% ../nbs/52_loss_figures.ipynb #af398e3e
 def final(
     results:pd.DataFrame, # A losses table
     )->pd.DataFrame:      # The last epoch of each run, and `complete`
@@ -230,7 +230,7 @@ def setting(
     name, weight = min(counts, key=rank, default=('', -1))
     return name, float(weight) if weight>=0 else np.nan
 
-# %% ../nbs/52_loss_figures.ipynb #13cc1386
+# %% ../nbs/52_loss_figures.ipynb #ac007282
 def one_setting(
     results:pd.DataFrame, # Rows of one data set
     loss:str,             # Key of the loss
@@ -261,7 +261,7 @@ def extreme_of(
     own = results[results.loss.isin(losses)]
     return extreme(own if len(own) else results, data)
 
-# %% ../nbs/52_loss_figures.ipynb #d1206a4a
+# %% ../nbs/52_loss_figures.ipynb #c339e740
 def network(
     results:pd.DataFrame, # A losses table
     kind:str='unet',      # Architecture
@@ -270,7 +270,7 @@ def network(
     runs = results[results.model.map(arch)==kind].drop_duplicates(RUN).model.value_counts()
     return sorted(runs[runs==runs.max()].index)[0] if len(runs) else kind
 
-# %% ../nbs/52_loss_figures.ipynb #ce14c884
+# %% ../nbs/52_loss_figures.ipynb #c435fba2
 def networks(
     results:pd.DataFrame, # A losses table
     )->list:              # Models
@@ -279,7 +279,7 @@ def networks(
     for kind in MODEL_NAMES: names += [model for model in have if arch(model)==kind] or [kind]
     return names + [model for model in have if arch(model) not in MODEL_NAMES]
 
-# %% ../nbs/52_loss_figures.ipynb #d2808758
+# %% ../nbs/52_loss_figures.ipynb #68b645a8
 def _reference_folders():
     "Where `data/reference` may be: beside the package, here, or in a folder above"
     here = Path.cwd()
@@ -302,7 +302,7 @@ def paper_table(
             f"{folder} has no table{number}.csv; name the folder with the paper's tables")
     return None if found is None else pd.read_csv(found)
 
-# %% ../nbs/52_loss_figures.ipynb #5a4769c4
+# %% ../nbs/52_loss_figures.ipynb #92094a29
 def _paper_iou(number, loss, model):
     "The paper's IoU of a loss and a network in Table 3 or 4; nan where there is none"
     table = paper_table(number)
@@ -330,7 +330,7 @@ def _cell(results, ends, loss, model, fn_weight, variant):
         n=len(iou),
         left_out=int((~rows.complete).sum()))
 
-# %% ../nbs/52_loss_figures.ipynb #b4e7a8d7
+# %% ../nbs/52_loss_figures.ipynb #4224e4ea
 def _by_network(results, losses, number, data, fn_weight, variant):
     "Rows of Table 3 or 4: a cell of ours for each loss and network, the paper's number beside it"
     results = check_losses(results)
@@ -344,7 +344,7 @@ def _by_network(results, losses, number, data, fn_weight, variant):
         rows.append(dict(data=data, **cell, paper=paper, paper_data=source))
     return pd.DataFrame(rows)
 
-# %% ../nbs/52_loss_figures.ipynb #7a3112ae
+# %% ../nbs/52_loss_figures.ipynb #6266528f
 def table3(
     results:pd.DataFrame, # A losses table
     data:str=None,        # None: the most extreme data set
@@ -355,7 +355,7 @@ def table3(
     Columns: data, loss, variant, fn_weight, model, ours, sd, n, left_out, paper, paper_data"""
     return _by_network(results, TABLE3, 3, data, fn_weight, variant)
 
-# %% ../nbs/52_loss_figures.ipynb #54f6131e
+# %% ../nbs/52_loss_figures.ipynb #018e0e10
 def table4(
     results:pd.DataFrame, # A losses table
     data:str=None,        # None: the most extreme data set
@@ -365,7 +365,7 @@ def table4(
     "IoU of eight region and compound losses by network (the paper's Table 4); as `table3`"
     return _by_network(results, TABLE4, 4, data, fn_weight, variant)
 
-# %% ../nbs/52_loss_figures.ipynb #cb125b40
+# %% ../nbs/52_loss_figures.ipynb #30b4b4dc
 def _not_run5(paper, name, loss, model):
     "A row of Table 5 for a data set of the paper that was not run"
     return dict(
@@ -400,7 +400,7 @@ def table5(
     rows += [_not_run5(paper, name, loss, model) for name in lacks for loss in TABLE5]
     return pd.DataFrame(rows, columns=_TABLE5_COLUMNS)
 
-# %% ../nbs/52_loss_figures.ipynb #1f7c5419
+# %% ../nbs/52_loss_figures.ipynb #ec4951a7
 def _paper5(paper, data, loss):
     "The paper's IoU of a data set and a loss in Table 5; nan where there is none"
     row = DATA[data][1] if data in DATA else data
@@ -414,7 +414,7 @@ def _lines(rows):
     lines = [head, ['---']*len(head), *body]
     return '\n'.join('| '+' | '.join(map(str, row))+' |' for row in lines)
 
-# %% ../nbs/52_loss_figures.ipynb #b072d580
+# %% ../nbs/52_loss_figures.ipynb #718c0c47
 def _cell_text(cell):
     "Mean ± standard deviation (seeds), what is unfinished, and the paper's number"
     spread = f' ± {cell.sd:.3f}' if cell.n>1 else ''
@@ -428,7 +428,7 @@ def _loss_label(rows):
     variant = next((name for name in rows.variant if name), '')
     return loss_name(rows.loss.iloc[0], variant) + (f' (fn_weight {weights})' if weights else '')
 
-# %% ../nbs/52_loss_figures.ipynb #6cff7669
+# %% ../nbs/52_loss_figures.ipynb #406e12c8
 def _data_rows(table):
     "A row per data set, a column per loss"
     rows = [['data set', *(_loss_label(own) for _,own in table.groupby('loss', sort=False))]]
@@ -437,7 +437,7 @@ def _data_rows(table):
         rows.append([name, *map(_cell_text, own.itertuples())])
     return rows
 
-# %% ../nbs/52_loss_figures.ipynb #a88f64b7
+# %% ../nbs/52_loss_figures.ipynb #728c7e60
 def _loss_rows(table):
     "A row per loss, a column per network"
     rows = [['loss', *map(model_name, table.model.unique())]]
@@ -445,7 +445,7 @@ def _loss_rows(table):
         rows.append([_loss_label(own), *map(_cell_text, own.itertuples())])
     return rows
 
-# %% ../nbs/52_loss_figures.ipynb #a5d18c41
+# %% ../nbs/52_loss_figures.ipynb #14145177
 def table_markdown(
     table:pd.DataFrame, # From `table3`, `table4` or `table5`
     )->str:             # A sentence and a Markdown table in the paper's shape
@@ -456,7 +456,7 @@ def table_markdown(
     by_data = table['data'].nunique()>1 or table.model.nunique()==1
     return f'{head}\n\n{_lines(_data_rows(table) if by_data else _loss_rows(table))}'
 
-# %% ../nbs/52_loss_figures.ipynb #8c562957
+# %% ../nbs/52_loss_figures.ipynb #35736d7d
 TABLE6 = ('dibe_dis', 'tversky', 'dibe_reg')
 METHODS = ('basic', 'grid', 'oii')
 
@@ -479,7 +479,7 @@ class _Lookup:
         return self.result(fn_weight)
     def path(self): return ' → '.join(f'{weight:g}' for weight in self.asked)
 
-# %% ../nbs/52_loss_figures.ipynb #18b47415
+# %% ../nbs/52_loss_figures.ipynb #5bf134e0
 _NO_SCORES = dict(iou=np.nan, precision=np.nan, oii=np.nan)
 
 def _replay(method, ends, target, n):
@@ -495,7 +495,7 @@ def _replay(method, ends, target, n):
         stop=stop,
         missing='')
 
-# %% ../nbs/52_loss_figures.ipynb #5493b686
+# %% ../nbs/52_loss_figures.ipynb #051efeeb
 def _chosen(method, lookup, target, n):
     "The weight that a way keeps, or None, and why it stops"
     from imbal_al.guidance import grid, guide
@@ -505,7 +505,7 @@ def _chosen(method, lookup, target, n):
     found = guide(lookup, target=target, n=n) if method=='oii' else grid(lookup, n=n)
     return found.chosen, found.stop
 
-# %% ../nbs/52_loss_figures.ipynb #738021e6
+# %% ../nbs/52_loss_figures.ipynb #eeb0ea7f
 def _incomplete(method, lookup, n):
     "A way that needs a run which is not in the table: no result, but the weights that are missing"
     from imbal_al.guidance import candidates
@@ -519,7 +519,7 @@ def _incomplete(method, lookup, n):
         stop='',
         missing=', '.join(f'{weight:g}' for weight in lacks))
 
-# %% ../nbs/52_loss_figures.ipynb #8f4d0a00
+# %% ../nbs/52_loss_figures.ipynb #54853c97
 def _swept(results, losses):
     "Networks with at least two values of fn_weight for one of the losses; else the first two"
     counts = results[results.loss.isin(losses)].groupby(['model','loss']).fn_weight.nunique()
@@ -531,7 +531,7 @@ def _of_variant(results, loss, variant=None):
     rows = results[results.loss==loss]
     return rows[rows.variant==setting(rows, loss, None, variant)[0]]
 
-# %% ../nbs/52_loss_figures.ipynb #f77a1065
+# %% ../nbs/52_loss_figures.ipynb #8db6e7b7
 def _not_run(keys, method):
     "A row for a loss and network without any run"
     which = dict(keys, variant='', seed=-1, method=method)
@@ -568,7 +568,7 @@ def replays(
         if not len(own): rows += [_not_run(keys, way) for way in METHODS]
     return pd.DataFrame(rows)
 
-# %% ../nbs/52_loss_figures.ipynb #2bb6ca79
+# %% ../nbs/52_loss_figures.ipynb #8ed8f70b
 def _over_seeds(rows):
     "Means over the seeds in which a way has a result, and what is missing in the others"
     done, lacks = rows[(rows.missing=='') & (rows.seed>=0)], rows[rows.missing!='']
@@ -587,7 +587,7 @@ def _over_seeds(rows):
         oii=done.oii.mean(),
         missing='; '.join(told))
 
-# %% ../nbs/52_loss_figures.ipynb #832dc45b
+# %% ../nbs/52_loss_figures.ipynb #bea8609b
 def _paper6(paper, method, loss, model):
     "The paper's numbers for one row of Table 6; nan where there are none"
     own = []
@@ -623,12 +623,12 @@ def table6(
     order = table.method.map(METHODS.index).sort_values(kind='stable').index
     return table.loc[order].reset_index(drop=True)
 
-# %% ../nbs/52_loss_figures.ipynb #efb5c9a4
+# %% ../nbs/52_loss_figures.ipynb #44e1583c
 def _beside(ours, paper, form='.3f'):
     "Our text, and behind it the paper's number, where there is one"
     return f'{ours} / {paper:{form}}' if paper==paper else ours
 
-# %% ../nbs/52_loss_figures.ipynb #056766df
+# %% ../nbs/52_loss_figures.ipynb #618d4e0a
 def _score_text(mean, sd, runs, n):
     "A mean over the `n` of all `runs` that have the score"
     if not runs: return 'not run'
@@ -650,7 +650,7 @@ def _table6_row(row):
         _beside(precision, row.paper_precision),
         row.missing or '-']
 
-# %% ../nbs/52_loss_figures.ipynb #454da7c3
+# %% ../nbs/52_loss_figures.ipynb #ba6e9b29
 _TABLE6_HEAD = [
     'method', 'network', 'loss', 'trainings', 'fn_weight', 'IoU', 'precision',
     'not finished at fn_weight']
@@ -667,7 +667,7 @@ def table6_markdown(
     rows = [_table6_row(row) for row in table.itertuples()]
     return f'{head}\n\n{_lines([_TABLE6_HEAD, *rows])}'
 
-# %% ../nbs/52_loss_figures.ipynb #d4761383
+# %% ../nbs/52_loss_figures.ipynb #b36c5f48
 def _weight_color(fn_weight):
     "From dark (few misses punished) to bright"
     from matplotlib import colormaps
@@ -688,7 +688,7 @@ def _end_labels(ax, labels, gap=.075):
         _, text, color = labels[i]
         ax.text(1.015, place, text, color=color, **style)
 
-# %% ../nbs/52_loss_figures.ipynb #b750a358
+# %% ../nbs/52_loss_figures.ipynb #c4863c0c
 def _seeds_text(counts):
     "How many seeds there are, from the fewest to the most"
     low, high = (int(min(counts)), int(max(counts))) if len(counts) else (0, 0)
@@ -716,7 +716,7 @@ def _ratio(a, b):
     with np.errstate(divide='ignore', invalid='ignore'):
         return np.divide(a.to_numpy(float), b.to_numpy(float))
 
-# %% ../nbs/52_loss_figures.ipynb #dc72f7ea
+# %% ../nbs/52_loss_figures.ipynb #81f39c58
 def _only(results, data, model, losses):
     "Rows of one data set and one model, by default the most extreme one and U-Net"
     data = extreme_of(results, losses, data)
@@ -773,7 +773,7 @@ def _ratio_panel(ax, table):
     if not len(table): _empty(ax)
     _ticks(ax.xaxis, 5, integer=True)
 
-# %% ../nbs/52_loss_figures.ipynb #47a1434e
+# %% ../nbs/52_loss_figures.ipynb #3208fe06
 def _oii_lines(ax, table, value, band):
     "A line for each fn_weight, with a band or without; their labels"
     labels = []
@@ -785,7 +785,7 @@ def _oii_lines(ax, table, value, band):
         labels.append((rows[value].iloc[-1], f'{fn_weight:g}', color))
     return labels
 
-# %% ../nbs/52_loss_figures.ipynb #3ad54017
+# %% ../nbs/52_loss_figures.ipynb #fd8cdaf0
 def _oii_panel(ax, table, value='median', band=False, focal=None):
     "OII by epoch"
     ax.axhline(0, color='#777777', linewidth=.8)
@@ -801,7 +801,7 @@ def _oii_panel(ax, table, value='median', band=False, focal=None):
     _ticks(ax.yaxis, 5)
     _ticks(ax.xaxis, 5, integer=True)
 
-# %% ../nbs/52_loss_figures.ipynb #130185fa
+# %% ../nbs/52_loss_figures.ipynb #f2a28dbc
 def _fig9_alt(ratio, index, loss, data, model):
     "Figure 9 in words"
     where = f'{loss_name(loss)} ({data_name(data)}, {model_name(model)})'
@@ -848,7 +848,7 @@ def fig10(
     for ax in axes[:-1].flat: ax.set_xlabel('')
     return fig
 
-# %% ../nbs/52_loss_figures.ipynb #bbe36e46
+# %% ../nbs/52_loss_figures.ipynb #e8a63f75
 def _fig10_panel(ax, table, focal, loss, model):
     "One loss and network"
     _oii_panel(ax, table, 'mean', True, focal)
@@ -881,12 +881,12 @@ def first_epoch(
     hit = np.flatnonzero(np.asarray(values, float)>=level)
     return float(np.asarray(epochs)[hit[0]]) if len(hit) else np.nan
 
-# %% ../nbs/52_loss_figures.ipynb #fb508c36
+# %% ../nbs/52_loss_figures.ipynb #12bee15d
 def _to_half(curve, top, floor):
     "Epochs until half of `top`; nan where `top` is too low to be halved"
     return first_epoch(curve.epoch, curve.iou, top/2) if top>=floor else np.nan
 
-# %% ../nbs/52_loss_figures.ipynb #6f7e5c9b
+# %% ../nbs/52_loss_figures.ipynb #d33784f7
 _TIMES = ['loss', 'seed', 'final', 'own', 'common', 'last', 'spacing']
 
 def epochs_to_half(
@@ -910,7 +910,7 @@ def epochs_to_half(
             spacing=float(np.median(np.diff(curve.epoch))) if len(curve)>1 else 1.))
     return pd.DataFrame(rows, columns=_TIMES)
 
-# %% ../nbs/52_loss_figures.ipynb #f6a3e3e7
+# %% ../nbs/52_loss_figures.ipynb #66bf99d9
 _PAIR = dict(dibe_reg=('#0072B2','-'), ft=('#D55E00','--'))
 
 def _of_model(results, losses, model, fn_weight=None):
@@ -948,7 +948,7 @@ def fig11(
     axes[0].set_ylim(bottom=0)
     return fig
 
-# %% ../nbs/52_loss_figures.ipynb #b67a63c5
+# %% ../nbs/52_loss_figures.ipynb #8770f402
 def _half_of_mean(table):
     "Epoch and IoU where a mean curve first has half of its last value"
     if not len(table) or not table['mean'].iloc[-1]>0: return np.nan, np.nan
@@ -973,7 +973,7 @@ def _fig11_curve(ax, rows, loss):
     below = 5 if loss=='dibe_reg' else -8
     ax.annotate(LOSS_NAMES[loss], end, xytext=(-2, below), ha='right', **words)
 
-# %% ../nbs/52_loss_figures.ipynb #ec927c34
+# %% ../nbs/52_loss_figures.ipynb #c9120878
 def _fig11_panel(ax, results, data):
     "One data set"
     ax.set(xlabel='epoch')
@@ -983,7 +983,7 @@ def _fig11_panel(ax, results, data):
     if not len(results): _empty(ax)
     _ticks(ax.xaxis, 5, integer=True)
 
-# %% ../nbs/52_loss_figures.ipynb #68364126
+# %% ../nbs/52_loss_figures.ipynb #72396dbe
 def _fig11_alt(parts, model):
     "Figure 11 in words"
     text = []
@@ -1009,13 +1009,13 @@ def loss_left(
         rows = rows.assign(train_loss=rows.train_loss/first)
     return by_epoch(rows, 'train_loss')
 
-# %% ../nbs/52_loss_figures.ipynb #ad10a5af
+# %% ../nbs/52_loss_figures.ipynb #8b8cf02d
 def _by_ratio(names, ratios):
     "Data sets from extreme to low imbalance, by their ratios where these are known"
     if not ratios: return data_order(names)
     return sorted(data_order(names), key=lambda name: -ratios.get(name, -np.inf))
 
-# %% ../nbs/52_loss_figures.ipynb #a9c15581
+# %% ../nbs/52_loss_figures.ipynb #de398d81
 @_look
 def fig14(
     results:pd.DataFrame,         # A losses table with train_loss
@@ -1046,7 +1046,7 @@ def fig14(
     axes[0].set_ylabel('share of the first training loss left' if normalise else 'training loss')
     return fig
 
-# %% ../nbs/52_loss_figures.ipynb #b2b2518d
+# %% ../nbs/52_loss_figures.ipynb #7174f694
 def _fig14_panel(ax, tables, title, ratios):
     "One loss; `tables` hold what is left of it, by data set"
     from matplotlib import colormaps
