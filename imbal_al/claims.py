@@ -13,81 +13,107 @@ import pandas as pd
 
 from .core import InputError
 from .figures import PAPER_LOSS, check_table, uniqueness_table
-from .metrics import Interval, budget_auc, loss_of_f1, mean_interval, non_inferior, paired_interval
+from .metrics import (
+    Interval, budget_auc, loss_of_f1, mean_interval, non_inferior, paired_interval)
 
 # %% auto #0
-__all__ = ['HOLDS', 'DOES_NOT', 'UNTOLD', 'above', 'near', 'claim_value', 'run_areas', 'f1_at_budget', 'paired_areas',
-           'welch_interval', 'claim_1', 'losses_at_budget', 'claim_2', 'picked_shares', 'claim_3', 'jackknife_interval',
-           'uniqueness_spread', 'claim_4', 'claim_5', 'claims', 'summary', 'claims_markdown', 'in_short']
+__all__ = ['run_areas', 'f1_at_budget', 'paired_areas', 'welch_interval', 'losses_at_budget', 'picked_shares',
+           'jackknife_interval', 'claims', 'summary', 'claims_markdown', 'in_short']
 
 # %% ../nbs/51_claims.ipynb #25c0fbdc
 HOLDS, DOES_NOT, UNTOLD = 'holds', 'does not', 'cannot be told'
 
-def above(interval:Interval, # Of an effect
-    fails:float=0.           # Does not if the interval is below this; else holds if it is above 0
+def _unknown(interval):
+    "Is there no interval to judge by?"
+    return not interval.n>1 or np.isnan(interval.low)
+
+def above(
+    interval:Interval, # Of an effect
+    fails:float=0.,    # Does not if the interval is below this; else holds if it is above 0
     )->str:
     "Verdict on an effect that is claimed to be positive"
-    if not interval.n>1 or np.isnan(interval.low): return UNTOLD
-    return DOES_NOT if interval.high<fails else HOLDS if interval.low>0 else UNTOLD
+    if _unknown(interval): return UNTOLD
+    if interval.high<fails: return DOES_NOT
+    return HOLDS if interval.low>0 else UNTOLD
 
-def near(interval:Interval, # Of a number
-    paper:float,            # The paper's number
-    tolerance:float=.1      # How near is the same
-    )->str:
+# %% ../nbs/51_claims.ipynb #e230e6cb
+def _near(interval, paper, tolerance=.1):
     "Verdict on a number that is claimed to be about `paper`"
-    if not interval.n>1 or np.isnan(interval.low): return UNTOLD
-    if interval.low>=paper-tolerance and interval.high<=paper+tolerance: return HOLDS
-    return DOES_NOT if interval.high<paper-tolerance or interval.low>paper+tolerance else UNTOLD
+    if _unknown(interval): return UNTOLD
+    low, high = paper-tolerance, paper+tolerance
+    if interval.low>=low and interval.high<=high: return HOLDS
+    return DOES_NOT if interval.high<low or interval.low>high else UNTOLD
 
 # %% ../nbs/51_claims.ipynb #753f16a3
-_NEEDED = ['data','strategy','pi_u','pi_t','repeat','cycle','budget','f1','faulty_share']
-
-def claim_value(results:pd.DataFrame)->str:
+def claim_value(
+    results:pd.DataFrame, # Tidy results
+    )->str:               # A column
     "The column that claims are judged by: `f1_heldout` where it has a value in every row, else `f1`"
-    return 'f1_heldout' if 'f1_heldout' in results and results.f1_heldout.notna().all() else 'f1'
+    whole = 'f1_heldout' in results and results.f1_heldout.notna().all()
+    return 'f1_heldout' if whole else 'f1'
 
-def run_areas(results:pd.DataFrame, # Results of one data set
-    value:str='f1'                  # Column with the score
-    )->pd.DataFrame:                # strategy, pi_u, pi_t, repeat, area; complete runs only
+# %% ../nbs/51_claims.ipynb #12c4086c
+def run_areas(
+    results:pd.DataFrame, # Results of one data set
+    value:str='f1',       # Column with the score
+    )->pd.DataFrame:      # strategy, pi_u, pi_t, repeat, area; complete runs only
     "Normalised area under the budget curve of each run that has all cycles of its group"
     rows = []
-    for (u,t),o in results.groupby(['pi_u','pi_t']):
-        cycles = o.cycle.nunique()
-        for (s,r),run in o.groupby(['strategy','repeat']):
-            if len(run)==cycles and cycles>1: rows.append(dict(strategy=s, pi_u=u, pi_t=t, repeat=r, area=budget_auc(run.budget, run[value])))
+    for (pi_u,pi_t),group in results.groupby(['pi_u','pi_t']):
+        cycles = group.cycle.nunique()
+        for (strategy,repeat),run in group.groupby(['strategy','repeat']):
+            if len(run)!=cycles or cycles<2: continue
+            area = budget_auc(run.budget, run[value])
+            rows.append(dict(strategy=strategy, pi_u=pi_u, pi_t=pi_t, repeat=repeat, area=area))
     return pd.DataFrame(rows, columns=['strategy','pi_u','pi_t','repeat','area'])
 
-def f1_at_budget(run:pd.DataFrame, # Rows of one run and one test
-    budget:float=.1, value:str='f1'
-    )->float:                      # nan outside the run's budgets
+# %% ../nbs/51_claims.ipynb #781760f5
+def f1_at_budget(
+    run:pd.DataFrame, # Rows of one run and one test
+    budget:float=.1,  # Labelled share of the pool, 0 to 1
+    value:str='f1',   # Column with the score
+    )->float:         # nan outside the run's budgets
     "Score at a budget, linear between the cycles"
-    run = run.sort_values('budget')
     if not len(run): return float('nan')
-    x, tiny = run.budget.to_numpy(float), 1e-9
-    return float(np.interp(budget, x, run[value])) if x[0]-tiny<=budget<=x[-1]+tiny else float('nan')
+    run = run.sort_values('budget')
+    budgets, tiny = run.budget.to_numpy(float), 1e-9
+    inside = budgets[0]-tiny<=budget<=budgets[-1]+tiny
+    return float(np.interp(budget, budgets, run[value])) if inside else float('nan')
 
 # %% ../nbs/51_claims.ipynb #6607abe0
-def _shifted(pi_u, table, shift): 
-    u, t = table.pi_u.to_numpy(float), table.pi_t.to_numpy(float)
-    return np.isclose(u, pi_u) & np.isclose(t, shift)
+def _shifted(pi_u, table, shift):
+    "Which rows are of this pool and of the test with the prevalence `shift`?"
+    pools, tests = table.pi_u.to_numpy(float), table.pi_t.to_numpy(float)
+    return np.isclose(pools, pi_u) & np.isclose(tests, shift)
 
 def _like(pi_u, table): return _shifted(pi_u, table, pi_u)
 
-def paired_areas(areas:pd.DataFrame, # From `run_areas`, rows of one pool prevalence and one test
-    strategy:str, other:str='random'
+# %% ../nbs/51_claims.ipynb #2244581f
+def paired_areas(
+    areas:pd.DataFrame,  # From `run_areas`, rows of one pool prevalence and one test
+    strategy:str,        # Name of one strategy
+    other:str='random',  # Name of the other
     )->tuple[np.ndarray,np.ndarray]: # Areas of both, in the repeats that both have
     "Areas of two strategies, paired by repeat"
-    a, b = (areas[areas.strategy==s].set_index('repeat').area for s in (strategy, other))
+    a, b = (areas[areas.strategy==name].set_index('repeat').area for name in (strategy, other))
     both = sorted(set(a.index) & set(b.index))
     return a.loc[both].to_numpy(), b.loc[both].to_numpy()
 
+# %% ../nbs/51_claims.ipynb #794077c0
+def _nothing(n=0): return Interval(np.nan, np.nan, np.nan, n)
+
 # %% ../nbs/51_claims.ipynb #bfb6582e
-def welch_interval(a, b,    # Values of two independent groups; nan is left out
-    level:float=.95
-    )->Interval:            # Of mean(a) - mean(b); n is the smaller group
-    "Difference of two means with Welch's interval (unequal variances); nan ends with fewer than two values in a group"
-    a, b = (np.asarray(o, float) for o in (a, b)); a, b = a[~np.isnan(a)], b[~np.isnan(b)]
-    n, mean = min(len(a), len(b)), (a.mean() if len(a) else np.nan)-(b.mean() if len(b) else np.nan)
+def welch_interval(
+    a,               # Values of a group; nan is left out
+    b,               # Values of another group, independent of the first
+    level:float=.95, # Two-sided confidence
+    )->Interval:     # Of mean(a) - mean(b); n is the smaller group
+    """Difference of two means with Welch's interval (unequal variances).
+    Its ends are nan with fewer than two values in a group"""
+    a, b = (np.asarray(values, float) for values in (a, b))
+    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
+    n = min(len(a), len(b))
+    mean = (a.mean() if len(a) else np.nan)-(b.mean() if len(b) else np.nan)
     if n<2: return Interval(float(mean), np.nan, np.nan, n)
     va, vb = a.var(ddof=1)/len(a), b.var(ddof=1)/len(b)
     if va+vb==0: return Interval(float(mean), float(mean), float(mean), n)
@@ -98,188 +124,326 @@ def welch_interval(a, b,    # Values of two independent groups; nan is left out
 
 # %% ../nbs/51_claims.ipynb #5da399a3
 def _row(claim, statement, setting, paper, interval, verdict):
-    return dict(claim=claim, statement=statement, setting=setting, paper=paper, ours=interval.mean, low=interval.low, high=interval.high, n=interval.n, verdict=verdict)
-
-def _nothing(n=0): return Interval(np.nan, np.nan, np.nan, n)
-
-def claim_1(results, value, margin, seed):
-    "Area minus random's at pi_t = pi_u, for each strategy and pool; and whether it is largest at 10 %"
-    areas, rows, effects = run_areas(results, value), [], {}
-    for s in ('entropy','coreset'):
-        for u in _pools(results):
-            a, b = paired_areas(areas[_like(u, areas)], s); effects[s,u] = a-b
-            i = paired_interval(a, b, seed, kind='wider')
-            rows.append(_row('1a', 'beats random without shift (area)', f'{s}, pool {u:.0%} faulty', '> 0', i, above(i, fails=margin)))
-    return rows + [_largest(s, {u:e for (name,u),e in effects.items() if name==s}) for s in ('entropy','coreset')]
+    "A row of the claims table"
+    return dict(
+        claim=claim,
+        statement=statement,
+        setting=setting,
+        paper=paper,
+        ours=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        n=interval.n,
+        verdict=verdict)
 
 def _pools(results): return sorted(results.pi_u.unique())
 
+# %% ../nbs/51_claims.ipynb #ae74ea6f
+def _against_all(effect, others):
+    "Is an effect larger than each of the others? The interval is against the strongest rival"
+    each = [welch_interval(effect, other) for other in others]
+    strongest = min(each, key=lambda lead: np.inf if np.isnan(lead.mean) else lead.mean)
+    verdicts = [above(lead) for lead in each]
+    if DOES_NOT in verdicts: return strongest, DOES_NOT
+    return strongest, HOLDS if set(verdicts)=={HOLDS} else UNTOLD
+
 def _largest(strategy, effects):
-    "Is the effect at 10 % larger than at every other prevalence? The interval is against the strongest rival"
-    at, others = [e for u,e in effects.items() if np.isclose(u, .1)], [e for u,e in effects.items() if not np.isclose(u, .1)]
-    if not at or not others: i, verdict = _nothing(), UNTOLD
-    else:
-        each = [welch_interval(at[0], e) for e in others]
-        verdicts = [above(i) for i in each]
-        verdict = DOES_NOT if DOES_NOT in verdicts else HOLDS if set(verdicts)=={HOLDS} else UNTOLD
-        i = min(each, key=lambda o: np.inf if np.isnan(o.mean) else o.mean)
-    return _row('1b', 'most so in a pool with 10 % faulty', f'{strategy}, 10% minus the next', '> 0', i, verdict)
+    "Claim 1b: is the effect at 10 % larger than at any other pi_u? `effects`: pi_u -> (R,) gains"
+    at_10 = [gains for pi_u,gains in effects.items() if np.isclose(pi_u, .1)]
+    others = [gains for pi_u,gains in effects.items() if not np.isclose(pi_u, .1)]
+    known = at_10 and others
+    lead, verdict = _against_all(at_10[0], others) if known else (_nothing(), UNTOLD)
+    where = f'{strategy}, 10% minus the next'
+    return _row('1b', 'most so in a pool with 10 % faulty', where, '> 0', lead, verdict)
+
+# %% ../nbs/51_claims.ipynb #0f683d7c
+_JUDGED = ('entropy','coreset')
+
+def _gain_row(strategy, pi_u, a, b, margin, seed):
+    "Claim 1a for one strategy and pool, from the areas of both, by repeat"
+    gain = paired_interval(a, b, seed, kind='wider')
+    where = f'{strategy}, pool {pi_u:.0%} faulty'
+    verdict = above(gain, fails=margin)
+    return _row('1a', 'beats random without shift (area)', where, '> 0', gain, verdict)
+
+# %% ../nbs/51_claims.ipynb #151a5dc9
+def _claim_1(results, value, margin, seed):
+    "Area minus random's at pi_t = pi_u, by strategy and pool; and whether it is largest at 10 %"
+    areas, pools = run_areas(results, value), _pools(results)
+    each, most = [], []
+    for strategy in _JUDGED:
+        effects = {}
+        for pi_u in pools:
+            a, b = paired_areas(areas[_like(pi_u, areas)], strategy)
+            effects[pi_u] = a-b
+            each.append(_gain_row(strategy, pi_u, a, b, margin, seed))
+        most.append(_largest(strategy, effects))
+    return each + most
 
 # %% ../nbs/51_claims.ipynb #4d9bc014
-def losses_at_budget(results, value:str, pi_u:float, strategy:str='entropy', budget:float=.1, shift:float=.05
-    )->np.ndarray: # One per repeat that has both tests; nan where the budget is not reached
+def losses_at_budget(
+    results:pd.DataFrame,    # Results of one data set
+    value:str,               # Column with the score
+    pi_u:float,              # Share of faulty images in the pool, 0 to 1
+    strategy:str='entropy',  # Name of the strategy
+    budget:float=.1,         # Labelled share of the pool, 0 to 1
+    shift:float=.05,         # Share of faulty images in the shifted test, 0 to 1
+    )->np.ndarray:           # (R,) one per repeat that has both tests; nan where the budget is not reached
     "Share of F1 lost to the shifted test at a budget, repeat by repeat"
     runs = results[results.strategy==strategy]
     like, shifted = runs[_like(pi_u, runs)], runs[_shifted(pi_u, runs, shift)]
-    both = sorted(set(like.repeat) & set(shifted.repeat))
-    at = lambda o, r: f1_at_budget(o[o.repeat==r], budget, value)
-    return np.array([loss_of_f1(at(shifted, r), at(like, r)) for r in both])
+    losses = []
+    for repeat in sorted(set(like.repeat) & set(shifted.repeat)):
+        before = f1_at_budget(like[like.repeat==repeat], budget, value)
+        after = f1_at_budget(shifted[shifted.repeat==repeat], budget, value)
+        losses.append(loss_of_f1(after, before))
+    return np.array(losses)
 
-def claim_2(results, value, tolerance, seed):
-    "Loss of F1 at 5 % faulty, entropy, 10 % of the pool labelled; and whether it grows with the pool's prevalence"
-    losses = {u:losses_at_budget(results, value, u) for u in _pools(results)}
-    rows = []
-    for u,o in losses.items():
-        paper = next((v for k,v in PAPER_LOSS.items() if np.isclose(k, u)), np.nan)
-        i = mean_interval(o, seed, kind='wider')
-        rows.append(_row('2a', 'share of F1 lost at 5 % faulty (entropy, budget 10 %)', f'pool {u:.0%} faulty', 'none' if np.isnan(paper) else f'{paper:.2f}',
-                         i, UNTOLD if np.isnan(paper) else near(i, paper, tolerance)))
+# %% ../nbs/51_claims.ipynb #a32a113f
+def _loss_row(pi_u, losses, tolerance, seed):
+    "Claim 2a for one pool; where the paper has no number, there is nothing to compare with"
+    paper = next((share for pool,share in PAPER_LOSS.items() if np.isclose(pool, pi_u)), np.nan)
+    lost = mean_interval(losses, seed, kind='wider')
+    return _row(
+        claim='2a',
+        statement='share of F1 lost at 5 % faulty (entropy, budget 10 %)',
+        setting=f'pool {pi_u:.0%} faulty',
+        paper='none' if np.isnan(paper) else f'{paper:.2f}',
+        interval=lost,
+        verdict=UNTOLD if np.isnan(paper) else _near(lost, paper, tolerance))
+
+# %% ../nbs/51_claims.ipynb #4cc3f82b
+def _claim_2(results, value, tolerance, seed):
+    "Loss of F1 at 5 % faulty, entropy, 10 % labelled; and whether it grows with the pool's prevalence"
+    losses = {pi_u:losses_at_budget(results, value, pi_u) for pi_u in _pools(results)}
+    rows = [_loss_row(pi_u, lost, tolerance, seed) for pi_u,lost in losses.items()]
     first, last = min(losses), max(losses)
-    i = welch_interval(losses[last], losses[first]) if first<last else _nothing()
-    return rows + [_row('2b', 'the loss grows with the pool\'s share of faulty', f'{last:.0%} minus {first:.0%}', '0.53', i, above(i))]
+    growth = welch_interval(losses[last], losses[first]) if first<last else _nothing()
+    rows.append(_row(
+        claim='2b',
+        statement="the loss grows with the pool's share of faulty",
+        setting=f'{last:.0%} minus {first:.0%}',
+        paper='0.53',
+        interval=growth,
+        verdict=above(growth)))
+    return rows
 
 # %% ../nbs/51_claims.ipynb #da1855ad
-def picked_shares(results, pi_u:float=.1, strategy:str='entropy')->np.ndarray:
-    "Mean share of faulty images in the batches after the first, which is random; one per repeat"
-    o = results[(results.strategy==strategy) & np.isclose(results.pi_u, pi_u)]
-    o = o[o.cycle>results.cycle.min()].drop_duplicates(['repeat','cycle'])
-    return o.groupby('repeat').faulty_share.mean().to_numpy(float)
+def picked_shares(
+    results:pd.DataFrame,    # Results of one data set
+    pi_u:float=.1,           # Share of faulty images in the pool, 0 to 1
+    strategy:str='entropy',  # Name of the strategy
+    )->np.ndarray:           # (R,) one per repeat
+    "Mean share of faulty images in the batches after the first, which is random"
+    runs = results[(results.strategy==strategy) & np.isclose(results.pi_u, pi_u)]
+    later = runs[runs.cycle>results.cycle.min()].drop_duplicates(['repeat','cycle'])
+    return later.groupby('repeat').faulty_share.mean().to_numpy(float)
 
-def claim_3(results, tolerance, seed):
+# %% ../nbs/51_claims.ipynb #6b4d1558
+def _claim_3(results, tolerance, seed):
     "Share of faulty images that entropy picks from a pool with 10 % faulty"
-    i = mean_interval(picked_shares(results), seed, kind='wider')
-    more = i._replace(mean=i.mean-.1, low=i.low-.1, high=i.high-.1)
-    return [_row('3a', 'share of faulty images picked (entropy)', 'pool 10% faulty', '0.40', i, near(i, .4, tolerance)),
-            _row('3b', 'more than the pool has (entropy)', 'pool 10% faulty', '0.30', more, above(more))]
+    share = mean_interval(picked_shares(results), seed, kind='wider')
+    more = share._replace(mean=share.mean-.1, low=share.low-.1, high=share.high-.1)
+    near = _near(share, .4, tolerance)
+    where = 'pool 10% faulty'
+    return [
+        _row('3a', 'share of faulty images picked (entropy)', where, '0.40', share, near),
+        _row('3b', 'more than the pool has (entropy)', where, '0.30', more, above(more))]
 
 # %% ../nbs/51_claims.ipynb #81835283
-def jackknife_interval(repeats, # Ids of the repeats
-    statistic,                  # Function of a list of repeats
-    level:float=.95
-    )->Interval:                # nan ends with fewer than three repeats
+def jackknife_interval(
+    repeats,         # Ids of the repeats
+    statistic,       # Function of a list of repeats
+    level:float=.95, # Two-sided confidence
+    )->Interval:     # nan ends with fewer than three repeats
     "A statistic of all repeats, with the jackknife's standard error and Student's quantile"
     repeats, n = list(repeats), len(repeats)
     if n<3: return Interval(float(statistic(repeats)) if n>1 else np.nan, np.nan, np.nan, n)
-    whole, left = statistic(repeats), np.array([statistic([o for o in repeats if o!=r]) for r in repeats])
+    def without(repeat):
+        "The statistic of all other repeats"
+        return statistic([other for other in repeats if other!=repeat])
+    whole, left = statistic(repeats), np.array([without(repeat) for repeat in repeats])
     from scipy.special import stdtrit
     half = stdtrit(n-1, .5+level/2)*np.sqrt((n-1)/n*((left-left.mean())**2).sum())
     return Interval(float(whole), float(whole-half), float(whole+half), n)
 
 # %% ../nbs/51_claims.ipynb #d36f9ae9
-def uniqueness_spread(picks, strategy:str, repeats)->float:
-    "Standard deviation of uniqueness over the cycles after the first"
-    o = picks[(picks.strategy==strategy) & picks.repeat.isin(list(repeats)) & (picks.cycle>picks.cycle.min())]
-    return float(uniqueness_table(o).uniqueness.std(ddof=1)) if len(o) else float('nan')
+def _uniqueness_spread(picks, strategy, repeats):
+    "Standard deviation of uniqueness over the cycles after the first; nan without picks"
+    mine = (picks.strategy==strategy) & picks.repeat.isin(list(repeats))
+    later = picks[mine & (picks.cycle>picks.cycle.min())]
+    return float(uniqueness_table(later).uniqueness.std(ddof=1)) if len(later) else float('nan')
 
-def claim_4(picks):
+def _full_repeats(picks):
+    "Repeats that have all cycles with both strategies, in order, and how many cycles these are"
+    cycles = picks.groupby(['strategy','repeat']).cycle.nunique()
+    most = cycles.max() if cycles.size else 0
+    full = set(cycles[cycles==most].index)
+    repeats = sorted({repeat for _,repeat in full})
+    return [repeat for repeat in repeats if all((name,repeat) in full for name in _JUDGED)], most
+
+# %% ../nbs/51_claims.ipynb #8da7bf29
+def _claim_4(picks):
     "Spread of uniqueness over the cycles, core-set minus entropy"
     rows = []
-    for u in sorted(picks.pi_u.unique()):
-        o = picks[(picks.pi_u==u) & picks.strategy.isin(['entropy','coreset'])]
-        runs = o.groupby(['strategy','repeat']).cycle.nunique()
-        full = {s:{r for (name,r),c in runs.items() if name==s and c==runs.max()} for s in ('entropy','coreset')}
-        both = sorted(full['entropy'] & full['coreset'])
-        i = jackknife_interval(both, lambda r: uniqueness_spread(o, 'coreset', r)-uniqueness_spread(o, 'entropy', r)) if runs.size and runs.max()>2 else _nothing()
-        rows.append(_row('4', 'uniqueness varies more with core-set than with entropy (s.d.)', f'pool {u:.0%} faulty', '> 0', i, above(i)))
+    for pi_u in sorted(picks.pi_u.unique()):
+        own = picks[(picks.pi_u==pi_u) & picks.strategy.isin(list(_JUDGED))]
+        repeats, cycles = _full_repeats(own)
+        def more(repeats, own=own):
+            "What core-set varies more than entropy, in these repeats"
+            spread = _uniqueness_spread(own, 'coreset', repeats)
+            return spread-_uniqueness_spread(own, 'entropy', repeats)
+        lead = jackknife_interval(repeats, more) if cycles>2 else _nothing()
+        rows.append(_row(
+            claim='4',
+            statement='uniqueness varies more with core-set than with entropy (s.d.)',
+            setting=f'pool {pi_u:.0%} faulty',
+            paper='> 0',
+            interval=lead,
+            verdict=above(lead)))
     return rows
 
+# %% ../nbs/51_claims.ipynb #3a8c76e6
+def _not_worse_row(strategy, pi_u, areas, margin):
+    "Claim 5 for one strategy and pool, from areas of one pool and of the shifted test"
+    test = non_inferior(*paired_areas(areas, strategy), margin)
+    return _row(
+        claim='5',
+        statement='not worse than random at 5 % faulty (area)',
+        setting=f'{strategy}, pool {pi_u:.0%} faulty',
+        paper=f'> -{margin:g}',
+        interval=Interval(test.mean, test.low, test.high, test.n),
+        verdict=test.verdict)
+
 # %% ../nbs/51_claims.ipynb #89f2a1be
-def claim_5(results, value, margin, shift=.05):
+def _claim_5(results, value, margin, shift=.05):
     "Non-inferiority of the area at the shifted test, for each strategy and pool"
     areas, rows = run_areas(results, value), []
-    for s in ('entropy','coreset'):
-        for u in _pools(results):
-            o = non_inferior(*paired_areas(areas[_shifted(u, areas, shift)], s), margin)
-            rows.append(_row('5', 'not worse than random at 5 % faulty (area)', f'{s}, pool {u:.0%} faulty', f'> -{margin:g}', Interval(o.mean, o.low, o.high, o.n), o.verdict))
+    for strategy in _JUDGED:
+        for pi_u in _pools(results):
+            shifted = areas[_shifted(pi_u, areas, shift)]
+            rows.append(_not_worse_row(strategy, pi_u, shifted, margin))
     return rows
 
 # %% ../nbs/51_claims.ipynb #83462c10
-def claims(results:pd.DataFrame, # Tidy results, of one model and one loss per data set
-    picks:pd.DataFrame=None,     # Tidy picks; None: claim 4 is left out
-    margin:float=.01,            # Area that counts as no difference (claims 1 and 5)
-    tolerance:float=.1,          # Difference from the paper's share that counts as the same (claims 2 and 3)
-    seed:int=0                   # Of the bootstrap
-    )->pd.DataFrame:             # data, value, claim, statement, setting, paper, ours, low, high, n, verdict
-    "Judge the paper's five claims, data set by data set; raises `InputError` for missing columns or mixed studies"
-    check_table(results, _NEEDED)
-    if picks is not None: check_table(picks, ['data','strategy','pi_u','repeat','cycle','id','faulty'], 'picks')
-    rows = []
-    for name,o in results.groupby('data'):
-        _one_kind(name, o)
-        value = claim_value(o)
-        found = claim_1(o, value, margin, seed) + claim_2(o, value, tolerance, seed) + claim_3(o, tolerance, seed)
-        mine = picks[picks.data==name] if picks is not None else []
-        found += (claim_4(mine) if len(mine) else []) + claim_5(o, value, margin)
-        rows += [dict(data=name, value='faulty_share' if r['claim'][0]=='3' else 'uniqueness' if r['claim']=='4' else value, **r) for r in found]
-    return pd.DataFrame(rows)
-
 def _one_kind(name, results):
     "Refuse a table in which runs cannot be told apart by strategy, prevalence, repeat and cycle"
     for column in ('model','loss'):
         if column in results and results[column].nunique()>1:
-            raise InputError(f"results of {name} mix {column} {', '.join(map(str, sorted(results[column].unique())))}; filter them to one")
+            kinds = ', '.join(map(str, sorted(results[column].unique())))
+            raise InputError(f"results of {name} mix {column} {kinds}; filter them to one")
     keys = ['strategy','pi_u','pi_t','repeat','cycle']
     twice = results[results.duplicated(keys)]
-    if len(twice): raise InputError(f"results of {name} have two rows for {', '.join(f'{k}={twice[k].iloc[0]}' for k in keys)}; filter them to one study")
+    if len(twice):
+        row = ', '.join(f'{key}={twice[key].iloc[0]}' for key in keys)
+        raise InputError(f"results of {name} have two rows for {row}; filter them to one study")
 
-# %% ../nbs/51_claims.ipynb #3539d409
-def summary(table:pd.DataFrame # From `claims`
-    )->pd.DataFrame:           # data, claim, statement, settings, holds, does not, cannot be told, repeats, verdict
-    "One verdict per data set and claim over its settings"
+# %% ../nbs/51_claims.ipynb #c309f9bd
+_NEEDED = ['data','strategy','pi_u','pi_t','repeat','cycle','budget','f1','faulty_share']
+_PICKED = ['data','strategy','pi_u','repeat','cycle','id','faulty']
+_VALUES = {'3a':'faulty_share', '3b':'faulty_share', '4':'uniqueness'} # Others: the score
+
+def claims(
+    results:pd.DataFrame,    # Tidy results, of one model and one loss per data set
+    picks:pd.DataFrame=None, # Tidy picks; None: claim 4 is left out
+    margin:float=.01,        # Area that counts as no difference (claims 1 and 5)
+    tolerance:float=.1,      # Difference from the paper's share that counts as the same (claims 2 and 3)
+    seed:int=0,              # Of the bootstrap
+    )->pd.DataFrame:         # data, value, claim, statement, setting, paper, ours, low, high, n, verdict
+    """Judge the paper's five claims, data set by data set.
+    Raises `InputError` for missing columns or mixed studies"""
+    check_table(results, _NEEDED)
+    if picks is not None: check_table(picks, _PICKED, 'picks')
     rows = []
-    for (data,claim,statement),o in table.groupby(['data','claim','statement']):
-        n = {v:int((o.verdict==v).sum()) for v in (HOLDS, DOES_NOT, UNTOLD)}
-        verdict = DOES_NOT if n[DOES_NOT] else HOLDS if n[HOLDS]==len(o) else UNTOLD
-        repeats = f'{o.n.min()}' if o.n.min()==o.n.max() else f'{o.n.min()}–{o.n.max()}'
-        rows.append(dict(data=data, claim=claim, statement=statement, settings=len(o), **n, repeats=repeats, verdict=verdict))
+    for name,own in results.groupby('data'):
+        _one_kind(name, own)
+        value = claim_value(own)
+        found = _claim_1(own, value, margin, seed)
+        found += _claim_2(own, value, tolerance, seed) + _claim_3(own, tolerance, seed)
+        mine = picks[picks.data==name] if picks is not None else []
+        if len(mine): found += _claim_4(mine)
+        found += _claim_5(own, value, margin)
+        rows += [dict(data=name, value=_VALUES.get(row['claim'], value), **row) for row in found]
     return pd.DataFrame(rows)
 
-def claims_markdown(table:pd.DataFrame # From `claims` or `summary`
-    )->str:                            # A Markdown table
-    "The table in Markdown, with the interval behind our number"
-    if 'ours' in table:
-        table = table.assign(ours=[_number(*o) for o in zip(table.ours, table.low, table.high)]).drop(columns=['low','high']).rename(columns={'ours':'ours [95 %]', 'n':'repeats'})
-    lines = [table.columns, ['---']*table.shape[1], *table.astype(str).to_numpy()]
-    return '\n'.join('| '+' | '.join(o)+' |' for o in lines)
+# %% ../nbs/51_claims.ipynb #3539d409
+def summary(
+    table:pd.DataFrame, # From `claims`
+    )->pd.DataFrame:    # data, claim, statement, settings, holds, does not, cannot be told, repeats, verdict
+    "One verdict per data set and claim over its settings"
+    rows = []
+    for (data,claim,statement),group in table.groupby(['data','claim','statement']):
+        counts = {word:int((group.verdict==word).sum()) for word in (HOLDS, DOES_NOT, UNTOLD)}
+        fewest, most = group.n.min(), group.n.max()
+        everywhere = counts[HOLDS]==len(group)
+        rows.append(dict(
+            data=data,
+            claim=claim,
+            statement=statement,
+            settings=len(group),
+            **counts,
+            repeats=f'{fewest}' if fewest==most else f'{fewest}–{most}',
+            verdict=DOES_NOT if counts[DOES_NOT] else HOLDS if everywhere else UNTOLD))
+    return pd.DataFrame(rows)
 
+# %% ../nbs/51_claims.ipynb #ab804e14
 def _number(mean, low, high):
+    "A number with its interval, as far as they are known"
     if np.isnan(mean): return '-'
     return f'{mean:.3f}' if np.isnan(low) else f'{mean:.3f} [{low:.3f}, {high:.3f}]'
 
+# %% ../nbs/51_claims.ipynb #ee91fd2d
+def claims_markdown(
+    table:pd.DataFrame, # From `claims` or `summary`
+    )->str:             # A Markdown table
+    "The table in Markdown, with the interval behind our number"
+    if 'ours' in table:
+        numbers = [_number(*ends) for ends in zip(table.ours, table.low, table.high)]
+        table = table.assign(ours=numbers).drop(columns=['low','high'])
+        table = table.rename(columns={'ours':'ours [95 %]', 'n':'repeats'})
+    lines = [table.columns, ['---']*table.shape[1], *table.astype(str).to_numpy()]
+    return '\n'.join('| '+' | '.join(words)+' |' for words in lines)
+
 # %% ../nbs/51_claims.ipynb #629ac795
 def _subject(setting):
-    "Strategy, or '', and the pool's percentage of faulty images, or '', of a setting such as `entropy, pool 10% faulty`"
-    name,_,place = setting.rpartition(', ')
+    "Strategy and the pool's percentage, or '', of a setting such as `entropy, pool 10% faulty`"
+    name, _, place = setting.rpartition(', ')
     found = re.fullmatch(r'pool (\d+)% faulty', place)
     return name, found[1] if found else ''
 
-def _listed(words): return ' and '.join(o for o in (', '.join(words[:-1]), words[-1]) if o)
+# %% ../nbs/51_claims.ipynb #26b7c7ab
+def _listed(words):
+    "Words as a list in a sentence; at least one"
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
+# %% ../nbs/51_claims.ipynb #d8867e0d
 def _told(rows):
     "Verdicts on one claim in one data set: `holds at 10 and 50 %; does not at 100 %`"
-    parts = []
-    for v in (HOLDS, DOES_NOT, UNTOLD):
-        o = rows[rows.verdict==v]
-        if len(o): parts.append(f"{v} at {_listed([*o.pool])} %" if o.pool.iloc[0] and len(rows)>1 else v)
-    if pd.to_numeric(rows.paper, errors='coerce').isna().any(): return '; '.join(parts)
-    return f"{'; '.join(parts)} (ours {', '.join(f'{o:.2f}' for o in rows.ours)}; the paper {', '.join(f'{float(o):.2f}' for o in rows.paper)})"
+    parts, by_pool = [], len(rows)>1
+    for verdict in (HOLDS, DOES_NOT, UNTOLD):
+        pools = rows.pool[rows.verdict==verdict].tolist()
+        if not pools: continue
+        parts.append(f'{verdict} at {_listed(pools)} %' if by_pool and pools[0] else verdict)
+    told = '; '.join(parts)
+    if pd.to_numeric(rows.paper, errors='coerce').isna().any(): return told
+    ours = ', '.join(f'{share:.2f}' for share in rows.ours)
+    paper = ', '.join(f'{float(share):.2f}' for share in rows.paper)
+    return f'{told} (ours {ours}; the paper {paper})'
 
-def in_short(table:pd.DataFrame # From `claims`
-    )->pd.DataFrame:            # claim, and a column per data set
+# %% ../nbs/51_claims.ipynb #f009a24f
+def in_short(
+    table:pd.DataFrame, # From `claims`
+    )->pd.DataFrame:    # claim, and a column per data set
     "The claims in words: a row for each claim and strategy, a column for each data set"
-    names = table.setting.map(_subject)
-    table = table.assign(who=[o[0] for o in names], pool=[o[1] for o in names])
-    table['words'] = [f'{w}: {s}' if w else s for w,s in zip(table.who, table.statement)]
+    subjects = [_subject(setting) for setting in table.setting]
+    words = [f'{who}: {statement}' if who else statement
+             for (who,_),statement in zip(subjects, table.statement)]
+    table = table.assign(pool=[pool for _,pool in subjects], words=words)
+    told = {key:_told(rows) for key,rows in table.groupby(['words','data'])}
     order = table.drop_duplicates(['claim','words']).sort_values('claim', kind='stable').words
-    told = {(w,d):_told(o) for (w,d),o in table.groupby(['words','data'])}
-    return pd.DataFrame([dict(claim=w, **{d:told.get((w,d), 'not run') for d in table.data.unique()}) for w in order])
+    rows = []
+    for claim in order:
+        of_data = {name:told.get((claim,name), 'not run') for name in table.data.unique()}
+        rows.append(dict(claim=claim, **of_data))
+    return pd.DataFrame(rows)

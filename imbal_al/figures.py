@@ -7,6 +7,7 @@ Docs: https://example.github.io/imbal_al/figures.html.md"""
 # %% ../nbs/50_figures.ipynb #09fcf04a
 from __future__ import annotations
 from functools import wraps
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -15,177 +16,227 @@ from .core import InputError, stream
 from .metrics import random_uniqueness, uniqueness
 
 # %% auto #0
-__all__ = ['STRATEGY_STYLES', 'SPARE_STYLES', 'FAULTY', 'HEALTHY', 'PAPER_LOSS', 'strategy_styles', 'alt_text', 'fig2', 'fig3',
-           'check_table', 'made_up_results', 'made_up_picks', 'learning_table', 'fig4', 'chance_uniqueness',
-           'share_table', 'uniqueness_table', 'fig5']
+__all__ = ['strategy_styles', 'alt_text', 'fig2', 'fig3', 'made_up_results', 'made_up_picks', 'learning_table', 'fig4',
+           'chance_uniqueness', 'share_table', 'uniqueness_table', 'fig5']
 
 # %% ../nbs/50_figures.ipynb #46532fb9
+def _style(color, marker, linestyle, label):
+    "Keywords for `Axes.plot`"
+    return dict(color=color, marker=marker, linestyle=linestyle, label=label)
+
 STRATEGY_STYLES = {
-    'random':                  dict(color='#4D4D4D', marker='o', linestyle='-',  label='random'),
-    'entropy':                 dict(color='#D55E00', marker='s', linestyle='-',  label='entropy'),
-    'coreset':                 dict(color='#0072B2', marker='^', linestyle='-',  label='core-set'),
-    'coreset_paper':           dict(color='#56B4E9', marker='v', linestyle='--', label='core-set (paper)'),
-    'random_faulty':           dict(color='#E69F00', marker='D', linestyle=':',  label='random among faulty'),
-    'random_predicted_faulty': dict(color='#009E73', marker='P', linestyle='-.', label='random among predicted faulty'),
-    'margin':                  dict(color='#3399FF', marker='X', linestyle='-',  label='margin'),
-    'entropy_foreground':      dict(color='#663300', marker='*', linestyle='--', label='entropy of the foreground'),
-    'bald':                    dict(color='#CC79A7', marker='<', linestyle='-',  label='BALD'),
-    'badge':                   dict(color='#2233CC', marker='>', linestyle='--', label='BADGE'),
-    'clasp':                   dict(color='#117733', marker='p', linestyle='-.', label='CLASP'),
-    'entropy_coreset':         dict(color='#000000', marker='h', linestyle=':',  label='entropy, then core-set'),
-    'quota':                   dict(color='#003D4D', marker='d', linestyle='-.', label='quota')}
-SPARE_STYLES = [dict(color=c, marker=m, markerfacecolor='white', linestyle='--') for c,m in zip(('#8C6D31','#7F3C8D','#AA1155','#44BBBB','#777777'), 'os^vD')]
+    'random':                  _style('#4D4D4D', 'o', '-',  'random'),
+    'entropy':                 _style('#D55E00', 's', '-',  'entropy'),
+    'coreset':                 _style('#0072B2', '^', '-',  'core-set'),
+    'coreset_paper':           _style('#56B4E9', 'v', '--', 'core-set (paper)'),
+    'random_faulty':           _style('#E69F00', 'D', ':',  'random among faulty'),
+    'random_predicted_faulty': _style('#009E73', 'P', '-.', 'random among predicted faulty'),
+    'margin':                  _style('#3399FF', 'X', '-',  'margin'),
+    'entropy_foreground':      _style('#663300', '*', '--', 'entropy of the foreground'),
+    'bald':                    _style('#CC79A7', '<', '-',  'BALD'),
+    'badge':                   _style('#2233CC', '>', '--', 'BADGE'),
+    'clasp':                   _style('#117733', 'p', '-.', 'CLASP'),
+    'entropy_coreset':         _style('#000000', 'h', ':',  'entropy, then core-set'),
+    'quota':                   _style('#003D4D', 'd', '-.', 'quota')}
+
+# %% ../nbs/50_figures.ipynb #6d74bd26
+_SPARE_COLORS = ('#8C6D31', '#7F3C8D', '#AA1155', '#44BBBB', '#777777')
+SPARE_STYLES = [dict(color=color, marker=marker, markerfacecolor='white', linestyle='--')
+                for color,marker in zip(_SPARE_COLORS, 'os^vD')]
 FAULTY, HEALTHY = '#D55E00', '#0072B2'
 
 # %% ../nbs/50_figures.ipynb #29f0b021
-def strategy_styles(names # Strategies in a figure
-    )->dict:              # Name -> keywords for `Axes.plot`, in the order in which they are drawn
+def strategy_styles(
+    names,   # Strategies in a figure
+    )->dict: # Name -> keywords for `Axes.plot`, in the order in which they are drawn
     "Fixed colour, marker and line style of each strategy"
-    known = [o for o in STRATEGY_STYLES if o in set(names)]
+    known = {name:style for name,style in STRATEGY_STYLES.items() if name in set(names)}
     new = sorted(set(names)-set(known))
-    spare = {o:dict(SPARE_STYLES[i%len(SPARE_STYLES)], label=o) for i,o in enumerate(new)}
-    return {**{o:STRATEGY_STYLES[o] for o in known}, **spare}
+    spare = {name:dict(SPARE_STYLES[i%len(SPARE_STYLES)], label=name) for i,name in enumerate(new)}
+    return {**known, **spare}
 
 # %% ../nbs/50_figures.ipynb #575444c1
-_LOOK = {'font.size':7, 'axes.titlesize':7, 'axes.labelsize':7, 'xtick.labelsize':6.5, 'ytick.labelsize':6.5, 'legend.fontsize':7, 'axes.linewidth':.6,
-    'axes.spines.top':False, 'axes.spines.right':False, 'axes.grid':True, 'grid.color':'#E4E4E4', 'grid.linewidth':.5, 'axes.axisbelow':True,
-    'lines.linewidth':1.3, 'lines.markersize':3.2, 'xtick.major.width':.6, 'ytick.major.width':.6, 'xtick.major.size':2.5, 'ytick.major.size':2.5,
-    'axes.titlelocation':'left', 'image.interpolation':'nearest', 'legend.frameon':False, 'figure.dpi':72, 'savefig.dpi':200}
+_LOOK = {
+    'font.size': 7,
+    'axes.titlesize': 7,
+    'axes.labelsize': 7,
+    'xtick.labelsize': 6.5,
+    'ytick.labelsize': 6.5,
+    'legend.fontsize': 7,
+    'axes.linewidth': .6,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'grid.color': '#E4E4E4',
+    'grid.linewidth': .5,
+    'axes.axisbelow': True,
+    'lines.linewidth': 1.3,
+    'lines.markersize': 3.2,
+    'xtick.major.width': .6,
+    'ytick.major.width': .6,
+    'xtick.major.size': 2.5,
+    'ytick.major.size': 2.5,
+    'axes.titlelocation': 'left',
+    'image.interpolation': 'nearest',
+    'legend.frameon': False,
+    'figure.dpi': 72,
+    'savefig.dpi': 200}
 
-def _look(f):
-    @wraps(f)
+# %% ../nbs/50_figures.ipynb #63dcc1fd
+def _look(draw):
+    "Decorator: draw with these sizes and fonts"
+    @wraps(draw)
     def wrapped(*args, **kwargs):
         import matplotlib
-        with matplotlib.rc_context(_LOOK): return f(*args, **kwargs)
+        with matplotlib.rc_context(_LOOK): return draw(*args, **kwargs)
     return wrapped
 
 def _figure(width, height, alt):
+    "An empty figure with its description"
     from matplotlib.figure import Figure
     fig = Figure(figsize=(width, height), layout='constrained')
     fig.set_label(alt)
     return fig
 
 # %% ../nbs/50_figures.ipynb #f12ca0c9
-def _percent(x): return f'{100*x:.3g} %'
+def _percent(share): return f'{100*share:.3g} %'
 
-def alt_text(fig # A figure of this module
-    )->str:      # A description in words, with the main numbers
+def alt_text(
+    fig,    # A figure of this module
+    )->str: # A description in words, with the main numbers
     "What the figure shows, for those who cannot see it"
     return fig.get_label()
 
 # %% ../nbs/50_figures.ipynb #ad68b477
 def _pixel_entropy(p):
+    "Entropy per pixel in nats, (H,W); 0 where the probability is 0 or 1"
     p = np.asarray(p, float)
-    with np.errstate(divide='ignore', invalid='ignore'): return -np.nan_to_num(p*np.log(p)) - np.nan_to_num((1-p)*np.log1p(-p))
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return -np.nan_to_num(p*np.log(p)) - np.nan_to_num((1-p)*np.log1p(-p))
 
+# %% ../nbs/50_figures.ipynb #c17a8e72
 def _show(ax, image, title, **kwargs):
+    "Draw an image (H,W[,3]) without axes; grey unless `kwargs` say otherwise"
     image = np.asarray(image)
-    out = ax.imshow(image, **({'cmap':'gray', 'vmin':0, 'vmax':255 if image.dtype==np.uint8 else None} if not kwargs and image.ndim==2 else kwargs))
-    ax.set(xticks=[], yticks=[], title=title); ax.grid(False)
+    grey = dict(cmap='gray', vmin=0, vmax=255 if image.dtype==np.uint8 else None)
+    out = ax.imshow(image, **(grey if not kwargs and image.ndim==2 else kwargs))
+    ax.set(xticks=[], yticks=[], title=title)
+    ax.grid(False)
     ax.set_anchor('NW')
-    for o in ax.spines.values(): o.set_visible(False)
+    for spine in ax.spines.values(): spine.set_visible(False)
     return out
+
+# %% ../nbs/50_figures.ipynb #ba44dc1e
+def _bar(fig, ax, image, ticks, names):
+    "A colour bar below an image"
+    bar = fig.colorbar(image, cax=ax, orientation='horizontal', ticks=ticks)
+    bar.outline.set_visible(False)
+    bar.ax.set_xticklabels(names)
+    bar.ax.grid(False)
+    first, *_, last = bar.ax.get_xticklabels()
+    first.set_ha('left')
+    last.set_ha('right')
+
+def _fig2_alt(mask, probability, entropy):
+    "Figure 2 in words"
+    faulty = f'{np.mean(np.asarray(mask)>0):.1%} of all'
+    low, high = np.min(probability), np.max(probability)
+    return ' '.join([
+        f'An image, its true defect pixels ({faulty}),',
+        f'the predicted probability of a defect (from {low:.2f} to {high:.2f})',
+        f'and the entropy per pixel (mean {entropy.mean():.3f} nats).'])
 
 # %% ../nbs/50_figures.ipynb #0d86b331
 @_look
-def fig2(image:np.ndarray,   # (H,W) grey or (H,W,3) RGB, uint8 or floats in [0, 1]
+def fig2(
+    image:np.ndarray,        # (H,W) grey or (H,W,3) RGB, uint8 or floats in [0, 1]
     mask:np.ndarray,         # (H,W) truth, 0 or 1
     probability:np.ndarray,  # (H,W) predicted probability of a defect
     entropy:np.ndarray=None, # (H,W) in nats; None: computed from `probability`
     width:float=6.,          # Inches
     ):                       # A Matplotlib `Figure`
-    "Image, truth, prediction and pixelwise entropy (the paper's figure 2); raises `InputError` where the sizes differ"
+    """Image, truth, prediction and pixelwise entropy (the paper's figure 2).
+    Raises `InputError` where the sizes differ"""
     entropy = _pixel_entropy(probability) if entropy is None else np.asarray(entropy)
-    shapes = [np.shape(o)[:2] for o in (image, mask, probability, entropy)]
-    if len(set(shapes))>1: raise InputError(f"image, mask, probability and entropy have sizes {shapes}; give one size (H,W)")
+    shapes = [np.shape(part)[:2] for part in (image, mask, probability, entropy)]
+    if len(set(shapes))>1: raise InputError(
+        f'image, mask, probability and entropy have sizes {shapes}; give one size (H,W)')
     h, w = shapes[0]
-    fig = _figure(width, width/4.2*h/w+.55, f"An image, its true defect pixels ({np.mean(np.asarray(mask)>0):.1%} of all), the predicted probability of a defect "
-        f"(from {np.min(probability):.2f} to {np.max(probability):.2f}) and the entropy per pixel (mean {entropy.mean():.3f} nats).")
+    fig = _figure(width, width/4.2*h/w+.55, _fig2_alt(mask, probability, entropy))
     ax, low = fig.subplots(2, 4, height_ratios=[1, .05])
     low[0].set_axis_off()
     _show(ax[0], image, '(a) image')
-    heat = [_show(ax[1], mask, '(b) true defect', cmap='viridis', vmin=0, vmax=1),
-            _show(ax[2], probability, '(c) predicted probability', cmap='viridis', vmin=0, vmax=1),
-            _show(ax[3], entropy, f'(d) entropy, mean {entropy.mean():.3f}', cmap='magma', vmin=0, vmax=np.log(2))]
-    for a,o,ticks,names in zip(low[1:], heat, ([0,1],[0,.5,1],[0,np.log(2)]), (['healthy','faulty'],['0','0.5','1'],['0','ln 2 nats'])): _bar(fig, a, o, ticks, names)
+    share = dict(cmap='viridis', vmin=0, vmax=1)
+    truth = _show(ax[1], mask, '(b) true defect', **share)
+    found = _show(ax[2], probability, '(c) predicted probability', **share)
+    nats = dict(cmap='magma', vmin=0, vmax=np.log(2))
+    heat = _show(ax[3], entropy, f'(d) entropy, mean {entropy.mean():.3f}', **nats)
+    _bar(fig, low[1], truth, [0,1], ['healthy','faulty'])
+    _bar(fig, low[2], found, [0,.5,1], ['0','0.5','1'])
+    _bar(fig, low[3], heat, [0,np.log(2)], ['0','ln 2 nats'])
     return fig
-
-def _bar(fig, ax, image, ticks, names):
-    bar = fig.colorbar(image, cax=ax, orientation='horizontal', ticks=ticks)
-    bar.outline.set_visible(False); bar.ax.set_xticklabels(names); bar.ax.grid(False)
-    bar.ax.get_xticklabels()[0].set_ha('left'); bar.ax.get_xticklabels()[-1].set_ha('right')
 
 # %% ../nbs/50_figures.ipynb #f9913ee9
 def _framed(ax, patches, faulty, title, columns):
-    "Draw patches side by side, the faulty ones in a thick frame"
+    "Draw patches (N,h,w[,3]) side by side, the faulty ones in a thick frame"
     from matplotlib.patches import Rectangle
-    n, (h, w) = len(patches), np.shape(patches)[1:3]
+    h, w = np.shape(patches)[1:3]
     gap = max(2, round(.12*max(h,w)))
-    rows = -(-n//columns)
-    sheet = np.full((rows*(h+gap)+gap, columns*(w+gap)+gap)+np.shape(patches)[3:], 255, np.uint8)
-    for i,(p,f) in enumerate(zip(patches, faulty)):
+    rows = -(-len(patches)//columns)
+    size = rows*(h+gap)+gap, columns*(w+gap)+gap
+    sheet = np.full(size+np.shape(patches)[3:], 255, np.uint8)
+    thick, thin = dict(edgecolor=FAULTY, linewidth=1.6), dict(edgecolor='#9A9A9A', linewidth=.5)
+    for i,(patch,is_faulty) in enumerate(zip(patches, faulty)):
         y, x = gap+i//columns*(h+gap), gap+i%columns*(w+gap)
-        sheet[y:y+h, x:x+w] = p
-        ax.add_patch(Rectangle((x-.5-gap*.25, y-.5-gap*.25), w+gap*.5, h+gap*.5, fill=False, edgecolor=FAULTY if f else '#9A9A9A', linewidth=1.6 if f else .5))
+        sheet[y:y+h, x:x+w] = patch
+        corner = x-.5-gap*.25, y-.5-gap*.25
+        frame = thick if is_faulty else thin
+        ax.add_patch(Rectangle(corner, w+gap*.5, h+gap*.5, fill=False, **frame))
     _show(ax, sheet, title, **({} if sheet.ndim==3 else dict(cmap='gray', vmin=0, vmax=255)))
 
+# %% ../nbs/50_figures.ipynb #db2a9060
 def _draw(faulty, share, n, rng):
     "Indices of `n` patches, `share` of them faulty, in random order"
-    k = round(share*n)
+    bad = round(share*n)
     have = [np.flatnonzero(faulty), np.flatnonzero(~faulty)]
-    for name,want,o in zip(('faulty','healthy'), (k, n-k), have):
-        if want>len(o): raise InputError(f"{want} {name} patches are needed for a share of {_percent(share)}, there are {len(o)}; give more patches or show fewer")
-    return rng.permutation(np.r_[rng.choice(have[0], k, replace=False), rng.choice(have[1], n-k, replace=False)])
+    for kind,want,there in zip(('faulty','healthy'), (bad, n-bad), have):
+        if want<=len(there): continue
+        raise InputError(
+            f'{want} {kind} patches are needed for a share of {_percent(share)}, '
+            f'there are {len(there)}; give more patches or show fewer')
+    drawn = [rng.choice(have[0], bad, replace=False), rng.choice(have[1], n-bad, replace=False)]
+    return rng.permutation(np.concatenate(drawn))
 
 # %% ../nbs/50_figures.ipynb #0cfc3d8c
 def _cut(image, patch):
-    "Non-overlapping patches (n,h,w[,3]) of an image, row by row; what is left at the border is dropped"
+    "Patches (n,h,w[,3]) of an image side by side, row by row; what is left at the border is dropped"
     h, w = patch
-    return np.stack([image[y:y+h, x:x+w] for y in range(0, image.shape[0]-h+1, h) for x in range(0, image.shape[1]-w+1, w)])
+    corners = product(range(0, image.shape[0]-h+1, h), range(0, image.shape[1]-w+1, w))
+    return np.stack([image[y:y+h, x:x+w] for y,x in corners])
 
-def _whole(image): return image if np.asarray(image).dtype==np.uint8 else np.round(np.clip(image,0,1)*255).astype(np.uint8)
+def _whole(image):
+    "The image as uint8; floats are in [0, 1]"
+    if np.asarray(image).dtype==np.uint8: return image
+    return np.round(np.clip(image,0,1)*255).astype(np.uint8)
 
+# %% ../nbs/50_figures.ipynb #1dc1f92a
 def _check_fig3(image, mask, patch, patches, faulty):
-    if image.shape[:2]!=mask.shape: raise InputError(f"image {image.shape} and mask {mask.shape} differ in size; give the mask of this image")
-    if patch[0]>mask.shape[0] or patch[1]>mask.shape[1]: raise InputError(f"patches of {patch} do not fit an image of {mask.shape}; give smaller patches")
-    if len(patches)!=len(faulty): raise InputError(f"{len(patches)} patches but {len(faulty)} faulty flags; give one flag per patch")
-
-# %% ../nbs/50_figures.ipynb #f00de4b4
-@_look
-def fig3(image:np.ndarray,  # (H,W) or (H,W,3), an original image
-    mask:np.ndarray,        # (H,W) its truth
-    patch:tuple,            # (h,w) patch size in pixels
-    patches:np.ndarray=None, # (N,h,w) or (N,h,w,3) patches of the data set to draw from; None: those of `image`
-    faulty:np.ndarray=None, # (N,) is the patch faulty?
-    pi_u:float=.1,          # Share of faulty patches in the pool
-    pi_t:float=.05,         # Share in the shifted test
-    shown:int=40,           # Patches drawn for pool and tests
-    seed:int=0, width:float=6.,
-    ):                      # A Matplotlib `Figure`
-    "From image to pool and tests (the paper's figure 3); raises `InputError` where sizes differ or a kind has too few patches"
-    image, mask = _whole(np.asarray(image)), np.asarray(mask)
-    if patches is None: patches, faulty = _cut(image, patch), None
-    _check_fig3(image, mask, patch, patches, patches if faulty is None else faulty)
-    own, own_faulty = _cut(image, patch), _cut(mask, patch).any((1,2))
-    faulty, rng = own_faulty if faulty is None else np.asarray(faulty, bool), stream(seed, 'figure 3')
-    pool, like, shifted = (_draw(faulty, s, n, rng) for s,n in ((pi_u,shown), (pi_u,shown), (pi_t,shown)))
-    fig = _figure(width, width*.5, f"An image cut into {len(own)} patches, {own_faulty.sum()} of them faulty; a pool of {shown} patches drawn with {_percent(pi_u)} faulty; "
-        f"a test drawn with {_percent(pi_u)} and one with {_percent(pi_t)} faulty. Faulty patches have a thick frame.")
-    left, mid, right = fig.subfigures(1, 3, width_ratios=[1.15, 1, 1.15])
-    ax = left.subplots(2, 1, height_ratios=[1.25, 1])
-    _grid(ax[0], image, mask, patch)
-    order = np.argsort(~own_faulty, kind='stable')
-    _framed(ax[1], own[order], own_faulty[order], f'(b) {own_faulty.sum()} faulty (framed), {(~own_faulty).sum()} healthy', _columns(len(own), patch, 1.6))
-    _framed(mid.subplots(), patches[pool], faulty[pool], f'(c) pool, {_percent(pi_u)} faulty', _columns(shown, patch, .6))
-    for a,i,t in zip(right.subplots(2, 1), (like,shifted), (f'(d) test like the pool, {_percent(pi_u)} faulty', f'(e) test under shift, {_percent(pi_t)} faulty')):
-        _framed(a, patches[i], faulty[i], t, _columns(shown, patch, 1.6))
-    return fig
+    "Raise an `InputError` for sizes that do not fit"
+    if image.shape[:2]!=mask.shape: raise InputError(
+        f'image {image.shape} and mask {mask.shape} differ in size; give the mask of this image')
+    if patch[0]>mask.shape[0] or patch[1]>mask.shape[1]: raise InputError(
+        f'patches of {patch} do not fit an image of {mask.shape}; give smaller patches')
+    if len(patches)!=len(faulty): raise InputError(
+        f'{len(patches)} patches but {len(faulty)} faulty flags; give one flag per patch')
 
 # %% ../nbs/50_figures.ipynb #ecfa0374
 def _columns(n, patch, aspect):
     "Columns that give `n` patches about the wanted width to height, with few places left empty"
-    c = np.arange(1, n+1); rows = -(-n//c)
-    return int(c[np.argmin(np.abs(np.log(c*patch[1]/(rows*patch[0])/aspect)) + 4*(rows*c-n)/n)])
+    columns = np.arange(1, n+1)
+    rows = -(-n//columns)
+    shape = np.abs(np.log(columns*patch[1]/(rows*patch[0])/aspect))
+    empty = (rows*columns-n)/n
+    return int(columns[np.argmin(shape + 4*empty)])
 
 def _grid(ax, image, mask, patch):
     "The image with the borders of its patches and the outline of its defects"
@@ -194,243 +245,443 @@ def _grid(ax, image, mask, patch):
     for y in range(0, image.shape[0]+1, patch[0]): ax.axhline(y-.5, color='white', linewidth=1)
     for x in range(0, image.shape[1]+1, patch[1]): ax.axvline(x-.5, color='white', linewidth=1)
 
+# %% ../nbs/50_figures.ipynb #652b7e3b
+def _fig3_image(left, image, mask, patch):
+    "The image with its patches, and these sorted, the faulty ones first"
+    own, faulty = _cut(image, patch), _cut(mask, patch).any((1,2))
+    above, below = left.subplots(2, 1, height_ratios=[1.25, 1])
+    _grid(above, image, mask, patch)
+    order = np.argsort(~faulty, kind='stable')
+    title = f'(b) {faulty.sum()} faulty (framed), {(~faulty).sum()} healthy'
+    _framed(below, own[order], faulty[order], title, _columns(len(own), patch, 1.6))
+
+# %% ../nbs/50_figures.ipynb #50c5b608
+def _fig3_alt(faulty, shown, pi_u, pi_t):
+    "Figure 3 in words; `faulty` are the flags of the image's own patches"
+    share, shift = _percent(pi_u), _percent(pi_t)
+    return ' '.join([
+        f'An image cut into {len(faulty)} patches, {faulty.sum()} of them faulty;',
+        f'a pool of {shown} patches drawn with {share} faulty;',
+        f'a test drawn with {share} and one with {shift} faulty.',
+        'Faulty patches have a thick frame.'])
+
+# %% ../nbs/50_figures.ipynb #f00de4b4
+@_look
+def fig3(
+    image:np.ndarray,        # (H,W) or (H,W,3), an original image
+    mask:np.ndarray,         # (H,W) its truth
+    patch:tuple,             # (h,w) patch size in pixels
+    patches:np.ndarray=None, # (N,h,w[,3]) patches to draw from; None: those of `image`
+    faulty:np.ndarray=None,  # (N,) is the patch faulty?
+    pi_u:float=.1,           # Share of faulty patches in the pool
+    pi_t:float=.05,          # Share in the shifted test
+    shown:int=40,            # Patches drawn for pool and tests
+    seed:int=0,              # Of the draws
+    width:float=6.,          # Inches
+    ):                       # A Matplotlib `Figure`
+    """From image to pool and tests (the paper's figure 3).
+    Raises `InputError` where sizes differ or a kind has too few patches"""
+    image, mask = _whole(np.asarray(image)), np.asarray(mask)
+    if patches is None: patches, faulty = _cut(image, patch), None
+    _check_fig3(image, mask, patch, patches, patches if faulty is None else faulty)
+    own_faulty = _cut(mask, patch).any((1,2))
+    faulty = own_faulty if faulty is None else np.asarray(faulty, bool)
+    rng = stream(seed, 'figure 3')
+    pool, like, shifted = (_draw(faulty, share, shown, rng) for share in (pi_u, pi_u, pi_t))
+    fig = _figure(width, width*.5, _fig3_alt(own_faulty, shown, pi_u, pi_t))
+    left, mid, right = fig.subfigures(1, 3, width_ratios=[1.15, 1, 1.15])
+    _fig3_image(left, image, mask, patch)
+    def framed(ax, drawn, title, aspect):
+        "The patches that were drawn"
+        _framed(ax, patches[drawn], faulty[drawn], title, _columns(shown, patch, aspect))
+    framed(mid.subplots(), pool, f'(c) pool, {_percent(pi_u)} faulty', .6)
+    above, below = right.subplots(2, 1)
+    framed(above, like, f'(d) test like the pool, {_percent(pi_u)} faulty', 1.6)
+    framed(below, shifted, f'(e) test under shift, {_percent(pi_t)} faulty', 1.6)
+    return fig
+
 # %% ../nbs/50_figures.ipynb #2ea47062
-def check_table(table:pd.DataFrame, # Results or picks
-    columns,                        # Columns that are needed
-    what:str='results'              # How to call it
-    )->pd.DataFrame:                # The table
-    "Return a table that has these columns and at least one row; else raise an `InputError` that names what is missing"
-    lacks = [o for o in columns if o not in table.columns]
-    if lacks: raise InputError(f"the {what} table lacks {'column' if len(lacks)==1 else 'columns'} {', '.join(lacks)}; it has {', '.join(map(str, table.columns))}")
-    if not len(table): raise InputError(f"the {what} table is empty; run the study first, or check the filter")
+def check_table(
+    table:pd.DataFrame, # Results or picks
+    columns,            # Columns that are needed
+    what:str='results', # How to call it
+    )->pd.DataFrame:    # The table
+    """Return a table that has these columns and at least one row.
+    Raises an `InputError` that names what is missing"""
+    lacks = [name for name in columns if name not in table.columns]
+    if lacks:
+        noun = 'column' if len(lacks)==1 else 'columns'
+        has = ', '.join(map(str, table.columns))
+        raise InputError(f"the {what} table lacks {noun} {', '.join(lacks)}; it has {has}")
+    if not len(table): raise InputError(
+        f'the {what} table is empty; run the study first, or check the filter')
     return table
 
+# %% ../nbs/50_figures.ipynb #702d1945
 def _one_study(table, columns, what, data=None):
-    "The rows of one data set, after checking that no two rows speak of the same run, cycle and test"
+    "The rows of one data set; no two of them may speak of the same run, cycle and test"
     check_table(table, columns, what)
-    if data is not None: table = check_table(table[table['data']==data], columns, f"{what} ({data})")
+    if data is not None:
+        table = check_table(table[table['data']==data], columns, f'{what} ({data})')
     for name in ('data','model','loss'):
         if name in table and table[name].nunique()>1:
-            raise InputError(f"the {what} table mixes {name} {', '.join(map(str, sorted(table[name].unique())))}; filter it to one")
-    keys = [o for o in ('strategy','pi_u','pi_t','seed','repeat','cycle','id') if o in table]
+            mixed = ', '.join(map(str, sorted(table[name].unique())))
+            raise InputError(f'the {what} table mixes {name} {mixed}; filter it to one')
+    known = ('strategy','pi_u','pi_t','seed','repeat','cycle','id')
+    keys = [name for name in known if name in table]
     twice = table[table.duplicated(keys)]
-    if len(twice): raise InputError(f"the {what} table has two rows for {', '.join(f'{k}={twice[k].iloc[0]}' for k in keys)}; filter it to one study")
+    if len(twice):
+        row = ', '.join(f'{key}={twice[key].iloc[0]}' for key in keys)
+        raise InputError(f'the {what} table has two rows for {row}; filter it to one study')
     return table
 
 # %% ../nbs/50_figures.ipynb #7b5cf75f
 PAPER_LOSS = {.1:.16, .5:.50, .9:.63, 1.:.69}
 
 def _made_up_curve(pi_u, pi_t, strategy, budget, gain, first):
-    lost = 0 if pi_t==pi_u else np.interp(pi_u, list(PAPER_LOSS), list(PAPER_LOSS.values()))
+    "F1 without noise, (C,) by cycle"
+    losses = list(PAPER_LOSS), list(PAPER_LOSS.values())
+    lost = 0 if pi_t==pi_u else np.interp(pi_u, *losses)
     add = 0 if strategy=='random' else gain.get(strategy, 0)*(1 if pi_u==first else .5)
     return (1-lost)*((.4+.35*pi_u)*(1-np.exp(-18*budget)) + add*(budget>budget[0]))
 
-def made_up_results(seed:int=0,  # Of the noise
-    repeats:int=6, pi_us=(.1,.5,.9,1.), cycles:int=10,
-    gain=dict(entropy=.06, coreset=.04), # F1 added per strategy; random has none
-    shares=dict(random=None, entropy=.4, coreset=.25), # Faulty share picked at the smallest pi_u; None: the pool's
-    noise:float=.012,            # Standard deviation per run and cycle; a part shared by the strategies is twice as large
-    )->pd.DataFrame:             # A results table
+# %% ../nbs/50_figures.ipynb #800e65d0
+def _made_up_cycles(run, budget, f1, share):
+    "A row for each cycle"
+    labels = range(1, len(budget)+1)
+    return [dict(run, cycle=cycle, labelled=20*cycle, budget=budget[cycle-1], f1=f1[cycle-1],
+                 faulty_share=share[cycle-1]) for cycle in labels]
+
+# %% ../nbs/50_figures.ipynb #8145d171
+_MADE_UP_GAIN = dict(entropy=.06, coreset=.04)
+_MADE_UP_SHARES = dict(random=None, entropy=.4, coreset=.25)
+
+def made_up_results(
+    seed:int=0,            # Of the noise
+    repeats:int=6,         # Runs of each strategy and pool
+    pi_us=(.1,.5,.9,1.),   # Shares of faulty images in the pool
+    cycles:int=10,         # Of 2 % of the pool each
+    gain=_MADE_UP_GAIN,    # F1 added per strategy; random has none
+    shares=_MADE_UP_SHARES, # Faulty share picked at the smallest pi_u; None: the pool's
+    noise:float=.012,      # Standard deviation per run and cycle; twice that is shared
+    )->pd.DataFrame:       # A results table
     "A made-up results table with known effects, for examples and tests"
     budget, rows = .02*np.arange(1, cycles+1), []
-    for u in pi_us:
-        for r in range(repeats):
-            shared = 2*noise*stream(seed, 'shared', str(u), r).normal()
-            for s in shares:
-                rng = stream(seed, 'run', s, str(u), r)
-                for t in dict.fromkeys((u, .05)):
-                    f1 = np.clip(_made_up_curve(u, t, s, budget, gain, pi_us[0]) + shared + noise*rng.normal(size=cycles), 0, 1)
-                    share = np.r_[u, np.full(cycles-1, u if shares[s] is None else min(1, shares[s]+.9*(u-pi_us[0])))]
-                    rows += [dict(data='made up', strategy=s, pi_u=u, pi_t=t, repeat=r, seed=seed, cycle=c+1, labelled=20*(c+1), budget=budget[c],
-                                  f1=f1[c], faulty_share=share[c]) for c in range(cycles)]
+    for pi_u,repeat in product(pi_us, range(repeats)):
+        shared = 2*noise*stream(seed, 'shared', str(pi_u), repeat).normal()
+        for strategy,picked in shares.items():
+            rng = stream(seed, 'run', strategy, str(pi_u), repeat)
+            later = pi_u if picked is None else min(1, picked+.9*(pi_u-pi_us[0]))
+            share = np.r_[pi_u, np.full(cycles-1, later)]
+            for pi_t in dict.fromkeys((pi_u, .05)):
+                curve = _made_up_curve(pi_u, pi_t, strategy, budget, gain, pi_us[0])
+                f1 = np.clip(curve + shared + noise*rng.normal(size=cycles), 0, 1)
+                run = dict(data='made up', strategy=strategy, pi_u=pi_u, pi_t=pi_t)
+                run |= dict(repeat=repeat, seed=seed)
+                rows += _made_up_cycles(run, budget, f1, share)
     return pd.DataFrame(rows)
+
+# %% ../nbs/50_figures.ipynb #0793a625
+def _nearest(wish, left, cycle, cycles, width, batch):
+    "The images that a strategy wishes most in a cycle, of those that are left, `width` batches"
+    reach, there = int(width*batch), set(left)
+    wished = np.roll(wish, -cycle*len(wish)//cycles)[:reach+cycle*batch]
+    return [image for image in wished if image in there][:reach]
 
 # %% ../nbs/50_figures.ipynb #218bcb0c
-def made_up_picks(seed:int=0, repeats:int=6, pi_us=(.1,.5,.9,1.), cycles:int=10, pool_size:int=1000, batch:int=20,
-    reach=dict(random=[None], entropy=[3], coreset=[1.3,8]), # Images a strategy chooses from, in batches, cycle by cycle in turn; None: all
-    shares=dict(entropy=.4, coreset=.25)
-    )->pd.DataFrame:             # A picks table
+_MADE_UP_REACH = dict(random=[None], entropy=[3], coreset=[1.3,8])
+_MADE_UP_PICKED = dict(entropy=.4, coreset=.25)
+
+def made_up_picks(
+    seed:int=0,            # Of the picks
+    repeats:int=6,         # Runs of each strategy and pool
+    pi_us=(.1,.5,.9,1.),   # Shares of faulty images in the pool
+    cycles:int=10,         # Of a run
+    pool_size:int=1000,    # Images in the pool
+    batch:int=20,          # Images picked in a cycle
+    reach=_MADE_UP_REACH,  # Images to choose from, in batches, cycle by cycle in turn; None: all
+    shares=_MADE_UP_PICKED, # Faulty share picked; others: the pool's
+    )->pd.DataFrame:       # A picks table
     "A made-up picks table: the more images a strategy chooses from, the less its repeats agree"
     rows = []
-    for u in pi_us:
-        for s,width in reach.items():
-            wish = stream(seed, 'wish', s, str(u)).permutation(pool_size)
-            for r in range(repeats):
-                rng = stream(seed, 'picks', s, str(u), r); left = rng.permutation(pool_size)
-                for c in range(cycles):
-                    w = width[c%len(width)] if c else None
-                    near = left if w is None else [o for o in np.roll(wish, -c*pool_size//cycles)[:int(w*batch)+c*batch] if o in set(left)][:int(w*batch)]
-                    ids = rng.permutation(near)[:batch]; left = left[~np.isin(left, ids)]
-                    faulty = rng.random(batch) < (shares[s] if c and u<shares.get(s,0) else u)
-                    rows += [dict(data='made up', strategy=s, pi_u=u, repeat=r, cycle=c+1, id=int(i), faulty=bool(f)) for i,f in zip(ids, faulty)]
+    for pi_u,(strategy,widths) in product(pi_us, reach.items()):
+        wish = stream(seed, 'wish', strategy, str(pi_u)).permutation(pool_size)
+        for repeat in range(repeats):
+            run = dict(data='made up', strategy=strategy, pi_u=pi_u, repeat=repeat)
+            rng = stream(seed, 'picks', strategy, str(pi_u), repeat)
+            left = rng.permutation(pool_size)
+            for cycle in range(cycles):
+                width = widths[cycle%len(widths)] if cycle else None
+                near = left if width is None else _nearest(wish, left, cycle, cycles, width, batch)
+                ids = rng.permutation(near)[:batch]
+                left = left[~np.isin(left, ids)]
+                share = shares[strategy] if cycle and pi_u<shares.get(strategy, 0) else pi_u
+                faulty = rng.random(batch) < share
+                rows += [dict(run, cycle=cycle+1, id=int(id), faulty=bool(bad))
+                         for id,bad in zip(ids, faulty)]
     return pd.DataFrame(rows)
 
-# %% ../nbs/50_figures.ipynb #70d867a7
+# %% ../nbs/50_figures.ipynb #ebf89389
 _RESULT_KEYS = ['strategy','pi_u','pi_t','repeat','cycle','budget']
 
-def learning_table(results:pd.DataFrame, # Tidy results of one or several studies
-    value:str='f1'                       # Column to summarise
-    )->pd.DataFrame:                     # (data, model, loss,) strategy, pi_u, pi_t, cycle, budget, mean, q25, q75, n
-    "Mean, quartiles and number of repeats per strategy, prevalence and cycle; raises `InputError` for missing columns"
+def _q25(values): return values.quantile(.25)
+
+# %% ../nbs/50_figures.ipynb #7cdd612f
+def _q75(values): return values.quantile(.75)
+
+# %% ../nbs/50_figures.ipynb #70d867a7
+def learning_table(
+    results:pd.DataFrame, # Tidy results of one or several studies
+    value:str='f1',       # Column to summarise
+    )->pd.DataFrame: # (data, model, loss,) strategy, pi_u, pi_t, cycle, budget, mean, q25, q75, n
+    """Mean, quartiles and number of repeats per strategy, prevalence and cycle.
+    Raises `InputError` for missing columns"""
     check_table(results, [*_RESULT_KEYS, value])
-    keys = [o for o in ('data','model','loss') if o in results] + ['strategy','pi_u','pi_t','cycle']
-    groups = results.groupby(keys, sort=True, dropna=False)
-    table = groups.agg(budget=('budget','mean'), mean=(value,'mean'), q25=(value,_q25), q75=(value,_q75), n=(value,'count'))
+    keys = [name for name in ('data','model','loss') if name in results]
+    keys += ['strategy','pi_u','pi_t','cycle']
+    table = results.groupby(keys, sort=True, dropna=False).agg(
+        budget=('budget','mean'),
+        mean=(value,'mean'),
+        q25=(value,_q25),
+        q75=(value,_q75),
+        n=(value,'count'))
     return table.reset_index()
 
-def _q25(o): return o.quantile(.25)
-def _q75(o): return o.quantile(.75)
-
 # %% ../nbs/50_figures.ipynb #6858e6cd
-def _repeats_text(n):
-    lo, hi = int(min(n)), int(max(n))
-    return f"{lo}–{hi} repeats" if lo<hi else f"{hi} repeat{'s'*(hi!=1)}"
+def _repeats_text(counts):
+    "How many repeats there are, from the fewest to the most"
+    low, high = int(min(counts)), int(max(counts))
+    return f'{low}–{high} repeats' if low<high else f"{high} repeat{'s'*(high!=1)}"
 
 def _line(ax, x, mean, q25, q75, style):
     "A mean line with its interquartile band; a band of no width is not drawn"
-    style = dict(style); label = style.pop('label')
-    ax.plot(x, mean, **style, label=label, markeredgewidth=0)
-    if np.nan_to_num(np.subtract(q75, q25)).max(initial=0)>0: ax.fill_between(x, q25, q75, color=style['color'], alpha=.22, linewidth=0)
+    ax.plot(x, mean, **style, markeredgewidth=0)
+    wide = np.nan_to_num(np.subtract(q75, q25)).max(initial=0)>0
+    if wide: ax.fill_between(x, q25, q75, color=style['color'], alpha=.22, linewidth=0)
 
 def _legend(fig, styles, extra=()):
+    "All styles below the figure, in one row or two"
     from matplotlib.lines import Line2D
-    lines = [Line2D([], [], **o) for o in (*styles.values(), *extra)]
+    lines = [Line2D([], [], **style) for style in (*styles.values(), *extra)]
     columns = len(lines) if len(lines)<6 else -(-len(lines)//2)
-    fig.legend(handles=lines, loc='outside lower center', ncols=columns, handlelength=2.8, columnspacing=1.4)
+    place = dict(loc='outside lower center', ncols=columns)
+    fig.legend(handles=lines, handlelength=2.8, columnspacing=1.4, **place)
 
+# %% ../nbs/50_figures.ipynb #ec4fe21e
 def _ticks(axis, n, integer=False):
     "About `n` round tick marks"
     from matplotlib.ticker import MaxNLocator
     axis.set_major_locator(MaxNLocator(n, steps=[1,2,5,10], integer=integer))
 
+# %% ../nbs/50_figures.ipynb #df060d90
+def _empty_panel(ax, text):
+    "Say in a panel why it is empty"
+    where = dict(transform=ax.transAxes, ha='center', va='center')
+    ax.text(.5, .5, text, color='#777777', **where)
+
+def _test_rows(table, pi_u, shift=None):
+    "Rows of one pool prevalence and one test; shift None: the test like the pool"
+    pi_t = pi_u if shift is None else shift
+    return table[np.isclose(table.pi_u, pi_u) & np.isclose(table.pi_t, pi_t)]
+
+# %% ../nbs/50_figures.ipynb #1013abdf
+def _fig4_panel(ax, table, styles, title):
+    "One pool prevalence and one test"
+    table = table[table.n>0]
+    for name,style in styles.items():
+        rows = table[table.strategy==name].sort_values('budget')
+        if len(rows): _line(ax, 100*rows.budget, rows['mean'], rows.q25, rows.q75, style)
+    repeats = _repeats_text(table.n) if len(table) else ''
+    ax.set_title('\n'.join(filter(None, [title, repeats])))
+    if not len(table): _empty_panel(ax, 'no results yet')
+
+# %% ../nbs/50_figures.ipynb #c196eed3
+def _fig4_alt(table, label, shift):
+    "Figure 4 in words"
+    text = [f'Line charts of mean {label} against the labelled share of the pool,',
+            'with interquartile bands. At the largest budget:']
+    tests = (('test like the pool', None), (f'test with {_percent(shift)} faulty', shift))
+    for pi_u,(name,pi_t) in product(sorted(table.pi_u.unique()), tests):
+        rows = _test_rows(table, pi_u, pi_t)
+        last = rows[rows.n>0].sort_values('budget').groupby('strategy').last()
+        if not len(last): continue
+        means = ', '.join(f'{strategy} {mean:.2f}' for strategy,mean in last['mean'].items())
+        where = f'pool with {_percent(pi_u)} faulty, {name}'
+        text.append(f'{where}: {means} ({_repeats_text(last.n)});')
+    return ' '.join(text).rstrip(';')+'.'
+
+# %% ../nbs/50_figures.ipynb #68affff1
+_VALUE_NAMES = dict(
+    f1='F1',
+    iou='IoU',
+    precision='precision',
+    recall='recall',
+    f1_heldout='F1 (held out)',
+    iou_heldout='IoU (held out)',
+    precision_heldout='precision (held out)',
+    recall_heldout='recall (held out)',
+    faulty_share='faulty share')
+
 # %% ../nbs/50_figures.ipynb #b6bf5905
 @_look
-def fig4(results:pd.DataFrame, # Tidy results of one study
-    value:str='f1',            # Column to draw
-    data:str=None,             # Which data set, where the table has several
-    shift:float=.05,           # Prevalence of the shifted test
-    label:str=None,            # Name of the value on the axis
-    width:float=6., height:float=3.,
-    ):                         # A Matplotlib `Figure`
-    "Score against budget by strategy (the paper's figure 4); raises `InputError` for missing columns or mixed studies"
-    results = _one_study(results, [*_RESULT_KEYS, value, *(['data'] if data is not None else [])], 'results', data)
-    table, label = learning_table(results, value), label or _VALUE_NAMES.get(value, value)
+def fig4(
+    results:pd.DataFrame, # Tidy results of one study
+    value:str='f1',       # Column to draw
+    data:str=None,        # Which data set, where the table has several
+    shift:float=.05,      # Prevalence of the shifted test
+    label:str=None,       # Name of the value on the axis
+    width:float=6.,       # Inches
+    height:float=3.,      # Inches
+    ):                    # A Matplotlib `Figure`
+    """Score against budget by strategy (the paper's figure 4).
+    Raises `InputError` for missing columns or mixed studies"""
+    columns = [*_RESULT_KEYS, value, *(['data'] if data is not None else [])]
+    table = learning_table(_one_study(results, columns, 'results', data), value)
+    label = label or _VALUE_NAMES.get(value, value)
     pi_us, styles = sorted(table.pi_u.unique()), strategy_styles(table.strategy.unique())
     fig = _figure(width, height, _fig4_alt(table, label, shift))
     axes = fig.subplots(2, len(pi_us), sharex=True, sharey=True, squeeze=False)
-    for (i,row),name in zip(enumerate(axes), ('test like the pool', f'test {_percent(shift)} faulty')):
-        row[0].set_ylabel(f'{label}\n{name}')
-        for ax,u in zip(row, pi_us): _fig4_panel(ax, _test_rows(table, u, None if i==0 else shift), styles, f'pool {_percent(u)} faulty' if i==0 else '')
-    for ax in axes[-1]: ax.set_xlabel('labelled, % of pool')
+    for (above,below),pi_u in zip(axes.T, pi_us):
+        _fig4_panel(above, _test_rows(table, pi_u), styles, f'pool {_percent(pi_u)} faulty')
+        _fig4_panel(below, _test_rows(table, pi_u, shift), styles, '')
+        below.set_xlabel('labelled, % of pool')
+    axes[0,0].set(ylabel=f'{label}\ntest like the pool')
+    axes[1,0].set(ylabel=f'{label}\ntest {_percent(shift)} faulty')
     axes[0,0].set_ylim(bottom=0)
-    _ticks(axes[0,0].yaxis, 5); _ticks(axes[0,0].xaxis, 4)
+    _ticks(axes[0,0].yaxis, 5)
+    _ticks(axes[0,0].xaxis, 4)
     _legend(fig, styles)
     return fig
 
-_VALUE_NAMES = dict(f1='F1', iou='IoU', precision='precision', recall='recall', f1_heldout='F1 (held out)', iou_heldout='IoU (held out)',
-    precision_heldout='precision (held out)', recall_heldout='recall (held out)', faulty_share='faulty share')
-
-# %% ../nbs/50_figures.ipynb #1013abdf
-def _test_rows(table, pi_u, shift=None):
-    "Rows of one pool prevalence and one test; shift None: the test like the pool"
-    return table[np.isclose(table.pi_u, pi_u) & np.isclose(table.pi_t, pi_u if shift is None else shift)]
-
-def _fig4_panel(ax, table, styles, title):
-    for name,style in styles.items():
-        o = table[(table.strategy==name) & (table.n>0)].sort_values('budget')
-        if len(o): _line(ax, 100*o.budget, o['mean'], o.q25, o.q75, style)
-    table = table[table.n>0]
-    ax.set_title('\n'.join(filter(None, [title, _repeats_text(table.n) if len(table) else ''])))
-    if not len(table): ax.text(.5, .5, 'no results yet', transform=ax.transAxes, ha='center', va='center', color='#777777')
-
-def _fig4_alt(table, label, shift):
-    text = [f"Line charts of mean {label} against the labelled share of the pool, with interquartile bands. At the largest budget:"]
-    for u in sorted(table.pi_u.unique()):
-        for name,t in (('test like the pool', None), (f'test with {_percent(shift)} faulty', shift)):
-            o = _test_rows(table, u, t); o = o[o.n>0].sort_values('budget').groupby('strategy').last()
-            if len(o): text.append(f"pool with {_percent(u)} faulty, {name}: " + ', '.join(f"{s} {m:.2f}" for s,m in o['mean'].items()) + f" ({_repeats_text(o.n)});")
-    return ' '.join(text).rstrip(';')+'.'
-
 # %% ../nbs/50_figures.ipynb #3d545508
-def chance_uniqueness(pi_u:float, batch:int, repeats:int,
+def chance_uniqueness(
+    pi_u:float,         # Share of faulty images in the pool
+    batch:int,          # Images picked in a cycle
+    repeats:int,        # Runs
     pool_size:int=None, # Images in a pool that all repeats share
     bank:tuple=None,    # (faulty, healthy) images that each repeat draws its own pool from
     )->float:           # nan where neither is known or there is one repeat only
-    "Expected uniqueness of random picks: of one pool, or of pools that are redrawn (each kind of image on its own)"
+    """Expected uniqueness of random picks: of one pool, or of pools that are redrawn
+    (each kind of image on its own)"""
     if repeats<2 or (bank is None and pool_size is None): return float('nan')
     if bank is None: return random_uniqueness(pool_size, batch, repeats)
-    union = sum(m*(1-(1-min(1, batch*p/m))**repeats) for m,p in zip(bank, (pi_u, 1-pi_u)) if m*p>0)
+    union = sum(m*(1-(1-min(1, batch*p/m))**repeats)
+                for m,p in zip(bank, (pi_u, 1-pi_u)) if m*p>0)
     return float((union-batch)/(batch*(repeats-1)))
 
 # %% ../nbs/50_figures.ipynb #0900b2b6
 _PICK_KEYS = ['strategy','pi_u','repeat','cycle','id','faulty']
 
-def share_table(picks:pd.DataFrame # Tidy picks of one study
-    )->pd.DataFrame:               # strategy, pi_u, cycle, mean, q25, q75, n
+def share_table(
+    picks:pd.DataFrame, # Tidy picks of one study
+    )->pd.DataFrame:    # strategy, pi_u, cycle, mean, q25, q75, n
     "Share of faulty images per cycle over the repeats"
     check_table(picks, _PICK_KEYS, 'picks')
-    per_run = picks.assign(faulty=picks.faulty.astype(float)).groupby(['strategy','pi_u','cycle','repeat']).faulty.mean().reset_index()
-    return per_run.groupby(['strategy','pi_u','cycle']).faulty.agg(mean='mean', q25=_q25, q75=_q75, n='count').reset_index()
+    faulty, keys = picks.assign(faulty=picks.faulty.astype(float)), ['strategy','pi_u','cycle']
+    shares = faulty.groupby([*keys, 'repeat']).faulty.mean().reset_index().groupby(keys).faulty
+    return shares.agg(mean='mean', q25=_q25, q75=_q75, n='count').reset_index()
 
-def uniqueness_table(picks:pd.DataFrame # Tidy picks of one study
-    )->pd.DataFrame:                    # strategy, pi_u, cycle, uniqueness (nan with one repeat), batch, n
+# %% ../nbs/50_figures.ipynb #a82d9e54
+def uniqueness_table(
+    picks:pd.DataFrame, # Tidy picks of one study
+    )->pd.DataFrame:    # strategy, pi_u, cycle, uniqueness (nan with one repeat), batch, n
     "Uniqueness per cycle over the repeats"
     check_table(picks, _PICK_KEYS, 'picks')
     rows = []
-    for (s,u,c),o in picks.groupby(['strategy','pi_u','cycle']):
-        sets = [g.to_numpy() for _,g in o.groupby('repeat').id]
-        rows.append(dict(strategy=s, pi_u=u, cycle=c, uniqueness=uniqueness(sets) if len(sets)>1 else np.nan, batch=len(sets[0]), n=len(sets)))
+    for (strategy,pi_u,cycle),group in picks.groupby(['strategy','pi_u','cycle']):
+        batches = [ids.to_numpy() for _,ids in group.groupby('repeat').id]
+        rows.append(dict(
+            strategy=strategy,
+            pi_u=pi_u,
+            cycle=cycle,
+            uniqueness=uniqueness(batches) if len(batches)>1 else np.nan,
+            batch=len(batches[0]),
+            n=len(batches)))
     return pd.DataFrame(rows)
+
+# %% ../nbs/50_figures.ipynb #258a8f78
+_POOL_LINE = dict(color='black', linestyle=':', linewidth=1)
+_CHANCE_LINE = dict(color='black', linestyle=(0,(5,2)), linewidth=1)
+
+def _chance_line(ax, unique, pi_u, pool_size, bank):
+    "The uniqueness that chance would reach, where it is known"
+    cycles = unique.groupby('cycle').agg(batch=('batch','first'), n=('n','max')).reset_index()
+    chance = [chance_uniqueness(pi_u, batch, n, pool_size, bank)
+              for batch,n in zip(cycles.batch, cycles.n)]
+    if not np.isnan(chance).all(): ax.plot(cycles.cycle, chance, **_CHANCE_LINE)
+    if unique.uniqueness.isna().all(): _empty_panel(ax, 'needs two repeats')
+
+def _fig5_lines(top, low, shares, unique, style):
+    "One strategy and pool: shares above, uniqueness below"
+    if len(shares): _line(top, shares.cycle, shares['mean'], shares.q25, shares.q75, style)
+    each = unique.uniqueness
+    if len(unique): _line(low, unique.cycle, each, each, each, style)
+
+# %% ../nbs/50_figures.ipynb #54a8b9ab
+def _pool_size(results):
+    "Images in the pool, from a results table"
+    sizes = (results.labelled/results.budget).round().unique()
+    if len(sizes)>1:
+        found = ', '.join(f'{size:g}' for size in sorted(sizes))
+        raise InputError(
+            f'the results table has pools of {found}; pass pool_size or filter it to one')
+    return int(sizes[0])
+
+# %% ../nbs/50_figures.ipynb #280868c2
+def _fig5_alt(shares, unique):
+    "Figure 5 in words"
+    first = shares.cycle.min()
+    text = ['Line charts by cycle. Mean share of faulty images picked after the first cycle,',
+            'and mean uniqueness:']
+    for pi_u in sorted(shares.pi_u.unique()):
+        later = shares[(shares.pi_u==pi_u) & (shares.cycle>first)]
+        alike = unique[(unique.pi_u==pi_u) & (unique.cycle>first)]
+        later = later.groupby('strategy')['mean'].mean()
+        alike = alike.groupby('strategy').uniqueness.mean()
+        told = [f'{name} {share:.0%} faulty, uniqueness {alike[name]:.2f}'
+                for name,share in later.items()]
+        text.append(f"pool with {_percent(pi_u)} faulty: {', '.join(told)};")
+    return ' '.join(text).rstrip(';')+'.'
+
+# %% ../nbs/50_figures.ipynb #82d125fe
+def _fig5_legend(fig, styles, known):
+    "The strategies, the pool's share, and chance where it is known"
+    extra = [dict(_POOL_LINE, label="the pool's share")]
+    if known: extra.append(dict(_CHANCE_LINE, label='uniqueness by chance'))
+    _legend(fig, styles, extra)
 
 # %% ../nbs/50_figures.ipynb #89aaf58c
 @_look
-def fig5(picks:pd.DataFrame,    # Tidy picks of one study
-    results:pd.DataFrame=None,  # Tidy results, to learn the pool's size from
-    pool_size:int=None,         # Images in the pool; None: labelled/budget of `results`
-    bank:tuple=None,            # (faulty, healthy) images that pools are redrawn from
-    data:str=None,              # Which data set, where the table has several
-    width:float=6., height:float=3.,
-    ):                          # A Matplotlib `Figure`
-    "Share of faulty images and uniqueness per cycle (the paper's figure 5); raises `InputError` for missing columns or mixed studies"
+def fig5(
+    picks:pd.DataFrame,        # Tidy picks of one study
+    results:pd.DataFrame=None, # Tidy results, to learn the pool's size from
+    pool_size:int=None,        # Images in the pool; None: labelled/budget of `results`
+    bank:tuple=None,           # (faulty, healthy) images that pools are redrawn from
+    data:str=None,             # Which data set, where the table has several
+    width:float=6.,            # Inches
+    height:float=3.,           # Inches
+    ):                         # A Matplotlib `Figure`
+    """Share of faulty images and uniqueness per cycle (the paper's figure 5).
+    Raises `InputError` for missing columns or mixed studies"""
     need = ['data'] if data is not None else []
     picks = _one_study(picks, [*_PICK_KEYS, *need], 'picks', data)
-    if pool_size is None and results is not None: pool_size = _pool_size(_one_study(results, ['labelled','budget',*need], 'results', data))
+    if pool_size is None and results is not None:
+        pool_size = _pool_size(_one_study(results, ['labelled','budget',*need], 'results', data))
     shares, unique = share_table(picks), uniqueness_table(picks)
     pi_us, styles = sorted(picks.pi_u.unique()), strategy_styles(picks.strategy.unique())
     fig = _figure(width, height, _fig5_alt(shares, unique))
     axes = fig.subplots(2, len(pi_us), sharex=True, sharey=True, squeeze=False)
-    for (top,low),u in zip(axes.T, pi_us):
-        o, v = shares[shares.pi_u==u], unique[unique.pi_u==u]
-        top.set_title(f'pool {_percent(u)} faulty\n{_repeats_text(o.n)}'); top.axhline(u, color='black', linestyle=':', linewidth=1)
-        for name,style in styles.items(): _fig5_lines(top, low, o[o.strategy==name], v[v.strategy==name], style)
-        _chance_line(low, v, u, pool_size, bank)
+    for (top,low),pi_u in zip(axes.T, pi_us):
+        own, alike = shares[shares.pi_u==pi_u], unique[unique.pi_u==pi_u]
+        top.set_title(f'pool {_percent(pi_u)} faulty\n{_repeats_text(own.n)}')
+        top.axhline(pi_u, **_POOL_LINE)
+        for name,style in styles.items():
+            _fig5_lines(top, low, own[own.strategy==name], alike[alike.strategy==name], style)
+        _chance_line(low, alike, pi_u, pool_size, bank)
         low.set_xlabel('cycle')
-    axes[0,0].set(ylim=(-.03,1.03), ylabel='share of faulty\nimages in batch'); axes[1,0].set_ylabel('uniqueness\nof the batch')
-    _ticks(axes[0,0].yaxis, 5); _ticks(axes[0,0].xaxis, 5, integer=True)
-    known = bank is not None or pool_size is not None
-    _legend(fig, styles, [dict(color='black', linestyle=':', linewidth=1, label="the pool's share")] + [dict(color='black', linestyle=(0,(5,2)), linewidth=1, label='uniqueness by chance')]*known)
+    axes[0,0].set(ylim=(-.03,1.03), ylabel='share of faulty\nimages in batch')
+    axes[1,0].set_ylabel('uniqueness\nof the batch')
+    _ticks(axes[0,0].yaxis, 5)
+    _ticks(axes[0,0].xaxis, 5, integer=True)
+    _fig5_legend(fig, styles, known=bank is not None or pool_size is not None)
     return fig
-
-# %% ../nbs/50_figures.ipynb #258a8f78
-def _fig5_lines(top, low, shares, unique, style):
-    if len(shares): _line(top, shares.cycle, shares['mean'], shares.q25, shares.q75, style)
-    if len(unique): _line(low, unique.cycle, unique.uniqueness, unique.uniqueness, unique.uniqueness, style)
-
-def _chance_line(ax, unique, pi_u, pool_size, bank):
-    o = unique.groupby('cycle').agg(batch=('batch','first'), n=('n','max')).reset_index()
-    y = [chance_uniqueness(pi_u, b, n, pool_size, bank) for b,n in zip(o.batch, o.n)]
-    if not np.isnan(y).all(): ax.plot(o.cycle, y, color='black', linestyle=(0,(5,2)), linewidth=1)
-    if unique.uniqueness.isna().all(): ax.text(.5, .5, 'needs two repeats', transform=ax.transAxes, ha='center', va='center', color='#777777')
-
-def _pool_size(results):
-    sizes = (results.labelled/results.budget).round().unique()
-    if len(sizes)>1: raise InputError(f"the results table has pools of {', '.join(f'{o:g}' for o in sorted(sizes))}; pass pool_size or filter it to one")
-    return int(sizes[0])
-
-def _fig5_alt(shares, unique):
-    first, text = shares.cycle.min(), ["Line charts by cycle. Mean share of faulty images picked after the first cycle, and mean uniqueness:"]
-    for u in sorted(shares.pi_u.unique()):
-        o, v = (t[(t.pi_u==u) & (t.cycle>first)] for t in (shares, unique))
-        v = v.groupby('strategy').uniqueness.mean()
-        text.append(f"pool with {_percent(u)} faulty: " + ', '.join(f"{s} {m:.0%} faulty, uniqueness {v[s]:.2f}" for s,m in o.groupby('strategy')['mean'].mean().items()) + ';')
-    return ' '.join(text).rstrip(';')+'.'

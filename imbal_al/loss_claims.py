@@ -10,320 +10,601 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .claims import DOES_NOT, HOLDS, UNTOLD, _nothing, _row, above, claims_markdown, summary, welch_interval
-from .loss_figures import (LOSS_NAMES, TABLE4, TABLE5, TABLE6, VARIANTS, _cell, _paper5, _paper6, _paper_iou, _swept, arch, check_losses, data_order, epochs_to_half, extreme,
-    final, loss_name, model_name, network, networks, one_setting, paper_data, paper_table, replays, setting)
+from .claims import DOES_NOT, HOLDS, UNTOLD, _nothing, _row, above, welch_interval
+from .loss_figures import (
+    LOSS_NAMES, TABLE4, TABLE6, VARIANTS, _paper5, _paper6, _paper_iou, _swept, arch, check_losses,
+    data_order, epochs_to_half, extreme, final, loss_name, model_name, network, networks,
+    one_setting, paper_data, paper_table, replays, setting)
 from .metrics import Interval, mean_interval, non_inferior, paired_interval
 
 # %% auto #0
-__all__ = ['PAIRS', 'paired_runs', 'count_interval', 'beyond', 'claim_1', 'claim_2', 'claim_3', 'order_scores', 'focal_wander',
-           'claim_4', 'claim_5', 'claim_6', 'variant_evidence', 'variant_verdict', 'claim_7', 'claims']
+__all__ = ['count_interval', 'order_scores', 'variant_evidence', 'variant_verdict', 'claims']
 
 # %% ../nbs/53_loss_claims.ipynb #18f0aa88
-def paired_runs(ends:pd.DataFrame, # From `final`, one data set
-    a:str, b:str,                  # Losses
-    model:str, column:str='iou', fn_weight=None, variant:str=None # See `loss_figures.setting`
-    )->tuple[np.ndarray,np.ndarray]:
-    "A score of two losses in the seeds that both have finished; settings are decided over all networks"
-    x, y = (o[(o.model==model) & o.complete].set_index('seed')[column] for o in (one_setting(ends, l, fn_weight, variant) for l in (a, b)))
+def _paired_runs(ends, a, b, model, column='iou', fn_weight=None, variant=None):
+    "A score of two losses in the seeds that both finished; settings are decided over all networks"
+    def by_seed(loss):
+        "The score of one loss, indexed by seed"
+        rows = one_setting(ends, loss, fn_weight, variant)
+        return rows[(rows.model==model) & rows.complete].set_index('seed')[column]
+    x, y = by_seed(a), by_seed(b)
     both = sorted(set(x.index) & set(y.index))
     return x.loc[both].to_numpy(float), y.loc[both].to_numpy(float)
 
-def count_interval(hits:int, n:int, level:float=.95)->Interval:
+# %% ../nbs/53_loss_claims.ipynb #121809ee
+def count_interval(
+    hits:int,        # Of `n`
+    n:int,           # Cases
+    level:float=.95, # Two-sided confidence
+    )->Interval:     # Of the share of hits; nan without a case
     "Share of hits with its exact interval (Clopper & Pearson 1934)"
     if not n: return _nothing()
     from scipy.special import betaincinv
     tail = (1-level)/2
-    return Interval(hits/n, float(betaincinv(hits, n-hits+1, tail)) if hits else 0., float(betaincinv(hits+1, n-hits, 1-tail)) if hits<n else 1., n)
+    return Interval(
+        mean=hits/n,
+        low=float(betaincinv(hits, n-hits+1, tail)) if hits else 0.,
+        high=float(betaincinv(hits+1, n-hits, 1-tail)) if hits<n else 1.,
+        n=n)
 
-def beyond(interval:Interval, level:float, fails:float=None)->str:
-    "Verdict on a number that is claimed to be above `level`; does not below `fails`, by default the same"
-    return above(interval._replace(mean=interval.mean-level, low=interval.low-level, high=interval.high-level), 0. if fails is None else fails-level)
+# %% ../nbs/53_loss_claims.ipynb #4640f4ab
+def _beyond(interval, level, fails=None):
+    "Verdict on a number that is claimed to exceed `level`; does not below `fails` (None: the same)"
+    moved = interval._replace(
+        mean=interval.mean-level, low=interval.low-level, high=interval.high-level)
+    return above(moved, 0. if fails is None else fails-level)
+
+def _all(verdicts):
+    "Verdict on a claim that must hold in every respect"
+    if DOES_NOT in verdicts: return DOES_NOT
+    return HOLDS if set(verdicts)=={HOLDS} else UNTOLD
+
+# %% ../nbs/53_loss_claims.ipynb #64a26503
+def _signed(x): return f'{x:+.3f}' if x==x else '-'
 
 # %% ../nbs/53_loss_claims.ipynb #0aafcf57
 def _name(ends, loss, fn_weight=None, variant=None):
     "A loss with the setting that stands for it"
-    v, w = setting(ends, loss, fn_weight, variant)
-    return loss_name(loss, v) + (f' {w:g}' if w==w else '')
+    variant, weight = setting(ends, loss, fn_weight, variant)
+    return loss_name(loss, variant) + (f' {weight:g}' if weight==weight else '')
 
-def _pair(ends, a, b, fn_weight=None, variant=None): return f'{_name(ends, a, fn_weight, variant)} − {_name(ends, b, fn_weight, variant)}'
+def _pair(ends, a, b, fn_weight=None, variant=None):
+    "Two losses with their settings, as a difference"
+    return f'{_name(ends, a, fn_weight, variant)} − {_name(ends, b, fn_weight, variant)}'
 
+# %% ../nbs/53_loss_claims.ipynb #b573bba2
 def _judge(claim, statement, text, paper, interval, verdict, value='iou'):
     "A row of the claims table; without a finished run it says so"
-    return dict(value=value, **_row(claim, statement, text if interval.n else f'{text}: not run', paper, interval, verdict))
-
-def _signed(x): return f'{x:+.3f}' if x==x else '-'
+    where = text if interval.n else f'{text}: not run'
+    return dict(value=value, **_row(claim, statement, where, paper, interval, verdict))
 
 # %% ../nbs/53_loss_claims.ipynb #8efd1540
-PAIRS = (('dibe_reg','ft'), ('dibe','hf'))
+_PAIRS = (('dibe_reg','ft'), ('dibe','hf'))
 
-def claim_1(results, margin=.002, seed=0, model=None, fn_weight=None):
+def _gain(ends, a, b, model, fn_weight, seed, variant=None):
+    "IoU of loss `a` minus that of `b`, paired by seed, with its interval"
+    runs = _paired_runs(ends, a, b, model, 'iou', fn_weight, variant)
+    return paired_interval(*runs, seed, kind='wider')
+
+# %% ../nbs/53_loss_claims.ipynb #155f03bc
+def _claim_1(results, margin=.002, seed=0, model=None, fn_weight=None):
     "Table 5: gains of IoU with U-Net on one data set"
     ends, paper, rows = final(results), paper_table(5), []
     model, data = model or network(results), results['data'].iloc[0]
-    for a,b in PAIRS:
-        i = paired_interval(*paired_runs(ends, a, b, model, 'iou', fn_weight), seed, kind='wider')
-        same = f' ({paper_data(data)})' if paper_data(data) else ''
-        rows.append(_judge('1', f'{LOSS_NAMES[a]} beats {LOSS_NAMES[b]} (IoU, U-Net)', _pair(ends, a, b, fn_weight), _signed(_paper5(paper, data, a)-_paper5(paper, data, b))+same, i, above(i, fails=margin)))
+    source = f' ({paper_data(data)})' if paper_data(data) else ''
+    for ours, other in _PAIRS:
+        gain = _gain(ends, ours, other, model, fn_weight, seed)
+        rows.append(_judge(
+            claim='1',
+            statement=f'{LOSS_NAMES[ours]} beats {LOSS_NAMES[other]} (IoU, U-Net)',
+            text=_pair(ends, ours, other, fn_weight),
+            paper=_signed(_paper5(paper, data, ours)-_paper5(paper, data, other)) + source,
+            interval=gain,
+            verdict=above(gain, fails=margin)))
     return rows
 
 # %% ../nbs/53_loss_claims.ipynb #d4263208
+def _rivals(ends, loss, models, fn_weight):
+    "Model -> IoU of U-Net minus that of another network, with Welch's interval"
+    rows = one_setting(ends, loss, fn_weight)
+    rows = rows[rows.complete]
+    iou = {model:rows[rows.model==model].iou.to_numpy(float) for model in models}
+    mine = iou.get(network(ends), [])
+    others = {model:values for model,values in iou.items() if arch(model)!='unet'}
+    return {model:welch_interval(mine, values) for model,values in others.items()
+            if len(values) and len(mine)}
+
+# %% ../nbs/53_loss_claims.ipynb #77633c8c
 def _best_network(ends, loss, models, fn_weight):
     "U-Net against the strongest rival; and is its mean the highest? (None: nothing to compare)"
-    o = one_setting(ends, loss, fn_weight); o = o[o.complete]
-    iou = {m:o[o.model==m].iou.to_numpy(float) for m in models}; mine = iou.get(network(ends), [])
-    rivals = {m:welch_interval(mine, v) for m,v in iou.items() if arch(m)!='unet' and len(v) and len(mine)}
-    paper = [_paper_iou(4, loss, m) for m in ('unet','segnet','pspnet','deeplabv3')]; text = f'{_name(ends, loss, fn_weight)}, U-Net − '
-    statement, number = 'U-Net is the best network (IoU)', _signed(paper[0]-max(paper[1:]))
-    if not rivals: return _judge('2a', statement, text+'rivals', number, _nothing(), UNTOLD), None
-    verdicts = [above(i) for i in rivals.values()]
-    verdict = DOES_NOT if DOES_NOT in verdicts else HOLDS if set(verdicts)=={HOLDS} else UNTOLD
-    m = min(rivals, key=lambda m: rivals[m].mean)
-    return _judge('2a', statement, f'{text}{model_name(m)} (strongest of {len(rivals)})', number, rivals[m], verdict), rivals[m].mean>0
-
-def claim_2(results, margin=.002, seed=0, fn_weight=None):
-    "Table 4: networks and losses on one data set"
-    ends, models = final(results), networks(results)
-    found = [_best_network(ends, l, models, fn_weight) for l in TABLE4]
-    hits = [hit for _,hit in found if hit is not None]
-    i = count_interval(sum(hits), len(hits))
-    rows = [r for r,_ in found] + [_judge('2b', 'U-Net is the best network for most losses (count)', f'{sum(hits)} of {len(hits)} losses', '8 of 8', i, beyond(i, .5))]
-    for a,b in PAIRS: rows += _over_networks(ends, a, b, models, margin, seed, fn_weight)
-    return rows
+    rivals = _rivals(ends, loss, models, fn_weight)
+    unet = _paper_iou(4, loss, 'unet')
+    best_other = max(_paper_iou(4, loss, name) for name in ('segnet','pspnet','deeplabv3'))
+    text = f'{_name(ends, loss, fn_weight)}, U-Net − '
+    same = dict(
+        claim='2a', statement='U-Net is the best network (IoU)', paper=_signed(unet-best_other))
+    if not rivals:
+        return _judge(text=text+'rivals', interval=_nothing(), verdict=UNTOLD, **same), None
+    strongest = min(rivals, key=lambda model: rivals[model].mean)
+    row = _judge(
+        text=f'{text}{model_name(strongest)} (strongest of {len(rivals)})',
+        interval=rivals[strongest],
+        verdict=_all([above(lead) for lead in rivals.values()]),
+        **same)
+    return row, rivals[strongest].mean>0
 
 # %% ../nbs/53_loss_claims.ipynb #5633c698
 def _over_networks(ends, a, b, models, margin, seed, fn_weight):
     "Gain of one loss over another, network by network and counted"
-    pair, rows, signs = f'{LOSS_NAMES[a]} better than {LOSS_NAMES[b]}', [], []
-    paper = {m:_paper_iou(4, a, m)-_paper_iou(4, b, m) for m in models}
-    for m in models:
-        x, y = paired_runs(ends, a, b, m, 'iou', fn_weight); signs += list(x>y)
-        i = paired_interval(x, y, seed, kind='wider')
-        rows.append(_judge('2c', f'{pair}, network by network (IoU)', f'{model_name(m)}, {_pair(ends, a, b, fn_weight)}', _signed(paper[m]), i, above(i, fails=margin)))
-    i = count_interval(sum(signs), len(signs)); known = [d for d in paper.values() if d==d]
-    return rows + [_judge('2d', f'{pair} in most networks and seeds (count)', f'{sum(signs)} of {len(signs)} networks x seeds', f'{sum(d>0 for d in known)} of {len(known)} networks', i, beyond(i, .5))]
+    better, rows, signs = f'{LOSS_NAMES[a]} better than {LOSS_NAMES[b]}', [], []
+    paper = {model:_paper_iou(4, a, model)-_paper_iou(4, b, model) for model in models}
+    for model in models:
+        x, y = _paired_runs(ends, a, b, model, 'iou', fn_weight)
+        signs += list(x>y)
+        gain = paired_interval(x, y, seed, kind='wider')
+        rows.append(_judge(
+            claim='2c',
+            statement=f'{better}, network by network (IoU)',
+            text=f'{model_name(model)}, {_pair(ends, a, b, fn_weight)}',
+            paper=_signed(paper[model]),
+            interval=gain,
+            verdict=above(gain, fails=margin)))
+    return [*rows, _counted(better, signs, [gain for gain in paper.values() if gain==gain])]
+
+# %% ../nbs/53_loss_claims.ipynb #32ae61d9
+def _counted(better, signs, paper):
+    "The share of gains above 0, over networks and seeds; `paper` holds the paper's gains"
+    share = count_interval(sum(signs), len(signs))
+    return _judge(
+        claim='2d',
+        statement=f'{better} in most networks and seeds (count)',
+        text=f'{sum(signs)} of {len(signs)} networks x seeds',
+        paper=f'{sum(gain>0 for gain in paper)} of {len(paper)} networks',
+        interval=share,
+        verdict=_beyond(share, .5))
+
+# %% ../nbs/53_loss_claims.ipynb #36deb3ac
+def _claim_2(results, margin=.002, seed=0, fn_weight=None):
+    "Table 4: networks and losses on one data set"
+    ends, models = final(results), networks(results)
+    found = [_best_network(ends, loss, models, fn_weight) for loss in TABLE4]
+    hits = [hit for _,hit in found if hit is not None]
+    share = count_interval(sum(hits), len(hits))
+    rows = [row for row,_ in found]
+    rows.append(_judge(
+        claim='2b',
+        statement='U-Net is the best network for most losses (count)',
+        text=f'{sum(hits)} of {len(hits)} losses',
+        paper='8 of 8',
+        interval=share,
+        verdict=_beyond(share, .5)))
+    for a,b in _PAIRS: rows += _over_networks(ends, a, b, models, margin, seed, fn_weight)
+    return rows
 
 # %% ../nbs/53_loss_claims.ipynb #a7dcb86d
-def claim_3(results, margin=.002, tolerance=.02, seed=0, fn_weight=None, variant=None):
+def _like_focal(ends, model, tolerance, fn_weight, variant):
+    "Claim 3a for one network: DIBEDis is not worse than Focal"
+    test = non_inferior(
+        *_paired_runs(ends, 'dibe_dis', 'focal', model, 'iou', fn_weight, variant), tolerance)
+    return _judge(
+        claim='3a',
+        statement=f'DIBEDis not worse than Focal by {tolerance:g} (IoU)',
+        text=f"{model_name(model)}, {_pair(ends, 'dibe_dis', 'focal', fn_weight, variant)}",
+        paper=_signed(_paper_iou(3, 'dibe_dis', model)-_paper_iou(3, 'focal', model)),
+        interval=Interval(test.mean, test.low, test.high, test.n),
+        verdict=test.verdict)
+
+# %% ../nbs/53_loss_claims.ipynb #74800da7
+def _better_than_ce(ends, model, margin, seed, fn_weight, variant):
+    "Claim 3b for one network: DIBEDis is better than CE"
+    gain = _gain(ends, 'dibe_dis', 'bce', model, fn_weight, seed, variant)
+    return _judge(
+        claim='3b',
+        statement='DIBEDis better than CE (IoU)',
+        text=f"{model_name(model)}, {_pair(ends, 'dibe_dis', 'bce', fn_weight, variant)}",
+        paper=_signed(_paper_iou(3, 'dibe_dis', model)-_paper_iou(3, 'bce', model)),
+        interval=gain,
+        verdict=above(gain, fails=margin))
+
+def _claim_3(results, margin=.002, tolerance=.02, seed=0, fn_weight=None, variant=None):
     "Table 3: DIBEDis against Focal and CE on one data set"
-    ends, rows = final(results), []
-    for m in networks(results):
-        x, y = paired_runs(ends, 'dibe_dis', 'focal', m, 'iou', fn_weight, variant)
-        o = non_inferior(x, y, tolerance)
-        rows.append(_judge('3a', f'DIBEDis not worse than Focal by {tolerance:g} (IoU)', f"{model_name(m)}, {_pair(ends, 'dibe_dis', 'focal', fn_weight, variant)}",
-            _signed(_paper_iou(3,'dibe_dis',m)-_paper_iou(3,'focal',m)), Interval(o.mean, o.low, o.high, o.n), o.verdict))
-    for m in networks(results):
-        i = paired_interval(*paired_runs(ends, 'dibe_dis', 'bce', m, 'iou', fn_weight, variant), seed, kind='wider')
-        rows.append(_judge('3b', 'DIBEDis better than CE (IoU)', f"{model_name(m)}, {_pair(ends, 'dibe_dis', 'bce', fn_weight, variant)}",
-            _signed(_paper_iou(3,'dibe_dis',m)-_paper_iou(3,'bce',m)), i, above(i, fails=margin)))
+    ends, models = final(results), networks(results)
+    rows = [_like_focal(ends, model, tolerance, fn_weight, variant) for model in models]
+    for model in models:
+        rows.append(_better_than_ce(ends, model, margin, seed, fn_weight, variant))
     return rows
 
 # %% ../nbs/53_loss_claims.ipynb #c1ae3e63
-def order_scores(results:pd.DataFrame, # Rows of one data set, network, loss and variant
-    slack:float=.02                    # Inversion of two curves that is forgiven
-    )->pd.DataFrame:                   # seed, weights (how many), order, ordered (share of second-half epochs), span, positive (share of second-half OII above 0)
-    "How OII follows fn_weight, seed by seed"
-    done = results.groupby(['seed','fn_weight']).epoch.transform('max')==results.groupby('seed').epoch.transform('max')
-    wide, rows = results[done].pivot(index=['seed','epoch'], columns='fn_weight', values='oii').sort_index(), []
-    for s,curves in wide.groupby(level=0):
+_SCORES = ['seed','weights','order','ordered','span','positive']
+
+def order_scores(
+    results:pd.DataFrame, # Rows of one data set, network, loss and variant
+    slack:float=.02,      # Inversion of two curves that is forgiven
+    )->pd.DataFrame:      # seed, weights, order, ordered, span, positive
+    """How OII follows fn_weight, seed by seed: `weights` is how many, `ordered` the share of
+    second-half epochs with all curves in order, `positive` the share of second-half OII above 0"""
+    ends = results.groupby('seed').epoch.transform('max')
+    done = results.groupby(['seed','fn_weight']).epoch.transform('max')==ends
+    wide = results[done].pivot(index=['seed','epoch'], columns='fn_weight', values='oii')
+    rows = []
+    for seed,curves in wide.sort_index().groupby(level=0):
         curves = curves.dropna(axis=1, how='all').dropna()
-        if curves.shape[1]<3 or not len(curves): continue
-        second, late = curves.iloc[len(curves)//2:], curves.iloc[-max(1, len(curves)//4):].mean().to_numpy()
-        rows.append(dict(seed=s, weights=curves.shape[1], order=_order(late), ordered=float((np.diff(second, axis=1)<=slack).all(1).mean()),
-            span=late[0]-late[-1], positive=float((second>0).to_numpy().mean())))
-    return pd.DataFrame(rows, columns=['seed','weights','order','ordered','span','positive'])
+        if curves.shape[1]>=3 and len(curves): rows.append(_scores_of_seed(seed, curves, slack))
+    return pd.DataFrame(rows, columns=_SCORES)
+
+# %% ../nbs/53_loss_claims.ipynb #38194e38
+def _scores_of_seed(seed, curves, slack):
+    "The scores of one seed; a row of `curves` for each epoch, a column for each fn_weight"
+    second = curves.iloc[len(curves)//2:]
+    late = curves.iloc[-max(1, len(curves)//4):].mean().to_numpy()
+    in_order = (np.diff(second, axis=1)<=slack).all(1)
+    return dict(
+        seed=seed,
+        weights=curves.shape[1],
+        order=_order(late),
+        ordered=float(in_order.mean()),
+        span=late[0]-late[-1],
+        positive=float((second>0).to_numpy().mean()))
 
 def _order(values):
-    "-Kendall's tau against rising fn_weight: 1 if every value is below the one before, ties count 0"
+    "-Kendall's tau against rising fn_weight: 1 if each value is below the one before; ties count 0"
     i, j = np.triu_indices(len(values), 1)
     return float(np.sign(values[i]-values[j]).mean())
 
 # %% ../nbs/53_loss_claims.ipynb #b1b449ea
-def _swept_rows(results, loss, model, variant=None):
-    "Rows of one loss, variant and network with all values of fn_weight"
-    o = results[results.loss==loss]
-    return o[(o.variant==(setting(o, loss, None, variant)[0] if variant is None else variant)) & (o.model==model)]
-
-def focal_wander(results, model)->pd.DataFrame:
+def _focal_wander(results, model):
     "Range of Focal's OII over the second half of the epochs; seed, wander"
-    o = results[(results.loss=='focal') & (results.model==model)]
-    curves = {s:g.sort_values('epoch').oii.to_numpy(float) for s,g in o.groupby('seed') if g.epoch.max()==o.epoch.max()}
-    return pd.DataFrame([dict(seed=s, wander=np.ptp(c[len(c)//2:])) for s,c in curves.items()], columns=['seed','wander'])
-
-def claim_4(results, order=.6, slack=.02, seed=0, variant=None):
-    "Fig. 10: control of OII, on one data set"
-    rows, models = [], _swept(results, ('tversky','dibe_dis'))
-    mean = lambda x: mean_interval(x, seed, kind='wider')
-    for l in ('dibe_dis','tversky'):
-        for m in models:
-            o = _swept_rows(results, l, m, variant if l=='dibe_dis' else None); s = order_scores(o, slack)
-            where = f"{loss_name(l, next(iter(o.variant), ''))}, {model_name(m)}"
-            a, b, c = mean(s.order), mean(s.ordered), mean(s.span)
-            rows += [_judge('4a', 'OII falls as fn_weight rises (order score)', where, '1', a, beyond(a, order), 'oii'),
-                     _judge('4b', 'the curves stay in order (share of late epochs)', where, '-', b, beyond(b, .5), 'oii'),
-                     _judge('4c', 'the curves lie apart (OII, smallest minus largest fn_weight)', where, '-', c, above(c, fails=.1), 'oii')]
-    for m in models: rows += _focal_rows(results, m, order, slack, mean, variant, seed)
-    return sorted(rows, key=lambda r: r['claim'])
+    focal = results[(results.loss=='focal') & (results.model==model)]
+    rows = []
+    for seed,run in focal.groupby('seed'):
+        if run.epoch.max()!=focal.epoch.max(): continue
+        curve = run.sort_values('epoch').oii.to_numpy(float)
+        rows.append(dict(seed=seed, wander=np.ptp(curve[len(curve)//2:])))
+    return pd.DataFrame(rows, columns=['seed','wander'])
 
 # %% ../nbs/53_loss_claims.ipynb #d2e508c8
+def _swept_rows(results, loss, model, variant=None):
+    "Rows of one loss, variant and network with all values of fn_weight"
+    rows = results[results.loss==loss]
+    if variant is None: variant, _ = setting(rows, loss, None, variant)
+    return rows[(rows.variant==variant) & (rows.model==model)]
+
+def _mean(values, seed):
+    "Mean over seeds with the wider of both intervals"
+    return mean_interval(values, seed, kind='wider')
+
 def _control(scores, order=.6, seed=0):
     "Does fn_weight control OII? The curves must be in order, and apart"
-    a, b = (mean_interval(scores[c], seed, kind='wider') for c in ('order','span'))
-    return _all([beyond(a, order), above(b, fails=.1)])
+    in_order = _beyond(_mean(scores['order'], seed), order)
+    apart = above(_mean(scores['span'], seed), fails=.1)
+    return _all([in_order, apart])
 
-def _all(verdicts): return DOES_NOT if DOES_NOT in verdicts else HOLDS if set(verdicts)=={HOLDS} else UNTOLD
+# %% ../nbs/53_loss_claims.ipynb #376635d1
+def _ordered_rows(results, loss, model, order, slack, variant, seed):
+    "Claims 4a to 4c for one loss and network"
+    rows = _swept_rows(results, loss, model, variant)
+    scores = order_scores(rows, slack)
+    where = f"{loss_name(loss, next(iter(rows.variant), ''))}, {model_name(model)}"
+    in_order, stays = _mean(scores.order, seed), _mean(scores.ordered, seed)
+    apart = _mean(scores.span, seed)
+    return [
+        _judge('4a', 'OII falls as fn_weight rises (order score)',
+               where, '1', in_order, _beyond(in_order, order), 'oii'),
+        _judge('4b', 'the curves stay in order (share of late epochs)',
+               where, '-', stays, _beyond(stays, .5), 'oii'),
+        _judge('4c', 'the curves lie apart (OII, smallest minus largest fn_weight)',
+               where, '-', apart, above(apart, fails=.1), 'oii')]
 
-def _focal_rows(results, m, order, slack, mean, variant, seed):
+# %% ../nbs/53_loss_claims.ipynb #1961a9e7
+_OPPOSITE = {HOLDS:DOES_NOT, DOES_NOT:HOLDS, UNTOLD:UNTOLD}
+
+def _focal_rows(results, model, order, slack, variant, seed):
     "Claims 4d to 4f for one network"
-    other = order_scores(_swept_rows(results, 'dibe_dis', m, 'class'), slack); a = mean(other.order)
-    lacks = {HOLDS:DOES_NOT, DOES_NOT:HOLDS, UNTOLD:UNTOLD}[_control(other, order, seed)]
-    o = _swept_rows(results, 'dibe_dis', m, variant); s = order_scores(o, slack)
-    both = s.merge(focal_wander(results, m), on='seed')
-    b, c = mean(both.span-both.wander), mean(s.positive); name = loss_name('dibe_dis', next(iter(o.variant), ''))
-    return [_judge('4d', "Focal lacks this control (order score of its class weight)", f'class weight, {model_name(m)}', 'none', a, lacks, 'oii'),
-            _judge('4e', "Focal's OII stays in one place (span of DIBEDis minus Focal's own range)", f'{name}, {model_name(m)}', '> 0', b, above(b), 'oii'),
-            _judge('4f', "DIBEDis' OII is above 0 (share of late epochs)", f'{name}, {model_name(m)}', '~ 1', c, beyond(c, .9), 'oii')]
+    of_class = order_scores(_swept_rows(results, 'dibe_dis', model, 'class'), slack)
+    dis = _swept_rows(results, 'dibe_dis', model, variant)
+    scores = order_scores(dis, slack)
+    both = scores.merge(_focal_wander(results, model), on='seed')
+    moved, positive = _mean(both.span-both.wander, seed), _mean(scores.positive, seed)
+    where = f"{loss_name('dibe_dis', next(iter(dis.variant), ''))}, {model_name(model)}"
+    return [
+        _judge('4d', "Focal lacks this control (order score of its class weight)",
+               f'class weight, {model_name(model)}', 'none', _mean(of_class.order, seed),
+               _OPPOSITE[_control(of_class, order, seed)], 'oii'),
+        _judge('4e', "Focal's OII stays in one place (span of DIBEDis minus Focal's own range)",
+               where, '> 0', moved, above(moved), 'oii'),
+        _judge('4f', "DIBEDis' OII is above 0 (share of late epochs)",
+               where, '~ 1', positive, _beyond(positive, .9), 'oii')]
+
+# %% ../nbs/53_loss_claims.ipynb #9ff7921a
+def _claim_4(results, order=.6, slack=.02, seed=0, variant=None):
+    "Fig. 10: control of OII, on one data set"
+    models = _swept(results, ('tversky','dibe_dis'))
+    rows = []
+    for loss,kind in (('dibe_dis', variant), ('tversky', None)):
+        for model in models: rows += _ordered_rows(results, loss, model, order, slack, kind, seed)
+    for model in models: rows += _focal_rows(results, model, order, slack, variant, seed)
+    return sorted(rows, key=lambda row: row['claim'])
 
 # %% ../nbs/53_loss_claims.ipynb #7b71998f
-def claim_5(results, seed=0, model=None, fn_weight=None):
+def _sooner(times, column):
+    "Epochs to half by FT and DIBEReg in the seeds of both; never is one validation after the last"
+    times = times.assign(epochs=times[column].fillna(times['last']+times.spacing))
+    ft, reg = (times[times.loss==loss].set_index('seed').epochs for loss in ('ft','dibe_reg'))
+    both = sorted(set(ft.index) & set(reg.index))
+    return ft.loc[both].to_numpy(float), reg.loc[both].to_numpy(float)
+
+def _never(times, column):
+    "Which losses did not get there, and in how many runs, in brackets; '' if all did"
+    late, runs = times[times[column].isna()].groupby('loss').size(), times.groupby('loss').size()
+    told = [f'{LOSS_NAMES[loss]} never in {n} of {runs[loss]}' for loss,n in late.items()]
+    return f" ({', '.join(told)})" if told else ''
+
+# %% ../nbs/53_loss_claims.ipynb #869babb9
+_HALVES = (('5a', 'own', 'its final IoU', 'over 20 against 6'),
+           ('5b', 'common', 'the better final IoU', '> 0'))
+
+def _claim_5(results, seed=0, model=None, fn_weight=None):
     "Fig. 11: epochs to half of the final IoU, on one data set"
-    model = model or network(results); rows = []
-    o = pd.concat([one_setting(results, l, fn_weight) for l in ('dibe_reg','ft')]); o = o[o.model==model]
-    t = epochs_to_half(o)
-    for claim,column,what in (('5a','own','its final IoU'), ('5b','common','the better final IoU')):
-        late = t[column].isna()
-        t['epochs'] = t[column].fillna(t['last']+t.spacing)
-        x, y = (t[t.loss==l].set_index('seed').epochs for l in ('ft','dibe_reg'))
-        both = sorted(set(x.index) & set(y.index))
-        i = paired_interval(x.loc[both].to_numpy(float), y.loc[both].to_numpy(float), seed, kind='wider')
-        never = ', '.join(f'{LOSS_NAMES[l]} never in {k} of {(t.loss==l).sum()}' for l,k in t[late].groupby('loss').size().items())
-        text = f"{model_name(model)}, {_pair(results, 'ft', 'dibe_reg', fn_weight)}" + (f' ({never})' if never else '')
-        rows.append(_judge(claim, f'DIBEReg sooner than FT at half of {what} (epochs)', text, 'over 20 against 6' if claim=='5a' else '> 0', i, above(i), 'epochs'))
+    model, rows = model or network(results), []
+    runs = pd.concat([one_setting(results, loss, fn_weight) for loss in ('dibe_reg','ft')])
+    times = epochs_to_half(runs[runs.model==model])
+    pair = _pair(results, 'ft', 'dibe_reg', fn_weight)
+    for claim,column,half,paper in _HALVES:
+        lead = paired_interval(*_sooner(times, column), seed, kind='wider')
+        rows.append(_judge(
+            claim=claim,
+            statement=f'DIBEReg sooner than FT at half of {half} (epochs)',
+            text=f'{model_name(model)}, {pair}{_never(times, column)}',
+            paper=paper,
+            interval=lead,
+            verdict=above(lead),
+            value='epochs'))
     return rows
 
 # %% ../nbs/53_loss_claims.ipynb #30e65e17
-def _better_of_two(o, seed):
-    "Guided minus basic in the seeds where guidance moved: the column with the better interval, and the verdict on either being above 0"
+def _better_of_two(moved, seed):
+    """Guided minus basic in the seeds where guidance moved: the column with the better interval,
+    and the verdict on either being above 0"""
     each = {}
     for column in ('iou','precision'):
-        d = (o[f'{column}_oii']-o[f'{column}_basic']).to_numpy(float)
-        each[column] = mean_interval(d[~np.isnan(d)], seed, level=.975, kind='wider')
-    verdicts = [above(i) for i in each.values()]
-    best = max(each, key=lambda k: (np.nan_to_num(each[k].low, nan=-9), np.nan_to_num(each[k].mean, nan=-9)))
-    return best, each[best], HOLDS if HOLDS in verdicts else DOES_NOT if set(verdicts)=={DOES_NOT} else UNTOLD
-
-def claim_6(results, target=(.1,.3), tolerance=.02, seed=0, variant=None):
-    "Table 6: guidance against basic and grid, on one data set"
-    done = replays(results, target, results['data'].iloc[0], variant=variant); done = done[(done.missing=='') & (done.seed>=0)]
-    wide = done.pivot(index=['model','loss','variant','seed'], columns='method', values=['iou','precision','times']).reset_index()
-    wide.columns = [a if not b else f'{a}_{b}' for a,b in wide.columns]
-    wide = wide.reindex(columns=['model','loss','variant','seed',*(f'{a}_{b}' for a in ('iou','precision','times') for b in ('basic','grid','oii'))])
-    rows, paper = [], paper_table(6)
-    for l in TABLE6:
-        for m in _swept(results, TABLE6): rows += _guided_rows(wide[(wide.model==m) & (wide.loss==l)], l, m, paper, tolerance, seed)
-    i = mean_interval((wide.times_grid-wide.times_oii).to_numpy(float), seed, kind='wider')
-    return sorted(rows, key=lambda r: r['claim']) + [_judge('6c', 'guidance takes fewer trainings than the grid', f'all losses, networks and seeds, of {5}', '2 to 3', i, above(i), 'trainings')]
+        gains = (moved[f'{column}_oii']-moved[f'{column}_basic']).to_numpy(float)
+        each[column] = mean_interval(gains[~np.isnan(gains)], seed, level=.975, kind='wider')
+    def rank(column):
+        "By the lower end, then by the mean; unknown ones last"
+        return np.nan_to_num(each[column].low, nan=-9), np.nan_to_num(each[column].mean, nan=-9)
+    best, verdicts = max(each, key=rank), [above(gain) for gain in each.values()]
+    if HOLDS in verdicts: return best, each[best], HOLDS
+    return best, each[best], DOES_NOT if set(verdicts)=={DOES_NOT} else UNTOLD
 
 # %% ../nbs/53_loss_claims.ipynb #d4ef4fbc
-def _guided_rows(o, loss, model, paper, tolerance, seed):
+def _guided_row(runs, where, paper, seed):
+    "Claim 6a for one loss and network: guided against basic"
+    moved = runs[runs.times_oii>1]
+    column, gain, verdict = _better_of_two(moved, seed)
+    printed = {name:_signed(paper['oii'][f'paper_{name}']-paper['basic'][f'paper_{name}'])
+               for name in ('iou','precision')}
+    stayed = f', {len(runs)-len(moved)} of {len(runs)} seeds started inside the target'
+    return _judge(
+        claim='6a',
+        statement='guided better than basic in IoU or precision',
+        text=f"{where}, {'IoU' if column=='iou' else 'precision'}" + stayed*(len(moved)<len(runs)),
+        paper=f"IoU {printed['iou']}, PA {printed['precision']}",
+        interval=gain,
+        verdict=verdict,
+        value=column)
+
+# %% ../nbs/53_loss_claims.ipynb #fa44c084
+def _grid_row(runs, where, paper, tolerance):
+    "Claim 6b for one loss and network: guided against the grid"
+    both = runs.dropna(subset=['iou_oii','iou_grid'])
+    test = non_inferior(both.iou_oii.to_numpy(float), both.iou_grid.to_numpy(float), tolerance)
+    return _judge(
+        claim='6b',
+        statement=f'guided not worse than the grid by {tolerance:g} (IoU)',
+        text=where,
+        paper=_signed(paper['oii']['paper_iou']-paper['grid']['paper_iou']),
+        interval=Interval(test.mean, test.low, test.high, test.n),
+        verdict=test.verdict)
+
+def _guided_rows(runs, loss, model, paper, tolerance, seed):
     "Claims 6a and 6b for one loss and network"
-    where = f"{loss_name(loss, next(iter(o.variant), ''))}, {model_name(model)}"
-    p = {k:_paper6(paper, k, loss, model) for k in ('basic','grid','oii')}
-    gain = {c:p['oii'][f'paper_{c}']-p['basic'][f'paper_{c}'] for c in ('iou','precision')}
-    moved = o[o.times_oii>1]
-    best, i, verdict = _better_of_two(moved, seed)
-    still = f', {len(o)-len(moved)} of {len(o)} seeds started inside the target' if len(moved)<len(o) else ''
-    column = 'iou' if best=='iou' else 'precision'
-    a = _judge('6a', 'guided better than basic in IoU or precision', f"{where}, {'IoU' if best=='iou' else 'precision'}{still}", f"IoU {_signed(gain['iou'])}, PA {_signed(gain['precision'])}", i, verdict, column)
-    both = o.dropna(subset=['iou_oii','iou_grid'])
-    r = non_inferior(both.iou_oii.to_numpy(float), both.iou_grid.to_numpy(float), tolerance)
-    b = _judge('6b', f'guided not worse than the grid by {tolerance:g} (IoU)', where, _signed(p['oii']['paper_iou']-p['grid']['paper_iou']), Interval(r.mean, r.low, r.high, r.n), r.verdict)
-    return [a, b]
+    where = f"{loss_name(loss, next(iter(runs.variant), ''))}, {model_name(model)}"
+    numbers = {method:_paper6(paper, method, loss, model) for method in ('basic','grid','oii')}
+    return [_guided_row(runs, where, numbers, seed), _grid_row(runs, where, numbers, tolerance)]
+
+# %% ../nbs/53_loss_claims.ipynb #addab11c
+_RUN_KEYS = ['model','loss','variant','seed']
+
+def _side_by_side(done):
+    "A row per run, a column per score and method (`iou_basic` to `times_oii`), all of them"
+    scores = ['iou','precision','times']
+    wide = done.pivot(index=_RUN_KEYS, columns='method', values=scores).reset_index()
+    wide.columns = [f'{name}_{method}' if method else name for name,method in wide.columns]
+    columns = [f'{name}_{method}' for name in scores for method in ('basic','grid','oii')]
+    return wide.reindex(columns=[*_RUN_KEYS, *columns])
+
+# %% ../nbs/53_loss_claims.ipynb #51ef8e05
+def _claim_6(results, target=(.1,.3), tolerance=.02, seed=0, variant=None):
+    "Table 6: guidance against basic and grid, on one data set"
+    done = replays(results, target, results['data'].iloc[0], variant=variant)
+    wide = _side_by_side(done[(done.missing=='') & (done.seed>=0)])
+    rows, paper = [], paper_table(6)
+    for loss in TABLE6:
+        for model in _swept(results, TABLE6):
+            runs = wide[(wide.model==model) & (wide.loss==loss)]
+            rows += _guided_rows(runs, loss, model, paper, tolerance, seed)
+    saved = _mean((wide.times_grid-wide.times_oii).to_numpy(float), seed)
+    fewer = _judge(
+        claim='6c',
+        statement='guidance takes fewer trainings than the grid',
+        text='all losses, networks and seeds, of 5',
+        paper='2 to 3',
+        interval=saved,
+        verdict=above(saved),
+        value='trainings')
+    return [*sorted(rows, key=lambda row: row['claim']), fewer]
 
 # %% ../nbs/53_loss_claims.ipynb #b66411ce
-def _criteria(results, ends, loss, variant, model, order, slack, tolerance, seed):
-    "Scores and verdicts of one variant on one network"
-    o = _swept_rows(results, loss, model, variant); s = order_scores(o, slack)
-    e = _swept_rows(ends, loss, model, variant); e = e[e.complete]
-    by_weight = e.groupby('fn_weight').iou.mean()
-    half = e[np.isclose(e.fn_weight, .5)].set_index('seed').iou
+def _iou_at_half(ends, variant_ends, model, tolerance):
+    "IoU of a variant at `fn_weight` 1/2 and of Focal, by seed, and is the first comparable?"
+    half = variant_ends[np.isclose(variant_ends.fn_weight, .5)].set_index('seed').iou
     focal = ends[(ends.loss=='focal') & (ends.model==model) & ends.complete].set_index('seed').iou
     both = sorted(set(half.index) & set(focal.index))
-    like, a, b = non_inferior(half.loc[both].to_numpy(float), focal.loc[both].to_numpy(float), tolerance), mean_interval(s.order, seed, kind='wider'), mean_interval(s.positive, seed, kind='wider')
-    scores = dict(loss=loss, variant=variant, model=model, n=len(s), weights=int(s.weights.max()) if len(s) else e.fn_weight.nunique(), order=a.mean, order_low=a.low, order_high=a.high,
-        ordered=s.ordered.mean(), span=s.span.mean(), positive=s.positive.mean(), iou_half=half.mean(), iou_best=by_weight.max(),
-        best_weight=by_weight.idxmax() if len(by_weight) else np.nan, focal_iou=focal.mean())
-    return {**scores, 'is_ordered':_control(s, order, seed), 'is_positive':beyond(b, .9), 'is_focal_like':like.verdict}
+    test = non_inferior(half.loc[both].to_numpy(float), focal.loc[both].to_numpy(float), tolerance)
+    return half, focal, test.verdict
 
-def variant_evidence(results:pd.DataFrame, # A losses table
-    data:str=None,                         # None: the most extreme data set
-    order:float=.6, slack:float=.02, tolerance:float=.02, seed:int=0,
-    )->pd.DataFrame:                       # data, loss, variant, model, n, weights, order (with low, high), ordered, span, positive, iou_half, iou_best, best_weight, focal_iou, three verdicts, verdict
-    "The four variants of DIBEDis by what section 4.5 says of it, Tversky beside them; a row per variant and network, also where nothing was run"
+# %% ../nbs/53_loss_claims.ipynb #4ec1756b
+def _criteria(results, ends, loss, variant, model, order, slack, tolerance, seed):
+    "Scores and verdicts of one variant on one network"
+    scores = order_scores(_swept_rows(results, loss, model, variant), slack)
+    own = _swept_rows(ends, loss, model, variant)
+    own = own[own.complete]
+    by_weight = own.groupby('fn_weight').iou.mean()
+    half, focal, is_focal_like = _iou_at_half(ends, own, model, tolerance)
+    in_order = _mean(scores.order, seed)
+    return dict(
+        loss=loss,
+        variant=variant,
+        model=model,
+        n=len(scores),
+        weights=int(scores.weights.max()) if len(scores) else own.fn_weight.nunique(),
+        order=in_order.mean,
+        order_low=in_order.low,
+        order_high=in_order.high,
+        ordered=scores.ordered.mean(),
+        span=scores.span.mean(),
+        positive=scores.positive.mean(),
+        iou_half=half.mean(),
+        iou_best=by_weight.max(),
+        best_weight=by_weight.idxmax() if len(by_weight) else np.nan,
+        focal_iou=focal.mean(),
+        is_ordered=_control(scores, order, seed),
+        is_positive=_beyond(_mean(scores.positive, seed), .9),
+        is_focal_like=is_focal_like)
+
+# %% ../nbs/53_loss_claims.ipynb #cf065d22
+_SHORT = dict(
+    is_ordered='curves in order and apart',
+    is_positive='OII above 0',
+    is_focal_like='IoU as Focal')
+
+def variant_evidence(
+    results:pd.DataFrame, # A losses table
+    data:str=None,        # None: the most extreme data set
+    order:float=.6,       # Order score that curves in order exceed
+    slack:float=.02,      # Inversion of two OII curves that is forgiven
+    tolerance:float=.02,  # Loss of IoU that counts as comparable
+    seed:int=0,           # Of the bootstrap
+    )->pd.DataFrame:      # Scores and verdicts, a row per variant and network
+    """The four variants of DIBEDis by what section 4.5 says of it, Tversky beside them.
+    A row also where nothing was run: data, loss, variant, model, n, weights, order (with low, high),
+    ordered, span, positive, iou_half, iou_best, best_weight, focal_iou, three verdicts, verdict"""
     results = check_losses(results, ('iou','oii'))
-    data = extreme(results[results.loss=='dibe_dis'] if (results.loss=='dibe_dis').any() else results, data)
-    results = results[results.data==data]; ends, models = final(results), _swept(results, ('tversky','dibe_dis'))
-    rows = [_criteria(results, ends, l, v, m, order, slack, tolerance, seed) for l,v in (*(('dibe_dis', v) for v in VARIANTS), ('tversky','')) for m in models]
-    return pd.DataFrame([dict(data=data, **r, verdict=_all([r[k] for k in ('is_ordered','is_positive','is_focal_like')])) for r in rows])
+    of_dis = results[results.loss=='dibe_dis']
+    data = extreme(of_dis if len(of_dis) else results, data)
+    results = results[results.data==data]
+    ends, models, rows = final(results), _swept(results, ('tversky','dibe_dis')), []
+    for loss,variant in (*(('dibe_dis', name) for name in VARIANTS), ('tversky','')):
+        for model in models:
+            row = _criteria(results, ends, loss, variant, model, order, slack, tolerance, seed)
+            rows.append(dict(data=data, **row, verdict=_all([row[name] for name in _SHORT])))
+    return pd.DataFrame(rows)
 
 # %% ../nbs/53_loss_claims.ipynb #5b39a1ad
-_SHORT = dict(is_ordered='curves in order and apart', is_positive='OII above 0', is_focal_like='IoU as Focal')
+def _variant_sentence(variant, rows):
+    "What is known of one variant, over the networks on which it was swept"
+    rows = rows[rows.n>0]
+    if not len(rows): return f'`{variant}` was not swept'
+    networks = f'{len(rows)} network' + 's'*(len(rows)>1)
+    failed, untold = [], []
+    for criterion,name in _SHORT.items():
+        fails = int((rows[criterion]==DOES_NOT).sum())
+        if fails: failed.append(f'{name} (in {fails} of {networks})')
+        elif (rows[criterion]==UNTOLD).any(): untold.append(name)
+    if failed: return f"`{variant}` does not: it fails {', '.join(failed)}"
+    if (rows.verdict==HOLDS).all(): return f'`{variant}` does, on {networks}'
+    return f"`{variant}` is not refuted, but {', '.join(untold)} cannot be told"
 
-def _variant_sentence(v, o):
-    o = o[o.n>0]
-    if not len(o): return f'`{v}` was not swept'
-    n, holds = len(o), int((o.verdict==HOLDS).sum())
-    nets = f'{n} network' + 's'*(n>1)
-    failed = [f"{name} (in {int((o[k]==DOES_NOT).sum())} of {nets})" for k,name in _SHORT.items() if (o[k]==DOES_NOT).any()]
-    open_ = [name for k,name in _SHORT.items() if (o[k]==UNTOLD).any() and not (o[k]==DOES_NOT).any()]
-    if failed: return f"`{v}` does not: it fails {', '.join(failed)}"
-    return f'`{v}` does, on {nets}' if holds==n else f"`{v}` is not refuted, but {', '.join(open_)} cannot be told"
+# %% ../nbs/53_loss_claims.ipynb #a18812d8
+def _choice(names, groups):
+    "For which variant the evidence is: one that holds on every network on which it was swept"
+    kept = []
+    for name in names:
+        rows = groups[name]
+        refuted = (rows.verdict==DOES_NOT).any()
+        if not refuted and set(rows[rows.n>0].verdict)=={HOLDS}: kept.append(f'`{name}`')
+    if not kept: return 'No variant meets all three demands; the default stays a choice.'
+    if len(kept)==1: return f'The evidence is for {kept[0]}.'
+    return f"The evidence does not choose between {' and '.join(kept)}."
 
-def variant_verdict(evidence:pd.DataFrame # From `variant_evidence`
-    )->str:                               # Sentences
+# %% ../nbs/53_loss_claims.ipynb #f740fb36
+def variant_verdict(
+    evidence:pd.DataFrame, # From `variant_evidence`
+    )->str:                # Sentences
     "Which variant behaves as section 4.5 says, in words; the variants that hold come first"
-    o = evidence[evidence.loss=='dibe_dis']; groups = {v:o[o.variant==v] for v in VARIANTS}
-    rank = lambda v: (-(groups[v].verdict==HOLDS).sum(), (groups[v].verdict==DOES_NOT).sum(), not (groups[v].n>0).any())
+    rows = evidence[evidence.loss=='dibe_dis']
+    groups = {name:rows[rows.variant==name] for name in VARIANTS}
+    def rank(name):
+        "Most networks in which it holds, fewest in which it does not, and those that were run"
+        verdicts = groups[name].verdict
+        swept = (groups[name].n>0).any()
+        return -(verdicts==HOLDS).sum(), (verdicts==DOES_NOT).sum(), not swept
     names = sorted(groups, key=rank)
-    fit = [v for v in names if len(groups[v]) and (groups[v].n>0).any() and not (groups[v].verdict==DOES_NOT).any()]
-    kept = [v for v in fit if set(groups[v][groups[v].n>0].verdict)=={HOLDS}]
-    end = (f"The evidence is for `{kept[0]}`." if len(kept)==1 else f"The evidence does not choose between {' and '.join(f'`{v}`' for v in kept)}." if kept
-           else 'No variant meets all three demands; the default stays a choice.')
-    return 'Does a variant of DIBEDis behave as section 4.5 says? ' + '; '.join(_variant_sentence(v, groups[v]) for v in names) + '. ' + end
+    told = '; '.join(_variant_sentence(name, groups[name]) for name in names)
+    return f'Does a variant of DIBEDis behave as section 4.5 says? {told}. {_choice(names, groups)}'
 
 # %% ../nbs/53_loss_claims.ipynb #284e0436
-def claim_7(results, order=.6, slack=.02, tolerance=.02, seed=0):
+def _claim_7(results, order=.6, slack=.02, tolerance=.02, seed=0):
     "Section 4.5: each variant of DIBEDis, on one data set"
+    evidence = variant_evidence(results, results['data'].iloc[0], order, slack, tolerance, seed)
     rows = []
-    for o in variant_evidence(results, results['data'].iloc[0], order, slack, tolerance, seed).query("loss=='dibe_dis'").to_dict('records'):
-        said = ', '.join(f"{name}: {o[k]}" for k,name in _SHORT.items()) if o['n'] else ''
-        i = Interval(o['order'], o['order_low'], o['order_high'], o['n'])
-        rows.append(_judge('7', f"DIBEDis `{o['variant']}` behaves as section 4.5 says (order score)", f"{model_name(o['model'])}{'; '*bool(said)}{said}", '1', i, o['verdict'], 'oii'))
+    for found in evidence.query("loss=='dibe_dis'").to_dict('records'):
+        told = '; ' + ', '.join(f'{name}: {found[criterion]}' for criterion,name in _SHORT.items())
+        rows.append(_judge(
+            claim='7',
+            statement=f"DIBEDis `{found['variant']}` behaves as section 4.5 says (order score)",
+            text=model_name(found['model']) + (told if found['n'] else ''),
+            paper='1',
+            interval=Interval(found['order'], found['order_low'], found['order_high'], found['n']),
+            verdict=found['verdict'],
+            value='oii'))
     return rows
 
-# %% ../nbs/53_loss_claims.ipynb #d4ae03fe
-def claims(results:pd.DataFrame, # A losses table
-    target=(.1,.3),              # OII interval of the guidance (claim 6)
-    margin:float=.002,           # Gain of IoU that counts as none: the smallest that the paper reports
-    tolerance:float=.02,         # Loss of IoU that counts as comparable (claims 3a, 6b, 7)
-    order:float=.6,              # Order score that curves in order exceed (claims 4, 7)
-    slack:float=.02,             # Inversion of two OII curves that is forgiven (claims 4, 7)
-    fn_weight=None, variant:str=None, # Settings for claims 1, 2, 3 and 5, see `loss_figures.setting`; the variant also for 4 and 6
-    seed:int=0                   # Of the bootstrap
-    )->pd.DataFrame:             # data, value, claim, statement, setting, paper, ours, low, high, n, verdict
-    "Judge the claims of the output-imbalance paper, data set by data set; raises `InputError` for missing columns, two rows for one run and epoch, or a bad target"
-    results, rows = check_losses(results, ('iou','precision','oii')), []
-    for d in data_order(results['data'].unique()):
-        o, first = results[results.data==d], d==data_order(results['data'].unique())[0]
-        found = claim_1(o, margin, seed, None, fn_weight)
-        if first or o.model.nunique()>1: found += claim_2(o, margin, seed, fn_weight) + claim_3(o, margin, tolerance, seed, fn_weight, variant)
-        if first or _sweeps(o): found += claim_4(o, order, slack, seed, variant)
-        found += claim_5(o, seed, None, fn_weight)
-        if first or _sweeps(o): found += claim_6(o, target, tolerance, seed, variant) + claim_7(o, order, slack, tolerance, seed)
-        rows += [dict(data=d, **r) for r in found]
-    return pd.DataFrame(rows)[['data','value','claim','statement','setting','paper','ours','low','high','n','verdict']]
-
+# %% ../nbs/53_loss_claims.ipynb #a64a2623
 def _sweeps(results):
     "Has the table at least three values of fn_weight for a loss that is judged by them?"
-    o = results[results.loss.isin(TABLE6)].groupby(['model','loss','variant']).fn_weight.nunique()
-    return len(o)>0 and o.max()>2
+    judged = results[results.loss.isin(TABLE6)]
+    counts = judged.groupby(['model','loss','variant']).fn_weight.nunique()
+    return len(counts)>0 and counts.max()>2
+
+# %% ../nbs/53_loss_claims.ipynb #d4ae03fe
+_COLUMNS = ['data','value','claim','statement','setting','paper','ours','low','high','n','verdict']
+
+def claims(
+    results:pd.DataFrame, # A losses table
+    target=(.1,.3),       # OII interval of the guidance (claim 6)
+    margin:float=.002,    # Gain of IoU that counts as none: the smallest that the paper reports
+    tolerance:float=.02,  # Loss of IoU that counts as comparable (claims 3a, 6b, 7)
+    order:float=.6,       # Order score that curves in order exceed (claims 4, 7)
+    slack:float=.02,      # Inversion of two OII curves that is forgiven (claims 4, 7)
+    fn_weight=None,       # Setting for claims 1, 2, 3 and 5, see `loss_figures.setting`
+    variant:str=None,     # Likewise, for claim 3 and also for 4 and 6
+    seed:int=0,           # Of the bootstrap
+    )->pd.DataFrame: # data, value, claim, statement, setting, paper, ours, low, high, n, verdict
+    """Judge the claims of the output-imbalance paper, data set by data set.
+    Raises `InputError` for missing columns, two rows for one run and epoch, or a bad target"""
+    results, rows = check_losses(results, ('iou','precision','oii')), []
+    names = data_order(results['data'].unique())
+    for name in names:
+        own, first = results[results.data==name], name==names[0]
+        found = _claim_1(own, margin, seed, None, fn_weight)
+        if first or own.model.nunique()>1:
+            found += _claim_2(own, margin, seed, fn_weight)
+            found += _claim_3(own, margin, tolerance, seed, fn_weight, variant)
+        if first or _sweeps(own): found += _claim_4(own, order, slack, seed, variant)
+        found += _claim_5(own, seed, None, fn_weight)
+        if first or _sweeps(own):
+            found += _claim_6(own, target, tolerance, seed, variant)
+            found += _claim_7(own, order, slack, tolerance, seed)
+        rows += [dict(data=name, **row) for row in found]
+    return pd.DataFrame(rows)[_COLUMNS]

@@ -7,6 +7,7 @@ Docs: https://example.github.io/imbal_al/loss_figures.html.md"""
 # %% ../nbs/52_loss_figures.ipynb #acc1a681
 from __future__ import annotations
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,600 +18,1060 @@ from .figures import _figure, _look, _percent, _ticks, alt_text, check_table
 from .oii import oii
 
 # %% auto #0
-__all__ = ['LOSS_NAMES', 'MODEL_NAMES', 'VARIANTS', 'RUN', 'DATA', 'TABLE3', 'TABLE4', 'TABLE5', 'TABLE6', 'METHODS', 'loss_name',
-           'arch', 'model_name', 'data_name', 'data_order', 'paper_data', 'made_up_losses', 'check_losses', 'final',
-           'setting', 'one_setting', 'extreme', 'network', 'networks', 'paper_table', 'table3', 'table4', 'table5',
-           'table_markdown', 'replays', 'table6', 'table6_markdown', 'by_epoch', 'fig9', 'fig10', 'first_epoch',
-           'epochs_to_half', 'fig11', 'loss_left', 'fig14']
+__all__ = ['check_losses', 'final', 'paper_table', 'table3', 'table4', 'table5', 'table_markdown', 'replays', 'table6',
+           'table6_markdown', 'by_epoch', 'fig9', 'fig10', 'epochs_to_half', 'fig11', 'fig14']
 
 # %% ../nbs/52_loss_figures.ipynb #7acfeae3
-LOSS_NAMES = dict(bce='CE', wbce='WBCE', focal='Focal', dice='Dice', tversky='Tversky', ft='FT', dibe_reg='DIBEReg', combo='Combo', el='EL', hf='HF', unified='Unified',
+LOSS_NAMES = dict(
+    bce='CE', wbce='WBCE', focal='Focal', dice='Dice', tversky='Tversky', ft='FT',
+    dibe_reg='DIBEReg', combo='Combo', el='EL', hf='HF', unified='Unified',
     dibe_dis='DIBEDis', dibe='DIBE')
-MODEL_NAMES = dict(segnet='SegNet', unet='U-Net', pspnet='PSPNet', deeplabv3='DeepLabv3')
 VARIANTS = ('region', 'class', 'normalised', 'tversky')
+
+# %% ../nbs/52_loss_figures.ipynb #c876349c
+MODEL_NAMES = dict(segnet='SegNet', unet='U-Net', pspnet='PSPNet', deeplabv3='DeepLabv3')
 RUN = ['data', 'model', 'loss', 'variant', 'fn_weight', 'seed']
 
-def loss_name(key:str, variant:str='')->str: 
+def loss_name(
+    key:str,        # Key of the loss
+    variant:str='', # Of DIBEDis; '' for other losses
+    )->str:         # 'DIBEDis (class)'
     "Name in the paper; a variant that is not the default is named, too"
     return LOSS_NAMES.get(key, key) + (f' ({variant})' if variant not in ('', VARIANTS[0]) else '')
 
-def arch(model:str)->str:
+# %% ../nbs/52_loss_figures.ipynb #979f089a
+def arch(
+    model:str, # 'unet-lite0'
+    )->str:    # 'unet'
     "The network without its encoder: `unet` of `unet-lite0`"
     return model.split('-')[0]
 
-def model_name(model:str)->str: return MODEL_NAMES.get(arch(model), model)
+def model_name(
+    model:str, # 'unet-lite0'
+    )->str:    # 'U-Net'; an unknown one as it is
+    "Name of the network in the paper"
+    return MODEL_NAMES.get(arch(model), model)
 
 # %% ../nbs/52_loss_figures.ipynb #48053b58
-DATA = {'thc448':('THC448','THC448',''), 'mtsdd_extreme':('MTSDD extreme','THC448','other images'), 'kolektorsdd':('KolektorSDD','THC448','other images'),
-    'thc224':('THC224','THC224',''), 'dibe_blowhole':('Blowhole','Blowhole',''), 'mtsdd_blowhole':('MTSDD Blowhole','Blowhole','other crops'),
-    'thc112':('THC112','THC112',''), 'dibe_crack':('Crack','Crack',''), 'mtsdd_crack':('MTSDD Crack','Crack','other crops'),
-    'dibe_cfd':('CFD','CFD',''), 'cfd':('CFD','CFD','own split')}
+DATA = { # Our name -> (name in tables, the paper's data set, how ours differs)
+    'thc448':         ('THC448', 'THC448', ''),
+    'mtsdd_extreme':  ('MTSDD extreme', 'THC448', 'other images'),
+    'kolektorsdd':    ('KolektorSDD', 'THC448', 'other images'),
+    'thc224':         ('THC224', 'THC224', ''),
+    'dibe_blowhole':  ('Blowhole', 'Blowhole', ''),
+    'mtsdd_blowhole': ('MTSDD Blowhole', 'Blowhole', 'other crops'),
+    'thc112':         ('THC112', 'THC112', ''),
+    'dibe_crack':     ('Crack', 'Crack', ''),
+    'mtsdd_crack':    ('MTSDD Crack', 'Crack', 'other crops'),
+    'dibe_cfd':       ('CFD', 'CFD', ''),
+    'cfd':            ('CFD', 'CFD', 'own split')}
 
-def data_name(data:str)->str: return DATA.get(data, (data,))[0]
+def data_name(
+    data:str, # Our name
+    )->str:   # In tables; an unknown one as it is
+    "Name of a data set in tables"
+    return DATA.get(data, (data,))[0]
 
-def data_order(names # Data sets
-    )->list:         # From extreme to low imbalance; unknown ones last, by name
+# %% ../nbs/52_loss_figures.ipynb #f07a5dd3
+def data_order(
+    names,   # Data sets
+    )->list: # From extreme to low imbalance; unknown ones last, by name
     "Data sets in the paper's order of imbalance"
     known = list(DATA)
-    return sorted(set(names), key=lambda o: (known.index(o) if o in known else len(known), o))
+    def place(name):
+        "Place in the paper's order, then the name"
+        return known.index(name) if name in known else len(known), name
+    return sorted(set(names), key=place)
 
-def paper_data(data:str)->str:
-    "The paper's data set whose number stands beside ours, and how they differ; '' where there is none"
-    _, row, differs = DATA.get(data, (data,'',''))
+# %% ../nbs/52_loss_figures.ipynb #7d10d01e
+def paper_data(
+    data:str, # Our name
+    )->str:   # 'THC448 (other images)'
+    "The paper's data set whose number stands beside ours, and how they differ; '' if there is none"
+    _, row, differs = DATA.get(data, (data, '', ''))
     return f'{row} ({differs})' if differs else row
 
-# %% ../nbs/52_loss_figures.ipynb #411ed623
-_PLAN = dict(table5=[(d,'unet-lite0',l) for d in ('mtsdd_blowhole','mtsdd_crack','cfd') for l in ('ft','dibe_reg','hf','dibe')],
-    table4=[('mtsdd_extreme',m,l) for m in ('segnet-vgg16','unet-lite0','pspnet-lite0','deeplabv3-lite0')
-            for l in ('bce','focal','dibe_dis','dice','tversky','ft','dibe_reg','combo','el','hf','dibe')],
-    grid=[('mtsdd_extreme',m,l,v,w) for m in ('segnet-vgg16','unet-lite0') for l,v in (('tversky',''), ('dibe_reg',''), *(('dibe_dis',o) for o in VARIANTS)) for w in (.1,.3,.5,.7,.9)],
-    fig14=[(d,'unet-lite0','tversky') for d in ('mtsdd_blowhole','mtsdd_crack','cfd')])
+# %% ../nbs/52_loss_figures.ipynb #93bd23e8
+_CROPS = ('mtsdd_blowhole', 'mtsdd_crack', 'cfd')
+_NETWORKS = ('segnet-vgg16', 'unet-lite0', 'pspnet-lite0', 'deeplabv3-lite0')
+_LOSSES = (
+    'bce', 'focal', 'dibe_dis', 'dice', 'tversky', 'ft', 'dibe_reg', 'combo', 'el', 'hf', 'dibe')
 _WEIGHTS = dict(tversky=.7, ft=.7, hf=.7, dibe_reg=.5, dibe_dis=.5, dibe=.5)
 
 def _plan():
-    runs = {}
-    for o in sum(_PLAN.values(), []):
-        v, w = o[3:] if len(o)>3 else ('region' if o[2] in ('dibe_dis','dibe') else '', _WEIGHTS.get(o[2], np.nan))
-        runs.setdefault((*o[:3], v, str(w)), (*o[:3], v, w))
-    return list(runs.values())
+    "(data, model, loss, variant, fn_weight) of what Tables 3 to 6 and the figures need, each once"
+    table5 = product(_CROPS, ['unet-lite0'], ['ft','dibe_reg','hf','dibe'])
+    table4 = product(['mtsdd_extreme'], _NETWORKS, _LOSSES)
+    swept = [('tversky',''), ('dibe_reg',''), *(('dibe_dis',variant) for variant in VARIANTS)]
+    grid = product(_NETWORKS[:2], swept, (.1,.3,.5,.7,.9))
+    fig14 = product(_CROPS, ['unet-lite0'], ['tversky'])
+    runs = [_default_run(*run) for run in (*table5, *table4)]
+    runs += [('mtsdd_extreme', model, *loss, w) for model,loss,w in grid]
+    runs += [_default_run(*run) for run in fig14]
+    once = {}
+    for run in runs: once.setdefault((*run[:4], str(run[4])), run)
+    return list(once.values())
 
-# %% ../nbs/52_loss_figures.ipynb #276d2016
-_LEVEL = dict(mtsdd_extreme=.45, mtsdd_blowhole=.7, mtsdd_crack=.6, cfd=.5, unet=1., segnet=.85, pspnet=.75, deeplabv3=.8)
-_GAIN = dict(bce=-.1, focal=-.05, dibe_dis=-.045, dibe_reg=.04, dibe=.05)
-_CONTROL = {'dibe_dis region':(.35,.75), 'dibe_dis class':(.5,.5), 'dibe_dis normalised':(.5,.45), 'dibe_dis tversky':(0.,.7), 'other':(.9,.55)}
+# %% ../nbs/52_loss_figures.ipynb #411ed623
+def _default_run(data, model, loss):
+    "A run with the loss's own variant and weight"
+    variant = 'region' if loss in ('dibe_dis','dibe') else ''
+    return data, model, loss, variant, _WEIGHTS.get(loss, np.nan)
 
-def made_up_losses(seed:int=0, seeds:int=3, epochs:int=16,
-    gain=_GAIN,        # IoU added by a loss; others add none
-    half=dict(ft=9., tversky=7., dibe_reg=3.), # Epoch with half of the final IoU, at extreme imbalance; others 5
-    control=_CONTROL,  # 'loss variant', loss or 'other' -> (slope, share of misses at fn_weight 1/2)
-    level=_LEVEL,      # IoU of a data set, and factor of a network
-    noise:float=.008,  # Standard deviation of IoU per run; per epoch it is half of it
-    plan=None          # Runs (data, model, loss, variant, fn_weight); None: what Tables 3 to 6 and the figures need
-    )->pd.DataFrame:   # A losses table
-    "A made-up table with known effects, for examples and tests"
-    rows = []
-    for data,model,loss,variant,w in plan or _plan():
-        for s in range(seeds):
-            rng, e = stream(seed, 'run', data, model, loss, variant, str(w), s), np.arange(1, epochs+1)
-            top = level[data]*level[arch(model)] + gain.get(loss, 0) + noise*rng.normal()
-            middle = half.get(loss, 5.)*(1 if data=='mtsdd_extreme' else .6 if data=='mtsdd_blowhole' else .4)
-            iou = np.clip(top/(1+np.exp(-1.6*(e-middle))) + noise/2*rng.normal(size=epochs), 1e-4, .95)
-            slope, mid = control.get(f'{loss} {variant}', control.get(loss, control['other']))
-            miss = np.clip(mid - slope*((.5 if np.isnan(w) else w)-.5) + noise*rng.normal(size=epochs), .03, .97)
-            rows += _made_up_rows(dict(data=data, model=model, loss=loss, variant=variant, fn_weight=w, seed=s), e, iou, miss, .5 if np.isnan(w) else w)
-    return pd.DataFrame(rows)
-
+# %% ../nbs/52_loss_figures.ipynb #89f53ec8
 def _made_up_rows(run, epoch, iou, miss, w, defect=50000):
     "Counts of `defect` pixels that have this IoU and this share of misses among the wrong ones"
-    tp = defect/(1+miss*(1/iou-1)); fn = miss*(tp/iou-tp); fp = tp/iou-tp-fn
+    tp = defect/(1+miss*(1/iou-1))
+    fn = miss*(tp/iou-tp)
+    fp = tp/iou-tp-fn
     ti = tp/(tp+w*fn+(1-w)*fp)
-    loss = (-np.log(ti))**.3 if run['loss']=='dibe_reg' else 1-ti
-    columns = dict(epoch=epoch, step=epoch*30, iou=iou, precision=tp/(tp+fp), recall=tp/(tp+fn), oii=oii(tp, fp, fn), fp=fp.round(), fn=fn.round(), tp=tp.round(), train_loss=loss)
-    return [{**run, **dict(zip(columns, o)), 'config':'made up', 'commit':'made up'} for o in zip(*columns.values())]
+    columns = dict(
+        epoch=epoch,
+        step=epoch*30,
+        iou=iou,
+        precision=tp/(tp+fp),
+        recall=tp/(tp+fn),
+        oii=oii(tp, fp, fn),
+        fp=fp.round(),
+        fn=fn.round(),
+        tp=tp.round(),
+        train_loss=(-np.log(ti))**.3 if run['loss']=='dibe_reg' else 1-ti)
+    epochs = [dict(zip(columns, values)) for values in zip(*columns.values())]
+    return [{**run, **scores, 'config':'made up', 'commit':'made up'} for scores in epochs]
+
+# %% ../nbs/52_loss_figures.ipynb #276d2016
+_LEVEL = dict(
+    mtsdd_extreme=.45, mtsdd_blowhole=.7, mtsdd_crack=.6, cfd=.5,
+    unet=1., segnet=.85, pspnet=.75, deeplabv3=.8)
+_GAIN = dict(bce=-.1, focal=-.05, dibe_dis=-.045, dibe_reg=.04, dibe=.05)
+_CONTROL = {
+    'dibe_dis region':     (.35,.75),
+    'dibe_dis class':      (.5,.5),
+    'dibe_dis normalised': (.5,.45),
+    'dibe_dis tversky':    (0.,.7),
+    'other':               (.9,.55)}
+_HALF = dict(ft=9., tversky=7., dibe_reg=3.)
+_LATE = dict(mtsdd_extreme=1, mtsdd_blowhole=.6) # Factor of `half`; others .4
+
+def made_up_losses(
+    seed:int=0,        # Of the noise
+    seeds:int=3,       # Runs of each setting
+    epochs:int=16,     # Validated epochs of a run
+    gain=_GAIN,        # IoU added by a loss; others add none
+    half=_HALF,        # Epoch with half of the final IoU, at extreme imbalance; others 5
+    control=_CONTROL,  # 'loss variant', loss or 'other' -> (slope, share of misses at weight 1/2)
+    level=_LEVEL,      # IoU of a data set, and factor of a network
+    noise:float=.008,  # Standard deviation of IoU per run; per epoch it is half of it
+    plan=None,         # Runs (data, model, loss, variant, fn_weight); None: those of `_plan`
+    )->pd.DataFrame:   # A losses table
+    "A made-up table with known effects, for examples and tests"
+    rows, epoch = [], np.arange(1, epochs+1)
+    for run,number in product(plan or _plan(), range(seeds)):
+        data, model, loss, variant, fn_weight = run
+        rng = stream(seed, 'run', data, model, loss, variant, str(fn_weight), number)
+        w = .5 if np.isnan(fn_weight) else fn_weight
+        top = level[data]*level[arch(model)] + gain.get(loss, 0) + noise*rng.normal()
+        middle = half.get(loss, 5.)*_LATE.get(data, .4)
+        rise = top/(1+np.exp(-1.6*(epoch-middle)))
+        iou = np.clip(rise + noise/2*rng.normal(size=epochs), 1e-4, .95)
+        slope, mid = control.get(f'{loss} {variant}', control.get(loss, control['other']))
+        miss = np.clip(mid - slope*(w-.5) + noise*rng.normal(size=epochs), .03, .97)
+        keys = dict(zip(RUN, (*run, number)))
+        rows += _made_up_rows(keys, epoch, iou, miss, w)
+    return pd.DataFrame(rows)
 
 # %% ../nbs/52_loss_figures.ipynb #39e4c385
-def check_losses(results:pd.DataFrame, # A losses table, as read from CSV
-    columns=('iou',)                   # Columns that are needed besides those that name a run and its epoch
-    )->pd.DataFrame:                   # A copy with '' for a missing variant
-    "Check a losses table; raises `InputError` for missing columns, no rows, or two rows for one run and epoch"
-    check_table(results, [*RUN, 'epoch', *columns], 'losses')
-    results = results.assign(variant=results.variant.fillna('').astype(str), fn_weight=results.fn_weight.astype(float).round(6))
-    twice = results[results.duplicated([*RUN,'epoch'])]
-    if len(twice): raise InputError(f"the losses table has two rows for {', '.join(f'{k}={twice[k].iloc[0]}' for k in [*RUN,'epoch'])}; filter it to one study")
+def check_losses(
+    results:pd.DataFrame, # A losses table, as read from CSV
+    columns=('iou',),     # Columns that are needed besides those that name a run and its epoch
+    )->pd.DataFrame:      # A copy with '' for a missing variant
+    """Check a losses table.
+    Raises `InputError` for missing columns, no rows, or two rows for one run and epoch"""
+    keys = [*RUN, 'epoch']
+    check_table(results, [*keys, *columns], 'losses')
+    results = results.assign(
+        variant=results.variant.fillna('').astype(str),
+        fn_weight=results.fn_weight.astype(float).round(6))
+    twice = results[results.duplicated(keys)]
+    if len(twice):
+        row = ', '.join(f'{key}={twice[key].iloc[0]}' for key in keys)
+        raise InputError(f"the losses table has two rows for {row}; filter it to one study")
     return results
 
-def final(results:pd.DataFrame # A losses table
-    )->pd.DataFrame:           # The last epoch of each run, and `complete`: is it also the last of its data set and network?
-    "The result of each run: its last validated epoch"
+# %% ../nbs/52_loss_figures.ipynb #af398e3e
+def final(
+    results:pd.DataFrame, # A losses table
+    )->pd.DataFrame:      # The last epoch of each run, and `complete`
+    "The result of each run: its last validated epoch; is it also the last of its data set and network?"
     results = check_losses(results, ())
     last = results.sort_values('epoch').groupby(RUN, dropna=False, sort=False).tail(1).sort_index()
     return last.assign(complete=last.epoch==last.groupby(['data','model']).epoch.transform('max'))
 
 # %% ../nbs/52_loss_figures.ipynb #2246c2d1
-def setting(results:pd.DataFrame, # Rows of one data set
-    loss:str,
-    fn_weight=None,               # A number, or a dict from loss to number; None: as run most often
-    variant:str=None              # None: as run most often
-    )->tuple[str,float]:          # variant and fn_weight; ('', nan) where there is no such run
+def setting(
+    results:pd.DataFrame, # Rows of one data set
+    loss:str,             # Key of the loss
+    fn_weight=None,       # A number, or a dict from loss to number; None: as run most often
+    variant:str=None,     # None: as run most often
+    )->tuple[str,float]:  # variant and fn_weight; ('', nan) where there is no such run
     "The setting that stands for a loss"
-    o = results[results.loss==loss]
-    w = fn_weight.get(loss) if isinstance(fn_weight, dict) else fn_weight
-    if variant is not None: o = o[(o.variant==variant) | (o.variant=='')]
-    if w is not None: o = o[np.isclose(o.fn_weight, w) | o.fn_weight.isna()]
-    runs = set(zip(o['data'], o.model, o.seed, o.variant, o.fn_weight.fillna(-1)))
-    counts = Counter((v,x) for *_,v,x in runs)
-    rank = lambda k: (-counts[k], VARIANTS.index(k[0]) if k[0] in VARIANTS else -1, round(abs(k[1]-.5), 6), -k[1])
-    v, x = min(counts, key=rank, default=('', -1))
-    return v, float(x) if x>=0 else np.nan
+    rows = results[results.loss==loss]
+    asked = fn_weight.get(loss) if isinstance(fn_weight, dict) else fn_weight
+    if variant is not None: rows = rows[(rows.variant==variant) | (rows.variant=='')]
+    if asked is not None: rows = rows[np.isclose(rows.fn_weight, asked) | rows.fn_weight.isna()]
+    weights = rows.fn_weight.fillna(-1)
+    runs = set(zip(rows['data'], rows.model, rows.seed, rows.variant, weights))
+    counts = Counter(run[-2:] for run in runs)
+    def rank(found):
+        "Most runs first, then the default variant, then the weight nearest to 1/2"
+        name, weight = found
+        place = VARIANTS.index(name) if name in VARIANTS else -1
+        return -counts[found], place, round(abs(weight-.5), 6), -weight
+    name, weight = min(counts, key=rank, default=('', -1))
+    return name, float(weight) if weight>=0 else np.nan
 
-def one_setting(results:pd.DataFrame, loss:str, fn_weight=None, variant:str=None)->pd.DataFrame:
+# %% ../nbs/52_loss_figures.ipynb #ac007282
+def one_setting(
+    results:pd.DataFrame, # Rows of one data set
+    loss:str,             # Key of the loss
+    fn_weight=None,       # As in `setting`
+    variant:str=None,     # As in `setting`
+    )->pd.DataFrame:      # Rows of `results`
     "The rows of one data set that stand for a loss"
-    v, w = setting(results, loss, fn_weight, variant)
-    return results[(results.loss==loss) & (results.variant==v) & (np.isclose(results.fn_weight, w) | (results.fn_weight.isna() & np.isnan(w)))]
+    variant, weight = setting(results, loss, fn_weight, variant)
+    unweighted = results.fn_weight.isna() & np.isnan(weight)
+    same = np.isclose(results.fn_weight, weight) | unweighted
+    return results[(results.loss==loss) & (results.variant==variant) & same]
 
 # %% ../nbs/52_loss_figures.ipynb #5c39ed95
-def extreme(results:pd.DataFrame, data:str=None # None: the one of most extreme imbalance that has results
-    )->str:
-    "The data set that stands for the paper's THC448; raises `InputError` for one that is not in the table"
+def extreme(
+    results:pd.DataFrame, # A losses table
+    data:str=None,        # None: the one of most extreme imbalance that has results
+    )->str:               # A data set
+    "The data set that stands for the paper's THC448; raises `InputError` for one that is not there"
     names = data_order(results.data.unique())
     return names[0] if data is None else check_choice('data', data, names)
 
-def network(results:pd.DataFrame, kind:str='unet')->str:
-    "The model of this architecture with the most runs, or the bare name of the architecture where there is none"
-    o = results[results.model.map(arch)==kind].drop_duplicates(RUN).model.value_counts()
-    return kind if not len(o) else sorted(o[o==o.max()].index)[0]
+def extreme_of(
+    results:pd.DataFrame, # A losses table
+    losses,               # Keys of the losses
+    data:str=None,        # None: the most extreme one in which one of the losses was run
+    )->str:               # A data set
+    "As `extreme`, for figures and tables of a few losses"
+    own = results[results.loss.isin(losses)]
+    return extreme(own if len(own) else results, data)
 
-def networks(results:pd.DataFrame)->list:
-    "Models in the paper's order; an architecture of the paper that was not run by its bare name, other models last"
-    have = sorted(results.model.unique())
-    return [m for a in MODEL_NAMES for m in ([o for o in have if arch(o)==a] or [a])] + [o for o in have if arch(o) not in MODEL_NAMES]
+# %% ../nbs/52_loss_figures.ipynb #c339e740
+def network(
+    results:pd.DataFrame, # A losses table
+    kind:str='unet',      # Architecture
+    )->str:               # A model
+    "The model of this architecture with the most runs; the bare architecture where there is none"
+    runs = results[results.model.map(arch)==kind].drop_duplicates(RUN).model.value_counts()
+    return sorted(runs[runs==runs.max()].index)[0] if len(runs) else kind
+
+# %% ../nbs/52_loss_figures.ipynb #c435fba2
+def networks(
+    results:pd.DataFrame, # A losses table
+    )->list:              # Models
+    "Models in the paper's order, other models last; the bare architecture where one was not run"
+    have, names = sorted(results.model.unique()), []
+    for kind in MODEL_NAMES: names += [model for model in have if arch(model)==kind] or [kind]
+    return names + [model for model in have if arch(model) not in MODEL_NAMES]
+
+# %% ../nbs/52_loss_figures.ipynb #68b645a8
+def _reference_folders():
+    "Where `data/reference` may be: beside the package, here, or in a folder above"
+    here = Path.cwd()
+    package = Path(__file__).resolve().parent.parent if '__file__' in globals() else here
+    return [folder/'data'/'reference' for folder in (package, here, *here.parents)]
 
 # %% ../nbs/52_loss_figures.ipynb #3c868f0d
-def paper_table(number:int,    # 1 to 6
-    folder:str|Path=None       # Folder with table1.csv ...; None: `data/reference` in the repository
-    )->pd.DataFrame|None:      # None where it is not found and no folder was named
-    "A table of the output-imbalance paper; raises `InputError` for another number or where `folder` lacks it"
+def paper_table(
+    number:int,             # 1 to 6
+    folder:str|Path=None,   # Folder with table1.csv ...; None: `data/reference` in the repository
+    )->pd.DataFrame|None:   # None where it is not found and no folder was named
+    """A table of the output-imbalance paper.
+    Raises `InputError` for another number or where `folder` lacks it"""
     check_choice('table', number, (1,2,3,4,5,6))
-    places = [Path(folder)] if folder is not None else [o/'data'/'reference' for o in (Path(__file__).resolve().parent.parent if '__file__' in globals() else Path.cwd(), Path.cwd(), *Path.cwd().parents)]
-    found = next((o/f'table{number}.csv' for o in places if (o/f'table{number}.csv').is_file()), None)
-    if found is None and folder is not None: raise InputError(f"{folder} has no table{number}.csv; name the folder with the paper's tables")
+    places = _reference_folders() if folder is None else [Path(folder)]
+    files = [place/f'table{number}.csv' for place in places]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None and folder is not None:
+        raise InputError(
+            f"{folder} has no table{number}.csv; name the folder with the paper's tables")
     return None if found is None else pd.read_csv(found)
 
+# %% ../nbs/52_loss_figures.ipynb #92094a29
 def _paper_iou(number, loss, model):
+    "The paper's IoU of a loss and a network in Table 3 or 4; nan where there is none"
     table = paper_table(number)
-    o = table[table.loss==LOSS_NAMES.get(loss, loss)] if table is not None else []
-    return float(o[arch(model)].iloc[0]) if len(o) and arch(model) in o else np.nan
+    rows = table[table.loss==LOSS_NAMES.get(loss, loss)] if table is not None else []
+    return float(rows[arch(model)].iloc[0]) if len(rows) and arch(model) in rows else np.nan
 
 # %% ../nbs/52_loss_figures.ipynb #d18e1ff9
-TABLE3, TABLE4, TABLE5 = ('bce','focal','dibe_dis'), ('dice','tversky','ft','dibe_reg','combo','el','hf','dibe'), ('ft','dibe_reg','hf','dibe')
+TABLE3 = ('bce', 'focal', 'dibe_dis')
+TABLE4 = ('dice', 'tversky', 'ft', 'dibe_reg', 'combo', 'el', 'hf', 'dibe')
+TABLE5 = ('ft', 'dibe_reg', 'hf', 'dibe')
 
 def _cell(results, ends, loss, model, fn_weight, variant):
     "Mean, spread and number of the runs of one loss and network; all rows are of one data set"
-    v, w = setting(results, loss, fn_weight, variant)
-    o = one_setting(ends, loss, w if w==w else None, v)
-    o = o[o.model==model]; x = o[o.complete].iou.to_numpy(float)
-    return dict(loss=loss, variant=v, fn_weight=w, model=model, ours=x.mean() if len(x) else np.nan, sd=x.std(ddof=1) if len(x)>1 else np.nan, n=len(x), left_out=int((~o.complete).sum()))
+    variant, weight = setting(results, loss, fn_weight, variant)
+    rows = one_setting(ends, loss, weight if weight==weight else None, variant)
+    rows = rows[rows.model==model]
+    iou = rows[rows.complete].iou.to_numpy(float)
+    return dict(
+        loss=loss,
+        variant=variant,
+        fn_weight=weight,
+        model=model,
+        ours=iou.mean() if len(iou) else np.nan,
+        sd=iou.std(ddof=1) if len(iou)>1 else np.nan,
+        n=len(iou),
+        left_out=int((~rows.complete).sum()))
 
+# %% ../nbs/52_loss_figures.ipynb #4224e4ea
 def _by_network(results, losses, number, data, fn_weight, variant):
-    results = check_losses(results); data = extreme(results, data)
-    results = results[results.data==data]; ends = final(results)
-    models = networks(results)
-    cells = [_cell(results, ends, l, m, fn_weight, variant) for l in losses for m in models]
-    return pd.DataFrame([dict(data=data, **o, paper=_paper_iou(number, o['loss'], o['model']), paper_data='THC448' if data=='thc448' else 'THC448 (other images)') for o in cells])
+    "Rows of Table 3 or 4: a cell of ours for each loss and network, the paper's number beside it"
+    results = check_losses(results)
+    data = extreme(results, data)
+    results = results[results.data==data]
+    ends, rows = final(results), []
+    source = 'THC448' if data=='thc448' else 'THC448 (other images)'
+    for loss,model in product(losses, networks(results)):
+        cell = _cell(results, ends, loss, model, fn_weight, variant)
+        paper = _paper_iou(number, loss, model)
+        rows.append(dict(data=data, **cell, paper=paper, paper_data=source))
+    return pd.DataFrame(rows)
 
-def table3(results:pd.DataFrame, # A losses table
-    data:str=None,               # None: the most extreme data set
-    fn_weight=None, variant:str=None, # See `setting`
-    )->pd.DataFrame:             # data, loss, variant, fn_weight, model, ours, sd, n, left_out, paper, paper_data
-    "IoU of CE, Focal and DIBEDis by network (the paper's Table 3)"
+# %% ../nbs/52_loss_figures.ipynb #6266528f
+def table3(
+    results:pd.DataFrame, # A losses table
+    data:str=None,        # None: the most extreme data set
+    fn_weight=None,       # As run most often, see `setting`
+    variant:str=None,     # Of DIBEDis; as run most often
+    )->pd.DataFrame:      # A row per loss and network, columns below
+    """IoU of CE, Focal and DIBEDis by network (the paper's Table 3).
+    Columns: data, loss, variant, fn_weight, model, ours, sd, n, left_out, paper, paper_data"""
     return _by_network(results, TABLE3, 3, data, fn_weight, variant)
 
-def table4(results:pd.DataFrame, data:str=None, fn_weight=None, variant:str=None)->pd.DataFrame:
+# %% ../nbs/52_loss_figures.ipynb #018e0e10
+def table4(
+    results:pd.DataFrame, # A losses table
+    data:str=None,        # None: the most extreme data set
+    fn_weight=None,       # As run most often, see `setting`
+    variant:str=None,     # Of DIBE; as run most often
+    )->pd.DataFrame:      # As `table3`
     "IoU of eight region and compound losses by network (the paper's Table 4); as `table3`"
     return _by_network(results, TABLE4, 4, data, fn_weight, variant)
 
+# %% ../nbs/52_loss_figures.ipynb #30b4b4dc
+def _not_run5(paper, name, loss, model):
+    "A row of Table 5 for a data set of the paper that was not run"
+    return dict(
+        data='', loss=loss, variant='', fn_weight=np.nan, model=model, ours=np.nan, sd=np.nan, n=0,
+        left_out=0, paper=_paper5(paper, name.lower(), loss), paper_data=name)
+
 # %% ../nbs/52_loss_figures.ipynb #c282ab6e
-def table5(results:pd.DataFrame, # A losses table
-    model:str=None,              # None: the U-Net with the most runs
-    fn_weight=None, variant:str=None, # See `setting`; decided for each data set by itself
-    )->pd.DataFrame:             # As `table3`
-    "IoU of FT, DIBEReg, HF and DIBE by data set (the paper's Table 5); rows of the paper that were not run have no `data`"
+_TABLE5_COLUMNS = [
+    'data', 'loss', 'variant', 'fn_weight', 'model', 'ours', 'sd', 'n', 'left_out',
+    'paper', 'paper_data']
+
+def table5(
+    results:pd.DataFrame, # A losses table
+    model:str=None,       # None: the U-Net with the most runs
+    fn_weight=None,       # As run most often, see `setting`; decided for each data set by itself
+    variant:str=None,     # Of DIBE; likewise
+    )->pd.DataFrame:      # As `table3`
+    """IoU of FT, DIBEReg, HF and DIBE by data set (the paper's Table 5).
+    Rows of the paper that were not run have no `data`"""
     results, paper = check_losses(results), paper_table(5)
     model = network(results) if model is None else model
-    rows = []
-    for d in data_order(results[results.loss.isin(TABLE5)].data.unique()):
-        o = results[results.data==d]; ends = final(o)
-        rows += [dict(data=d, **_cell(o, ends, l, model, fn_weight, variant), paper=_paper5(paper, d, l), paper_data=paper_data(d)) for l in TABLE5]
-    have = {DATA[d][1] for d in {r['data'] for r in rows} if d in DATA}
-    rows += [dict(data='', loss=l, variant='', fn_weight=np.nan, model=model, ours=np.nan, sd=np.nan, n=0, left_out=0, paper=_paper5(paper, name.lower(), l), paper_data=name)
-             for name in (paper.dataset if paper is not None else []) if name not in have for l in TABLE5]
-    return pd.DataFrame(rows, columns=['data','loss','variant','fn_weight','model','ours','sd','n','left_out','paper','paper_data'])
+    names, rows = data_order(results[results.loss.isin(TABLE5)].data.unique()), []
+    for name in names:
+        own = results[results.data==name]
+        ends = final(own)
+        for loss in TABLE5:
+            cell = _cell(own, ends, loss, model, fn_weight, variant)
+            number = _paper5(paper, name, loss)
+            rows.append(dict(data=name, **cell, paper=number, paper_data=paper_data(name)))
+    have = {DATA[name][1] for name in names if name in DATA}
+    lacks = [name for name in (paper.dataset if paper is not None else []) if name not in have]
+    rows += [_not_run5(paper, name, loss, model) for name in lacks for loss in TABLE5]
+    return pd.DataFrame(rows, columns=_TABLE5_COLUMNS)
 
+# %% ../nbs/52_loss_figures.ipynb #ec4951a7
 def _paper5(paper, data, loss):
+    "The paper's IoU of a data set and a loss in Table 5; nan where there is none"
     row = DATA[data][1] if data in DATA else data
-    o = paper[paper.dataset.str.lower()==row.lower()] if paper is not None else []
-    return float(o[LOSS_NAMES[loss]].iloc[0]) if len(o) else np.nan
+    rows = paper[paper.dataset.str.lower()==row.lower()] if paper is not None else []
+    return float(rows[LOSS_NAMES[loss]].iloc[0]) if len(rows) else np.nan
 
 # %% ../nbs/52_loss_figures.ipynb #efdfae52
-def _cell_text(o):
-    ours = 'not run' if not o.n else f'{o.ours:.3f}' + (f' ± {o.sd:.3f}' if o.n>1 else '') + f' ({int(o.n)})'
-    left = f', {int(o.left_out)} unfinished' if o.left_out else ''
-    return ours + left + (f' / {o.paper:.3f}' if o.paper==o.paper else '')
+def _lines(rows):
+    "A Markdown table; the first row is its head"
+    head, *body = rows
+    lines = [head, ['---']*len(head), *body]
+    return '\n'.join('| '+' | '.join(map(str, row))+' |' for row in lines)
 
-def _lines(rows): return '\n'.join('| '+' | '.join(map(str, o))+' |' for o in [rows[0], ['---']*len(rows[0]), *rows[1:]])
+# %% ../nbs/52_loss_figures.ipynb #718c0c47
+def _cell_text(cell):
+    "Mean ± standard deviation (seeds), what is unfinished, and the paper's number"
+    spread = f' ± {cell.sd:.3f}' if cell.n>1 else ''
+    ours = f'{cell.ours:.3f}{spread} ({int(cell.n)})' if cell.n else 'not run'
+    left = f', {int(cell.left_out)} unfinished' if cell.left_out else ''
+    return ours + left + (f' / {cell.paper:.3f}' if cell.paper==cell.paper else '')
 
-def _loss_label(o):
-    w = sorted(set(o.fn_weight.dropna()))
-    v = next((x for x in o.variant if x), '')
-    return loss_name(o.loss.iloc[0], v) + (f" (fn_weight {', '.join(f'{x:g}' for x in w)})" if w else '')
+def _loss_label(rows):
+    "Name of a loss with its variant and all its weights"
+    weights = ', '.join(f'{weight:g}' for weight in sorted(set(rows.fn_weight.dropna())))
+    variant = next((name for name in rows.variant if name), '')
+    return loss_name(rows.loss.iloc[0], variant) + (f' (fn_weight {weights})' if weights else '')
 
-def table_markdown(table:pd.DataFrame # From `table3`, `table4` or `table5`
-    )->str:                           # A sentence and a Markdown table in the paper's shape
+# %% ../nbs/52_loss_figures.ipynb #406e12c8
+def _data_rows(table):
+    "A row per data set, a column per loss"
+    rows = [['data set', *(_loss_label(own) for _,own in table.groupby('loss', sort=False))]]
+    for (data,source),own in table.groupby(['data','paper_data'], sort=False):
+        name = f"{data_name(data) or '-'} / {source or '-'}"
+        rows.append([name, *map(_cell_text, own.itertuples())])
+    return rows
+
+# %% ../nbs/52_loss_figures.ipynb #728c7e60
+def _loss_rows(table):
+    "A row per loss, a column per network"
+    rows = [['loss', *map(model_name, table.model.unique())]]
+    for _,own in table.groupby('loss', sort=False):
+        rows.append([_loss_label(own), *map(_cell_text, own.itertuples())])
+    return rows
+
+# %% ../nbs/52_loss_figures.ipynb #14145177
+def table_markdown(
+    table:pd.DataFrame, # From `table3`, `table4` or `table5`
+    )->str:             # A sentence and a Markdown table in the paper's shape
     "The paper's layout: losses by networks, or data sets by losses"
+    sources = ', '.join(dict.fromkeys(name for name in table.paper_data if name))
+    head = ("IoU at the last epoch: mean ± standard deviation (seeds) / the paper's number, "
+            f"which is from {sources or 'no data set of ours'}.")
     by_data = table['data'].nunique()>1 or table.model.nunique()==1
-    head = f"IoU at the last epoch: mean ± standard deviation (seeds) / the paper's number, which is from {', '.join(dict.fromkeys(o for o in table.paper_data if o)) or 'no data set of ours'}."
-    if by_data:
-        groups = [o for _,o in table.groupby(['data','paper_data'], sort=False)]
-        rows = [['data set', *[_loss_label(o) for _,o in table.groupby('loss', sort=False)]]]
-        rows += [[f"{data_name(o['data'].iloc[0]) or '-'} / {o.paper_data.iloc[0] or '-'}", *[_cell_text(c) for c in o.itertuples()]] for o in groups]
-    else:
-        rows = [['loss', *[model_name(m) for m in table.model.unique()]]]
-        rows += [[_loss_label(o), *[_cell_text(c) for c in o.itertuples()]] for _,o in table.groupby('loss', sort=False)]
-    return f"{head}\n\n{_lines(rows)}"
+    return f'{head}\n\n{_lines(_data_rows(table) if by_data else _loss_rows(table))}'
 
-# %% ../nbs/52_loss_figures.ipynb #fdde7e3d
+# %% ../nbs/52_loss_figures.ipynb #35736d7d
 TABLE6 = ('dibe_dis', 'tversky', 'dibe_reg')
 METHODS = ('basic', 'grid', 'oii')
 
 class _Missing(Exception): "No finished run with this weight"
 
-def _replayer(ends):
-    "A train function that looks the result up; the runs of one loss, network and seed"
-    def train(fn_weight):
-        o = ends[np.isclose(ends.fn_weight, fn_weight) & ends.complete]
-        if not len(o): raise _Missing(f'{fn_weight:g}')
-        return {k:float(o[k].iloc[0]) for k in ('oii','iou','precision')}
-    return train
+# %% ../nbs/52_loss_figures.ipynb #fdde7e3d
+class _Lookup:
+    "A train function that looks results of one loss, network and seed up, and keeps what was asked"
+    def __init__(self, ends): self.ends, self.asked = ends, []
+    def runs(self, fn_weight):
+        "The finished runs with this weight"
+        return self.ends[np.isclose(self.ends.fn_weight, fn_weight) & self.ends.complete]
+    def result(self, fn_weight):
+        "The scores of such a run; raises `_Missing` if there is none"
+        runs = self.runs(fn_weight)
+        if not len(runs): raise _Missing(f'{fn_weight:g}')
+        return {name:float(runs[name].iloc[0]) for name in ('oii','iou','precision')}
+    def __call__(self, fn_weight):
+        self.asked.append(fn_weight)
+        return self.result(fn_weight)
+    def path(self): return ' → '.join(f'{weight:g}' for weight in self.asked)
+
+# %% ../nbs/52_loss_figures.ipynb #5bf134e0
+_NO_SCORES = dict(iou=np.nan, precision=np.nan, oii=np.nan)
 
 def _replay(method, ends, target, n):
     "One of the three ways for one seed"
-    from imbal_al.guidance import candidates, grid, guide
-    train, asked = _replayer(ends), []
-    def ask(w): asked.append(w); return train(w)
-    try:
-        if method=='basic': ask(.5); g = None
-        else: g = guide(ask, target=target, n=n) if method=='oii' else grid(ask, n=n)
-    except _Missing:
-        lacks = [asked[-1]] if method!='grid' else [w for w in candidates(n) if not (np.isclose(ends.fn_weight, w) & ends.complete).any()]
-        return dict(times=len(asked) if method!='grid' else n, fn_weight=np.nan, path=_path(asked), iou=np.nan, precision=np.nan, oii=np.nan, stop='', missing=', '.join(f'{w:g}' for w in lacks))
-    w = .5 if g is None else g.chosen
-    return dict(times=len(asked), fn_weight=w, path='' if method=='grid' else _path(asked), **(train(w) if w is not None else dict(iou=np.nan, precision=np.nan, oii=np.nan)), stop=g.stop if g else '', missing='')
+    lookup = _Lookup(ends)
+    try: weight, stop = _chosen(method, lookup, target, n)
+    except _Missing: return _incomplete(method, lookup, n)
+    return dict(
+        times=len(lookup.asked),
+        fn_weight=weight,
+        path='' if method=='grid' else lookup.path(),
+        **(_NO_SCORES if weight is None else lookup.result(weight)),
+        stop=stop,
+        missing='')
 
-def _path(asked): return ' → '.join(f'{w:g}' for w in asked)
+# %% ../nbs/52_loss_figures.ipynb #051efeeb
+def _chosen(method, lookup, target, n):
+    "The weight that a way keeps, or None, and why it stops"
+    from imbal_al.guidance import grid, guide
+    if method=='basic':
+        lookup(.5)
+        return .5, ''
+    found = guide(lookup, target=target, n=n) if method=='oii' else grid(lookup, n=n)
+    return found.chosen, found.stop
+
+# %% ../nbs/52_loss_figures.ipynb #eeb0ea7f
+def _incomplete(method, lookup, n):
+    "A way that needs a run which is not in the table: no result, but the weights that are missing"
+    from imbal_al.guidance import candidates
+    lacks = lookup.asked[-1:]
+    if method=='grid': lacks = [weight for weight in candidates(n) if not len(lookup.runs(weight))]
+    return dict(
+        times=n if method=='grid' else len(lookup.asked),
+        fn_weight=np.nan,
+        path=lookup.path(),
+        **_NO_SCORES,
+        stop='',
+        missing=', '.join(f'{weight:g}' for weight in lacks))
+
+# %% ../nbs/52_loss_figures.ipynb #54853c97
+def _swept(results, losses):
+    "Networks with at least two values of fn_weight for one of the losses; else the first two"
+    counts = results[results.loss.isin(losses)].groupby(['model','loss']).fn_weight.nunique()
+    most, names = counts.groupby('model').max(), networks(results)
+    return [model for model in names if most.get(model, 0)>1] or names[:2]
+
+def _of_variant(results, loss, variant=None):
+    "The rows of a loss with the variant that stands for it, with all values of fn_weight"
+    rows = results[results.loss==loss]
+    return rows[rows.variant==setting(rows, loss, None, variant)[0]]
+
+# %% ../nbs/52_loss_figures.ipynb #8db6e7b7
+def _not_run(keys, method):
+    "A row for a loss and network without any run"
+    which = dict(keys, variant='', seed=-1, method=method)
+    return dict(which, times=0, fn_weight=np.nan, path='', **_NO_SCORES, stop='', missing='all')
 
 # %% ../nbs/52_loss_figures.ipynb #949d0c97
-def replays(results:pd.DataFrame, # A losses table
-    target=(.1,.3),               # Interval in which OII shall lie
-    data:str=None,                # None: the most extreme data set
-    losses=TABLE6, variant:str=None, # variant of DIBEDis; None: as run most often
-    models=None,                  # None: those with at least two values of fn_weight
-    n:int=5,                      # Candidates, see `guidance.candidates`
-    )->pd.DataFrame:              # data, model, loss, variant, seed, method, times, fn_weight, path, iou, precision, oii, stop, missing
-    "Basic, grid and OII guidance, seed by seed, looked up in finished runs; raises `InputError` for missing columns, a bad target or n"
+def replays(
+    results:pd.DataFrame, # A losses table
+    target=(.1,.3),       # Interval in which OII shall lie
+    data:str=None,        # None: the most extreme data set
+    losses=TABLE6,        # Keys of the losses
+    variant:str=None,     # Of DIBEDis; None: as run most often
+    models=None,          # None: those with at least two values of fn_weight
+    n:int=5,              # Candidates, see `guidance.candidates`
+    )->pd.DataFrame:      # A row per model, loss, seed and method, columns below
+    """Basic, grid and OII guidance, seed by seed, looked up in finished runs. Columns: data, model,
+    loss, variant, seed, method, times, fn_weight, path, iou, precision, oii, stop, missing.
+    Raises `InputError` for missing columns, a bad target or n"""
     from imbal_al.guidance import candidates, check_target
-    check_target(target); candidates(n)
+    check_target(target)
+    candidates(n)
     results = check_losses(results, ('iou','precision','oii'))
-    data = extreme(results[results.loss.isin(losses)] if results.loss.isin(losses).any() else results, data)
-    results = results[results.data==data]; ends, rows = final(results), []
-    for m in models or _swept(results, losses):
-        for l in losses:
-            mine = _of_variant(ends, l, variant); o = mine[mine.model==m]
-            for s in sorted(o.seed.unique()):
-                rows += [dict(data=data, model=m, loss=l, variant=o.variant.iloc[0], seed=s, method=k, **_replay(k, o[o.seed==s], target, n)) for k in METHODS]
-            if not len(o): rows += [dict(data=data, model=m, loss=l, variant='', seed=-1, method=k, times=0, fn_weight=np.nan, path='', iou=np.nan, precision=np.nan, oii=np.nan, stop='', missing='all') for k in METHODS]
+    data = extreme_of(results, losses, data)
+    results = results[results.data==data]
+    ends, rows = final(results), []
+    for model,loss in product(models or _swept(results, losses), losses):
+        own = _of_variant(ends, loss, variant)
+        own = own[own.model==model]
+        keys = dict(data=data, model=model, loss=loss)
+        for seed in sorted(own.seed.unique()):
+            kept = dict(keys, variant=own.variant.iloc[0], seed=seed)
+            runs = own[own.seed==seed]
+            rows += [dict(kept, method=way, **_replay(way, runs, target, n)) for way in METHODS]
+        if not len(own): rows += [_not_run(keys, way) for way in METHODS]
     return pd.DataFrame(rows)
 
-def _swept(results, losses):
-    o = results[results.loss.isin(losses)].groupby(['model','loss']).fn_weight.nunique().groupby('model').max()
-    return [m for m in networks(results) if o.get(m, 0)>1] or networks(results)[:2]
+# %% ../nbs/52_loss_figures.ipynb #8ed8f70b
+def _over_seeds(rows):
+    "Means over the seeds in which a way has a result, and what is missing in the others"
+    done, lacks = rows[(rows.missing=='') & (rows.seed>=0)], rows[rows.missing!='']
+    def sd(column): return done[column].std() if len(done)>1 else np.nan
+    told = [missing if seed<0 else f'seed {seed}: {missing}'
+            for seed,missing in zip(lacks.seed, lacks.missing)]
+    return dict(
+        n=len(done),
+        times=done.times.mean(),
+        fn_weight=', '.join(f'{weight:g}' for weight in done.fn_weight),
+        iou=done.iou.mean(),
+        iou_sd=sd('iou'),
+        precision=done.precision.mean(),
+        precision_sd=sd('precision'),
+        precision_n=int(done.precision.count()),
+        oii=done.oii.mean(),
+        missing='; '.join(told))
 
-def _of_variant(results, loss, variant):
-    o = results[results.loss==loss]
-    return o[o.variant==setting(o, loss, None, variant)[0]]
+# %% ../nbs/52_loss_figures.ipynb #bea8609b
+def _paper6(paper, method, loss, model):
+    "The paper's numbers for one row of Table 6; nan where there are none"
+    own = []
+    if paper is not None: own = paper[(paper.method==method) & (paper.loss==LOSS_NAMES[loss])]
+    def number(column):
+        "A number of this network"
+        name = f'{arch(model)}_{column}'
+        return float(own[name].iloc[0]) if len(own) and name in own else np.nan
+    return dict(
+        paper_times=number('times'),
+        paper_fn_weight=number('alpha'),
+        paper_iou=number('iou'),
+        paper_precision=number('pa'))
 
 # %% ../nbs/52_loss_figures.ipynb #dc331650
-def table6(results:pd.DataFrame, target=(.1,.3), # As `replays`, which takes the further arguments
-    **kwargs)->pd.DataFrame:                     # data, method, loss, variant, model, n, times, fn_weight, iou, iou_sd, precision, precision_sd, precision_n (seeds that predicted anything), oii, missing, paper_times, paper_fn_weight, paper_iou, paper_precision
-    "Basic, grid and OII guidance over the seeds (the paper's Table 6)"
-    o, paper = replays(results, target, **kwargs), paper_table(6)
-    return pd.DataFrame([dict(data=d, method=k, loss=l, variant=v, model=m, **_over_seeds(g), **_paper6(paper, k, l, m))
-        for (d,k,l,v,m),g in o.groupby(['data','method','loss','variant','model'], sort=False)]).sort_values('method', key=lambda c: c.map(METHODS.index), kind='stable', ignore_index=True)
+_TABLE6_KEYS = ['data', 'method', 'loss', 'variant', 'model']
 
-def _over_seeds(o):
-    done = o[(o.missing=='') & (o.seed>=0)]; s = lambda c: done[c].std() if len(done)>1 else np.nan
-    missing = '; '.join(f"{'' if r.seed<0 else f'seed {r.seed}: '}{r.missing}" for r in o[o.missing!=''].itertuples())
-    return dict(n=len(done), times=done.times.mean(), fn_weight=', '.join(f'{w:g}' for w in done.fn_weight), iou=done.iou.mean(), iou_sd=s('iou'),
-        precision=done.precision.mean(), precision_sd=s('precision'), precision_n=int(done.precision.count()), oii=done.oii.mean(), missing=missing)
+def table6(
+    results:pd.DataFrame, # A losses table
+    target=(.1,.3),       # Interval in which OII shall lie
+    **kwargs,             # The further arguments of `replays`
+    )->pd.DataFrame:      # A row per method, loss and network; columns below
+    """Basic, grid and OII guidance over the seeds (the paper's Table 6).
+    Columns: data, method, loss, variant, model, n, times, fn_weight, iou, iou_sd, precision,
+    precision_sd, precision_n (seeds that predicted anything), oii, missing, and the paper's:
+    paper_times, paper_fn_weight, paper_iou, paper_precision"""
+    found, paper, rows = replays(results, target, **kwargs), paper_table(6), []
+    for keys,own in found.groupby(_TABLE6_KEYS, sort=False):
+        _, method, loss, _, model = keys
+        numbers = _paper6(paper, method, loss, model)
+        rows.append(dict(zip(_TABLE6_KEYS, keys), **_over_seeds(own), **numbers))
+    table = pd.DataFrame(rows)
+    order = table.method.map(METHODS.index).sort_values(kind='stable').index
+    return table.loc[order].reset_index(drop=True)
 
-def _paper6(paper, method, loss, model):
-    o = paper[(paper.method==method) & (paper.loss==LOSS_NAMES[loss])] if paper is not None else []
-    get = lambda c: float(o[f'{arch(model)}_{c}'].iloc[0]) if len(o) and f'{arch(model)}_{c}' in o else np.nan
-    return dict(paper_times=get('times'), paper_fn_weight=get('alpha'), paper_iou=get('iou'), paper_precision=get('pa'))
+# %% ../nbs/52_loss_figures.ipynb #44e1583c
+def _beside(ours, paper, form='.3f'):
+    "Our text, and behind it the paper's number, where there is one"
+    return f'{ours} / {paper:{form}}' if paper==paper else ours
+
+# %% ../nbs/52_loss_figures.ipynb #618d4e0a
+def _score_text(mean, sd, runs, n):
+    "A mean over the `n` of all `runs` that have the score"
+    if not runs: return 'not run'
+    if not n: return 'nothing predicted'
+    return f'{mean:.3f}' + (f' ± {sd:.3f}' if n>1 else '') + f' ({n})'
 
 # %% ../nbs/52_loss_figures.ipynb #f5516a5d
-def table6_markdown(table:pd.DataFrame # From `table6`
-    )->str:                            # A sentence and a Markdown table
+def _table6_row(row):
+    "The cells of one row"
+    iou = _score_text(row.iou, row.iou_sd, row.n, row.n)
+    precision = _score_text(row.precision, row.precision_sd, row.n, row.precision_n)
+    return [
+        row.method,
+        model_name(row.model),
+        loss_name(row.loss, row.variant),
+        _beside(f'{row.times:.2g}' if row.n else '-', row.paper_times, '.0f'),
+        _beside(row.fn_weight or '-', row.paper_fn_weight, 'g'),
+        _beside(iou, row.paper_iou),
+        _beside(precision, row.paper_precision),
+        row.missing or '-']
+
+# %% ../nbs/52_loss_figures.ipynb #ba6e9b29
+_TABLE6_HEAD = [
+    'method', 'network', 'loss', 'trainings', 'fn_weight', 'IoU', 'precision',
+    'not finished at fn_weight']
+
+def table6_markdown(
+    table:pd.DataFrame, # From `table6`
+    )->str:             # A sentence and a Markdown table
     "Table 6, one row per method, loss and network"
     data = table['data'].iloc[0]
-    head = (f"{data_name(data)}: trainings, the fn_weight kept for each seed, IoU and precision (PA) at the last epoch: mean ± standard deviation (seeds) / the paper's, "
-            f"from THC448{'' if data=='thc448' else ' (other images)'}.")
-    rows = [['method','network','loss','trainings','fn_weight','IoU','precision','not finished at fn_weight']]
-    for o in table.itertuples():
-        both = lambda x, sd, paper, n: ('not run' if not o.n else 'nothing predicted' if not n else f'{x:.3f}' + (f' ± {sd:.3f}' if n>1 else '') + f' ({n})') + (f' / {paper:.3f}' if paper==paper else '')
-        rows.append([o.method, model_name(o.model), loss_name(o.loss, o.variant), (f'{o.times:.2g}' if o.n else '-') + (f' / {o.paper_times:.0f}' if o.paper_times==o.paper_times else ''),
-            (o.fn_weight or '-') + (f' / {o.paper_fn_weight:g}' if o.paper_fn_weight==o.paper_fn_weight else ''), both(o.iou, o.iou_sd, o.paper_iou, o.n), both(o.precision, o.precision_sd, o.paper_precision, o.precision_n), o.missing or '-'])
-    return f'{head}\n\n{_lines(rows)}'
+    head = ''.join([
+        f'{data_name(data)}: trainings, the fn_weight kept for each seed, ',
+        'IoU and precision (PA) at the last epoch: mean ± standard deviation (seeds) ',
+        f"/ the paper's, from THC448{'' if data=='thc448' else ' (other images)'}."])
+    rows = [_table6_row(row) for row in table.itertuples()]
+    return f'{head}\n\n{_lines([_TABLE6_HEAD, *rows])}'
+
+# %% ../nbs/52_loss_figures.ipynb #b36c5f48
+def _weight_color(fn_weight):
+    "From dark (few misses punished) to bright"
+    from matplotlib import colormaps
+    return colormaps['viridis'](.88*float(fn_weight))
 
 # %% ../nbs/52_loss_figures.ipynb #778ea911
-def _weight_color(w):
-    from matplotlib import colormaps
-    return colormaps['viridis'](.88*float(w))
-
 def _end_labels(ax, labels, gap=.075):
-    "Words at the right end of lines, `labels` being (y, text, color), moved apart where they would overlap"
-    lo, hi = ax.get_ylim()
-    at = np.array([(y-lo)/(hi-lo) for y,_,_ in labels]); order = np.argsort(at)
+    "Words at the right end of lines, moved apart where they would overlap; (y, text, color) each"
+    low, high = ax.get_ylim()
+    at = np.array([(y-low)/(high-low) for y,_,_ in labels])
+    order = np.argsort(at)
     places = np.clip(at[order], .02, .98)
     for i in range(1, len(places)): places[i] = max(places[i], places[i-1]+gap)
     places -= max(0, places[-1]-1) if len(places) else 0
     for i in range(len(places)-2, -1, -1): places[i] = min(places[i], places[i+1]-gap)
-    for p,i in zip(places, order): ax.text(1.015, p, labels[i][1], color=labels[i][2], transform=ax.transAxes, va='center', ha='left', fontsize=6.5)
+    style = dict(transform=ax.transAxes, va='center', ha='left', fontsize=6.5)
+    for place,i in zip(places, order):
+        _, text, color = labels[i]
+        ax.text(1.015, place, text, color=color, **style)
 
-def _seeds_text(n):
-    lo, hi = (int(min(n)), int(max(n))) if len(n) else (0, 0)
-    return f'{lo}–{hi} seeds' if lo<hi else f"{hi} seed{'s'*(hi!=1)}"
+# %% ../nbs/52_loss_figures.ipynb #c4863c0c
+def _seeds_text(counts):
+    "How many seeds there are, from the fewest to the most"
+    low, high = (int(min(counts)), int(max(counts))) if len(counts) else (0, 0)
+    return f'{low}–{high} seeds' if low<high else f"{high} seed{'s'*(high!=1)}"
 
-def _empty(ax): ax.text(.5, .25, 'no results yet', transform=ax.transAxes, ha='center', va='center', color='#777777')
+def _empty(ax):
+    "Say that a panel has no results"
+    where = dict(transform=ax.transAxes, ha='center', va='center')
+    ax.text(.5, .25, 'no results yet', color='#777777', **where)
 
 # %% ../nbs/52_loss_figures.ipynb #8be74a77
-def by_epoch(results:pd.DataFrame, # A losses table
-    value:str,                     # Column; 'ratio' is fn/fp
-    )->pd.DataFrame:               # data, model, loss, variant, fn_weight, epoch, mean, median, low, high (over seeds), n
-    "A score per setting and epoch over the seeds that have it"
+def by_epoch(
+    results:pd.DataFrame, # A losses table
+    value:str,            # Column; 'ratio' is fn/fp
+    )->pd.DataFrame:      # A row per setting and epoch, columns below
+    """A score per setting and epoch over the seeds that have it.
+    Columns: data, model, loss, variant, fn_weight, epoch, mean, median, low, high (over seeds), n"""
     if value=='ratio': results = results.assign(ratio=_ratio(results.fn, results.fp))
     groups = results.groupby([*RUN[:-1],'epoch'], dropna=False)[value]
-    return groups.agg(mean='mean', median='median', low='min', high='max', n='count').reset_index()
+    table = groups.agg(mean='mean', median='median', low='min', high='max', n='count')
+    return table.reset_index()
 
 def _ratio(a, b):
-    with np.errstate(divide='ignore', invalid='ignore'): return np.divide(a.to_numpy(float), b.to_numpy(float))
+    "Quotients, infinite or nan where the divisor is 0"
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return np.divide(a.to_numpy(float), b.to_numpy(float))
 
-# %% ../nbs/52_loss_figures.ipynb #d5fc86e6
+# %% ../nbs/52_loss_figures.ipynb #81f39c58
 def _only(results, data, model, losses):
     "Rows of one data set and one model, by default the most extreme one and U-Net"
-    data = extreme(results[results.loss.isin(losses)] if results.loss.isin(losses).any() else results, data)
+    data = extreme_of(results, losses, data)
     results = results[results.data==data]
-    model = network(results) if model is None else check_choice('model', model, sorted(results.model.unique()))
+    model = _model_or_unet(results, model)
     return results[results.model==model], data, model
 
+def _model_or_unet(results, model):
+    "A model that is in the table; None: the U-Net with the most runs"
+    if model is None: return network(results)
+    return check_choice('model', model, sorted(results.model.unique()))
+
+# %% ../nbs/52_loss_figures.ipynb #d5fc86e6
 @_look
-def fig9(results:pd.DataFrame, # A losses table with fp, fn and oii
-    loss:str='tversky', variant:str=None,
-    data:str=None, model:str=None, # None: most extreme data set, U-Net
-    width:float=6., height:float=2.4,
-    ):                         # A Matplotlib `Figure`
-    "FN/FP beside OII during training, by fn_weight (the paper's figure 9); raises `InputError` for missing columns or unknown names"
-    o, data, model = _only(check_losses(results, ('fp','fn','oii')), data, model, [loss])
-    o = o[(o.loss==loss) & (o.variant==setting(o, loss, None, variant)[0])]
-    ratio, index = by_epoch(o, 'ratio'), by_epoch(o, 'oii')
+def fig9(
+    results:pd.DataFrame, # A losses table with fp, fn and oii
+    loss:str='tversky',   # Key of the loss
+    variant:str=None,     # Of DIBEDis; None: as run most often
+    data:str=None,        # None: the most extreme data set
+    model:str=None,       # None: U-Net
+    width:float=6.,       # Inches
+    height:float=2.4,     # Inches
+    ):                    # A Matplotlib `Figure`
+    """FN/FP beside OII during training, by fn_weight (the paper's figure 9).
+    Raises `InputError` for missing columns or unknown names"""
+    results = check_losses(results, ('fp','fn','oii'))
+    rows, data, model = _only(results, data, model, [loss])
+    rows = _of_variant(rows, loss, variant)
+    ratio, index = by_epoch(rows, 'ratio'), by_epoch(rows, 'oii')
     fig = _figure(width, height, _fig9_alt(ratio, index, loss, data, model))
     left, right = fig.subplots(1, 2)
-    _ratio_panel(left, ratio); _oii_panel(right, index)
-    left.set_title(f'FN/FP: no upper bound\n{data_name(data)}, {model_name(model)}, {loss_name(loss)}')
+    _ratio_panel(left, ratio)
+    _oii_panel(right, index)
+    names = f'{data_name(data)}, {model_name(model)}, {loss_name(loss)}'
+    left.set_title(f'FN/FP: no upper bound\n{names}')
     right.set_title(f'OII: between -1 and 1\nmedian of {_seeds_text(index.n)}')
     return fig
 
 # %% ../nbs/52_loss_figures.ipynb #ab1500bb
 def _ratio_panel(ax, table):
+    "FN/FP by epoch; infinite values are triangles at the top"
     known = table['median'].replace(np.inf, np.nan).max()
     top = known if known>0 else 1.
     ax.axhspan(0, 1, color='#D9D9D9', alpha=.6, linewidth=0)
-    for w,o in table.groupby('fn_weight'):
-        y = o['median'].to_numpy(float); finite = np.isfinite(y)
-        ax.plot(o.epoch, np.where(finite, y, np.nan), color=_weight_color(w))
-        ax.plot(o.epoch[np.isinf(y)], np.full(np.isinf(y).sum(), 1.05*top), '^', color=_weight_color(w), clip_on=False)
+    for fn_weight,rows in table.groupby('fn_weight'):
+        ratios, color = rows['median'].to_numpy(float), _weight_color(fn_weight)
+        ax.plot(rows.epoch, np.where(np.isfinite(ratios), ratios, np.nan), color=color)
+        endless = rows.epoch[np.isinf(ratios)]
+        ax.plot(endless, np.full(len(endless), 1.05*top), '^', color=color, clip_on=False)
     ax.set(xlabel='epoch', ylabel='FN/FP', ylim=(0, max(1.12*top, 1.2)))
-    ax.text(1.015, .5, 'more false\nalarms than\nmisses', transform=ax.get_yaxis_transform(), ha='left', va='center', color='#555555', fontsize=6)
+    where = dict(transform=ax.get_yaxis_transform(), ha='left', va='center')
+    text = 'more false\nalarms than\nmisses'
+    ax.text(1.015, .5, text, color='#555555', fontsize=6, **where)
     if not len(table): _empty(ax)
     _ticks(ax.xaxis, 5, integer=True)
 
-def _oii_panel(ax, table, value='median', band=False, focal=None):
-    ax.axhline(0, color='#777777', linewidth=.8); ax.set(xlabel='epoch', ylabel='OII', ylim=(-1.04, 1.04))
+# %% ../nbs/52_loss_figures.ipynb #3208fe06
+def _oii_lines(ax, table, value, band):
+    "A line for each fn_weight, with a band or without; their labels"
     labels = []
-    for w,o in table[table.n>0].groupby('fn_weight'):
-        if band: ax.fill_between(o.epoch, o.low, o.high, color=_weight_color(w), alpha=.18, linewidth=0)
-        ax.plot(o.epoch, o[value], color=_weight_color(w)); labels.append((o[value].iloc[-1], f'{w:g}', _weight_color(w)))
+    for fn_weight,rows in table[table.n>0].groupby('fn_weight'):
+        color = _weight_color(fn_weight)
+        shade = dict(color=color, alpha=.18, linewidth=0)
+        if band: ax.fill_between(rows.epoch, rows.low, rows.high, **shade)
+        ax.plot(rows.epoch, rows[value], color=color)
+        labels.append((rows[value].iloc[-1], f'{fn_weight:g}', color))
+    return labels
+
+# %% ../nbs/52_loss_figures.ipynb #fd8cdaf0
+def _oii_panel(ax, table, value='median', band=False, focal=None):
+    "OII by epoch"
+    ax.axhline(0, color='#777777', linewidth=.8)
+    ax.set(xlabel='epoch', ylabel='OII', ylim=(-1.04, 1.04))
+    labels = _oii_lines(ax, table, value, band)
     if focal is not None and len(focal):
-        ax.plot(focal.epoch, focal['mean'], color='black', linestyle=(0,(4,2)), linewidth=1); labels.append((focal['mean'].iloc[-1], 'Focal', 'black'))
+        ax.plot(focal.epoch, focal['mean'], color='black', linestyle=(0,(4,2)), linewidth=1)
+        labels.append((focal['mean'].iloc[-1], 'Focal', 'black'))
     if band: ax.set_ylim(max(-1.04, min([-.12, *(table.low.dropna()-.1)])))
     _end_labels(ax, labels, .12 if band else .075)
-    if len(table): ax.text(1.015, 1.03, 'fn_weight', transform=ax.transAxes, fontsize=6, color='#555555', ha='left', va='bottom')
-    _ticks(ax.yaxis, 5); _ticks(ax.xaxis, 5, integer=True)
+    where = dict(transform=ax.transAxes, ha='left', va='bottom')
+    if len(table): ax.text(1.015, 1.03, 'fn_weight', fontsize=6, color='#555555', **where)
+    _ticks(ax.yaxis, 5)
+    _ticks(ax.xaxis, 5, integer=True)
 
+# %% ../nbs/52_loss_figures.ipynb #f2a28dbc
 def _fig9_alt(ratio, index, loss, data, model):
-    y = ratio['median'].dropna()
-    text = f"FN/FP and OII by epoch during training with {loss_name(loss)} ({data_name(data)}, {model_name(model)}). "
-    if not len(y): return text+'No results yet.'
-    big = f'{y[np.isfinite(y)].max():.3g}' if np.isfinite(y).any() else 'nothing finite'
+    "Figure 9 in words"
+    where = f'{loss_name(loss)} ({data_name(data)}, {model_name(model)})'
+    text = f'FN/FP and OII by epoch during training with {where}. '
+    ratios = ratio['median'].dropna()
+    if not len(ratios): return text+'No results yet.'
+    finite, endless = ratios[np.isfinite(ratios)], int(np.isinf(ratios).sum())
+    most = f'{finite.max():.3g}' if len(finite) else 'nothing finite'
+    infinite = f', and is infinite in {endless} epochs' if endless else ''
     last = index[index.epoch==index.epoch.max()]
-    return text + (f"FN/FP runs from {y.min():.2g} to {big}{', and is infinite in '+str(int(np.isinf(y).sum()))+' epochs' if np.isinf(y).any() else ''}; {_percent((y<1).mean())} of its values are squeezed between 0 and 1. "
-        f"OII runs from {index['median'].min():.2f} to {index['median'].max():.2f}. OII at the end: " + ', '.join(f'{m:.2f} at fn_weight {w:g}' for w,m in zip(last.fn_weight, last['median'])) + '.')
+    ends = [f'{oii:.2f} at fn_weight {w:g}' for w,oii in zip(last.fn_weight, last['median'])]
+    return text + ' '.join([
+        f'FN/FP runs from {ratios.min():.2g} to {most}{infinite};',
+        f'{_percent((ratios<1).mean())} of its values are squeezed between 0 and 1.',
+        f"OII runs from {index['median'].min():.2f} to {index['median'].max():.2f}.",
+        f"OII at the end: {', '.join(ends)}."])
 
 # %% ../nbs/52_loss_figures.ipynb #5ff71e3d
 @_look
-def fig10(results:pd.DataFrame, # A losses table with oii
-    data:str=None,              # None: the most extreme data set
-    models=None,                # None: those with at least two values of fn_weight
-    losses=('tversky','dibe_dis'), variant:str=None, # variant of DIBEDis; None: as run most often
-    width:float=6., height:float=3.,
-    ):                          # A Matplotlib `Figure`
-    "OII during training by fn_weight, Focal as reference (the paper's figure 10); raises `InputError` for missing columns or unknown names"
+def fig10(
+    results:pd.DataFrame,         # A losses table with oii
+    data:str=None,                # None: the most extreme data set
+    models=None,                  # None: those with at least two values of fn_weight
+    losses=('tversky','dibe_dis'), # Keys of the losses
+    variant:str=None,             # Of DIBEDis; None: as run most often
+    width:float=6.,               # Inches
+    height:float=3.,              # Inches
+    ):                            # A Matplotlib `Figure`
+    """OII during training by fn_weight, Focal as reference (the paper's figure 10).
+    Raises `InputError` for missing columns or unknown names"""
     results = check_losses(results, ('oii',))
-    data = extreme(results[results.loss.isin(losses)] if results.loss.isin(losses).any() else results, data)
+    data = extreme_of(results, losses, data)
     results = results[results.data==data]
-    tables = {l:by_epoch(_of_variant(results, l, variant), 'oii') for l in losses}
-    models = _swept(results, losses) if models is None else [check_choice('model', m, sorted(results.model.unique())) for m in models]
+    tables = {loss:by_epoch(_of_variant(results, loss, variant), 'oii') for loss in losses}
+    if models is None: models = _swept(results, losses)
+    else: models = [_model_or_unet(results, model) for model in models]
     focal = by_epoch(results[results.loss=='focal'], 'oii')
     fig = _figure(width, height, _fig10_alt(tables, focal, models, data))
     axes = fig.subplots(len(losses), len(models), sharex=True, squeeze=False)
-    for row,l in zip(axes, losses):
-        for ax,m in zip(row, models): _fig10_panel(ax, tables[l][tables[l].model==m], focal[focal.model==m], l, m)
+    for (row,loss),(column,model) in product(enumerate(losses), enumerate(models)):
+        table = tables[loss][tables[loss].model==model]
+        _fig10_panel(axes[row,column], table, focal[focal.model==model], loss, model)
     for ax in axes[:,1:].flat: ax.set_ylabel('')
     for ax in axes[:-1].flat: ax.set_xlabel('')
     return fig
 
-# %% ../nbs/52_loss_figures.ipynb #539e35a6
+# %% ../nbs/52_loss_figures.ipynb #e8a63f75
 def _fig10_panel(ax, table, focal, loss, model):
+    "One loss and network"
     _oii_panel(ax, table, 'mean', True, focal)
-    variant = next((v for v in table.variant if v), '')
-    ax.set_title(f'{loss_name(loss, variant)}, {model_name(model)}, {_seeds_text(table[table.n>0].n)}')
+    name = loss_name(loss, next((variant for variant in table.variant if variant), ''))
+    ax.set_title(f'{name}, {model_name(model)}, {_seeds_text(table[table.n>0].n)}')
     if not len(table): _empty(ax)
 
+# %% ../nbs/52_loss_figures.ipynb #539e35a6
 def _fig10_alt(tables, focal, models, data):
-    text = [f"OII by epoch for several values of fn_weight on {data_name(data)}; mean OII at the last epoch:"]
-    for l,table in tables.items():
-        for m in models:
-            o = table[(table.model==m) & (table.n>0)]
-            ends = ', '.join(f"{x['mean'].iloc[-1]:.2f} at {w:g}" for w,x in o.groupby('fn_weight'))
-            text.append(f"{loss_name(l)} with {model_name(m)}: {ends or 'no results yet'};")
-    for m in models:
-        o = focal[focal.model==m]
-        if len(o): text.append(f"Focal with {model_name(m)}: {o['mean'].iloc[-1]:.2f};")
+    "Figure 10 in words"
+    head = 'OII by epoch for several values of fn_weight on'
+    text = [f'{head} {data_name(data)}; mean OII at the last epoch:']
+    for loss,model in product(tables, models):
+        rows = tables[loss][(tables[loss].model==model) & (tables[loss].n>0)]
+        ends = [f"{curve['mean'].iloc[-1]:.2f} at {w:g}" for w,curve in rows.groupby('fn_weight')]
+        where = f'{loss_name(loss)} with {model_name(model)}'
+        text.append(f"{where}: {', '.join(ends) or 'no results yet'};")
+    for model in models:
+        rows = focal[focal.model==model]
+        if len(rows): text.append(f"Focal with {model_name(model)}: {rows['mean'].iloc[-1]:.2f};")
     return ' '.join(text).rstrip(';')+'.'
 
 # %% ../nbs/52_loss_figures.ipynb #ecf9f433
-def first_epoch(epochs, values, level)->float:
+def first_epoch(
+    epochs, # (E,) rising
+    values, # (E,) a score
+    level,  # That is to be reached
+    )->float:
     "First epoch with a value of at least `level`; nan if there is none"
     hit = np.flatnonzero(np.asarray(values, float)>=level)
     return float(np.asarray(epochs)[hit[0]]) if len(hit) else np.nan
 
-def epochs_to_half(results:pd.DataFrame, # Rows of one data set and model, of the losses to compare, one setting each
-    floor:float=.02                      # A run that ends with a lower IoU has not learned
-    )->pd.DataFrame:                     # loss, seed, final, own (epochs to half of its own final), common (to half of the better), last, spacing
-    "Epochs to half of the final IoU; complete runs only"
-    ends = final(results) if len(results) else results.assign(complete=True)
-    ends, rows = ends[ends.complete], []
+# %% ../nbs/52_loss_figures.ipynb #12bee15d
+def _to_half(curve, top, floor):
+    "Epochs until half of `top`; nan where `top` is too low to be halved"
+    return first_epoch(curve.epoch, curve.iou, top/2) if top>=floor else np.nan
+
+# %% ../nbs/52_loss_figures.ipynb #d33784f7
+_TIMES = ['loss', 'seed', 'final', 'own', 'common', 'last', 'spacing']
+
+def epochs_to_half(
+    results:pd.DataFrame, # Rows of one data set and model, of the losses to compare
+    floor:float=.02,      # A run that ends with a lower IoU has not learned
+    )->pd.DataFrame:      # loss, seed, final, own, common, last, spacing
+    """Epochs to half of the final IoU, complete runs only; one setting for each loss.
+    `own` is to half of the run's own final IoU, `common` to half of the better one of its seed"""
+    ends, rows = final(results) if len(results) else results.assign(complete=True), []
+    ends = ends[ends.complete]
     best = ends.groupby('seed').iou.max()
     for run in ends.itertuples():
-        o = results[(results.loss==run.loss) & (results.seed==run.seed)].sort_values('epoch')
-        reach = lambda top: first_epoch(o.epoch, o.iou, top/2) if top>=floor else np.nan
-        rows.append(dict(loss=run.loss, seed=run.seed, final=run.iou, own=reach(run.iou), common=reach(best[run.seed]), last=run.epoch, spacing=float(np.median(np.diff(o.epoch))) if len(o)>1 else 1.))
-    return pd.DataFrame(rows, columns=['loss','seed','final','own','common','last','spacing'])
+        curve = results[(results.loss==run.loss) & (results.seed==run.seed)].sort_values('epoch')
+        rows.append(dict(
+            loss=run.loss,
+            seed=run.seed,
+            final=run.iou,
+            own=_to_half(curve, run.iou, floor),
+            common=_to_half(curve, best[run.seed], floor),
+            last=run.epoch,
+            spacing=float(np.median(np.diff(curve.epoch))) if len(curve)>1 else 1.))
+    return pd.DataFrame(rows, columns=_TIMES)
 
-# %% ../nbs/52_loss_figures.ipynb #ff3996b3
-_PAIR = dict(zip(('dibe_reg','ft'), (('#0072B2','-'), ('#D55E00','--'))))
+# %% ../nbs/52_loss_figures.ipynb #66bf99d9
+_PAIR = dict(dibe_reg=('#0072B2','-'), ft=('#D55E00','--'))
 
-@_look
-def fig11(results:pd.DataFrame, # A losses table
-    data=None,                  # A data set, or several; None: all with both losses, at most four
-    model:str=None,             # None: U-Net
-    fn_weight=None,             # See `setting`
-    width:float=6., height:float=2.2,
-    ):                          # A Matplotlib `Figure`
-    "IoU by epoch, DIBEReg against Focal Tversky (the paper's figure 11); raises `InputError` for missing columns or unknown names"
-    results = check_losses(results)
-    model = network(results) if model is None else check_choice('model', model, sorted(results.model.unique()))
-    results = results[results.loss.isin(list(_PAIR))]
-    data = data_order(results[results.model==model]['data'].unique())[:4] if data is None else [data] if isinstance(data, str) else list(data)
-    parts = {d:_of_model(results[results.data==d], _PAIR, model, fn_weight) for d in data or ['']}
-    fig = _figure(width, height, _fig11_alt(parts, model))
-    axes = fig.subplots(1, len(parts), sharey=True, squeeze=False)[0]
-    for ax,(d,o) in zip(axes, parts.items()): _fig11_panel(ax, o, d, model)
-    axes[0].set_ylabel('IoU'); axes[0].set_ylim(bottom=0)
-    return fig
-
-# %% ../nbs/52_loss_figures.ipynb #0afc30d8
 def _of_model(results, losses, model, fn_weight=None):
     "Rows of one data set and model; the settings are decided over all models"
-    o = pd.concat([one_setting(results, l, fn_weight) for l in losses])
-    return o[o.model==model]
+    rows = pd.concat([one_setting(results, loss, fn_weight) for loss in losses])
+    return rows[rows.model==model]
 
+def _fig11_parts(results, data, model, fn_weight):
+    "Data set -> its rows; '' where there is none"
+    results = results[results.loss.isin(list(_PAIR))]
+    if data is None: names = data_order(results[results.model==model]['data'].unique())[:4]
+    else: names = [data] if isinstance(data, str) else list(data)
+    return {name:_of_model(results[results.data==name], _PAIR, model, fn_weight)
+            for name in names or ['']}
+
+# %% ../nbs/52_loss_figures.ipynb #ff3996b3
+@_look
+def fig11(
+    results:pd.DataFrame, # A losses table
+    data=None,            # A data set, or several; None: all with both losses, at most four
+    model:str=None,       # None: U-Net
+    fn_weight=None,       # See `setting`
+    width:float=6.,       # Inches
+    height:float=2.2,     # Inches
+    ):                    # A Matplotlib `Figure`
+    """IoU by epoch, DIBEReg against Focal Tversky (the paper's figure 11).
+    Raises `InputError` for missing columns or unknown names"""
+    results = check_losses(results)
+    model = _model_or_unet(results, model)
+    parts = _fig11_parts(results, data, model, fn_weight)
+    fig = _figure(width, height, _fig11_alt(parts, model))
+    axes = fig.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for ax,(name,rows) in zip(axes, parts.items()): _fig11_panel(ax, rows, name)
+    axes[0].set_ylabel('IoU')
+    axes[0].set_ylim(bottom=0)
+    return fig
+
+# %% ../nbs/52_loss_figures.ipynb #8770f402
 def _half_of_mean(table):
     "Epoch and IoU where a mean curve first has half of its last value"
-    e = first_epoch(table.epoch, table['mean'], table['mean'].iloc[-1]/2) if len(table) and table['mean'].iloc[-1]>0 else np.nan
-    return e, float(table[table.epoch==e]['mean'].iloc[0]) if e==e else np.nan
+    if not len(table) or not table['mean'].iloc[-1]>0: return np.nan, np.nan
+    epoch = first_epoch(table.epoch, table['mean'], table['mean'].iloc[-1]/2)
+    at = table[table.epoch==epoch]['mean']
+    return epoch, float(at.iloc[0]) if epoch==epoch else np.nan
 
-def _fig11_panel(ax, results, data, model):
+# %% ../nbs/52_loss_figures.ipynb #0afc30d8
+def _fig11_curve(ax, rows, loss):
+    "The runs of one loss, thin, and their mean, with its half"
+    color, style = _PAIR[loss]
+    thin = dict(color=color, linewidth=.5, alpha=.6)
+    for _,run in rows.groupby('seed'): ax.plot(run.epoch, run.iou, **thin)
+    mean = by_epoch(rows, 'iou')
+    if not len(mean): return
+    epoch, half = _half_of_mean(mean)
+    ax.plot(mean.epoch, mean['mean'], color=color, linestyle=style, linewidth=1.6)
+    ax.plot([epoch], [half], 'o', color=color, markersize=5, markeredgecolor='white')
+    words = dict(textcoords='offset points', color=color, fontsize=6.5)
+    if epoch==epoch: ax.annotate(f'{epoch:g}', (epoch, half), xytext=(5, -3), **words)
+    end = mean.epoch.iloc[-1], mean['mean'].iloc[-1]
+    below = 5 if loss=='dibe_reg' else -8
+    ax.annotate(LOSS_NAMES[loss], end, xytext=(-2, below), ha='right', **words)
+
+# %% ../nbs/52_loss_figures.ipynb #c9120878
+def _fig11_panel(ax, results, data):
+    "One data set"
     ax.set(xlabel='epoch')
-    for loss,(color,style) in _PAIR.items():
-        o = results[results.loss==loss]; mean = by_epoch(o, 'iou')
-        for _,run in o.groupby('seed'): ax.plot(run.epoch, run.iou, color=color, linewidth=.5, alpha=.6)
-        if not len(mean): continue
-        e, y = _half_of_mean(mean)
-        ax.plot(mean.epoch, mean['mean'], color=color, linestyle=style, linewidth=1.6)
-        ax.plot([e], [y], 'o', color=color, markersize=5, markeredgecolor='white')
-        if e==e: ax.annotate(f'{e:g}', (e, y), xytext=(5, -3), textcoords='offset points', color=color, fontsize=6.5)
-        ax.annotate(LOSS_NAMES[loss], (mean.epoch.iloc[-1], mean['mean'].iloc[-1]), xytext=(-2, 5 if loss=='dibe_reg' else -8), textcoords='offset points', ha='right', color=color, fontsize=6.5)
-    ax.set_title(f"{data_name(data)}\n{_seeds_text(results.groupby('loss').seed.nunique())}" if len(results) else data_name(data))
+    for loss in _PAIR: _fig11_curve(ax, results[results.loss==loss], loss)
+    seeds = f"\n{_seeds_text(results.groupby('loss').seed.nunique())}" if len(results) else ''
+    ax.set_title(f'{data_name(data)}{seeds}')
     if not len(results): _empty(ax)
     _ticks(ax.xaxis, 5, integer=True)
 
+# %% ../nbs/52_loss_figures.ipynb #72396dbe
 def _fig11_alt(parts, model):
-    text = [f"IoU by epoch with DIBEReg and Focal Tversky, {model_name(model)}."]
-    for d,o in parts.items():
-        for loss in _PAIR:
-            mean = by_epoch(o[o.loss==loss], 'iou'); e, _ = _half_of_mean(mean)
-            if len(mean): text.append(f"{data_name(d)}, {LOSS_NAMES[loss]}: mean IoU {mean['mean'].iloc[-1]:.3f} at the end, half of it " + ('never.' if np.isnan(e) else f'at epoch {e:g}.'))
-    return ' '.join(text if len(text)>1 else [*text, 'No results yet.'])
+    "Figure 11 in words"
+    text = []
+    for (name,rows),loss in product(parts.items(), _PAIR):
+        mean = by_epoch(rows[rows.loss==loss], 'iou')
+        if not len(mean): continue
+        epoch, _ = _half_of_mean(mean)
+        half = 'never' if np.isnan(epoch) else f'at epoch {epoch:g}'
+        end = f"mean IoU {mean['mean'].iloc[-1]:.3f} at the end"
+        text.append(f'{data_name(name)}, {LOSS_NAMES[loss]}: {end}, half of it {half}.')
+    head = f'IoU by epoch with DIBEReg and Focal Tversky, {model_name(model)}.'
+    return ' '.join([head, *(text or ['No results yet.'])])
 
 # %% ../nbs/52_loss_figures.ipynb #1ce21498
-def loss_left(results:pd.DataFrame, normalise:bool=True # Divide by the first validated epoch's loss?
-    )->pd.DataFrame:                                    # As `by_epoch`, of each run's training loss
+def loss_left(
+    results:pd.DataFrame, # A losses table with train_loss
+    normalise:bool=True,  # Divide by the first validated epoch's loss?
+    )->pd.DataFrame:      # As `by_epoch`, of each run's training loss
     "Training loss by epoch, each run divided by its own first value"
-    o = results.sort_values('epoch')
-    if normalise: o = o.assign(train_loss=o.train_loss/o.groupby(RUN, dropna=False).train_loss.transform('first'))
-    return by_epoch(o, 'train_loss')
+    rows = results.sort_values('epoch')
+    if normalise:
+        first = rows.groupby(RUN, dropna=False).train_loss.transform('first')
+        rows = rows.assign(train_loss=rows.train_loss/first)
+    return by_epoch(rows, 'train_loss')
 
+# %% ../nbs/52_loss_figures.ipynb #8b8cf02d
+def _by_ratio(names, ratios):
+    "Data sets from extreme to low imbalance, by their ratios where these are known"
+    if not ratios: return data_order(names)
+    return sorted(data_order(names), key=lambda name: -ratios.get(name, -np.inf))
+
+# %% ../nbs/52_loss_figures.ipynb #de398d81
 @_look
-def fig14(results:pd.DataFrame, # A losses table with train_loss
-    losses=('tversky','dibe_reg'),
-    ratios:dict=None,           # Data set -> background pixels per defect pixel, for the labels
-    model:str=None,             # None: U-Net
-    normalise:bool=True,        # What is left of the loss, or the raw loss
-    fn_weight=None,             # See `setting`
-    width:float=6., height:float=2.4,
-    x:str='epoch',              # 'epoch' or 'step': data sets of very different size are told apart by steps
-    ):                          # A Matplotlib `Figure`
-    "Training loss by epoch or step for data sets of different imbalance (the paper's figure 14); raises `InputError` for missing columns or an unknown model"
+def fig14(
+    results:pd.DataFrame,         # A losses table with train_loss
+    losses=('tversky','dibe_reg'), # Keys of the losses
+    ratios:dict=None,             # Data set -> background pixels per defect pixel, for the labels
+    model:str=None,               # None: U-Net
+    normalise:bool=True,          # What is left of the loss, or the raw loss
+    fn_weight=None,               # See `setting`
+    width:float=6.,               # Inches
+    height:float=2.4,             # Inches
+    x:str='epoch',                # 'epoch' or 'step', for data sets of very different size
+    ):                            # A Matplotlib `Figure`
+    """Training loss by epoch or step for data sets of different imbalance (the paper's figure 14).
+    Raises `InputError` for missing columns or an unknown model"""
     results = check_losses(results, ('train_loss', check_choice('axis', x, ('epoch','step'))))
-    model = network(results) if model is None else check_choice('model', model, sorted(results.model.unique()))
-    results = results[results.loss.isin(list(losses))]; results = results.assign(epoch=results[x])
-    order = sorted(data_order(results.data.unique()), key=lambda d: -ratios.get(d, -np.inf)) if ratios else data_order(results.data.unique())
-    tables = {l:{d:loss_left(_of_model(results[results.data==d], [l], model, fn_weight), normalise) for d in order} for l in losses}
+    model = _model_or_unet(results, model)
+    results = results[results.loss.isin(list(losses))]
+    results = results.assign(epoch=results[x])
+    order, tables = _by_ratio(results.data.unique(), ratios), {loss:{} for loss in losses}
+    for loss,name in product(losses, order):
+        rows = _of_model(results[results.data==name], [loss], model, fn_weight)
+        tables[loss][name] = loss_left(rows, normalise)
     fig = _figure(width, height, _fig14_alt(tables, model, normalise))
     axes = fig.subplots(1, len(losses), sharey=normalise, squeeze=False)[0]
-    for ax,l in zip(axes, losses): _fig14_panel(ax, tables[l], order, l, model, ratios or {}); ax.set_xlabel(x)
+    for ax,loss in zip(axes, losses):
+        _fig14_panel(ax, tables[loss], f'{loss_name(loss)}, {model_name(model)}', ratios or {})
+        ax.set_xlabel(x)
     axes[0].set_ylabel('share of the first training loss left' if normalise else 'training loss')
     return fig
 
-# %% ../nbs/52_loss_figures.ipynb #93ac393e
-def _fig14_panel(ax, tables, order, loss, model, ratios):
+# %% ../nbs/52_loss_figures.ipynb #7174f694
+def _fig14_panel(ax, tables, title, ratios):
+    "One loss; `tables` hold what is left of it, by data set"
     from matplotlib import colormaps
-    ax.set(xlabel='epoch', title=f'{loss_name(loss)}, {model_name(model)}'); labels = []
-    for i,d in enumerate(order):
-        o, color = tables[d], colormaps['viridis'](.78*i/max(len(order)-1, 1))
-        o = o[o.n>0]
-        if not len(o): continue
-        ax.fill_between(o.epoch, o.low, o.high, color=color, alpha=.18, linewidth=0)
-        ax.plot(o.epoch, o['mean'], color=color, linestyle=('-','--','-.',':')[i%4])
-        labels.append((o['mean'].iloc[-1], data_name(d)+(f' 1:{ratios[d]:.0f}' if d in ratios else ''), color))
+    ax.set(xlabel='epoch', title=title)
+    labels = []
+    for i,(name,rows) in enumerate(tables.items()):
+        rows = rows[rows.n>0]
+        if not len(rows): continue
+        color = colormaps['viridis'](.78*i/max(len(tables)-1, 1))
+        ax.fill_between(rows.epoch, rows.low, rows.high, color=color, alpha=.18, linewidth=0)
+        ax.plot(rows.epoch, rows['mean'], color=color, linestyle=('-','--','-.',':')[i%4])
+        ratio = f' 1:{ratios[name]:.0f}' if name in ratios else ''
+        labels.append((rows['mean'].iloc[-1], data_name(name)+ratio, color))
     ax.set_ylim(bottom=0)
     _end_labels(ax, labels)
     if not labels: _empty(ax)
     _ticks(ax.xaxis, 5, integer=True)
 
+# %% ../nbs/52_loss_figures.ipynb #93ac393e
 def _fig14_alt(tables, model, normalise):
-    text = [f"Training loss by epoch with {model_name(model)}{', divided by its first value' if normalise else ''}; at the end:"]
-    for l,each in tables.items():
-        ends = [f"{data_name(d)} {o['mean'].iloc[-1]:.2f}" for d,o in each.items() if (o.n>0).any()]
-        text.append(f"{loss_name(l)}: {', '.join(ends) or 'no results yet'};")
+    "Figure 14 in words"
+    divided = ', divided by its first value' if normalise else ''
+    text = [f'Training loss by epoch with {model_name(model)}{divided}; at the end:']
+    for loss,each in tables.items():
+        known = {name:rows for name,rows in each.items() if (rows.n>0).any()}
+        ends = [f"{data_name(name)} {rows['mean'].iloc[-1]:.2f}" for name,rows in known.items()]
+        text.append(f"{loss_name(loss)}: {', '.join(ends) or 'no results yet'};")
     return ' '.join(text).rstrip(';')+'.'

@@ -11,317 +11,614 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache, partial
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np, pandas as pd
 from threadpoolctl import threadpool_limits
 
-from .core import InputError, check_choice, commit, config_hash, provenance, read_json, stream, stream_seed, write_json
-from .engine import Kind, load_plan, read_tables, register, run_all, status, study_kind, study_origin, write_tables
+from .core import (
+    InputError, check_choice, config_hash, provenance, read_json, stream, stream_seed, write_json)
+from .engine import (
+    Kind, load_plan, read_tables, register, run_all, status, study_kind, study_origin, write_tables)
 from .lock import Lock, Lost
 from .patches import open_store
-from .simulation import read_record, records_whole, write_record, write_result
+from .simulation import records_whole, write_record, write_result
 from .sources import load_source
 
 # %% auto #0
-__all__ = ['WINDOWS', 'VALID', 'TRAIN', 'PRESETS', 'LOSS_RUNS', 'LossConfig', 'as_loss_config', 'check_loss_config', 'split',
-           'load_parts', 'run_training', 'read_training', 'diverged', 'table_rows', 'run_loss', 'plan_losses',
-           'loss_preset', 'load_loss_plan', 'loss_rows', 'loss_results', 'loss_origin', 'write_loss_tables',
-           'run_losses', 'check_parts', 'loss_status', 'loss_estimate', 'train_at']
+__all__ = ['LossConfig', 'plan_losses', 'loss_preset', 'run_losses', 'loss_results', 'loss_origin', 'loss_status', 'train_at']
+
+# %% ../nbs/42_loss_study.ipynb #30a24568
+_WINDOWS = dict(
+    cfd=(160,160),
+    mtsdd_blowhole=(224,224),
+    mtsdd_crack=(224,224),
+    mtsdd_extreme=(224,224))
+
+def _as_patch(patch, data):
+    "Height and width as a tuple; None: the windows of that data set, where they are known"
+    if patch is None: return _WINDOWS.get(data)
+    return (patch,)*2 if isinstance(patch, int) else tuple(patch)
+
+def _as_pairs(options):
+    "Settings as pairs, by name"
+    pairs = options.items() if isinstance(options, dict) else options
+    return tuple(sorted((str(name), value) for name,value in pairs))
+
+# %% ../nbs/42_loss_study.ipynb #7fc2cc70
+class _PartsKey(NamedTuple):
+    "What decides the training and validation images of a run"
+    data: str         # Data set
+    patch: tuple|None # Height and width of the windows
+    size: int|None    # Pixels they are resized to
+    channels: int     # That the network sees
+    share: float      # Of the groups validated on
+    encoder: str      # Decides how images are normalised
+    copies: bool      # The paper's fixed copies?
+    seed: int         # Of the copies, else 0
 
 # %% ../nbs/42_loss_study.ipynb #fd862c35
 @dataclass(frozen=True)
 class LossConfig:
     "All that decides the outcome of one training"
     data: str='synthetic:120:96' # Data set, see `imbal_al.sources`
-    patch: tuple|None=None       # Height and width of the windows cut from the images; None: as `WINDOWS` has it
+    patch: tuple|None=None       # Height and width of the windows; None: as the data set asks for
     size: int|None=None          # Pixels the windows are resized to; None: as they are
     in_channels: int=3           # Channels the network sees
-    valid_share: float=.4        # Share of the groups validated on, where the data set has no split of its own
-    arch: str='unet'
+    valid_share: float=.4        # Share of the groups validated on, where there is no split
+    arch: str='unet'             # Network, see `imbal_al.models.ARCHS`
     encoder: str|None=None       # None: vgg16 for segnet, else lite0
     weights: str|None='imagenet' # None: random; always random for segnet below width 1
     width: float=1.              # See `imbal_al.models.create_model`
     loss: str='dibe'             # A key of `imbal_al.training.LOSSES`
     fn_weight: float|None=None   # Weight of misses; None: .7
     variant: str|None=None       # Reading of DIBEDis; None: 'region'
-    class_weight: float|None=None # Weight of defect pixels against background; None: the loss's own default
+    class_weight: float|None=None # Weight of defect pixels; None: the loss's own default
     options: tuple=()            # More settings of the loss, pairs (name, value)
     lr: float=.05                # SGD's learning rate
-    momentum: float=.9
+    momentum: float=.9           # SGD's momentum
     clip: float|None=None        # Largest norm of a step's gradient; None: as it is
-    prior: float|None=None       # Probability of a defect that the network starts from; None: as it is made
+    prior: float|None=None       # Probability of a defect at the start; None: as it is made
     even: bool=True              # Faulty images spread evenly over the batches
-    wd: float=1e-4
-    bs: int=8
+    wd: float=1e-4               # Weight decay
+    bs: int=8                    # Batch size
     steps: int|None=400          # Optimiser steps, or
     epochs: int|None=None        # passes over the training part
-    validations: int=10
-    schedule: str='cosine'
+    validations: int=10          # How often to validate
+    schedule: str='cosine'       # See `imbal_al.learner.SCHEDULES`
     augment: str='random'        # 'random', 'fixed' (the paper's four copies) or 'none'
     precision: str='fp32'        # Of the training; see `imbal_al.learner.DTYPES`
-    seed: int=0
+    seed: int=0                  # Of network, batches and augmentation
+
     def __post_init__(self):
         from imbal_al.training import FN_WEIGHT, LOSSES, loss_takes
         put = partial(object.__setattr__, self)
-        if self.patch is not None: put('patch', (self.patch,)*2 if isinstance(self.patch,int) else tuple(self.patch))
-        if self.patch is None and self.data in WINDOWS: put('patch', WINDOWS[self.data])
-        put('options', tuple(sorted((str(k),v) for k,v in (self.options.items() if isinstance(self.options,dict) else self.options))))
+        put('patch', _as_patch(self.patch, self.data))
+        put('options', _as_pairs(self.options))
         if self.encoder is None: put('encoder', 'vgg16' if self.arch=='segnet' else 'lite0')
         if self.arch=='segnet' and self.width!=1: put('weights', None)
         if self.loss not in LOSSES: return
-        if self.fn_weight is None and loss_takes(self.loss,'fn_weight'): put('fn_weight', FN_WEIGHT)
+        weighs = loss_takes(self.loss, 'fn_weight')
+        if self.fn_weight is None and weighs: put('fn_weight', FN_WEIGHT)
         if self.fn_weight is not None: put('fn_weight', round(float(self.fn_weight), 6))
-        if self.variant is None and loss_takes(self.loss,'variant'): put('variant', 'region')
+        if self.variant is None and loss_takes(self.loss, 'variant'): put('variant', 'region')
+
     @cached_property
-    def hash(self): return config_hash({f.name:getattr(self,f.name) for f in fields(self) if getattr(self,f.name)!=f.default})
+    def hash(self):
+        "Of all settings that are not the default"
+        values = {field.name:getattr(self, field.name) for field in fields(self)}
+        changed = [field.name for field in fields(self) if values[field.name]!=field.default]
+        return config_hash({name:values[name] for name in changed})
+
     @property
-    def model(self): return f'{self.arch}-{self.encoder}'+('' if self.width==1 else f'-w{self.width:g}')
-    def parts_key(self): return self.data, self.patch, self.size, self.in_channels, self.valid_share, self.encoder, self.augment=='fixed', self.seed if self.augment=='fixed' else 0
+    def model(self):
+        "Network and encoder, and the width where it is not 1"
+        return f'{self.arch}-{self.encoder}'+('' if self.width==1 else f'-w{self.width:g}')
+
+    def parts_key(self):
+        "What decides the images, see `load_parts`"
+        copies = self.augment=='fixed'
+        return _PartsKey(
+            data=self.data,
+            patch=self.patch,
+            size=self.size,
+            channels=self.in_channels,
+            share=self.valid_share,
+            encoder=self.encoder,
+            copies=copies,
+            seed=self.seed if copies else 0)
+
     def label(self):
         "What the run is, in a line"
-        return ', '.join([self.data, self.model, self.loss, *([f'fn_weight {self.fn_weight:g}'] if self.fn_weight is not None else []), *([self.variant] if self.variant else []), f'seed {self.seed}'])
+        words = [self.data, self.model, self.loss]
+        if self.fn_weight is not None: words.append(f'fn_weight {self.fn_weight:g}')
+        if self.variant: words.append(self.variant)
+        return ', '.join([*words, f'seed {self.seed}'])
 
 # %% ../nbs/42_loss_study.ipynb #2908539d
-WINDOWS = dict(cfd=(160,160), **{f'mtsdd_{o}':(224,224) for o in ('blowhole','crack','extreme')})
-
-def as_loss_config(d:dict)->LossConfig:
+def as_loss_config(
+    d:dict,        # Settings by name, as read from JSON
+    )->LossConfig: # With tuples in place of lists
     "A configuration from its JSON form. Raises `InputError` for a setting there is none of"
-    if not isinstance(d, dict): raise InputError(f'a training is given as {str(d)[:60]!r}; give its settings by name')
-    for k in d: check_choice('setting of a training', k, [f.name for f in fields(LossConfig)])
-    plain = lambda v: tuple(map(plain, v)) if isinstance(v,list) else v
-    try: return LossConfig(**{k:plain(v) for k,v in d.items()})
-    except (TypeError, ValueError, OverflowError) as e: raise InputError(f'the settings of a training cannot be read ({e}); see LossConfig') from e
+    if not isinstance(d, dict): raise InputError(
+        f'a training is given as {str(d)[:60]!r}; give its settings by name')
+    known = [field.name for field in fields(LossConfig)]
+    for name in d: check_choice('setting of a training', name, known)
+    try: return LossConfig(**{name:_plain(value) for name,value in d.items()})
+    except (TypeError, ValueError, OverflowError) as e: raise InputError(
+        f'the settings of a training cannot be read ({e}); see LossConfig') from e
+
+def _plain(value):
+    "Lists as tuples, at every depth"
+    return tuple(map(_plain, value)) if isinstance(value, list) else value
+
+# %% ../nbs/42_loss_study.ipynb #e46bfb81
+def _check_whole(c):
+    "Raise an `InputError` for a count that is no whole number above 0; some may be left out"
+    for name in ('steps','epochs','bs','validations','size'):
+        value, needed = getattr(c, name), name in ('bs','validations')
+        if value is None and not needed: continue
+        if isinstance(value, bool) or not isinstance(value, int) or value<1: raise InputError(
+            f'{name} = {value!r}; give a whole number above 0')
+
+# %% ../nbs/42_loss_study.ipynb #654e0668
+_RANGES = dict( # Name -> (below all, above all); -1e-9: 0 is fine
+    lr=(0, np.inf),
+    momentum=(-1e-9, 1),
+    wd=(-1e-9, np.inf),
+    width=(0, np.inf),
+    valid_share=(0, 1),
+    clip=(0, np.inf),
+    prior=(0, 1))
+
+def _check_numbers(c):
+    "Raise an `InputError` for a number out of its range; `clip` and `prior` may be left out"
+    for name,(low,high) in _RANGES.items():
+        value = getattr(c, name)
+        if value is None and name in ('clip','prior'): continue
+        number = isinstance(value, (int,float)) and not isinstance(value, bool)
+        if number and low<value<high: continue
+        start = 'above 0' if low==0 else 'of 0 or more'
+        end = '' if high==np.inf else ' and below 1'
+        raise InputError(f'{name} = {value!r}; give a number {start}{end}')
 
 # %% ../nbs/42_loss_study.ipynb #abdbfca2
-def check_loss_config(c:LossConfig):
-    "Raise an `InputError` for a configuration that cannot run"
+def _loss_of(c):
+    "The loss of a configuration, a module"
+    from imbal_al.training import make_loss
+    options = dict(c.options)
+    return make_loss(c.loss, c.fn_weight, c.variant, class_weight=c.class_weight, **options)
+
+def _check_names(c):
+    "Raise an `InputError` for a name that is not known"
     from imbal_al.learner import DTYPES, SCHEDULES
     from imbal_al.models import ARCHS
-    from imbal_al.training import AUGMENT, LOSSES, make_loss
-    for what,v,known in (('network',c.arch,ARCHS), ('loss',c.loss,LOSSES), ('schedule',c.schedule,SCHEDULES), ('augmentation',c.augment,AUGMENT), ('precision',c.precision,DTYPES)): check_choice(what, v, known)
-    try: make_loss(c.loss, c.fn_weight, c.variant, class_weight=c.class_weight, **dict(c.options))
+    from imbal_al.training import AUGMENT, LOSSES
+    check_choice('network', c.arch, ARCHS)
+    check_choice('loss', c.loss, LOSSES)
+    check_choice('schedule', c.schedule, SCHEDULES)
+    check_choice('augmentation', c.augment, AUGMENT)
+    check_choice('precision', c.precision, DTYPES)
+
+# %% ../nbs/42_loss_study.ipynb #412a559c
+def check_loss_config(
+    c:LossConfig, # Of one run
+    ):
+    "Raise an `InputError` for a configuration that cannot run"
+    _check_names(c)
+    try: _loss_of(c)
     except (TypeError, ValueError) as e: raise InputError(str(e)) from e
-    if c.steps is None and c.epochs is None: raise InputError('neither steps nor epochs is given; set one of them')
-    for k in ('steps','epochs','bs','validations','size'):
-        v = getattr(c,k)
-        if v is None and k not in ('bs','validations'): continue
-        if isinstance(v,bool) or not isinstance(v,int) or v<1: raise InputError(f'{k} = {v!r}; give a whole number above 0')
+    if c.steps is None and c.epochs is None: raise InputError(
+        'neither steps nor epochs is given; set one of them')
+    _check_whole(c)
     if c.bs<2: raise InputError('bs = 1; batch normalisation needs a batch of 2 or more')
-    for k,low,high in (('lr',0,np.inf),('momentum',-1e-9,1),('wd',-1e-9,np.inf),('width',0,np.inf),('valid_share',0,1),('clip',0,np.inf),('prior',0,1)):
-        v = getattr(c,k)
-        if k in ('clip','prior') and v is None: continue
-        if isinstance(v,bool) or not isinstance(v,(int,float)) or not low<v<high: raise InputError(f"{k} = {v!r}; give a number {'above 0' if low==0 else 'of 0 or more'}{'' if high==np.inf else ' and below 1'}")
-    if not isinstance(c.seed,int) or c.seed<0: raise InputError(f'seed = {c.seed!r}; give a whole number, 0 or more')
+    _check_numbers(c)
+    if not isinstance(c.seed, int) or c.seed<0: raise InputError(
+        f'seed = {c.seed!r}; give a whole number, 0 or more')
 
 # %% ../nbs/42_loss_study.ipynb #c5af2ead
-VALID, TRAIN = ('val','valid','validation','test'), ('train',)
+_VALID, _TRAIN = ('val','valid','validation','test'), ('train',)
 
-def split(table:pd.DataFrame,  # A patch store's table: group, split
-    share:float=.4,            # Of the groups, for validation, where there is no split
-    )->tuple[np.ndarray,np.ndarray]: # Indices of the training and of the validation part
-    "Training and validation part"
-    kind = table['split'].astype(str)
-    if kind.isin(VALID).any() and kind.isin(TRAIN).any(): return np.flatnonzero(kind.isin(TRAIN)), np.flatnonzero(kind.isin(VALID))
-    groups = np.unique(table['group'].astype(str)); n = min(max(1, round(share*len(groups))), len(groups)-1)
-    mine = table['group'].astype(str).isin(set(stream(0,'validation groups').permutation(groups)[:n]))
-    return np.flatnonzero(~mine), np.flatnonzero(mine)
+def _split(table, share=.4):
+    """Indices of the training and of the validation part, from a patch store's table;
+    where it has no split, `share` of the groups are validated on"""
+    kind, group = table['split'].astype(str), table['group'].astype(str)
+    valid, train = kind.isin(_VALID), kind.isin(_TRAIN)
+    if valid.any() and train.any(): return np.flatnonzero(train), np.flatnonzero(valid)
+    groups = np.unique(group)
+    n = min(max(1, round(share*len(groups))), len(groups)-1)
+    valid = group.isin(set(stream(0, 'validation groups').permutation(groups)[:n]))
+    return np.flatnonzero(~valid), np.flatnonzero(valid)
 
+# %% ../nbs/42_loss_study.ipynb #01dba689
+def _drawn_size(source, data):
+    "Height and width of synthetic images, which are cut whole"
+    if not data.startswith('synthetic'): raise InputError(
+        f'{data}: say how large the windows shall be (--patch), its images may differ in size')
+    image = source.table.iloc[0]['image']
+    return (int(image.split(':')[3].partition('x')[0]),)*2
+
+# %% ../nbs/42_loss_study.ipynb #e3a708db
 @lru_cache(1)
-def load_parts(key, device='cpu', root=None):
-    "`imbal_al.training.Parts` of a configuration's `parts_key`, and the patch store's content checksum"
+def load_parts(
+    key,          # From `LossConfig.parts_key`
+    device='cpu', # Where the images lie
+    root=None,    # Folder of the data sets; None: the usual one
+    ):            # (`imbal_al.training.Parts`, the patch store's content checksum)
+    "The images of a run. Raises `InputError` for windows of an unknown size"
     from imbal_al.training import Parts
-    data,patch,size,channels,share,encoder,copies,seed = key
-    source = load_source(data, root)
-    if patch is None:
-        if not data.startswith('synthetic'): raise InputError(f'{data}: say how large the windows shall be (--patch), its images may differ in size')
-        patch = (int(source.table.iloc[0]['image'].split(':')[3].partition('x')[0]),)*2
+    key = _PartsKey(*key)
+    source = load_source(key.data, root)
+    patch = _drawn_size(source, key.data) if key.patch is None else key.patch
     store = open_store(source, patch)
-    train,valid = split(store.table, share)
-    return Parts(store.images, store.masks, train, valid, data, size, copies, device, encoder, channels, seed), store.meta['content']
+    train, valid = _split(store.table, key.share)
+    parts = Parts(
+        store.images, store.masks, train, valid, key.data, key.size, key.copies,
+        device, key.encoder, key.channels, key.seed)
+    return parts, store.meta['content']
 
 # %% ../nbs/42_loss_study.ipynb #0a39056c
-def run_training(c:LossConfig, folder:Path, device='cpu', root=None, precision=None, tell=None)->tuple[list,dict]:
+def _run_training(c, folder, device='cpu', root=None, precision=None, tell=None):
     "Train one configuration; (rows of the curve, arrays for `final.npz`)"
     from imbal_al.scoring import score
-    from imbal_al.training import fit_curve, make_loss, sgd_learner
-    parts,_ = load_parts(c.parts_key(), device, root)
-    t0 = time.perf_counter()
-    learn = sgd_learner(parts, make_loss(c.loss, c.fn_weight, c.variant, class_weight=c.class_weight, **dict(c.options)), c.arch, c.encoder, c.weights, c.width, c.lr, c.momentum, c.wd, c.bs,
-                        c.steps, c.epochs, c.validations, c.augment, precision, stream_seed(c.seed,'loss study'), tell, c.clip, c.prior, c.even)
+    from imbal_al.training import fit_curve, sgd_learner
+    parts, _ = load_parts(c.parts_key(), device, root)
+    start = time.perf_counter()
+    learn = sgd_learner(
+        parts, _loss_of(c), c.arch, c.encoder, c.weights, c.width,
+        lr=c.lr, momentum=c.momentum, wd=c.wd, bs=c.bs,
+        steps=c.steps, epochs=c.epochs, validations=c.validations,
+        augment=c.augment, precision=precision, seed=stream_seed(c.seed, 'loss study'), tell=tell,
+        clip=c.clip, prior=c.prior, even=c.even)
     rows = fit_curve(learn, c.schedule, folder/'checkpoint.pt')
-    s = score(learn.model, parts.data, parts.valid, hist=True, precision=precision['eval'])
-    return rows, dict(losses=np.array([float(o) for o in learn.recorder.losses], np.float32), hist=s.hist, seconds=time.perf_counter()-t0)
+    scores = score(learn.model, parts.data, parts.valid, hist=True, precision=precision['eval'])
+    losses = np.array([float(loss) for loss in learn.recorder.losses], np.float32)
+    return rows, dict(losses=losses, hist=scores.hist, seconds=time.perf_counter()-start)
 
-def read_training(folder:Path)->dict|None:
+# %% ../nbs/42_loss_study.ipynb #84b73096
+def read_training(
+    folder:Path, # Of one run
+    )->dict|None:
     "The result of a finished run, None if there is none or it is damaged"
-    r = read_json(Path(folder)/'result.json')
-    return r if r and 'rows' in r and 'config' in r and records_whole(Path(folder)) else None
+    folder = Path(folder)
+    result = read_json(folder/'result.json')
+    whole = result and 'rows' in result and 'config' in result and records_whole(folder)
+    return result if whole else None
 
-def diverged(folder:Path)->str|None:
+# %% ../nbs/42_loss_study.ipynb #66f5ac81
+def diverged(
+    folder:Path, # Of one run
+    )->str|None:
     "The line of a run that diverged: it would do so again and is not repeated"
-    f = read_json(Path(folder)/'failed.json')
-    return f['line'] if isinstance(f, dict) and 'the training diverged' in f.get('line','') else None
+    failed = read_json(Path(folder)/'failed.json')
+    if not isinstance(failed, dict): return None
+    return failed['line'] if 'the training diverged' in failed.get('line', '') else None
+
+# %% ../nbs/42_loss_study.ipynb #c8af3f05
+def _loss_columns(c):
+    "How tables name a run"
+    return dict(
+        data=c.data,
+        model=c.model,
+        loss=c.loss,
+        variant=c.variant or '',
+        fn_weight=c.fn_weight,
+        seed=c.seed)
+
+def _table_rows(c, rows):
+    "Rows of the results table"
+    base = dict(_loss_columns(c), fn_weight=np.nan if c.fn_weight is None else c.fn_weight)
+    return [dict(base, **row, config=c.hash) for row in rows]
+
+# %% ../nbs/42_loss_study.ipynb #10410632
+def _begun(c, folder, device, content):
+    "The precision a run was begun with, which is kept; writes `config.json` if it begins now"
+    from imbal_al.learner import choose_precision
+    old = read_json(folder/'config.json')
+    if old and old.get('content')!=content: raise InputError(
+        f'{folder}: the images of {c.data!r} have changed since this run began; '
+        'put them back, or remove the folder to start it anew')
+    precision = (old or {}).get('precision')
+    if not precision: precision = dict(train=c.precision, eval=choose_precision(device)['eval'])
+    about = dict(asdict(c), hash=c.hash, content=content, precision=precision)
+    if not old: write_json(folder/'config.json', about)
+    return precision
+
+# %% ../nbs/42_loss_study.ipynb #43f3cceb
+def _train_in(c, folder, device, root, threads, tell, check):
+    "Train a run in its folder and write what it gives; `check` raises `Lost` if it is taken away"
+    for file in folder.glob('.*.tmp'): file.unlink(missing_ok=True)
+    parts, content = load_parts(c.parts_key(), device, root)
+    precision = _begun(c, folder, device, content)
+    start = time.perf_counter()
+    rows, arrays = _run_training(c, folder, device, root, precision, tell)
+    check()
+    write_record(folder/'final.npz', arrays)
+    result = dict(
+        config=asdict(c),
+        hash=c.hash,
+        rows=rows,
+        seconds=round(time.perf_counter()-start, 1),
+        train_images=len(parts.train),
+        valid_images=len(parts.valid),
+        defect_ratio=parts.defect_ratio,
+        provenance=dict(provenance(), device=device, threads=threads, precision=precision))
+    check()
+    write_result(folder, result, ['final.npz'])
+    return read_training(folder)
 
 # %% ../nbs/42_loss_study.ipynb #e33d80d3
-def table_rows(c:LossConfig, rows:list)->list[dict]:
-    "Rows of the results table"
-    base = dict(data=c.data, model=c.model, loss=c.loss, variant=c.variant or '', fn_weight=np.nan if c.fn_weight is None else c.fn_weight, seed=c.seed)
-    return [dict(base, **o, config=c.hash) for o in rows]
-
-def run_loss(c:LossConfig,
-    runs:str|Path,       # Folder that holds the run folders
-    device:str='cpu', root=None,
-    threads:int=1,       # CPU threads; part of what makes two runs equal bit for bit
-    tell=None            # f(step, row), called after each validation
-    )->dict|None:        # `result.json`'s content; None if another process is at it
+def run_loss(
+    c:LossConfig,     # Of the run
+    runs:str|Path,    # Folder that holds the run folders
+    device:str='cpu', # cpu, cuda or cuda:1
+    root=None,        # Folder of the data sets; None: the usual one
+    threads:int=1,    # CPU threads; part of what makes two runs equal bit for bit
+    tell=None,        # f(step, row), called after each validation
+    )->dict|None:     # `result.json`'s content; None if another process is at it
     "Run what is not done yet of one training. Raises `FloatingPointError` if it diverges (again)"
     import torch
-    check_loss_config(c); folder = Path(runs)/c.hash
-    if (r:=read_training(folder)): return r
-    if (line:=diverged(folder)): raise FloatingPointError(line)
+    check_loss_config(c)
+    folder = Path(runs)/c.hash
+    done = read_training(folder)
+    if done: return done
+    line = diverged(folder)
+    if line: raise FloatingPointError(line)
     try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise InputError(f'cannot create {folder}: {e.strerror}; choose a folder you may write to') from e
+    except OSError as e: raise InputError(
+        f'cannot create {folder}: {e.strerror}; choose a folder you may write to') from e
     lock = Lock(folder/'owner.json')
     if not lock.acquire(): return read_training(folder)
     try:
         with lock, threadpool_limits(threads):
             torch.set_num_threads(threads)
-            return read_training(folder) or _run_loss(c, folder, device, root, threads, tell, lock.check)
+            done = read_training(folder)
+            return done or _train_in(c, folder, device, root, threads, tell, lock.check)
     except Lost: return None
 
-def _run_loss(c, folder, device, root, threads, tell, check=lambda: None):
-    from imbal_al.learner import choose_precision
-    for o in folder.glob('.*.tmp'): o.unlink(missing_ok=True)
-    parts,content = load_parts(c.parts_key(), device, root)
-    old = read_json(folder/'config.json')
-    if old and old.get('content')!=content: raise InputError(f'{folder}: the images of {c.data!r} have changed since this run began; put them back, or remove the folder to start it anew')
-    precision = (old or {}).get('precision') or dict(train=c.precision, eval=choose_precision(device)['eval'])
-    if not old: write_json(folder/'config.json', dict(asdict(c), hash=c.hash, content=content, precision=precision))
-    t0 = time.perf_counter(); rows,arrays = run_training(c, folder, device, root, precision, tell)
-    check(); write_record(folder/'final.npz', arrays)
-    result = dict(config=asdict(c), hash=c.hash, rows=rows, seconds=round(time.perf_counter()-t0,1), train_images=len(parts.train), valid_images=len(parts.valid), defect_ratio=parts.defect_ratio,
-                  provenance=dict(provenance(), device=device, threads=threads, precision=precision))
-    check(); write_result(folder, result, ['final.npz'])
-    return read_training(folder)
-
 # %% ../nbs/42_loss_study.ipynb #333db335
-def plan_losses(base:LossConfig, # What all runs share
-    losses, archs=('unet',), seeds:int=1,
-    fn_weights=(None,),          # None: the default
-    variants=(None,),
+def plan_losses(
+    base:LossConfig,    # What all runs share
+    losses,             # Keys of `imbal_al.training.LOSSES`
+    archs=('unet',),    # Networks
+    seeds:int=1,        # Runs of each setting, from the seed of `base` on
+    fn_weights=(None,), # Weights of misses, for the losses that have one; None: the default
+    variants=(None,),   # Readings of DIBEDis, likewise
     )->list[LossConfig]:
-    "The grid of runs, seed by seed, without doubles"
+    """The grid of runs, seed by seed, without doubles.
+    Raises `InputError` for an unknown loss or no seed"""
     from imbal_al.training import LOSSES, loss_takes
     if seeds<1: raise InputError(f'{seeds} seeds; give 1 or more')
-    for o in losses: check_choice('loss', o, LOSSES)
-    out,own = [],replace(base, encoder=None).encoder   # another than the network's own holds for all
-    for s,a,l in product(range(base.seed, base.seed+seeds), archs, losses):
-        ws,vs = (v if loss_takes(l,k) else (None,) for k,v in (('fn_weight',fn_weights),('variant',variants)))
-        out += [replace(base, seed=s, arch=a, encoder=base.encoder if a==base.arch or base.encoder!=own else None, loss=l, fn_weight=w, variant=v, class_weight=base.class_weight if loss_takes(l,'class_weight') else None) for w,v in product(ws,vs)]
-    return list({c.hash:c for c in out}.values())
+    for loss in losses: check_choice('loss', loss, LOSSES)
+    runs, own = [], replace(base, encoder=None).encoder
+    for seed,arch,loss in product(range(base.seed, base.seed+seeds), archs, losses):
+        weights = fn_weights if loss_takes(loss, 'fn_weight') else (None,)
+        readings = variants if loss_takes(loss, 'variant') else (None,)
+        # An encoder other than the network's own holds for all networks
+        for_all = arch==base.arch or base.encoder!=own
+        same = dict(
+            seed=seed,
+            arch=arch,
+            encoder=base.encoder if for_all else None,
+            loss=loss,
+            class_weight=base.class_weight if loss_takes(loss, 'class_weight') else None)
+        for fn_weight,variant in product(weights, readings):
+            runs.append(replace(base, fn_weight=fn_weight, variant=variant, **same))
+    return list({run.hash:run for run in runs}.values())
 
-PRESETS = dict(
+# %% ../nbs/42_loss_study.ipynb #306669fe
+_PRESETS = dict(
     quick=dict(width=.5, steps=60, validations=6),
     laptop=dict(size=96, width=.5, lr=1., clip=.05, prior=.01, class_weight=.75),
     paper=dict(steps=None, epochs=100, validations=50, augment='fixed'))
 
-def loss_preset(name:str, data:str, **changes)->LossConfig:
-    "A preset's configuration for a data set, with fields set otherwise"
-    p = dict(PRESETS[check_choice('preset', name, PRESETS)], data=data)
-    if name=='laptop' and data=='cfd': p.update(size=None, steps=240)
+def loss_preset(
+    name:str,      # 'quick', 'laptop' or 'paper'
+    data:str,      # Data set
+    **changes,     # Fields of `LossConfig` to set otherwise
+    )->LossConfig: # For `plan_losses`
+    "A preset's configuration for a data set. Raises `InputError` for an unknown name"
     from imbal_al.training import LOSSES, loss_takes
+    settings = dict(_PRESETS[check_choice('preset', name, _PRESETS)], data=data)
+    if name=='laptop' and data=='cfd': settings.update(size=None, steps=240)
     loss = changes.get('loss', LossConfig.loss)
-    if loss in LOSSES and not loss_takes(loss,'class_weight'): p.pop('class_weight', None)
-    return LossConfig(**{**p, **changes})
+    if loss in LOSSES and not loss_takes(loss, 'class_weight'): settings.pop('class_weight', None)
+    return LossConfig(**{**settings, **changes})
 
-def load_loss_plan(folder:str|Path)->list[LossConfig]:
+# %% ../nbs/42_loss_study.ipynb #246d9dd6
+def load_loss_plan(
+    folder:str|Path, # The study's folder
+    )->list[LossConfig]:
     "The runs of a loss study. Raises `InputError` if the folder holds none"
-    if study_kind(folder)!='LossConfig': raise InputError(f'{folder} holds no loss study (no readable study.json of that kind); give the folder that `imbal-al losses --out` wrote to')
+    if study_kind(folder)!='LossConfig': raise InputError(
+        f'{folder} holds no loss study (no readable study.json of that kind); '
+        'give the folder that `imbal-al losses --out` wrote to')
     return load_plan(folder)
 
 # %% ../nbs/42_loss_study.ipynb #e9d92088
-def loss_rows(c:LossConfig, folder:Path, result:dict)->list[dict]:
+def check_parts(
+    configs:list, # Of a study
+    root=None,    # Folder of the data sets; None: the usual one
+    ):
+    """Raise an `InputError` if a data set cannot be cut, has no defect to validate on,
+    or fewer training images than a batch"""
+    plain = [replace(c, encoder='lite0', augment='none', seed=0) for c in configs]
+    for key in dict.fromkeys(c.parts_key() for c in plain):
+        parts, _ = load_parts(key, 'cpu', root)
+        bs, n = max(c.bs for c in configs if c.data==key.data), len(parts.train)
+        if n<bs: raise InputError(
+            f'{key.data} has {n} training images, fewer than a batch of {bs}; use a smaller batch')
+
+# %% ../nbs/42_loss_study.ipynb #94d347c2
+def _loss_rows(c, folder, result):
     "A row per validation of a finished run"
-    return [dict(o, commit=result['provenance']['commit']) for o in table_rows(c, result['rows'])]
+    commit = result['provenance']['commit']
+    return [dict(row, commit=commit) for row in _table_rows(c, result['rows'])]
 
-def loss_results(folder:str|Path)->pd.DataFrame:
-    "The results table: a row per validation of every finished run of a study"
-    load_loss_plan(folder); return read_tables(folder)
+# %% ../nbs/42_loss_study.ipynb #25f7f276
+def _loss_origin(origin):
+    "What `origin.json` says"
+    return dict(
+        runs=origin.runs,
+        training_minutes=round(origin.seconds/60, 1),
+        provenance=origin.provenance(),
+        configs=origin.configs)
 
-def _loss_origin(o): return dict(runs=o.runs, training_minutes=round(o.seconds/60,1), provenance=o.provenance(), configs=o.configs)
+# %% ../nbs/42_loss_study.ipynb #c777e569
+def _loss_order(c):
+    "Sorts runs in the tables"
+    weight = c.fn_weight is None, c.fn_weight or 0.
+    return c.data, c.model, c.loss, c.variant or '', *weight, c.seed, c.hash
 
-def loss_origin(folder:str|Path)->dict:
-    "Where a study's numbers come from: each combination of commit, hardware and versions with its number of runs; training minutes in all; configurations by hash"
-    load_loss_plan(folder); return study_origin(folder)
-
-def write_loss_tables(folder:str|Path):
-    "Write `results.csv` and `origin.json` of what is finished"
-    load_loss_plan(folder); write_tables(folder)
-
-def _loss_columns(c): return dict(data=c.data, model=c.model, loss=c.loss, variant=c.variant or '', fn_weight=c.fn_weight, seed=c.seed)
-
-def _loss_order(c): return c.data, c.model, c.loss, c.variant or '', c.fn_weight is None, c.fn_weight or 0., c.seed, c.hash
-
+# %% ../nbs/42_loss_study.ipynb #518c2113
 def _prepare_losses(configs, root): check_parts(configs, root)
 
-LOSS_RUNS = register(Kind(LossConfig, as_loss_config, check_loss_config, _prepare_losses, run_loss, read_training, {'results.csv':(loss_rows,('step',))},
-    _loss_order, _loss_columns, LossConfig.label, lambda c: 1, 'result.json', _loss_origin, diverged))
+# %% ../nbs/42_loss_study.ipynb #882224a1
+def _one_training(c): return 1
 
-def run_losses(folder:str|Path, # The study's folder
-    configs:list,               # From `plan_losses`
-    workers:int|None=None, device:str|None=None, root=None, threads:int=1,
-    progress=None, **how        # As in `imbal_al.engine.run_all`
-    )->list[str]:               # One line per failed run
+# %% ../nbs/42_loss_study.ipynb #8e248cbf
+_LOSS_RUNS = register(Kind(
+    config=LossConfig,
+    from_json=as_loss_config,
+    check=check_loss_config,
+    prepare=_prepare_losses,
+    run=run_loss,
+    read=read_training,
+    tables={'results.csv':(_loss_rows, ('step',))},
+    order=_loss_order,
+    columns=_loss_columns,
+    label=LossConfig.label,
+    size=_one_training,
+    marks='result.json',
+    origin=_loss_origin,
+    final=diverged))
+
+# %% ../nbs/42_loss_study.ipynb #60138ebc
+def run_losses(
+    folder:str|Path,      # The study's folder
+    configs:list,         # From `plan_losses`
+    workers:int|None=None, # Processes; None: one per core, one on CUDA; 0: in this process
+    device:str|None=None, # None: CUDA where there is one
+    root=None,            # Folder of the data sets; None: the usual one
+    threads:int=1,        # CPU threads of a run
+    progress=None,        # `f(trainings done, trainings in all, failed lines)`
+    **how,                # As in `imbal_al.engine.run_all`
+    )->list[str]:         # One line per failed run
     "Train all that is not done, then write `results.csv`"
     return run_all(folder, configs, workers, device, root, threads, progress, **how)
 
-def check_parts(configs, root=None):
-    "Raise an `InputError` if a data set cannot be cut, has no defect to validate on, or fewer training images than a batch"
-    for k in dict.fromkeys(replace(c, encoder='lite0', augment='none', seed=0).parts_key() for c in configs):
-        parts,_ = load_parts(k, 'cpu', root)
-        bs = max(c.bs for c in configs if c.data==k[0])
-        if len(parts.train)<bs: raise InputError(f'{k[0]} has {len(parts.train)} training images, fewer than a batch of {bs}; use a smaller batch')
+# %% ../nbs/42_loss_study.ipynb #0d446149
+def loss_results(
+    folder:str|Path, # The study's folder
+    )->pd.DataFrame: # A losses table, see *Loss figures*
+    """The results table: a row per validation of every finished run of a study.
+    Raises `InputError` for a folder without a loss study"""
+    load_loss_plan(folder)
+    return read_tables(folder)
+
+def _write_loss_tables(folder):
+    "Write `results.csv` and `origin.json` of what is finished"
+    load_loss_plan(folder)
+    write_tables(folder)
+
+# %% ../nbs/42_loss_study.ipynb #93d1a968
+def loss_origin(
+    folder:str|Path, # The study's folder
+    )->dict:         # runs, training_minutes, provenance, configs
+    """Where a study's numbers come from: each combination of commit, hardware and versions with its
+    number of runs; training minutes in all; configurations by hash"""
+    load_loss_plan(folder)
+    return study_origin(folder)
 
 # %% ../nbs/42_loss_study.ipynb #2d98503e
-def loss_status(folder:str|Path)->pd.DataFrame: # See `imbal_al.engine.status`
+def loss_status(
+    folder:str|Path, # The study's folder
+    )->pd.DataFrame: # See `imbal_al.engine.status`
     "State of every run of a loss study, also while it is running"
-    load_loss_plan(folder); return status(folder)
+    load_loss_plan(folder)
+    return status(folder)
 
-def loss_estimate(configs:list, root=None, device='cpu', workers:int=1, threads:int=1)->dict:
-    "Runs, seconds in all, measured seconds of a step and of a validated image per network and data set"
+# %% ../nbs/42_loss_study.ipynb #c80cb28f
+def _seconds(c, parts, threads):
+    "Measured seconds of a step and of a validated image"
     import torch
-    from imbal_al.training import make_loss, sgd_learner, stretch, validation_counts
-    rates,total = {},0.
+    from imbal_al.training import make_loss, sgd_learner, validation_counts
+    with threadpool_limits(threads):
+        torch.set_num_threads(threads)
+        learn = sgd_learner(
+            parts, make_loss('bce'), c.arch, c.encoder, c.weights, c.width,
+            bs=c.bs, steps=3, validations=1)
+        net, times = learn.model.train(), []
+        for x,y in learn.dls.train:
+            start = time.perf_counter()
+            learn.loss_func(net(x), y).backward()
+            times.append(time.perf_counter()-start)
+        keep, parts.valid = parts.valid, parts.valid[:16]
+        try:
+            start = time.perf_counter()
+            validation_counts(net, parts)
+            image = (time.perf_counter()-start)/len(parts.valid)
+        finally: parts.valid = keep
+    return float(np.median(times)), image
+
+# %% ../nbs/42_loss_study.ipynb #993634dc
+def loss_estimate(
+    configs:list,  # Of a study
+    root=None,     # Folder of the data sets; None: the usual one
+    device='cpu',  # cpu, cuda or cuda:1
+    workers:int=1, # Processes
+    threads:int=1, # CPU threads of a run
+    )->dict:       # runs, seconds, step_seconds, image_seconds
+    """Runs, seconds in all, measured seconds of a step and of a validated image
+    per network and data set"""
+    from imbal_al.training import stretch
+    rates, total = {}, 0.
     for c in configs:
-        parts,_ = load_parts(c.parts_key(), device, root); key = (c.parts_key(), c.arch, c.width, c.bs)
-        if key not in rates:
-            with threadpool_limits(threads):
-                torch.set_num_threads(threads)
-                learn = sgd_learner(parts, make_loss('bce'), c.arch, c.encoder, c.weights, c.width, bs=c.bs, steps=3, validations=1); m = learn.model.train(); times = []
-                for x,y in learn.dls.train:
-                    t0 = time.perf_counter(); learn.loss_func(m(x), y).backward(); times.append(time.perf_counter()-t0)
-                keep, parts.valid = parts.valid, parts.valid[:16]
-                try: t0 = time.perf_counter(); validation_counts(m, parts); image = (time.perf_counter()-t0)/len(parts.valid)
-                finally: parts.valid = keep
-            rates[key] = float(np.median(times)), image
-        every,n = stretch(len(parts.train), c.bs, c.steps, c.epochs, c.validations)
-        total += n*(every*rates[key][0]+len(parts.valid)*rates[key][1])
-    return dict(runs=len(configs), seconds=total/min(workers,max(len(configs),1)), step_seconds=[a for a,_ in rates.values()], image_seconds=[b for _,b in rates.values()])
+        parts, _ = load_parts(c.parts_key(), device, root)
+        key = (c.parts_key(), c.arch, c.width, c.bs)
+        if key not in rates: rates[key] = _seconds(c, parts, threads)
+        step, image = rates[key]
+        every, n = stretch(len(parts.train), c.bs, c.steps, c.epochs, c.validations)
+        total += n*(every*step+len(parts.valid)*image)
+    return dict(
+        runs=len(configs),
+        seconds=total/min(workers, max(len(configs), 1)),
+        step_seconds=[step for step,_ in rates.values()],
+        image_seconds=[image for _,image in rates.values()])
+
+# %% ../nbs/42_loss_study.ipynb #47b5a63e
+def _last_counts(folder, c):
+    "TP, FP and FN of a run's last validation"
+    result = read_training(Path(folder)/'runs'/c.hash)
+    if not result: raise InputError(
+        f'{folder}: another process is at {c.hash}; wait for it, the same command goes on')
+    last = result['rows'][-1]
+    return [last[name] for name in ('tp','fp','fn')]
 
 # %% ../nbs/42_loss_study.ipynb #c0e62e1a
-def train_at(base:LossConfig,  # Everything but fn_weight
-    folder:str|Path,           # A loss study's folder; need not exist
-    seeds:int=1, workers:int|None=None, device:str|None=None, root=None, threads:int=1, progress=None, **how # As in `run_losses`
-    ):                         # fn_weight -> dict of oii, iou, precision, recall, of the last validation
-    "A train function for `imbal_al.guidance`. Raises `FloatingPointError` where a training diverges, `InputError` if the loss has no weight for misses"
+def train_at(
+    base:LossConfig,      # Everything but fn_weight
+    folder:str|Path,      # A loss study's folder; need not exist
+    seeds:int=1,          # Trainings of each candidate, from the seed of `base` on
+    workers:int|None=None, # As in `run_losses`
+    device:str|None=None, # As in `run_losses`
+    root=None,            # As in `run_losses`
+    threads:int=1,        # As in `run_losses`
+    progress=None,        # As in `run_losses`
+    **how,                # As in `run_losses`
+    ):                    # fn_weight -> dict of oii, iou, precision, recall, of the last validation
+    """A train function for `imbal_al.guidance`. Raises `FloatingPointError` where a training
+    diverges, `InputError` if the loss has no weight for misses"""
     from imbal_al.oii import score_counts
     from imbal_al.training import LOSSES, loss_takes
-    if not loss_takes(base.loss,'fn_weight'): raise InputError(f"loss {base.loss!r} has no weight of misses to guide; choose one of: {', '.join(o for o in LOSSES if loss_takes(o,'fn_weight'))}")
+    if not loss_takes(base.loss, 'fn_weight'):
+        able = ', '.join(loss for loss in LOSSES if loss_takes(loss, 'fn_weight'))
+        raise InputError(
+            f'loss {base.loss!r} has no weight of misses to guide; choose one of: {able}')
     def train(fn_weight):
-        configs = [replace(base, fn_weight=fn_weight, seed=base.seed+s) for s in range(seeds)]
+        "Train what is not done, and add the counts of all seeds"
+        configs = [replace(base, fn_weight=fn_weight, seed=base.seed+i) for i in range(seeds)]
         failed = run_losses(folder, configs, workers, device, root, threads, progress, **how)
         if failed: raise (FloatingPointError if 'diverged' in failed[0] else InputError)(failed[0])
-        last = [read_training(Path(folder)/'runs'/c.hash) for c in configs]
-        if not all(last): raise InputError(f'{folder}: another process is at {configs[last.index(None)].hash}; wait for it, the same command goes on')
-        return score_counts([np.sum([[r['rows'][-1][k] for k in ('tp','fp','fn')] for r in last], 0)])
+        return score_counts([np.sum([_last_counts(folder, c) for c in configs], 0)])
     return train

@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 
 from imbal_al.claims import *
-from imbal_al.claims import DOES_NOT, HOLDS, UNTOLD
+from imbal_al.claims import (
+    DOES_NOT,
+    HOLDS,
+    UNTOLD,
+    _near,
+    _uniqueness_spread,
+    above,
+    claim_value,
+)
 from imbal_al.core import InputError
 from imbal_al.figures import made_up_picks, made_up_results
 from imbal_al.metrics import Interval, uniqueness
@@ -187,14 +195,14 @@ def test_spread_is_of_the_union_uniqueness():
         for i in ids
     ]
     u = [uniqueness([[2, 3], [2, 3]]), uniqueness([[4, 5], [6, 7]])]
-    assert u == [0, 1] and uniqueness_spread(
+    assert u == [0, 1] and _uniqueness_spread(
         pd.DataFrame(rows), 'coreset', [0, 1]
     ) == pytest.approx(np.std(u, ddof=1))
 
 
 @pytest.mark.parametrize('n,verdict', [(0, UNTOLD), (1, UNTOLD), (2, HOLDS)])
 def test_no_verdict_from_one_value(n, verdict):
-    assert above(Interval(0.5, 0.4, 0.6, n)) == near(Interval(0.5, 0.4, 0.6, n), 0.5) == verdict
+    assert above(Interval(0.5, 0.4, 0.6, n)) == _near(Interval(0.5, 0.4, 0.6, n), 0.5) == verdict
     assert above(Interval(0.5, np.nan, np.nan, n)) == UNTOLD
 
 

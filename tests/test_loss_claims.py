@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from imbal_al.claims import DOES_NOT, HOLDS, UNTOLD, claims_markdown, summary
 from imbal_al.core import InputError
 from imbal_al.loss_claims import *
-from imbal_al.loss_claims import _control
+from imbal_al.loss_claims import (
+    _claim_1,
+    _claim_2,
+    _claim_3,
+    _claim_4,
+    _claim_5,
+    _claim_6,
+    _claim_7,
+    _control,
+    _focal_wander,
+    _paired_runs,
+)
 from imbal_al.loss_figures import RUN, VARIANTS, _CONTROL, _GAIN, final, made_up_losses
 
 HALF = dict(ft=5.0, tversky=4.0, dibe_reg=2.0)
@@ -266,7 +277,7 @@ def test_wrong_tables_are_named_in_one_line(call, names):
 )
 def test_claim_1(gain, verdict):
     base = np.array([0.5, 0.3, 0.7])
-    rows = claim_1(iou({('unet-lite0', 'ft'): base, ('unet-lite0', 'dibe_reg'): base + gain}))
+    rows = _claim_1(iou({('unet-lite0', 'ft'): base, ('unet-lite0', 'dibe_reg'): base + gain}))
     assert (
         rows[0]['verdict'] == verdict
         and rows[0]['ours'] == pytest.approx(np.mean(gain))
@@ -278,9 +289,9 @@ def test_claim_1(gain, verdict):
 def test_pairs_are_by_seed():
     a = iou({('unet-lite0', 'ft'): [0.5, 0.3, 0.7]})
     b = iou({('unet-lite0', 'dibe_reg'): [0.51, 0.31, 0.71]}).iloc[::-1]
-    x, y = paired_runs(final(pd.concat([b, a])), 'dibe_reg', 'ft', 'unet-lite0')
+    x, y = _paired_runs(final(pd.concat([b, a])), 'dibe_reg', 'ft', 'unet-lite0')
     assert x - y == pytest.approx([0.01] * 3)
-    x, y = paired_runs(
+    x, y = _paired_runs(
         final(pd.concat([b[b.seed != 1], a[a.seed != 2]])), 'dibe_reg', 'ft', 'unet-lite0'
     )
     assert x == pytest.approx([0.51]) and y == pytest.approx([0.5])
@@ -288,7 +299,7 @@ def test_pairs_are_by_seed():
 
 def test_an_unfinished_run_enters_no_pair():
     t = iou({('unet-lite0', 'ft'): [0.5, 0.3, 0.7], ('unet-lite0', 'dibe_reg'): [0.52, 0.33, 0.71]})
-    rows = claim_1(t[(t.seed < 2) | (t.epoch < 2) | (t.loss == 'ft')])
+    rows = _claim_1(t[(t.seed < 2) | (t.epoch < 2) | (t.loss == 'ft')])
     assert rows[0]['n'] == 2
 
 
@@ -300,10 +311,10 @@ def test_settings_are_named_and_can_be_asked():
             iou({('unet-lite0', 'dibe_reg'): [0.4, 0.4, 0.4]}, fn_weight=0.7),
         ]
     )
-    assert claim_1(o)[0]['setting'] == 'DIBEReg 0.5 − FT 0.7' and claim_1(o)[0]['verdict'] == HOLDS
+    assert _claim_1(o)[0]['setting'] == 'DIBEReg 0.5 − FT 0.7' and _claim_1(o)[0]['verdict'] == HOLDS
     assert (
-        claim_1(o, fn_weight=0.7)[0]['setting'] == 'DIBEReg 0.7 − FT 0.7'
-        and claim_1(o, fn_weight=0.7)[0]['verdict'] == DOES_NOT
+        _claim_1(o, fn_weight=0.7)[0]['setting'] == 'DIBEReg 0.7 − FT 0.7'
+        and _claim_1(o, fn_weight=0.7)[0]['verdict'] == DOES_NOT
     )
 
 
@@ -316,7 +327,7 @@ def level(m, l, seeds=4, unet=0.6):
 
 def test_claim_2_holds_and_fails():
     losses = ['dice', 'tversky', 'ft', 'dibe_reg', 'combo', 'el', 'hf', 'dibe']
-    good = claim_2(
+    good = _claim_2(
         iou(
             {
                 (m, l): level(m, l) + (0.02 if l.startswith('dibe') else 0)
@@ -329,7 +340,7 @@ def test_claim_2_holds_and_fails():
     assert [r['ours'] for r in good if r['claim'] == '2a'] == pytest.approx(
         [0.1] * 8
     ) and 'SegNet (strongest of 3)' in good[0]['setting']
-    bad = claim_2(
+    bad = _claim_2(
         iou(
             {
                 (m, l): level(m, l, unet=0.47) - (0.02 if l.startswith('dibe') else 0)
@@ -345,7 +356,7 @@ def test_claim_2_holds_and_fails():
 
 def test_claim_2_counts_one_seed():
     losses = ['dice', 'tversky', 'ft', 'dibe_reg', 'combo', 'el', 'hf', 'dibe']
-    one = claim_2(
+    one = _claim_2(
         iou(
             {
                 (m, l): level(m, l, 1) + (0.02 if l.startswith('dibe') else 0)
@@ -355,7 +366,7 @@ def test_claim_2_counts_one_seed():
         )
     )
     assert set(of(one, '2a', '2c', '2d')) == {UNTOLD} and of(one, '2b') == [HOLDS]
-    mixed = claim_2(
+    mixed = _claim_2(
         iou(
             {(m, l): level(m, l, 1, 0.6 if l in losses[:5] else 0.47) for m in NETS for l in losses}
         )
@@ -367,7 +378,7 @@ def test_claim_2_counts_one_seed():
 
 def test_one_better_rival_is_enough_against_unet():
     o = iou({(m, 'dice'): level(m, 'dice', unet=0.48) for m in NETS})
-    row = claim_2(o)[0]
+    row = _claim_2(o)[0]
     assert (
         row['verdict'] == DOES_NOT
         and row['ours'] == pytest.approx(-0.02)
@@ -384,7 +395,7 @@ def test_another_unet_is_no_rival():
         }
     )
     o = pd.concat([o, iou({('unet-lite0', 'el'): [0.5, 0.51]})])
-    assert claim_2(o)[0]['verdict'] == HOLDS and 'strongest of 1' in claim_2(o)[0]['setting']
+    assert _claim_2(o)[0]['verdict'] == HOLDS and 'strongest of 1' in _claim_2(o)[0]['setting']
 
 
 @given(st.integers(0, 40), st.integers(1, 40))
@@ -427,12 +438,12 @@ def test_claim_3(dis, verdicts):
             iou({('unet-lite0', 'dibe_dis'): dis}, variant='region'),
         ]
     )
-    rows = [r for r in claim_3(o) if r['setting'].startswith('U-Net')]
+    rows = [r for r in _claim_3(o) if r['setting'].startswith('U-Net')]
     assert [r['verdict'] for r in rows] == verdicts and [r['paper'] for r in rows] == [
         '+0.000',
         '+0.008',
     ]
-    assert of(claim_3(o, variant='class'), '3a', '3b') == [UNTOLD] * 8
+    assert of(_claim_3(o, variant='class'), '3a', '3b') == [UNTOLD] * 8
 
 
 # --- claim 4
@@ -489,7 +500,7 @@ def test_order_needs_three_finished_weights():
     ],
 )
 def test_claim_4_order_and_span(oiis, a, c):
-    rows = claim_4(pd.concat([sweep(oiis, jitter=0.001, model=m) for m in NETS[:2]]))
+    rows = _claim_4(pd.concat([sweep(oiis, jitter=0.001, model=m) for m in NETS[:2]]))
     told = [r for r in rows if r['setting'].startswith('Tversky')]
     assert (
         set(of(told, '4a')) == {a}
@@ -525,7 +536,7 @@ def test_seeds_that_disagree_cannot_be_told():
         ]
     )
     assert (
-        of([r for r in claim_4(o) if r['setting'] == 'Tversky, U-Net'], '4a', '4b', '4c')
+        of([r for r in _claim_4(o) if r['setting'] == 'Tversky, U-Net'], '4a', '4b', '4c')
         == [UNTOLD] * 3
     )
 
@@ -543,7 +554,7 @@ def test_focal_lacks_control_only_if_its_class_weight_does(klass, verdict):
     o = sweep([0.9, 0.8, 0.7, 0.6, 0.5], loss='dibe_dis', variant='region', jitter=0.001)
     if klass:
         o = pd.concat([o, sweep(klass, loss='dibe_dis', variant='class', jitter=0.001)])
-    row = [r for r in claim_4(o) if r['claim'] == '4d' and 'U-Net' in r['setting']][0]
+    row = [r for r in _claim_4(o) if r['claim'] == '4d' and 'U-Net' in r['setting']][0]
     assert row['verdict'] == verdict
 
 
@@ -554,8 +565,8 @@ def test_focal_wanders(wander, verdict):
     o = pd.concat(
         [sweep([0.9, 0.8, 0.7, 0.6, 0.5], loss='dibe_dis', variant='region', jitter=0.001), focal]
     )
-    assert focal_wander(o, 'unet-lite0').wander.tolist() == pytest.approx([wander] * 3, abs=0.002)
-    row = [r for r in claim_4(o) if r['claim'] == '4e' and 'U-Net' in r['setting']][0]
+    assert _focal_wander(o, 'unet-lite0').wander.tolist() == pytest.approx([wander] * 3, abs=0.002)
+    row = [r for r in _claim_4(o) if r['claim'] == '4e' and 'U-Net' in r['setting']][0]
     assert row['verdict'] == verdict and row['ours'] == pytest.approx(0.4 - wander, abs=0.003)
 
 
@@ -565,7 +576,7 @@ def test_focal_wanders(wander, verdict):
 def test_curves_above_0(oiis, verdict):
     row = [
         r
-        for r in claim_4(sweep(oiis, loss='dibe_dis', variant='region'))
+        for r in _claim_4(sweep(oiis, loss='dibe_dis', variant='region'))
         if r['claim'] == '4f' and 'U-Net' in r['setting']
     ][0]
     assert row['verdict'] == verdict and row['ours'] == pytest.approx(np.mean(np.array(oiis) > 0))
@@ -623,13 +634,13 @@ def curves(ft, reg, seeds=3, shift=0):
     ],
 )
 def test_claim_5(ft, reg, ours, verdict):
-    rows = claim_5(curves(ft, reg))
+    rows = _claim_5(curves(ft, reg))
     assert [r['ours'] for r in rows] == pytest.approx(list(ours)) and rows[0]['verdict'] == verdict
     assert ('FT never in 3 of 3' in rows[1]['setting']) == (ft[-1] < 0.3)
 
 
 def test_claim_5_one_seed():
-    assert of(claim_5(curves([0, 0, 0.5], [0.5, 0.5, 0.5], 1)), '5a', '5b') == [UNTOLD] * 2
+    assert of(_claim_5(curves([0, 0, 0.5], [0.5, 0.5, 0.5], 1)), '5a', '5b') == [UNTOLD] * 2
 
 
 # --- claim 6
@@ -645,7 +656,7 @@ def guided(rows, claim, loss='Tversky'):
 
 def test_guidance_that_gains_precision():
     row = guided(
-        claim_6(
+        _claim_6(
             sweep([0.5, 0.2, 0, -0.1, -0.2], precisions=[0.9, 0.8, 0.6, 0.5, 0.4], jitter=0.001)
         ),
         '6a',
@@ -661,7 +672,7 @@ def test_guidance_that_gains_precision():
 
 def test_guidance_that_loses_both():
     row = guided(
-        claim_6(
+        _claim_6(
             sweep(
                 [0.5, 0.2, 0, -0.1, -0.2],
                 ious=[0.3, 0.3, 0.5, 0.5, 0.5],
@@ -675,7 +686,7 @@ def test_guidance_that_loses_both():
 
 
 def test_guidance_that_need_not_move_has_nothing_to_show():
-    row = guided(claim_6(sweep([0.5, 0.4, 0.2, 0, -0.2])), '6a')
+    row = guided(_claim_6(sweep([0.5, 0.4, 0.2, 0, -0.2])), '6a')
     assert (
         row['n'] == 0
         and row['verdict'] == UNTOLD
@@ -687,7 +698,7 @@ def test_guidance_that_need_not_move_has_nothing_to_show():
     'ious,verdict', [([0.5, 0.52, 0.5, 0.5, 0.5], HOLDS), ([0.5, 0.3, 0.6, 0.5, 0.5], DOES_NOT)]
 )
 def test_guidance_against_the_grid(ious, verdict):
-    rows = claim_6(sweep([0.5, 0.2, 0, -0.1, -0.2], ious=ious, jitter=0.001))
+    rows = _claim_6(sweep([0.5, 0.2, 0, -0.1, -0.2], ious=ious, jitter=0.001))
     assert guided(rows, '6b')['verdict'] == verdict
     assert (
         rows[-1]['claim'] == '6c'
@@ -706,7 +717,7 @@ def test_seeds_that_disagree_about_the_grid():
             for s in range(3)
         ]
     )
-    assert guided(claim_6(o), '6b')['verdict'] == UNTOLD
+    assert guided(_claim_6(o), '6b')['verdict'] == UNTOLD
 
 
 def test_fewer_trainings_is_a_count_over_settings():
@@ -723,11 +734,11 @@ def test_fewer_trainings_is_a_count_over_settings():
             for l in ('tversky', 'dibe_reg', 'dibe_dis')
         ]
     )
-    last = claim_6(o)[-1]
+    last = _claim_6(o)[-1]
     assert (
         last['n'] == 6
         and last['verdict'] == HOLDS
-        and guided(claim_6(o), '6b')['verdict'] == UNTOLD
+        and guided(_claim_6(o), '6b')['verdict'] == UNTOLD
     )
 
 
@@ -816,7 +827,7 @@ def test_curves_that_do_not_move_are_no_control():
 
 
 def test_claim_7_says_which_demand_failed():
-    rows = claim_7(variants())
+    rows = _claim_7(variants())
     assert (
         len(rows) == 8
         and 'OII above 0: does not'

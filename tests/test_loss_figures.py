@@ -11,7 +11,18 @@ import pytest
 from imbal_al.core import InputError
 from imbal_al.figures import alt_text
 from imbal_al.loss_figures import *
-from imbal_al.loss_figures import RUN, TABLE4, TABLE5, _end_labels, _of_model, _weight_color
+from imbal_al.loss_figures import (
+    RUN,
+    TABLE4,
+    TABLE5,
+    _end_labels,
+    _of_model,
+    _weight_color,
+    loss_left,
+    made_up_losses,
+    one_setting,
+    setting,
+)
 
 RESULTS = made_up_losses(epochs=8, half=dict(ft=5.0, tversky=4.0, dibe_reg=2.0))
 FIGURES, TABLES = (fig9, fig10, fig11, fig14), (table3, table4, table5, table6)

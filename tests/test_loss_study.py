@@ -10,6 +10,7 @@ from imbal_al import loss_study as m
 from imbal_al.core import InputError, read_json, write_json
 from imbal_al.loss_study import (
     LossConfig,
+    _split,
     as_loss_config,
     check_loss_config,
     diverged,
@@ -21,7 +22,6 @@ from imbal_al.loss_study import (
     read_training,
     run_loss,
     run_losses,
-    split,
     train_at,
 )
 from imbal_al.simulation import read_record
@@ -101,15 +101,15 @@ def test_what_cannot_run_is_refused(bad, say):
 
 def test_split_keeps_groups_together():
     t = pd.DataFrame(dict(group=np.repeat(np.arange(10), 3), split=''))
-    a, b = split(t, 0.4)
+    a, b = _split(t, 0.4)
     assert (
         len(b) == 12
         and sorted([*a, *b]) == list(range(30))
         and not set(t.group[a]) & set(t.group[b])
     )
-    assert (split(t, 0.4)[1] == b).all()
+    assert (_split(t, 0.4)[1] == b).all()
     own = t.assign(split=['train'] * 20 + ['val'] * 10)
-    assert list(split(own)[1]) == list(range(20, 30))
+    assert list(_split(own)[1]) == list(range(20, 30))
 
 
 def test_plan_has_no_doubles_and_goes_seed_by_seed():
@@ -230,7 +230,7 @@ def test_the_number_of_workers_changes_nothing(study, tmp_path):
 
 def test_a_killed_study_goes_on_and_equals_an_unbroken_one(study, tmp_path):
     d, configs, _ = study
-    code = f"from imbal_al.loss_study import *\nfrom pathlib import Path\nif __name__=='__main__': run_losses({str(tmp_path)!r}, [as_loss_config(o) for o in {[asdict(c) for c in configs[:3]]!r}], workers=1)"
+    code = f"from imbal_al.loss_study import as_loss_config, run_losses\nfrom pathlib import Path\nif __name__=='__main__': run_losses({str(tmp_path)!r}, [as_loss_config(o) for o in {[asdict(c) for c in configs[:3]]!r}], workers=1)"
     script = tmp_path / 'go.py'
     script.write_text(code)
     p = subprocess.Popen([sys.executable, script])
