@@ -218,7 +218,6 @@ def test_interrupted_run_goes_on_to_the_same_records(tmp_path, tiny, monkeypatch
     c = replace(tiny, strategy=strategy, cycles=3, batch=6)
     whole = simulation.run(c, tmp_path / 'a', 'cuda')
     real = simulation.run_cycle
-    simulation._trained.cache_clear()
     simulation.workspace.cache_clear()
 
     def once(c, j, *a, **kw):
@@ -228,10 +227,9 @@ def test_interrupted_run_goes_on_to_the_same_records(tmp_path, tiny, monkeypatch
 
     monkeypatch.setattr(simulation, 'run_cycle', once)
     with pytest.raises(KeyboardInterrupt):
-        simulation.run(c, tmp_path / 'b', 'cuda')
+        simulation.run(c, tmp_path / 'b', 'cuda', trainings=simulation.Trainings())
     monkeypatch.setattr(simulation, 'run_cycle', real)
-    simulation._trained.cache_clear()
-    again = simulation.run(c, tmp_path / 'b', 'cuda')
+    again = simulation.run(c, tmp_path / 'b', 'cuda', trainings=simulation.Trainings())
     drop = lambda r: [{k: v for k, v in o.items() if k != 'commit'} for o in r['rows']]
     assert drop(whole) == drop(again)
     for j in (1, 2, 3):
