@@ -91,7 +91,7 @@ def test_recorded_passes_change_nothing(data, monkeypatch):
     "Losses and weights of a training with CUDA graphs are those without, and the network forgets the graphs"
     net, losses = trained(data)
     assert 'forward' not in net.__dict__
-    monkeypatch.setattr(learner.Graphed, 'before_batch', lambda self: None)
+    monkeypatch.setattr(learner._Graphed, 'before_batch', lambda self: None)
     plain = trained(data)
     assert losses == pytest.approx(plain[1], rel=1e-3)
     for a, b in zip(net.state_dict().values(), plain[0].state_dict().values()):

@@ -131,14 +131,14 @@ def test_what_is_tried_again(tmp_path, do, n, line):
 
 def test_no_more_is_handed_in_than_there_are_workers(tmp_path, monkeypatch):
     "The memory of the driver does not grow with the study; its plan is written once"
-    seen, Old = [], pool.Processes
+    seen, Old = [], pool._Processes
 
     class Watched(Old):
         def submit(self, c):
             super().submit(c)
             seen.append(len(self.busy()))
 
-    monkeypatch.setattr(pool, 'Processes', Watched)
+    monkeypatch.setattr(pool, '_Processes', Watched)
     cs = [Stub(i) for i in range(40)]
     writes = []
     real = engine.write_json
@@ -242,7 +242,7 @@ def test_a_run_in_other_hands_is_waited_for_and_not_counted_as_done(tmp_path, mo
 
 
 def test_an_owner_elsewhere_that_shows_no_life_is_followed(tmp_path, monkeypatch):
-    for k, v in dict(STALE=1.0, LOOK=0.5).items():
+    for k, v in dict(_STALE=1.0, _LOOK=0.5).items():
         monkeypatch.setattr(lock, k, v)
     c = Stub(0)
     d = tmp_path / 'runs' / c.hash

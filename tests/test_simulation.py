@@ -545,7 +545,7 @@ def test_a_converged_cycle_ends_early(cfg, tmp_path, monkeypatch):
     "The record has the steps taken, and no more than the limit"
     from imbal_al import learner
 
-    monkeypatch.setattr(learner, 'LEAST_FALL', 0.999)
+    monkeypatch.setattr(learner, '_LEAST_FALL', 0.999)
     c = replace(cfg, cycles=1, steps=36, bs=2, stop='converged')
     run(c, tmp_path, trainings=Trainings())
     n = len(records(tmp_path / c.hash)[0]['losses'])
