@@ -159,13 +159,13 @@ def test_scores_are_those_of_the_cpu(data, patches):
 
 def test_histogram_is_exact(data):
     from imbal_al.metrics import histogram
-    from imbal_al.scoring import logit_histogram
+    from imbal_al.scoring import _logit_histogram
 
     g = torch.Generator().manual_seed(0)
     z = 4 * torch.randn(6, 33, 47, generator=g)
     y = (torch.rand(6, 33, 47, generator=g) < 0.2).to(torch.uint8)
     assert np.array_equal(
-        logit_histogram(z.cuda(), y.cuda()).cpu().numpy(),
+        _logit_histogram(z.cuda(), y.cuda()).cpu().numpy(),
         histogram(z.numpy(), y.numpy(), logits=True),
     )
 
