@@ -69,7 +69,7 @@ def write_text(path, # Where the file shall be
     "Write `text` to `path`, whole or not at all"
     with atomic_path(path) as p: p.write_text(text, encoding='utf-8')
 
-# %% ../nbs/00_core.ipynb #225ccd90
+# %% ../nbs/00_core.ipynb #c4fd848c
 def _plain(value):
     "NumPy's numbers and paths as JSON knows them"
     if isinstance(value, np.generic): return value.item()
@@ -98,7 +98,7 @@ def seal(content:dict # Plain JSON values
     plain.pop('sha256', None)
     return dict(plain, sha256=config_hash(plain, 64))
 
-# %% ../nbs/00_core.ipynb #8aa5619a
+# %% ../nbs/00_core.ipynb #ee6a53bf
 def _is_checksum(value): return isinstance(value,str) and re.fullmatch('[0-9a-f]{64}', value)
 
 def unseal(content:dict # As read from a file
@@ -118,14 +118,14 @@ def note(line:str # What there is to say
     "Say a line on the log `imbal_al`, once per process"
     logging.getLogger('imbal_al').warning(line)
 
-# %% ../nbs/00_core.ipynb #cd0a250c
+# %% ../nbs/00_core.ipynb #009bbc2a
 def write_json(path, # Where the file shall be
     content:dict     # Plain values, NumPy's, and paths
     ):
     "Write `content` with its checksum, whole or not at all"
     write_text(path, to_json(seal(content)))
 
-# %% ../nbs/00_core.ipynb #ec3b86e3
+# %% ../nbs/00_core.ipynb #b2dbd391
 def _why(error):
     "Why a file could not be read, in a few words"
     if isinstance(error, OSError): return error.strerror
@@ -152,7 +152,7 @@ def stream(seed:int, # The study's seed, 0 or larger
     sequence = np.random.SeedSequence(seed, spawn_key=tuple(map(_key, path)))
     return np.random.default_rng(sequence)
 
-# %% ../nbs/00_core.ipynb #d7dc4593
+# %% ../nbs/00_core.ipynb #a47cae69
 def stream_seed(seed:int, # The study's seed, 0 or larger
     *path                 # Words and numbers that say what the numbers are for
     )->int:               # 63 bits
@@ -188,6 +188,7 @@ def _git(root, *args):
     "A git command in a folder"
     return subprocess.run(['git','-C',str(root),*args], capture_output=True, text=True, timeout=10)
 
+# %% ../nbs/00_core.ipynb #76a9a3ee
 @lru_cache(1)
 def commit()->str: # Such as '0123456789+', 'v1.0'
     """The short hash of this checkout's commit, with `+` if files differ from it;

@@ -41,6 +41,7 @@ def _weighed(base, losses, fn_weights):
     pairs = [(loss, weight if loss in weighed else None) for loss,weight in product(losses, fn_weights)]
     return list(dict.fromkeys(pairs)) or [(base.loss, base.fn_weight)]
 
+# %% ../nbs/41_engine.ipynb #22dbab11
 def plan(base:RunConfig,   # What all runs share
     strategies,            # Names
     pi_us,                 # Prevalences of the pool
@@ -114,6 +115,7 @@ _PRESETS = dict(
     laptop=dict(config={}, strategies=_USUAL, pi_u=(.1,.5,.9,1.), repeats=3),
     paper=dict(config=_PAPER, strategies=_USUAL, pi_u=(.1,.5,.9,1.), repeats=15))
 
+# %% ../nbs/41_engine.ipynb #cede2d90
 def preset(name:str,  # 'quick', 'laptop' or 'paper'
     data:str,         # Data set
     **changes         # Fields of `RunConfig` to set otherwise
@@ -146,7 +148,7 @@ class Kind:
     origin: object     # f(gathered) -> content of origin.json; what is gathered: see *Tables*
     final: object = _none_final # f(run folder) -> line of a failure that would come again, else None
 
-# %% ../nbs/41_engine.ipynb #0a58ed52
+# %% ../nbs/41_engine.ipynb #f706532e
 _KINDS = {}
 _HOMES = dict(RunConfig='imbal_al.engine', LossConfig='imbal_al.loss_study')
 
@@ -158,6 +160,7 @@ def register(kind:Kind # The kind of run
     if name not in _KINDS or kind.config.__module__!='__main__': _KINDS[name] = kind
     return kind
 
+# %% ../nbs/41_engine.ipynb #2ef3099e
 def _kind_named(name):
     "The kind whose configurations are of class `name`"
     if name not in _KINDS: import_module(_HOMES[check_choice('kind of study', name, _HOMES)])
@@ -175,6 +178,7 @@ def _config_begun(path, kind):
     try: return settings if settings and kind.from_json(settings).hash==path.parent.name else None
     except InputError: return None
 
+# %% ../nbs/41_engine.ipynb #326f0292
 def _begun(folder, kind):
     "The settings of the runs that have begun, by hash"
     begun = {}
@@ -183,6 +187,7 @@ def _begun(folder, kind):
         if settings: begun[path.parent.name] = settings
     return begun
 
+# %% ../nbs/41_engine.ipynb #e606fad6
 def save_plan(folder:str|Path, # The study's folder
     configs:list               # All of one kind
     ):
@@ -198,14 +203,14 @@ def save_plan(folder:str|Path, # The study's folder
         kind_name = {} if name=='RunConfig' else dict(kind=name)
         if new or not known: write_json(path, dict(runs={**old['runs'], **new}, **kind_name))
 
-# %% ../nbs/41_engine.ipynb #c079ce67
+# %% ../nbs/41_engine.ipynb #f0b0fd31
 def study_kind(folder:str|Path # The study's folder
     )->str|None:               # 'RunConfig', 'LossConfig', ...
     "The class name of a study's configurations, None if the folder holds no study"
     content = read_json(Path(folder)/'study.json')
     return content and content.get('kind', 'RunConfig')
 
-# %% ../nbs/41_engine.ipynb #0c603d24
+# %% ../nbs/41_engine.ipynb #fc6a0c7e
 def load_plan(folder:str|Path # The study's folder
     )->list:                  # Configurations, in the order of the plan
     "The runs of a study. Raises `InputError` if the folder holds none"
@@ -229,7 +234,7 @@ def _attempt(config, runner, runs, device, root, threads):
         again = isinstance(e, (MemoryError,OSError)) or 'OutOfMemory' in type(e).__name__
         return Outcome(' '.join(line.split()), again, trace=traceback.format_exc())
 
-# %% ../nbs/41_engine.ipynb #848f3ccc
+# %% ../nbs/41_engine.ipynb #6f9b7818
 def where_to_run(device:str|None, # 'cpu', 'cuda', ...; None: the best there is
     workers:int|None,             # Processes; None: one per core, one per share of a GPU on CUDA
     gpu_share:float|None=None     # Of one GPU, per run; None: all of it
@@ -250,6 +255,7 @@ def _stamp(folder):
         return stat.st_mtime_ns, stat.st_ino
     except OSError: return None
 
+# %% ../nbs/41_engine.ipynb #304d7899
 def _mark_failed(folder, outcome):
     "Write `failed.json`. Goes on if that cannot be written, but not on a full disk"
     try: write_json(folder/'failed.json', dict(line=outcome.line, traceback=outcome.trace))
@@ -258,13 +264,13 @@ def _mark_failed(folder, outcome):
 
 def _failure(kind, config, line): return f'{config.hash} ({kind.label(config)}): {line}'
 
-# %% ../nbs/41_engine.ipynb #2eba81ff
+# %% ../nbs/41_engine.ipynb #27d365f2
 def _trained(kind, config, runs):
     "How many of a run's trainings have ended, by the files they leave"
     folder = runs/config.hash
     return min(kind.size(config), len(list(folder.glob(kind.marks)))) if folder.exists() else 0
 
-# %% ../nbs/41_engine.ipynb #58d27372
+# %% ../nbs/41_engine.ipynb #dbd06879
 @dataclass
 class _Progress:
     "How far a list of runs is, and when that was last told"
@@ -281,7 +287,7 @@ class _Progress:
         self.told = time.monotonic()
         self.tell(self.done+more, self.total, self.failed)
 
-# %% ../nbs/41_engine.ipynb #e8a8bae2
+# %% ../nbs/41_engine.ipynb #fb8014b4
 @dataclass(frozen=True)
 class _Driver:
     "One process's view of a study while it works at it"
@@ -317,7 +323,7 @@ class _Driver:
         if not self.progress.is_due(): return
         self.progress.report(sum(_trained(self.kind, config, self.runs) for config in [*busy,*others]))
 
-# %% ../nbs/41_engine.ipynb #ba84b52a
+# %% ../nbs/41_engine.ipynb #10e661a2
 def _sort_out(configs, kind, runs):
     """(todo, failed, done): (configuration, `_stamp`) of each run that is to be worked at, a line per run that has
     failed for good, and the trainings of all that have ended"""
@@ -334,6 +340,7 @@ def _sort_out(configs, kind, runs):
 # %% ../nbs/41_engine.ipynb #4d3ead87
 def _quiet(line): "Say nothing"
 
+# %% ../nbs/41_engine.ipynb #6852920b
 def run_all(folder:str|Path,   # The study's folder
     configs:list,              # All of one kind
     workers:int|None=None,     # Processes; default one per core, one on CUDA; 0: in this process
@@ -389,12 +396,13 @@ def _label(config):
     more = ''.join(f', {name} {value}' for name,value,usual in rows if value!=usual)
     return f'{config.data}{loss}, {config.strategy}, pi_u {config.pi_u:g}, repeat {config.repeat}{more}'
 
-# %% ../nbs/41_engine.ipynb #c36771b6
+# %% ../nbs/41_engine.ipynb #516651f1
 def _run_rows(config, folder, result):
     "The rows of a finished run, also of one from before there was a `fn_weight` or `clicks`"
     weight = np.nan if config.fn_weight is None else config.fn_weight
     return [dict(row, fn_weight=weight, clicks=row.get('clicks',0)) for row in result['rows']]
 
+# %% ../nbs/41_engine.ipynb #c4df813c
 def _picks(folder, cycle):
     "(ids, faulty) of a cycle's picks. Raises `InputError` if its record cannot be read"
     path = cycle_path(folder, cycle)
@@ -404,6 +412,7 @@ def _picks(folder, cycle):
     except Exception as e: raise InputError(
         f'{path} cannot be read; remove {folder/"result.json"} and give the same command again') from e
 
+# %% ../nbs/41_engine.ipynb #7439901a
 def _picked_rows(config, folder, result):
     "Which patches a finished run picked, in order: `id` is the patch's row in the store"
     shared = dict(
@@ -415,11 +424,12 @@ def _picked_rows(config, folder, result):
             rows.append(dict(shared, cycle=cycle, rank=rank, id=id, faulty=flag, config=config.hash))
     return rows
 
-# %% ../nbs/41_engine.ipynb #ef3b320d
+# %% ../nbs/41_engine.ipynb #d8170850
 def _open_stores(configs, root):
     "Cut the patches that the runs share, before workers ask for them"
     for key in dict.fromkeys(config.store_key() for config in configs): load_patches(key, root)
 
+# %% ../nbs/41_engine.ipynb #0e28aa77
 def _run_order(config):
     "Where a run stands in the tables"
     weight = config.fn_weight or 0.
@@ -431,10 +441,12 @@ def _run_columns(config):
 
 def _run_size(config): return config.cycles
 
+# %% ../nbs/41_engine.ipynb #a1ab5eca
 def _run_origin(gathered):
     "What `origin.json` holds"
     return dict(runs=gathered.runs, shared_config=gathered.shared or {}, provenance=gathered.provenance())
 
+# %% ../nbs/41_engine.ipynb #e682065e
 _RUNS = register(Kind(
     config=RunConfig,
     from_json=as_config,
@@ -450,7 +462,7 @@ _RUNS = register(Kind(
     marks='cycle_*.npz',
     origin=_run_origin))
 
-# %% ../nbs/41_engine.ipynb #c2018fb9
+# %% ../nbs/41_engine.ipynb #6723a97a
 def run_study(folder:str|Path, # The study's folder
     configs:list,              # From `plan`
     workers:int|None=None,     # Processes; default one per core, one on CUDA; 0: in this process
@@ -500,6 +512,7 @@ def _by_columns(columns):
     "Sort key of a row"
     return lambda row: [row[name] for name in columns]
 
+# %% ../nbs/41_engine.ipynb #79dde266
 def _finished(folder, kind, origin=None, names=None):
     "File name -> rows of the finished runs, group by group"
     tables = {name:table for name,table in kind.tables.items() if not names or name in names}
@@ -514,7 +527,7 @@ def _finished(folder, kind, origin=None, names=None):
 
 def _csv_value(value): return '' if value is None or value!=value else value
 
-# %% ../nbs/41_engine.ipynb #223a24c4
+# %% ../nbs/41_engine.ipynb #146f90f9
 def _digest(folder, kind):
     "Checksum of the results of a study"
     whole = hashlib.sha256()
@@ -530,6 +543,7 @@ def _sum(path):
         with open(path,'rb') as f: return hashlib.file_digest(f,'sha256').hexdigest()
     except OSError: return None
 
+# %% ../nbs/41_engine.ipynb #4951f94b
 def _tables_current(folder):
     "Are the tables whole, and made from the results that are there?"
     folder = Path(folder)
@@ -538,7 +552,7 @@ def _tables_current(folder):
     if any(_sum(folder/name)!=checksum for name,checksum in noted['files'].items()): return False
     return noted.get('results')==_digest(folder, _kind_named(study_kind(folder)))
 
-# %% ../nbs/41_engine.ipynb #55cf485e
+# %% ../nbs/41_engine.ipynb #56e1f6f8
 @contextmanager
 def _table(path):
     with atomic_path(path) as p, open(p,'w',encoding='utf-8',newline='') as f: yield f
@@ -551,12 +565,14 @@ def _writer(f, columns):
 
 def _csv_row(row): return {name:_csv_value(value) for name,value in row.items()}
 
+# %% ../nbs/41_engine.ipynb #44f0a26a
 def _say_changed(folder):
     "Say which files are not those that were written"
     for name,checksum in ((read_json(folder/'tables.json') or {}).get('files') or {}).items():
         if _sum(folder/name)!=checksum: note(
             f'{folder/name} is not the file that was written (damaged or changed); it is written again')
 
+# %% ../nbs/41_engine.ipynb #1c33163a
 def _write_rows(folder, kind, origin):
     "Write the tables run by run; returns their names"
     writers = {}
@@ -568,6 +584,7 @@ def _write_rows(folder, kind, origin):
                 if rows: writers[name].writerows(map(_csv_row, rows))
     return list(writers)
 
+# %% ../nbs/41_engine.ipynb #a7cac150
 def write_tables(folder:str|Path # The study's folder
     ):
     """Write a study's tables and `origin.json` from what is finished, if that is not done already;
@@ -596,19 +613,19 @@ def read_tables(folder:str|Path, # The study's folder
     for tables in _finished(folder, _kind_named(study_kind(folder)), names=(name,)): rows += tables[name]
     return pd.DataFrame(rows)
 
-# %% ../nbs/41_engine.ipynb #d04661bd
+# %% ../nbs/41_engine.ipynb #a87349be
 def results_table(folder:str|Path # The study's folder
     )->pd.DataFrame:              # One row per run, cycle and test
     "The results of the finished runs of a study"
     return read_tables(folder)
 
-# %% ../nbs/41_engine.ipynb #6cac9fb4
+# %% ../nbs/41_engine.ipynb #64cb1f40
 def picks_table(folder:str|Path # The study's folder
     )->pd.DataFrame:            # One row per patch picked
     "Which patches each finished run picked, in order: `id` is the patch's row in the store"
     return read_tables(folder, 'picks.csv')
 
-# %% ../nbs/41_engine.ipynb #d4cc90b6
+# %% ../nbs/41_engine.ipynb #1d016d35
 def study_origin(folder:str|Path # The study's folder
     )->dict:                     # As in `origin.json`
     "Where a study's numbers come from, see `write_tables`"
@@ -639,6 +656,7 @@ def _standing(config, kind, runs, done):
         since=owner.get('since'),
         line=failed.get('line',''))
 
+# %% ../nbs/41_engine.ipynb #19a9634c
 def status(folder:str|Path, # The study's folder
     done:dict|None=None     # Filled with what is done by hash; given again, these are not read again
     )->pd.DataFrame:        # One row per planned run, see below
@@ -649,7 +667,7 @@ def status(folder:str|Path, # The study's folder
     kind, done = _kind_named(study_kind(folder)), {} if done is None else done
     return pd.DataFrame([_standing(config, kind, folder/'runs', done) for config in configs])
 
-# %% ../nbs/41_engine.ipynb #67f00a5d
+# %% ../nbs/41_engine.ipynb #d6470a07
 def _times(paths):
     "The times of change of those files that are still there"
     for path in paths:
@@ -665,7 +683,7 @@ def _rate(folder):
     usual = gaps<=10*np.median(gaps)+1
     return float(gaps[usual].mean()) or None
 
-# %% ../nbs/41_engine.ipynb #51babdd0
+# %% ../nbs/41_engine.ipynb #335abaaa
 def summary(folder:str|Path, # The study's folder
     states:pd.DataFrame      # From `status`
     )->dict:                 # done, running, failed, left, runs, trained, trainings, rate, seconds_left
@@ -685,7 +703,7 @@ def failed_runs(folder:str|Path # The study's folder
     bad = set(states.config[states.state=='failed'])
     return [config for config in load_plan(folder) if config.hash in bad]
 
-# %% ../nbs/41_engine.ipynb #b53450bd
+# %% ../nbs/41_engine.ipynb #a77106ea
 def retry(folder:str|Path, # The study's folder
     *args,                 # As `run_all` without `configs`
     **how                  # As `run_all`
@@ -712,6 +730,7 @@ def _flat(config, result):
     versions = {f'version_{name}':value for name,value in origin.get('versions',{}).items()}
     return settings | machine | precisions | versions
 
+# %% ../nbs/41_engine.ipynb #6b8bf76d
 def _collected(folder, kind, name='results.csv'):
     "Rows of all finished runs with settings and origin, in the order of the plan sorted as the tables are"
     rows_of = kind.tables[name][0]
@@ -721,7 +740,7 @@ def _collected(folder, kind, name='results.csv'):
             more = {column:value for column,value in flat.items() if column not in row}
             yield {'config':config.hash, **row, **more}
 
-# %% ../nbs/41_engine.ipynb #72e46b6f
+# %% ../nbs/41_engine.ipynb #015c7afe
 def _annotated(config, name):
     "int, float or None by the annotation of a setting"
     kinds = {field.name:str(field.type).split('|')[0] for field in fields(config)}
@@ -737,6 +756,7 @@ def _wider(known, other):
     if known in (None,other): return other
     return float if {other,known}=={int,float} else str
 
+# %% ../nbs/41_engine.ipynb #98c19826
 def _types(rows, config):
     "Column -> int, float or str, wide enough for all rows"
     types = {}
@@ -749,7 +769,7 @@ def _types(rows, config):
 
 def _cast(value, kind): return value if value is None or type(value) is kind else kind(value)
 
-# %% ../nbs/41_engine.ipynb #4a67da73
+# %% ../nbs/41_engine.ipynb #02ea1b1e
 def _write_collected(rows, types, text_path, table_path):
     "Write rows of these types as CSV and as Parquet"
     import pyarrow as pa, pyarrow.parquet as pq
@@ -761,6 +781,7 @@ def _write_collected(rows, types, text_path, table_path):
             for row in part: text.writerow(_csv_row(row))
             table.write_table(pa.Table.from_pylist(part, schema))
 
+# %% ../nbs/41_engine.ipynb #6da1ce1f
 def collect(folder:str|Path,  # The study's folder
     out:str|Path|None=None    # Path of the files without ending; default FOLDER/collected
     )->list[Path]:            # The files written
@@ -783,6 +804,7 @@ class _Rates(NamedTuple):
     image: float   # Seconds per scored patch
     evaluated: int # Patches that each cycle looks at
 
+# %% ../nbs/41_engine.ipynb #71e5e3aa
 def _rates(config, device, root, threads):
     "Seconds per training step and per scored patch"
     import torch
@@ -817,7 +839,7 @@ def _rates(config, device, root, threads):
     image = (time.perf_counter()-warm)/128
     return _Rates((fitted-begun)/3, image, len(scenario.heldout)+len(scenario.validation))
 
-# %% ../nbs/41_engine.ipynb #1ebd703a
+# %% ../nbs/41_engine.ipynb #0031e407
 _BALD_COST = 8.4 # Passes that ten decoders on one encoder's maps are worth: FPN on lite0, 64 pixels, one thread
 
 def run_seconds(c:RunConfig, # The run
@@ -846,11 +868,12 @@ def high_water()->int|None: # Bytes; None where the system does not say
     unit = 1 if sys.platform=='darwin' else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*unit
 
-# %% ../nbs/41_engine.ipynb #09163374
+# %% ../nbs/41_engine.ipynb #1dc46fab
 def _rate_key(config):
     "What decides how fast a run is here"
     return config.store_key(), config.arch, config.encoder, config.bs, config.in_channels
 
+# %% ../nbs/41_engine.ipynb #e84600e8
 def _saved_seconds(configs, rates, workers):
     "Seconds of the first cycles that strategies share, which each worker trains only once"
     shared = {}
@@ -865,6 +888,7 @@ def _store_bytes(key, root):
     "Bytes of a patch store"
     return int(np.prod(load_patches(key, root).images.shape))+load_patches(key, root).masks.size
 
+# %% ../nbs/41_engine.ipynb #178acbf6
 def estimate(configs:list, # The runs
     workers:int=1,         # Processes
     device:str='cpu',      # 'cpu', 'cuda', ...

@@ -85,6 +85,7 @@ class DeviceData:
         left, right, top, bottom = self.pad
         return x[..., top:x.shape[-2]-bottom, left:x.shape[-1]-right]
 
+# %% ../nbs/23_learner.ipynb #9882adaf
 def _as_tensor(array):
     "A tensor of the same bytes"
     return torch.as_tensor(array if isinstance(array,torch.Tensor) else np.require(array, requirements='W'))
@@ -112,7 +113,7 @@ def _gaussian_blur(x:torch.Tensor, # (B,C,H,W)
     y = F.conv2d(y, kernel[:,None,None,:], groups=b*c)
     return F.conv2d(y, kernel[:,None,:,None], groups=b*c).reshape(b,c,h,w)
 
-# %% ../nbs/23_learner.ipynb #9b63eec8
+# %% ../nbs/23_learner.ipynb #1ad9f976
 def _sent(t, device):
     "A small tensor of the CPU on its way to `device`; the host does not wait for it"
     if torch.device(device).type!='cuda': return t.to(device)
@@ -206,16 +207,17 @@ class MixedBatches(Batches):
         "What `Batches` would draw"
         return Batches(self.data, torch.arange(len(self.idx)), self.bs, self.steps, self.g).order()
 
+# %% ../nbs/23_learner.ipynb #63edd0eb
 def _drawn_from(places, u):
     "The places that numbers from 0 to 1 stand for"
     return places[(u*len(places)).long()] if len(places) else torch.zeros_like(u, dtype=torch.long)
 
-# %% ../nbs/23_learner.ipynb #8907487c
+# %% ../nbs/23_learner.ipynb #1ba716b1
 def best_device()->str: # 'cuda' or 'cpu'
     "A GPU, if there is one"
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
-# %% ../nbs/23_learner.ipynb #1ebab27e
+# %% ../nbs/23_learner.ipynb #1b8704bb
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 
 # %% ../nbs/23_learner.ipynb #8bcbd7b4
@@ -230,7 +232,7 @@ def choose_precision(device:str # 'cpu', 'cuda', ...
     fast = _is_fast('_is_amx_tile_supported') or _is_fast('_is_avx512_bf16_supported')
     return dict(train='fp32', eval='bf16' if fast else 'fp32')
 
-# %% ../nbs/23_learner.ipynb #70ded285
+# %% ../nbs/23_learner.ipynb #14f98f76
 _CONTIGUOUS = ' contiguous'
 
 def _to_layout(encoder, inputs): return (inputs[0].contiguous(memory_format=encoder.layout),)
@@ -246,7 +248,7 @@ def place(net,      # A network of smp
     first.layout = layout
     return net.to(memory_format=layout)
 
-# %% ../nbs/23_learner.ipynb #5896388d
+# %% ../nbs/23_learner.ipynb #7e6a4cec
 def cast(precision:str, # Name of a precision, see `place`
     device              # Where the network is
     ):                  # A context
@@ -340,6 +342,7 @@ def _interpolation(n, m, corners, scale, device):
         out[i.long(),high] += w
         return out.float().to(device)
 
+# %% ../nbs/23_learner.ipynb #eecc76fa
 def _pair(value): return (value,value) if isinstance(value,(int,float)) else tuple(value)
 
 def _bilinear(x, size=None, scale_factor=None, align_corners=None):
@@ -353,7 +356,7 @@ def _bilinear(x, size=None, scale_factor=None, align_corners=None):
         y = rows@(x.float()@columns.T)
     return y.to(x.dtype).contiguous(memory_format=torch.channels_last)
 
-# %% ../nbs/23_learner.ipynb #0da7c210
+# %% ../nbs/23_learner.ipynb #7e078a1d
 class _Bilinear(TorchFunctionMode):
     "Inside, bilinear interpolation is `_bilinear`"
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -369,6 +372,7 @@ def _is_bilinear(func, kwargs):
     if func is not F.interpolate or kwargs.get('mode')!='bilinear': return False
     return not kwargs.get('recompute_scale_factor') and not kwargs.get('antialias')
 
+# %% ../nbs/23_learner.ipynb #5fdb0c96
 @contextmanager
 def _fixed_order():
     "Inside, PyTorch takes operations that add in a fixed order; one that has none warns"
@@ -384,6 +388,7 @@ def _fixed_order():
         torch.use_deterministic_algorithms(on, warn_only=warn_only)
         fill.fill_uninitialized_memory, cudnn.benchmark = filled, benchmark
 
+# %% ../nbs/23_learner.ipynb #cdb8b731
 @contextmanager
 def repeatable(device # Where the network is
     ):
@@ -420,7 +425,7 @@ class _LossOnDevice(AvgSmoothLoss):
         loss = learn.loss.detach().mean()
         self.val = torch.lerp(loss, self.val.to(loss.device), self.beta)
 
-# %% ../nbs/23_learner.ipynb #fb590fc9
+# %% ../nbs/23_learner.ipynb #99ec2bb7
 class ComboOnDevice(torch.nn.Module):
     "`PaperComboLoss` on two channels, from PyTorch's own parts: the host waits for nothing"
     def forward(self, logits, masks):
@@ -430,7 +435,7 @@ class ComboOnDevice(torch.nn.Module):
         dice = (1-(hit+1)/(size/2+1))*(held>0)
         return dice.mean() - (y*z.log_softmax(1)).sum(1).mean()
 
-# %% ../nbs/23_learner.ipynb #0f444fdf
+# %% ../nbs/23_learner.ipynb #69a6b218
 LOSSES = dict(combo_paper=PaperComboLoss)
 SCHEDULES = ('flat','cosine')
 
@@ -440,6 +445,7 @@ def _loss_module(loss, device):
     made = LOSSES[check_choice('loss', loss, LOSSES)]
     return made() if device.type=='cpu' else ComboOnDevice()
 
+# %% ../nbs/23_learner.ipynb #8f6d4083
 def _network(data, arch, encoder, weights, start, precision, seed):
     "A network on the data's device, with the weights of `start` if there are any"
     with seeded(stream_seed(seed,'weights')):
@@ -447,6 +453,7 @@ def _network(data, arch, encoder, weights, start, precision, seed):
     if start is not None: net.load_state_dict(start)
     return place(net.to(data.device, memory_format=torch.channels_last), precision)
 
+# %% ../nbs/23_learner.ipynb #065c18ed
 def _batches(data, idx, bs, steps, seed, train_pi, faulty):
     "The training batches, at another prevalence if one is given"
     g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
@@ -457,7 +464,7 @@ def _adam(wd):
     "Adam in one kernel, as fastai makes an optimiser"
     return partial(OptimWrapper, opt=partial(torch.optim.Adam, weight_decay=wd, fused=True))
 
-# %% ../nbs/23_learner.ipynb #3c6b4c3f
+# %% ../nbs/23_learner.ipynb #3f0af17a
 def make_learner(data:DeviceData, # The patches
     idx,                    # Indices of the labelled patches
     arch='fpn',             # See `create_model`
@@ -498,7 +505,7 @@ def make_learner(data:DeviceData, # The patches
 # %% ../nbs/23_learner.ipynb #b0527bf5
 STOPS = ('none','converged')
 
-# %% ../nbs/23_learner.ipynb #f81cd475
+# %% ../nbs/23_learner.ipynb #da61e489
 _LEAST_FALL = .05 # By how much the loss must fall from one window to a later one
 
 class Converged(Callback):
@@ -555,7 +562,7 @@ def lr_schedule(name:str, # One of `SCHEDULES`
     up, down = SchedCos(lr/10,lr), SchedCos(lr,lr/100)
     return [ParamScheduler({'lr': combine_scheds([.2,.8], [up,down])})]
 
-# %% ../nbs/23_learner.ipynb #6ec1f87c
+# %% ../nbs/23_learner.ipynb #33f44705
 def fit(learn:Learner,   # From `make_learner`
     schedule:str='flat', # One of `SCHEDULES`
     stop:str='none'      # One of `STOPS`
@@ -590,6 +597,7 @@ def _precisions(device):
     names = ('fp32','bf16','fp16') if device.type=='cuda' else ('fp32','bf16')
     return [name+layout for name,layout in product(names, ('',_CONTIGUOUS))]
 
+# %% ../nbs/23_learner.ipynb #3e18ceb7
 def measured_precision(data:DeviceData, # Some patches
     arch='fpn',                         # See `create_model`
     encoder='lite0',                    # See `create_model`

@@ -35,6 +35,7 @@ def _process(pid):
 
 def _start(pid): return (_process(pid) or (0,0))[1]
 
+# %% ../nbs/38_lock.ipynb #d39ce49f
 def _dead(owner):
     "Is it dead? None if that cannot be told from here"
     pid = owner.get('pid')
@@ -56,6 +57,7 @@ def _parsed(data):
         return owner
     except (ValueError, KeyError, TypeError, RecursionError): return dict(token=f'{zlib.crc32(data):08x}', host='?')
 
+# %% ../nbs/38_lock.ipynb #b7e9094f
 def _read(path):
     "What an owner's file says, with the time of its last touch; None if there is none"
     try:
@@ -74,7 +76,7 @@ def _chain(path):
         owner = _read(_after(path, owner['token']))
     return chain
 
-# %% ../nbs/38_lock.ipynb #56d12141
+# %% ../nbs/38_lock.ipynb #7d6460b2
 def _age(owner):
     "Seconds since the last touch, by the clock of the file server"
     probe = owner['path'].with_name(f'.{uuid4().hex}.tmp')
@@ -97,7 +99,7 @@ def _abandoned(owner):
     watched = now-_seen[key][1]
     return watched>=_STALE or watched>=_LOOK and _age(owner)>_STALE
 
-# %% ../nbs/38_lock.ipynb #baf86b91
+# %% ../nbs/38_lock.ipynb #5dda5e5b
 def holder(path:str|Path # The lock
     )->dict|None:        # host, pid, since (seconds since 1970, by its clock), age (seconds since it showed life)
     "Who holds a lock, as far as can be told at once; None if it is free"
@@ -134,6 +136,7 @@ def _link(whole, file, text):
         if e.errno not in _NO_LINKS: raise
         with open(file,'x') as f: f.write(text)
 
+# %% ../nbs/38_lock.ipynb #b2bb55b7
 def _claim(file, lock, token):
     "Make an owner's file for the lock, whole, if there is none of that name"
     whole = file.with_name(f'.{lock.stem}.{token}.tmp')
@@ -147,7 +150,7 @@ def _claim(file, lock, token):
         f'cannot write {file}: {e.strerror}; make room on the disk or choose a folder you may write to') from e
     finally: whole.unlink(missing_ok=True)
 
-# %% ../nbs/38_lock.ipynb #5e98cf22
+# %% ../nbs/38_lock.ipynb #960b6cfd
 class Lost(Exception):
     "Another process has taken this lock over"
 

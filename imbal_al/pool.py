@@ -46,6 +46,7 @@ def _start_worker(pid, threads):
     _set_threads(threads)
     threading.Thread(target=_watch_parent, args=(pid,), daemon=True).start()
 
+# %% ../nbs/39_pool.ipynb #a3698552
 def _new_worker(threads):
     "An executor of one process"
     return ProcessPoolExecutor(
@@ -57,7 +58,7 @@ def _end_worker(executor):
     executor.shutdown(wait=False, cancel_futures=True)
     for process in running: process.terminate()
 
-# %% ../nbs/39_pool.ipynb #9afb9f5d
+# %% ../nbs/39_pool.ipynb #dfc980b6
 class _Processes:
     "Work in `workers` processes; 0: in this one"
     def __init__(self, call, workers, threads=1):
@@ -122,6 +123,7 @@ def _on_ray(call, threads, cwd, env, task):
     if os.path.isdir(cwd): os.chdir(cwd)
     return call(task)
 
+# %% ../nbs/39_pool.ipynb #f956ca6a
 def _remote(ray, call, threads, gpu_share):
     "`call` as a Ray task, with this process's folder and variables"
     env = {name:value for name,value in os.environ.items() if name.startswith('IMBAL_AL_')}
@@ -129,7 +131,7 @@ def _remote(ray, call, threads, gpu_share):
     def run_there(c): return _on_ray(call, threads, cwd, env, c)
     return ray.remote(num_cpus=threads, num_gpus=gpu_share, max_retries=0, max_calls=0)(run_there)
 
-# %% ../nbs/39_pool.ipynb #458383c7
+# %% ../nbs/39_pool.ipynb #3197923a
 def _knock(address, wait=5.):
     "Raise an `InputError` if nobody listens at HOST:PORT: Ray itself would try for minutes"
     host, _, port = address.removeprefix('ray://').rpartition(':')
@@ -138,6 +140,7 @@ def _knock(address, wait=5.):
     except OSError as e: raise InputError(
         f"Ray cannot be reached at {address}: {e.strerror or e}; see that `ray status` works there") from e
 
+# %% ../nbs/39_pool.ipynb #87fc45e6
 def _connect(ray, workers, threads, address):
     "Start Ray here, or join the cluster at `address`. Raises `InputError` if it cannot be reached"
     if address: _knock(address)
@@ -193,7 +196,7 @@ class _RayTasks:
         self.jobs.clear()
         if self.started: self.ray.shutdown()
 
-# %% ../nbs/39_pool.ipynb #bfc4aa39
+# %% ../nbs/39_pool.ipynb #730d0511
 _BACKENDS = ('serial','ray')
 
 def check_backend(backend:str, # 'serial' or 'ray'
@@ -203,7 +206,7 @@ def check_backend(backend:str, # 'serial' or 'ray'
     check_choice('backend', backend, _BACKENDS)
     if address and backend!='ray': raise InputError(f'--address {address} is for --backend ray')
 
-# %% ../nbs/39_pool.ipynb #fe6dc7fb
+# %% ../nbs/39_pool.ipynb #1d747f2a
 def make_pool(call,          # An importable `f(task) -> Outcome`
     backend:str='serial',    # 'serial' (worker processes) or 'ray'
     workers:int=1,           # Processes; 0: this one
@@ -268,7 +271,7 @@ class _Worklist:
         attempt = f'attempt {self.tries[task]+1} of {self.retries+1}'
         self.say(f'{attempt} for {task.hash}: {outcome.line}')
 
-# %% ../nbs/39_pool.ipynb #7010deb5
+# %% ../nbs/39_pool.ipynb #34d7ad8f
 def _nothing(*args): "Nothing is done"
 
 def _ready(pool, wanted):
@@ -277,6 +280,7 @@ def _ready(pool, wanted):
     if wanted: time.sleep(.2)
     return []
 
+# %% ../nbs/39_pool.ipynb #058338c0
 def work(pool,                # From `make_pool`; closed at the end
     todo,                     # What to work at, in this order
     done=_nothing,            # f(task, `Outcome`): called as each one has ended for good

@@ -27,7 +27,7 @@ from .strategies import STRATEGIES, Candidates, select
 # %% auto #0
 __all__ = ['RunConfig', 'check_config', 'Trainings', 'run_cycle', 'read_record', 'run']
 
-# %% ../nbs/40_simulation.ipynb #e8c10c8a
+# %% ../nbs/40_simulation.ipynb #06852634
 def _numbers(values):
     "Any sequence as a tuple of floats"
     return tuple(map(float, values))
@@ -43,7 +43,7 @@ def _as_read(field, value):
         if field in _EXAMPLE: wanted = f'numbers such as {_EXAMPLE[field]}'
         raise InputError(f"{field} = {value!r} cannot be read; give {wanted}") from e
 
-# %% ../nbs/40_simulation.ipynb #dc5fbee5
+# %% ../nbs/40_simulation.ipynb #6cac4d6f
 class _ScenarioKey(NamedTuple):
     "What decides a scenario, see `make_scenario`"
     store: tuple           # What decides the patch store: data set, patch, stride, channels
@@ -141,7 +141,7 @@ class RunConfig:
             repeat=self.repeat,
             stream_size=self.cycles*batch_split(self)[1])
 
-# %% ../nbs/40_simulation.ipynb #4b74c1e1
+# %% ../nbs/40_simulation.ipynb #7908090d
 def as_config(d:dict # Settings by name, as JSON has them
     )->RunConfig:
     "A configuration from its JSON form. Raises `InputError` for anything else and for a setting there is none of"
@@ -150,7 +150,7 @@ def as_config(d:dict # Settings by name, as JSON has them
     for name in d: check_choice('setting of a run', name, known)
     return RunConfig(**{name:tuple(value) if isinstance(value,list) else value for name,value in d.items()})
 
-# %% ../nbs/40_simulation.ipynb #246ad2ac
+# %% ../nbs/40_simulation.ipynb #0170d997
 def batch_split(c:RunConfig # The run
     )->tuple[int,int]:      # (patches that get a mask, healthy patches of the stream that get a click)
     "What one cycle's budget buys"
@@ -162,6 +162,7 @@ def _is_whole(value, least):
     "Is it a whole number, at least `least`? True and False are none"
     return isinstance(value,int) and not isinstance(value,bool) and value>=least
 
+# %% ../nbs/40_simulation.ipynb #319835ec
 def _check_whole(config, field):
     "Refuse anything but 0, 1, 2, ..."
     value = getattr(config, field)
@@ -173,6 +174,7 @@ def _check_limit(config, field):
     if value is not None and not _is_whole(value, 0):
         raise InputError(f'{field} = {value!r}; give a whole number, 0 or larger, or None for all')
 
+# %% ../nbs/40_simulation.ipynb #4da2a925
 def _check_kinds(config):
     "Refuse text where a number belongs and the like, as a plan edited by hand may have it"
     for field in ('data','arch','encoder'):
@@ -186,7 +188,7 @@ def _check_kinds(config):
         value = getattr(config, field)
         if value not in known: raise InputError(f'{field} = {value!r}; give 1 or 3')
 
-# %% ../nbs/40_simulation.ipynb #21fb4261
+# %% ../nbs/40_simulation.ipynb #aa6d975e
 def loss_of(c:RunConfig # The run
     ):                  # Name of a loss of `imbal_al.learner`, or a module
     """The loss as `imbal_al.learner.make_learner` takes it.
@@ -199,6 +201,7 @@ def loss_of(c:RunConfig # The run
         "leave it out, or take another loss")
     return c.loss
 
+# %% ../nbs/40_simulation.ipynb #88e42ea5
 def _check_loss(config):
     "Refuse a loss that cannot be made"
     weight = config.fn_weight
@@ -208,7 +211,7 @@ def _check_loss(config):
     try: loss_of(config)
     except (TypeError, ValueError) as e: raise InputError(str(e)) from e
 
-# %% ../nbs/40_simulation.ipynb #d451415e
+# %% ../nbs/40_simulation.ipynb #387c7f42
 def _check_sizes(config):
     "Refuse counts that are none"
     for field in ('cycles','batch','bs','pool_size','test_size'):
@@ -216,6 +219,7 @@ def _check_sizes(config):
         if not (isinstance(value,int) and value>0):
             raise InputError(f'{field} = {value!r}; give a whole number above 0')
 
+# %% ../nbs/40_simulation.ipynb #787e37f1
 def _check_sampling(config):
     "Refuse prices and shares that buy nothing"
     price, share, train_pi = config.healthy_price, config.healthy_share, config.train_pi
@@ -229,6 +233,7 @@ def _check_sampling(config):
     if train_pi is not None and not 0<train_pi<=1: raise InputError(
         f'train_pi = {train_pi!r}; give a share of faulty patches above 0 and up to 1, or leave it out')
 
+# %% ../nbs/40_simulation.ipynb #7b5b9e12
 def _check_pool(config):
     "Refuse to label more than the pool has"
     masks, cycles, size = batch_split(config)[0], config.cycles, config.pool_size
@@ -238,7 +243,7 @@ def _check_pool(config):
         f'{cycles} cycles of {masks} label {masks*cycles} patches, the pool has {size}; '
         'take fewer cycles or a smaller batch')
 
-# %% ../nbs/40_simulation.ipynb #4f1d83de
+# %% ../nbs/40_simulation.ipynb #6fdd05cf
 def _check_training(config):
     "Refuse a training without an end or with a rate that is none"
     if config.steps is None and config.epochs is None:
@@ -256,6 +261,7 @@ def _check_training(config):
     if not isinstance(config.warm_start, bool):
         raise InputError(f'warm_start = {config.warm_start!r}; give true or false')
 
+# %% ../nbs/40_simulation.ipynb #13a69be1
 def _check_choices(config):
     "Refuse names that are not known"
     from imbal_al.learner import SCHEDULES, STOPS
@@ -266,7 +272,7 @@ def _check_choices(config):
     check_choice('stride', config.stride, STRIDES)
     check_choice('stop', config.stop, STOPS)
 
-# %% ../nbs/40_simulation.ipynb #038b0c57
+# %% ../nbs/40_simulation.ipynb #b0adee7d
 _DROPOUT = ('fpn','pspnet','deeplabv3') # Networks that drop something: what `bald` asks for
 
 def check_config(c:RunConfig # The run
@@ -288,7 +294,7 @@ def load_patches(key, # A configuration's `store_key`
     data, patch, stride, channels = key
     return open_store(load_source(data, root), patch, stride, channels)
 
-# %% ../nbs/40_simulation.ipynb #0ef60ca2
+# %% ../nbs/40_simulation.ipynb #f0413b89
 def scenario_of(key, # A configuration's `scenario_key`
     table            # The patch store's table
     ):               # `imbal_al.scenarios.Scenario`
@@ -306,7 +312,7 @@ def scenario_of(key, # A configuration's `scenario_key`
         validation_size=key.validation_size,
         stream_size=key.stream_size)
 
-# %% ../nbs/40_simulation.ipynb #2addf7ba
+# %% ../nbs/40_simulation.ipynb #87894cb8
 class _Workspace(NamedTuple):
     "What the runs of one scenario work on"
     scenario: object   # Indices into the store
@@ -315,6 +321,7 @@ class _Workspace(NamedTuple):
     faulty: np.ndarray # Whether each is faulty, by local index
     content: str       # Checksum of the store's content
 
+# %% ../nbs/40_simulation.ipynb #a0971d0c
 @lru_cache(1)
 def workspace(key, # A configuration's `scenario_key`
     encoder,       # Whose normalisation
@@ -339,7 +346,7 @@ def _trained_on(config, scenario, labelled, cycle):
     clicked = first+np.arange(cycle*batch_split(config)[1])
     return np.concatenate([np.asarray(labelled, np.int64), clicked])
 
-# %% ../nbs/40_simulation.ipynb #60555ccc
+# %% ../nbs/40_simulation.ipynb #45a908dd
 @dataclass(frozen=True)
 class _Training:
     "What a cycle's training leaves"
@@ -349,6 +356,7 @@ class _Training:
     train_seconds: float # Seconds to train
     test_seconds: float  # Seconds to test
 
+# %% ../nbs/40_simulation.ipynb #3003e500
 def _make_learner(config, space, cycle, labelled, precision, start):
     "The learner of a cycle; its seed names repeat and cycle, not the strategy"
     from imbal_al.learner import make_learner
@@ -371,6 +379,7 @@ def _make_learner(config, space, cycle, labelled, precision, start):
         start=start,
         faulty=space.faulty[idx])
 
+# %% ../nbs/40_simulation.ipynb #d97a88bd
 def _train(config, labelled, cycle, device, root, precision, trainings):
     "Train a cycle's network and look at the held-out and the validation patches"
     from imbal_al.learner import fit
@@ -389,11 +398,12 @@ def _train(config, labelled, cycle, device, root, precision, trainings):
     if config.train_pi is not None: kept['train_share'] = np.float64(learn.dls.train.share)
     return _Training(network, kept, hist, trained-begun, tested-trained)
 
-# %% ../nbs/40_simulation.ipynb #cc8e952a
+# %% ../nbs/40_simulation.ipynb #c84d81c0
 def _weights_key(config, labelled, device, precision):
     "What a cycle's weights were trained for"
     return config, tuple(map(int, labelled)), str(device), tuple(precision.items())
 
+# %% ../nbs/40_simulation.ipynb #80d29155
 class Trainings:
     "The networks that a process has trained last, and weights that a file kept: what is at hand is not trained again"
     def __init__(self):
@@ -424,13 +434,13 @@ class Trainings:
         if key in self.kept: return self.kept[key]
         return self.trained(config, cycle-1, before, device, root, precision).network.state_dict()
 
-# %% ../nbs/40_simulation.ipynb #d6b6d6c1
+# %% ../nbs/40_simulation.ipynb #cceebc04
 @lru_cache(1)
 def process_trainings()->Trainings:
     "The trainings that this process has at hand"
     return Trainings()
 
-# %% ../nbs/40_simulation.ipynb #e624261c
+# %% ../nbs/40_simulation.ipynb #ec86e777
 def _trained(config, labelled, cycle, device, root, precision):
     "A cycle's training as a tuple, from this process's `Trainings`"
     made = process_trainings().trained(config, cycle, labelled, device, root, dict(precision))
@@ -442,7 +452,7 @@ def _forget():
 
 _trained.cache_clear = _forget
 
-# %% ../nbs/40_simulation.ipynb #356c541e
+# %% ../nbs/40_simulation.ipynb #75b7cf73
 _MEASURED = {'margin','foreground_entropy','gradient','bald'} # What `imbal_al.uncertainty` measures
 
 def _candidates(config, network, data, rest, labelled, faulty, cycle, precision):
@@ -485,7 +495,7 @@ def first_batch(c:RunConfig, # The run
     order = stream(c.seed, 'first batch', c.repeat).permutation(pool_size)
     return order[:batch_split(c)[0]]
 
-# %% ../nbs/40_simulation.ipynb #73530150
+# %% ../nbs/40_simulation.ipynb #aa61c365
 def run_cycle(c:RunConfig,    # The run
     cycle:int,                # 1, 2, ...
     labelled:np.ndarray,      # Positions in the pool labelled so far, this cycle's included, in order of labelling
@@ -520,6 +530,7 @@ def run_cycle(c:RunConfig,    # The run
         seconds=np.array(list(times.values())),
         phases=np.array(list(times)))
 
+# %% ../nbs/40_simulation.ipynb #f3128030
 def _pick(config, space, network, cycle, labelled, precision):
     "(positions of the next batch, seconds to score and to select); none in the last cycle"
     begun = scored = time.perf_counter()
@@ -540,7 +551,7 @@ def write_record(path:Path, # Where the record shall be
     "Write arrays as a compressed `.npz`, whole or not at all"
     with atomic_path(path) as p, open(p,'wb') as f: np.savez_compressed(f, **record)
 
-# %% ../nbs/40_simulation.ipynb #a511b08f
+# %% ../nbs/40_simulation.ipynb #9a081962
 _LARGEST = 2**30 # Bytes of a record, unpacked
 _HEADERS = {(1,0):np.lib.format.read_array_header_1_0, (2,0):np.lib.format.read_array_header_2_0}
 
@@ -553,6 +564,7 @@ def _array(archive, name):
         if dtype.hasobject or min(shape, default=0)<0 or size!=archive.getinfo(name).file_size: raise ValueError
     with archive.open(name) as f: return np.lib.format.read_array(f, allow_pickle=False)
 
+# %% ../nbs/40_simulation.ipynb #8dd6257b
 def read_record(path:Path # From `write_record`
     )->dict|None:         # Arrays by name
     "The arrays of a record, or None if it is absent or damaged"
@@ -577,7 +589,7 @@ def write_result(folder:Path, # The run's folder
     write_json(folder/'result.json', result)
     (folder/'failed.json').unlink(missing_ok=True)
 
-# %% ../nbs/40_simulation.ipynb #5ddb2e80
+# %% ../nbs/40_simulation.ipynb #9906cd78
 def _as_recorded(path, size, time, crc):
     "Is the file the one that was recorded?"
     try:
@@ -589,6 +601,7 @@ def _is_sound(folder, name, mark):
     "Is it a plain name, and its file the one that was recorded?"
     return Path(name).name==name and _as_recorded(folder/name, *mark)
 
+# %% ../nbs/40_simulation.ipynb #243cdd1b
 def records_whole(folder:Path # The run's folder
     )->bool:
     "Whether the files that a finished run rests on are those it was finished with; what is not is said with `note`"
@@ -600,7 +613,7 @@ def records_whole(folder:Path # The run's folder
         'the run goes on from there')
     return not bad
 
-# %% ../nbs/40_simulation.ipynb #018cf068
+# %% ../nbs/40_simulation.ipynb #2129683f
 def read_result(folder:Path # The run's folder
     )->dict|None:           # What `result.json` holds
     "The result of a finished run, None if there is none or something of it is damaged"
@@ -632,6 +645,7 @@ def _row(config, cycle, pi, drawn, held, record):
         commit=commit(),
         **(dict(clicks=cycle*clicks) if clicks else {}))
 
+# %% ../nbs/40_simulation.ipynb #f494947c
 def result_rows(c:RunConfig, # The run
     records:list,            # One per cycle
     scenario:dict            # Arrays `heldout`, `heldout_faulty`, `test_0`, `test_1`, ... of store ids
@@ -648,7 +662,7 @@ def result_rows(c:RunConfig, # The run
             rows.append(_row(c, cycle, pi, drawn, held, record))
     return rows
 
-# %% ../nbs/40_simulation.ipynb #fb93ffc4
+# %% ../nbs/40_simulation.ipynb #463d4e17
 @dataclass(frozen=True)
 class _Job:
     "What one process has in hand while it works at a run"
@@ -676,12 +690,14 @@ def _scenario_arrays(config, space):
     if len(scenario.stream): arrays['stream'] = scenario.stream
     return arrays | {f'test_{i}':scenario.tests[pi] for i,pi in enumerate(config.pi_t)}
 
+# %% ../nbs/40_simulation.ipynb #cb43cfeb
 def _choose_precision(config, data, device):
     "The precision per phase for a run that begins"
     from imbal_al.learner import choose_precision, measured_precision
     if config.precision_by=='measured': return measured_precision(data, config.arch, config.encoder, config.bs)
     return choose_precision(device)
 
+# %% ../nbs/40_simulation.ipynb #a5c7a99e
 def _prepare(config, folder, device, root):
     """Write config and scenario if they are not there; returns the scenario's arrays and the precision per phase,
     chosen when the run began. Refuses a folder whose data have changed"""
@@ -698,14 +714,14 @@ def _prepare(config, folder, device, root):
     if set(read_record(folder/'scenario.npz') or ())!=set(arrays): write_record(folder/'scenario.npz', arrays)
     return arrays, precision
 
-# %% ../nbs/40_simulation.ipynb #115ea56e
+# %% ../nbs/40_simulation.ipynb #ea0b18d6
 def cycle_path(folder:Path, # The run's folder
     cycle:int               # 1, 2, ...
     )->Path:
     "Where a cycle's record is"
     return folder/f'cycle_{cycle:02d}.npz'
 
-# %% ../nbs/40_simulation.ipynb #e1361a18
+# %% ../nbs/40_simulation.ipynb #f9d5b418
 _RECORD = {'selected','position','faulty','next','hist','hist_validation','hist_next','losses','seconds','phases'}
 
 def _record_fields(config):
@@ -715,6 +731,7 @@ def _record_fields(config):
     if config.train_pi is not None: names.add('train_share')
     return names
 
+# %% ../nbs/40_simulation.ipynb #635e2abf
 def _follows(config, record, cycle, labelled):
     "Are these the labels that the record was made with, and does it pick as many new ones as it should?"
     if not _record_fields(config)<=set(record): return False
@@ -723,6 +740,7 @@ def _follows(config, record, cycle, labelled):
     new = np.setdiff1d(record['next'], labelled)
     return np.array_equal(record['position'], labelled[-masks:]) and len(new)==len(record['next'])==wanted
 
+# %% ../nbs/40_simulation.ipynb #a39a3348
 def _done_cycle(config, folder, cycle, labelled):
     "The record of a cycle if it is there, whole, and follows from the cycles before it"
     record = read_record(cycle_path(folder, cycle))
@@ -740,6 +758,7 @@ def _keep_weights(job, cycle, labelled):
     with atomic_path(_weights_path(job.folder, cycle)) as p, open(p,'wb') as f:
         np.savez(f, labelled_so_far=labelled, **weights)
 
+# %% ../nbs/40_simulation.ipynb #96e0ed8a
 def _take_weights(job, cycle, labelled):
     "Have a cycle's weights at hand, if a file keeps them"
     import torch
@@ -750,12 +769,13 @@ def _take_weights(job, cycle, labelled):
     key = _weights_key(job.config, labelled, job.device, job.precision)
     kept[key] = {name:torch.from_numpy(np.array(value)) for name,value in arrays.items()}
 
+# %% ../nbs/40_simulation.ipynb #f659b287
 def _drop_weights(folder, but=0):
     "Remove the kept weights of all cycles but one"
     for path in folder.glob('weights_*.npz'):
         if path!=_weights_path(folder, but): path.unlink(missing_ok=True)
 
-# %% ../nbs/40_simulation.ipynb #7b199748
+# %% ../nbs/40_simulation.ipynb #99dcadd4
 def _new_cycle(job, cycle, labelled):
     "Run a cycle and write its record"
     config, folder = job.config, job.folder
@@ -766,6 +786,7 @@ def _new_cycle(job, cycle, labelled):
     if config.warm_start: _drop_weights(folder, but=cycle)
     return record
 
+# %% ../nbs/40_simulation.ipynb #0ddf3bf9
 def _all_cycles(job, n_pool):
     "The records of all cycles"
     config, records = job.config, []
@@ -778,12 +799,14 @@ def _all_cycles(job, n_pool):
         labelled = np.concatenate([labelled, record['next']])
     return records
 
+# %% ../nbs/40_simulation.ipynb #b7bb9cd3
 def _origin(job):
     "Where the run's numbers come from"
     import torch
     gpu = dict(gpu=torch.cuda.get_device_name(job.device)) if job.device.startswith('cuda') else {}
     return dict(provenance(), device=job.device, **gpu, threads=job.threads, precision=job.precision)
 
+# %% ../nbs/40_simulation.ipynb #798db748
 def _run(config, folder, device, root, threads, trainings, check):
     "Run what is not done of a run that this process holds"
     for path in folder.glob('.*.tmp'): path.unlink(missing_ok=True)
