@@ -12,7 +12,6 @@ import copy
 import numpy as np
 import torch
 
-from .core import InputError
 from .learner import DeviceData, cast, choose_precision, place, repeatable, seeded
 from .metrics import BINS, EDGES
 
@@ -35,7 +34,7 @@ def embed(maps:list[torch.Tensor] # The encoder's maps, (B,C_i,H_i,W_i)
     pooled = torch.cat([one.mean((2,3), dtype=torch.float32) for one in maps], 1)
     return pooled/pooled.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
-# %% ../nbs/31_scoring.ipynb #1a7f33c6
+# %% ../nbs/31_scoring.ipynb #fe6e7702
 def forward(net, # An smp network with one or two output channels
     x            # Normalised images (B,C,H,W)
     ):           # (z (B,H,W) float32, encoder maps)
@@ -61,7 +60,7 @@ def _logit_histogram(z:torch.Tensor, # (B,H,W)
     zeros = torch.zeros(n*2*BINS, dtype=torch.long, device=z.device)
     return zeros.scatter_add_(0, at, torch.ones_like(at)).view(n,2,BINS)
 
-# %% ../nbs/31_scoring.ipynb #dca8d247
+# %% ../nbs/31_scoring.ipynb #c321fdac
 def batch_size(data:DeviceData # The images
     )->int:
     "Images per forward pass: 64; on a GPU as many small ones as have 2 million pixels"
@@ -76,7 +75,7 @@ class Scores:
     embedding: np.ndarray|None=None # float32 (n,D), rows of length 1
     hist: np.ndarray|None=None      # (n,2,BINS) counts, uint16 where an image's pixels fit in, else uint32
 
-# %% ../nbs/31_scoring.ipynb #b2018ee8
+# %% ../nbs/31_scoring.ipynb #2873c38c
 def _joined(parts):
     "Batches as one array of the host"
     return torch.cat(parts).cpu().numpy() if parts else np.empty(0)
@@ -85,7 +84,7 @@ def _check_finite(values):
     "Raise a `FloatingPointError` for what a diverged network gives"
     if not values.all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
 
-# %% ../nbs/31_scoring.ipynb #8c501e9b
+# %% ../nbs/31_scoring.ipynb #149635e8
 def _prepare(net, data, idx, bs, precision):
     "(indices on the device in batches, precision); the network is given its layout"
     precision = precision or choose_precision(data.device)['eval']
@@ -93,7 +92,7 @@ def _prepare(net, data, idx, bs, precision):
     place(net, precision)
     return idx.split(bs or batch_size(data)), precision
 
-# %% ../nbs/31_scoring.ipynb #3954139d
+# %% ../nbs/31_scoring.ipynb #7e6f7f0e
 def score(net,            # A trained network, in evaluation mode
     data:DeviceData,      # The images
     idx,                  # Indices of the images, in the order of the result

@@ -19,7 +19,7 @@ from fastai.callback.progress import ProgressCallback
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 
-from .core import InputError, atomic_path, check_choice, note, stream, stream_seed
+from .core import InputError, atomic_path, check_choice, note, stream_seed
 from .losses import BCELoss, WBCELoss, FocalLoss, DiceLoss, TverskyLoss, FocalTverskyLoss, DIBERegLoss
 from .losses import ComboLoss, ExpLogLoss, HybridFocalLoss, UnifiedFocalLoss, DIBEDisLoss, DIBELoss
 from .models import create_model
@@ -44,7 +44,7 @@ LOSSES = dict( # Name -> (as tables have it, class)
     dibe_dis=('DIBEDis',DIBEDisLoss),
     dibe=('DIBE',DIBELoss))
 
-# %% ../nbs/24_training.ipynb #b8b3d030
+# %% ../nbs/24_training.ipynb #dbc775d2
 FN_WEIGHT = .7 # The usual weight of misses
 
 def _settings(loss): return LOSSES[check_choice('loss', loss, LOSSES)][1].__init__.__kwdefaults__
@@ -55,7 +55,7 @@ def loss_takes(loss:str,  # A key of `LOSSES`
     "Whether a loss has a setting of this name. Raises `InputError` for a loss there is none of"
     return setting in _settings(loss)
 
-# %% ../nbs/24_training.ipynb #00bb3d56
+# %% ../nbs/24_training.ipynb #a5925732
 def make_loss(loss:str,         # A key of `LOSSES`
     fn_weight:float|None=None,  # Weight of misses; only for losses that have one
     variant:str|None=None,      # Reading of DIBEDis; only for losses that have it
@@ -89,7 +89,7 @@ def _resized(images, masks, size):
     y = F.interpolate(y, (size,size), mode='area')[:,0]>=.5
     return x.permute(0,2,3,1).byte().numpy(), y.byte().numpy()
 
-# %% ../nbs/24_training.ipynb #e7681468
+# %% ../nbs/24_training.ipynb #9131aa48
 def _resize_pairs(images:np.ndarray, # uint8 (N,H,W,C)
     masks:np.ndarray,               # uint8 (N,H,W), 0 or 1
     size:int|None,                  # New height and width, pixels; None: as they are
@@ -119,14 +119,14 @@ def _change(x:torch.Tensor, # (B,C,H,W) in 0..255
     base = grey.mean((2,3), keepdim=True) if what=='contrast' else grey
     return torch.lerp(base, x, factor).clamp(0,255)
 
-# %% ../nbs/24_training.ipynb #d8985801
+# %% ../nbs/24_training.ipynb #74d84a56
 _STRENGTH = .3
 
 def _factors(n, g):
     "n factors between 1 - _STRENGTH and 1 + _STRENGTH"
     return 1+_STRENGTH*(2*torch.rand(n, generator=g)-1)
 
-# %% ../nbs/24_training.ipynb #ea88dcf1
+# %% ../nbs/24_training.ipynb #ee000cad
 def _augment_random(x, y, g):
     "Each of `_CHANGES` with probability 1/2 per image: (x, y) raw images and masks -> the same, augmented"
     on = torch.rand(len(_CHANGES), len(x), generator=g)<.5
@@ -148,7 +148,7 @@ def _changed_bytes(images, what, factor, block=64):
         parts.append(x.round().byte().permute(0,2,3,1).numpy())
     return np.concatenate(parts)
 
-# %% ../nbs/24_training.ipynb #ff5f6c53
+# %% ../nbs/24_training.ipynb #cbe438de
 def _fixed_copies(images:np.ndarray, # uint8 (N,H,W,C)
     masks:np.ndarray,               # uint8 (N,H,W)
     seed:int                        # Of the factors
@@ -194,7 +194,7 @@ class Parts:
         self.name = name
         self.train, self.valid = np.arange(len(x)), np.arange(len(x), len(x)+len(valid_x))
 
-# %% ../nbs/24_training.ipynb #66f9887c
+# %% ../nbs/24_training.ipynb #24557b38
 def _check_parts(train, valid, name):
     "Raise an `InputError` for an empty part or an image in both"
     if not len(train) or not len(valid): raise InputError(
@@ -254,7 +254,7 @@ class Curve(Callback):
             tp=tp))
         if self.tell: self.tell(step, self.rows[-1])
 
-# %% ../nbs/24_training.ipynb #a8d43dc3
+# %% ../nbs/24_training.ipynb #4a034b2d
 class _Guard(Callback):
     "Stop a training that diverges, with the place and the last finite loss"
     order = 50
@@ -278,7 +278,7 @@ class _Guard(Callback):
 # %% ../nbs/24_training.ipynb #385a9653
 def _callback(learn, kind): return next(cb for cb in learn.cbs if isinstance(cb, kind))
 
-# %% ../nbs/24_training.ipynb #1b83aa3d
+# %% ../nbs/24_training.ipynb #51237dd9
 class _Checkpoint(Callback):
     "Write the state of a training after a validation, at most every `seconds`"
     order = 70
@@ -313,7 +313,7 @@ class _Checkpoint(Callback):
             note(f'cannot write {self.path} ({why}); the training goes on without it')
         self.t0 = time.monotonic()
 
-# %% ../nbs/24_training.ipynb #ca8e0a9f
+# %% ../nbs/24_training.ipynb #4c7bf830
 _CHECKPOINT = {'epoch','model','opt','g','torch','cuda','scaler','rows'}
 
 def _read_checkpoint(path):
@@ -418,10 +418,10 @@ def stretch(n:int,           # Training images
     total = steps or epochs*(n//bs)
     return -(-total//validations), validations
 
-# %% ../nbs/24_training.ipynb #fdb6e7ae
+# %% ../nbs/24_training.ipynb #1cf1cbfc
 AUGMENT = dict(random=_augment_random, fixed=None, none=None)
 
-# %% ../nbs/24_training.ipynb #8dd9baa0
+# %% ../nbs/24_training.ipynb #60b7cc20
 def _new_network(parts, arch, encoder, weights, width, prior, seed):
     "A network of one output channel on the parts' device"
     with seeded(stream_seed(seed,'weights')):
@@ -429,14 +429,14 @@ def _new_network(parts, arch, encoder, weights, width, prior, seed):
     if prior is not None: _set_prior(net, prior)
     return net.to(parts.data.device, memory_format=torch.channels_last)
 
-# %% ../nbs/24_training.ipynb #e476f6eb
+# %% ../nbs/24_training.ipynb #bb0aa35d
 def _new_batches(parts, bs, steps, augment, even, seed):
     "The training batches of one stretch"
     kind, change = _EvenBatches if even else Batches, AUGMENT[check_choice('augmentation', augment, AUGMENT)]
     g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
     return kind(parts.data, parts.train, bs, steps, g, change)
 
-# %% ../nbs/24_training.ipynb #e3536891
+# %% ../nbs/24_training.ipynb #a03a852f
 def sgd_learner(parts:Parts, # Training and validation part
     loss_func,               # From `make_loss`
     arch='unet',             # See `imbal_al.models.create_model`
@@ -484,7 +484,7 @@ def _fit(learn, cbs, start):
         why = 'logits nan or infinite' if of_logits else line
         raise FloatingPointError(_callback(learn, _Guard).line(why)) from e
 
-# %% ../nbs/24_training.ipynb #41b1b86c
+# %% ../nbs/24_training.ipynb #f95b4615
 def fit_curve(learn:Learner,          # From `sgd_learner`
     schedule:str='cosine',            # See `imbal_al.learner.lr_schedule`
     checkpoint:str|Path|None=None,    # File for the state; a whole one that is there is gone on from
