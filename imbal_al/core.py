@@ -19,13 +19,16 @@ from uuid import uuid4
 import numpy as np
 
 # %% auto #0
-__all__ = ['InputError', 'check_choice', 'atomic_path', 'write_text', 'to_json', 'config_hash', 'seal', 'unseal', 'note',
-           'write_json', 'read_json', 'stream', 'stream_seed', 'ahead', 'commit', 'provenance']
+__all__ = ['InputError', 'check_choice', 'atomic_path', 'write_text', 'to_json', 'config_hash', 'note', 'write_json', 'read_json',
+           'stream', 'stream_seed', 'provenance']
 
 # %% ../nbs/00_core.ipynb #e653b34f
 class InputError(ValueError):
     "Something the user gave cannot be used; the message is one line that names it and says what to do"
-    def __init__(self, line=''): super().__init__(' '.join(str(line).splitlines())) # A file's name may hold a line break
+    def __init__(self,
+        line='' # The message; a file's name in it may hold a line break
+        ):
+        super().__init__(' '.join(str(line).splitlines()))
 
 # %% ../nbs/00_core.ipynb #93b00aa6
 def check_choice(what:str, # What is being chosen, as the user would say it
@@ -41,31 +44,43 @@ def check_choice(what:str, # What is being chosen, as the user would say it
 @contextmanager
 def atomic_path(path:str|Path # Where the file shall be
     ):                        # Yields the `Path` to write to
-    "Write to the yielded path; on leaving without an error it is flushed and renamed to `path`, else removed"
-    path = Path(path); tmp = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.tmp')
-    try: path.parent.mkdir(parents=True, exist_ok=True); tmp.touch(exist_ok=False)
-    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror}; choose a folder you may write to") from e
+    """Write to the yielded path; on leaving without an error it is flushed and renamed to `path`, else removed.
+    Raises `InputError` where it cannot be written"""
+    path = Path(path)
+    tmp = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.tmp')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tmp.touch(exist_ok=False)
+    except OSError as e:
+        raise InputError(f"cannot write {path}: {e.strerror}; choose a folder you may write to") from e
     try:
         yield tmp
         with open(tmp, 'rb') as f: os.fsync(f.fileno())
         os.replace(tmp, path)
-    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror or e}; make room on the disk or choose another folder, then give the same command again") from e
+    except OSError as e: raise InputError(
+        f"cannot write {path}: {e.strerror or e}; "
+        "make room on the disk or choose another folder, then give the same command again") from e
     finally: tmp.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #af6d3281
-def write_text(path, text:str): 
+def write_text(path, # Where the file shall be
+    text:str         # Its content
+    ):
     "Write `text` to `path`, whole or not at all"
     with atomic_path(path) as p: p.write_text(text, encoding='utf-8')
 
-def to_json(o)->str: 
+# %% ../nbs/00_core.ipynb #c4fd848c
+def _plain(value):
+    "NumPy's numbers and paths as JSON knows them"
+    if isinstance(value, np.generic): return value.item()
+    if isinstance(value, np.ndarray): return value.tolist()
+    if isinstance(value, Path): return str(value)
+    raise TypeError(f'{type(value).__name__} has no JSON form')
+
+def to_json(o # Plain values, NumPy's, and paths
+    )->str:
     "JSON with sorted keys and full precision, the same text for the same content"
     return json.dumps(o, sort_keys=True, indent=1, default=_plain)
-
-def _plain(o):
-    if isinstance(o, np.generic): return o.item()
-    if isinstance(o, np.ndarray): return o.tolist()
-    if isinstance(o, Path): return str(o)
-    raise TypeError(f'{type(o).__name__} has no JSON form')
 
 # %% ../nbs/00_core.ipynb #42eaa16d
 def config_hash(config:dict, # Plain JSON values
@@ -79,26 +94,42 @@ def config_hash(config:dict, # Plain JSON values
 def seal(content:dict # Plain JSON values
     )->dict:          # The same, with `sha256`
     "Add the SHA-256 of the content"
-    plain = json.loads(to_json(content)); plain.pop('sha256', None)
+    plain = json.loads(to_json(content))
+    plain.pop('sha256', None)
     return dict(plain, sha256=config_hash(plain, 64))
 
-def unseal(content:dict)->dict:
+# %% ../nbs/00_core.ipynb #ee6a53bf
+def _is_checksum(value): return isinstance(value,str) and re.fullmatch('[0-9a-f]{64}', value)
+
+def unseal(content:dict # As read from a file
+    )->dict:            # The same, without `sha256`
     "The content without its SHA-256, if it has one; raises `ValueError` where that is not the content's"
     if not isinstance(content, dict): raise ValueError('it holds no names and values')
-    plain = {k:v for k,v in content.items() if k!='sha256'}
-    marked = any(isinstance(v,str) and re.fullmatch('[0-9a-f]{64}', v) for v in content.values())
-    if ('sha256' in content or marked) and content.get('sha256')!=config_hash(plain, 64): raise ValueError('its content is not that of its checksum')
+    plain = {name:value for name,value in content.items() if name!='sha256'}
+    sealed = 'sha256' in content or any(map(_is_checksum, content.values()))
+    if sealed and content.get('sha256')!=config_hash(plain, 64):
+        raise ValueError('its content is not that of its checksum')
     return plain
 
 # %% ../nbs/00_core.ipynb #44d47df0
 @lru_cache(4096)
-def note(line:str):
+def note(line:str # What there is to say
+    ):
     "Say a line on the log `imbal_al`, once per process"
     logging.getLogger('imbal_al').warning(line)
 
-def write_json(path, content:dict):
+# %% ../nbs/00_core.ipynb #009bbc2a
+def write_json(path, # Where the file shall be
+    content:dict     # Plain values, NumPy's, and paths
+    ):
     "Write `content` with its checksum, whole or not at all"
     write_text(path, to_json(seal(content)))
+
+# %% ../nbs/00_core.ipynb #b2dbd391
+def _why(error):
+    "Why a file could not be read, in a few words"
+    if isinstance(error, OSError): return error.strerror
+    return str(error) if str(error).startswith('it') else 'it is no JSON'
 
 def read_json(path:str|Path # A file that `write_json` wrote, or any JSON file that holds names and values
     )->dict|None:           # None if it is absent or damaged; damage is said with `note`
@@ -106,63 +137,84 @@ def read_json(path:str|Path # A file that `write_json` wrote, or any JSON file t
     try: return unseal(json.loads(Path(path).read_text(encoding='utf-8')))
     except (FileNotFoundError, NotADirectoryError): return None
     except (OSError, ValueError, RecursionError) as e:
-        why = e.strerror if isinstance(e, OSError) else str(e) if str(e).startswith('it') else 'it is no JSON'
-        note(f"{path} is damaged ({why}) and counts as missing")
+        note(f"{path} is damaged ({_why(e)}) and counts as missing")
 
 # %% ../nbs/00_core.ipynb #07b8a266
-def _key(o)->int: return int(o) if isinstance(o, (int,np.integer)) and 0<=o<2**32 else zlib.crc32(str(o).encode())
+def _key(part):
+    "A number for a part of a path"
+    is_number = isinstance(part, (int,np.integer)) and 0<=part<2**32
+    return int(part) if is_number else zlib.crc32(str(part).encode())
 
 def stream(seed:int, # The study's seed, 0 or larger
     *path            # Words and numbers that say what the numbers are for
     )->np.random.Generator:
     "The random generator for one purpose"
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(map(_key, path))))
+    sequence = np.random.SeedSequence(seed, spawn_key=tuple(map(_key, path)))
+    return np.random.default_rng(sequence)
 
-def stream_seed(seed:int, *path)->int:
+# %% ../nbs/00_core.ipynb #a47cae69
+def stream_seed(seed:int, # The study's seed, 0 or larger
+    *path                 # Words and numbers that say what the numbers are for
+    )->int:               # 63 bits
     "An integer seed (63 bits) for one purpose, for libraries that take a number"
     return int(stream(seed, *path).integers(2**63))
 
 # %% ../nbs/00_core.ipynb #e0e58acd
-def ahead(f, items, n:int=4,
-    threads:int=2,                     # Or processes
+def ahead(f,                               # Called with each item
+    items,                                 # Any iterable
+    n:int=4,                               # Results that may wait
+    threads:int=2,                         # Or processes
     pool:type[Executor]=ThreadPoolExecutor # Called with their number
-    ):
-    "`map(f, items)` with at most `n` results computed before they are asked for; an error is raised where its result would be"
+    ):                                     # Yields the results in order
+    """`map(f, items)` with at most `n` results computed before they are asked for;
+    an error is raised where its result would be"""
     items, waiting = iter(items), deque()
-    with pool(threads) as ex:
+    with pool(threads) as executor:
         try:
-            waiting.extend(ex.submit(f, o) for o in islice(items, n))
+            waiting.extend(executor.submit(f, item) for item in islice(items, n))
             while waiting:
                 yield waiting.popleft().result()
-                waiting.extend(ex.submit(f, o) for o in islice(items, 1))
+                waiting.extend(executor.submit(f, item) for item in islice(items, 1))
         finally:
-            for o in waiting: o.cancel()
+            for future in waiting: future.cancel()
 
 # %% ../nbs/00_core.ipynb #aff67cc6
-def _cpu()->str:
+def _version(name):
+    "The installed version of a package"
+    try: return metadata.version(name)
+    except metadata.PackageNotFoundError: return '?'
+
+def _git(root, *args):
+    "A git command in a folder"
+    return subprocess.run(['git','-C',str(root),*args], capture_output=True, text=True, timeout=10)
+
+# %% ../nbs/00_core.ipynb #76a9a3ee
+@lru_cache(1)
+def commit()->str: # Such as '0123456789+', 'v1.0'
+    """The short hash of this checkout's commit, with `+` if files differ from it;
+    the package's version outside a checkout"""
+    root = Path(__file__).resolve().parent.parent if '__file__' in globals() else Path.cwd()
+    try:
+        if not (root/'settings.ini').exists() and not (root/'../settings.ini').exists(): raise OSError
+        head = _git(root, 'rev-parse','--short=10','HEAD')
+        if head.returncode: raise OSError
+        changed = _git(root, 'status','--porcelain','--untracked-files=no','--','imbal_al').stdout.strip()
+        return head.stdout.strip() + ('+' if changed else '')
+    except (OSError, subprocess.SubprocessError): return 'v'+_version('imbal_al')
+
+# %% ../nbs/00_core.ipynb #ab1ce7df
+_LIBRARIES = ('imbal_al','torch','fastai','segmentation-models-pytorch','timm','numpy')
+
+def _cpu():
     "The processor's name, as the operating system gives it"
     try: return re.search(r'model name\s*:\s*(.*)', Path('/proc/cpuinfo').read_text())[1].strip()
     except (OSError, TypeError): return platform.processor() or platform.machine()
 
-@lru_cache(1)
-def commit()->str:
-    "The short hash of this checkout's commit, with `+` if files differ from it; the package's version outside a checkout"
-    root = Path(__file__).resolve().parent.parent if '__file__' in globals() else Path.cwd()
-    git = lambda *a: subprocess.run(['git','-C',str(root),*a], capture_output=True, text=True, timeout=10)
-    try:
-        if not (root/'settings.ini').exists() and not (root/'../settings.ini').exists(): raise OSError
-        head = git('rev-parse','--short=10','HEAD')
-        if head.returncode: raise OSError
-        dirty = git('status','--porcelain','--untracked-files=no','--','imbal_al').stdout.strip()
-        return head.stdout.strip() + ('+' if dirty else '')
-    except (OSError, subprocess.SubprocessError): return 'v'+_version('imbal_al')
-
-def _version(name):
-    try: return metadata.version(name)
-    except metadata.PackageNotFoundError: return '?'
-
-# %% ../nbs/00_core.ipynb #ab1ce7df
-def provenance()->dict:
+def provenance()->dict: # commit, cpu, cores, python, versions
     "Commit, processor, cores and versions, to be stored beside a result"
-    return dict(commit=commit(), cpu=_cpu(), cores=os.cpu_count(), python=platform.python_version(),
-                versions={o:_version(o) for o in ('imbal_al','torch','fastai','segmentation-models-pytorch','timm','numpy')})
+    return dict(
+        commit=commit(),
+        cpu=_cpu(),
+        cores=os.cpu_count(),
+        python=platform.python_version(),
+        versions={name:_version(name) for name in _LIBRARIES})

@@ -8,11 +8,12 @@ Docs: https://example.github.io/imbal_al/engine.html.md"""
 from __future__ import annotations
 import csv, errno, hashlib, heapq, json, os, sys, time, traceback
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from importlib import import_module
-from itertools import groupby, product
+from itertools import groupby, islice, product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np, pandas as pd
 from threadpoolctl import threadpool_limits
@@ -21,81 +22,114 @@ from .core import InputError, atomic_path, check_choice, note, read_json, to_jso
 from .lock import Lock, held, holder
 from .patches import open_store
 from .pool import Outcome, check_backend, make_pool, work
-from .scenarios import make_scenario
-from .simulation import RunConfig, as_config, batch_split, check_config, cycle_path, load_patches, read_result, run
+from .simulation import RunConfig, as_config, batch_split, check_config, cycle_path, load_patches
+from .simulation import read_result, run, scenario_of
 from .sources import load_source
 from .strategies import STRATEGIES
 
 # %% auto #0
-__all__ = ['FEW_IMAGES', 'PRESETS', 'KINDS', 'RUNS', 'BALD_COST', 'plan', 'check_scenarios', 'check_networks', 'preset', 'Kind',
-           'kind_named', 'register', 'kind_of', 'save_plan', 'study_kind', 'load_plan', 'attempt', 'where_to_run',
-           'run_all', 'trained', 'run_study', 'Origin', 'run_rows', 'picked_rows', 'tables_current', 'write_tables',
-           'read_tables', 'results_table', 'picks_table', 'study_origin', 'status', 'rate', 'summary', 'failed_runs',
-           'retry', 'collect', 'run_seconds', 'high_water', 'estimate']
+__all__ = ['plan', 'preset', 'Kind', 'register', 'load_plan', 'run_study', 'results_table', 'picks_table', 'status', 'retry',
+           'collect', 'estimate']
 
 # %% ../nbs/41_engine.ipynb #c2536218
-def plan(base:RunConfig,   # What all runs share
-    strategies,            # Names
-    pi_us,                 # Prevalences of the pool
-    repeats:int,
-    pi_t=(.05,),           # Test prevalences besides pi_t = pi_u
-    losses=(),             # Names; none: that of `base`
-    fn_weights=(None,),    # Weights of misses, for the losses that have one; None: .7
-    )->list[RunConfig]:
-    "The grid of runs, repeat by repeat; strategies of one loss one after the other, since they share their first training"
-    for s in strategies: check_choice('strategy', s, STRATEGIES)
-    tests = lambda pi_u: tuple(dict.fromkeys([float(pi_u), *map(float,pi_t)]))
-    return [replace(base, strategy=s, pi_u=float(p), pi_t=tests(p), repeat=r, loss=l, fn_weight=w)
-            for r,p,(l,w),s in product(range(repeats), pi_us, _weighed(base, losses, fn_weights), strategies)]
-
 def _weighed(base, losses, fn_weights):
     "(loss, weight of misses) pairs; a loss without such a weight comes once"
     from imbal_al.learner import LOSSES as own
     from imbal_al.training import LOSSES, loss_takes
-    for l in losses: check_choice('loss', l, [*own, *LOSSES])
-    has = lambda l: l in LOSSES and loss_takes(l, 'fn_weight')
-    return list(dict.fromkeys((l, w if has(l) else None) for l,w in product(losses, fn_weights))) or [(base.loss, base.fn_weight)]
+    for loss in losses: check_choice('loss', loss, [*own, *LOSSES])
+    weighed = {loss for loss in losses if loss in LOSSES and loss_takes(loss, 'fn_weight')}
+    pairs = [(loss, weight if loss in weighed else None) for loss,weight in product(losses, fn_weights)]
+    return list(dict.fromkeys(pairs)) or [(base.loss, base.fn_weight)]
+
+# %% ../nbs/41_engine.ipynb #22dbab11
+def plan(base:RunConfig,   # What all runs share
+    strategies,            # Names
+    pi_us,                 # Prevalences of the pool
+    repeats:int,           # How often each is run, from another draw
+    pi_t=(.05,),           # Test prevalences besides pi_t = pi_u
+    losses=(),             # Names; none: that of `base`
+    fn_weights=(None,),    # Weights of misses, for the losses that have one; None: .7
+    )->list[RunConfig]:
+    """The grid of runs, repeat by repeat; strategies of one loss one after the other,
+    since they share their first training"""
+    for strategy in strategies: check_choice('strategy', strategy, STRATEGIES)
+    pairs, configs = _weighed(base, losses, fn_weights), []
+    for repeat,pi_u,(loss,weight),strategy in product(range(repeats), pi_us, pairs, strategies):
+        tests = tuple(dict.fromkeys([float(pi_u), *map(float,pi_t)]))
+        configs.append(replace(
+            base, strategy=strategy, pi_u=float(pi_u), pi_t=tests, repeat=repeat, loss=loss, fn_weight=weight))
+    return configs
 
 # %% ../nbs/41_engine.ipynb #bdc972e9
-FEW_IMAGES = 200 # Fewer are cut by one process: others take a second or two to start
+_FEW_IMAGES = 200 # Fewer are cut by one process: others take a second or two to start
 
-def check_scenarios(configs:list, root=None, progress=None, workers:int=1):
+def check_scenarios(configs:list, # The runs
+    root=None,                    # Data root, see `imbal_al.sources.data_root`
+    progress=None,                # See `open_store`
+    workers:int=1                 # Processes that cut patches
+    ):
     "Build the patch stores and raise an `InputError` if any run's settings or scenario cannot be met"
-    for c in configs: check_config(c)
-    for k in dict.fromkeys(c.store_key() for c in configs):
-        data,patch,stride,channels = k; source = load_source(data, root)
-        table = open_store(source, patch, stride, channels, progress=progress, workers=workers if len(source.table)>=FEW_IMAGES else 1).table
-        for s in dict.fromkeys(c.scenario_key() for c in configs if c.store_key()==k):
-            _,pi_u,pool,pi_t,test,held,val,mode,seed,rep,clicks = s
-            make_scenario(table, pi_u, pool, pi_t, test, seed, rep, mode, held, val, clicks)
+    for config in configs: check_config(config)
+    for store_key in dict.fromkeys(config.store_key() for config in configs):
+        data, patch, stride, channels = store_key
+        source = load_source(data, root)
+        processes = workers if len(source.table)>=_FEW_IMAGES else 1
+        store = open_store(source, patch, stride, channels, progress=progress, workers=processes)
+        scenarios = [config.scenario_key() for config in configs if config.store_key()==store_key]
+        for key in dict.fromkeys(scenarios): scenario_of(key, store.table)
 
 # %% ../nbs/41_engine.ipynb #68e56f75
-def check_networks(configs:list, device:str|None=None):
-    "Raise an `InputError` for a network that cannot be made (an unknown encoder, weights that cannot be fetched) or a device that is not there"
+def check_networks(configs:list, # The runs
+    device:str|None=None         # 'cpu', 'cuda', ...; None: 'cpu'
+    ):
+    """Raise an `InputError` for a network that cannot be made (an unknown encoder, weights that cannot be fetched)
+    or a device that is not there"""
     import torch
     from imbal_al.models import create_model
     try: torch.empty(1, device=device or 'cpu')
-    except (RuntimeError, AssertionError) as e: raise InputError(f"device {device!r} cannot be used here ({str(e).splitlines()[0]}); write cpu, cuda or cuda:1, or leave it out") from e
-    for k in dict.fromkeys((c.arch, c.encoder, c.weights, 2, c.in_channels) for c in configs): create_model(*k)
+    except (RuntimeError, AssertionError) as e: raise InputError(
+        f"device {device!r} cannot be used here ({str(e).splitlines()[0]}); "
+        "write cpu, cuda or cuda:1, or leave it out") from e
+    networks = [(config.arch, config.encoder, config.weights, 2, config.in_channels) for config in configs]
+    for network in dict.fromkeys(networks): create_model(*network)
 
 # %% ../nbs/41_engine.ipynb #bf02acc4
-PRESETS = dict(
-    quick=dict(config=dict(pool_size=400, test_size=100, heldout_size=200, validation_size=50, batch=16, cycles=4, steps=30), strategies=('random','entropy','coreset'), pi_u=(.1,1.), repeats=2),
-    laptop=dict(config=dict(), strategies=('random','entropy','coreset'), pi_u=(.1,.5,.9,1.), repeats=3),
-    paper=dict(config=dict(patch=(256,256), pool_size=4300, test_size=500, heldout_size=None, mode='paper', batch=86, cycles=10, encoder='efficientnet-b3', lr=1e-4, bs=50, steps=None, epochs=40, schedule='flat'),
-               strategies=('random','entropy','coreset'), pi_u=(.1,.5,.9,1.), repeats=15))
+_QUICK = dict(pool_size=400, test_size=100, heldout_size=200, validation_size=50, batch=16, cycles=4, steps=30)
+_PAPER = dict(
+    patch=(256,256),
+    pool_size=4300,
+    test_size=500,
+    heldout_size=None,
+    mode='paper',
+    batch=86,
+    cycles=10,
+    encoder='efficientnet-b3',
+    lr=1e-4,
+    bs=50,
+    steps=None,
+    epochs=40,
+    schedule='flat')
+_USUAL = ('random','entropy','coreset')
+_PRESETS = dict(
+    quick=dict(config=_QUICK, strategies=_USUAL, pi_u=(.1,1.), repeats=2),
+    laptop=dict(config={}, strategies=_USUAL, pi_u=(.1,.5,.9,1.), repeats=3),
+    paper=dict(config=_PAPER, strategies=_USUAL, pi_u=(.1,.5,.9,1.), repeats=15))
 
-def preset(name:str,  # One of `PRESETS`
+# %% ../nbs/41_engine.ipynb #cede2d90
+def preset(name:str,  # 'quick', 'laptop' or 'paper'
     data:str,         # Data set
     **changes         # Fields of `RunConfig` to set otherwise
     ):                # (RunConfig, strategies, pi_u, repeats)
     "A preset's configuration for a data set"
-    p = PRESETS[check_choice('preset', name, PRESETS)]
-    d = dict(p['config'], data=data)
-    if name=='paper' and data=='severstal': d.update(patch=(256,400), in_channels=1)
-    return RunConfig(**{**d, **changes}), p['strategies'], p['pi_u'], p['repeats']
+    chosen = _PRESETS[check_choice('preset', name, _PRESETS)]
+    settings = dict(chosen['config'], data=data)
+    if name=='paper' and data=='severstal': settings.update(patch=(256,400), in_channels=1)
+    return RunConfig(**{**settings, **changes}), chosen['strategies'], chosen['pi_u'], chosen['repeats']
 
 # %% ../nbs/41_engine.ipynb #5a3cb469
+def _none_final(folder):
+    "No failure is final: another attempt may end better"
+
 @dataclass(frozen=True)
 class Kind:
     "What the engine must know of a kind of run"
@@ -103,420 +137,783 @@ class Kind:
     from_json: object  # f(dict) -> configuration
     check: object      # f(c); raises InputError
     prepare: object    # f(configs, root): builds and checks what the runs share; raises InputError
-    run: object        # f(c, runs, device, root, threads) -> result, or None if another process is at it; importable
+    run: object        # f(c, runs, device, root, threads) -> result, None: another process is at it; importable
     read: object       # f(run folder) -> result of a finished run, else None
-    tables: dict       # file name -> (f(c, run folder, result) -> rows as dicts, names that rows of runs of equal `order` are sorted by)
+    tables: dict       # file name -> (f(c, run folder, result) -> rows, names that runs of equal `order` are sorted by)
     order: object      # f(c) -> sort key of the run in the tables
     columns: object    # f(c) -> dict: how `status` names it
     label: object      # f(c) -> the same as text
     size: object       # f(c) -> trainings in it
     marks: str         # Glob of the files of which each training writes one
-    origin: object     # f(Origin) -> content of origin.json
-    final: object = lambda folder: None # f(run folder) -> line of a failure that would come again, else None
+    origin: object     # f(gathered) -> content of origin.json; what is gathered: see *Tables*
+    final: object = _none_final # f(run folder) -> line of a failure that would come again, else None
 
-KINDS = {}
+# %% ../nbs/41_engine.ipynb #f706532e
+_KINDS = {}
 _HOMES = dict(RunConfig='imbal_al.engine', LossConfig='imbal_al.loss_study')
 
-def kind_named(name:str)->Kind:
-    "The kind whose configurations are of class `name`"
-    if name not in KINDS: import_module(_HOMES[check_choice('kind of study', name, _HOMES)])
-    return KINDS[name]
-
-def register(kind:Kind):
-    "Make a kind known. One that a notebook defines gives way to a module's of the same name: worker processes can import only that"
+def register(kind:Kind # The kind of run
+    )->Kind:           # The same
+    """Make a kind known. One that a notebook defines gives way to a module's of the same name:
+    worker processes can import only that"""
     name = kind.config.__name__
-    if name not in KINDS or kind.config.__module__!='__main__': KINDS[name] = kind
+    if name not in _KINDS or kind.config.__module__!='__main__': _KINDS[name] = kind
     return kind
 
-def kind_of(configs:list)->Kind: return kind_named(type(configs[0]).__name__ if configs else 'RunConfig')
+# %% ../nbs/41_engine.ipynb #2ef3099e
+def _kind_named(name):
+    "The kind whose configurations are of class `name`"
+    if name not in _KINDS: import_module(_HOMES[check_choice('kind of study', name, _HOMES)])
+    return _KINDS[name]
+
+def _kind_of(configs): return _kind_named(type(configs[0]).__name__ if configs else 'RunConfig')
 
 # %% ../nbs/41_engine.ipynb #59d4206d
-def save_plan(folder:str|Path, configs:list):
-    "Add runs to a study's plan"
-    path,kind = Path(folder)/'study.json',kind_of(configs)
+def _config_begun(path, kind):
+    "The settings in a `config.json`, None if they are not those of its folder's name"
+    names = {field.name for field in fields(kind.config)}
+    settings = {name:value for name,value in (read_json(path) or {}).items() if name in names}
+    if isinstance(settings.get('precision'), dict): # the record's, per phase
+        settings['precision'] = settings['precision'].get('train')
+    try: return settings if settings and kind.from_json(settings).hash==path.parent.name else None
+    except InputError: return None
+
+# %% ../nbs/41_engine.ipynb #326f0292
+def _begun(folder, kind):
+    "The settings of the runs that have begun, by hash"
+    begun = {}
+    for path in sorted((Path(folder)/'runs').glob('*/config.json')):
+        settings = _config_begun(path, kind)
+        if settings: begun[path.parent.name] = settings
+    return begun
+
+# %% ../nbs/41_engine.ipynb #e606fad6
+def save_plan(folder:str|Path, # The study's folder
+    configs:list               # All of one kind
+    ):
+    "Add runs to a study's plan. Raises `InputError` if the folder holds a study of another kind"
+    path, kind = Path(folder)/'study.json', _kind_of(configs)
     name = kind.config.__name__
     with held(path.with_name('planning.json')):
-        old = read_json(path) or dict(runs=_begun(folder, kind) if path.exists() else {}, kind=name)
-        if old['runs'] and old.get('kind','RunConfig')!=name: raise InputError(f'{folder} holds a study of another kind; choose another folder (--out)')
-        new = {h:asdict(c) for c in configs if (h:=c.hash) not in old['runs']}
-        if new or not path.exists() or not read_json(path): write_json(path, dict(runs={**old['runs'], **new}, **({} if name=='RunConfig' else dict(kind=name))))
+        known = read_json(path)
+        old = known or dict(runs=_begun(folder, kind) if path.exists() else {}, kind=name)
+        if old['runs'] and old.get('kind','RunConfig')!=name:
+            raise InputError(f'{folder} holds a study of another kind; choose another folder (--out)')
+        new = {config.hash:asdict(config) for config in configs if config.hash not in old['runs']}
+        kind_name = {} if name=='RunConfig' else dict(kind=name)
+        if new or not known: write_json(path, dict(runs={**old['runs'], **new}, **kind_name))
 
-def _begun(folder, kind):
-    "The configurations of the runs that have begun"
-    names,out = {f.name for f in fields(kind.config)},{}
-    for p in sorted((Path(folder)/'runs').glob('*/config.json')):
-        d = {k:v for k,v in (read_json(p) or {}).items() if k in names}
-        if isinstance(d.get('precision'), dict): d['precision'] = d['precision'].get('train')   # the record's, per phase
-        try:
-            if d and kind.from_json(d).hash==p.parent.name: out[p.parent.name] = d
-        except InputError: pass
-    return out
-
-def study_kind(folder:str|Path)->str|None:
+# %% ../nbs/41_engine.ipynb #f0b0fd31
+def study_kind(folder:str|Path # The study's folder
+    )->str|None:               # 'RunConfig', 'LossConfig', ...
     "The class name of a study's configurations, None if the folder holds no study"
-    d = read_json(Path(folder)/'study.json')
-    return d and d.get('kind', 'RunConfig')
+    content = read_json(Path(folder)/'study.json')
+    return content and content.get('kind', 'RunConfig')
 
-def load_plan(folder:str|Path)->list:
+# %% ../nbs/41_engine.ipynb #fc6a0c7e
+def load_plan(folder:str|Path # The study's folder
+    )->list:                  # Configurations, in the order of the plan
     "The runs of a study. Raises `InputError` if the folder holds none"
-    d = read_json(Path(folder)/'study.json')
-    if not d or not isinstance(d.get('runs'), dict): raise InputError(f'{folder} holds no study (no readable study.json); give the folder that `imbal-al study --out` or `imbal-al losses --out` wrote to')
-    kind = kind_named(d.get('kind','RunConfig'))
-    if not all(isinstance(o, dict) for o in d['runs'].values()): raise InputError(f"{Path(folder)/'study.json'} is no plan of runs; give the command that planned the study again")
-    try: return [kind.from_json(o) for o in d['runs'].values()]
-    except InputError as e: raise InputError(f"{Path(folder)/'study.json'}: {e}") from e
+    path = Path(folder)/'study.json'
+    content = read_json(path)
+    if not content or not isinstance(content.get('runs'), dict): raise InputError(
+        f'{folder} holds no study (no readable study.json); '
+        'give the folder that `imbal-al study --out` or `imbal-al losses --out` wrote to')
+    kind, runs = _kind_named(content.get('kind','RunConfig')), content['runs'].values()
+    if not all(isinstance(settings, dict) for settings in runs):
+        raise InputError(f"{path} is no plan of runs; give the command that planned the study again")
+    try: return [kind.from_json(settings) for settings in runs]
+    except InputError as e: raise InputError(f"{path}: {e}") from e
 
 # %% ../nbs/41_engine.ipynb #6381d5b2
-def attempt(c, runner, runs:Path, device, root, threads)->Outcome:
-    "Call `runner(c, runs, device, root, threads)`; an error becomes an `Outcome`"
-    try: return Outcome(held=runner(c, runs, device, root, threads) is None)
+def _attempt(config, runner, runs, device, root, threads):
+    "Call `runner(config, runs, device, root, threads)`; an error becomes an `Outcome`"
+    try: return Outcome(held=runner(config, runs, device, root, threads) is None)
     except Exception as e:
         line = str(e) if isinstance(e, (InputError,FloatingPointError)) else f'{type(e).__name__}: {e}'
         again = isinstance(e, (MemoryError,OSError)) or 'OutOfMemory' in type(e).__name__
         return Outcome(' '.join(line.split()), again, trace=traceback.format_exc())
 
-def where_to_run(device:str|None, workers:int|None, gpu_share:float|None=None)->tuple[str,int]:
+# %% ../nbs/41_engine.ipynb #6f9b7818
+def where_to_run(device:str|None, # 'cpu', 'cuda', ...; None: the best there is
+    workers:int|None,             # Processes; None: one per core, one per share of a GPU on CUDA
+    gpu_share:float|None=None     # Of one GPU, per run; None: all of it
+    )->tuple[str,int]:            # (device, processes)
     "(device, processes): the best device there is; one process per core, one per share of a GPU on CUDA"
-    if device is None: from imbal_al.learner import best_device; device = best_device()
-    return device, workers if workers is not None else max(1, int(1/(gpu_share or 1))) if device.startswith('cuda') else os.cpu_count()
+    if device is None:
+        from imbal_al.learner import best_device
+        device = best_device()
+    if workers is not None: return device, workers
+    on_gpu = max(1, int(1/(gpu_share or 1)))
+    return device, on_gpu if device.startswith('cuda') else os.cpu_count()
 
 # %% ../nbs/41_engine.ipynb #7491e6dd
 def _stamp(folder):
-    "What changes when `failed.json` is written again"
-    try: s = os.stat(folder/'failed.json'); return s.st_mtime_ns, s.st_ino
+    "What changes when `failed.json` is written again; None if there is none"
+    try:
+        stat = os.stat(folder/'failed.json')
+        return stat.st_mtime_ns, stat.st_ino
     except OSError: return None
 
-def _look(c, again, kind, runs, before):
-    "What another process has made of a run, None if it is free"
-    d = runs/c.hash
-    if not again and before[c.hash] is None and not d.exists(): return None
-    if kind.read(d): return Outcome()
-    if _stamp(d)!=before[c.hash] and (f:=read_json(d/'failed.json')): return Outcome(f.get('line','it failed'))
-    if not d.exists(): return None
-    if not again: return Outcome(held=True) if holder(d/'owner.json') else None
-    lock = Lock(d/'owner.json')
-    if not lock.acquire(-1): return Outcome(held=True)
-    lock.release()
-
-def _mark_failed(folder, o):
+# %% ../nbs/41_engine.ipynb #304d7899
+def _mark_failed(folder, outcome):
     "Write `failed.json`. Goes on if that cannot be written, but not on a full disk"
-    try: write_json(folder/'failed.json', dict(line=o.line, traceback=o.trace))
+    try: write_json(folder/'failed.json', dict(line=outcome.line, traceback=outcome.trace))
     except InputError as e:
         if getattr(e.__cause__,'errno',None) in (errno.ENOSPC, errno.EDQUOT): raise
 
+def _failure(kind, config, line): return f'{config.hash} ({kind.label(config)}): {line}'
+
+# %% ../nbs/41_engine.ipynb #27d365f2
+def _trained(kind, config, runs):
+    "How many of a run's trainings have ended, by the files they leave"
+    folder = runs/config.hash
+    return min(kind.size(config), len(list(folder.glob(kind.marks)))) if folder.exists() else 0
+
+# %% ../nbs/41_engine.ipynb #dbd06879
+@dataclass
+class _Progress:
+    "How far a list of runs is, and when that was last told"
+    tell: object        # f(trainings done, trainings in all, failed lines), or None
+    total: int          # Trainings in all
+    done: int           # Trainings of the runs that have ended
+    failed: list        # One line per failed run
+    told: float=0.      # When, by the steady clock
+
+    def is_due(self): return self.tell and time.monotonic()-self.told>1
+
+    def report(self, more):
+        "Tell; `more` trainings have ended in runs that have not"
+        self.told = time.monotonic()
+        self.tell(self.done+more, self.total, self.failed)
+
+# %% ../nbs/41_engine.ipynb #fb8014b4
+@dataclass(frozen=True)
+class _Driver:
+    "One process's view of a study while it works at it"
+    kind: Kind
+    runs: Path          # Folder of the run folders
+    before: dict        # hash -> `_stamp` of the run when the work began
+    progress: _Progress
+
+    def look(self, config, again):
+        "What another process has made of a run, None if it is free"
+        folder, before = self.runs/config.hash, self.before[config.hash]
+        if not again and before is None and not folder.exists(): return None
+        if self.kind.read(folder): return Outcome()
+        failed = read_json(folder/'failed.json') if _stamp(folder)!=before else None
+        if failed: return Outcome(failed.get('line','it failed'))
+        if not folder.exists(): return None
+        if not again: return Outcome(held=True) if holder(folder/'owner.json') else None
+        lock = Lock(folder/'owner.json')
+        if not lock.acquire(-1): return Outcome(held=True)
+        lock.release()
+
+    def ended(self, config, outcome):
+        "Count a run that has ended; mark it if it failed and nobody has"
+        self.progress.done += self.kind.size(config)
+        if not outcome.line: return
+        self.progress.failed.append(_failure(self.kind, config, outcome.line))
+        folder = self.runs/config.hash
+        line = (read_json(folder/'failed.json') or {}).get('line')
+        if line!=outcome.line or _stamp(folder)==self.before[config.hash]: _mark_failed(folder, outcome)
+
+    def tick(self, busy, others):
+        "Tell how far it is, if that is due"
+        if not self.progress.is_due(): return
+        self.progress.report(sum(_trained(self.kind, config, self.runs) for config in [*busy,*others]))
+
+# %% ../nbs/41_engine.ipynb #10e661a2
+def _sort_out(configs, kind, runs):
+    """(todo, failed, done): (configuration, `_stamp`) of each run that is to be worked at, a line per run that has
+    failed for good, and the trainings of all that have ended"""
+    todo, failed, done = [], [], 0
+    for config in configs:
+        folder = runs/config.hash
+        finished = folder.exists() and kind.read(folder)
+        line = kind.final(folder) if folder.exists() and not finished else None
+        if not finished and not line: todo.append((config, _stamp(folder)))
+        else: done += kind.size(config)
+        if line: failed.append(_failure(kind, config, line))
+    return todo, failed, done
+
 # %% ../nbs/41_engine.ipynb #4d3ead87
+def _quiet(line): "Say nothing"
+
+# %% ../nbs/41_engine.ipynb #6852920b
 def run_all(folder:str|Path,   # The study's folder
     configs:list,              # All of one kind
     workers:int|None=None,     # Processes; default one per core, one on CUDA; 0: in this process
-    device:str|None=None, root=None, threads:int=1, # CPU threads of a run
+    device:str|None=None,      # 'cpu', 'cuda', ...; None: the best there is
+    root=None,                 # Data root, see `imbal_al.sources.data_root`
+    threads:int=1,             # CPU threads of a run
     progress=None,             # `f(trainings done, trainings in all, failed lines)`, called about once a second
     backend:str='serial',      # 'serial' (worker processes) or 'ray'
-    retries:int=2,             # Further attempts of a run whose worker is killed, or that ran out of memory or could not read or write
+    retries:int=2,             # Further attempts where a worker is killed, memory is short, or a file fails
     gpu_share:float|None=None, # Of one GPU, per run; default 1
     address:str|None=None,     # Of a running Ray cluster
-    say=lambda line: None      # Called with a line about something unusual
+    say=_quiet                 # Called with a line about something unusual
     )->list[str]:              # One line per failed run
     "Run all that is not done, then write the tables"
-    folder,kind = Path(folder),kind_of(configs); check_backend(backend, address)
-    for c in configs: kind.check(c)
-    kind.prepare(configs, root); save_plan(folder, configs); runs = folder/'runs'
-    device,workers = where_to_run(device, workers, gpu_share) if not address else (device or ('cuda' if gpu_share else 'cpu'), workers or 1)
-    name = lambda c, line: f'{c.hash} ({kind.label(c)}): {line}'
-    todo,failed,before,n,total = [],[],{},[0,0.],sum(map(kind.size, configs))
-    for c in configs:
-        d = runs/c.hash
-        if not d.exists() or not kind.read(d) and not kind.final(d): todo.append(c); before[c.hash] = _stamp(d); continue
-        n[0] += kind.size(c)
-        if (line:=None if kind.read(d) else kind.final(d)): failed.append(name(c,line))
-    def done(c, o):
-        n[0] += kind.size(c)
-        if not o.line: return
-        failed.append(name(c, o.line)); line = (read_json(runs/c.hash/'failed.json') or {}).get('line')
-        if line!=o.line or _stamp(runs/c.hash)==before[c.hash]: _mark_failed(runs/c.hash, o)
-    def tick(busy, others, last=False):
-        if progress and (last or time.monotonic()-n[1]>1): n[1] = time.monotonic(); progress(n[0]+sum(trained(kind, c, runs) for c in [*busy,*others]), total, failed)
+    folder, kind = Path(folder), _kind_of(configs)
+    check_backend(backend, address)
+    for config in configs: kind.check(config)
+    kind.prepare(configs, root)
+    save_plan(folder, configs)
+    runs = folder/'runs'
+    if address: device, workers = device or ('cuda' if gpu_share else 'cpu'), workers or 1
+    else: device, workers = where_to_run(device, workers, gpu_share)
+    todo, failed, done = _sort_out(configs, kind, runs)
+    told = _Progress(tell=progress, total=sum(map(kind.size, configs)), done=done, failed=failed)
+    before = {config.hash:stamp for config,stamp in todo}
+    driver = _Driver(kind=kind, runs=runs, before=before, progress=told)
     if todo:
-        share = 0 if not device.startswith('cuda') else gpu_share or 1.
-        call = partial(attempt, runner=kind.run, runs=runs.absolute() if backend=='ray' else runs, device=device, root=root and str(Path(root).absolute()), threads=threads)
-        workers = min(workers, len(todo))
-        work(make_pool(call, backend, workers, threads, share, address), todo, done, tick, partial(_look, kind=kind, runs=runs, before=before), retries, say)
-    tick([], [], True); write_tables(folder)
+        share = (gpu_share or 1.) if device.startswith('cuda') else 0
+        call = partial(
+            _attempt,
+            runner=kind.run,
+            runs=runs.absolute() if backend=='ray' else runs,
+            device=device,
+            root=root and str(Path(root).absolute()),
+            threads=threads)
+        pool = make_pool(call, backend, min(workers, len(todo)), threads, share, address)
+        configs_left = [config for config,_ in todo]
+        work(pool, configs_left, driver.ended, driver.tick, driver.look, retries, say)
+    if progress: told.report(0)
+    write_tables(folder)
     return failed
 
-def trained(kind:Kind, c, runs:Path)->int:
-    "How many of a run's trainings have ended, by the files they leave"
-    return min(kind.size(c), len(list((runs/c.hash).glob(kind.marks)))) if (runs/c.hash).exists() else 0
-
 # %% ../nbs/41_engine.ipynb #e1e14847
-def _label(c):
-    loss = '' if c.loss=='combo_paper' else f', {c.loss}'+('' if c.fn_weight is None else f' {c.fn_weight:g}')
-    more = ''.join(f', {k} {v}' for k,v,usual in zip(_OTHERS, _others(c), _others(RunConfig())) if v!=usual)
-    return f'{c.data}{loss}, {c.strategy}, pi_u {c.pi_u:g}, repeat {c.repeat}{more}'
-
 _OTHERS = ('healthy_share','healthy_price','train_pi','stop','warm_start')
 
-def _others(c): return tuple(getattr(c,k) or 0 for k in _OTHERS)
+def _others(config): return tuple(getattr(config, name) or 0 for name in _OTHERS)
 
+def _label(config):
+    "A run in words"
+    loss = '' if config.loss=='combo_paper' else f', {config.loss}'
+    if loss and config.fn_weight is not None: loss += f' {config.fn_weight:g}'
+    rows = zip(_OTHERS, _others(config), _others(RunConfig()))
+    more = ''.join(f', {name} {value}' for name,value,usual in rows if value!=usual)
+    return f'{config.data}{loss}, {config.strategy}, pi_u {config.pi_u:g}, repeat {config.repeat}{more}'
+
+# %% ../nbs/41_engine.ipynb #516651f1
+def _run_rows(config, folder, result):
+    "The rows of a finished run, also of one from before there was a `fn_weight` or `clicks`"
+    weight = np.nan if config.fn_weight is None else config.fn_weight
+    return [dict(row, fn_weight=weight, clicks=row.get('clicks',0)) for row in result['rows']]
+
+# %% ../nbs/41_engine.ipynb #c4df813c
+def _picks(folder, cycle):
+    "(ids, faulty) of a cycle's picks. Raises `InputError` if its record cannot be read"
+    path = cycle_path(folder, cycle)
+    try:
+        with np.load(path, allow_pickle=False) as z:
+            return z['selected'].tolist(), z['faulty'].astype(int).tolist()
+    except Exception as e: raise InputError(
+        f'{path} cannot be read; remove {folder/"result.json"} and give the same command again') from e
+
+# %% ../nbs/41_engine.ipynb #7439901a
+def _picked_rows(config, folder, result):
+    "Which patches a finished run picked, in order: `id` is the patch's row in the store"
+    shared = dict(
+        data=config.data, strategy=config.strategy, pi_u=config.pi_u, repeat=config.repeat, seed=config.seed)
+    rows = []
+    for cycle in range(1, config.cycles+1):
+        ids, faulty = _picks(folder, cycle)
+        for rank,(id,flag) in enumerate(zip(ids, faulty)):
+            rows.append(dict(shared, cycle=cycle, rank=rank, id=id, faulty=flag, config=config.hash))
+    return rows
+
+# %% ../nbs/41_engine.ipynb #d8170850
 def _open_stores(configs, root):
-    for k in dict.fromkeys(c.store_key() for c in configs): load_patches(k, root)
+    "Cut the patches that the runs share, before workers ask for them"
+    for key in dict.fromkeys(config.store_key() for config in configs): load_patches(key, root)
 
-def run_study(folder:str|Path, configs:list, workers:int|None=None, device:str|None=None, root=None, threads:int=1, progress=None, **how)->list[str]:
+# %% ../nbs/41_engine.ipynb #0e28aa77
+def _run_order(config):
+    "Where a run stands in the tables"
+    weight = config.fn_weight or 0.
+    return config.data, config.pi_u, config.strategy, config.repeat, config.loss, weight, *_others(config)
+
+def _run_columns(config):
+    "How `status` names a run"
+    return {name:getattr(config, name) for name in ('data','loss','fn_weight','strategy','pi_u','repeat')}
+
+def _run_size(config): return config.cycles
+
+# %% ../nbs/41_engine.ipynb #a1ab5eca
+def _run_origin(gathered):
+    "What `origin.json` holds"
+    return dict(runs=gathered.runs, shared_config=gathered.shared or {}, provenance=gathered.provenance())
+
+# %% ../nbs/41_engine.ipynb #e682065e
+_RUNS = register(Kind(
+    config=RunConfig,
+    from_json=as_config,
+    check=check_config,
+    prepare=_open_stores,
+    run=run,
+    read=read_result,
+    tables={'results.csv':(_run_rows, ('cycle','pi_t')), 'picks.csv':(_picked_rows, ('cycle','rank'))},
+    order=_run_order,
+    columns=_run_columns,
+    label=_label,
+    size=_run_size,
+    marks='cycle_*.npz',
+    origin=_run_origin))
+
+# %% ../nbs/41_engine.ipynb #6723a97a
+def run_study(folder:str|Path, # The study's folder
+    configs:list,              # From `plan`
+    workers:int|None=None,     # Processes; default one per core, one on CUDA; 0: in this process
+    device:str|None=None,      # 'cpu', 'cuda', ...; None: the best there is
+    root=None,                 # Data root, see `imbal_al.sources.data_root`
+    threads:int=1,             # CPU threads of a run
+    progress=None,             # `f(trainings done, trainings in all, failed lines)`, called about once a second
+    **how                      # More of `run_all`: backend, retries, gpu_share, address, say
+    )->list[str]:              # One line per failed run
     "`run_all` for the runs of `plan`: writes `results.csv`, `picks.csv` and `origin.json`"
     return run_all(folder, configs, workers, device, root, threads, progress, **how)
 
 # %% ../nbs/41_engine.ipynb #f4e1f0fa
-class Origin:
-    "Gathered while a study's results go by: number of runs, what their configurations share, each provenance with its number of runs, configurations by hash, seconds"
-    def __init__(self): self.runs,self.shared,self.kinds,self.configs,self.seconds = 0,None,{},{},0.
-    def add(self, c, r):
-        p = r.get('provenance',{})
-        self.shared = asdict(c) if self.shared is None else {k:v for k,v in self.shared.items() if getattr(c,k)==v}
-        self.kinds.setdefault(to_json(p), [p,0])[1] += 1
-        self.configs[c.hash] = {f.name:getattr(c,f.name) for f in fields(c) if getattr(c,f.name)!=f.default}
-        self.runs += 1; self.seconds += r.get('seconds',0.)
-    def provenance(self): return [dict(p, runs=n) for p,n in self.kinds.values()]
+class _Origin:
+    "Gathered while a study's results go by"
+    def __init__(self):
+        self.runs = 0       # Number of runs
+        self.shared = None  # What their configurations share
+        self.kinds = {}     # Each provenance as JSON -> [provenance, number of its runs]
+        self.configs = {}   # hash -> settings that differ from the defaults
+        self.seconds = 0.
 
-def run_rows(c:RunConfig, folder:Path, result:dict)->list[dict]:
-    "The rows of a finished run, also of one from before there was a `fn_weight` or `clicks`"
-    return [dict(o, fn_weight=np.nan if c.fn_weight is None else c.fn_weight, clicks=o.get('clicks',0)) for o in result['rows']]
+    def add(self, config, result):
+        "One more result"
+        settings, origin = asdict(config), result.get('provenance',{})
+        if self.shared is None: self.shared = settings
+        else: self.shared = {name:value for name,value in self.shared.items() if getattr(config, name)==value}
+        self.kinds.setdefault(to_json(origin), [origin,0])[1] += 1
+        values = [(field, getattr(config, field.name)) for field in fields(config)]
+        self.configs[config.hash] = {field.name:value for field,value in values if value!=field.default}
+        self.runs += 1
+        self.seconds += result.get('seconds',0.)
 
-def picked_rows(c:RunConfig, folder:Path, result:dict)->list[dict]:
-    "Which patches a finished run picked, in order: `id` is the patch's row in the store"
-    base,h,out = dict(data=c.data, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat, seed=c.seed),c.hash,[]
-    for j in range(1, c.cycles+1):
-        try:
-            with np.load(cycle_path(folder,j), allow_pickle=False) as z: ids,faulty = z['selected'].tolist(), z['faulty'].astype(int).tolist()
-        except Exception as e: raise InputError(f'{cycle_path(folder,j)} cannot be read; remove {folder/"result.json"} and give the same command again') from e
-        out += [dict(base, cycle=j, rank=i, id=k, faulty=f, config=h) for i,(k,f) in enumerate(zip(ids,faulty))]
-    return out
-
-def _run_origin(o): return dict(runs=o.runs, shared_config=o.shared or {}, provenance=o.provenance())
-
-RUNS = register(Kind(RunConfig, as_config, check_config, _open_stores, run, read_result, {'results.csv':(run_rows,('cycle','pi_t')), 'picks.csv':(picked_rows,('cycle','rank'))},
-    lambda c: (c.data, c.pi_u, c.strategy, c.repeat, c.loss, c.fn_weight or 0., *_others(c)), lambda c: dict(data=c.data, loss=c.loss, fn_weight=c.fn_weight, strategy=c.strategy, pi_u=c.pi_u, repeat=c.repeat), _label, lambda c: c.cycles, 'cycle_*.npz', _run_origin))
+    def provenance(self):
+        "Each provenance with its number of runs"
+        return [dict(origin, runs=n) for origin,n in self.kinds.values()]
 
 # %% ../nbs/41_engine.ipynb #7fdca79b
-def _finished(folder:Path, kind:Kind, origin=None, names=None):
+def _results(folder, kind, configs):
+    "(configuration, run folder, result) of those runs that are finished"
+    for config in configs:
+        path = folder/'runs'/config.hash
+        result = kind.read(path) if path.exists() else None
+        if result: yield config, path, result
+
+def _by_columns(columns):
+    "Sort key of a row"
+    return lambda row: [row[name] for name in columns]
+
+# %% ../nbs/41_engine.ipynb #79dde266
+def _finished(folder, kind, origin=None, names=None):
     "File name -> rows of the finished runs, group by group"
+    tables = {name:table for name,table in kind.tables.items() if not names or name in names}
     for _,group in groupby(sorted(load_plan(folder), key=kind.order), kind.order):
-        rows,n = {k:[] for k in kind.tables if not names or k in names},0
-        for c in group:
-            d = folder/'runs'/c.hash
-            if not d.exists() or not (r:=kind.read(d)): continue
+        rows, n = {name:[] for name in tables}, 0
+        for config,path,result in _results(folder, kind, group):
             n += 1
-            if origin: origin.add(c, r)
-            for k in rows: rows[k] += kind.tables[k][0](c, d, r)
-        for k in rows: rows[k].sort(key=lambda o: [o[j] for j in kind.tables[k][1]])
+            if origin: origin.add(config, result)
+            for name,(rows_of,_) in tables.items(): rows[name] += rows_of(config, path, result)
+        for name,(_,columns) in tables.items(): rows[name].sort(key=_by_columns(columns))
         if n: yield rows
 
-def _csv_value(v): return '' if v is None or v!=v else v
+def _csv_value(value): return '' if value is None or value!=value else value
 
+# %% ../nbs/41_engine.ipynb #146f90f9
 def _digest(folder, kind):
     "Checksum of the results of a study"
-    h = hashlib.sha256()
-    for k in sorted(c.hash for c in load_plan(folder)):
-        try: h.update(k.encode()+hashlib.sha256((folder/'runs'/k/'result.json').read_bytes()).digest())
+    whole = hashlib.sha256()
+    for name in sorted(config.hash for config in load_plan(folder)):
+        path = folder/'runs'/name/'result.json'
+        try: whole.update(name.encode()+hashlib.sha256(path.read_bytes()).digest())
         except OSError: pass
-    return h.hexdigest()
+    return whole.hexdigest()
 
 def _sum(path):
+    "Checksum of a file, None if it cannot be read"
     try:
         with open(path,'rb') as f: return hashlib.file_digest(f,'sha256').hexdigest()
     except OSError: return None
 
-def tables_current(folder:str|Path)->bool:
+# %% ../nbs/41_engine.ipynb #4951f94b
+def _tables_current(folder):
     "Are the tables whole, and made from the results that are there?"
-    folder = Path(folder); t = read_json(folder/'tables.json') or {}
-    return bool(t.get('files')) and all(_sum(folder/k)==v for k,v in t['files'].items()) and t.get('results')==_digest(folder, kind_named(study_kind(folder)))
+    folder = Path(folder)
+    noted = read_json(folder/'tables.json') or {}
+    if not noted.get('files'): return False
+    if any(_sum(folder/name)!=checksum for name,checksum in noted['files'].items()): return False
+    return noted.get('results')==_digest(folder, _kind_named(study_kind(folder)))
 
-def write_tables(folder:str|Path):
-    "Write a study's tables and `origin.json` from what is finished, if that is not done already; one process at a time"
-    folder = Path(folder); load_plan(folder); kind,origin = kind_named(study_kind(folder)),Origin()
-    with held(folder/'writing.json', 600):
-        if tables_current(folder): return
-        for k,v in ((read_json(folder/'tables.json') or {}).get('files') or {}).items():
-            if _sum(folder/k)!=v: note(f'{folder/k} is not the file that was written (damaged or changed); it is written again')
-        digest,writers = _digest(folder, kind),{}
-        with ExitStack() as stack:
-            for rows in _finished(folder, kind, origin):
-                for k,rs in rows.items():
-                    if not rs: continue
-                    if k not in writers: writers[k] = w = csv.DictWriter(stack.enter_context(_table(folder/k)), list(rs[0]), lineterminator='\n'); w.writeheader()
-                    writers[k].writerows({a:_csv_value(v) for a,v in o.items()} for o in rs)
-        write_text(folder/'origin.json', to_json(kind.origin(origin)))
-        if writers: write_json(folder/'tables.json', dict(results=digest, files={k:_sum(folder/k) for k in [*writers,'origin.json']}))
-
-# %% ../nbs/41_engine.ipynb #25e92f35
+# %% ../nbs/41_engine.ipynb #56e1f6f8
 @contextmanager
 def _table(path):
     with atomic_path(path) as p, open(p,'w',encoding='utf-8',newline='') as f: yield f
 
-def read_tables(folder:str|Path, name:str='results.csv')->pd.DataFrame:
-    "A table of the finished runs of a study, from their folders"
-    folder = Path(folder); load_plan(folder)
-    return pd.DataFrame([o for rows in _finished(folder, kind_named(study_kind(folder)), names=(name,)) for o in rows[name]])
+def _writer(f, columns):
+    "Write the header of a CSV file; what writes its rows"
+    writer = csv.DictWriter(f, columns, lineterminator='\n')
+    writer.writeheader()
+    return writer
 
-def results_table(folder:str|Path)->pd.DataFrame:
+def _csv_row(row): return {name:_csv_value(value) for name,value in row.items()}
+
+# %% ../nbs/41_engine.ipynb #44f0a26a
+def _say_changed(folder):
+    "Say which files are not those that were written"
+    for name,checksum in ((read_json(folder/'tables.json') or {}).get('files') or {}).items():
+        if _sum(folder/name)!=checksum: note(
+            f'{folder/name} is not the file that was written (damaged or changed); it is written again')
+
+# %% ../nbs/41_engine.ipynb #1c33163a
+def _write_rows(folder, kind, origin):
+    "Write the tables run by run; returns their names"
+    writers = {}
+    with ExitStack() as stack:
+        for tables in _finished(folder, kind, origin):
+            for name,rows in tables.items():
+                if rows and name not in writers:
+                    writers[name] = _writer(stack.enter_context(_table(folder/name)), list(rows[0]))
+                if rows: writers[name].writerows(map(_csv_row, rows))
+    return list(writers)
+
+# %% ../nbs/41_engine.ipynb #a7cac150
+def write_tables(folder:str|Path # The study's folder
+    ):
+    """Write a study's tables and `origin.json` from what is finished, if that is not done already;
+    one process at a time"""
+    folder = Path(folder)
+    load_plan(folder)
+    kind, origin = _kind_named(study_kind(folder)), _Origin()
+    with held(folder/'writing.json', 600):
+        if _tables_current(folder): return
+        _say_changed(folder)
+        digest = _digest(folder, kind)
+        names = _write_rows(folder, kind, origin)
+        write_text(folder/'origin.json', to_json(kind.origin(origin)))
+        if not names: return
+        checksums = {name:_sum(folder/name) for name in [*names,'origin.json']}
+        write_json(folder/'tables.json', dict(results=digest, files=checksums))
+
+# %% ../nbs/41_engine.ipynb #25e92f35
+def read_tables(folder:str|Path, # The study's folder
+    name:str='results.csv'       # Which table
+    )->pd.DataFrame:
+    "A table of the finished runs of a study, from their folders"
+    folder = Path(folder)
+    load_plan(folder)
+    rows = []
+    for tables in _finished(folder, _kind_named(study_kind(folder)), names=(name,)): rows += tables[name]
+    return pd.DataFrame(rows)
+
+# %% ../nbs/41_engine.ipynb #a87349be
+def results_table(folder:str|Path # The study's folder
+    )->pd.DataFrame:              # One row per run, cycle and test
     "The results of the finished runs of a study"
     return read_tables(folder)
 
-def picks_table(folder:str|Path)->pd.DataFrame:
+# %% ../nbs/41_engine.ipynb #64cb1f40
+def picks_table(folder:str|Path # The study's folder
+    )->pd.DataFrame:            # One row per patch picked
     "Which patches each finished run picked, in order: `id` is the patch's row in the store"
     return read_tables(folder, 'picks.csv')
 
-def study_origin(folder:str|Path)->dict:
+# %% ../nbs/41_engine.ipynb #1d016d35
+def study_origin(folder:str|Path # The study's folder
+    )->dict:                     # As in `origin.json`
     "Where a study's numbers come from, see `write_tables`"
-    folder,o = Path(folder),Origin(); load_plan(folder); kind = kind_named(study_kind(folder))
-    for _ in _finished(folder, kind, o, ()): pass
-    return kind.origin(o)
+    folder, origin = Path(folder), _Origin()
+    load_plan(folder)
+    kind = _kind_named(study_kind(folder))
+    for _ in _finished(folder, kind, origin, ()): pass
+    return kind.origin(origin)
 
 # %% ../nbs/41_engine.ipynb #6ce707bb
-def status(folder:str|Path,
-    done:dict|None=None # Filled with what is done by hash; given again, these are not read again
-    )->pd.DataFrame:    # One row per planned run: config, what it is, state, trainings ended, of how many, by whom (host:process), since when (seconds since 1970), the failure's line
-    "State of every run of a study, also while it is running"
-    folder = Path(folder); plan = load_plan(folder); kind,out,runs = kind_named(study_kind(folder)),[],folder/'runs'
-    done = {} if done is None else done
-    for c in plan:
-        h = c.hash; d = runs/h; here = h not in done and d.exists(); n = kind.size(c)
-        if here and kind.read(d): done[h] = True
-        who = holder(d/'owner.json') if here and h not in done else None
-        fail = read_json(d/'failed.json') if here and h not in done and not who else None
-        state = 'done' if h in done else 'running' if who else 'failed' if fail else 'left'
-        out.append(dict(config=h, **kind.columns(c), state=state, trained=n if h in done else trained(kind, c, runs) if here else 0, trainings=n, by=f"{who['host']}:{who['pid']}" if who else '', since=(who or {}).get('since'), line=fail.get('line','') if fail else ''))
-    return pd.DataFrame(out)
+def _standing(config, kind, runs, done):
+    "The row of `status` for one run; notes in `done` if it is"
+    hash, folder, size = config.hash, runs/config.hash, kind.size(config)
+    here = hash not in done and folder.exists()
+    if here and kind.read(folder): done[hash] = True
+    open_ = here and hash not in done
+    owner = (holder(folder/'owner.json') if open_ else None) or {}
+    failed = (read_json(folder/'failed.json') if open_ and not owner else None) or {}
+    trained = _trained(kind, config, runs) if open_ else 0
+    state = 'running' if owner else 'failed' if failed else 'left'
+    return dict(
+        config=hash,
+        **kind.columns(config),
+        state='done' if hash in done else state,
+        trained=size if hash in done else trained,
+        trainings=size,
+        by=f"{owner['host']}:{owner['pid']}" if owner else '',
+        since=owner.get('since'),
+        line=failed.get('line',''))
 
-def rate(folder:str|Path)->float|None:
+# %% ../nbs/41_engine.ipynb #19a9634c
+def status(folder:str|Path, # The study's folder
+    done:dict|None=None     # Filled with what is done by hash; given again, these are not read again
+    )->pd.DataFrame:        # One row per planned run, see below
+    """State of every run of a study, also while it is running: config, what it is, state, trainings ended, of how
+    many, by whom (host:process), since when (seconds since 1970), the failure's line"""
+    folder = Path(folder)
+    configs = load_plan(folder)
+    kind, done = _kind_named(study_kind(folder)), {} if done is None else done
+    return pd.DataFrame([_standing(config, kind, folder/'runs', done) for config in configs])
+
+# %% ../nbs/41_engine.ipynb #d6470a07
+def _times(paths):
+    "The times of change of those files that are still there"
+    for path in paths:
+        try: yield path.stat().st_mtime
+        except OSError: pass
+
+def _rate(folder):
     "Seconds per training lately, None if too few have ended"
-    folder = Path(folder); marks = kind_named(study_kind(folder)).marks
-    def times():
-        for p in (folder/'runs').glob(f'*/{marks}'):
-            try: yield p.stat().st_mtime
-            except OSError: pass
-    gaps = -np.diff(heapq.nlargest(31, times()))
+    folder = Path(folder)
+    marks = _kind_named(study_kind(folder)).marks
+    gaps = -np.diff(heapq.nlargest(31, _times((folder/'runs').glob(f'*/{marks}'))))
     if len(gaps)<2 or not gaps.any(): return None
-    return float(gaps[gaps<=10*np.median(gaps)+1].mean()) or None
+    usual = gaps<=10*np.median(gaps)+1
+    return float(gaps[usual].mean()) or None
 
-def summary(folder:str|Path, states:pd.DataFrame # From `status`
-    )->dict: # done, running, failed, left, runs, trained, trainings, seconds per training, seconds left (None if nothing is running)
-    "A study in a line"
-    n = {k:int((states.state==k).sum()) for k in ('done','running','failed','left')}
-    t,total,r = int(states.trained.sum()), int(states.trainings.sum()), rate(folder)
+# %% ../nbs/41_engine.ipynb #335abaaa
+def summary(folder:str|Path, # The study's folder
+    states:pd.DataFrame      # From `status`
+    )->dict:                 # done, running, failed, left, runs, trained, trainings, rate, seconds_left
+    """A study in a line. `rate`: seconds per training, None if too few have ended; `seconds_left`: None if nothing
+    is running"""
+    counts = {state:int((states.state==state).sum()) for state in ('done','running','failed','left')}
+    trained, total, rate = int(states.trained.sum()), int(states.trainings.sum()), _rate(folder)
     lost = int((states.trainings-states.trained)[states.state=='failed'].sum())
-    return dict(n, runs=len(states), trained=t, trainings=total, rate=r, seconds_left=r*(total-t-lost) if r and n['running'] else None)
+    left = rate*(total-trained-lost) if rate and counts['running'] else None
+    return dict(counts, runs=len(states), trained=trained, trainings=total, rate=rate, seconds_left=left)
 
 # %% ../nbs/41_engine.ipynb #8dda5df7
-def failed_runs(folder:str|Path)->list:
+def failed_runs(folder:str|Path # The study's folder
+    )->list:                    # Configurations
     "The configurations of a study's failed runs"
-    s = status(folder); bad = set(s.config[s.state=='failed'])
-    return [c for c in load_plan(folder) if c.hash in bad]
+    states = status(folder)
+    bad = set(states.config[states.state=='failed'])
+    return [config for config in load_plan(folder) if config.hash in bad]
 
-def retry(folder:str|Path, *args, **how)->list[str]: # As `run_all` without `configs`
+# %% ../nbs/41_engine.ipynb #a77106ea
+def retry(folder:str|Path, # The study's folder
+    *args,                 # As `run_all` without `configs`
+    **how                  # As `run_all`
+    )->list[str]:          # One line per run that fails again
     "Run a study's failed runs again, diverged ones too. Returns a line for each that fails again"
-    configs = failed_runs(folder); kind = kind_of(configs)
-    for c in configs:
-        if kind.final(Path(folder)/'runs'/c.hash): (Path(folder)/'runs'/c.hash/'failed.json').unlink(missing_ok=True)
+    configs = failed_runs(folder)
+    kind = _kind_of(configs)
+    for config in configs:
+        path = Path(folder)/'runs'/config.hash
+        if kind.final(path): (path/'failed.json').unlink(missing_ok=True)
     return run_all(folder, configs, *args, **how) if configs else []
 
 # %% ../nbs/41_engine.ipynb #39fcfa56
-def _flat(c, r)->dict:
-    "Settings and origin of a run, by column"
-    p = r.get('provenance',{}); plain = lambda v: v if v is None or isinstance(v,(int,float,str)) else json.dumps(v)
-    own = {f'precision_{k}':v for k,v in p.get('precision',{}).items()} | {f'version_{k}':v for k,v in p.get('versions',{}).items()}
-    return {f.name:plain(getattr(c,f.name)) for f in fields(c)} | {k:plain(p.get(k)) for k in ('commit','cpu','cores','python','device','threads')} | own
+def _plain(value):
+    "Numbers and text as they are, all else as JSON"
+    return value if value is None or isinstance(value,(int,float,str)) else json.dumps(value)
 
+def _flat(config, result):
+    "Settings and origin of a run, by column"
+    origin = result.get('provenance',{})
+    settings = {field.name:_plain(getattr(config, field.name)) for field in fields(config)}
+    machine = {name:_plain(origin.get(name)) for name in ('commit','cpu','cores','python','device','threads')}
+    precisions = {f'precision_{phase}':value for phase,value in origin.get('precision',{}).items()}
+    versions = {f'version_{name}':value for name,value in origin.get('versions',{}).items()}
+    return settings | machine | precisions | versions
+
+# %% ../nbs/41_engine.ipynb #6b8bf76d
 def _collected(folder, kind, name='results.csv'):
     "Rows of all finished runs with settings and origin, in the order of the plan sorted as the tables are"
-    for c in sorted(load_plan(folder), key=kind.order):
-        d = folder/'runs'/c.hash
-        if d.exists() and (r:=kind.read(d)):
-            flat = _flat(c, r)
-            for o in kind.tables[name][0](c, d, r): yield {'config':c.hash, **o, **{k:v for k,v in flat.items() if k not in o}}
+    rows_of = kind.tables[name][0]
+    for config,path,result in _results(folder, kind, sorted(load_plan(folder), key=kind.order)):
+        flat = _flat(config, result)
+        for row in rows_of(config, path, result):
+            more = {column:value for column,value in flat.items() if column not in row}
+            yield {'config':config.hash, **row, **more}
 
-def _annotated(c, name):
+# %% ../nbs/41_engine.ipynb #015c7afe
+def _annotated(config, name):
     "int, float or None by the annotation of a setting"
-    return {'int':int,'float':float}.get({f.name:str(f.type).split('|')[0] for f in fields(c)}.get(name))
+    kinds = {field.name:str(field.type).split('|')[0] for field in fields(config)}
+    return {'int':int,'float':float}.get(kinds.get(name))
 
-def _types(rows, config)->dict:
+def _type_of(value, name, config):
+    "The type of a value, or that of its setting where it is None"
+    if value is None: return _annotated(config, name)
+    return int if isinstance(value,bool) else type(value)
+
+def _wider(known, other):
+    "A type that holds both; None is held by all"
+    if known in (None,other): return other
+    return float if {other,known}=={int,float} else str
+
+# %% ../nbs/41_engine.ipynb #98c19826
+def _types(rows, config):
     "Column -> int, float or str, wide enough for all rows"
-    out = {}
-    for o in rows:
-        for k,v in o.items():
-            t = _annotated(config, k) if v is None else int if isinstance(v,bool) else type(v)
-            if t is None: out.setdefault(k, None); continue
-            out[k] = t if out.get(k) in (None,t) else float if {t,out[k]}=={int,float} else str
-    return {k:t or str for k,t in out.items()}
+    types = {}
+    for row in rows:
+        for name,value in row.items():
+            kind = _type_of(value, name, config)
+            if kind is None: types.setdefault(name, None)
+            else: types[name] = _wider(types.get(name), kind)
+    return {name:kind or str for name,kind in types.items()}
 
-def collect(folder:str|Path,
-    out:str|Path|None=None # Path of the files without ending; default FOLDER/collected
-    )->list[Path]:         # The files written
-    "Write all results with all they depend on as CSV and Parquet. Raises `InputError` if nothing is finished"
+def _cast(value, kind): return value if value is None or type(value) is kind else kind(value)
+
+# %% ../nbs/41_engine.ipynb #02ea1b1e
+def _write_collected(rows, types, text_path, table_path):
+    "Write rows of these types as CSV and as Parquet"
     import pyarrow as pa, pyarrow.parquet as pq
-    folder = Path(folder); load_plan(folder); kind = kind_named(study_kind(folder)); out = Path(out or folder/'collected')
+    arrow = {int:pa.int64(), float:pa.float64()}
+    schema = pa.schema([(name, arrow.get(kind, pa.string())) for name,kind in types.items()])
+    with _table(text_path) as f, atomic_path(table_path) as p, pq.ParquetWriter(p, schema) as table:
+        text = _writer(f, list(types))
+        while part := list(islice(rows, 4000)):
+            for row in part: text.writerow(_csv_row(row))
+            table.write_table(pa.Table.from_pylist(part, schema))
+
+# %% ../nbs/41_engine.ipynb #6da1ce1f
+def collect(folder:str|Path,  # The study's folder
+    out:str|Path|None=None    # Path of the files without ending; default FOLDER/collected
+    )->list[Path]:            # The files written
+    "Write all results with all they depend on as CSV and Parquet. Raises `InputError` if nothing is finished"
+    folder = Path(folder)
+    load_plan(folder)
+    kind, out = _kind_named(study_kind(folder)), Path(out or folder/'collected')
     types = _types(_collected(folder, kind), kind.config)
-    if not types: raise InputError(f'{folder}: no run is finished yet; `imbal-al status {folder}` says how far it is')
-    schema = pa.schema([(k, {int:pa.int64(),float:pa.float64()}.get(t, pa.string())) for k,t in types.items()])
-    cast = lambda v,t: None if v is None else v if type(v) is t else t(v)
-    paths = [out.with_name(out.name+o) for o in ('.csv','.parquet')]
-    with _table(paths[0]) as f, atomic_path(paths[1]) as p, pq.ParquetWriter(p, schema) as w:
-        text = csv.DictWriter(f, list(types), lineterminator='\n'); text.writeheader(); part = []
-        def flush(): w.write_table(pa.Table.from_pylist(part, schema)); part.clear()
-        for o in _collected(folder, kind):
-            row = {k:cast(o.get(k),t) for k,t in types.items()}
-            text.writerow({k:_csv_value(v) for k,v in row.items()}); part.append(row)
-            if len(part)>=4000: flush()
-        if part: flush()
+    if not types:
+        raise InputError(f'{folder}: no run is finished yet; `imbal-al status {folder}` says how far it is')
+    paths = [out.with_name(out.name+ending) for ending in ('.csv','.parquet')]
+    cast_rows = ({name:_cast(row.get(name), kind) for name,kind in types.items()} for row in _collected(folder, kind))
+    _write_collected(cast_rows, types, *paths)
     return paths
 
 # %% ../nbs/41_engine.ipynb #5bdc63cf
-def _rates(c, device, root, threads):
+class _Rates(NamedTuple):
+    "How fast a network is here"
+    step: float    # Seconds per training step
+    image: float   # Seconds per scored patch
+    evaluated: int # Patches that each cycle looks at
+
+# %% ../nbs/41_engine.ipynb #71e5e3aa
+def _rates(config, device, root, threads):
     "Seconds per training step and per scored patch"
     import torch
     from imbal_al.learner import fit, make_learner
     from imbal_al.scoring import score
     from imbal_al.simulation import loss_of, workspace
-    sc,data,*_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
+    space = workspace(config.scenario_key(), config.encoder, config.in_channels, device, root)
+    scenario, data = space.scenario, space.data
     with threadpool_limits(threads):
         torch.set_num_threads(threads)
-        learn = make_learner(data, np.arange(min(len(sc.pool),max(c.bs,c.batch))), c.arch, c.encoder, c.weights, loss_of(c), c.lr, c.wd, c.bs, 1, None)
-        fit(learn, c.schedule); learn.dls.train.steps = 3
-        t0 = time.perf_counter(); net = fit(learn, c.schedule); t1 = time.perf_counter()
+        learn = make_learner(
+            data,
+            np.arange(min(len(scenario.pool),max(config.bs,config.batch))),
+            config.arch,
+            config.encoder,
+            config.weights,
+            loss_of(config),
+            lr=config.lr,
+            wd=config.wd,
+            bs=config.bs,
+            steps=1,
+            epochs=None)
+        fit(learn, config.schedule)
+        learn.dls.train.steps = 3
+        begun = time.perf_counter()
+        network = fit(learn, config.schedule)
+        fitted = time.perf_counter()
         idx = np.resize(np.arange(len(data)), 128)
-        score(net, data, idx[:64]); t2 = time.perf_counter(); score(net, data, idx, embedding=True, hist=True)
-    return (t1-t0)/3, (time.perf_counter()-t2)/128, len(sc.heldout)+len(sc.validation)
+        score(network, data, idx[:64])
+        warm = time.perf_counter()
+        score(network, data, idx, embedding=True, hist=True)
+    image = (time.perf_counter()-warm)/128
+    return _Rates((fitted-begun)/3, image, len(scenario.heldout)+len(scenario.validation))
 
-BALD_COST = 8.4 # Passes that ten decoders on one encoder's maps are worth: measured, FPN on lite0, 64 pixels, one thread
+# %% ../nbs/41_engine.ipynb #0031e407
+_BALD_COST = 8.4 # Passes that ten decoders on one encoder's maps are worth: FPN on lite0, 64 pixels, one thread
 
-def run_seconds(c:RunConfig, step:float, image:float, evaluated:int)->float:
+def run_seconds(c:RunConfig, # The run
+    step:float,              # Seconds per training step
+    image:float,             # Seconds per scored patch
+    evaluated:int            # Patches that each cycle looks at
+    )->float:
     "Seconds one run takes at these rates"
-    n,(masks,clicks) = np.arange(1, c.cycles+1), batch_split(c)
-    steps = c.cycles*c.steps if c.steps else int((c.epochs*np.maximum(n*(masks+clicks)//c.bs,1)).sum())
+    cycles, (masks, clicks) = np.arange(1, c.cycles+1), batch_split(c)
     needs = STRATEGIES[c.strategy].needs
-    scored = (c.pool_size-n[:-1]*masks).sum()*(BALD_COST if 'bald' in needs else 1) if needs-{'faulty'} else 0
+    if c.steps: steps = c.cycles*c.steps
+    else: steps = int((c.epochs*np.maximum(cycles*(masks+clicks)//c.bs,1)).sum())
+    scored = 0
+    if needs-{'faulty'}: scored = (c.pool_size-cycles[:-1]*masks).sum()*(_BALD_COST if 'bald' in needs else 1)
     return steps*step + (c.cycles*evaluated+scored)*image
 
 # %% ../nbs/41_engine.ipynb #2a89e40a
-def high_water()->int|None:
-    "Bytes of main memory that this process has held at most; None where the system does not say"
-    try: return next(1024*int(o.split()[1]) for o in Path('/proc/self/status').read_text().splitlines() if o.startswith('VmHWM'))
+def high_water()->int|None: # Bytes; None where the system does not say
+    "Bytes of main memory that this process has held at most"
+    try:
+        lines = Path('/proc/self/status').read_text().splitlines()
+        return next(1024*int(line.split()[1]) for line in lines if line.startswith('VmHWM'))
     except (OSError, StopIteration): pass
     try: import resource
     except ImportError: return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform=='darwin' else 1024)
+    unit = 1 if sys.platform=='darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*unit
 
-def estimate(configs:list, workers:int=1, device:str='cpu', root=None, threads:int=1)->dict:
-    "What a study needs: runs, trainings, steps, seconds, bytes on disk and in main memory, and the measured rates. Measured per combination of data, network and prevalence; takes some seconds each"
+# %% ../nbs/41_engine.ipynb #1dc46fab
+def _rate_key(config):
+    "What decides how fast a run is here"
+    return config.store_key(), config.arch, config.encoder, config.bs, config.in_channels
+
+# %% ../nbs/41_engine.ipynb #e84600e8
+def _saved_seconds(configs, rates, workers):
+    "Seconds of the first cycles that strategies share, which each worker trains only once"
+    shared = {}
+    for config in configs: shared.setdefault(replace(config, strategy='random'), []).append(config)
+    saved = 0
+    for config,same in shared.items():
+        first = run_seconds(replace(config, cycles=1), *rates[_rate_key(config)])
+        saved += max(len(same)-workers,0)*first
+    return saved
+
+def _store_bytes(key, root):
+    "Bytes of a patch store"
+    return int(np.prod(load_patches(key, root).images.shape))+load_patches(key, root).masks.size
+
+# %% ../nbs/41_engine.ipynb #178acbf6
+def estimate(configs:list, # The runs
+    workers:int=1,         # Processes
+    device:str='cpu',      # 'cpu', 'cuda', ...
+    root=None,             # Data root, see `imbal_al.sources.data_root`
+    threads:int=1          # CPU threads of a run
+    )->dict:               # runs, trainings, seconds, bytes on disk and in main memory, the measured rates
+    """What a study needs: runs, trainings, steps, seconds, bytes on disk and in main memory, and the measured rates.
+    Measured per combination of data, network and prevalence; takes some seconds each"""
     import torch
     if threads==1 and str(device)=='cpu': workers = min(workers, os.cpu_count())
-    key = lambda c: (c.store_key(), c.arch, c.encoder, c.bs, c.in_channels)
-    rates,before = {},high_water()
-    for c in configs:
-        if key(c) not in rates: rates[key(c)] = _rates(c, device, root, threads)
-    shared = {}
-    for c in configs: shared.setdefault(replace(c, strategy='random'), []).append(c)
-    saved = sum(max(len(v)-workers,0)*run_seconds(replace(k, cycles=1), *rates[key(k)]) for k,v in shared.items())
-    secs = sum(run_seconds(c, *rates[key(c)]) for c in configs)-saved
-    stores = sum(int(np.prod(load_patches(k, root).images.shape))+load_patches(k, root).masks.size for k in {c.store_key() for c in configs})
-    records = sum(c.cycles*(75*rates[key(c)][2]+6000) for c in configs)
-    return dict(runs=len(configs), trainings=sum(c.cycles for c in configs), seconds=secs/workers, workers=workers, device=str(device), store_bytes=stores, record_bytes=records, memory_bytes=before and before+workers*high_water(),
-                step_seconds=[r[0] for r in rates.values()], image_seconds=[r[1] for r in rates.values()])
+    rates, before = {}, high_water()
+    for config in configs:
+        key = _rate_key(config)
+        if key not in rates: rates[key] = _rates(config, device, root, threads)
+    saved = _saved_seconds(configs, rates, workers)
+    seconds = sum(run_seconds(config, *rates[_rate_key(config)]) for config in configs)-saved
+    records = sum(config.cycles*(75*rates[_rate_key(config)].evaluated+6000) for config in configs)
+    return dict(
+        runs=len(configs),
+        trainings=sum(config.cycles for config in configs),
+        seconds=seconds/workers,
+        workers=workers,
+        device=str(device),
+        store_bytes=sum(_store_bytes(key, root) for key in {config.store_key() for config in configs}),
+        record_bytes=records,
+        memory_bytes=before and before+workers*high_water(),
+        step_seconds=[rate.step for rate in rates.values()],
+        image_seconds=[rate.image for rate in rates.values()])

@@ -9,19 +9,19 @@ from __future__ import annotations
 import os, warnings
 
 # %% auto #0
-__all__ = ['DTYPES', 'CONTIGUOUS', 'LOSSES', 'SCHEDULES', 'STOPS', 'LEAST_FALL', 'DeviceData', 'gaussian_blur', 'sent', 'augment',
-           'Batches', 'MixedBatches', 'best_device', 'choose_precision', 'place', 'cast', 'Cast', 'Graphed', 'seeded',
-           'bilinear', 'repeatable', 'Loaders', 'has_defect', 'LossOnDevice', 'ComboOnDevice', 'make_learner',
-           'Converged', 'lr_schedule', 'fit', 'measured_precision']
+__all__ = ['DeviceData', 'Batches', 'MixedBatches', 'choose_precision', 'make_learner', 'Converged', 'fit', 'measured_precision']
 
 # %% ../nbs/23_learner.ipynb #c67c84dc
 warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
-warnings.filterwarnings('ignore', message=".*AccumulateGrad node's stream.*") # CUDA graphs are recorded on a stream of their own
-os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8') # asked for by matrix products in a fixed order
+# CUDA graphs are recorded on a stream of their own
+warnings.filterwarnings('ignore', message=".*AccumulateGrad node's stream.*")
+# Asked for by matrix products in a fixed order
+os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
 
 # %% ../nbs/23_learner.ipynb #6f26b90b
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
+from itertools import product
 import math, time
 
 import numpy as np
@@ -48,242 +48,428 @@ class DeviceData:
         encoder='lite0',      # Whose normalisation, see `encoder_stats`
         in_channels=3         # Channels given to the network; grey is repeated to 3
         ):
-        self.images,self.masks = (torch.as_tensor(o if isinstance(o,torch.Tensor) else np.require(o, requirements='W')) for o in (images,masks))
-        self.images,self.masks,self.device,self.in_channels = self.images.to(device),self.masks.to(device),torch.device(device),in_channels
-        s = encoder_stats(encoder)
-        mean,std = (torch.tensor(s[k], device=device).view(1,3,1,1)*255 for k in ('mean','std'))
-        if in_channels==1: mean,std = mean.mean(1,keepdim=True),std.mean(1,keepdim=True)
-        self.mean,self.std = mean,std
-        h,w = self.images.shape[1:3]
-        ph,pw = -h%32,-w%32
-        self.pad = (pw//2, pw-pw//2, ph//2, ph-ph//2)
+        self.images = _as_tensor(images).to(device)
+        self.masks = _as_tensor(masks).to(device)
+        self.device, self.in_channels = torch.device(device), in_channels
+        self.mean, self.std = _normalisation(encoder, in_channels, device)
+        height, width = self.images.shape[1:3]
+        more_rows, more_columns = -height%32, -width%32
+        left, top = more_columns//2, more_rows//2
+        self.pad = (left, more_columns-left, top, more_rows-top)
+
     def __len__(self): return len(self.images)
+
     def raw(self, idx)->torch.Tensor:
         "Images as float (B,in_channels,H,W) in 0..255, channels_last, centre-padded with 0 to a multiple of 32"
         x = self.images[idx].permute(0,3,1,2).float()
         if x.shape[1]<self.in_channels: x = x.expand(-1,self.in_channels,-1,-1)
         if any(self.pad): x = F.pad(x, self.pad)
         return x.contiguous(memory_format=torch.channels_last)
-    def normalise(self, x): return (x-self.mean)/self.std
-    def batch(self, idx): return self.normalise(self.raw(idx)), self.target(idx)
+
+    def normalise(self, x):
+        "Raw images as the encoder wants them"
+        return (x-self.mean)/self.std
+
+    def batch(self, idx):
+        "(normalised images, integer masks)"
+        return self.normalise(self.raw(idx)), self.target(idx)
+
     def target(self, idx):
         "Integer masks (B,H,W), padded like the images; the padding is background"
         y = self.masks[idx].long()
         return F.pad(y, self.pad) if any(self.pad) else y
+
     def crop(self, x):
         "Undo the padding on the last two axes"
-        l,r,t,b = self.pad
-        return x[..., t:x.shape[-2]-b, l:x.shape[-1]-r] if any(self.pad) else x
+        if not any(self.pad): return x
+        left, right, top, bottom = self.pad
+        return x[..., top:x.shape[-2]-bottom, left:x.shape[-1]-right]
+
+# %% ../nbs/23_learner.ipynb #9882adaf
+def _as_tensor(array):
+    "A tensor of the same bytes"
+    return torch.as_tensor(array if isinstance(array,torch.Tensor) else np.require(array, requirements='W'))
+
+def _normalisation(encoder, in_channels, device):
+    "(mean, standard deviation) of an encoder's images, for values from 0 to 255"
+    stats = encoder_stats(encoder)
+    mean, std = (torch.tensor(stats[name], device=device).view(1,3,1,1)*255 for name in ('mean','std'))
+    if in_channels==1: return mean.mean(1,keepdim=True), std.mean(1,keepdim=True)
+    return mean, std
 
 # %% ../nbs/23_learner.ipynb #53c8808d
-def gaussian_blur(x:torch.Tensor, # (B,C,H,W)
-    sigma:torch.Tensor,           # (B,), in pixels; 0 leaves an image as it is
-    radius:int=6                  # Half width of the kernel: three times the largest sigma
+def _gaussian_blur(x:torch.Tensor, # (B,C,H,W)
+    sigma:torch.Tensor,            # (B,), in pixels; 0 leaves an image as it is
+    radius:int=6                   # Half width of the kernel: three times the largest sigma
     )->torch.Tensor:
     "Blur every image of a batch with its own sigma, reflecting at the border"
-    b,c,h,w = x.shape; radius = min(radius, h-1, w-1)
+    b, c, h, w = x.shape
+    radius = min(radius, h-1, w-1)
     t = torch.arange(-radius, radius+1, device=x.device, dtype=x.dtype)
-    k = torch.exp(-t**2/(2*sigma.to(x).clamp(min=1e-3)[:,None]**2)); k = (k/k.sum(1,keepdim=True)).repeat_interleave(c,0)
+    sigma = sigma.to(x).clamp(min=1e-3)[:,None]
+    kernel = torch.exp(-t**2/(2*sigma**2))
+    kernel = (kernel/kernel.sum(1,keepdim=True)).repeat_interleave(c,0)
     y = F.pad(x, (radius,)*4, mode='reflect').reshape(1,b*c,h+2*radius,w+2*radius)
-    y = F.conv2d(y, k[:,None,None,:], groups=b*c)
-    return F.conv2d(y, k[:,None,:,None], groups=b*c).reshape(b,c,h,w)
+    y = F.conv2d(y, kernel[:,None,None,:], groups=b*c)
+    return F.conv2d(y, kernel[:,None,:,None], groups=b*c).reshape(b,c,h,w)
 
-def sent(t:torch.Tensor, # On the CPU
-    device)->torch.Tensor:
-    "A small tensor on its way to `device`; the host does not wait for it"
-    return t.pin_memory().to(device, non_blocking=True) if torch.device(device).type=='cuda' else t.to(device)
+# %% ../nbs/23_learner.ipynb #1ad9f976
+def _sent(t, device):
+    "A small tensor of the CPU on its way to `device`; the host does not wait for it"
+    if torch.device(device).type!='cuda': return t.to(device)
+    return t.pin_memory().to(device, non_blocking=True)
 
-def augment(x:torch.Tensor, # (B,C,H,W) raw images
-    y:torch.Tensor,         # (B,H,W) masks
-    g:torch.Generator       # CPU generator
-    ):                      # (x, y), augmented
-    "Horizontal flip and Gaussian blur, each with probability 1/2 per image (the paper's public code)"
-    r = torch.rand(3, len(x), generator=g)
-    flip,blur,sigma = (r[0]<.5).nonzero()[:,0], (r[1]<.5).nonzero()[:,0], .5+1.5*r[2]
-    f = sent(flip, x.device); x[f],y[f] = x[f].flip(-1),y[f].flip(-1)
-    if len(blur): b = sent(blur, x.device); x[b] = gaussian_blur(x[b].contiguous(), sent(sigma[blur], x.device)).to(memory_format=torch.channels_last)
-    return x,y
+def _augment(x, y, g):
+    """Horizontal flip and Gaussian blur, each with probability 1/2 per image (the paper's public code).
+    x (B,C,H,W) raw images, y (B,H,W) masks, g a CPU generator -> (x, y), augmented"""
+    drawn = torch.rand(3, len(x), generator=g)
+    flipped, blurred = ((row<.5).nonzero()[:,0] for row in drawn[:2])
+    sigma = .5+1.5*drawn[2]
+    at = _sent(flipped, x.device)
+    x[at], y[at] = x[at].flip(-1), y[at].flip(-1)
+    if len(blurred):
+        at = _sent(blurred, x.device)
+        blurry = _gaussian_blur(x[at].contiguous(), _sent(sigma[blurred], x.device))
+        x[at] = blurry.to(memory_format=torch.channels_last)
+    return x, y
 
 # %% ../nbs/23_learner.ipynb #26f9b644
 class Batches:
     "Augmented training batches, drawn by index"
-    def __init__(self, data:DeviceData, idx, bs:int, steps:int, g:torch.Generator, aug=augment):
-        self.data,self.idx,self.bs,self.steps,self.g,self.aug = data,torch.as_tensor(np.asarray(idx)),min(bs,len(idx)),steps,g,aug
+    def __init__(self,
+        data:DeviceData,    # The patches
+        idx,                # Indices of those to train on
+        bs:int,             # Patches in a batch
+        steps:int,          # Batches
+        g:torch.Generator,  # CPU generator of order and augmentation
+        aug=_augment        # f(raw images, masks, g) -> the same, augmented; None: as they are
+        ):
+        self.data = data
+        self.idx = torch.as_tensor(np.asarray(idx))
+        self.bs = min(bs,len(idx))
+        self.steps = steps
+        self.g = g
+        self.aug = aug
+
     def __len__(self): return self.steps
+
+    def _shuffled(self):
+        "(.,bs) indices of one pass, without the last partial batch"
+        n = len(self.idx)//self.bs
+        order = torch.randperm(len(self.idx), generator=self.g)
+        return self.idx[order[:n*self.bs]].view(n,self.bs)
+
     def order(self)->torch.Tensor:
         "(steps,bs) indices: each pass over the patches is a new shuffle, without partial batches"
-        per = len(self.idx)//self.bs
-        return torch.cat([self.idx[torch.randperm(len(self.idx), generator=self.g)[:per*self.bs]].view(per,self.bs) for _ in range(-(-self.steps//per))])[:self.steps]
+        passes = -(-self.steps//(len(self.idx)//self.bs))
+        return torch.cat([self._shuffled() for _ in range(passes)])[:self.steps]
+
     def __iter__(self):
         for i in self.order().to(self.data.device):
-            x,y = self.data.raw(i),self.data.target(i)
-            if self.aug: x,y = self.aug(x,y,self.g)
-            yield self.data.normalise(x),y
+            x, y = self.data.raw(i), self.data.target(i)
+            if self.aug: x, y = self.aug(x,y,self.g)
+            yield self.data.normalise(x), y
 
 # %% ../nbs/23_learner.ipynb #4377d1be
 class MixedBatches(Batches):
     "Batches in which a patch is faulty with probability `pi`; plain ones if a class that this asks for is missing"
-    def __init__(self, data, idx, bs, steps, g,
-        pi:float,  # Expected share of faulty patches, 0 to 1
-        faulty,    # Whether each patch of `idx` is faulty
-        aug=augment):
+    def __init__(self,
+        data:DeviceData,    # The patches
+        idx,                # Indices of those to train on
+        bs:int,             # Patches in a batch
+        steps:int,          # Batches
+        g:torch.Generator,  # CPU generator of order and augmentation
+        pi:float,           # Expected share of faulty patches, 0 to 1
+        faulty,             # Whether each patch of `idx` is faulty
+        aug=_augment        # See `Batches`
+        ):
         super().__init__(data, idx, bs, steps, g, aug)
-        self.pi,self.faulty,self.share = pi,torch.as_tensor(np.asarray(faulty, bool)),math.nan
+        self.pi = pi
+        self.faulty = torch.as_tensor(np.asarray(faulty, bool))
+        self.share = math.nan
+
     def order(self)->torch.Tensor:
         "(steps,bs) indices; sets `share`, the part of them that is faulty"
-        at = self._drawn(); self.share = float(self.faulty[at].double().mean())
+        at = self._drawn()
+        self.share = float(self.faulty[at].double().mean())
         return self.idx[at]
+
     def _drawn(self):
-        classes,want = [o.nonzero()[:,0] for o in (~self.faulty, self.faulty)], torch.rand(self.steps, self.bs, generator=self.g)<self.pi
-        if any(len(o)==0 and bool((want==k).any()) for k,o in enumerate(classes)): return self._plain()
+        "(steps,bs) places in `idx`"
+        healthy, faulty = (~self.faulty).nonzero()[:,0], self.faulty.nonzero()[:,0]
+        want = torch.rand(self.steps, self.bs, generator=self.g)<self.pi
+        if not len(healthy) and bool((~want).any()): return self._plain()
+        if not len(faulty) and bool(want.any()): return self._plain()
         u = torch.rand(want.shape, generator=self.g, dtype=torch.float64)
-        draw = lambda o: o[(u*len(o)).long()] if len(o) else torch.zeros_like(u, dtype=torch.long)
-        return torch.where(want, draw(classes[1]), draw(classes[0]))
+        return torch.where(want, _drawn_from(faulty, u), _drawn_from(healthy, u))
+
     def _plain(self):
+        "What `Batches` would draw"
         return Batches(self.data, torch.arange(len(self.idx)), self.bs, self.steps, self.g).order()
 
-# %% ../nbs/23_learner.ipynb #8bcbd7b4
+# %% ../nbs/23_learner.ipynb #63edd0eb
+def _drawn_from(places, u):
+    "The places that numbers from 0 to 1 stand for"
+    return places[(u*len(places)).long()] if len(places) else torch.zeros_like(u, dtype=torch.long)
+
+# %% ../nbs/23_learner.ipynb #1ba716b1
+def best_device()->str: # 'cuda' or 'cpu'
+    "A GPU, if there is one"
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+# %% ../nbs/23_learner.ipynb #1b8704bb
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 
-def best_device()->str: return 'cuda' if torch.cuda.is_available() else 'cpu'
+# %% ../nbs/23_learner.ipynb #8bcbd7b4
+def _is_fast(name):
+    "Does the processor have these instructions?"
+    return hasattr(torch.cpu, name) and getattr(torch.cpu, name)()
 
-def choose_precision(device:str)->dict: # {'train': name, 'eval': name}, names of `DTYPES`
+def choose_precision(device:str # 'cpu', 'cuda', ...
+    )->dict:                    # {'train': name, 'eval': name}, names of `DTYPES`
     "The precision per phase for a device"
     if str(device).startswith('cuda'): return dict(train='fp32', eval='fp32')
-    fast = any(getattr(torch.cpu, f, lambda: False)() for f in ('_is_amx_tile_supported','_is_avx512_bf16_supported'))
+    fast = _is_fast('_is_amx_tile_supported') or _is_fast('_is_avx512_bf16_supported')
     return dict(train='fp32', eval='bf16' if fast else 'fp32')
 
-CONTIGUOUS = ' contiguous'
+# %% ../nbs/23_learner.ipynb #14f98f76
+_CONTIGUOUS = ' contiguous'
+
+def _to_layout(encoder, inputs): return (inputs[0].contiguous(memory_format=encoder.layout),)
 
 def place(net,      # A network of smp
-    precision:str   # Name of a precision; with ' contiguous' at its end the layout is the usual one, else channels last
+    precision:str   # Name of a precision; with ' contiguous' at its end in the usual layout, else channels last
     )->torch.nn.Module: # The same network
     "Give weights and inputs the layout of `precision`; a network in channels last is left as it is"
-    layout = torch.contiguous_format if precision.endswith(CONTIGUOUS) else torch.channels_last
+    layout = torch.contiguous_format if precision.endswith(_CONTIGUOUS) else torch.channels_last
     first = getattr(net, 'encoder', net)
     if getattr(first, 'layout', torch.channels_last)==layout: return net
     if not hasattr(first, 'layout'): first.register_forward_pre_hook(_to_layout)
     first.layout = layout
     return net.to(memory_format=layout)
 
-def _to_layout(encoder, inputs): return (inputs[0].contiguous(memory_format=encoder.layout),)
-
-def cast(precision:str, device):
+# %% ../nbs/23_learner.ipynb #7e6a4cec
+def cast(precision:str, # Name of a precision, see `place`
+    device              # Where the network is
+    ):                  # A context
     "A context in which networks compute in `precision`"
-    t = DTYPES[check_choice('precision', precision.removesuffix(CONTIGUOUS), DTYPES)]
-    return nullcontext() if t is torch.float32 else torch.autocast(torch.device(device).type, t)
+    dtype = DTYPES[check_choice('precision', precision.removesuffix(_CONTIGUOUS), DTYPES)]
+    return nullcontext() if dtype is torch.float32 else torch.autocast(torch.device(device).type, dtype)
 
 # %% ../nbs/23_learner.ipynb #9c0ff304
 class Cast(Callback):
     "Forward pass in `precision`; half precision on CUDA scales the loss. The loss itself computes in float32"
     order = 10
-    def __init__(self, precision, device): self.precision,self.device = precision,device
-    def before_fit(self): self.scaler = torch.amp.GradScaler(torch.device(self.device).type, enabled=self.precision.startswith('fp16'))
-    def before_batch(self): self.ctx = cast(self.precision, self.device); self.ctx.__enter__()
-    def after_pred(self): self.ctx.__exit__(None,None,None); self.learn.pred = self.pred.float()
+    def __init__(self,
+        precision, # Name of a precision, see `place`
+        device     # Where the network is
+        ):
+        self.precision, self.device = precision, device
+
+    def before_fit(self):
+        kind, scaled = torch.device(self.device).type, self.precision.startswith('fp16')
+        self.scaler = torch.amp.GradScaler(kind, enabled=scaled)
+
+    def before_batch(self):
+        self.ctx = cast(self.precision, self.device)
+        self.ctx.__enter__()
+
+    def after_pred(self):
+        self.ctx.__exit__(None,None,None)
+        self.learn.pred = self.pred.float()
+
     def before_backward(self): self.learn.loss_grad = self.scaler.scale(self.loss_grad)
+
     def before_step(self):
         if not self.scaler.is_enabled(): return
-        self.scaler.unscale_(self.opt.opt); self.scaler.step(self.opt.opt); self.scaler.update()
+        self.scaler.unscale_(self.opt.opt)
+        self.scaler.step(self.opt.opt)
+        self.scaler.update()
         raise CancelStepException
 
 # %% ../nbs/23_learner.ipynb #5a7cd693
-class Graphed(Callback):
-    "On a GPU, in single precision: forward and backward pass of the network are recorded at the first batch and replayed after. Recording changes neither the network nor the random numbers; where it fails, training goes on without"
+class _Graphed(Callback):
+    """On a GPU, in single precision: forward and backward pass of the network are recorded at the first batch and
+    replayed after. Recording changes neither the network nor the random numbers; where it fails, training goes on
+    without"""
     order = 5
     def before_batch(self):
         if self.iter or not self.training: return
-        m,x = self.model,self.xb[0]; kept,state = {k:b.clone() for k,b in m.named_buffers()}, torch.cuda.get_rng_state(x.device)
-        try: torch.cuda.make_graphed_callables(m, (torch.empty_like(x).copy_(x),), allow_unused_input=True)
-        except RuntimeError as e: m.__dict__.pop('forward', None); note(f'no CUDA graph of {type(m).__name__}: {str(e).splitlines()[0]}; each step starts its kernels one by one')
+        model, x = self.model, self.xb[0]
+        kept = {name:buffer.clone() for name,buffer in model.named_buffers()}
+        state = torch.cuda.get_rng_state(x.device)
+        self._record(model, torch.empty_like(x).copy_(x))
         with torch.no_grad():
-            for k,b in m.named_buffers(): b.copy_(kept[k])
-        m.zero_grad(); torch.cuda.set_rng_state(state, x.device)
+            for name,buffer in model.named_buffers(): buffer.copy_(kept[name])
+        model.zero_grad()
+        torch.cuda.set_rng_state(state, x.device)
+
+    def _record(self, model, x):
+        "Make the network's passes graphs, if that can be done"
+        try: torch.cuda.make_graphed_callables(model, (x,), allow_unused_input=True)
+        except RuntimeError as e:
+            model.__dict__.pop('forward', None)
+            why = str(e).splitlines()[0]
+            note(f'no CUDA graph of {type(model).__name__}: {why}; each step starts its kernels one by one')
+
     def after_fit(self): self.model.__dict__.pop('forward', None)
 
 # %% ../nbs/23_learner.ipynb #e3dc4c42
 @contextmanager
 def seeded(seed:int, # 63 bits
-    device='cpu'):
+    device='cpu'     # Whose generators, besides the CPU's
+    ):
     "Inside, torch's global generators start from `seed`; outside they go on as if nothing had been"
-    devs = [torch.device(device).index or 0] if str(device).startswith('cuda') else []
-    with torch.random.fork_rng(devices=devs):
-        torch.manual_seed(seed); yield
+    gpus = [torch.device(device).index or 0] if str(device).startswith('cuda') else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.manual_seed(seed)
+        yield
 
 # %% ../nbs/23_learner.ipynb #54927123
 @lru_cache(64)
-def _interpolation(n:int, m:int, corners:bool, scale:float|None, device)->torch.Tensor: # (m,n)
-    "What each of `m` places takes of `n` values, linearly; made so that a training may use it, wherever it is first asked for"
+def _interpolation(n, m, corners, scale, device):
+    """(m,n): what each of `m` places takes of `n` values, linearly; made so that a training may use it, wherever it
+    is first asked for"""
     with torch.inference_mode(False):
         i = torch.arange(m, dtype=torch.float64)
-        at = i*((n-1)/max(m-1,1)) if corners else ((i+.5)*(1/scale if scale else n/m)-.5).clamp(min=0)
-        low = at.floor().long().clamp(max=n-1); w = at-low; out = torch.zeros(m, n, dtype=torch.float64)
-        out[i.long(),low] += 1-w; out[i.long(),(low+1).clamp(max=n-1)] += w
+        if corners: at = i*((n-1)/max(m-1,1))
+        else: at = ((i+.5)*(1/scale if scale else n/m)-.5).clamp(min=0)
+        low = at.floor().long().clamp(max=n-1)
+        high = (low+1).clamp(max=n-1)
+        w = at-low
+        out = torch.zeros(m, n, dtype=torch.float64)
+        out[i.long(),low] += 1-w
+        out[i.long(),high] += w
         return out.float().to(device)
 
-def bilinear(x:torch.Tensor, # (B,C,H,W)
-    size=None, scale_factor=None, align_corners=None)->torch.Tensor:
-    "`torch.nn.functional.interpolate(..., mode='bilinear')` as two matrix products"
-    pair = lambda o: (o,o) if isinstance(o,(int,float)) else tuple(o)
-    scales = (None,None) if scale_factor is None else tuple(map(float, pair(scale_factor)))
-    size = pair(size) if size is not None else tuple(math.floor(n*f) for n,f in zip(x.shape[-2:], scales))
+# %% ../nbs/23_learner.ipynb #eecc76fa
+def _pair(value): return (value,value) if isinstance(value,(int,float)) else tuple(value)
+
+def _bilinear(x, size=None, scale_factor=None, align_corners=None):
+    "`torch.nn.functional.interpolate(..., mode='bilinear')` of x (B,C,H,W) as two matrix products"
+    old, scales, corners = x.shape[-2:], (None,None), bool(align_corners)
+    if scale_factor is not None: scales = tuple(map(float, _pair(scale_factor)))
+    new = _pair(size) if size is not None else tuple(math.floor(n*scale) for n,scale in zip(old, scales))
     with torch.autocast(x.device.type, enabled=False):
-        a,b = (_interpolation(n, int(m), bool(align_corners), f, x.device) for n,m,f in zip(x.shape[-2:], size, scales))
-        y = a@(x.float()@b.T)
+        rows = _interpolation(old[0], int(new[0]), corners, scales[0], x.device)
+        columns = _interpolation(old[1], int(new[1]), corners, scales[1], x.device)
+        y = rows@(x.float()@columns.T)
     return y.to(x.dtype).contiguous(memory_format=torch.channels_last)
 
+# %% ../nbs/23_learner.ipynb #7e078a1d
 class _Bilinear(TorchFunctionMode):
-    "Inside, bilinear interpolation is `bilinear`"
+    "Inside, bilinear interpolation is `_bilinear`"
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is F.interpolate and kwargs.get('mode')=='bilinear' and not kwargs.get('recompute_scale_factor') and not kwargs.get('antialias'):
-            named = dict(zip(('size','scale_factor'), args[1:3])) | {k:v for k,v in kwargs.items() if k in ('size','scale_factor','align_corners')}
-            return bilinear(args[0] if args else kwargs['input'], **named)
-        return func(*args, **kwargs)
+        if not _is_bilinear(func, kwargs): return func(*args, **kwargs)
+        named = dict(zip(('size','scale_factor'), args[1:3]))
+        for name in ('size','scale_factor','align_corners'):
+            if name in kwargs: named[name] = kwargs[name]
+        return _bilinear(args[0] if args else kwargs['input'], **named)
 
+def _is_bilinear(func, kwargs):
+    "Is it a plain bilinear interpolation?"
+    if func is not F.interpolate or kwargs.get('mode')!='bilinear': return False
+    return not kwargs.get('recompute_scale_factor') and not kwargs.get('antialias')
+
+# %% ../nbs/23_learner.ipynb #5fdb0c96
 @contextmanager
-def repeatable(device):
-    "Inside, the same numbers give the same result on a GPU too; an operation that cannot warns. On a CPU nothing changes"
-    if torch.device(device).type!='cuda': yield; return
-    fill = torch.utils.deterministic; old = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(), fill.fill_uninitialized_memory, torch.backends.cudnn.benchmark
+def _fixed_order():
+    "Inside, PyTorch takes operations that add in a fixed order; one that has none warns"
+    fill, cudnn = torch.utils.deterministic, torch.backends.cudnn
+    on = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled, benchmark = fill.fill_uninitialized_memory, cudnn.benchmark
     try:
-        torch.use_deterministic_algorithms(True, warn_only=True); fill.fill_uninitialized_memory = torch.backends.cudnn.benchmark = False
-        with _Bilinear(): yield
-    finally: torch.use_deterministic_algorithms(old[0], warn_only=old[1]); fill.fill_uninitialized_memory,torch.backends.cudnn.benchmark = old[2:]
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        fill.fill_uninitialized_memory = cudnn.benchmark = False
+        yield
+    finally:
+        torch.use_deterministic_algorithms(on, warn_only=warn_only)
+        fill.fill_uninitialized_memory, cudnn.benchmark = filled, benchmark
+
+# %% ../nbs/23_learner.ipynb #cdb8b731
+@contextmanager
+def repeatable(device # Where the network is
+    ):
+    """Inside, the same numbers give the same result on a GPU too; an operation that cannot warns.
+    On a CPU nothing changes"""
+    if torch.device(device).type!='cuda':
+        yield
+        return
+    with _fixed_order(), _Bilinear(): yield
 
 # %% ../nbs/23_learner.ipynb #5e6be432
 class Loaders:
     "The training batches and an empty validation set, as fastai's loop asks for them"
     n_inp = 1
-    def __init__(self, train, device): self.train,self.device = train,device
+    def __init__(self,
+        train,  # `Batches`
+        device  # Where they are
+        ):
+        self.train, self.device = train, device
+
     def __getitem__(self, i): return (self.train,[])[i]
 
 # %% ../nbs/23_learner.ipynb #61722214
-def has_defect(data:DeviceData, idx)->np.ndarray: # bool, one for each of `idx`
-    "Whether a mask has a pixel of a defect"
-    return (data.masks[torch.as_tensor(np.asarray(idx)).to(data.device)].flatten(1).amax(1)>0).cpu().numpy()
+def _has_defect(data, idx):
+    "Whether the mask of each of `idx` has a pixel of a defect"
+    at = torch.as_tensor(np.asarray(idx)).to(data.device)
+    return (data.masks[at].flatten(1).amax(1)>0).cpu().numpy()
 
 # %% ../nbs/23_learner.ipynb #f2e6440a
-class LossOnDevice(AvgSmoothLoss):
+class _LossOnDevice(AvgSmoothLoss):
     "fastai's running mean of the loss, left on the device"
     def accumulate(self, learn):
-        self.count += 1; loss = learn.loss.detach().mean()
+        self.count += 1
+        loss = learn.loss.detach().mean()
         self.val = torch.lerp(loss, self.val.to(loss.device), self.beta)
 
+# %% ../nbs/23_learner.ipynb #99ec2bb7
 class ComboOnDevice(torch.nn.Module):
     "`PaperComboLoss` on two channels, from PyTorch's own parts: the host waits for nothing"
     def forward(self, logits, masks):
-        z,y = logits.float(), torch.stack([1-masks, masks], 1).float(); p = z.softmax(1)
-        hit,held,size = (o.sum((0,2,3)) for o in (p*y, y, p+y))
+        z, y = logits.float(), torch.stack([1-masks, masks], 1).float()
+        p = z.softmax(1)
+        hit, held, size = (values.sum((0,2,3)) for values in (p*y, y, p+y))
         dice = (1-(hit+1)/(size/2+1))*(held>0)
         return dice.mean() - (y*z.log_softmax(1)).sum(1).mean()
 
+# %% ../nbs/23_learner.ipynb #69a6b218
 LOSSES = dict(combo_paper=PaperComboLoss)
 SCHEDULES = ('flat','cosine')
 
-def make_learner(data:DeviceData,
+def _loss_module(loss, device):
+    "The loss of a name; a module as it is"
+    if isinstance(loss, torch.nn.Module): return loss
+    made = LOSSES[check_choice('loss', loss, LOSSES)]
+    return made() if device.type=='cpu' else ComboOnDevice()
+
+# %% ../nbs/23_learner.ipynb #8f6d4083
+def _network(data, arch, encoder, weights, start, precision, seed):
+    "A network on the data's device, with the weights of `start` if there are any"
+    with seeded(stream_seed(seed,'weights')):
+        net = create_model(arch, encoder, weights if start is None else None, 2, data.in_channels)
+    if start is not None: net.load_state_dict(start)
+    return place(net.to(data.device, memory_format=torch.channels_last), precision)
+
+# %% ../nbs/23_learner.ipynb #065c18ed
+def _batches(data, idx, bs, steps, seed, train_pi, faulty):
+    "The training batches, at another prevalence if one is given"
+    g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
+    if train_pi is None: return Batches(data, idx, bs, steps, g)
+    return MixedBatches(data, idx, bs, steps, g, train_pi, _has_defect(data, idx) if faulty is None else faulty)
+
+def _adam(wd):
+    "Adam in one kernel, as fastai makes an optimiser"
+    return partial(OptimWrapper, opt=partial(torch.optim.Adam, weight_decay=wd, fused=True))
+
+# %% ../nbs/23_learner.ipynb #3f0af17a
+def make_learner(data:DeviceData, # The patches
     idx,                    # Indices of the labelled patches
-    arch='fpn', encoder='lite0', weights:str|None='imagenet', # See `create_model`
+    arch='fpn',             # See `create_model`
+    encoder='lite0',        # See `create_model`
+    weights:str|None='imagenet', # See `create_model`
     loss='combo_paper',     # One of `LOSSES`, or a module: f(logits (B,2,H,W), masks (B,H,W))
     lr:float=1e-4,          # Adam's learning rate
     wd:float=1e-4,          # Adam's weight decay (L2, as in the paper)
@@ -298,90 +484,135 @@ def make_learner(data:DeviceData,
     compiled:bool=False,    # `torch.compile` the network: minutes at its first step, for long trainings on a GPU
     start:dict|None=None    # State of a network to begin with, instead of `weights`
     )->Learner:
-    "A fastai Learner, ready to fit one cycle; the number of steps is `learn.dls.train.steps`"
+    """A fastai Learner, ready to fit one cycle; the number of steps is `learn.dls.train.steps`.
+    Raises `InputError` if there is nothing to train on or no such loss"""
     if not len(idx): raise InputError('no labelled patch to train on; give at least one')
     precision = precision or choose_precision(data.device)
-    if not isinstance(loss, torch.nn.Module): loss = LOSSES[check_choice('loss', loss, LOSSES)]() if data.device.type=='cpu' else ComboOnDevice()
-    with seeded(stream_seed(seed,'weights')): m = create_model(arch, encoder, weights if start is None else None, 2, data.in_channels)
-    if start is not None: m.load_state_dict(start)
-    m = place(m.to(data.device, memory_format=torch.channels_last), precision['train'])
-    if compiled: m.compile()
-    graphs = data.device.type=='cuda' and precision['train'].startswith('fp32') and not compiled
+    loss = _loss_module(loss, data.device)
+    net = _network(data, arch, encoder, weights, start, precision['train'], seed)
+    if compiled: net.compile()
     bs = min(bs, len(idx))
-    g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
-    args = data, idx, bs, steps or epochs*(len(idx)//bs), g
-    dl = Batches(*args) if train_pi is None else MixedBatches(*args, train_pi, has_defect(data, idx) if faulty is None else faulty)
-    dls = Loaders(dl, data.device)
-    learn = Learner(dls, m, loss_func=loss, opt_func=partial(OptimWrapper, opt=partial(torch.optim.Adam, weight_decay=wd, fused=True)), lr=lr, cbs=[Cast(precision['train'],data.device),*([Graphed()] if graphs else []),*cbs])
-    learn.remove_cbs(learn._grab_cbs(ProgressCallback)); learn.recorder.smooth_loss = LossOnDevice()
+    steps = steps or epochs*(len(idx)//bs)
+    dls = Loaders(_batches(data, idx, bs, steps, seed, train_pi, faulty), data.device)
+    own = [Cast(precision['train'], data.device)]
+    graphs = data.device.type=='cuda' and precision['train'].startswith('fp32') and not compiled
+    if graphs: own.append(_Graphed())
+    learn = Learner(dls, net, loss_func=loss, opt_func=_adam(wd), lr=lr, cbs=[*own,*cbs])
+    learn.remove_cbs(learn._grab_cbs(ProgressCallback))
+    learn.recorder.smooth_loss = _LossOnDevice()
     return learn
 
 # %% ../nbs/23_learner.ipynb #b0527bf5
 STOPS = ('none','converged')
-LEAST_FALL = .05 # By how much the loss must fall from one window to a later one
+
+# %% ../nbs/23_learner.ipynb #da61e489
+_LEAST_FALL = .05 # By how much the loss must fall from one window to a later one
 
 class Converged(Callback):
     "Warm-up, full rate until the loss stops falling, tail, end"
     order = 60
-    def __init__(self, steps:int, lr:float, schedule='cosine'):
-        self.lr,self.n = lr,steps//5 if check_choice('schedule', schedule, SCHEDULES)=='cosine' else 0
-        self.window,self.last = max(steps//12,10),steps-self.n
-    def before_fit(self): self.i,self.tail,self.losses,self.means = 0,None,[],[]
+    def __init__(self,
+        steps:int,        # The most steps
+        lr:float,         # The full rate
+        schedule='cosine' # One of `SCHEDULES`; with 'flat' there is neither warm-up nor tail
+        ):
+        self.lr = lr
+        self.n = steps//5 if check_choice('schedule', schedule, SCHEDULES)=='cosine' else 0
+        self.window = max(steps//12,10)
+        self.last = steps-self.n
+
+    def before_fit(self):
+        self.i, self.tail = 0, None
+        self.losses, self.means = [], []
+
     def rate(self, i:int)->float: # Learning rate of step `i`, counted from 0
         "As far as is known by then"
         if i<self.n: return SchedCos(self.lr/10, self.lr)(i/self.n)
-        return self.lr if self.tail is None or not self.n else SchedCos(self.lr, self.lr/100)((i-self.tail)/self.n)
+        if self.tail is None or not self.n: return self.lr
+        return SchedCos(self.lr, self.lr/100)((i-self.tail)/self.n)
+
     def before_batch(self):
         if self.tail is None and self.i>=self.last: self.tail = self.last
         self.opt.set_hyper('lr', self.rate(self.i))
+
     def after_batch(self):
-        self.losses.append(self.learn.loss.detach()); self.i += 1
-        seen = self.i-self.n
-        if self.tail is None and seen>=self.window and (seen-self.window)%(self.window//2)==0 and self.converged(): self.tail = self.i
+        self.losses.append(self.learn.loss.detach())
+        self.i += 1
+        if self.tail is None and self.is_due() and self.converged(): self.tail = self.i
         if self.tail is not None and self.i>=self.tail+self.n: raise CancelTrainException
+
+    def is_due(self)->bool:
+        "Has a window ended that is to be compared?"
+        seen = self.i-self.n
+        return seen>=self.window and (seen-self.window)%(self.window//2)==0
+
     def converged(self)->bool:
         "Note the mean of the last window; is it no lower than those before by 5 %?"
-        before = self.means[:-1]; self.means.append(float(torch.stack(self.losses[-self.window:]).mean()))
-        return bool(before) and self.means[-1]>(1-LEAST_FALL)*min(before)
+        before = self.means[:-1]
+        self.means.append(float(torch.stack(self.losses[-self.window:]).mean()))
+        return bool(before) and self.means[-1]>(1-_LEAST_FALL)*min(before)
 
 # %% ../nbs/23_learner.ipynb #7f8a0e3d
-def lr_schedule(name:str, lr:float)->list:
-    "Callbacks for a schedule: none for 'flat'; for 'cosine' a warm-up over a fifth of the steps from lr/10, then down to lr/100"
+def lr_schedule(name:str, # One of `SCHEDULES`
+    lr:float              # The full rate
+    )->list:              # fastai callbacks
+    """Callbacks for a schedule: none for 'flat'; for 'cosine' a warm-up over a fifth of the steps from lr/10,
+    then down to lr/100"""
     if check_choice('schedule', name, SCHEDULES)=='flat': return []
-    return [ParamScheduler({'lr': combine_scheds([.2,.8], [SchedCos(lr/10,lr), SchedCos(lr,lr/100)])})]
+    up, down = SchedCos(lr/10,lr), SchedCos(lr,lr/100)
+    return [ParamScheduler({'lr': combine_scheds([.2,.8], [up,down])})]
 
-def fit(learn:Learner,
+# %% ../nbs/23_learner.ipynb #33f44705
+def fit(learn:Learner,   # From `make_learner`
     schedule:str='flat', # One of `SCHEDULES`
     stop:str='none'      # One of `STOPS`
     )->torch.nn.Module:  # The trained network, in evaluation mode
-    "Train to the end; the last weights are kept, as in the paper. A training that diverges raises an error: the loss an `InputError` on nan logits, else this a `FloatingPointError`"
-    cbs = lr_schedule(schedule, learn.lr) if check_choice('stop', stop, STOPS)=='none' else [Converged(learn.dls.train.steps, learn.lr, schedule)]
-    with repeatable(learn.dls.device), seeded(stream_seed(learn.dls.train.g.initial_seed(),'dropout'), learn.dls.device), learn.no_logging(): learn.fit(1, cbs=cbs)
+    """Train to the end; the last weights are kept, as in the paper. A training that diverges raises an error:
+    the loss an `InputError` on nan logits, else this a `FloatingPointError`"""
+    train, device = learn.dls.train, learn.dls.device
+    if check_choice('stop', stop, STOPS)=='none': cbs = lr_schedule(schedule, learn.lr)
+    else: cbs = [Converged(train.steps, learn.lr, schedule)]
+    dropout = stream_seed(train.g.initial_seed(), 'dropout')
+    with repeatable(device), seeded(dropout, device), learn.no_logging(): learn.fit(1, cbs=cbs)
     losses = learn.recorder.losses
-    if losses and not math.isfinite(losses[-1]): raise FloatingPointError(f'the training diverged: loss {losses[-1]} after {len(losses)} steps; use a smaller learning rate')
+    if losses and not math.isfinite(losses[-1]): raise FloatingPointError(
+        f'the training diverged: loss {losses[-1]} after {len(losses)} steps; use a smaller learning rate')
     return learn.model.eval()
 
 # %% ../nbs/23_learner.ipynb #fe3f6401
+def _step_seconds(net, x, y, phase, precision):
+    "Seconds of one forward (and, in training, backward) pass"
+    loss = PaperComboLoss() if x.device.type=='cpu' else ComboOnDevice()
+    place(net.train(phase=='train'), precision)
+    begun = time.perf_counter()
+    with nullcontext() if phase=='train' else torch.inference_mode(), cast(precision, x.device): p = net(x)
+    if phase=='train':
+        loss(p.float(), y).backward()
+        net.zero_grad()
+    if x.is_cuda: torch.cuda.synchronize()
+    return time.perf_counter()-begun
+
+def _precisions(device):
+    "Names of the precisions and layouts to try"
+    names = ('fp32','bf16','fp16') if device.type=='cuda' else ('fp32','bf16')
+    return [name+layout for name,layout in product(names, ('',_CONTIGUOUS))]
+
+# %% ../nbs/23_learner.ipynb #3e18ceb7
 def measured_precision(data:DeviceData, # Some patches
-    arch='fpn', encoder='lite0',        # See `create_model`
+    arch='fpn',                         # See `create_model`
+    encoder='lite0',                    # See `create_model`
     bs:int=16,                          # Batch of the training
     rounds:int=3                        # How often each is measured, in turn; the shortest time counts
-    )->dict:                            # {'train': name, 'eval': name}, and seconds per batch: 'train_fp32', 'eval_fp32', ...
+    )->dict:                            # {'train': name, 'eval': name}, and seconds per batch: 'train_fp32', ...
     "The fastest precision and layout per phase of a network on this device, by a short measurement"
-    names = [o+l for o in (('fp32','bf16','fp16') if data.device.type=='cuda' else ('fp32','bf16')) for l in ('',CONTIGUOUS)]
+    names, best = _precisions(data.device), {}
     with seeded(0, data.device):
-        m = create_model(arch, encoder, None, 2, data.in_channels).to(data.device, memory_format=torch.channels_last)
-        x,y = data.batch(torch.arange(max(bs,2), device=data.device)%len(data)); best = {}
-        for r in range(rounds+1):
-            for k in ((phase,name) for phase in ('train','eval') for name in names):
-                s = _step_seconds(m, x, y, *k); best[k] = min(best.get(k,s), s) if r>1 else s
-    fastest = {phase:min(names, key=lambda n: best[phase,n]) for phase in ('train','eval')}
-    return fastest | {f'{a}_{b}':round(s,6) for (a,b),s in best.items()}
-
-def _step_seconds(m, x, y, phase, precision):
-    "Seconds of one forward (and, in training, backward) pass"
-    loss = PaperComboLoss() if x.device.type=='cpu' else ComboOnDevice(); place(m.train(phase=='train'), precision); t = time.perf_counter()
-    with nullcontext() if phase=='train' else torch.inference_mode(), cast(precision, x.device): p = m(x)
-    if phase=='train': loss(p.float(), y).backward(); m.zero_grad()
-    if x.is_cuda: torch.cuda.synchronize()
-    return time.perf_counter()-t
+        net = create_model(arch, encoder, None, 2, data.in_channels)
+        net = net.to(data.device, memory_format=torch.channels_last)
+        x, y = data.batch(torch.arange(max(bs,2), device=data.device)%len(data))
+        for turn in range(rounds+1):
+            for key in product(('train','eval'), names):
+                seconds = _step_seconds(net, x, y, *key)
+                best[key] = min(best.get(key,seconds), seconds) if turn>1 else seconds
+    fastest = {phase:min(names, key=lambda name: best[phase,name]) for phase in ('train','eval')}
+    return fastest | {f'{phase}_{name}':round(seconds,6) for (phase,name),seconds in best.items()}

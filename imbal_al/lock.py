@@ -15,136 +15,195 @@ from uuid import uuid4
 from .core import InputError
 
 # %% auto #0
-__all__ = ['BEAT', 'STALE', 'LOOK', 'Lost', 'holder', 'Lock', 'held']
+__all__ = ['Lock', 'held']
 
 # %% ../nbs/38_lock.ipynb #cdf6fea2
-BEAT, STALE, LOOK = 5., 60., 15.
-
-class Lost(Exception):
-    "Another process has taken this lock over"
+_BEAT, _STALE, _LOOK = 5., 60., 15.
 
 @lru_cache(1)
-def _here()->str|None:
+def _here():
     "This boot of this machine, and the process numbers that count here; None where the system does not tell"
     try: return Path('/proc/sys/kernel/random/boot_id').read_text().strip()+' '+os.readlink('/proc/self/ns/pid')
     except OSError: return None
 
-def _process(pid)->tuple|None:
+def _process(pid):
     "(state, start time) of a process of this machine; None where the system does not tell"
-    try: f = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split(); return f[0], int(f[19])
+    try:
+        fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+        return fields[0], int(fields[19])
     except (OSError, IndexError, ValueError): return None
 
-def _dead(owner:dict)->bool|None:
+def _start(pid): return (_process(pid) or (0,0))[1]
+
+# %% ../nbs/38_lock.ipynb #d39ce49f
+def _dead(owner):
     "Is it dead? None if that cannot be told from here"
     pid = owner.get('pid')
     if _here() is None or owner.get('where')!=_here() or not isinstance(pid,int) or pid<1: return None
     try: os.kill(pid, 0)
     except ProcessLookupError: return True
     except OSError: pass
-    return p[0] in 'ZX' or p[1]!=owner.get('start') if (p:=_process(pid)) else None
+    process = _process(pid)
+    if not process: return None
+    state, start = process
+    return state in 'ZX' or start!=owner.get('start')
 
 # %% ../nbs/38_lock.ipynb #60fefb5e
-def _read(path:Path)->dict|None:
-    "What an owner's file says, with the time of its last touch"
+def _parsed(data):
+    "What the bytes of an owner's file say; for those of nobody a token made from them"
     try:
-        with open(path,'rb') as f: stamp,data = os.fstat(f.fileno()).st_mtime_ns, f.read(4096)
+        owner = json.loads(data)
+        if not re.fullmatch('[0-9a-f]{8,32}', owner['token']): raise ValueError
+        return owner
+    except (ValueError, KeyError, TypeError, RecursionError): return dict(token=f'{zlib.crc32(data):08x}', host='?')
+
+# %% ../nbs/38_lock.ipynb #b7e9094f
+def _read(path):
+    "What an owner's file says, with the time of its last touch; None if there is none"
+    try:
+        with open(path,'rb') as f: stamp, data = os.fstat(f.fileno()).st_mtime_ns, f.read(4096)
     except (FileNotFoundError, NotADirectoryError): return None
     except OSError as e: raise InputError(f'cannot read {path}: {e.strerror}') from e
-    try:
-        d = json.loads(data)
-        if not re.fullmatch('[0-9a-f]{8,32}', d['token']): raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError): d = dict(token=f'{zlib.crc32(data):08x}', host='?')
-    return dict(d, stamp=stamp, path=path)
+    return dict(_parsed(data), stamp=stamp, path=path)
 
-def _after(path:Path, token:str)->Path: return path.with_name(f'{path.stem}.{token}{path.suffix}')
+def _after(path, token): return path.with_name(f'{path.stem}.{token}{path.suffix}')
 
-def _chain(path:Path)->list[dict]:
+def _chain(path):
     "All owners since the lock was last free; the last one counts"
-    out,o = [],_read(path)
-    while o and len(out)<1000: out.append(o); o = _read(_after(path, o['token']))
-    return out
+    chain, owner = [], _read(path)
+    while owner and len(chain)<1000:
+        chain.append(owner)
+        owner = _read(_after(path, owner['token']))
+    return chain
 
-def _age(owner:dict)->float:
+# %% ../nbs/38_lock.ipynb #7d6460b2
+def _age(owner):
     "Seconds since the last touch, by the clock of the file server"
     probe = owner['path'].with_name(f'.{uuid4().hex}.tmp')
-    try: probe.touch(); now = probe.stat().st_mtime_ns
+    try:
+        probe.touch()
+        now = probe.stat().st_mtime_ns
     except OSError: now = time.time_ns()
     finally: probe.unlink(missing_ok=True)
     return (now-owner['stamp'])/1e9
 
 # %% ../nbs/38_lock.ipynb #94689ca0
-_seen = {}
+_seen = {} # Path of an owner's file -> ((token, stamp), when it was first seen so)
 
-def _abandoned(owner:dict)->bool:
+def _abandoned(owner):
     "Is it dead, or has it shown no life while we watched?"
-    if (dead:=_dead(owner)) is not None: return dead
-    key,now = owner['path'],time.monotonic()
-    if key not in _seen or _seen[key][0]!=(owner['token'],owner['stamp']): _seen[key] = (owner['token'],owner['stamp']), now
+    dead = _dead(owner)
+    if dead is not None: return dead
+    key, now, sign = owner['path'], time.monotonic(), (owner['token'],owner['stamp'])
+    if key not in _seen or _seen[key][0]!=sign: _seen[key] = sign, now
     watched = now-_seen[key][1]
-    return watched>=STALE or watched>=LOOK and _age(owner)>STALE
+    return watched>=_STALE or watched>=_LOOK and _age(owner)>_STALE
 
+# %% ../nbs/38_lock.ipynb #5dda5e5b
 def holder(path:str|Path # The lock
-    )->dict|None:        # host, pid, since (seconds since 1970, by its clock), age (seconds since it last showed life); None if the lock is free
-    "Who holds a lock, as far as can be told at once"
-    if not (c:=_chain(Path(path))) or _dead(c[-1]): return None
-    o = dict(c[-1], age=_age(c[-1]))
-    return None if _dead(o) is None and o['age']>STALE else {k:o.get(k) for k in ('host','pid','since','age')}
+    )->dict|None:        # host, pid, since (seconds since 1970, by its clock), age (seconds since it showed life)
+    "Who holds a lock, as far as can be told at once; None if it is free"
+    chain = _chain(Path(path))
+    if not chain or _dead(chain[-1]): return None
+    owner = dict(chain[-1], age=_age(chain[-1]))
+    if _dead(owner) is None and owner['age']>_STALE: return None
+    return {name:owner.get(name) for name in ('host','pid','since','age')}
 
 # %% ../nbs/38_lock.ipynb #770c7198
-_held,_thread = {},{}
+_held, _thread = {}, {} # Locks that this process holds, by id; the process whose thread beats
 
-def _beat(held=_held, sleep=time.sleep, every=BEAT):   # its own names: a notebook's may be gone before its process
+def _beat(held=_held, sleep=time.sleep, every=_BEAT):
+    "Touch all that is held, for ever; its own names: a notebook's may be gone before its process"
     while True:
         sleep(every)
-        for o in list(held.values()):
-            try: o.mine()
+        for lock in list(held.values()):
+            try: lock.mine()
             except Exception: pass
 
 # %% ../nbs/38_lock.ipynb #c78f9900
-def _claim(file:Path, lock:Path, token:str)->bool:
+_NO_LINKS = errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK # File systems without hard links
+
+def _owner_text(token):
+    "What an owner's file of this process says"
+    pid = os.getpid()
+    host, since = socket.gethostname(), round(time.time())
+    return json.dumps(dict(host=host, pid=pid, where=_here(), start=_start(pid), since=since, token=token))
+
+def _link(whole, file, text):
+    "Give a whole file another name, that must be free"
+    try: os.link(whole, file)
+    except OSError as e:
+        if e.errno not in _NO_LINKS: raise
+        with open(file,'x') as f: f.write(text)
+
+# %% ../nbs/38_lock.ipynb #b2bb55b7
+def _claim(file, lock, token):
     "Make an owner's file for the lock, whole, if there is none of that name"
-    tmp = file.with_name(f'.{lock.stem}.{token}.tmp')
-    text = json.dumps(dict(host=socket.gethostname(), pid=os.getpid(), where=_here(), start=(_process(os.getpid()) or (0,0))[1], since=round(time.time()), token=token))
+    whole = file.with_name(f'.{lock.stem}.{token}.tmp')
+    text = _owner_text(token)
     try:
-        tmp.write_text(text)
-        try: os.link(tmp, file)
-        except OSError as e:
-            if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK): raise
-            with open(file,'x') as f: f.write(text)
+        whole.write_text(text)
+        _link(whole, file, text)
         return True
     except (FileExistsError, FileNotFoundError): return (_read(file) or {}).get('token')==token
-    except OSError as e: raise InputError(f'cannot write {file}: {e.strerror}; make room on the disk or choose a folder you may write to') from e
-    finally: tmp.unlink(missing_ok=True)
+    except OSError as e: raise InputError(
+        f'cannot write {file}: {e.strerror}; make room on the disk or choose a folder you may write to') from e
+    finally: whole.unlink(missing_ok=True)
+
+# %% ../nbs/38_lock.ipynb #960b6cfd
+class Lost(Exception):
+    "Another process has taken this lock over"
 
 # %% ../nbs/38_lock.ipynb #dea52dd0
 class Lock:
-    "A lock at `path`, a name ending in .json in a folder that is there. `acquire`, or use in a `with` statement after it"
-    def __init__(self, path:str|Path): self.path,self.token,self.file,self.chain = Path(path),uuid4().hex,None,[]
+    "A lock at `path`. `acquire`, or use in a `with` statement after it"
+    def __init__(self,
+        path:str|Path # A name ending in .json in a folder that is there
+        ):
+        self.path, self.token = Path(path), uuid4().hex
+        self.file, self.chain = None, [] # Our owner's file, while we hold it; all files of the chain then
 
-    def acquire(self, wait:float=0. # Seconds to wait for a living owner; negative: look once, do not even watch one that seems dead
+    def acquire(self,
+        wait:float=0. # Seconds to wait for a living owner; negative: look once, do not even watch one that seems dead
         )->bool:
         "Take the lock if it is free or abandoned; False if another holds it"
         until = time.monotonic()+wait
         while True:
-            chain = _chain(self.path); last = chain[-1] if chain else None
-            if last and not _abandoned(last):
-                if wait<0 or time.monotonic()>=until and (_dead(last) is False or _age(last)<=STALE): return False
-                time.sleep(.2); continue
-            file = _after(self.path, last['token']) if last else self.path
-            if _claim(file, self.path, self.token):
-                if (now:=_chain(self.path)) and now[-1]['token']==self.token: return self._hold(file, now)
-                file.unlink(missing_ok=True)
-            elif not self.path.parent.is_dir(): raise InputError(f'{self.path.parent} is not there any more')
+            chain = _chain(self.path)
+            last = chain[-1] if chain else None
+            if not last or _abandoned(last):
+                if self._follow(last): return True
+            elif wait<0 or self._is_alive_at(last, until): return False
+            else: time.sleep(.2)
+
+    def _is_alive_at(self, owner, until):
+        "Is our time over, and the owner alive as far as can be told?"
+        return time.monotonic()>=until and (_dead(owner) is False or _age(owner)<=_STALE)
+
+    def _follow(self, last):
+        "Become the owner after `last`, or the first one; False if another was faster"
+        file = _after(self.path, last['token']) if last else self.path
+        if _claim(file, self.path, self.token):
+            chain = _chain(self.path)
+            if chain and chain[-1]['token']==self.token: return self._hold(file, chain)
+            file.unlink(missing_ok=True)
+        elif not self.path.parent.is_dir(): raise InputError(f'{self.path.parent} is not there any more')
+        return False
 
     def _hold(self, file, chain):
-        self.file,self.chain = file,[o['path'] for o in chain]; _held[id(self)] = self
-        for o in self.chain: _seen.pop(o, None)
-        if _thread.get('pid')!=os.getpid(): _thread['pid'] = os.getpid(); threading.Thread(target=_beat, daemon=True).start()
+        "Begin to beat"
+        self.file, self.chain = file, [owner['path'] for owner in chain]
+        _held[id(self)] = self
+        for path in self.chain: _seen.pop(path, None)
+        if _thread.get('pid')!=os.getpid():
+            _thread['pid'] = os.getpid()
+            threading.Thread(target=_beat, daemon=True).start()
         return True
 
     def mine(self)->bool:
         "Touch our file, if the lock is still ours"
-        if self.file is None or (_read(self.file) or {}).get('token')!=self.token or _after(self.path, self.token).exists(): return False
+        if self.file is None or (_read(self.file) or {}).get('token')!=self.token: return False
+        if _after(self.path, self.token).exists(): return False
         try: os.utime(self.file)
         except FileNotFoundError: return False
         return True
@@ -157,23 +216,32 @@ class Lock:
         "Free the lock, if it is still ours"
         _held.pop(id(self), None)
         if self.mine():
-            for o in self.chain: o.unlink(missing_ok=True)
+            for path in self.chain: path.unlink(missing_ok=True)
         self.file = None
 
     def __enter__(self): return self
+
     def __exit__(self, kind, error, _):
         try: lost = not self.mine()
         except (OSError, InputError): lost = False
         self.release()
-        if lost and isinstance(error, Exception): raise Lost(f'{self.path.parent} was taken over by another process') from error
+        if lost and isinstance(error, Exception):
+            raise Lost(f'{self.path.parent} was taken over by another process') from error
 
 # %% ../nbs/38_lock.ipynb #4764cd90
 @contextmanager
-def held(path:str|Path, wait:float=120.):
-    "Hold the lock at `path` within a `with`. Raises `InputError` if another process has it for longer than `wait` seconds"
+def held(path:str|Path, # The lock
+    wait:float=120.     # Seconds
+    ):                  # Yields the `Lock`
+    """Hold the lock at `path` within a `with`.
+    Raises `InputError` if another process has it for longer than `wait` seconds"""
     path = Path(path)
     try: path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise InputError(f'cannot create {path.parent}: {e.strerror}; choose a folder you may write to') from e
+    except OSError as e:
+        raise InputError(f'cannot create {path.parent}: {e.strerror}; choose a folder you may write to') from e
     lock = Lock(path)
-    if not lock.acquire(wait): o = holder(path) or {}; raise InputError(f"{path} is held by process {o.get('pid','?')} on {o.get('host','?')}; give the command again when that has ended")
+    if not lock.acquire(wait):
+        owner = holder(path) or {}
+        pid, host = owner.get('pid','?'), owner.get('host','?')
+        raise InputError(f"{path} is held by process {pid} on {host}; give the command again when that has ended")
     with lock: yield lock

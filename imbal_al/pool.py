@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/pool.html.md"""
 
 # %% ../nbs/39_pool.ipynb #4910c7f9
 from __future__ import annotations
-import os, signal, threading, time
+import os, signal, socket, threading, time
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from .core import InputError, check_choice
 
 # %% auto #0
-__all__ = ['KILLED', 'BACKENDS', 'Outcome', 'set_threads', 'Processes', 'RayTasks', 'check_backend', 'make_pool', 'work']
+__all__ = ['Outcome', 'check_backend', 'make_pool', 'work']
 
 # %% ../nbs/39_pool.ipynb #8d68615a
 @dataclass(frozen=True)
@@ -28,153 +28,274 @@ class Outcome:
     held: bool=False     # Another process has it
     trace: str=''        # Traceback of the error
 
-KILLED = 'its worker process was killed (out of memory?)'
+_KILLED = Outcome('its worker process was killed (out of memory?)', again=True, died=True)
 
 # %% ../nbs/39_pool.ipynb #7dad02e9
+def _set_threads(n):
+    "CPU threads of the libraries that are loaded from now on"
+    for name in ('OMP_NUM_THREADS','MKL_NUM_THREADS','OPENBLAS_NUM_THREADS'): os.environ[name] = str(n)
+
 def _watch_parent(pid):
+    "End this process when its driver is gone"
     while os.getppid()==pid: time.sleep(1)
     os._exit(1)
 
-def set_threads(n:int):
-    "CPU threads of the libraries that are loaded from now on"
-    for k in ('OMP_NUM_THREADS','MKL_NUM_THREADS','OPENBLAS_NUM_THREADS'): os.environ[k] = str(n)
-
 def _start_worker(pid, threads):
-    signal.signal(signal.SIGINT, signal.SIG_IGN); set_threads(threads)
+    "What a worker does first"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _set_threads(threads)
     threading.Thread(target=_watch_parent, args=(pid,), daemon=True).start()
 
-class Processes:
+# %% ../nbs/39_pool.ipynb #a3698552
+def _new_worker(threads):
+    "An executor of one process"
+    return ProcessPoolExecutor(
+        1, mp_context=get_context('spawn'), initializer=_start_worker, initargs=(os.getpid(), threads))
+
+def _end_worker(executor):
+    "End an executor at once"
+    running = list((executor._processes or {}).values())
+    executor.shutdown(wait=False, cancel_futures=True)
+    for process in running: process.terminate()
+
+# %% ../nbs/39_pool.ipynb #dfc980b6
+class _Processes:
     "Work in `workers` processes; 0: in this one"
-    def __init__(self, call, workers:int, threads:int=1): self.call,self.threads,self.free,self.jobs = call,threads,[None]*max(workers,1),{}; self.here = [] if workers==0 else None
-    def room(self)->bool: return len(self.here)<1 if self.here is not None else bool(self.free)
-    def busy(self)->list: return [c for c,_ in self.jobs.values()]+(self.here or [])
-    def submit(self, c):
-        "Give `c` to a worker; there must be `room`"
-        if self.here is not None: return self.here.append(c)
-        ex = self.free.pop() or ProcessPoolExecutor(1, mp_context=get_context('spawn'), initializer=_start_worker, initargs=(os.getpid(), self.threads))
-        try: self.jobs[ex.submit(self.call, c)] = c,ex
-        except BrokenProcessPool: self.free.append(None); self.submit(c)
-    def ready(self, timeout:float=1.)->list:
+    def __init__(self, call, workers, threads=1):
+        self.call, self.threads = call, threads
+        self.free = [None]*max(workers,1)         # Executors without work; None: one that is not made yet
+        self.jobs = {}                            # Future -> (task, its executor)
+        self.here = [] if workers==0 else None    # The task of this process
+
+    def room(self): return len(self.here)<1 if self.here is not None else bool(self.free)
+
+    def busy(self):
+        "The tasks that are being worked at"
+        return [task for task,_ in self.jobs.values()]+(self.here or [])
+
+    def submit(self, task):
+        "Give `task` to a worker; there must be `room`"
+        if self.here is not None: return self.here.append(task)
+        executor = self.free.pop() or _new_worker(self.threads)
+        try: self.jobs[executor.submit(self.call, task)] = task, executor
+        except BrokenProcessPool:
+            self.free.append(None)
+            self.submit(task)
+
+    def ready(self, timeout=1.):
         "(what was submitted, its `Outcome`) of all that has ended; waits for the first"
-        if self.here: c = self.here.pop(); return [(c, self.call(c))]
-        out = []
-        for f in wait(self.jobs, timeout, FIRST_COMPLETED)[0]:
-            c,ex = self.jobs.pop(f)
-            try: r = f.result()
-            except BrokenProcessPool: r,ex = Outcome(KILLED, True, True),None
-            self.free.append(ex); out.append((c,r))
-        return out
+        if self.here:
+            task = self.here.pop()
+            return [(task, self.call(task))]
+        return [self._ended(future) for future in wait(self.jobs, timeout, FIRST_COMPLETED)[0]]
+
+    def _ended(self, future):
+        "(task, `Outcome`); its worker is free, or to be made anew if it was killed"
+        task, executor = self.jobs.pop(future)
+        try: outcome = future.result()
+        except BrokenProcessPool: outcome, executor = _KILLED, None
+        self.free.append(executor)
+        return task, outcome
+
     def close(self):
         "End what the workers are at: run folders are safe at any instant"
-        for ex in {id(o):o for o in [*self.free, *(o for _,o in self.jobs.values())] if o}.values():
-            running = list((ex._processes or {}).values()); ex.shutdown(wait=False, cancel_futures=True)
-            for p in running: p.terminate()
-        self.jobs.clear(); self.free.clear()
+        executors = [*self.free, *(executor for _,executor in self.jobs.values())]
+        for executor in executors:
+            if executor: _end_worker(executor)
+        self.jobs.clear()
+        self.free.clear()
 
 # %% ../nbs/39_pool.ipynb #6ad231a0
 def _ray():
-    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0'); os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')
+    "The library. Raises `InputError` where it is not installed"
+    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')
     try: import ray
-    except ImportError as e: raise InputError("Ray is not installed; pip install 'imbal_al[ray]', or leave out --backend ray") from e
+    except ImportError as e:
+        raise InputError("Ray is not installed; pip install 'imbal_al[ray]', or leave out --backend ray") from e
     return ray
 
-def _on_ray(call, threads, cwd, env, c):
-    signal.signal(signal.SIGINT, signal.SIG_IGN); set_threads(threads); os.environ.update(env)
+def _on_ray(call, threads, cwd, env, task):
+    "Call in a Ray process as in one of ours"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _set_threads(threads)
+    os.environ.update(env)
     if os.path.isdir(cwd): os.chdir(cwd)
-    return call(c)
+    return call(task)
 
+# %% ../nbs/39_pool.ipynb #f956ca6a
+def _remote(ray, call, threads, gpu_share):
+    "`call` as a Ray task, with this process's folder and variables"
+    env = {name:value for name,value in os.environ.items() if name.startswith('IMBAL_AL_')}
+    cwd = os.getcwd()
+    def run_there(c): return _on_ray(call, threads, cwd, env, c)
+    return ray.remote(num_cpus=threads, num_gpus=gpu_share, max_retries=0, max_calls=0)(run_there)
+
+# %% ../nbs/39_pool.ipynb #3197923a
 def _knock(address, wait=5.):
     "Raise an `InputError` if nobody listens at HOST:PORT: Ray itself would try for minutes"
-    import socket
-    host,_,port = address.removeprefix('ray://').rpartition(':')
+    host, _, port = address.removeprefix('ray://').rpartition(':')
     if not host or not port.isdigit(): return
     try: socket.create_connection((host, int(port)), wait).close()
-    except OSError as e: raise InputError(f"Ray cannot be reached at {address}: {e.strerror or e}; see that `ray status` works there") from e
+    except OSError as e: raise InputError(
+        f"Ray cannot be reached at {address}: {e.strerror or e}; see that `ray status` works there") from e
+
+# %% ../nbs/39_pool.ipynb #87fc45e6
+def _connect(ray, workers, threads, address):
+    "Start Ray here, or join the cluster at `address`. Raises `InputError` if it cannot be reached"
+    if address: _knock(address)
+    own = {}
+    if not address: own = dict(num_cpus=max(workers,1)*threads, include_dashboard=False, object_store_memory=128*2**20)
+    try: ray.init(address=address or 'local', log_to_driver=False, logging_level='ERROR', **own)
+    except Exception as e:
+        where, why = address or 'this machine', str(e).splitlines()[0]
+        raise InputError(f"Ray cannot be reached at {where}: {why}; see that `ray status` works there") from e
 
 # %% ../nbs/39_pool.ipynb #054b31ff
-class RayTasks:
+class _RayTasks:
     "Work in Ray tasks"
-    def __init__(self, call, workers:int, threads:int=1, gpu_share:float=0., address:str|None=None):
-        ray = self.ray = _ray(); self.jobs,self.started = {},not ray.is_initialized()
-        if self.started:
-            if address: _knock(address)
-            own = {} if address else dict(num_cpus=max(workers,1)*threads, include_dashboard=False, object_store_memory=128*2**20)
-            try: ray.init(address=address or 'local', log_to_driver=False, logging_level='ERROR', **own)
-            except Exception as e: raise InputError(f"Ray cannot be reached at {address or 'this machine'}: {str(e).splitlines()[0]}; see that `ray status` works there") from e
-        env = {k:v for k,v in os.environ.items() if k.startswith('IMBAL_AL_')}
-        cwd = os.getcwd()
-        def task(c): return _on_ray(call, threads, cwd, env, c)
-        self.task = ray.remote(num_cpus=threads, num_gpus=gpu_share, max_retries=0, max_calls=0)(task)
-        self.need = dict(CPU=threads, **({'GPU':gpu_share} if gpu_share else {})); self.known = (-1e9, 1)
-    def _window(self)->int:
-        if time.monotonic()-self.known[0]>10: has = self.ray.cluster_resources(); self.known = time.monotonic(), 2*max(1, int(min(has.get(k,0)/v for k,v in self.need.items())))
+    def __init__(self, call, workers, threads=1, gpu_share=0., address=None):
+        self.ray = _ray()
+        self.jobs = {}                             # Reference -> task
+        self.started = not self.ray.is_initialized()
+        if self.started: _connect(self.ray, workers, threads, address)
+        self.task = _remote(self.ray, call, threads, gpu_share)
+        self.need = dict(CPU=threads)              # What one task takes
+        if gpu_share: self.need['GPU'] = gpu_share
+        self.known = (-1e9, 1)                     # (when the cluster was asked, tasks to hand in)
+
+    def _window(self):
+        "Twice as many tasks as fit; asked every ten seconds, since machines come and go"
+        if time.monotonic()-self.known[0]>10:
+            has = self.ray.cluster_resources()
+            fit = int(min(has.get(name,0)/amount for name,amount in self.need.items()))
+            self.known = time.monotonic(), 2*max(1, fit)
         return self.known[1]
-    def room(self)->bool: return len(self.jobs)<self._window()
-    def busy(self)->list: return list(self.jobs.values())
-    def submit(self, c): self.jobs[self.task.remote(c)] = c
-    def ready(self, timeout:float=1.)->list:
-        refs = list(self.jobs); done,_ = self.ray.wait(refs, num_returns=1, timeout=timeout)
-        if done: done,_ = self.ray.wait(refs, num_returns=len(refs), timeout=0)
-        return [(self.jobs.pop(o), self._outcome(o)) for o in done]
+
+    def room(self): return len(self.jobs)<self._window()
+    def busy(self): return list(self.jobs.values())
+    def submit(self, task): self.jobs[self.task.remote(task)] = task
+
+    def ready(self, timeout=1.):
+        "(what was submitted, its `Outcome`) of all that has ended; waits for the first"
+        refs = list(self.jobs)
+        done, _ = self.ray.wait(refs, num_returns=1, timeout=timeout)
+        if done: done, _ = self.ray.wait(refs, num_returns=len(refs), timeout=0)
+        return [(self.jobs.pop(ref), self._outcome(ref)) for ref in done]
+
     def _outcome(self, ref):
-        e = self.ray.exceptions
+        "What a task came to; an error of Ray's own is a killed worker"
+        errors = self.ray.exceptions
         try: return self.ray.get(ref)
-        except e.RayTaskError as err: return Outcome(str(err.cause).splitlines()[0])
-        except e.RayError as err: return Outcome(KILLED, True, True)
+        except errors.RayTaskError as e: return Outcome(str(e.cause).splitlines()[0])
+        except errors.RayError: return _KILLED
+
     def close(self):
-        for o in self.jobs: self.ray.cancel(o, force=True)
+        "End what is being worked at, and Ray if it was started here"
+        for ref in self.jobs: self.ray.cancel(ref, force=True)
         self.jobs.clear()
         if self.started: self.ray.shutdown()
 
-BACKENDS = ('serial','ray')
+# %% ../nbs/39_pool.ipynb #730d0511
+_BACKENDS = ('serial','ray')
 
-def check_backend(backend:str, address:str|None=None):
+def check_backend(backend:str, # 'serial' or 'ray'
+    address:str|None=None      # Of a running Ray cluster
+    ):
     "Raise an `InputError` for an unknown backend, or an address of none"
-    check_choice('backend', backend, BACKENDS)
+    check_choice('backend', backend, _BACKENDS)
     if address and backend!='ray': raise InputError(f'--address {address} is for --backend ray')
 
-def make_pool(call, backend:str='serial', workers:int=1, threads:int=1,
+# %% ../nbs/39_pool.ipynb #1d747f2a
+def make_pool(call,          # An importable `f(task) -> Outcome`
+    backend:str='serial',    # 'serial' (worker processes) or 'ray'
+    workers:int=1,           # Processes; 0: this one
+    threads:int=1,           # CPU threads of each
     gpu_share:float=0.,      # Of one GPU, per run; 0: no GPU (Ray only)
     address:str|None=None    # Of a running Ray cluster: 'auto', 'HOST:6379', 'ray://HOST:10001'; None: this machine
-    ):
+    ):                       # For `work`
     "A pool for `call`, an importable `f(c) -> Outcome`"
     check_backend(backend, address)
-    return RayTasks(call, workers, threads, gpu_share, address) if backend=='ray' else Processes(call, workers, threads)
+    if backend=='ray': return _RayTasks(call, workers, threads, gpu_share, address)
+    return _Processes(call, workers, threads)
 
 # %% ../nbs/39_pool.ipynb #5d6e8d55
-def _pause(wanted):
+class _Worklist:
+    "What is left of a list, and how often each task was tried"
+    def __init__(self, pool, todo, done, look, retries, say):
+        self.pool, self.done, self.look = pool, done, look
+        self.retries, self.say = retries, say
+        self.queue, self.held = deque(todo), deque() # Ours; those that another process has
+        self.tries = Counter()                       # Further attempts of a task
+        self.in_a_row = 0                            # Killed one after the other
+        self.asked = self.told = 0.                  # When the held ones were looked at, and spoken of
+
+    def place(self, task, again):
+        "Look what has become of a task; begin it if it is free"
+        outcome = self.look(task, again)
+        if outcome is None: self.pool.submit(task)
+        elif outcome.held: self.held.append(task)
+        else: self.done(task, outcome)
+
+    def fill(self):
+        "Keep the pool full"
+        while self.queue and self.pool.room(): self.place(self.queue.popleft(), False)
+
+    def ask_again(self):
+        "Come back to what others have, when there is nothing else"
+        if not self.held or self.queue or not self.pool.room() or time.monotonic()-self.asked<=1: return
+        self.asked = time.monotonic()
+        if not self.pool.busy() and time.monotonic()-self.told>60:
+            self.told = time.monotonic()
+            self.say(f'{len(self.held)} run(s) are with another process; waiting for them')
+        for _ in range(len(self.held)):
+            if self.pool.room(): self.place(self.held.popleft(), True)
+
+    def ended(self, task, outcome):
+        "An attempt has ended: is it the last one?"
+        self.in_a_row = self.in_a_row+1 if outcome.died else 0
+        tried = self.tries[task]
+        if outcome.held: self.held.append(task)
+        elif outcome.again and tried<self.retries: self.try_again(task, outcome)
+        elif outcome.line and tried:
+            self.done(task, replace(outcome, line=f'{outcome.line}, in {tried+1} attempts'))
+        else: self.done(task, outcome)
+        if self.in_a_row>=5*(self.retries+1): raise InputError(
+            f'{self.in_a_row} worker processes in a row were killed (out of memory?); '
+            'the same command goes on where it was, fewer workers need less memory')
+
+    def try_again(self, task, outcome):
+        "To the end of the list"
+        self.tries[task] += 1
+        self.queue.append(task)
+        attempt = f'attempt {self.tries[task]+1} of {self.retries+1}'
+        self.say(f'{attempt} for {task.hash}: {outcome.line}')
+
+# %% ../nbs/39_pool.ipynb #34d7ad8f
+def _nothing(*args): "Nothing is done"
+
+def _ready(pool, wanted):
+    "What has ended; waits a moment if nothing is being worked at and something is `wanted`"
+    if pool.busy(): return pool.ready()
     if wanted: time.sleep(.2)
     return []
 
+# %% ../nbs/39_pool.ipynb #058338c0
 def work(pool,                # From `make_pool`; closed at the end
     todo,                     # What to work at, in this order
-    done=lambda c, outcome: None, # Called as each one has ended for good
-    tick=lambda busy, held: None, # Called about once a second, with what is being worked at here and elsewhere
-    look=lambda c, again: None,   # Called before an attempt: an `Outcome` if there is one already or another process is at it; `again`: it was held at the last look
-    retries:int=2,
-    say=lambda line: None     # Called with a line about something unusual
+    done=_nothing,            # f(task, `Outcome`): called as each one has ended for good
+    tick=_nothing,            # f(tasks, held), about once a second: what is being worked at here and elsewhere
+    look=_nothing,            # f(task, again) before an attempt: an `Outcome` if another process is at it or was
+    retries:int=2,            # Further attempts of what may end better
+    say=_nothing              # Called with a line about something unusual
     ):
-    "Work off a list. Raises `InputError` if one run after the other is killed"
-    queue,held,tries,told,row,last = deque(todo),deque(),Counter(),0.,0,0.
-    def place(c, again):
-        o = look(c, again)
-        if o is None: pool.submit(c)
-        elif o.held: held.append(c)
-        else: done(c, o)
+    """Work off a list. Raises `InputError` if one run after the other is killed. `look` is called with `again` if the
+    task was held at the last look"""
+    left = _Worklist(pool, todo, done, look, retries, say)
     try:
-        while queue or held or pool.busy():
-            while queue and pool.room(): place(queue.popleft(), False)
-            if held and not queue and pool.room() and time.monotonic()-last>1:
-                last = time.monotonic()
-                if not pool.busy() and time.monotonic()-told>60: told = time.monotonic(); say(f'{len(held)} run(s) are with another process; waiting for them')
-                for _ in range(len(held)):
-                    if not pool.room(): break
-                    place(held.popleft(), True)
-            for c,o in pool.ready() if pool.busy() else _pause(held and not queue):
-                row = row+1 if o.died else 0
-                if o.held: held.append(c)
-                elif o.again and tries[c]<retries: tries[c] += 1; queue.append(c); say(f'attempt {tries[c]+1} of {retries+1} for {c.hash}: {o.line}')
-                else: done(c, replace(o, line=f'{o.line}, in {tries[c]+1} attempts') if o.line and tries[c] else o)
-                if row>=5*(retries+1): raise InputError(f'{row} worker processes in a row were killed (out of memory?); the same command goes on where it was, fewer workers need less memory')
-            tick(pool.busy(), list(held))
+        while left.queue or left.held or pool.busy():
+            left.fill()
+            left.ask_again()
+            for task,outcome in _ready(pool, left.held and not left.queue): left.ended(task, outcome)
+            tick(pool.busy(), list(left.held))
     finally: pool.close()

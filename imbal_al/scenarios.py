@@ -14,65 +14,127 @@ import numpy as np, pandas as pd
 from .core import InputError, check_choice, stream
 
 # %% auto #0
-__all__ = ['MODES', 'PARTS', 'Scenario', 'split_groups', 'n_faulty', 'largest_size', 'draw', 'make_scenario']
+__all__ = ['Scenario', 'split_groups', 'n_faulty', 'largest_size', 'make_scenario']
 
 # %% ../nbs/13_scenarios.ipynb #07007e9f
 MODES = ('paired','paper')
+
+# %% ../nbs/13_scenarios.ipynb #ca883f68
+def _no_ids(): return np.empty(0, np.int64)
 
 @dataclass
 class Scenario:
     "Indices into a patch store"
     pool: np.ndarray        # int (pool_size,), faulty ones first; the active learner may ask for these
-    validation: np.ndarray  # int (validation_size,), half of it faulty where there are enough; never in pool or test
+    validation: np.ndarray  # int (validation_size,), half of it faulty where there are enough; not in pool or test
     tests: dict             # {pi_t: int (test_size,)}: the test sets drawn at each prevalence
     heldout: np.ndarray     # int (m,), all patches evaluated: every test is part of it
-    stream: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64)) # int (stream_size,), healthy patches of the pool's part that are not in the pool
+    stream: np.ndarray = field(default_factory=_no_ids) # int (stream_size,), healthy, beside the pool
 
 # %% ../nbs/13_scenarios.ipynb #671b80a7
-PARTS = (.7,.1,.2)
+_PARTS = (.7,.1,.2)
 
 def split_groups(groups, # Group of each patch
     faulty,              # Whether each patch is faulty
-    parts=PARTS,         # Shares of pool, validation, test
+    parts=_PARTS,        # Shares of pool, validation, test
     rng=None             # `np.random.Generator`
     )->np.ndarray:       # int8 (N,): 0 pool, 1 validation, 2 test
     "Deal whole groups to the three parts"
-    code,_ = pd.factorize(np.asarray(groups))
-    has = np.bincount(code, weights=np.asarray(faulty, float))>0
-    part_of_group = np.empty(len(has), np.int8)
+    code, _ = pd.factorize(np.asarray(groups))
+    has_fault = np.bincount(code, weights=np.asarray(faulty, float))>0
+    part_of_group = np.empty(len(has_fault), np.int8)
     for kind in (True,False):
-        g = rng.permutation(np.flatnonzero(has==kind))
-        part_of_group[g] = np.searchsorted(np.cumsum(parts)[:-1], (np.arange(len(g))+.5)/max(len(g),1))
+        dealt = rng.permutation(np.flatnonzero(has_fault==kind))
+        share = (np.arange(len(dealt))+.5)/max(len(dealt),1)
+        part_of_group[dealt] = np.searchsorted(np.cumsum(parts)[:-1], share)
     return part_of_group[code]
 
 # %% ../nbs/13_scenarios.ipynb #4abf16c2
-def n_faulty(size:int, pi:float)->int:
-    "How many of `size` are faulty at prevalence `pi`: rounded down, as in the paper's code, but safe against 0.29*100 = 28.999..."
+def n_faulty(size:int, # Patches of a set
+    pi:float           # Share of faulty ones, 0 to 1
+    )->int:
+    """How many of `size` are faulty at prevalence `pi`: rounded down, as in the paper's code, but safe against
+    0.29*100 = 28.999..."""
     return math.floor(pi*size+1e-9)
 
-def largest_size(pi:float, faulty:int, healthy:int)->int:
+# %% ../nbs/13_scenarios.ipynb #26380ec6
+def _allows(size, pi, faulty, healthy):
+    "Are there enough patches for a set?"
+    return n_faulty(size,pi)<=faulty and size-n_faulty(size,pi)<=healthy
+
+def largest_size(pi:float, # Share of faulty patches, 0 to 1
+    faulty:int,            # Faulty patches that there are
+    healthy:int            # Healthy ones
+    )->int:
     "The largest set at prevalence `pi` that `faulty` and `healthy` patches allow"
-    hi = math.ceil(min((faulty+1)/pi if pi>0 else math.inf, (healthy+1)/(1-pi) if pi<1 else math.inf))
-    return next(n for n in range(hi,-1,-1) if n_faulty(n,pi)<=faulty and n-n_faulty(n,pi)<=healthy)
+    by_faulty = (faulty+1)/pi if pi>0 else math.inf
+    by_healthy = (healthy+1)/(1-pi) if pi<1 else math.inf
+    most = math.ceil(min(by_faulty, by_healthy))
+    return next(n for n in range(most,-1,-1) if _allows(n, pi, faulty, healthy))
 
 # %% ../nbs/13_scenarios.ipynb #34f5f382
-def draw(pi:float, size:int, faulty, healthy, what:str)->np.ndarray:
-    "The first faulty and healthy ones for a set of `size` at prevalence `pi`; raises `InputError` if there are too few"
-    f = n_faulty(size, pi); h = size-f
-    if f>len(faulty) or h>len(healthy):
-        lack = f'{f} faulty patches, there are {len(faulty)}' if f>len(faulty) else f'{h} healthy patches, there are {len(healthy)}'
-        raise InputError(f"{what} = {pi:g} with {size} patches needs {lack}; the largest size at this prevalence is {largest_size(pi,len(faulty),len(healthy))}")
-    return np.concatenate([faulty[:f], healthy[:h]])
+def _draw(pi, size, faulty, healthy, what):
+    "The first faulty and healthy ones for a set; raises `InputError` if there are too few"
+    n = n_faulty(size, pi)
+    if n>len(faulty): lack = f'{n} faulty patches, there are {len(faulty)}'
+    elif size-n>len(healthy): lack = f'{size-n} healthy patches, there are {len(healthy)}'
+    else: return np.concatenate([faulty[:n], healthy[:size-n]])
+    largest = largest_size(pi, len(faulty), len(healthy))
+    raise InputError(
+        f"{what} = {pi:g} with {size} patches needs {lack}; the largest size at this prevalence is {largest}")
+
+# %% ../nbs/13_scenarios.ipynb #8e6f7615
+def _check_prevalence(name, value):
+    "Refuse what is no number from 0 to 1"
+    if not (isinstance(value,(int,float)) and 0<=value<=1):
+        raise InputError(f"{name} = {value!r} is no prevalence; give a number from 0 to 1")
+
+def _check_whole(name, value, least, wanted):
+    "Refuse what is no whole number of at least `least`"
+    if not (isinstance(value,(int,np.integer)) and value>=least):
+        raise InputError(f"{name} = {value!r}; give a whole number{wanted}")
 
 def _check(pi_u, pool_size, pi_t, test_size, seed, repeat):
-    for k,v in dict(pi_u=pi_u, **{f'pi_t[{i}]':o for i,o in enumerate(pi_t)}).items():
-        if not (isinstance(v,(int,float)) and 0<=v<=1): raise InputError(f"{k} = {v!r} is no prevalence; give a number from 0 to 1")
-    for k,v in dict(pool_size=pool_size, test_size=test_size).items():
-        if not (isinstance(v,(int,np.integer)) and v>0): raise InputError(f"{k} = {v!r}; give a whole number above 0")
-    for k,v in dict(seed=seed, repeat=repeat).items():
-        if not (isinstance(v,(int,np.integer)) and v>=0): raise InputError(f"{k} = {v!r}; give a whole number, 0 or larger")
+    "Refuse what no scenario can be made of"
+    _check_prevalence('pi_u', pi_u)
+    for i,pi in enumerate(pi_t): _check_prevalence(f'pi_t[{i}]', pi)
+    _check_whole('pool_size', pool_size, 1, ' above 0')
+    _check_whole('test_size', test_size, 1, ' above 0')
+    _check_whole('seed', seed, 0, ', 0 or larger')
+    _check_whole('repeat', repeat, 0, ', 0 or larger')
+
+# %% ../nbs/13_scenarios.ipynb #ea2ec2b2
+def _needed(tests, flags):
+    "The most patches of a kind that one of the tests has"
+    return max([int(flags[test].sum()) for test in tests.values()], default=0)
+
+# %% ../nbs/13_scenarios.ipynb #5aee5461
+def _evaluated(limit, faulty, healthy, tests, flags):
+    """The faulty, then the healthy patches of a part that are evaluated: within the limit, half of each where
+    there are enough, but no fewer than the tests need"""
+    if limit is None: return np.concatenate([faulty, healthy])
+    n_faulty = max(_needed(tests, flags), limit-min(len(healthy),limit//2))
+    n_healthy = max(_needed(tests, ~flags), limit-min(len(faulty),limit//2))
+    return np.concatenate([faulty[:n_faulty], healthy[:n_healthy]])
+
+# %% ../nbs/13_scenarios.ipynb #dfbb00fe
+def _stream(healthy, size):
+    "The first healthy patches beside the pool"
+    if size>len(healthy): raise InputError(
+        f'the stream is to give {size} healthy patches, {len(healthy)} are left beside the pool; '
+        'take a smaller healthy_share, fewer cycles or a smaller pool')
+    return healthy[:size]
 
 # %% ../nbs/13_scenarios.ipynb #8b06b9c0
+def _split(groups, faulty, mode, seed, repeat):
+    "(part of each patch, order of all patches) of a repeat"
+    paired = mode=='paired'
+    repeat = repeat if paired else 0
+    groups, parts = (groups, _PARTS) if paired else (np.arange(len(faulty)), (.8,.1,.1))
+    part = split_groups(groups, faulty, parts, stream(seed,'split',repeat))
+    return part, stream(seed,'order',repeat).permutation(len(faulty))
+
+# %% ../nbs/13_scenarios.ipynb #e7bc4131
 def make_scenario(table:pd.DataFrame, # A patch store's table: columns `group` and `faulty`
     pi_u:float,            # Share of faulty patches in the pool, 0 to 1
     pool_size:int,         # Patches in the pool
@@ -80,34 +142,27 @@ def make_scenario(table:pd.DataFrame, # A patch store's table: columns `group` a
     test_size:int=500,     # Patches in each test
     seed:int=0,            # The study's seed
     repeat:int=0,          # Which repeat
-    mode:str='paired',     # 'paired': split by group, everything redrawn per repeat. 'paper': split by patch 80/10/10, the same for all repeats
-    heldout_size:int|None=None, # At most so many held-out patches are evaluated (half faulty, half healthy, where there are enough); default all
-    validation_size:int|None=None, # At most so many validation patches, chosen the same way; default all
+    mode:str='paired',     # 'paired': split by group, redrawn per repeat; 'paper': by patch 80/10/10, always the same
+    heldout_size:int|None=None, # Most held-out patches evaluated, half faulty where there are enough; default all
+    validation_size:int|None=None, # Most validation patches, chosen the same way; default all
     stream_size:int=0      # Healthy patches of the line's stream, beside the pool
     )->Scenario:
-    "Pool, validation, tests and stream at given prevalences. Raises `InputError` for a prevalence or size that cannot be met"
-    check_choice('scenario mode', mode, MODES); _check(pi_u, pool_size, pi_t, test_size, seed, repeat)
-    rep = repeat if mode=='paired' else 0
+    """Pool, validation, tests and stream at given prevalences.
+    Raises `InputError` for a prevalence or size that cannot be met"""
+    check_choice('scenario mode', mode, MODES)
+    _check(pi_u, pool_size, pi_t, test_size, seed, repeat)
     faulty = table['faulty'].to_numpy().astype(bool)
-    groups = table['group'].to_numpy() if mode=='paired' else np.arange(len(table))
-    part = split_groups(groups, faulty, PARTS if mode=='paired' else (.8,.1,.1), stream(seed,'split',rep))
-    order = stream(seed,'order',rep).permutation(len(table))
-    pick = lambda p,f: order[(part[order]==p) & (faulty[order]==f)]
-    pool = draw(pi_u, pool_size, pick(0,True), pick(0,False), 'pi_u')
-    line = _stream(pick(0,False)[pool_size-n_faulty(pool_size,pi_u):], stream_size)
-    tf,th = pick(2,True), pick(2,False)
-    tests = {p: draw(p, test_size, tf, th, 'pi_t') for p in pi_t}
-    nf,nh = _heldout_sizes(heldout_size, tf, th, tests, faulty)
-    vf,vh = pick(1,True),pick(1,False); mf,mh = _heldout_sizes(validation_size, vf, vh, {}, faulty)
-    return Scenario(pool, np.concatenate([vf[:mf], vh[:mh]]), tests, np.concatenate([tf[:nf], th[:nh]]), line)
-
-def _heldout_sizes(limit, tf, th, tests, faulty):
-    "How many faulty and healthy held-out patches are evaluated: within the limit, but no fewer than the tests need"
-    if limit is None: return len(tf), len(th)
-    need = [max([int((faulty[o]==f).sum()) for o in tests.values()], default=0) for f in (True,False)]
-    half = [limit-min(len(th),limit//2), limit-min(len(tf),limit//2)]
-    return tuple(min(len(o), max(n,h)) for o,n,h in zip((tf,th), need, half))
-
-def _stream(healthy, size):
-    if size>len(healthy): raise InputError(f'the stream is to give {size} healthy patches, {len(healthy)} are left beside the pool; take a smaller healthy_share, fewer cycles or a smaller pool')
-    return healthy[:size]
+    part, order = _split(table['group'].to_numpy(), faulty, mode, seed, repeat)
+    defects, sound = order[faulty[order]], order[~faulty[order]]
+    pool_defects, valid_defects, test_defects = (defects[part[defects]==i] for i in range(3))
+    pool_sound, valid_sound, test_sound = (sound[part[sound]==i] for i in range(3))
+    pool = _draw(pi_u, pool_size, pool_defects, pool_sound, 'pi_u')
+    beside = pool_sound[pool_size-n_faulty(pool_size,pi_u):]
+    line = _stream(beside, stream_size)
+    tests = {pi:_draw(pi, test_size, test_defects, test_sound, 'pi_t') for pi in pi_t}
+    return Scenario(
+        pool=pool,
+        validation=_evaluated(validation_size, valid_defects, valid_sound, {}, faulty),
+        tests=tests,
+        heldout=_evaluated(heldout_size, test_defects, test_sound, tests, faulty),
+        stream=line)

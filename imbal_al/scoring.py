@@ -12,43 +12,59 @@ import copy
 import numpy as np
 import torch
 
-from .core import InputError
 from .learner import DeviceData, cast, choose_precision, place, repeatable, seeded
 from .metrics import BINS, EDGES
 
 # %% auto #0
-__all__ = ['pixel_entropy', 'embed', 'forward', 'logit_histogram', 'Scores', 'batch_size', 'score', 'embeddings',
-           'embed_training_mode']
+__all__ = ['Scores', 'score', 'embeddings', 'embed_training_mode']
 
 # %% ../nbs/31_scoring.ipynb #da39db76
 def pixel_entropy(z:torch.Tensor # Logits ln(p/(1-p)), any shape
     )->torch.Tensor:             # Same shape, nats, between 0 and ln 2
     "Entropy of a Bernoulli variable from its logit (the paper's entropy, section 2.2, sign restored)"
-    a = z.abs().clamp_(max=100); e = torch.exp(-a); out = torch.log1p(e)
+    a = z.abs().clamp_(max=100)
+    e = torch.exp(-a)
+    out = torch.log1p(e)
     return out.add_(a.mul_(e).div_(e.add_(1)))
 
 # %% ../nbs/31_scoring.ipynb #7e7dc4be
 def embed(maps:list[torch.Tensor] # The encoder's maps, (B,C_i,H_i,W_i)
     )->torch.Tensor:              # (B, sum C_i), float32, rows of length 1
     "Pool each map over its pixels, concatenate, normalise (the paper's core-set features)"
-    e = torch.cat([o.mean((2,3), dtype=torch.float32) for o in maps], 1)
-    return e/e.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    pooled = torch.cat([one.mean((2,3), dtype=torch.float32) for one in maps], 1)
+    return pooled/pooled.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
-def forward(net, x):
+# %% ../nbs/31_scoring.ipynb #fe6e7702
+def forward(net, # An smp network with one or two output channels
+    x            # Normalised images (B,C,H,W)
+    ):           # (z (B,H,W) float32, encoder maps)
     "(logit z (B,H,W) float32, encoder maps) of an smp network with one or two output channels"
     maps = net.encoder(x)
     out = net.segmentation_head(net.decoder(maps)).float()
     return (out[:,1]-out[:,0] if out.shape[1]==2 else out[:,0]), maps
 
 # %% ../nbs/31_scoring.ipynb #1380b15f
-def logit_histogram(z:torch.Tensor, # (B,H,W)
+def _bins(z, y):
+    "(B,H*W) bytes: the bin of each logit, and BINS more on a defect; z is not changed"
+    scaled = (z*(BINS/(EDGES[-1]-EDGES[0]))).floor_().add_(BINS//2).clamp_(0,BINS-1)
+    return scaled.to(torch.uint8).add_(y.to(torch.uint8)*BINS).flatten(1)
+
+def _logit_histogram(z:torch.Tensor, # (B,H,W)
     y:torch.Tensor                  # (B,H,W), 0 or 1
     )->torch.Tensor:                # int64 (B,2,BINS): background, defect
     "Histograms of the logit on background and on defect pixels, per image"
-    b = (z*(BINS/(EDGES[-1]-EDGES[0]))).floor_().add_(BINS//2).clamp_(0,BINS-1).to(torch.uint8).add_(y.to(torch.uint8)*BINS).flatten(1)
-    if not z.is_cuda: return torch.stack([torch.bincount(o, minlength=2*BINS) for o in b]).view(len(z),2,BINS)
-    i = (torch.arange(len(z), device=z.device)[:,None]*2*BINS + b).flatten()
-    return torch.zeros(len(z)*2*BINS, dtype=torch.long, device=z.device).scatter_add_(0, i, torch.ones_like(i)).view(len(z),2,BINS)
+    n, bins = len(z), _bins(z, y)
+    if not z.is_cuda:
+        return torch.stack([torch.bincount(image, minlength=2*BINS) for image in bins]).view(n,2,BINS)
+    at = (torch.arange(n, device=z.device)[:,None]*2*BINS + bins).flatten()
+    zeros = torch.zeros(n*2*BINS, dtype=torch.long, device=z.device)
+    return zeros.scatter_add_(0, at, torch.ones_like(at)).view(n,2,BINS)
+
+# %% ../nbs/31_scoring.ipynb #c321fdac
+def batch_size(data:DeviceData # The images
+    )->int:
+    "Images per forward pass: 64; on a GPU as many small ones as have 2 million pixels"
+    return 64 if data.device.type=='cpu' else max(64, 2**21//data.masks[0].numel())
 
 # %% ../nbs/31_scoring.ipynb #34b4c7ba
 @dataclass
@@ -59,50 +75,82 @@ class Scores:
     embedding: np.ndarray|None=None # float32 (n,D), rows of length 1
     hist: np.ndarray|None=None      # (n,2,BINS) counts, uint16 where an image's pixels fit in, else uint32
 
-def batch_size(data:DeviceData)->int:
-    "Images per forward pass: 64; on a GPU as many small ones as have 2 million pixels"
-    return 64 if data.device.type=='cpu' else max(64, 2**21//data.masks[0].numel())
+# %% ../nbs/31_scoring.ipynb #2873c38c
+def _joined(parts):
+    "Batches as one array of the host"
+    return torch.cat(parts).cpu().numpy() if parts else np.empty(0)
 
+def _check_finite(values):
+    "Raise a `FloatingPointError` for what a diverged network gives"
+    if not values.all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
+
+# %% ../nbs/31_scoring.ipynb #149635e8
+def _prepare(net, data, idx, bs, precision):
+    "(indices on the device in batches, precision); the network is given its layout"
+    precision = precision or choose_precision(data.device)['eval']
+    idx = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device)
+    place(net, precision)
+    return idx.split(bs or batch_size(data)), precision
+
+# %% ../nbs/31_scoring.ipynb #7e6f7f0e
 def score(net,            # A trained network, in evaluation mode
-    data:DeviceData,
+    data:DeviceData,      # The images
     idx,                  # Indices of the images, in the order of the result
     embedding:bool=False, # Also the embeddings
     hist:bool=False,      # Also the histograms; these look at the masks
     bs:int|None=None,     # Images per forward pass; default see `batch_size`
     precision:str|None=None, # Default: the best for evaluation, see `choose_precision`
     )->Scores:
-    "Pass once over `idx`; memory grows only by what is returned"
-    precision = precision or choose_precision(data.device)['eval']
-    idx,out = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device), []; place(net, precision); bs = bs or batch_size(data)
+    """Pass once over `idx`; memory grows only by what is returned.
+    Raises `FloatingPointError` for a diverged network"""
+    batches, precision = _prepare(net, data, idx, bs, precision)
+    entropies, foregrounds, embedded, hists = [], [], [], []
     with torch.inference_mode(), cast(precision, data.device):
-        for i in idx.split(bs):
-            with repeatable(data.device): z,maps = forward(net, data.normalise(data.raw(i)))
+        for i in batches:
+            with repeatable(data.device): z, maps = forward(net, data.normalise(data.raw(i)))
             z = data.crop(z)
-            out.append((pixel_entropy(z).mean((1,2)), (z>=0).sum((1,2)), embed(maps) if embedding else None, logit_histogram(z, data.masks[i]) if hist else None))
-    get = lambda k: torch.cat([o[k] for o in out]).cpu().numpy() if out else np.empty(0)
-    if not np.isfinite(get(0)).all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
+            entropies.append(pixel_entropy(z).mean((1,2)))
+            foregrounds.append((z>=0).sum((1,2)))
+            if embedding: embedded.append(embed(maps))
+            if hist: hists.append(_logit_histogram(z, data.masks[i]))
+    entropy = _joined(entropies)
+    _check_finite(np.isfinite(entropy))
     small = np.uint16 if data.masks[0].numel()<2**16 else np.uint32
-    return Scores(get(0).astype(np.float32), get(1), get(2) if embedding else None, get(3).astype(small) if hist else None)
+    return Scores(
+        entropy=entropy.astype(np.float32),
+        foreground=_joined(foregrounds),
+        embedding=_joined(embedded) if embedding else None,
+        hist=_joined(hists).astype(small) if hist else None)
 
 # %% ../nbs/31_scoring.ipynb #55d7ba8e
-def embeddings(net, data:DeviceData, idx, bs:int|None=None, precision:str|None=None, # As for `score`
-    host:bool=True # Bring them to numpy; else they stay a tensor where the images are
-    )->np.ndarray: # float32 (n,D), rows of length 1
-    "The embeddings of `score`, from the encoder alone"
-    precision = precision or choose_precision(data.device)['eval']
-    idx = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device); place(net, precision); bs = bs or batch_size(data)
-    with torch.inference_mode(), cast(precision, data.device), repeatable(data.device): out = [embed(net.encoder(data.normalise(data.raw(i)))) for i in idx.split(bs)]
-    e = torch.cat(out) if len(idx) else torch.empty(0,0)
-    if not e.isfinite().all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
-    return e.cpu().numpy() if host else e
+def _embedded(net, data, i): return embed(net.encoder(data.normalise(data.raw(i))))
+
+def embeddings(net,          # A trained network, in evaluation mode
+    data:DeviceData,         # The images
+    idx,                     # Indices of the images, in the order of the result
+    bs:int|None=None,        # Images per forward pass; default see `batch_size`
+    precision:str|None=None, # As for `score`
+    host:bool=True           # Bring them to numpy; else they stay a tensor where the images are
+    )->np.ndarray:           # float32 (n,D), rows of length 1
+    "The embeddings of `score`, from the encoder alone. Raises `FloatingPointError` for a diverged network"
+    batches, precision = _prepare(net, data, idx, bs, precision)
+    with torch.inference_mode(), cast(precision, data.device), repeatable(data.device):
+        parts = [_embedded(net, data, i) for i in batches]
+    found = torch.cat(parts) if len(idx) else torch.empty(0,0)
+    _check_finite(found.isfinite())
+    return found.cpu().numpy() if host else found
 
 # %% ../nbs/31_scoring.ipynb #a4dc0d0f
-def embed_training_mode(net, data:DeviceData,
+def embed_training_mode(net, # A trained network; it is not changed
+    data:DeviceData,         # The images
     idx,        # In the order of the batches; the paper's code has faulty images first
     bs:int=50,  # The paper's batch
     seed:int=0  # For what is dropped
     )->np.ndarray: # float32 (n,D)
-    "Embeddings as the paper's code computes them: batch statistics, and drop-connect if the encoder has it; the given network is not changed"
-    idx,net = torch.as_tensor(np.asarray(idx), dtype=torch.long), copy.deepcopy(net).train()
+    """Embeddings as the paper's code computes them: batch statistics, and drop-connect if the encoder has it;
+    the given network is not changed"""
+    batches = torch.as_tensor(np.asarray(idx), dtype=torch.long).split(bs)
+    net = copy.deepcopy(net).train()
     with torch.no_grad(), seeded(seed, data.device):
-        return torch.cat([embed(net.encoder(data.normalise(data.raw(i.to(data.device))))) for i in idx.split(bs)]).cpu().numpy()
+        parts = [_embedded(net, data, i.to(data.device)) for i in batches]
+        return torch.cat(parts).cpu().numpy()

@@ -10,11 +10,13 @@ import json, math, time, zipfile, zlib
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .core import InputError, atomic_path, check_choice, commit, config_hash, note, provenance, read_json, stream, stream_seed, to_json, write_json
+from .core import InputError, atomic_path, check_choice, commit, config_hash, note, provenance
+from .core import read_json, stream, stream_seed, to_json, write_json
 from .lock import Lock, Lost
 from .metrics import counts, pooled, scores, scores_at
 from .patches import STRIDES, open_store
@@ -23,9 +25,38 @@ from .sources import load_source
 from .strategies import STRATEGIES, Candidates, select
 
 # %% auto #0
-__all__ = ['DROPOUT', 'LARGEST', 'METRICS', 'RECORD', 'RunConfig', 'as_config', 'batch_split', 'loss_of', 'check_config',
-           'load_patches', 'workspace', 'trained_on', 'first_batch', 'run_cycle', 'write_record', 'read_record',
-           'result_rows', 'write_result', 'records_whole', 'read_result', 'cycle_path', 'weights_path', 'run']
+__all__ = ['RunConfig', 'check_config', 'Trainings', 'run_cycle', 'read_record', 'run']
+
+# %% ../nbs/40_simulation.ipynb #06852634
+def _numbers(values):
+    "Any sequence as a tuple of floats"
+    return tuple(map(float, values))
+
+_READ = dict(patch=tuple, pi_t=_numbers, pi_u=float, healthy_share=float, healthy_price=float, train_pi=float)
+_EXAMPLE = dict(patch=(64,64), pi_t=(.1,.05))
+
+def _as_read(field, value):
+    "The value of a setting of `_READ`. Raises `InputError` if it cannot be read"
+    try: return _READ[field](value)
+    except (TypeError,ValueError,OverflowError) as e:
+        wanted = 'a number from 0 to 1'
+        if field in _EXAMPLE: wanted = f'numbers such as {_EXAMPLE[field]}'
+        raise InputError(f"{field} = {value!r} cannot be read; give {wanted}") from e
+
+# %% ../nbs/40_simulation.ipynb #6cac4d6f
+class _ScenarioKey(NamedTuple):
+    "What decides a scenario, see `make_scenario`"
+    store: tuple           # What decides the patch store: data set, patch, stride, channels
+    pi_u: float
+    pool_size: int
+    pi_t: tuple
+    test_size: int
+    heldout_size: int|None
+    validation_size: int|None
+    mode: str
+    seed: int
+    repeat: int
+    stream_size: int       # Patches that all cycles' clicks buy
 
 # %% ../nbs/40_simulation.ipynb #85e944df
 @dataclass(frozen=True)
@@ -40,374 +71,786 @@ class RunConfig:
     pool_size: int=2000          # Patches in the pool
     test_size: int=400           # Patches in each test
     heldout_size: int|None=400   # Held-out patches evaluated, see `make_scenario`
-    validation_size: int|None=200 # Validation patches evaluated; nothing is decided by them, they are kept for later questions
+    validation_size: int|None=200 # Validation patches evaluated, kept for later questions; they decide nothing
     mode: str='paired'           # 'paired' or 'paper'
     strategy: str='random'       # See `imbal_al.strategies`
-    repeat: int=0
+    repeat: int=0                # Which repeat: another draw of pool, tests and weights
     seed: int=0                  # The study's seed
-    cycles: int=5
+    cycles: int=5                # Trainings, one after each batch of labels
     batch: int=40                # Patches labelled per cycle
-    arch: str='fpn'
-    encoder: str='lite0'
-    weights: str|None='imagenet'
+    arch: str='fpn'              # Network, see `imbal_al.models.create_model`
+    encoder: str='lite0'         # Its encoder
+    weights: str|None='imagenet' # The encoder's weights at the start; None: random ones
     in_channels: int=3           # Channels the network sees
     loss: str='combo_paper'      # The paper's, or a key of `imbal_al.training.LOSSES`
-    lr: float=2e-3
-    wd: float=1e-4
-    bs: int=16
+    lr: float=2e-3               # Adam's learning rate
+    wd: float=1e-4               # Adam's weight decay
+    bs: int=16                   # Patches in a training batch
     steps: int|None=60           # Optimiser steps per cycle; None: `epochs` passes
-    epochs: int|None=None
-    schedule: str='cosine'
-    precision_by: str='device'   # 'device': as `choose_precision` has it for the device; 'measured': the fastest per phase when the run begins, kept in its record
+    epochs: int|None=None        # Passes over the labelled patches, where `steps` is None
+    schedule: str='cosine'       # Of the learning rate: 'flat' or 'cosine'
+    precision_by: str='device'   # 'device': see `choose_precision`; 'measured': the fastest when the run begins
     fn_weight: float|None=None   # Weight of misses, for losses that have one; None: .7
-    healthy_share: float=0.      # Share of each cycle's budget spent on healthy patches of the line's stream, see *Healthy patches for a click*
+    healthy_share: float=0.      # Share of a cycle's budget for clicks, see *Healthy patches for a click*
     healthy_price: float=.05     # What such a patch costs, in masks: assumed
     stop: str='none'             # 'converged': `steps` is a limit, see `imbal_al.learner.Converged`
     warm_start: bool=False       # Begin a cycle with the last one's weights instead of new ones
-    train_pi: float|None=None    # Expected share of faulty patches in a training batch, see `imbal_al.learner.MixedBatches`; None: as labelled
+    train_pi: float|None=None    # Faulty share of training batches, see `MixedBatches`; None: as labelled
+
     def __post_init__(self):
-        own = float if self.train_pi is not None else lambda o: o
-        for k,f in dict(patch=tuple, pi_t=lambda o: tuple(map(float,o)), pi_u=float, healthy_share=float, healthy_price=float, train_pi=own).items():
-            try: object.__setattr__(self, k, f(getattr(self,k)))
-            except (TypeError,ValueError,OverflowError) as e: raise InputError(f"{k} = {getattr(self,k)!r} cannot be read; give {'numbers such as '+str(dict(patch=(64,64), pi_t=(.1,.05))[k]) if k in ('patch','pi_t') else 'a number from 0 to 1'}") from e
+        for field in _READ:
+            value = getattr(self, field)
+            if field!='train_pi' or value is not None: object.__setattr__(self, field, _as_read(field, value))
         self._default_weight()
+
     def _default_weight(self):
+        "A loss that has a weight of misses gets the usual one, if none is given"
         if self.loss=='combo_paper' or not isinstance(self.loss, str): return
         from imbal_al.training import FN_WEIGHT, LOSSES, loss_takes
-        if self.fn_weight is None and self.loss in LOSSES and loss_takes(self.loss,'fn_weight'): object.__setattr__(self, 'fn_weight', FN_WEIGHT)
-        if isinstance(self.fn_weight, (int,float)): object.__setattr__(self, 'fn_weight', round(float(self.fn_weight), 6))
-    @cached_property
-    def hash(self): return config_hash({f.name:getattr(self,f.name) for f in fields(self) if getattr(self,f.name)!=f.default})
-    def store_key(self): return self.data, tuple(self.patch), self.stride, self.channels
-    def scenario_key(self): return self.store_key(), self.pi_u, self.pool_size, tuple(self.pi_t), self.test_size, self.heldout_size, self.validation_size, self.mode, self.seed, self.repeat, self.cycles*batch_split(self)[1]
+        takes_weight = self.loss in LOSSES and loss_takes(self.loss, 'fn_weight')
+        if self.fn_weight is None and takes_weight: object.__setattr__(self, 'fn_weight', FN_WEIGHT)
+        if isinstance(self.fn_weight, (int,float)):
+            object.__setattr__(self, 'fn_weight', round(float(self.fn_weight), 6))
 
-def as_config(d:dict)->RunConfig:
+    def _changed(self):
+        "The settings that differ from their defaults"
+        values = {field.name:getattr(self, field.name) for field in fields(self)}
+        return {field.name:values[field.name] for field in fields(self) if values[field.name]!=field.default}
+
+    @cached_property
+    def hash(self):
+        "The name of the run's folder"
+        return config_hash(self._changed())
+
+    def store_key(self):
+        "What decides the patch store"
+        return self.data, tuple(self.patch), self.stride, self.channels
+
+    def scenario_key(self):
+        "What decides the scenario: equal for all strategies of a repeat"
+        return _ScenarioKey(
+            store=self.store_key(),
+            pi_u=self.pi_u,
+            pool_size=self.pool_size,
+            pi_t=tuple(self.pi_t),
+            test_size=self.test_size,
+            heldout_size=self.heldout_size,
+            validation_size=self.validation_size,
+            mode=self.mode,
+            seed=self.seed,
+            repeat=self.repeat,
+            stream_size=self.cycles*batch_split(self)[1])
+
+# %% ../nbs/40_simulation.ipynb #7908090d
+def as_config(d:dict # Settings by name, as JSON has them
+    )->RunConfig:
     "A configuration from its JSON form. Raises `InputError` for anything else and for a setting there is none of"
     if not isinstance(d, dict): raise InputError(f'a run is given as {str(d)[:60]!r}; give its settings by name')
-    for k in d: check_choice('setting of a run', k, [f.name for f in fields(RunConfig)])
-    return RunConfig(**{k:tuple(v) if isinstance(v,list) else v for k,v in d.items()})
+    known = [field.name for field in fields(RunConfig)]
+    for name in d: check_choice('setting of a run', name, known)
+    return RunConfig(**{name:tuple(value) if isinstance(value,list) else value for name,value in d.items()})
 
-
-def batch_split(c:RunConfig)->tuple[int,int]: # (patches that get a mask, healthy patches of the stream that get a click)
+# %% ../nbs/40_simulation.ipynb #0170d997
+def batch_split(c:RunConfig # The run
+    )->tuple[int,int]:      # (patches that get a mask, healthy patches of the stream that get a click)
     "What one cycle's budget buys"
     masks = round((1-c.healthy_share)*c.batch)
     return masks, round((c.batch-masks)/c.healthy_price)
 
 # %% ../nbs/40_simulation.ipynb #c66d23cb
-def _check_kinds(c):
+def _is_whole(value, least):
+    "Is it a whole number, at least `least`? True and False are none"
+    return isinstance(value,int) and not isinstance(value,bool) and value>=least
+
+# %% ../nbs/40_simulation.ipynb #319835ec
+def _check_whole(config, field):
+    "Refuse anything but 0, 1, 2, ..."
+    value = getattr(config, field)
+    if not _is_whole(value, 0): raise InputError(f'{field} = {value!r}; give a whole number, 0 or larger')
+
+def _check_limit(config, field):
+    "Refuse anything but 0, 1, 2, ... or None"
+    value = getattr(config, field)
+    if value is not None and not _is_whole(value, 0):
+        raise InputError(f'{field} = {value!r}; give a whole number, 0 or larger, or None for all')
+
+# %% ../nbs/40_simulation.ipynb #4da2a925
+def _check_kinds(config):
     "Refuse text where a number belongs and the like, as a plan edited by hand may have it"
-    whole = lambda v, least: isinstance(v,int) and not isinstance(v,bool) and v>=least
-    for k in ('data','arch','encoder'):
-        if not isinstance(v:=getattr(c,k), str): raise InputError(f'{k} = {v!r}; give a name')
-    if len(c.patch)!=2 or not all(whole(o,1) for o in c.patch): raise InputError(f'patch = {c.patch!r}; give height and width in pixels, such as (64, 64)')
-    for k in ('seed','repeat'):
-        if not whole(v:=getattr(c,k), 0): raise InputError(f'{k} = {v!r}; give a whole number, 0 or larger')
-    for k in ('heldout_size','validation_size'):
-        if (v:=getattr(c,k)) is not None and not whole(v,0): raise InputError(f'{k} = {v!r}; give a whole number, 0 or larger, or None for all')
-    for k,known in (('in_channels',(1,3)),('channels',(None,1,3))):
-        if getattr(c,k) not in known: raise InputError(f'{k} = {getattr(c,k)!r}; give 1 or 3')
+    for field in ('data','arch','encoder'):
+        value = getattr(config, field)
+        if not isinstance(value, str): raise InputError(f'{field} = {value!r}; give a name')
+    if len(config.patch)!=2 or not all(_is_whole(side, 1) for side in config.patch):
+        raise InputError(f'patch = {config.patch!r}; give height and width in pixels, such as (64, 64)')
+    for field in ('seed','repeat'): _check_whole(config, field)
+    for field in ('heldout_size','validation_size'): _check_limit(config, field)
+    for field,known in (('in_channels',(1,3)), ('channels',(None,1,3))):
+        value = getattr(config, field)
+        if value not in known: raise InputError(f'{field} = {value!r}; give 1 or 3')
 
-DROPOUT = ('fpn','pspnet','deeplabv3')
-
-def loss_of(c:RunConfig):
-    "The loss as `imbal_al.learner.make_learner` takes it. Raises `InputError` for one there is none of, or a weight that it does not have"
+# %% ../nbs/40_simulation.ipynb #aa6d975e
+def loss_of(c:RunConfig # The run
+    ):                  # Name of a loss of `imbal_al.learner`, or a module
+    """The loss as `imbal_al.learner.make_learner` takes it.
+    Raises `InputError` for one there is none of, or a weight that it does not have"""
     from imbal_al import learner, training
     check_choice('loss', c.loss, [*learner.LOSSES, *training.LOSSES])
     if c.loss in training.LOSSES: return training.OnTwoChannels(training.make_loss(c.loss, c.fn_weight))
-    if c.fn_weight is not None: raise InputError(f"loss {c.loss!r} has no weight of misses (fn_weight = {c.fn_weight!r}); leave it out, or take another loss")
+    if c.fn_weight is not None: raise InputError(
+        f"loss {c.loss!r} has no weight of misses (fn_weight = {c.fn_weight!r}); "
+        "leave it out, or take another loss")
     return c.loss
 
-def _check_loss(c):
-    if c.fn_weight is not None and (isinstance(c.fn_weight, bool) or not isinstance(c.fn_weight, (int,float))): raise InputError(f'fn_weight = {c.fn_weight!r}; give a number from 0 to 1')
-    try: loss_of(c)
+# %% ../nbs/40_simulation.ipynb #88e42ea5
+def _check_loss(config):
+    "Refuse a loss that cannot be made"
+    weight = config.fn_weight
+    is_number = isinstance(weight, (int,float)) and not isinstance(weight, bool)
+    if weight is not None and not is_number:
+        raise InputError(f'fn_weight = {weight!r}; give a number from 0 to 1')
+    try: loss_of(config)
     except (TypeError, ValueError) as e: raise InputError(str(e)) from e
 
-def _check_sampling(c):
-    if not 0<c.healthy_price<np.inf: raise InputError(f'healthy_price = {c.healthy_price!r}; give the price of a click in masks, above 0')
-    if not 0<=c.healthy_share<1: raise InputError(f'healthy_share = {c.healthy_share!r}; give a share of the budget, from 0 to less than 1')
-    if c.healthy_share and not all(batch_split(c)): raise InputError('healthy_share = {:g} of a batch of {} buys {} masks and {} clicks; take a share that buys both, or a larger batch'.format(c.healthy_share, c.batch, *batch_split(c)))
-    if c.train_pi is not None and not 0<c.train_pi<=1: raise InputError(f'train_pi = {c.train_pi!r}; give a share of faulty patches above 0 and up to 1, or leave it out')
+# %% ../nbs/40_simulation.ipynb #387c7f42
+def _check_sizes(config):
+    "Refuse counts that are none"
+    for field in ('cycles','batch','bs','pool_size','test_size'):
+        value = getattr(config, field)
+        if not (isinstance(value,int) and value>0):
+            raise InputError(f'{field} = {value!r}; give a whole number above 0')
 
-def check_config(c:RunConfig):
-    "Raise an `InputError` for a configuration that cannot run"
-    check_choice('strategy', c.strategy, STRATEGIES); _check_kinds(c)
-    for k in ('cycles','batch','bs','pool_size','test_size'):
-        if not (isinstance(getattr(c,k),int) and getattr(c,k)>0): raise InputError(f'{k} = {getattr(c,k)!r}; give a whole number above 0')
-    _check_sampling(c); masks = batch_split(c)[0]
-    if c.batch>c.pool_size: raise InputError(f'a batch of {c.batch} is larger than the pool of {c.pool_size}; take a smaller batch or a larger pool')
-    if masks*c.cycles>c.pool_size: raise InputError(f'{c.cycles} cycles of {masks} label {masks*c.cycles} patches, the pool has {c.pool_size}; take fewer cycles or a smaller batch')
-    if c.steps is None and c.epochs is None: raise InputError('neither steps nor epochs is given; set one of them')
-    for k in ('steps','epochs'):
-        if (v:=getattr(c,k)) is not None and not (isinstance(v,int) and v>0): raise InputError(f'{k} = {v!r}; give a whole number above 0')
-    if not (isinstance(c.lr,(int,float)) and 0<c.lr<np.inf): raise InputError(f'lr = {c.lr!r}; give a learning rate above 0')
-    if not (isinstance(c.wd,(int,float)) and 0<=c.wd<np.inf): raise InputError(f'wd = {c.wd!r}; give a weight decay, 0 or larger')
-    check_choice('precision_by', c.precision_by, ('device','measured'))
-    if not isinstance(c.warm_start, bool): raise InputError(f'warm_start = {c.warm_start!r}; give true or false')
+# %% ../nbs/40_simulation.ipynb #787e37f1
+def _check_sampling(config):
+    "Refuse prices and shares that buy nothing"
+    price, share, train_pi = config.healthy_price, config.healthy_share, config.train_pi
+    if not 0<price<np.inf: raise InputError(f'healthy_price = {price!r}; give the price of a click in masks, above 0')
+    if not 0<=share<1: raise InputError(f'healthy_share = {share!r}; give a share of the budget, from 0 to less than 1')
+    if share and not all(batch_split(config)):
+        masks, clicks = batch_split(config)
+        raise InputError(
+            f'healthy_share = {share:g} of a batch of {config.batch} buys {masks} masks and {clicks} clicks; '
+            'take a share that buys both, or a larger batch')
+    if train_pi is not None and not 0<train_pi<=1: raise InputError(
+        f'train_pi = {train_pi!r}; give a share of faulty patches above 0 and up to 1, or leave it out')
+
+# %% ../nbs/40_simulation.ipynb #7b5b9e12
+def _check_pool(config):
+    "Refuse to label more than the pool has"
+    masks, cycles, size = batch_split(config)[0], config.cycles, config.pool_size
+    if config.batch>size: raise InputError(
+        f'a batch of {config.batch} is larger than the pool of {size}; take a smaller batch or a larger pool')
+    if masks*cycles>size: raise InputError(
+        f'{cycles} cycles of {masks} label {masks*cycles} patches, the pool has {size}; '
+        'take fewer cycles or a smaller batch')
+
+# %% ../nbs/40_simulation.ipynb #6fdd05cf
+def _check_training(config):
+    "Refuse a training without an end or with a rate that is none"
+    if config.steps is None and config.epochs is None:
+        raise InputError('neither steps nor epochs is given; set one of them')
+    for field in ('steps','epochs'):
+        value = getattr(config, field)
+        if value is not None and not (isinstance(value,int) and value>0):
+            raise InputError(f'{field} = {value!r}; give a whole number above 0')
+    lr, wd = config.lr, config.wd
+    if not (isinstance(lr,(int,float)) and 0<lr<np.inf):
+        raise InputError(f'lr = {lr!r}; give a learning rate above 0')
+    if not (isinstance(wd,(int,float)) and 0<=wd<np.inf):
+        raise InputError(f'wd = {wd!r}; give a weight decay, 0 or larger')
+    check_choice('precision_by', config.precision_by, ('device','measured'))
+    if not isinstance(config.warm_start, bool):
+        raise InputError(f'warm_start = {config.warm_start!r}; give true or false')
+
+# %% ../nbs/40_simulation.ipynb #13a69be1
+def _check_choices(config):
+    "Refuse names that are not known"
     from imbal_al.learner import SCHEDULES, STOPS
     from imbal_al.models import ARCHS
-    for what,v,known in (('network',c.arch,ARCHS), ('schedule',c.schedule,SCHEDULES), ('scenario mode',c.mode,MODES), ('stride',c.stride,STRIDES), ('stop',c.stop,STOPS)): check_choice(what, v, known)
-    _check_loss(c)
-    if 'bald' in STRATEGIES[c.strategy].needs and c.arch not in DROPOUT: raise InputError(f"strategy {c.strategy!r} needs a network with dropout, {c.arch!r} has none; take {', '.join(DROPOUT)}, or another strategy")
+    check_choice('network', config.arch, ARCHS)
+    check_choice('schedule', config.schedule, SCHEDULES)
+    check_choice('scenario mode', config.mode, MODES)
+    check_choice('stride', config.stride, STRIDES)
+    check_choice('stop', config.stop, STOPS)
+
+# %% ../nbs/40_simulation.ipynb #b0adee7d
+_DROPOUT = ('fpn','pspnet','deeplabv3') # Networks that drop something: what `bald` asks for
+
+def check_config(c:RunConfig # The run
+    ):
+    "Raise an `InputError` for a configuration that cannot run"
+    check_choice('strategy', c.strategy, STRATEGIES)
+    for check in (_check_kinds, _check_sizes, _check_sampling, _check_pool): check(c)
+    for check in (_check_training, _check_choices, _check_loss): check(c)
+    if 'bald' in STRATEGIES[c.strategy].needs and c.arch not in _DROPOUT: raise InputError(
+        f"strategy {c.strategy!r} needs a network with dropout, {c.arch!r} has none; "
+        f"take {', '.join(_DROPOUT)}, or another strategy")
 
 # %% ../nbs/40_simulation.ipynb #07c58b16
 @lru_cache(2)
-def load_patches(key, root):
+def load_patches(key, # A configuration's `store_key`
+    root              # Data root, see `imbal_al.sources.data_root`
+    ):                # `imbal_al.patches.PatchStore`
     "The patch store for a configuration's `store_key`, kept open"
-    data,patch,stride,channels = key
+    data, patch, stride, channels = key
     return open_store(load_source(data, root), patch, stride, channels)
 
+# %% ../nbs/40_simulation.ipynb #f0413b89
+def scenario_of(key, # A configuration's `scenario_key`
+    table            # The patch store's table
+    ):               # `imbal_al.scenarios.Scenario`
+    "The scenario of a configuration. Raises `InputError` for one that cannot be met"
+    return make_scenario(
+        table,
+        pi_u=key.pi_u,
+        pool_size=key.pool_size,
+        pi_t=key.pi_t,
+        test_size=key.test_size,
+        seed=key.seed,
+        repeat=key.repeat,
+        mode=key.mode,
+        heldout_size=key.heldout_size,
+        validation_size=key.validation_size,
+        stream_size=key.stream_size)
+
+# %% ../nbs/40_simulation.ipynb #87894cb8
+class _Workspace(NamedTuple):
+    "What the runs of one scenario work on"
+    scenario: object   # Indices into the store
+    data: object       # The scenario's patches on the device
+    ids: np.ndarray    # Store ids by local index
+    faulty: np.ndarray # Whether each is faulty, by local index
+    content: str       # Checksum of the store's content
+
+# %% ../nbs/40_simulation.ipynb #a0971d0c
 @lru_cache(1)
-def workspace(key, encoder, in_channels, device, root):
-    "(scenario, its patches on the device, store ids by local index, faulty flags by local index, content checksum)"
+def workspace(key, # A configuration's `scenario_key`
+    encoder,       # Whose normalisation
+    in_channels,   # Channels the network sees
+    device,        # Where the patches are kept
+    root           # Data root
+    )->_Workspace:
+    "The scenario, its patches on the device, store ids, faulty flags, content checksum; kept for the next run"
     from imbal_al.learner import DeviceData
-    store,(_,pi_u,pool,pi_t,test,held,val,mode,seed,rep,clicks) = load_patches(key[0], root), key
-    sc = make_scenario(store.table, pi_u, pool, pi_t, test, seed, rep, mode, held, val, clicks)
-    ids = np.concatenate([sc.pool, sc.heldout, sc.validation, sc.stream])
+    store = load_patches(key.store, root)
+    scenario = scenario_of(key, store.table)
+    ids = np.concatenate([scenario.pool, scenario.heldout, scenario.validation, scenario.stream])
     data = DeviceData(store.images[ids], store.masks[ids], device, encoder, in_channels)
-    return sc, data, ids, store.table['faulty'].to_numpy()[ids].astype(bool), store.meta['content']
+    faulty = store.table['faulty'].to_numpy()[ids].astype(bool)
+    return _Workspace(scenario, data, ids, faulty, store.meta['content'])
 
 # %% ../nbs/40_simulation.ipynb #fdba7b57
-def trained_on(c:RunConfig, sc, # Its scenario
-    labelled,                   # Positions in the pool labelled so far
-    cycle:int)->np.ndarray:     # Local indices, as `workspace` has the patches
-    "All that a cycle trains on: what the strategy asked for, then what the clicks bought"
-    first = len(sc.pool)+len(sc.heldout)+len(sc.validation)
-    return np.concatenate([np.asarray(labelled, np.int64), first+np.arange(cycle*batch_split(c)[1])])
+def _trained_on(config, scenario, labelled, cycle):
+    """All that a cycle trains on, as local indices: what the strategy asked for (`labelled`, positions in the pool),
+    then what the clicks bought"""
+    first = len(scenario.pool)+len(scenario.heldout)+len(scenario.validation)
+    clicked = first+np.arange(cycle*batch_split(config)[1])
+    return np.concatenate([np.asarray(labelled, np.int64), clicked])
 
-_kept = {} # What a file keeps: one cycle's weights, by `_weights_key`
+# %% ../nbs/40_simulation.ipynb #45a908dd
+@dataclass(frozen=True)
+class _Training:
+    "What a cycle's training leaves"
+    network: object      # In evaluation mode
+    kept: dict           # For the record: losses, and with `train_pi` the faulty share of the batches
+    hist: np.ndarray     # Histograms of the held-out patches, then of the validation patches
+    train_seconds: float # Seconds to train
+    test_seconds: float  # Seconds to test
 
-def _weights_key(c, labelled, device, precision): return c, tuple(map(int,labelled)), str(device), precision
+# %% ../nbs/40_simulation.ipynb #3003e500
+def _make_learner(config, space, cycle, labelled, precision, start):
+    "The learner of a cycle; its seed names repeat and cycle, not the strategy"
+    from imbal_al.learner import make_learner
+    idx = _trained_on(config, space.scenario, labelled, cycle)
+    return make_learner(
+        space.data,
+        idx,
+        arch=config.arch,
+        encoder=config.encoder,
+        weights=config.weights,
+        loss=loss_of(config),
+        lr=config.lr,
+        wd=config.wd,
+        bs=config.bs,
+        steps=config.steps,
+        epochs=config.epochs,
+        precision=precision,
+        seed=stream_seed(config.seed, 'train', config.repeat, cycle),
+        train_pi=config.train_pi,
+        start=start,
+        faulty=space.faulty[idx])
 
-def _start(c, labelled, cycle, device, root, precision):
-    "The weights that a cycle begins with, None for new ones"
-    if not c.warm_start or cycle==1: return None
-    before = labelled[:-batch_split(c)[0]]
-    if (k:=_weights_key(c, before, device, precision)) in _kept: return _kept[k]
-    return _trained(c, before, cycle-1, device, root, precision)[0].state_dict()
-
-def _train(c:RunConfig, labelled:tuple, cycle:int, device, root, precision:tuple):
-    from imbal_al.learner import fit, make_learner
+# %% ../nbs/40_simulation.ipynb #d97a88bd
+def _train(config, labelled, cycle, device, root, precision, trainings):
+    "Train a cycle's network and look at the held-out and the validation patches"
+    from imbal_al.learner import fit
     from imbal_al.scoring import score
-    sc,data,_,faulty,_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
-    start,idx = _start(c, labelled, cycle, device, root, precision), trained_on(c, sc, labelled, cycle); t0 = time.perf_counter()
-    learn = make_learner(data, idx, c.arch, c.encoder, c.weights, loss_of(c), c.lr, c.wd, c.bs, c.steps, c.epochs, dict(precision), stream_seed(c.seed,'train',c.repeat,cycle), train_pi=c.train_pi, start=start, faulty=faulty[idx])
-    net = fit(learn, c.schedule, c.stop); t1 = time.perf_counter()
-    s = score(net, data, len(sc.pool)+np.arange(len(sc.heldout)+len(sc.validation)), hist=True, precision=dict(precision)['eval']); t2 = time.perf_counter()
-    extra = {} if c.train_pi is None else dict(train_share=np.float64(learn.dls.train.share))
-    return net, dict(losses=np.array([float(o) for o in learn.recorder.losses], np.float32), **extra), s.hist, t1-t0, t2-t1
+    space = workspace(config.scenario_key(), config.encoder, config.in_channels, device, root)
+    scenario, precision = space.scenario, dict(precision)
+    start = trainings.start(config, cycle, labelled, device, root, precision)
+    begun = time.perf_counter()
+    learn = _make_learner(config, space, cycle, labelled, precision, start)
+    network = fit(learn, config.schedule, config.stop)
+    trained = time.perf_counter()
+    evaluated = len(scenario.pool)+np.arange(len(scenario.heldout)+len(scenario.validation))
+    hist = score(network, space.data, evaluated, hist=True, precision=precision['eval']).hist
+    tested = time.perf_counter()
+    kept = dict(losses=np.array([float(loss) for loss in learn.recorder.losses], np.float32))
+    if config.train_pi is not None: kept['train_share'] = np.float64(learn.dls.train.share)
+    return _Training(network, kept, hist, trained-begun, tested-trained)
 
-_first_trained,_last_trained = lru_cache(1)(_train), lru_cache(1)(_train)
+# %% ../nbs/40_simulation.ipynb #c84d81c0
+def _weights_key(config, labelled, device, precision):
+    "What a cycle's weights were trained for"
+    return config, tuple(map(int, labelled)), str(device), tuple(precision.items())
 
-def _trained(c:RunConfig, labelled:tuple, cycle:int, device, root, precision:tuple):
-    "(network, what the record keeps of its training, histograms of the held-out and validation patches, seconds to train, seconds to test)"
-    if cycle==1: return _first_trained(replace(c, strategy='random', warm_start=False), labelled, 1, device, root, precision)
-    return _last_trained(c, labelled, cycle, device, root, precision)
+# %% ../nbs/40_simulation.ipynb #80d29155
+class Trainings:
+    "The networks that a process has trained last, and weights that a file kept: what is at hand is not trained again"
+    def __init__(self):
+        self.first = lru_cache(1)(self._train) # The last first cycle, which the strategies of a repeat share
+        self.last = lru_cache(1)(self._train)  # The last cycle that was not a first one
+        self.kept = {}                         # One cycle's weights from a file, by `_weights_key`
 
-def _forget(): _first_trained.cache_clear(); _last_trained.cache_clear(); _kept.clear()
+    def _train(self, *asked): return _train(*asked, self)
+
+    def clear(self):
+        "Forget all"
+        self.first.cache_clear()
+        self.last.cache_clear()
+        self.kept.clear()
+
+    def trained(self, config, cycle, labelled, device, root, precision):
+        "A cycle's `_Training`, made unless it is at hand"
+        labelled, precision = tuple(map(int, labelled)), tuple(precision.items())
+        if cycle>1: return self.last(config, labelled, cycle, device, root, precision)
+        shared = replace(config, strategy='random', warm_start=False)
+        return self.first(shared, labelled, 1, device, root, precision)
+
+    def start(self, config, cycle, labelled, device, root, precision):
+        "The weights that a cycle begins with, None for new ones"
+        if not config.warm_start or cycle==1: return None
+        before = labelled[:-batch_split(config)[0]]
+        key = _weights_key(config, before, device, precision)
+        if key in self.kept: return self.kept[key]
+        return self.trained(config, cycle-1, before, device, root, precision).network.state_dict()
+
+# %% ../nbs/40_simulation.ipynb #cceebc04
+@lru_cache(1)
+def process_trainings()->Trainings:
+    "The trainings that this process has at hand"
+    return Trainings()
+
+# %% ../nbs/40_simulation.ipynb #ec86e777
+def _trained(config, labelled, cycle, device, root, precision):
+    "A cycle's training as a tuple, from this process's `Trainings`"
+    made = process_trainings().trained(config, cycle, labelled, device, root, dict(precision))
+    return made.network, made.kept, made.hist, made.train_seconds, made.test_seconds
+
+def _forget():
+    "Clear this process's `Trainings`"
+    process_trainings().clear()
+
 _trained.cache_clear = _forget
 
-def _candidates(c, net, data, rest, labelled, faulty, cycle, precision):
+# %% ../nbs/40_simulation.ipynb #75b7cf73
+_MEASURED = {'margin','foreground_entropy','gradient','bald'} # What `imbal_al.uncertainty` measures
+
+def _candidates(config, network, data, rest, labelled, faulty, cycle, precision):
     "What the strategy asked for, and no more"
     from imbal_al.scoring import embed_training_mode, embeddings, score
     from imbal_al.uncertainty import FIELDS, measure
-    host = not (data.device.type=='cuda' and getattr(STRATEGIES[c.strategy], 'on_device', False))
-    needs,cand = STRATEGIES[c.strategy].needs, Candidates(len(rest), faulty=faulty[rest], pi_t=c.pi_t[-1] if c.pi_t else None, progress=(cycle-1)/max(c.cycles-1,1))
-    if needs & {'margin','foreground_entropy','gradient','bald'}:
-        got = measure(net, data, rest, sorted(needs & set(FIELDS)), precision=precision, seed=stream_seed(c.seed,'dropout',c.repeat,cycle))
-        for k,v in got.items(): setattr(cand, k, v)
+    strategy = STRATEGIES[config.strategy]
+    needs, on_gpu = strategy.needs, data.device.type=='cuda'
+    host = not (on_gpu and getattr(strategy, 'on_device', False))
+    found = Candidates(
+        len(rest),
+        faulty=faulty[rest],
+        pi_t=config.pi_t[-1] if config.pi_t else None,
+        progress=(cycle-1)/max(config.cycles-1,1))
+    if needs & _MEASURED:
+        seed = stream_seed(config.seed, 'dropout', config.repeat, cycle)
+        wanted = sorted(needs & set(FIELDS))
+        measured = measure(network, data, rest, wanted, precision=precision, seed=seed)
+        for name,values in measured.items(): setattr(found, name, values)
     elif needs & {'entropy','foreground'}:
-        s = score(net, data, rest, embedding='embedding' in needs, precision=precision)
-        cand.entropy,cand.foreground,cand.embedding = s.entropy,s.foreground,s.embedding
-    elif 'embedding' in needs: cand.embedding = embeddings(net, data, rest, precision=precision, host=host)
-    if 'embedding' in needs: cand.labelled_embedding = embeddings(net, data, labelled, precision=precision, host=host)
+        scored = score(network, data, rest, embedding='embedding' in needs, precision=precision)
+        found.entropy = scored.entropy
+        found.foreground = scored.foreground
+        found.embedding = scored.embedding
+    elif 'embedding' in needs:
+        found.embedding = embeddings(network, data, rest, precision=precision, host=host)
+    if 'embedding' in needs:
+        found.labelled_embedding = embeddings(network, data, labelled, precision=precision, host=host)
     if 'training_embedding' in needs:
-        seed = stream_seed(c.seed,'training mode',c.repeat,cycle)
-        cand.embedding,cand.labelled_embedding = (embed_training_mode(net, data, o, c.bs, seed) for o in (rest,labelled))
-    return cand
+        seed = stream_seed(config.seed, 'training mode', config.repeat, cycle)
+        found.embedding = embed_training_mode(network, data, rest, config.bs, seed)
+        found.labelled_embedding = embed_training_mode(network, data, labelled, config.bs, seed)
+    return found
 
 # %% ../nbs/40_simulation.ipynb #b4c00931
-def first_batch(c:RunConfig, pool_size:int)->np.ndarray:
+def first_batch(c:RunConfig, # The run
+    pool_size:int            # Patches in the pool
+    )->np.ndarray:           # int64 (masks of a batch,)
     "Positions in the pool labelled in the first cycle: at random, the same for all strategies of a repeat"
-    return stream(c.seed,'first batch',c.repeat).permutation(pool_size)[:batch_split(c)[0]]
+    order = stream(c.seed, 'first batch', c.repeat).permutation(pool_size)
+    return order[:batch_split(c)[0]]
 
-def run_cycle(c:RunConfig,  # The run
-    cycle:int,              # 1, 2, ...
-    labelled:np.ndarray,    # Positions in the pool labelled so far, this cycle's included, in order of labelling
-    device:str='cpu', root=None,
-    precision:dict|None=None # Per phase, see `imbal_al.learner.choose_precision`
-    )->dict:                # The cycle's record: arrays by name
+# %% ../nbs/40_simulation.ipynb #aa61c365
+def run_cycle(c:RunConfig,    # The run
+    cycle:int,                # 1, 2, ...
+    labelled:np.ndarray,      # Positions in the pool labelled so far, this cycle's included, in order of labelling
+    device:str='cpu',         # 'cpu', 'cuda', ...
+    root=None,                # Data root, see `imbal_al.sources.data_root`
+    precision:dict|None=None, # Per phase, see `imbal_al.learner.choose_precision`
+    trainings:Trainings|None=None # What is at hand already; None: what this process has
+    )->dict:                  # The cycle's record: arrays by name
     "Train, test, and pick the next cycle's batch"
     from imbal_al.learner import choose_precision
     from imbal_al.scoring import score
+    trainings = process_trainings() if trainings is None else trainings
     precision = precision or choose_precision(device)
-    sc,data,ids,faulty,content = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
-    masks,clicks = batch_split(c)
-    net,kept,hist,t_train,t_test = _trained(c, tuple(map(int,labelled)), cycle, device, root, tuple(precision.items()))
-    t0 = t1 = time.perf_counter(); nxt = np.empty(0, np.int64)
-    rest = np.setdiff1d(np.arange(len(sc.pool)), labelled)
-    if cycle<c.cycles:
-        cand = _candidates(c, net, data, rest, trained_on(c, sc, labelled, cycle), faulty, cycle, precision['eval'])
-        t1 = time.perf_counter(); nxt = rest[select(c.strategy, cand, masks, stream(c.seed,'pick',c.repeat,cycle,c.strategy))]
-    timings,last,m = dict(train=t_train, test=t_test, score=t1-t0, select=time.perf_counter()-t1), labelled[-masks:], len(sc.heldout)
-    if clicks: kept = dict(kept, stream=sc.stream[(cycle-1)*clicks:cycle*clicks])
-    return dict(selected=ids[last], position=last, faulty=faulty[last], next=nxt, hist=hist[:m], hist_validation=hist[m:], **kept,
-                hist_next=score(net, data, nxt, hist=True, precision=precision['eval']).hist if len(nxt) else hist[:0],
-                seconds=np.array(list(timings.values())), phases=np.array(list(timings)))
+    space = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
+    trained = trainings.trained(c, cycle, labelled, device, root, precision)
+    network, hist, kept = trained.network, trained.hist, dict(trained.kept)
+    masks, clicks = batch_split(c)
+    picked, times = _pick(c, space, network, cycle, labelled, precision['eval'])
+    times = dict(train=trained.train_seconds, test=trained.test_seconds, **times)
+    if clicks: kept['stream'] = space.scenario.stream[(cycle-1)*clicks:cycle*clicks]
+    last, n_heldout, hist_next = labelled[-masks:], len(space.scenario.heldout), hist[:0]
+    if len(picked): hist_next = score(network, space.data, picked, hist=True, precision=precision['eval']).hist
+    return dict(
+        selected=space.ids[last],
+        position=last,
+        faulty=space.faulty[last],
+        next=picked,
+        hist=hist[:n_heldout],
+        hist_validation=hist[n_heldout:],
+        **kept,
+        hist_next=hist_next,
+        seconds=np.array(list(times.values())),
+        phases=np.array(list(times)))
+
+# %% ../nbs/40_simulation.ipynb #f3128030
+def _pick(config, space, network, cycle, labelled, precision):
+    "(positions of the next batch, seconds to score and to select); none in the last cycle"
+    begun = scored = time.perf_counter()
+    picked = np.empty(0, np.int64)
+    rest = np.setdiff1d(np.arange(len(space.scenario.pool)), labelled)
+    if cycle<config.cycles:
+        known = _trained_on(config, space.scenario, labelled, cycle)
+        found = _candidates(config, network, space.data, rest, known, space.faulty, cycle, precision)
+        scored = time.perf_counter()
+        rng = stream(config.seed, 'pick', config.repeat, cycle, config.strategy)
+        picked = rest[select(config.strategy, found, batch_split(config)[0], rng)]
+    return picked, dict(score=scored-begun, select=time.perf_counter()-scored)
 
 # %% ../nbs/40_simulation.ipynb #500cfc0b
-def write_record(path:Path, record:dict):
+def write_record(path:Path, # Where the record shall be
+    record:dict             # Arrays by name
+    ):
     "Write arrays as a compressed `.npz`, whole or not at all"
     with atomic_path(path) as p, open(p,'wb') as f: np.savez_compressed(f, **record)
 
-LARGEST = 2**30 # Bytes of a record, unpacked
+# %% ../nbs/40_simulation.ipynb #9a081962
+_LARGEST = 2**30 # Bytes of a record, unpacked
+_HEADERS = {(1,0):np.lib.format.read_array_header_1_0, (2,0):np.lib.format.read_array_header_2_0}
 
-def _array(z, name):
-    "One array of an open archive"
-    with z.open(name) as f:
-        shape,_,dtype = {(1,0):np.lib.format.read_array_header_1_0, (2,0):np.lib.format.read_array_header_2_0}[np.lib.format.read_magic(f)](f)
-        if dtype.hasobject or min(shape, default=0)<0 or f.tell()+math.prod(shape)*dtype.itemsize!=z.getinfo(name).file_size: raise ValueError
-    with z.open(name) as f: return np.lib.format.read_array(f, allow_pickle=False)
+def _array(archive, name):
+    "One array of an open archive. Raises `ValueError` if its header and its size disagree"
+    with archive.open(name) as f:
+        read_header = _HEADERS[np.lib.format.read_magic(f)]
+        shape, _, dtype = read_header(f)
+        size = f.tell()+math.prod(shape)*dtype.itemsize
+        if dtype.hasobject or min(shape, default=0)<0 or size!=archive.getinfo(name).file_size: raise ValueError
+    with archive.open(name) as f: return np.lib.format.read_array(f, allow_pickle=False)
 
-def read_record(path:Path)->dict|None:
+# %% ../nbs/40_simulation.ipynb #8dd6257b
+def read_record(path:Path # From `write_record`
+    )->dict|None:         # Arrays by name
     "The arrays of a record, or None if it is absent or damaged"
     try:
-        with zipfile.ZipFile(path) as z:
-            if sum(o.file_size for o in z.infolist())>LARGEST: raise ValueError
-            return {o.removesuffix('.npy'):_array(z,o) for o in z.namelist()}
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist())>_LARGEST: raise ValueError
+            return {name.removesuffix('.npy'):_array(archive, name) for name in archive.namelist()}
     except (FileNotFoundError, NotADirectoryError): return None
     except Exception: note(f'{path} is damaged and counts as missing')
 
-# %% ../nbs/40_simulation.ipynb #6e683b2e
-METRICS = ('f1','iou','precision','recall')
-
-def result_rows(c:RunConfig,
-    records:list,       # One per cycle
-    scenario:dict       # Arrays `heldout`, `heldout_faulty`, `test_0`, `test_1`, ... of store ids
-    )->list[dict]:
-    "The rows of the results table for one run"
-    where,out = {int(o):i for i,o in enumerate(scenario['heldout'])}, []
-    clicks,base = batch_split(c)[1], dict(data=c.data, model=f'{c.arch}-{c.encoder}', loss=c.loss, strategy=c.strategy, pi_u=c.pi_u)
-    for j,r in enumerate(records, 1):
-        cnt = counts(r['hist'])
-        for k,pi in enumerate(c.pi_t):
-            drawn = scores(*pooled(cnt[[where[int(o)] for o in scenario[f'test_{k}']]]))
-            held = scores_at(r['hist'], scenario['heldout_faulty'], pi)
-            out.append(dict(base, pi_t=pi, repeat=c.repeat, seed=c.seed, cycle=j, labelled=j*c.batch, budget=j*c.batch/c.pool_size, **{m:drawn[m] for m in METRICS},
-                            **{f'{m}_heldout':held[m] for m in METRICS}, faulty_share=float(r['faulty'].mean()), config=c.hash, commit=commit(), **(dict(clicks=j*clicks) if clicks else {})))
-    return out
-
 # %% ../nbs/40_simulation.ipynb #63956991
-def write_result(folder:Path, result:dict,
-    files # Names of the files in `folder` that it rests on
+def _mark(path):
+    "Size, time of change and CRC-32 of a file"
+    return [path.stat().st_size, path.stat().st_mtime_ns, zlib.crc32(path.read_bytes())]
+
+def write_result(folder:Path, # The run's folder
+    result:dict,              # What `result.json` is to hold
+    files                     # Names of the files in `folder` that it rests on
     ):
     "Write `records.json` and then `result.json`; the run is finished"
-    at = lambda o: [(folder/o).stat().st_size, (folder/o).stat().st_mtime_ns, zlib.crc32((folder/o).read_bytes())]
-    write_json(folder/'records.json', {o:at(o) for o in files})
-    write_json(folder/'result.json', result); (folder/'failed.json').unlink(missing_ok=True)
+    write_json(folder/'records.json', {name:_mark(folder/name) for name in files})
+    write_json(folder/'result.json', result)
+    (folder/'failed.json').unlink(missing_ok=True)
 
+# %% ../nbs/40_simulation.ipynb #9906cd78
 def _as_recorded(path, size, time, crc):
-    try: s = path.stat(); return s.st_size==size and (s.st_mtime_ns==time or zlib.crc32(path.read_bytes())==crc)
+    "Is the file the one that was recorded?"
+    try:
+        now = path.stat()
+        return now.st_size==size and (now.st_mtime_ns==time or zlib.crc32(path.read_bytes())==crc)
     except OSError: return False
 
-def records_whole(folder:Path)->bool:
+def _is_sound(folder, name, mark):
+    "Is it a plain name, and its file the one that was recorded?"
+    return Path(name).name==name and _as_recorded(folder/name, *mark)
+
+# %% ../nbs/40_simulation.ipynb #243cdd1b
+def records_whole(folder:Path # The run's folder
+    )->bool:
     "Whether the files that a finished run rests on are those it was finished with; what is not is said with `note`"
     if not (folder/'records.json').exists(): return True
-    try: bad = [o for o,at in read_json(folder/'records.json').items() if Path(o).name!=o or not _as_recorded(folder/o, *at)]
+    try: bad = [name for name,mark in read_json(folder/'records.json').items() if not _is_sound(folder, name, mark)]
     except (AttributeError, TypeError, ValueError): return False
-    if bad: note(f'{folder/bad[0]} is damaged or missing: it is not the file that the run was finished with; the run goes on from there')
+    if bad: note(
+        f'{folder/bad[0]} is damaged or missing: it is not the file that the run was finished with; '
+        'the run goes on from there')
     return not bad
 
-def read_result(folder:Path)->dict|None:
+# %% ../nbs/40_simulation.ipynb #2129683f
+def read_result(folder:Path # The run's folder
+    )->dict|None:           # What `result.json` holds
     "The result of a finished run, None if there is none or something of it is damaged"
-    r = read_json(Path(folder)/'result.json')
-    return r if r and 'rows' in r and records_whole(Path(folder)) else None
+    result = read_json(Path(folder)/'result.json')
+    return result if result and 'rows' in result and records_whole(Path(folder)) else None
+
+# %% ../nbs/40_simulation.ipynb #6e683b2e
+_METRICS = ('f1','iou','precision','recall')
+
+def _row(config, cycle, pi, drawn, held, record):
+    "One row: a cycle's scores `drawn` in the test of prevalence `pi`, and `held` from all held-out patches"
+    clicks = batch_split(config)[1]
+    return dict(
+        data=config.data,
+        model=f'{config.arch}-{config.encoder}',
+        loss=config.loss,
+        strategy=config.strategy,
+        pi_u=config.pi_u,
+        pi_t=pi,
+        repeat=config.repeat,
+        seed=config.seed,
+        cycle=cycle,
+        labelled=cycle*config.batch,
+        budget=cycle*config.batch/config.pool_size,
+        **{name:drawn[name] for name in _METRICS},
+        **{f'{name}_heldout':held[name] for name in _METRICS},
+        faulty_share=float(record['faulty'].mean()),
+        config=config.hash,
+        commit=commit(),
+        **(dict(clicks=cycle*clicks) if clicks else {}))
+
+# %% ../nbs/40_simulation.ipynb #f494947c
+def result_rows(c:RunConfig, # The run
+    records:list,            # One per cycle
+    scenario:dict            # Arrays `heldout`, `heldout_faulty`, `test_0`, `test_1`, ... of store ids
+    )->list[dict]:
+    "The rows of the results table for one run"
+    place = {int(id):i for i,id in enumerate(scenario['heldout'])}
+    tests = [[place[int(id)] for id in scenario[f'test_{i}']] for i in range(len(c.pi_t))]
+    rows = []
+    for cycle,record in enumerate(records, 1):
+        of_patches = counts(record['hist'])
+        for pi,test in zip(c.pi_t, tests):
+            drawn = scores(*pooled(of_patches[test]))
+            held = scores_at(record['hist'], scenario['heldout_faulty'], pi)
+            rows.append(_row(c, cycle, pi, drawn, held, record))
+    return rows
+
+# %% ../nbs/40_simulation.ipynb #463d4e17
+@dataclass(frozen=True)
+class _Job:
+    "What one process has in hand while it works at a run"
+    config: RunConfig
+    folder: Path         # The run's folder
+    device: str
+    root: object         # Data root
+    threads: int         # CPU threads
+    precision: dict      # Per phase, as chosen when the run began
+    trainings: Trainings # What this process has at hand
+    check: object        # f(): raises `Lost` if another process has taken over
 
 # %% ../nbs/40_simulation.ipynb #3f2b68ef
-def _prepare(c, folder, device, root):
-    "Write config and scenario if they are not there; returns the scenario's arrays and the precision per phase, chosen when the run began. Refuses a folder whose data have changed"
+def _scenario_arrays(config, space):
+    "What `scenario.npz` holds"
+    scenario, faulty = space.scenario, space.faulty
+    n_pool, n_heldout, n_validation = len(scenario.pool), len(scenario.heldout), len(scenario.validation)
+    first_validation = n_pool+n_heldout
+    arrays = dict(
+        pool=scenario.pool,
+        heldout=scenario.heldout,
+        heldout_faulty=faulty[n_pool:first_validation],
+        validation=scenario.validation,
+        validation_faulty=faulty[first_validation:first_validation+n_validation])
+    if len(scenario.stream): arrays['stream'] = scenario.stream
+    return arrays | {f'test_{i}':scenario.tests[pi] for i,pi in enumerate(config.pi_t)}
+
+# %% ../nbs/40_simulation.ipynb #cb43cfeb
+def _choose_precision(config, data, device):
+    "The precision per phase for a run that begins"
     from imbal_al.learner import choose_precision, measured_precision
-    sc,data,ids,faulty,content = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
-    n,m = len(sc.pool),len(sc.heldout)
-    arrays = dict(pool=sc.pool, heldout=sc.heldout, heldout_faulty=faulty[n:n+m], validation=sc.validation, validation_faulty=faulty[n+m:n+m+len(sc.validation)], **(dict(stream=sc.stream) if len(sc.stream) else {}), **{f'test_{k}':sc.tests[p] for k,p in enumerate(c.pi_t)})
-    old = read_json(folder/'config.json')
-    if old and old.get('content')!=content:
-        raise InputError(f'{folder}: the images of {c.data!r} have changed since this run began; put them back, or remove the folder to start it anew')
-    precision = (old or {}).get('precision') or (measured_precision(data, c.arch, c.encoder, c.bs) if c.precision_by=='measured' else choose_precision(device))
-    if not old: write_json(folder/'config.json', dict(asdict(c), hash=c.hash, content=content, precision=precision))
+    if config.precision_by=='measured': return measured_precision(data, config.arch, config.encoder, config.bs)
+    return choose_precision(device)
+
+# %% ../nbs/40_simulation.ipynb #a5c7a99e
+def _prepare(config, folder, device, root):
+    """Write config and scenario if they are not there; returns the scenario's arrays and the precision per phase,
+    chosen when the run began. Refuses a folder whose data have changed"""
+    space = workspace(config.scenario_key(), config.encoder, config.in_channels, device, root)
+    arrays = _scenario_arrays(config, space)
+    begun = read_json(folder/'config.json')
+    if begun and begun.get('content')!=space.content: raise InputError(
+        f'{folder}: the images of {config.data!r} have changed since this run began; '
+        'put them back, or remove the folder to start it anew')
+    precision = (begun or {}).get('precision') or _choose_precision(config, space.data, device)
+    if not begun:
+        what = dict(asdict(config), hash=config.hash, content=space.content, precision=precision)
+        write_json(folder/'config.json', what)
     if set(read_record(folder/'scenario.npz') or ())!=set(arrays): write_record(folder/'scenario.npz', arrays)
     return arrays, precision
 
-RECORD = {'selected','position','faulty','next','hist','hist_validation','hist_next','losses','seconds','phases'}
+# %% ../nbs/40_simulation.ipynb #ea0b18d6
+def cycle_path(folder:Path, # The run's folder
+    cycle:int               # 1, 2, ...
+    )->Path:
+    "Where a cycle's record is"
+    return folder/f'cycle_{cycle:02d}.npz'
 
-def cycle_path(folder:Path, cycle:int)->Path: return folder/f'cycle_{cycle:02d}.npz'
+# %% ../nbs/40_simulation.ipynb #f9d5b418
+_RECORD = {'selected','position','faulty','next','hist','hist_validation','hist_next','losses','seconds','phases'}
 
-def _done_cycle(c, folder, cycle, labelled):
+def _record_fields(config):
+    "The names in a record of this run"
+    names = set(_RECORD)
+    if batch_split(config)[1]: names.add('stream')
+    if config.train_pi is not None: names.add('train_share')
+    return names
+
+# %% ../nbs/40_simulation.ipynb #635e2abf
+def _follows(config, record, cycle, labelled):
+    "Are these the labels that the record was made with, and does it pick as many new ones as it should?"
+    if not _record_fields(config)<=set(record): return False
+    masks = batch_split(config)[0]
+    wanted = masks if cycle<config.cycles else 0
+    new = np.setdiff1d(record['next'], labelled)
+    return np.array_equal(record['position'], labelled[-masks:]) and len(new)==len(record['next'])==wanted
+
+# %% ../nbs/40_simulation.ipynb #a39a3348
+def _done_cycle(config, folder, cycle, labelled):
     "The record of a cycle if it is there, whole, and follows from the cycles before it"
-    r = read_record(cycle_path(folder, cycle))
-    if r is None: return
-    masks,clicks = batch_split(c)
-    want,fields = masks if cycle<c.cycles else 0, RECORD | ({'stream'} if clicks else set()) | ({'train_share'} if c.train_pi is not None else set())
-    if fields<=set(r) and np.array_equal(r['position'], labelled[-masks:]) and len(np.setdiff1d(r['next'], labelled))==len(r['next'])==want: return r
+    record = read_record(cycle_path(folder, cycle))
+    if record is None: return
+    if _follows(config, record, cycle, labelled): return record
     note(f'{cycle_path(folder, cycle)} does not follow from the cycles before it and counts as missing')
 
 # %% ../nbs/40_simulation.ipynb #ac717903
-def weights_path(folder:Path, cycle:int)->Path: return folder/f'weights_{cycle:02d}.npz'
+def _weights_path(folder, cycle): return folder/f'weights_{cycle:02d}.npz'
 
-def _keep_weights(c, folder, cycle, labelled, device, root, precision):
+def _keep_weights(job, cycle, labelled):
     "Write the weights that the next cycle begins with; what it began with itself stays until its record is written"
-    net = _trained(c, tuple(map(int,labelled)), cycle, device, root, tuple(precision.items()))[0]
-    with atomic_path(weights_path(folder, cycle)) as p, open(p,'wb') as f: np.savez(f, labelled_so_far=labelled, **{k:v.cpu().numpy() for k,v in net.state_dict().items()})
+    trained = job.trainings.trained(job.config, cycle, labelled, job.device, job.root, job.precision)
+    weights = {name:value.cpu().numpy() for name,value in trained.network.state_dict().items()}
+    with atomic_path(_weights_path(job.folder, cycle)) as p, open(p,'wb') as f:
+        np.savez(f, labelled_so_far=labelled, **weights)
 
-def _take_weights(c, folder, cycle, labelled, device, precision):
+# %% ../nbs/40_simulation.ipynb #96e0ed8a
+def _take_weights(job, cycle, labelled):
     "Have a cycle's weights at hand, if a file keeps them"
     import torch
-    _kept.clear(); r = read_record(weights_path(folder, cycle))
-    if r is None or not np.array_equal(r.pop('labelled_so_far', ()), labelled): return
-    _kept[_weights_key(c, labelled, device, tuple(precision.items()))] = {k:torch.from_numpy(np.array(v)) for k,v in r.items()}
+    kept = job.trainings.kept
+    kept.clear()
+    arrays = read_record(_weights_path(job.folder, cycle))
+    if arrays is None or not np.array_equal(arrays.pop('labelled_so_far', ()), labelled): return
+    key = _weights_key(job.config, labelled, job.device, job.precision)
+    kept[key] = {name:torch.from_numpy(np.array(value)) for name,value in arrays.items()}
 
+# %% ../nbs/40_simulation.ipynb #f659b287
 def _drop_weights(folder, but=0):
-    for o in folder.glob('weights_*.npz'):
-        if o!=weights_path(folder, but): o.unlink(missing_ok=True)
+    "Remove the kept weights of all cycles but one"
+    for path in folder.glob('weights_*.npz'):
+        if path!=_weights_path(folder, but): path.unlink(missing_ok=True)
+
+# %% ../nbs/40_simulation.ipynb #99dcadd4
+def _new_cycle(job, cycle, labelled):
+    "Run a cycle and write its record"
+    config, folder = job.config, job.folder
+    record = run_cycle(config, cycle, labelled, job.device, job.root, job.precision, job.trainings)
+    job.check()
+    if config.warm_start and cycle<config.cycles: _keep_weights(job, cycle, labelled)
+    write_record(cycle_path(folder, cycle), record)
+    if config.warm_start: _drop_weights(folder, but=cycle)
+    return record
+
+# %% ../nbs/40_simulation.ipynb #0ddf3bf9
+def _all_cycles(job, n_pool):
+    "The records of all cycles"
+    config, records = job.config, []
+    labelled = first_batch(config, n_pool).astype(np.int64)
+    for cycle in range(1, config.cycles+1):
+        record = _done_cycle(config, job.folder, cycle, labelled)
+        if record is None: record = _new_cycle(job, cycle, labelled)
+        elif config.warm_start: _take_weights(job, cycle, labelled)
+        records.append(record)
+        labelled = np.concatenate([labelled, record['next']])
+    return records
+
+# %% ../nbs/40_simulation.ipynb #b7bb9cd3
+def _origin(job):
+    "Where the run's numbers come from"
+    import torch
+    gpu = dict(gpu=torch.cuda.get_device_name(job.device)) if job.device.startswith('cuda') else {}
+    return dict(provenance(), device=job.device, **gpu, threads=job.threads, precision=job.precision)
+
+# %% ../nbs/40_simulation.ipynb #798db748
+def _run(config, folder, device, root, threads, trainings, check):
+    "Run what is not done of a run that this process holds"
+    for path in folder.glob('.*.tmp'): path.unlink(missing_ok=True)
+    scenario, precision = _prepare(config, folder, device, root)
+    job = _Job(
+        config=config,
+        folder=folder,
+        device=device,
+        root=root,
+        threads=threads,
+        precision=precision,
+        trainings=trainings,
+        check=check)
+    records = _all_cycles(job, len(scenario['pool']))
+    rows = result_rows(config, records, scenario)
+    result = dict(config=asdict(config), hash=config.hash, rows=rows, provenance=_origin(job))
+    check()
+    _drop_weights(folder)
+    paths = [cycle_path(folder, cycle) for cycle in range(1, config.cycles+1)]
+    write_result(folder, result, ['scenario.npz', *(path.name for path in paths)])
+    return read_json(folder/'result.json')
 
 # %% ../nbs/40_simulation.ipynb #0559d348
-def run(c:RunConfig,
+def run(c:RunConfig,     # The run
     runs:str|Path,       # Folder that holds the run folders
-    device:str='cpu',
+    device:str='cpu',    # 'cpu', 'cuda', ...
     root=None,           # Data root, see `imbal_al.sources.data_root`
     threads:int=1,       # CPU threads; part of what makes two runs equal bit for bit
+    trainings:Trainings|None=None # What is at hand already; None: what this process has
     )->dict|None:        # `result.json`'s content; None if another process is at it
     "Run what is not done yet of one run. Finished: nothing is done. Interrupted: goes on after its last whole cycle"
     import torch
-    check_config(c); folder = Path(runs)/c.hash
-    if (r:=read_result(folder)): return r
+    check_config(c)
+    folder = Path(runs)/c.hash
+    result = read_result(folder)
+    if result: return result
     try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise InputError(f'cannot create {folder}: {e.strerror}; choose a folder you may write to') from e
+    except OSError as e:
+        raise InputError(f'cannot create {folder}: {e.strerror}; choose a folder you may write to') from e
     lock = Lock(folder/'owner.json')
     if not lock.acquire(): return read_result(folder)
+    trainings = process_trainings() if trainings is None else trainings
     try:
         with lock, threadpool_limits(threads):
             torch.set_num_threads(threads)
-            return read_result(folder) or _run(c, folder, device, root, threads, lock.check)
+            return read_result(folder) or _run(c, folder, device, root, threads, trainings, lock.check)
     except Lost: return None
-
-def _run(c, folder, device, root, threads, check=lambda: None):
-    import torch
-    for o in folder.glob('.*.tmp'): o.unlink(missing_ok=True)
-    scenario,precision = _prepare(c, folder, device, root)
-    labelled,records = first_batch(c, len(scenario['pool'])).astype(np.int64), []
-    for j in range(1, c.cycles+1):
-        r = _done_cycle(c, folder, j, labelled)
-        if r is None: r = _new_cycle(c, folder, j, labelled, device, root, precision, check)
-        elif c.warm_start: _take_weights(c, folder, j, labelled, device, precision)
-        records.append(r); labelled = np.concatenate([labelled, r['next']])
-    result = dict(config=asdict(c), hash=c.hash, rows=result_rows(c, records, scenario), provenance=dict(provenance(), device=device, **(dict(gpu=torch.cuda.get_device_name(device)) if device.startswith('cuda') else {}), threads=threads, precision=precision))
-    check(); _drop_weights(folder); write_result(folder, result, ['scenario.npz', *(cycle_path(folder,j).name for j in range(1, c.cycles+1))])
-    return read_json(folder/'result.json')
-
-def _new_cycle(c, folder, j, labelled, device, root, precision, check):
-    "Run a cycle and write its record"
-    r = run_cycle(c, j, labelled, device, root, precision); check()
-    if c.warm_start and j<c.cycles: _keep_weights(c, folder, j, labelled, device, root, precision)
-    write_record(cycle_path(folder,j), r)
-    if c.warm_start: _drop_weights(folder, but=j)
-    return r

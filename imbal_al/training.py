@@ -19,50 +19,78 @@ from fastai.callback.progress import ProgressCallback
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 
-from .core import InputError, atomic_path, check_choice, note, stream, stream_seed
-from .losses import (BCELoss, WBCELoss, FocalLoss, DiceLoss, TverskyLoss, FocalTverskyLoss, DIBERegLoss, ComboLoss, ExpLogLoss,
-                             HybridFocalLoss, UnifiedFocalLoss, DIBEDisLoss, DIBELoss)
+from .core import InputError, atomic_path, check_choice, note, stream_seed
+from .losses import BCELoss, WBCELoss, FocalLoss, DiceLoss, TverskyLoss, FocalTverskyLoss, DIBERegLoss
+from .losses import ComboLoss, ExpLogLoss, HybridFocalLoss, UnifiedFocalLoss, DIBEDisLoss, DIBELoss
 from .models import create_model
 from .oii import score_counts
 
 # %% auto #0
-__all__ = ['LOSSES', 'FN_WEIGHT', 'STRENGTH', 'CHANGES', 'CHECKPOINT', 'AUGMENT', 'loss_takes', 'make_loss', 'OnTwoChannels',
-           'resize_pairs', 'change', 'factors', 'augment_random', 'fixed_copies', 'Parts', 'validation_counts', 'Curve',
-           'Guard', 'Checkpoint', 'read_checkpoint', 'Restore', 'ClippedCast', 'EvenBatches', 'set_prior', 'stretch',
-           'sgd_learner', 'fit_curve', 'tensorboard_callback']
+__all__ = ['LOSSES', 'make_loss', 'Parts', 'sgd_learner', 'fit_curve', 'tensorboard_callback']
 
 # %% ../nbs/24_training.ipynb #d9158700
-LOSSES = dict(bce=('CE',BCELoss), wbce=('WBCE',WBCELoss), focal=('Focal',FocalLoss), dice=('Dice',DiceLoss), tversky=('Tversky',TverskyLoss), ft=('FT',FocalTverskyLoss),
-              dibe_reg=('DIBEReg',DIBERegLoss), combo=('Combo',ComboLoss), el=('EL',ExpLogLoss), hf=('HF',HybridFocalLoss), unified=('Unified',UnifiedFocalLoss),
-              dibe_dis=('DIBEDis',DIBEDisLoss), dibe=('DIBE',DIBELoss))
-FN_WEIGHT = .7
+LOSSES = dict( # Name -> (as tables have it, class)
+    bce=('CE',BCELoss),
+    wbce=('WBCE',WBCELoss),
+    focal=('Focal',FocalLoss),
+    dice=('Dice',DiceLoss),
+    tversky=('Tversky',TverskyLoss),
+    ft=('FT',FocalTverskyLoss),
+    dibe_reg=('DIBEReg',DIBERegLoss),
+    combo=('Combo',ComboLoss),
+    el=('EL',ExpLogLoss),
+    hf=('HF',HybridFocalLoss),
+    unified=('Unified',UnifiedFocalLoss),
+    dibe_dis=('DIBEDis',DIBEDisLoss),
+    dibe=('DIBE',DIBELoss))
+
+# %% ../nbs/24_training.ipynb #dbc775d2
+FN_WEIGHT = .7 # The usual weight of misses
+
+def _settings(loss): return LOSSES[check_choice('loss', loss, LOSSES)][1].__init__.__kwdefaults__
 
 def loss_takes(loss:str,  # A key of `LOSSES`
     setting:str           # 'fn_weight', 'variant', 'gamma', ...
     )->bool:
-    "Whether a loss has a setting of this name"
-    return setting in LOSSES[check_choice('loss', loss, LOSSES)][1].__init__.__kwdefaults__
+    "Whether a loss has a setting of this name. Raises `InputError` for a loss there is none of"
+    return setting in _settings(loss)
 
+# %% ../nbs/24_training.ipynb #a5925732
 def make_loss(loss:str,         # A key of `LOSSES`
     fn_weight:float|None=None,  # Weight of misses; only for losses that have one
     variant:str|None=None,      # Reading of DIBEDis; only for losses that have it
     **options                   # Any other keyword of the loss
     )->torch.nn.Module:
     "A loss for logits (N,1,H,W). Raises `InputError` for a loss there is none of or a setting it does not have"
-    check_choice('loss', loss, LOSSES)
-    given = {k:v for k,v in dict(options, fn_weight=fn_weight, variant=variant).items() if v is not None}
-    for k in given:
-        if not loss_takes(loss, k): raise InputError(f"loss {loss!r} has no setting {k!r}; it takes: {', '.join(LOSSES[loss][1].__init__.__kwdefaults__)}")
+    known = _settings(loss)
+    options = dict(options, fn_weight=fn_weight, variant=variant)
+    given = {name:value for name,value in options.items() if value is not None}
+    for name in given:
+        if name not in known: raise InputError(f"loss {loss!r} has no setting {name!r}; it takes: {', '.join(known)}")
     return LOSSES[loss][1](**given)
 
 # %% ../nbs/24_training.ipynb #c6da9a5c
 class OnTwoChannels(torch.nn.Module):
     "A loss for logits (N,1,H,W) as one for (N,2,H,W): background, defect"
-    def __init__(self, loss:torch.nn.Module): super().__init__(); self.loss = loss
+    def __init__(self,
+        loss:torch.nn.Module # f(logits (N,1,H,W), targets (N,H,W))
+        ):
+        super().__init__()
+        self.loss = loss
+
     def forward(self, logits, targets): return self.loss(logits[:,1:]-logits[:,:1], targets)
 
 # %% ../nbs/24_training.ipynb #8567163b
-def resize_pairs(images:np.ndarray, # uint8 (N,H,W,C)
+def _resized(images, masks, size):
+    "A block of images (N,H,W,C) and masks (N,H,W) at a new size, as bytes"
+    x = torch.from_numpy(np.array(images)).permute(0,3,1,2).float()
+    y = torch.from_numpy(np.array(masks))[:,None].float()
+    x = F.interpolate(x, (size,size), mode='bilinear', antialias=True).round().clamp(0,255)
+    y = F.interpolate(y, (size,size), mode='area')[:,0]>=.5
+    return x.permute(0,2,3,1).byte().numpy(), y.byte().numpy()
+
+# %% ../nbs/24_training.ipynb #9131aa48
+def _resize_pairs(images:np.ndarray, # uint8 (N,H,W,C)
     masks:np.ndarray,               # uint8 (N,H,W), 0 or 1
     size:int|None,                  # New height and width, pixels; None: as they are
     block:int=64                    # Images at a time
@@ -70,86 +98,127 @@ def resize_pairs(images:np.ndarray, # uint8 (N,H,W,C)
     "Resize images and masks. Raises `InputError` for a size below 16"
     if size is None or images.shape[1:3]==(size,size): return np.asarray(images), np.asarray(masks)
     if size<16: raise InputError(f'size = {size} px; use 16 or more')
-    x, y = np.empty((len(images),size,size,images.shape[3]), np.uint8), np.empty((len(images),size,size), np.uint8)
+    x = np.empty((len(images),size,size,images.shape[3]), np.uint8)
+    y = np.empty((len(images),size,size), np.uint8)
     for i in range(0, len(images), block):
-        a = torch.from_numpy(np.array(images[i:i+block])).permute(0,3,1,2).float()
-        m = torch.from_numpy(np.array(masks[i:i+block]))[:,None].float()
-        x[i:i+block] = F.interpolate(a, (size,size), mode='bilinear', antialias=True).round().clamp(0,255).permute(0,2,3,1).byte().numpy()
-        y[i:i+block] = (F.interpolate(m, (size,size), mode='area')[:,0]>=.5).byte().numpy()
+        x[i:i+block], y[i:i+block] = _resized(images[i:i+block], masks[i:i+block], size)
     return x, y
 
 # %% ../nbs/24_training.ipynb #5beab27d
-STRENGTH = .3
-CHANGES = ('flip','contrast','brightness','saturation')
+_CHANGES = ('flip','contrast','brightness','saturation')
 
-def change(x:torch.Tensor,  # (B,C,H,W) in 0..255
-    what:str,               # One of `CHANGES`
+def _change(x:torch.Tensor, # (B,C,H,W) in 0..255
+    what:str,               # One of `_CHANGES`
     factor:torch.Tensor     # (B,), 1 leaves an image as it is; 'flip' flips where it is below 1
     )->torch.Tensor:
     "One augmentation, image by image"
-    f = factor.to(x)[:,None,None,None]
-    if what=='flip': return torch.where(f<1, x.flip(-1), x)
-    if what=='brightness': return (x*f).clamp(0,255)
+    factor = factor.to(x)[:,None,None,None]
+    if what=='flip': return torch.where(factor<1, x.flip(-1), x)
+    if what=='brightness': return (x*factor).clamp(0,255)
     grey = x.mean(1, keepdim=True)
     base = grey.mean((2,3), keepdim=True) if what=='contrast' else grey
-    return torch.lerp(base, x, f).clamp(0,255)
+    return torch.lerp(base, x, factor).clamp(0,255)
 
-def factors(n:int, g:torch.Generator)->torch.Tensor:
-    "n factors between 1 - STRENGTH and 1 + STRENGTH"
-    return 1+STRENGTH*(2*torch.rand(n, generator=g)-1)
+# %% ../nbs/24_training.ipynb #74d84a56
+_STRENGTH = .3
 
-def augment_random(x, y, g):
-    "Each of `CHANGES` with probability 1/2 per image: (x, y) raw images and masks -> the same, augmented"
-    on = torch.rand(len(CHANGES), len(x), generator=g)<.5
-    f = factors(len(CHANGES)*len(x), g).view(len(CHANGES), -1)
+def _factors(n, g):
+    "n factors between 1 - _STRENGTH and 1 + _STRENGTH"
+    return 1+_STRENGTH*(2*torch.rand(n, generator=g)-1)
+
+# %% ../nbs/24_training.ipynb #ee000cad
+def _augment_random(x, y, g):
+    "Each of `_CHANGES` with probability 1/2 per image: (x, y) raw images and masks -> the same, augmented"
+    on = torch.rand(len(_CHANGES), len(x), generator=g)<.5
+    factors = _factors(len(_CHANGES)*len(x), g).view(len(_CHANGES), -1)
     flip = on[0].to(x.device)
     y = torch.where(flip[:,None,None], y.flip(-1), y)
-    for k,what in enumerate(CHANGES): x = change(x, what, torch.where(on[k], 0. if what=='flip' else f[k], 1.))
+    for i,what in enumerate(_CHANGES):
+        changed = 0. if what=='flip' else factors[i]
+        x = _change(x, what, torch.where(on[i], changed, 1.))
     return x.contiguous(memory_format=torch.channels_last), y
 
 # %% ../nbs/24_training.ipynb #cdb75bf9
-def fixed_copies(images:np.ndarray, # uint8 (N,H,W,C)
+def _changed_bytes(images, what, factor, block=64):
+    "Images (N,H,W,C) as bytes, changed, block by block"
+    parts = []
+    for i in range(0, len(images), block):
+        x = torch.from_numpy(np.array(images[i:i+block])).permute(0,3,1,2).float()
+        x = _change(x, what, factor[i:i+block])
+        parts.append(x.round().byte().permute(0,2,3,1).numpy())
+    return np.concatenate(parts)
+
+# %% ../nbs/24_training.ipynb #cbe438de
+def _fixed_copies(images:np.ndarray, # uint8 (N,H,W,C)
     masks:np.ndarray,               # uint8 (N,H,W)
     seed:int                        # Of the factors
     )->tuple[np.ndarray,np.ndarray]: # (5N,H,W,C), (5N,H,W): originals first, then one copy of all per change
     "The paper's fivefold training part: originals, then flipped, contrast, brightness, saturation"
-    g = torch.Generator().manual_seed(stream_seed(seed,'fixed copies')); x, y = [images], [masks]
-    for what in CHANGES:
-        f = torch.zeros(len(images)) if what=='flip' else factors(len(images), g)
-        x.append(np.concatenate([change(torch.from_numpy(np.array(images[i:i+64])).permute(0,3,1,2).float(), what, f[i:i+64]).round().byte().permute(0,2,3,1).numpy() for i in range(0,len(images),64)]))
+    g = torch.Generator().manual_seed(stream_seed(seed,'fixed copies'))
+    x, y = [images], [masks]
+    for what in _CHANGES:
+        factor = torch.zeros(len(images)) if what=='flip' else _factors(len(images), g)
+        x.append(_changed_bytes(images, what, factor))
         y.append(masks[:,:,::-1] if what=='flip' else masks)
     return np.concatenate(x), np.concatenate(y)
 
 # %% ../nbs/24_training.ipynb #f0bb6fb8
+def _background_per_defect(masks): return float((1-masks).sum(dtype=np.int64)/max(masks.sum(dtype=np.int64),1))
+
 class Parts:
     "Training and validation part on one device: `data`, and the indices `train` and `valid`"
     def __init__(self,
-        images, masks,        # uint8 (N,H,W,C), uint8 (N,H,W)
-        train, valid,         # Indices of the two parts
+        images,               # uint8 (N,H,W,C)
+        masks,                # uint8 (N,H,W)
+        train,                # Indices of the training part
+        valid,                # Indices of the validation part
         name:str='the data',  # For messages
-        size:int|None=None,   # See `resize_pairs`
+        size:int|None=None,   # New height and width, pixels, 16 or more; None: as they are
         copies:bool=False,    # The paper's fixed copies of the training part
-        device='cpu', encoder='lite0', in_channels:int=3, seed:int=0):
-        if not len(train) or not len(valid): raise InputError(f"{name} has {len(train)} training and {len(valid)} validation images; both parts need some")
-        if set(map(int,train)) & set(map(int,valid)): raise InputError(f"{name}: an image is in both the training and the validation part; split by image and group")
-        (x,y),(u,v) = (resize_pairs(np.asarray(images[o]), np.asarray(masks[o]), size) for o in (np.sort(np.asarray(train)), np.sort(np.asarray(valid))))
-        if not v.any(): raise InputError(f"{name} has no defect in its validation part of {len(v)} images; IoU and OII are undefined there, split it otherwise")
-        if copies: x,y = fixed_copies(x, y, seed)
-        self.defect_ratio = tuple(float((1-o).sum(dtype=np.int64)/max(o.sum(dtype=np.int64),1)) for o in (y,v))
-        self.data = DeviceData(np.concatenate([x,u]), np.concatenate([y,v]), device, encoder, in_channels)
-        self.name,self.train,self.valid = name, np.arange(len(x)), np.arange(len(x), len(x)+len(u))
+        device='cpu',         # Where to keep them
+        encoder='lite0',      # Whose normalisation, see `imbal_al.learner.DeviceData`
+        in_channels:int=3,    # Channels given to the network
+        seed:int=0            # Of the copies
+        ):
+        _check_parts(train, valid, name)
+        train, valid = np.sort(np.asarray(train)), np.sort(np.asarray(valid))
+        x, y = _resize_pairs(np.asarray(images[train]), np.asarray(masks[train]), size)
+        valid_x, valid_y = _resize_pairs(np.asarray(images[valid]), np.asarray(masks[valid]), size)
+        if not valid_y.any(): raise InputError(
+            f"{name} has no defect in its validation part of {len(valid_y)} images; "
+            "IoU and OII are undefined there, split it otherwise")
+        if copies: x, y = _fixed_copies(x, y, seed)
+        self.defect_ratio = _background_per_defect(y), _background_per_defect(valid_y)
+        both = np.concatenate([x,valid_x]), np.concatenate([y,valid_y])
+        self.data = DeviceData(*both, device, encoder, in_channels)
+        self.name = name
+        self.train, self.valid = np.arange(len(x)), np.arange(len(x), len(x)+len(valid_x))
+
+# %% ../nbs/24_training.ipynb #24557b38
+def _check_parts(train, valid, name):
+    "Raise an `InputError` for an empty part or an image in both"
+    if not len(train) or not len(valid): raise InputError(
+        f"{name} has {len(train)} training and {len(valid)} validation images; both parts need some")
+    if set(map(int,train)) & set(map(int,valid)): raise InputError(
+        f"{name}: an image is in both the training and the validation part; split by image and group")
 
 # %% ../nbs/24_training.ipynb #cc6a955e
-def validation_counts(net, parts:Parts,
+def validation_counts(net, # A network of one output channel
+    parts:Parts,          # Training and validation part
     precision:str='fp32', # One of `imbal_al.learner.DTYPES`
     bs:int=32             # Images per forward pass
     )->np.ndarray:        # int64 (3,): TP, FP, FN in pixels
-    "Predict the validation part and count. Leaves the network in evaluation mode"
-    data,total = parts.data, torch.zeros(3, dtype=torch.int64); net.eval()
+    """Predict the validation part and count. Leaves the network in evaluation mode.
+    Raises `FloatingPointError` if it gives nan or infinity"""
+    data, total = parts.data, torch.zeros(3, dtype=torch.int64)
+    net.eval()
     with torch.inference_mode(), cast(precision, data.device):
         for i in torch.as_tensor(parts.valid).split(bs):
-            i = i.to(data.device); z = data.crop(net(data.normalise(data.raw(i)))[:,0]); p,y = z>=0, data.masks[i]>0
-            if not torch.isfinite(z).all(): raise FloatingPointError('the network gives nan or infinity on the validation part')
+            i = i.to(data.device)
+            z = data.crop(net(data.normalise(data.raw(i)))[:,0])
+            p, y = z>=0, data.masks[i]>0
+            if not torch.isfinite(z).all():
+                raise FloatingPointError('the network gives nan or infinity on the validation part')
             total += torch.stack([(p&y).sum(), (p&~y).sum(), (~p&y).sum()]).cpu()
     return total.numpy()
 
@@ -157,74 +226,125 @@ def validation_counts(net, parts:Parts,
 class Curve(Callback):
     "Rows of step, epoch, train_loss, counts and scores, one per validation, in `rows`"
     order = 60
-    def __init__(self, parts, precision, bs, tell=None): self.parts,self.precision,self.bs,self.tell,self.rows,self.seen = parts,precision,bs,tell,[],[]
+    def __init__(self,
+        parts,     # What to validate on
+        precision, # Of the validation
+        bs,        # Batch size of the training
+        tell=None  # f(step, row), called after each validation
+        ):
+        self.parts, self.precision, self.bs, self.tell = parts, precision, bs, tell
+        self.rows, self.seen = [], []
+
     def before_train(self): self.seen = []
+
     def after_batch(self):
         if self.training: self.seen.append(self.loss.detach())
+
     def after_train(self):
-        tp,fp,fn = map(int, validation_counts(self.model, self.parts, self.precision)); step = (self.epoch+1)*self.n_iter
-        s = score_counts([[tp,fp,fn]])
-        self.rows.append(dict(epoch=round(step*self.bs/len(self.parts.train),3), step=step, train_loss=float(torch.stack(self.seen).mean()), **{k:s[k] for k in ('iou','precision','recall','oii')}, fp=fp, fn=fn, tp=tp))
+        tp, fp, fn = map(int, validation_counts(self.model, self.parts, self.precision))
+        step = (self.epoch+1)*self.n_iter
+        scores = score_counts([[tp,fp,fn]])
+        self.rows.append(dict(
+            epoch=round(step*self.bs/len(self.parts.train),3),
+            step=step,
+            train_loss=float(torch.stack(self.seen).mean()),
+            **{name:scores[name] for name in ('iou','precision','recall','oii')},
+            fp=fp,
+            fn=fn,
+            tp=tp))
         if self.tell: self.tell(step, self.rows[-1])
 
-class Guard(Callback):
+# %% ../nbs/24_training.ipynb #4a034b2d
+class _Guard(Callback):
     "Stop a training that diverges, with the place and the last finite loss"
     order = 50
     def __init__(self): self.last = self.step = None
     def before_fit(self): self.step = 0
+
     def after_loss(self):
-        loss = float(self.loss.detach()); self.step += 1
+        loss = float(self.loss.detach())
+        self.step += 1
         if not math.isfinite(loss): raise FloatingPointError(f'loss {loss}')
         self.last = loss
+
     def line(self, what):
-        n = self.learn.n_iter
-        return f"the training diverged at step {self.learn.epoch*n+self.learn.iter+1} (validation stretch {self.learn.epoch+1}): {what}; last finite loss {'none' if self.last is None else f'{self.last:.4g}'}; use a smaller learning rate"
+        "Where the training was, in a line"
+        stretch, n = self.learn.epoch, self.learn.n_iter
+        step = stretch*n+self.learn.iter+1
+        last = 'none' if self.last is None else f'{self.last:.4g}'
+        return (f'the training diverged at step {step} (validation stretch {stretch+1}): {what}; '
+                f'last finite loss {last}; use a smaller learning rate')
 
 # %% ../nbs/24_training.ipynb #385a9653
-class Checkpoint(Callback):
+def _callback(learn, kind): return next(cb for cb in learn.cbs if isinstance(cb, kind))
+
+# %% ../nbs/24_training.ipynb #51237dd9
+class _Checkpoint(Callback):
     "Write the state of a training after a validation, at most every `seconds`"
     order = 70
-    def __init__(self, path, seconds=60., start=0): self.path,self.seconds,self.start = Path(path),seconds,start
+    def __init__(self, path, seconds=60., start=0):
+        self.path, self.seconds, self.start = Path(path), seconds, start
+
     def before_fit(self): self.t0 = time.monotonic()
+
     def state(self):
-        g = self.dls.train.g
-        curve = next(o for o in self.learn.cbs if isinstance(o, Curve))
-        cuda = torch.cuda.get_rng_state(self.dls.device) if str(self.dls.device).startswith('cuda') else None
-        scaler = next(o for o in self.learn.cbs if isinstance(o, Cast)).scaler.state_dict()
-        rec = self.learn.recorder
-        return dict(epoch=self.epoch+1, model=self.model.state_dict(), opt=self.opt.opt.state_dict(), g=g.get_state(), torch=torch.get_rng_state(), cuda=cuda, scaler=scaler, rows=curve.rows,
-                    losses=[float(o) for o in rec.losses], smooth=(rec.smooth_loss.count, rec.smooth_loss.val))
+        "All that decides what comes next"
+        device, recorder = self.dls.device, self.learn.recorder
+        return dict(
+            epoch=self.epoch+1,
+            model=self.model.state_dict(),
+            opt=self.opt.opt.state_dict(),
+            g=self.dls.train.g.get_state(),
+            torch=torch.get_rng_state(),
+            cuda=torch.cuda.get_rng_state(device) if str(device).startswith('cuda') else None,
+            scaler=_callback(self.learn, Cast).scaler.state_dict(),
+            rows=_callback(self.learn, Curve).rows,
+            losses=[float(loss) for loss in recorder.losses],
+            smooth=(recorder.smooth_loss.count, recorder.smooth_loss.val))
+
     def after_epoch(self):
-        if self.epoch<self.start or self.epoch+1>=self.n_epoch or time.monotonic()-self.t0<self.seconds: return
+        is_early = self.epoch<self.start or time.monotonic()-self.t0<self.seconds
+        if is_early or self.epoch+1>=self.n_epoch: return
         state = self.state()
         try:
             with atomic_path(self.path) as p: torch.save(state, p)
-        except (InputError, RuntimeError) as e: note(f'cannot write {self.path} ({str(e).splitlines()[0][:120]}); the training goes on without it')
+        except (InputError, RuntimeError) as e:
+            why = str(e).splitlines()[0][:120]
+            note(f'cannot write {self.path} ({why}); the training goes on without it')
         self.t0 = time.monotonic()
 
-CHECKPOINT = {'epoch','model','opt','g','torch','cuda','scaler','rows'}
+# %% ../nbs/24_training.ipynb #4c7bf830
+_CHECKPOINT = {'epoch','model','opt','g','torch','cuda','scaler','rows'}
 
-def read_checkpoint(path:Path)->dict|None:
+def _read_checkpoint(path):
     "A checkpoint, None if it is absent or damaged"
     try:
         with zipfile.ZipFile(path) as z:
-            if z.testzip() or any(o.compress_type for o in z.infolist()): raise ValueError
-        s = torch.load(path, map_location='cpu', weights_only=True)
-        if not CHECKPOINT<=set(s): raise ValueError
-        return s
+            if z.testzip() or any(entry.compress_type for entry in z.infolist()): raise ValueError
+        state = torch.load(path, map_location='cpu', weights_only=True)
+        if not _CHECKPOINT<=set(state): raise ValueError
+        return state
     except FileNotFoundError: return None
     except Exception: note(f'{path} is damaged and counts as missing')
 
 # %% ../nbs/24_training.ipynb #757d7076
-class Restore(Callback):
+class _Restore(Callback):
     "Put a checkpoint's state back at the start of a fit"
     order = 90
     def __init__(self, state): self.state = state
+
     def before_fit(self):
-        s = self.state; self.model.load_state_dict(s['model']); self.opt.opt.load_state_dict(s['opt']); self.dls.train.g.set_state(s['g'])
-        next(o for o in self.learn.cbs if isinstance(o, Curve)).rows = list(s['rows'])
-        next(o for o in self.learn.cbs if isinstance(o, Cast)).scaler.load_state_dict(s['scaler'])
-        if 'losses' in s: rec = self.learn.recorder; rec.losses = list(s['losses']); rec.smooth_loss.count,rec.smooth_loss.val = s['smooth']
+        state = self.state
+        self.model.load_state_dict(state['model'])
+        self.opt.opt.load_state_dict(state['opt'])
+        self.dls.train.g.set_state(state['g'])
+        _callback(self.learn, Curve).rows = list(state['rows'])
+        _callback(self.learn, Cast).scaler.load_state_dict(state['scaler'])
+        if 'losses' not in state: return
+        recorder = self.learn.recorder
+        recorder.losses = list(state['losses'])
+        recorder.smooth_loss.count, recorder.smooth_loss.val = state['smooth']
+
     def before_train(self):
         if self.state is None: return
         torch.set_rng_state(self.state['torch'])
@@ -232,47 +352,62 @@ class Restore(Callback):
         self.state = None
 
 # %% ../nbs/24_training.ipynb #beb88861
-class ClippedCast(Cast):
+class _ClippedCast(Cast):
     "`Cast` that shortens a gradient longer than `clip`, after the loss scale of half precision is taken out again"
-    def __init__(self, precision, device, clip=None): super().__init__(precision, device); self.clip = clip
+    def __init__(self, precision, device, clip=None):
+        super().__init__(precision, device)
+        self.clip = clip
+
     def before_step(self):
-        if self.clip is not None:
-            if self.scaler.is_enabled(): self.scaler.unscale_(self.opt.opt)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-            if self.scaler.is_enabled(): self.scaler.step(self.opt.opt); self.scaler.update(); raise CancelStepException
-        else: super().before_step()
+        if self.clip is None: return super().before_step()
+        scaled = self.scaler.is_enabled()
+        if scaled: self.scaler.unscale_(self.opt.opt)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        if not scaled: return
+        self.scaler.step(self.opt.opt)
+        self.scaler.update()
+        raise CancelStepException
 
 # %% ../nbs/24_training.ipynb #49f61b55
-class EvenBatches(Batches):
+class _EvenBatches(Batches):
     "Batches over which the faulty images are spread evenly"
     def __init__(self, data, idx, bs, steps, g, aug=None):
         super().__init__(data, idx, bs, steps, g, aug)
-        self.faulty = torch.as_tensor(data.masks[self.idx.to(data.device)].flatten(1).amax(1)>0).cpu()
-    def one_pass(self)->torch.Tensor:
+        masks = data.masks[self.idx.to(data.device)]
+        self.faulty = torch.as_tensor(masks.flatten(1).amax(1)>0).cpu()
+
+    def one_pass(self):
         "All images once: faulty and healthy ones shuffled by themselves, then merged at even distances"
         at = torch.empty(len(self.idx), dtype=torch.float64)
         for kind in (self.faulty, ~self.faulty):
             n = int(kind.sum())
             if n: at[kind] = (torch.randperm(n, generator=self.g).double()+.5)/n
         return self.idx[at.sort(stable=True).indices]
-    def order(self)->torch.Tensor:
-        per = len(self.idx)//self.bs
-        start = lambda: int(torch.randint(len(self.idx)-per*self.bs+1, (1,), generator=self.g))
-        passes = [(lambda o, i: o[i:i+per*self.bs])(self.one_pass(), start()).view(per,self.bs) for _ in range(-(-self.steps//per))]
-        return torch.cat([o[torch.randperm(per, generator=self.g)] for o in passes])[:self.steps]
+
+    def _one_pass_of_batches(self, n):
+        "(n,bs) indices: one pass from a random place, without a partial batch"
+        order = self.one_pass()
+        start = int(torch.randint(len(self.idx)-n*self.bs+1, (1,), generator=self.g))
+        return order[start:start+n*self.bs].view(n,self.bs)
+
+    def order(self):
+        "(steps,bs) indices; the batches of a pass are shuffled"
+        n = len(self.idx)//self.bs
+        passes = [self._one_pass_of_batches(n) for _ in range(-(-self.steps//n))]
+        shuffled = [batches[torch.randperm(n, generator=self.g)] for batches in passes]
+        return torch.cat(shuffled)[:self.steps]
 
 # %% ../nbs/24_training.ipynb #715de5d8
-def set_prior(model:torch.nn.Module, # With a `segmentation_head` of one output channel
-    prior:float                      # Probability of a defect at the start
+def _set_prior(model:torch.nn.Module, # With a `segmentation_head` of one output channel
+    prior:float                       # Probability of a defect at the start
     ):
-    "Set the bias of the last convolution so that the network starts from `prior` (Lin et al. 2017). Raises `InputError` unless 0 < prior < 1"
+    """Set the bias of the last convolution so that the network starts from `prior` (Lin et al. 2017).
+    Raises `InputError` unless 0 < prior < 1"""
     if not 0<prior<1: raise InputError(f'prior = {prior!r}; give a probability between 0 and 1')
-    last = [o for o in model.modules() if isinstance(o, torch.nn.Conv2d)][-1]
+    last = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)][-1]
     torch.nn.init.constant_(last.bias, math.log(prior/(1-prior)))
 
 # %% ../nbs/24_training.ipynb #18f108b3
-AUGMENT = dict(random=augment_random, fixed=None, none=None)
-
 def stretch(n:int,           # Training images
     bs:int,                  # Batch size
     steps:int|None,          # Optimiser steps, or
@@ -283,54 +418,87 @@ def stretch(n:int,           # Training images
     total = steps or epochs*(n//bs)
     return -(-total//validations), validations
 
-def sgd_learner(parts:Parts,
+# %% ../nbs/24_training.ipynb #1cf1cbfc
+AUGMENT = dict(random=_augment_random, fixed=None, none=None)
+
+# %% ../nbs/24_training.ipynb #60b7cc20
+def _new_network(parts, arch, encoder, weights, width, prior, seed):
+    "A network of one output channel on the parts' device"
+    with seeded(stream_seed(seed,'weights')):
+        net = create_model(arch, encoder, weights, 1, parts.data.in_channels, width)
+    if prior is not None: _set_prior(net, prior)
+    return net.to(parts.data.device, memory_format=torch.channels_last)
+
+# %% ../nbs/24_training.ipynb #bb0aa35d
+def _new_batches(parts, bs, steps, augment, even, seed):
+    "The training batches of one stretch"
+    kind, change = _EvenBatches if even else Batches, AUGMENT[check_choice('augmentation', augment, AUGMENT)]
+    g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
+    return kind(parts.data, parts.train, bs, steps, g, change)
+
+# %% ../nbs/24_training.ipynb #a03a852f
+def sgd_learner(parts:Parts, # Training and validation part
     loss_func,               # From `make_loss`
-    arch='unet', encoder='lite0', weights:str|None='imagenet', width:float=1., # See `imbal_al.models.create_model`
+    arch='unet',             # See `imbal_al.models.create_model`
+    encoder='lite0',         # See `imbal_al.models.create_model`
+    weights:str|None='imagenet', # See `imbal_al.models.create_model`
+    width:float=1.,          # See `imbal_al.models.create_model`
     lr:float=.05,            # SGD's learning rate
-    momentum:float=.9,
+    momentum:float=.9,       # SGD's momentum
     wd:float=1e-4,           # Weight decay (L2)
-    bs:int=8,
-    steps:int|None=400, epochs:int|None=None, validations:int=10, # See `stretch`
+    bs:int=8,                # Batch size
+    steps:int|None=400,      # Optimiser steps, or
+    epochs:int|None=None,    # passes over the training part, if `steps` is None
+    validations:int=10,      # How often the validation part is counted
     augment:str='random',    # A name in `AUGMENT`; 'fixed' says that `parts` were made with copies
-    precision:dict|None=None, # {'train': name, 'eval': name}, see `imbal_al.learner.choose_precision`
-    seed:int=0,
+    precision:dict|None=None, # {'train': name, 'eval': name}, see `choose_precision`; None: fp32
+    seed:int=0,              # Weights, order, augmentation, dropout
     tell=None,               # f(step, row), called after each validation
     clip:float|None=None,    # Largest norm of a step's gradient; None: as it is
-    prior:float|None=None,   # Probability of a defect that the network starts from, see `set_prior`; None: as it is made
-    even:bool=True           # Faulty images spread evenly over the batches, see `EvenBatches`
+    prior:float|None=None,   # Probability of a defect that the network starts from; None: as it is made
+    even:bool=True           # Faulty images spread evenly over the batches
     )->Learner:
-    "A Learner whose `curve.rows` fill while it trains; `fit_curve` runs it"
-    if len(parts.train)<bs: raise InputError(f"{parts.name} has {len(parts.train)} training images, fewer than a batch of {bs}; use a smaller batch")
-    precision = precision or dict(train='fp32', eval='fp32')
-    with seeded(stream_seed(seed,'weights')): m = create_model(arch, encoder, weights, 1, parts.data.in_channels, width)
-    if prior is not None: set_prior(m, prior)
-    m = m.to(parts.data.device, memory_format=torch.channels_last)
-    every,n = stretch(len(parts.train), bs, steps, epochs, validations)
-    g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
-    dls = Loaders((EvenBatches if even else Batches)(parts.data, parts.train, bs, every, g, AUGMENT[check_choice('augmentation', augment, AUGMENT)]), parts.data.device)
+    """A Learner whose `curve.rows` fill while it trains; `fit_curve` runs it.
+    Raises `InputError` if the training part is smaller than a batch"""
+    n = len(parts.train)
+    if n<bs: raise InputError(f"{parts.name} has {n} training images, fewer than a batch of {bs}; use a smaller batch")
+    precision, device = precision or dict(train='fp32', eval='fp32'), parts.data.device
+    net = _new_network(parts, arch, encoder, weights, width, prior, seed)
+    every, n_validations = stretch(n, bs, steps, epochs, validations)
+    dls = Loaders(_new_batches(parts, bs, every, augment, even, seed), device)
     opt = partial(OptimWrapper, opt=partial(torch.optim.SGD, momentum=momentum, weight_decay=wd))
-    cbs = [ClippedCast(precision['train'], parts.data.device, clip), Guard(), Curve(parts, precision['eval'], bs, tell)]
-    learn = Learner(dls, m, loss_func=loss_func, opt_func=opt, lr=lr, cbs=cbs)
-    learn.remove_cbs(learn._grab_cbs(ProgressCallback)); learn.validations = n
+    cbs = [_ClippedCast(precision['train'], device, clip), _Guard(), Curve(parts, precision['eval'], bs, tell)]
+    learn = Learner(dls, net, loss_func=loss_func, opt_func=opt, lr=lr, cbs=cbs)
+    learn.remove_cbs(learn._grab_cbs(ProgressCallback))
+    learn.validations = n_validations
     return learn
 
 # %% ../nbs/24_training.ipynb #342e7fb3
+def _fit(learn, cbs, start):
+    "fastai's loop; an error in a callback without the line that fastai puts before it"
+    try: learn.fit(learn.validations, cbs=cbs, start_epoch=start)
+    except (FloatingPointError, InputError) as e:
+        line = str(e).split('\n\t')[-1]
+        of_logits = 'logits hold' in line
+        if isinstance(e, InputError) and not of_logits: raise InputError(line) from e
+        why = 'logits nan or infinite' if of_logits else line
+        raise FloatingPointError(_callback(learn, _Guard).line(why)) from e
+
+# %% ../nbs/24_training.ipynb #f95b4615
 def fit_curve(learn:Learner,          # From `sgd_learner`
     schedule:str='cosine',            # See `imbal_al.learner.lr_schedule`
     checkpoint:str|Path|None=None,    # File for the state; a whole one that is there is gone on from
     seconds:float=60.                 # At most one checkpoint in this time
     )->list[dict]:                    # `Curve.rows`
-    "Train to the end; the network is left in evaluation mode. A training that diverges raises a `FloatingPointError` that names the step and the last finite loss"
-    state = read_checkpoint(Path(checkpoint)) if checkpoint else None
+    """Train to the end; the network is left in evaluation mode. A training that diverges raises a
+    `FloatingPointError` that names the step and the last finite loss"""
+    state = _read_checkpoint(Path(checkpoint)) if checkpoint else None
     start = state['epoch'] if state else 0
-    cbs = [*lr_schedule(schedule, learn.lr), *([Checkpoint(checkpoint, seconds, start)] if checkpoint else []), *([Restore(state)] if state else [])]
-    guard = next(o for o in learn.cbs if isinstance(o, Guard))
-    with seeded(stream_seed(learn.dls.train.g.initial_seed(),'dropout'), learn.dls.device), learn.no_logging(), learn.no_bar():
-        try: learn.fit(learn.validations, cbs=cbs, start_epoch=start)
-        except (FloatingPointError, InputError) as e:
-            line = str(e).split('\n\t')[-1]
-            if isinstance(e, InputError) and 'logits hold' not in line: raise InputError(line) from e
-            raise FloatingPointError(guard.line('logits nan or infinite' if 'logits hold' in line else line)) from e
+    cbs = lr_schedule(schedule, learn.lr)
+    if checkpoint: cbs.append(_Checkpoint(checkpoint, seconds, start))
+    if state: cbs.append(_Restore(state))
+    dropout = stream_seed(learn.dls.train.g.initial_seed(),'dropout')
+    with seeded(dropout, learn.dls.device), learn.no_logging(), learn.no_bar(): _fit(learn, cbs, start)
     if checkpoint: Path(checkpoint).unlink(missing_ok=True)
     learn.model.eval()
     return learn.curve.rows
@@ -338,15 +506,24 @@ def fit_curve(learn:Learner,          # From `sgd_learner`
 # %% ../nbs/24_training.ipynb #3829028b
 def tensorboard_callback(folder # Where TensorBoard shall look
     )->Callback:                # For `learn.add_cb`
-    "fastai's TensorBoard callback for a learner of `sgd_learner`; raises `InputError` where tensorboard is not installed"
+    """fastai's TensorBoard callback for a learner of `sgd_learner`;
+    raises `InputError` where tensorboard is not installed"""
     try: from fastai.callback.tensorboard import TensorBoardCallback
     except ImportError: raise InputError('tensorboard is not installed; pip install tensorboard') from None
+
     class Watch(TensorBoardCallback):
+        "Loss and learning rate after each step, a row's numbers after each validation"
         order = Curve.order+1
+        def write(self, values):
+            for name,value in values.items(): self.writer.add_scalar(name, value, self.train_iter)
+
         def after_batch(self):
-            if self.training:
-                for k,v in dict(train_loss=self.loss, lr=self.opt.hypers[-1]['lr']).items(): self.writer.add_scalar(k, float(v), self.train_iter)
+            if self.training: self.write(dict(train_loss=float(self.loss), lr=float(self.opt.hypers[-1]['lr'])))
+
         def after_train(self):
-            for k in ('iou','precision','recall','oii'): self.writer.add_scalar(k, self.learn.curve.rows[-1][k], self.train_iter)
-        def after_epoch(self): pass
+            row = self.learn.curve.rows[-1]
+            self.write({name:row[name] for name in ('iou','precision','recall','oii')})
+
+        def after_epoch(self): "Nothing is left to write"
+
     return Watch(folder, trace_model=False, log_preds=False)

@@ -45,7 +45,7 @@ from imbal_al.losses import (
 )
 from imbal_al.models import SegNet, create_model, scaled
 from imbal_al.simulation import RunConfig, as_config, check_config, run
-from imbal_al.training import Parts, make_loss, resize_pairs, sgd_learner
+from imbal_al.training import Parts, make_loss, _resize_pairs, sgd_learner
 
 
 @pytest.fixture(scope='module')
@@ -847,7 +847,7 @@ CASES = {
         ),
         "unknown augmentation 'blur'; choose one of: random, fixed, none",
     ),
-    'parts size': (lambda at: resize_pairs(IMAGES, MASKS, 8), 'size = 8 px; use 16 or more'),
+    'parts size': (lambda at: _resize_pairs(IMAGES, MASKS, 8), 'size = 8 px; use 16 or more'),
     'learner nothing labelled': (
         lambda at: make_learner(DeviceData(IMAGES, MASKS), []),
         'no labelled patch to train on; give at least one',

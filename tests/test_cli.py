@@ -324,7 +324,7 @@ def test_images_are_cut_by_as_many_processes_as_asked_for(at, monkeypatch):
     real = engine.open_store
     monkeypatch.setattr(engine, 'open_store', lambda *a, **kw: seen.append(kw) or real(*a, **kw))
     for few, n in ((1, 3), (10**6, 1)):
-        monkeypatch.setattr(engine, 'FEW_IMAGES', few)
+        monkeypatch.setattr(engine, '_FEW_IMAGES', few)
         seen.clear()
         assert (
             call('study', *TINY, '--dry-run', '--workers', '3').exit_code == 0
@@ -463,7 +463,7 @@ def test_retry_and_collect(stub_study, monkeypatch):
         )
         or {}
     )
-    monkeypatch.setitem(engine.KINDS, 'Stub', dataclasses.replace(stubs.STUBS, run=fine))
+    monkeypatch.setitem(engine._KINDS, 'Stub', dataclasses.replace(stubs.STUBS, run=fine))
     assert (
         call('retry', d, '--device', 'cpu').stdout == '1 done\n'
         and 'nothing has failed' in call('retry', d).stdout

@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from imbal_al import core
 from imbal_al.core import *
+from imbal_al.core import commit
 
 
 def left(d):

@@ -91,7 +91,7 @@ def test_recorded_passes_change_nothing(data, monkeypatch):
     "Losses and weights of a training with CUDA graphs are those without, and the network forgets the graphs"
     net, losses = trained(data)
     assert 'forward' not in net.__dict__
-    monkeypatch.setattr(learner.Graphed, 'before_batch', lambda self: None)
+    monkeypatch.setattr(learner._Graphed, 'before_batch', lambda self: None)
     plain = trained(data)
     assert losses == pytest.approx(plain[1], rel=1e-3)
     for a, b in zip(net.state_dict().values(), plain[0].state_dict().values()):
@@ -159,13 +159,13 @@ def test_scores_are_those_of_the_cpu(data, patches):
 
 def test_histogram_is_exact(data):
     from imbal_al.metrics import histogram
-    from imbal_al.scoring import logit_histogram
+    from imbal_al.scoring import _logit_histogram
 
     g = torch.Generator().manual_seed(0)
     z = 4 * torch.randn(6, 33, 47, generator=g)
     y = (torch.rand(6, 33, 47, generator=g) < 0.2).to(torch.uint8)
     assert np.array_equal(
-        logit_histogram(z.cuda(), y.cuda()).cpu().numpy(),
+        _logit_histogram(z.cuda(), y.cuda()).cpu().numpy(),
         histogram(z.numpy(), y.numpy(), logits=True),
     )
 
@@ -218,7 +218,6 @@ def test_interrupted_run_goes_on_to_the_same_records(tmp_path, tiny, monkeypatch
     c = replace(tiny, strategy=strategy, cycles=3, batch=6)
     whole = simulation.run(c, tmp_path / 'a', 'cuda')
     real = simulation.run_cycle
-    simulation._trained.cache_clear()
     simulation.workspace.cache_clear()
 
     def once(c, j, *a, **kw):
@@ -228,10 +227,9 @@ def test_interrupted_run_goes_on_to_the_same_records(tmp_path, tiny, monkeypatch
 
     monkeypatch.setattr(simulation, 'run_cycle', once)
     with pytest.raises(KeyboardInterrupt):
-        simulation.run(c, tmp_path / 'b', 'cuda')
+        simulation.run(c, tmp_path / 'b', 'cuda', trainings=simulation.Trainings())
     monkeypatch.setattr(simulation, 'run_cycle', real)
-    simulation._trained.cache_clear()
-    again = simulation.run(c, tmp_path / 'b', 'cuda')
+    again = simulation.run(c, tmp_path / 'b', 'cuda', trainings=simulation.Trainings())
     drop = lambda r: [{k: v for k, v in o.items() if k != 'commit'} for o in r['rows']]
     assert drop(whole) == drop(again)
     for j in (1, 2, 3):

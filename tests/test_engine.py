@@ -10,6 +10,14 @@ import pytest
 
 from imbal_al.core import InputError, write_text
 from imbal_al.engine import *
+from imbal_al.engine import (
+    _PRESETS,
+    check_scenarios,
+    high_water,
+    run_seconds,
+    save_plan,
+    write_tables,
+)
 from imbal_al.lock import Lock
 from imbal_al.simulation import RunConfig, read_record
 
@@ -357,7 +365,7 @@ def test_paper_preset_is_the_reference_table():
 
 
 def test_presets():
-    for name in PRESETS:
+    for name in _PRESETS:
         base, strategies, pi_u, repeats = preset(name, 'synthetic')
         from imbal_al.simulation import check_config
 

@@ -19,7 +19,7 @@ from imbal_al.sources import (
     unpack,
 )
 from imbal_al.simulation import read_json, read_record, read_result
-from imbal_al.training import CHECKPOINT, read_checkpoint
+from imbal_al.training import _CHECKPOINT, _read_checkpoint
 
 PACKAGE = sorted(Path(imbal_al.__file__).parent.glob('*.py'))
 
@@ -78,7 +78,7 @@ def test_a_record_runs_no_code(tmp_path, make, dangerous):
 
 
 def as_state(path, bomb):
-    torch.save({k: None for k in CHECKPOINT} | dict(epoch=1, model=bomb), path)
+    torch.save({k: None for k in _CHECKPOINT} | dict(epoch=1, model=bomb), path)
 
 
 def as_legacy(path, bomb):
@@ -89,7 +89,7 @@ def as_legacy(path, bomb):
 def test_a_checkpoint_runs_no_code(tmp_path, make):
     f, flag = tmp_path / 'checkpoint.pt', tmp_path / 'ran'
     make(f, Bomb(flag))
-    assert read_checkpoint(f) is None and not flag.exists()
+    assert _read_checkpoint(f) is None and not flag.exists()
     torch.load(f, weights_only=False) if make is not as_pickle else pickle.loads(f.read_bytes())
     assert flag.exists(), 'the bomb is a bomb'
 

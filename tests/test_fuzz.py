@@ -31,7 +31,7 @@ from imbal_al.simulation import (
     write_record,
     write_result,
 )
-from imbal_al.training import CHECKPOINT, read_checkpoint
+from imbal_al.training import _CHECKPOINT, _read_checkpoint
 
 settings.register_profile(
     'fuzz',
@@ -474,7 +474,7 @@ def test_a_record_that_would_fill_the_memory_is_not_unpacked(d):
 
 @pytest.fixture(scope='module')
 def checkpoint(d):
-    state = {k: None for k in CHECKPOINT} | dict(
+    state = {k: None for k in _CHECKPOINT} | dict(
         epoch=1, model=dict(w=torch.arange(64.0)), rows=[dict(iou=0.5)]
     )
     torch.save(state, d / 'good.pt')
@@ -484,7 +484,7 @@ def checkpoint(d):
 @given(st.data())
 def test_checkpoints(d, checkpoint, data):
     (d / 'c.pt').write_bytes(data.draw(st.binary(max_size=200) | torn(checkpoint)))
-    s = read_checkpoint(d / 'c.pt')
+    s = _read_checkpoint(d / 'c.pt')
     assert s is None or (
         s['epoch'] == 1
         and torch.equal(s['model']['w'], torch.arange(64.0))
@@ -499,7 +499,7 @@ def test_every_flipped_byte_of_a_checkpoint_is_seen(d, checkpoint):
         b = bytearray(checkpoint)
         b[i] ^= 1 << i % 8
         (d / 'f.pt').write_bytes(b)
-        s = read_checkpoint(d / 'f.pt')
+        s = _read_checkpoint(d / 'f.pt')
         seen += s is None
         assert s is None or torch.equal(s['model']['w'], torch.arange(64.0)), i
     assert seen > 100

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from imbal_al import learner
 from imbal_al.core import InputError
 from imbal_al.learner import *
+from imbal_al.learner import SCHEDULES, _augment, _gaussian_blur, cast, lr_schedule
 from imbal_al.synthetic import image
 
 
@@ -112,16 +113,16 @@ def test_blur_is_scipy_s():
             for im, k in zip(x.double().numpy(), s)
         ]
     )
-    np.testing.assert_allclose(gaussian_blur(x, s), want, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(_gaussian_blur(x, s), want, rtol=1e-4, atol=1e-3)
 
 
 def test_blur_ends():
     x = torch.rand(2, 1, 16, 16, generator=gen())
-    np.testing.assert_allclose(gaussian_blur(x, torch.zeros(2)), x, atol=1e-6)
+    np.testing.assert_allclose(_gaussian_blur(x, torch.zeros(2)), x, atol=1e-6)
     np.testing.assert_allclose(
-        gaussian_blur(torch.full((1, 3, 9, 9), 7.0), torch.tensor([2.0])), 7, rtol=1e-5
+        _gaussian_blur(torch.full((1, 3, 9, 9), 7.0), torch.tensor([2.0])), 7, rtol=1e-5
     )
-    assert gaussian_blur(torch.rand(1, 1, 4, 3), torch.tensor([2.0])).shape == (1, 1, 4, 3)
+    assert _gaussian_blur(torch.rand(1, 1, 4, 3), torch.tensor([2.0])).shape == (1, 1, 4, 3)
 
 
 def test_augmentation_statistics():
@@ -132,7 +133,7 @@ def test_augmentation_statistics():
     x[:, :, 4, 1] = 50
     y = torch.zeros(n, 8, 8, dtype=torch.long)
     y[..., 0] = 1
-    a, b = augment(x.clone(), y.clone(), gen())
+    a, b = _augment(x.clone(), y.clone(), gen())
     flip = b[:, 0, -1] == 1
     blur = (a != x).flatten(1).any(1) & (a != x.flip(-1)).flatten(1).any(1)
     for o in (flip, blur):
@@ -147,7 +148,7 @@ def test_augmentation_statistics():
         a[~blur & ~flip], x[~blur & ~flip]
     )
     side = torch.where(flip, a[..., -1].mean((1, 2)), a[..., 0].mean((1, 2)))[blur]
-    lo, hi = (float(gaussian_blur(x[:1], torch.tensor([s]))[..., 0].mean()) for s in (2.0, 0.5))
+    lo, hi = (float(_gaussian_blur(x[:1], torch.tensor([s]))[..., 0].mean()) for s in (2.0, 0.5))
     assert (
         side.min() >= lo - 0.1
         and side.max() <= hi + 0.1
@@ -158,11 +159,11 @@ def test_augmentation_statistics():
 
 def test_augmentation_follows_its_generator_only():
     x, y = torch.rand(6, 3, 16, 16, generator=gen(1)), torch.zeros(6, 16, 16, dtype=torch.long)
-    a = augment(x.clone(), y.clone(), gen(3))[0]
+    a = _augment(x.clone(), y.clone(), gen(3))[0]
     torch.manual_seed(99)
     np.random.seed(3)
-    assert torch.equal(a, augment(x.clone(), y.clone(), gen(3))[0]) and not torch.equal(
-        a, augment(x.clone(), y.clone(), gen(4))[0]
+    assert torch.equal(a, _augment(x.clone(), y.clone(), gen(3))[0]) and not torch.equal(
+        a, _augment(x.clone(), y.clone(), gen(4))[0]
     )
 
 

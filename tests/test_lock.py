@@ -17,7 +17,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-    for k, v in dict(BEAT=0.05, STALE=0.6, LOOK=0.2).items():
+    for k, v in dict(_BEAT=0.05, _STALE=0.6, _LOOK=0.2).items():
         monkeypatch.setattr(m, k, v)
     monkeypatch.setattr(m, '_seen', {})
 

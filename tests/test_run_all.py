@@ -13,14 +13,14 @@ from imbal_al.engine import (
     collect,
     failed_runs,
     load_plan,
-    rate,
+    _rate,
     read_tables,
     retry,
     run_all,
     save_plan,
     status,
     summary,
-    tables_current,
+    _tables_current,
     write_tables,
 )
 from imbal_al.lock import Lock
@@ -131,14 +131,14 @@ def test_what_is_tried_again(tmp_path, do, n, line):
 
 def test_no_more_is_handed_in_than_there_are_workers(tmp_path, monkeypatch):
     "The memory of the driver does not grow with the study; its plan is written once"
-    seen, Old = [], pool.Processes
+    seen, Old = [], pool._Processes
 
     class Watched(Old):
         def submit(self, c):
             super().submit(c)
             seen.append(len(self.busy()))
 
-    monkeypatch.setattr(pool, 'Processes', Watched)
+    monkeypatch.setattr(pool, '_Processes', Watched)
     cs = [Stub(i) for i in range(40)]
     writes = []
     real = engine.write_json
@@ -183,14 +183,14 @@ def test_two_engines_share_the_work(tmp_path):
     ] == (16, 16)
     assert (
         counts(tmp_path, cs) == [1] * 16
-        and tables_current(tmp_path)
+        and _tables_current(tmp_path)
         and len(pd.read_csv(tmp_path / 'results.csv')) == 32
     )
     out, _ = p.communicate(timeout=60)
     assert (
         json.loads(out) == []
         and counts(tmp_path, cs) == [1] * 16
-        and tables_current(tmp_path)
+        and _tables_current(tmp_path)
         and len(pd.read_csv(tmp_path / 'results.csv')) == 32
     )
 
@@ -242,7 +242,7 @@ def test_a_run_in_other_hands_is_waited_for_and_not_counted_as_done(tmp_path, mo
 
 
 def test_an_owner_elsewhere_that_shows_no_life_is_followed(tmp_path, monkeypatch):
-    for k, v in dict(STALE=1.0, LOOK=0.5).items():
+    for k, v in dict(_STALE=1.0, _LOOK=0.5).items():
         monkeypatch.setattr(lock, k, v)
     c = Stub(0)
     d = tmp_path / 'runs' / c.hash
@@ -332,13 +332,13 @@ def test_tables_are_written_only_when_something_is_new(tmp_path):
     run_all(tmp_path, cs[:3], 0, 'cpu')
     stamp = (tmp_path / 'results.csv').stat().st_mtime_ns
     run_all(tmp_path, cs[:3], 0, 'cpu')
-    assert (tmp_path / 'results.csv').stat().st_mtime_ns == stamp and tables_current(tmp_path)
+    assert (tmp_path / 'results.csv').stat().st_mtime_ns == stamp and _tables_current(tmp_path)
     run_all(tmp_path, cs, 0, 'cpu')
     assert len(pd.read_csv(tmp_path / 'results.csv')) == 8
     good = tables(tmp_path)
     for bad in (b'', good[0][:40], good[0].replace(b'0.3', b'0.4')):
         (tmp_path / 'results.csv').write_bytes(bad)
-        assert not tables_current(tmp_path)
+        assert not _tables_current(tmp_path)
         run_all(tmp_path, cs, 0, 'cpu')
         assert tables(tmp_path) == good
     (tmp_path / 'origin.json').write_bytes(good[1][:-9])
@@ -352,13 +352,13 @@ def test_tables_are_written_only_when_something_is_new(tmp_path):
 
 def test_a_notebooks_kind_gives_way_to_a_modules(monkeypatch):
     "Worker processes cannot import what is defined in a notebook"
-    monkeypatch.setattr(engine, 'KINDS', {})
-    ours = replace(engine.RUNS, config=type('RunConfig', (), dict(__module__='__main__')))
+    monkeypatch.setattr(engine, '_KINDS', {})
+    ours = replace(engine._RUNS, config=type('RunConfig', (), dict(__module__='__main__')))
     engine.register(ours)
-    assert engine.kind_named('RunConfig') is ours  # nothing better is known
-    engine.register(engine.RUNS)
+    assert engine._kind_named('RunConfig') is ours  # nothing better is known
+    engine.register(engine._RUNS)
     engine.register(ours)
-    assert engine.kind_named('RunConfig') is engine.RUNS
+    assert engine._kind_named('RunConfig') is engine._RUNS
 
 
 def test_what_cannot_be_worked_at_is_not_planned(tmp_path):
@@ -399,7 +399,7 @@ def test_the_tables_of_the_one_that_ends_last_are_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, '_digest', slow)
     write_tables(tmp_path)
     n[0].communicate(timeout=60)
-    assert len(pd.read_csv(tmp_path / 'results.csv')) == 4 and tables_current(tmp_path)
+    assert len(pd.read_csv(tmp_path / 'results.csv')) == 4 and _tables_current(tmp_path)
 
 
 # --- status, retry, collect
@@ -411,7 +411,7 @@ def test_summary_and_rate(tmp_path):
     save_plan(tmp_path, cs)
     for i, c in enumerate(cs[:3]):
         os.utime(tmp_path / 'runs' / c.hash / 'result.json', (1000 + 60 * i,) * 2)
-    assert rate(tmp_path) == 60
+    assert _rate(tmp_path) == 60
     s = status(tmp_path)
     n = summary(tmp_path, s)
     assert (n['done'], n['left'], n['runs'], n['seconds_left']) == (3, 2, 5, None)
@@ -422,11 +422,11 @@ def test_summary_and_rate(tmp_path):
         n = summary(tmp_path, status(tmp_path))
         assert n['running'] == 1 and n['seconds_left'] == 120
     os.utime(tmp_path / 'runs' / cs[2].hash / 'result.json', (1e6,) * 2)
-    assert rate(tmp_path) > 60, 'too few to tell a pause'
+    assert _rate(tmp_path) > 60, 'too few to tell a pause'
     run_all(tmp_path, cs, 0, 'cpu')
     for i, c in enumerate(cs):
         os.utime(tmp_path / 'runs' / c.hash / 'result.json', (1000 + 60 * i + 1e6 * (i > 3),) * 2)
-    assert rate(tmp_path) == 60, 'a pause of days is left out'
+    assert _rate(tmp_path) == 60, 'a pause of days is left out'
 
 
 def test_status_does_not_read_again_what_is_done(tmp_path, monkeypatch):
@@ -435,7 +435,7 @@ def test_status_does_not_read_again_what_is_done(tmp_path, monkeypatch):
     save_plan(tmp_path, cs)
     done, n = {}, []
     monkeypatch.setitem(
-        engine.KINDS, 'Stub', replace(STUBS, read=lambda d: (n.append(d), read_result(d))[1])
+        engine._KINDS, 'Stub', replace(STUBS, read=lambda d: (n.append(d), read_result(d))[1])
     )
     a = status(tmp_path, done)
     b = status(tmp_path, done)
@@ -460,7 +460,7 @@ def test_retry_takes_failed_and_diverged_runs_and_nothing_else(tmp_path, monkeyp
         )
         or {}
     )
-    monkeypatch.setitem(engine.KINDS, 'Stub', replace(STUBS, run=fine))
+    monkeypatch.setitem(engine._KINDS, 'Stub', replace(STUBS, run=fine))
     assert (
         retry(tmp_path, 0, 'cpu') == []
         and failed_runs(tmp_path) == []

@@ -9,6 +9,7 @@ from hypothesis import assume, example, given, settings, strategies as st
 
 from imbal_al.core import InputError
 from imbal_al.scenarios import *
+from imbal_al.scenarios import MODES
 
 R = np.random.default_rng(0)
 TABLE = pd.DataFrame(

@@ -14,6 +14,16 @@ from imbal_al.core import InputError, read_json, to_json
 from imbal_al.lock import Lock
 from imbal_al.metrics import counts, pooled, scores
 from imbal_al.simulation import *
+from imbal_al.simulation import (
+    as_config,
+    batch_split,
+    cycle_path,
+    first_batch,
+    load_patches,
+    read_result,
+    workspace,
+    write_record,
+)
 from imbal_al.strategies import STRATEGIES
 from imbal_al.synthetic import image
 
@@ -409,10 +419,10 @@ def test_the_stream_is_trained_on(cfg, shared, monkeypatch):
         'make_learner',
         lambda data, idx, *a, **k: (seen.append((data, idx)), f(data, idx, *a, **k))[1],
     )
-    simulation._trained.cache_clear()
     c = replace(cfg, **SHARE)
     rs = records(shared / c.hash)
-    simulation.run_cycle(c, 2, np.concatenate([r['position'] for r in rs[:2]]))
+    labelled = np.concatenate([r['position'] for r in rs[:2]])
+    simulation.run_cycle(c, 2, labelled, trainings=Trainings())
     data, idx = seen[0]
     sc, _, ids, faulty, _ = workspace(c.scenario_key(), c.encoder, c.in_channels, 'cpu', None)
     assert ids[idx].tolist() == [
@@ -440,17 +450,25 @@ def test_the_stream_is_paired(shared, cfg, unbroken):
     )
 
 
+def counted(monkeypatch):
+    "Cycles trained from now on, whatever their records"
+    n, real = [], simulation._train
+
+    def train(config, labelled, cycle, *rest):
+        n.append(cycle)
+        return real(config, labelled, cycle, *rest)
+
+    monkeypatch.setattr(simulation, '_train', train)
+    return n
+
+
 def test_first_trainings_are_shared(cfg, tmp_path, monkeypatch):
     "Also after the cycles in between; another share is another training"
-    n, f = [], simulation._train
-    from functools import lru_cache
-
-    for k in ('_first_trained', '_last_trained'):
-        monkeypatch.setattr(simulation, k, lru_cache(1)(lambda *a: (n.append(a[2]), f(*a))[1]))
+    n, own = counted(monkeypatch), simulation.Trainings()
     for s in ('entropy', 'random', 'coreset'):
-        run(replace(cfg, strategy=s, cycles=2, **SHARE), tmp_path)
+        run(replace(cfg, strategy=s, cycles=2, **SHARE), tmp_path, trainings=own)
     assert n == [1, 2, 2, 2]
-    run(replace(cfg, cycles=2), tmp_path)
+    run(replace(cfg, cycles=2), tmp_path, trainings=own)
     assert n == [1, 2, 2, 2, 1, 2]
 
 
@@ -470,21 +488,18 @@ def test_resumed_with_options(cfg, tmp_path, name):
     import shutil
 
     c = replace(cfg, **OPTIONS[name])
-    simulation._trained.cache_clear()
-    run(c, tmp_path / 'whole')
+    run(c, tmp_path / 'whole', trainings=Trainings())
     whole = tmp_path / 'whole' / c.hash
     for j in (1, 2):
         part = tmp_path / str(j) / c.hash
         shutil.copytree(whole, part)
-        simulation._trained.cache_clear()
         workspace.cache_clear()
         for o in ('result.json', *(f'cycle_{i:02d}.npz' for i in range(j + 1, 4))):
             (part / o).unlink()
-        run(c, tmp_path / str(j))
+        run(c, tmp_path / str(j), trainings=Trainings())
         same_run(part, whole)
     flip(part / 'cycle_01.npz')
-    simulation._trained.cache_clear()
-    run(c, tmp_path / '2')
+    run(c, tmp_path / '2', trainings=Trainings())
     same_run(part, whole)
 
 
@@ -530,11 +545,9 @@ def test_a_converged_cycle_ends_early(cfg, tmp_path, monkeypatch):
     "The record has the steps taken, and no more than the limit"
     from imbal_al import learner
 
-    monkeypatch.setattr(learner, 'LEAST_FALL', 0.999)
-    simulation._trained.cache_clear()
+    monkeypatch.setattr(learner, '_LEAST_FALL', 0.999)
     c = replace(cfg, cycles=1, steps=36, bs=2, stop='converged')
-    run(c, tmp_path)
-    simulation._trained.cache_clear()
+    run(c, tmp_path, trainings=Trainings())
     n = len(records(tmp_path / c.hash)[0]['losses'])
     assert n == 34  # 7 steps of warm-up, two windows of 10, 7 of tail
 
@@ -542,12 +555,7 @@ def test_a_converged_cycle_ends_early(cfg, tmp_path, monkeypatch):
 @pytest.fixture
 def steps_of(monkeypatch):
     "Cycles trained, whatever their records"
-    from functools import lru_cache
-
-    n, f = [], simulation._train
-    for k in ('_first_trained', '_last_trained'):
-        monkeypatch.setattr(simulation, k, lru_cache(1)(lambda *a: (n.append(a[2]), f(*a))[1]))
-    return n
+    return counted(monkeypatch)
 
 
 @pytest.fixture(scope='module')
@@ -564,7 +572,6 @@ def test_a_warm_start_begins_where_the_last_cycle_ended(warm, unbroken, cfg, mon
     rs = records(d)
     first = rs[0]['position']
     prec = learner.choose_precision('cpu')
-    key = tuple(prec.items())
     assert (
         rs[0]['hist'].tobytes() == records(unbroken / cfg.hash)[0]['hist'].tobytes()
         and rs[1]['hist'].tobytes() != records(unbroken / cfg.hash)[1]['hist'].tobytes()
@@ -577,11 +584,12 @@ def test_a_warm_start_begins_where_the_last_cycle_ended(warm, unbroken, cfg, mon
             lambda l: (seen.append({n: v.clone() for n, v in l.model.state_dict().items()}), l)[1]
         )(f(*a, **k)),
     )
-    ended = simulation._trained(c, tuple(map(int, first)), 1, 'cpu', None, key)[0].state_dict()
+    own = simulation.Trainings()
+    ended = own.trained(c, 1, first, 'cpu', None, prec).network.state_dict()
     ended = {k: v.clone() for k, v in ended.items()}
     seen.clear()
-    simulation._last_trained.cache_clear()
-    simulation.run_cycle(c, 2, np.concatenate([first, rs[0]['next']]), precision=prec)
+    again = np.concatenate([first, rs[0]['next']])
+    simulation.run_cycle(c, 2, again, precision=prec, trainings=own)
     assert all(torch.equal(seen[-1][k], ended[k]) for k in ended)
 
 
@@ -609,8 +617,7 @@ def stopped_in(c, folder, cycle, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(simulation, 'write_record', stop)
         with pytest.raises(KeyboardInterrupt):
-            run(c, folder)
-    simulation._trained.cache_clear()
+            run(c, folder, trainings=Trainings())
 
 
 @pytest.mark.parametrize(
@@ -623,10 +630,8 @@ def test_kept_weights_save_the_trainings_before(
     stopped_in(c, tmp_path, cycle, monkeypatch)
     part = tmp_path / c.hash
     assert sorted(o.name for o in part.glob('weights*')) == [f'weights_{k:02d}.npz' for k in kept]
-    for f in (simulation._first_trained, simulation._last_trained):
-        f.cache_clear()
     steps_of.clear()
-    run(c, tmp_path)
+    run(c, tmp_path, trainings=Trainings())
     assert steps_of == again
     same_run(part, d)
     assert not list(part.glob('weights*'))
@@ -645,10 +650,8 @@ def test_damaged_weights_are_trained_again(warm, tmp_path, monkeypatch, steps_of
     stopped_in(c, tmp_path, 3, monkeypatch)
     part = tmp_path / c.hash
     damage(part / 'weights_02.npz')
-    for f in (simulation._first_trained, simulation._last_trained):
-        f.cache_clear()
     steps_of.clear()
-    run(c, tmp_path)
+    run(c, tmp_path, trainings=Trainings())
     assert sorted(steps_of) == [1, 2, 3]
     same_run(part, d)
 
@@ -658,11 +661,9 @@ def test_killed_before_each_rename(cfg, tmp_path):
     from kills import killed_at
 
     c = replace(cfg, cycles=2, **OPTIONS['all'])
-    simulation._trained.cache_clear()
-    run(c, tmp_path / 'whole')
-    n = 0
-    simulation._trained.cache_clear()
-    while (code := killed_at(n, lambda: run(c, tmp_path / 'part'))) == 9:
+    run(c, tmp_path / 'whole', trainings=Trainings())
+    n, part = 0, tmp_path / 'part'
+    while (code := killed_at(n, lambda: run(c, part, trainings=Trainings()))) == 9:
         n += 1
         assert n < 40
     assert code == 0 and n > 0 and not list((tmp_path / 'part' / c.hash).glob('weights*'))
@@ -747,7 +748,7 @@ def test_rows_follow_from_the_records(unbroken, cfg):
     for i, r in enumerate(rows):
         h = rs[i // 2]['hist'][[held.index(o) for o in sc[f'test_{i%2}']]]
         want = scores(*pooled(counts(h)))
-        for k in METRICS:
+        for k in simulation._METRICS:
             np.testing.assert_equal(r[k], want[k])
         assert (
             r['faulty_share'] == rs[i // 2]['faulty'].mean()
@@ -806,7 +807,7 @@ def test_first_batch_is_pinned(tiny):
 
 def test_killed_in_the_middle_of_a_cycle(cfg, unbroken, tmp_path):
     "SIGKILL in a process of its own; the run goes on here and ends with the same bytes"
-    code = f"from imbal_al.simulation import *\nimport sys, json\nrun(as_config(json.loads(sys.argv[1])), {str(tmp_path)!r})"
+    code = f"from imbal_al.simulation import as_config, run\nimport sys, json\nrun(as_config(json.loads(sys.argv[1])), {str(tmp_path)!r})"
     p, d = (
         subprocess.Popen([sys.executable, '-c', code, json.dumps(asdict(cfg))]),
         tmp_path / cfg.hash,
@@ -1016,13 +1017,9 @@ def test_changed_images_are_refused(tmp_path, tiny, monkeypatch):
         pool_size=16,
         test_size=5,
     )
-    fresh = lambda: (
-        load_patches.cache_clear(),
-        workspace.cache_clear(),
-        simulation._trained.cache_clear(),
-    )
+    fresh = lambda: (load_patches.cache_clear(), workspace.cache_clear())
     fresh()
-    a = run(c, tmp_path / 'runs')
+    a = run(c, tmp_path / 'runs', trainings=Trainings())
     d = tmp_path / 'runs' / c.hash
     (d / 'result.json').unlink()
     old = (tmp_path / 'images' / '3.png').read_bytes()
@@ -1031,11 +1028,11 @@ def test_changed_images_are_refused(tmp_path, tiny, monkeypatch):
     Image.fromarray(im).save(tmp_path / 'images' / '3.png')
     fresh()
     with pytest.raises(InputError, match='have changed') as e:
-        run(c, tmp_path / 'runs')
+        run(c, tmp_path / 'runs', trainings=Trainings())
     assert str(d) in str(e.value) and not (d / 'result.json').exists()
     (tmp_path / 'images' / '3.png').write_bytes(old)
     fresh()
-    assert to_json(run(c, tmp_path / 'runs')['rows']) == to_json(a['rows'])
+    assert to_json(run(c, tmp_path / 'runs', trainings=Trainings())['rows']) == to_json(a['rows'])
     fresh()
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 from imbal_al import learner
 from imbal_al.core import InputError, read_json
 from imbal_al.learner import *
+from imbal_al.learner import cast, lr_schedule
 from imbal_al.losses import PaperComboLoss
 from imbal_al.models import create_model
 from imbal_al.scoring import score

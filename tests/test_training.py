@@ -7,19 +7,19 @@ from imbal_al.learner import seeded
 from imbal_al.oii import score_counts
 from imbal_al.synthetic import dataset
 from imbal_al.training import (
-    CHANGES,
+    _CHANGES,
     LOSSES,
     Curve,
     Parts,
-    augment_random,
-    change,
-    factors,
+    _augment_random,
+    _change,
+    _factors,
     fit_curve,
-    fixed_copies,
+    _fixed_copies,
     loss_takes,
     make_loss,
-    read_checkpoint,
-    resize_pairs,
+    _read_checkpoint,
+    _resize_pairs,
     sgd_learner,
     stretch,
     validation_counts,
@@ -81,7 +81,7 @@ def test_loss_settings():
 def test_resize_keeps_area_and_type():
     y = np.zeros((3, 60, 60), np.uint8)
     y[1, 10:30, 10:30] = 1
-    x, z = resize_pairs(np.repeat(y[..., None] * 200, 3, 3), y, 24)
+    x, z = _resize_pairs(np.repeat(y[..., None] * 200, 3, 3), y, 24)
     assert (
         x.shape == (3, 24, 24, 3)
         and x.dtype == np.uint8
@@ -89,27 +89,27 @@ def test_resize_keeps_area_and_type():
         and set(np.unique(z)) == {0, 1}
     )
     assert abs(z[1].mean() - y[1].mean()) < 0.02 and not z[0].any()
-    assert resize_pairs(x, z, None)[0] is x and resize_pairs(x, z, 24)[1] is z
+    assert _resize_pairs(x, z, None)[0] is x and _resize_pairs(x, z, 24)[1] is z
 
 
 def test_changes_leave_the_mean_or_colour_they_should():
     x = torch.rand(4, 3, 9, 9, generator=torch.Generator().manual_seed(0)) * 120 + 40
     f = torch.tensor([0.7, 0.9, 1.1, 1.3])
     assert torch.allclose(
-        change(x, 'brightness', f).mean((1, 2, 3)), x.mean((1, 2, 3)) * f, rtol=1e-4
+        _change(x, 'brightness', f).mean((1, 2, 3)), x.mean((1, 2, 3)) * f, rtol=1e-4
     )
-    c = change(x, 'contrast', f)
+    c = _change(x, 'contrast', f)
     assert torch.allclose(c.std((2, 3)).mean(1) / x.std((2, 3)).mean(1), f, rtol=0.05)
-    assert torch.allclose(change(x, 'saturation', f).mean(1), x.mean(1), atol=1e-2)
+    assert torch.allclose(_change(x, 'saturation', f).mean(1), x.mean(1), atol=1e-2)
     grey = x[:, :1].expand(-1, 3, -1, -1)
-    assert torch.allclose(change(grey, 'saturation', f), grey, atol=1e-3)
-    assert (change(x * 10, 'brightness', f) <= 255).all()
+    assert torch.allclose(_change(grey, 'saturation', f), grey, atol=1e-3)
+    assert (_change(x * 10, 'brightness', f) <= 255).all()
 
 
 def test_random_augmentation_flips_image_and_mask_together():
     x = torch.arange(8.0).view(1, 1, 1, 8).expand(64, 3, 4, 8).clone()
     y = (x[:, 0] >= 6).long()
-    a, b = augment_random(x, y, torch.Generator().manual_seed(0))
+    a, b = _augment_random(x, y, torch.Generator().manual_seed(0))
     flipped = b[:, 0, 0] == 1
     assert 16 < int(flipped.sum()) < 48
     assert ((a[:, 0, 0, 0] > a[:, 0, 0, -1]) == flipped).all()
@@ -117,9 +117,9 @@ def test_random_augmentation_flips_image_and_mask_together():
 
 def test_fixed_copies_are_fixed_and_seeded():
     x, y = dataset('leaves', 4, size=32, seed=0)
-    a, b = fixed_copies(x, y, 5)
+    a, b = _fixed_copies(x, y, 5)
     assert len(a) == len(b) == 20 and (b.reshape(5, 4, 32, 32)[[0, 2, 3, 4]] == y).all()
-    assert (fixed_copies(x, y, 5)[0] == a).all() and (fixed_copies(x, y, 6)[0] != a).any()
+    assert (_fixed_copies(x, y, 5)[0] == a).all() and (_fixed_copies(x, y, 6)[0] != a).any()
     assert all((a[4 * k : 4 * k + 4] != x).any() for k in range(1, 5))
 
 
@@ -184,7 +184,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(stop, schedule, parts, tmp_pa
     whole, first = fit(parts, schedule=schedule)
     path = tmp_path / 'state'
     assert fit(parts, checkpoint=path, stop=stop, schedule=schedule)[0] is None and path.exists()
-    assert read_checkpoint(path)['epoch'] == stop // 2 - 1
+    assert _read_checkpoint(path)['epoch'] == stop // 2 - 1
     assert fit(parts, checkpoint=path, stop=stop, schedule=schedule)[0] is None
     rows, learn = fit(parts, checkpoint=path, schedule=schedule)
     assert repr(rows) == repr(whole) and not path.exists() and not list(tmp_path.iterdir())
@@ -198,7 +198,7 @@ def test_a_damaged_checkpoint_is_not_read(parts, tmp_path):
     path = tmp_path / 'state'
     fit(parts, checkpoint=path, stop=6)
     path.write_bytes(path.read_bytes()[:-200])
-    assert read_checkpoint(path) is None and repr(fit(parts, checkpoint=path)[0]) == repr(whole)
+    assert _read_checkpoint(path) is None and repr(fit(parts, checkpoint=path)[0]) == repr(whole)
 
 
 def test_a_full_disk_costs_the_checkpoint_not_the_training(parts, tmp_path, caplog):

@@ -11,7 +11,7 @@ from imbal_al.core import InputError
 from imbal_al.learner import DeviceData
 from imbal_al.models import ARCHS, create_model
 from imbal_al.scoring import score
-from imbal_al.simulation import DROPOUT
+from imbal_al.simulation import _DROPOUT
 from imbal_al.strategies import STRATEGIES, mean_entropy
 from imbal_al.synthetic import image
 from imbal_al.uncertainty import *
@@ -137,7 +137,7 @@ def test_bald_follows_from_the_seed_and_grows_no_larger_than_entropy(net, data, 
 def test_which_networks_have_dropout():
     "The table that configurations are checked by"
     for a in ARCHS:
-        assert bool(dropouts(made(a, 'vgg16' if a == 'segnet' else 'lite0'))) == (a in DROPOUT), a
+        assert bool(dropouts(made(a, 'vgg16' if a == 'segnet' else 'lite0'))) == (a in _DROPOUT), a
 
 
 @pytest.mark.parametrize('arch', ['unet', 'segnet'])
