@@ -23,64 +23,92 @@ from .core import InputError, ahead, check_choice, config_hash, note, seal, to_j
 from .sources import WINDOW, Source, crop, dark_edge, read_image, read_mask, window_of
 
 # %% auto #0
-__all__ = ['STRIDES', 'DROP', 'FORMAT', 'PAPER', 'windows', 'cut', 'fingerprint', 'PatchStore', 'read_store', 'build_store',
-           'cache_root', 'open_store', 'split_table']
+__all__ = ['windows', 'PatchStore', 'read_store', 'cache_root', 'open_store', 'split_table']
 
 # %% ../nbs/12_patches.ipynb #17a0df6f
 STRIDES = ('none','even')
 
-def _starts(length:int, patch:int, stride:str)->list[int]:
+def _starts(length, patch, stride):
+    "Where the patches of a side of `length` pixels begin"
     if stride=='none': return list(range(0, length-patch+1, patch))
     n = -(-length//patch)
     return [round(i*(length-patch)/max(n-1,1)) for i in range(n)]
 
-def windows(shape:tuple, # Height and width of the image, in pixels
-    patch:tuple,         # Height and width of a patch, in pixels
-    stride:str='none'    # 'none': side by side from the top left; 'even': as many as needed to cover all, evenly shifted
+# %% ../nbs/12_patches.ipynb #b91922fe
+def windows(
+    shape:tuple,             # Height and width of the image, in pixels
+    patch:tuple,             # Height and width of a patch, in pixels
+    stride:str='none'        # 'none': side by side from the top left; 'even': shifted to cover all
     )->list[tuple[int,int]]: # Top left corners (y, x), row by row
     "Where to cut an image; an image smaller than the patch has no window"
     check_choice('stride', stride, STRIDES)
     if min(shape[0]-patch[0], shape[1]-patch[1])<0: return []
-    return [(y,x) for y in _starts(shape[0],patch[0],stride) for x in _starts(shape[1],patch[1],stride)]
+    rows, columns = (_starts(n, size, stride) for n,size in zip(shape, patch))
+    return [(y,x) for y in rows for x in columns]
 
 # %% ../nbs/12_patches.ipynb #054aa5ff
-DROP = dict(dark_edge=dark_edge)
+_DROP = dict(dark_edge=dark_edge)
 
-def cut(row:dict,     # One row of a source's table: image, mask, decoder
-    patch:tuple,      # (height, width) in pixels
-    stride:str,       # See `windows`
-    channels:int,     # 1 (grey) or 3 (RGB)
-    drop:str|None     # Name of the source's rule for leaving out an image, if it has one
-    ):                # (images uint8 (n,h,w,c), masks uint8 (n,h,w), corners), or None if the image is dropped
+def _too_small(row, box, shape, patch):
+    "What to say of an image, or a window of one, that holds no patch"
+    what = 'has a window of' if box else 'is'
+    return (f"{row['image']} {what} {shape[0]}x{shape[1]} pixels, smaller than a patch of "
+        f"{patch[0]}x{patch[1]}; choose a smaller patch")
+
+# %% ../nbs/12_patches.ipynb #81056cc3
+def cut(
+    row:dict,     # One row of a source's table: image, mask, decoder
+    patch:tuple,  # (height, width) in pixels
+    stride:str,   # See `windows`
+    channels:int, # 1 (grey) or 3 (RGB)
+    drop:str|None # Name of the source's rule for leaving out an image, if it has one
+    ):            # (images uint8 (n,h,w,c), masks uint8 (n,h,w), corners), or None: dropped
     "Read one image and its mask and cut them"
-    img = read_image(row['image'], channels)
-    if drop and DROP[drop](img): return None
-    msk, (h,w), box = read_mask(row['mask'], row['decoder'], img.shape[:2]), patch, window_of(row)
-    img, msk, (top,left) = crop(img, box), crop(msk, box), box[:2] if box else (0,0)
-    ws = windows(img.shape[:2], patch, stride)
-    if not ws: raise InputError(f"{row['image']} {'has a window of' if box else 'is'} {img.shape[0]}x{img.shape[1]} pixels, smaller than a patch of {h}x{w}; choose a smaller patch")
-    if img.ndim==2: img = img[...,None]
-    return np.stack([img[y:y+h,x:x+w] for y,x in ws]), np.stack([msk[y:y+h,x:x+w] for y,x in ws]), [(top+y,left+x) for y,x in ws]
+    image = read_image(row['image'], channels)
+    if drop and _DROP[drop](image): return None
+    mask, box = read_mask(row['mask'], row['decoder'], image.shape[:2]), window_of(row)
+    image, mask = crop(image, box), crop(mask, box)
+    corners = windows(image.shape[:2], patch, stride)
+    if not corners: raise InputError(_too_small(row, box, image.shape, patch))
+    if image.ndim==2: image = image[...,None]
+    h,w = patch
+    images = np.stack([image[y:y+h,x:x+w] for y,x in corners])
+    masks = np.stack([mask[y:y+h,x:x+w] for y,x in corners])
+    top, left = box[:2] if box else (0,0)
+    return images, masks, [(top+y,left+x) for y,x in corners]
 
 # %% ../nbs/12_patches.ipynb #1840ddc1
-FORMAT = 1
-
-def _stat(path:str)->tuple:
-    "Size and time of change of a file; nothing for a spec that is no file, an error line for a missing one"
+def _stat(path):
+    "Size and time of change of a file; nothing for a spec that is no file"
     if not path or path.startswith('synthetic:'): return ()
-    try: s = os.stat(path); return (s.st_size, s.st_mtime_ns)
-    except FileNotFoundError as e: raise InputError(f"missing file: {path}; restore it or remove it from the data set") from e
-    except OSError as e: raise InputError(f"cannot read {path}: {e.strerror}; make it readable") from e
+    try: status = os.stat(path)
+    except FileNotFoundError as e: raise InputError(
+        f"missing file: {path}; restore it or remove it from the data set") from e
+    except OSError as e: raise InputError(
+        f"cannot read {path}: {e.strerror}; make it readable") from e
+    return (status.st_size, status.st_mtime_ns)
 
-def _window_columns(t): return [o for o in WINDOW if o in t]
+def _files_of(image, mask):
+    "Image and mask of a row with what tells whether they changed; a mask may be no file but text"
+    return (image, _stat(image), mask, _stat(mask) if os.path.isabs(mask) else ())
 
-def fingerprint(source:Source, settings:dict)->str:
+# %% ../nbs/12_patches.ipynb #a65f4098
+_FORMAT = 1
+
+def _window_columns(t): return [column for column in WINDOW if column in t]
+
+def _fingerprint(source, settings):
     "A hash over the settings, the source's table and its files' sizes and times"
     t = source.table
-    files = [(i, _stat(i), m, _stat(m) if os.path.isabs(m) else ()) for i,m in zip(t['image'], t['mask'])]
-    more = {o:list(map(int, t[o])) for o in _window_columns(t)}
+    more = {column:list(map(int, t[column])) for column in _window_columns(t)}
     if more: more['split'] = list(t['split'])
-    return config_hash(dict(format=FORMAT, settings=settings, files=files, decoder=list(t['decoder']), group=list(map(str,t['group'])), **more), 32)
+    seen = dict(
+        format=_FORMAT,
+        settings=settings,
+        files=[_files_of(image, mask) for image,mask in zip(t['image'], t['mask'])],
+        decoder=list(t['decoder']),
+        group=list(map(str, t['group'])))
+    return config_hash({**seen, **more}, 32)
 
 # %% ../nbs/12_patches.ipynb #fe0231a7
 @dataclass
@@ -91,149 +119,289 @@ class PatchStore:
     table: pd.DataFrame # image, group, split, y, x, defect_pixels, faulty; row i describes patch i
     meta: dict          # data, settings, shape, content (a checksum of all pixels), counts
     path: Path          # The folder
+
     def __len__(self): return len(self.images)
     def __repr__(self):
         n,h,w,c = self.images.shape
-        return f"PatchStore({self.meta['data']}: {n} patches {h}x{w}x{c}, {int(self.table.faulty.sum())} faulty)"
+        faulty = int(self.table.faulty.sum())
+        return f"PatchStore({self.meta['data']}: {n} patches {h}x{w}x{c}, {faulty} faulty)"
 
 # %% ../nbs/12_patches.ipynb #74938b82
-def _crc(path:Path, block:int=1<<24)->int:
+def _crc(path, block=1<<24):
+    "Checksum of a file"
     crc = 0
-    with open(path,'rb') as f:
-        while b:=f.read(block): crc = zlib.crc32(b, crc)
+    with open(path,'rb') as file:
+        while data := file.read(block): crc = zlib.crc32(data, crc)
     return crc
 
-def read_store(path:Path, # A store's folder
-    want:str|None=None,   # The fingerprint it must have
-    full:bool=False       # Check every pixel even if nothing hints at damage
-    )->PatchStore|None:   # None if it is absent, damaged, or made from something else
+def _is_whole(path, size, meta, full):
+    "Whether a file has its size (None: any) and, where something hints at damage, its checksum"
+    status, name = path.stat(), path.name
+    if size not in (None, status.st_size): return False
+    trusted = not full and size is not None and status.st_mtime_ns==meta['mtime'][name]
+    return trusted or _crc(path)==meta['crc'][name]
+
+def _mapped(path, shape): return np.memmap(path, np.uint8, 'r', shape=shape)
+
+# %% ../nbs/12_patches.ipynb #becfbce2
+def _sizes(shape):
+    "Bytes of each file of a store of this shape; None: any number"
+    n,h,w,c = shape
+    return {'images.u8':n*h*w*c, 'masks.u8':n*h*w, 'table.csv':None}
+
+def _opened(path, meta):
+    "The store in the folder `path`, whose files are whole"
+    n,h,w,c = meta['shape']
+    types = dict(image=str, group=str, split=str)
+    table = pd.read_csv(path/'table.csv', dtype=types, keep_default_na=False)
+    return PatchStore(
+        images=_mapped(path/'images.u8', (n,h,w,c)),
+        masks=_mapped(path/'masks.u8', (n,h,w)),
+        table=table,
+        meta=meta,
+        path=path)
+
+# %% ../nbs/12_patches.ipynb #c6ba2ba3
+def read_store(
+    path:Path,          # A store's folder
+    want:str|None=None, # The fingerprint it must have
+    full:bool=False     # Check every pixel even if nothing hints at damage
+    )->PatchStore|None: # None if it is absent, damaged, or made from something else
     "Open a store if it is whole; damage is said with `imbal_al.core.note`"
-    f = 'meta.json'
+    name = 'meta.json'
     try:
-        meta = unseal(json.loads((path/f).read_text()))
+        meta = unseal(json.loads((path/name).read_text()))
         if want and meta['fingerprint']!=want: return None
-        n,h,w,c = meta['shape']
-        for f,size in (('images.u8',n*h*w*c),('masks.u8',n*h*w),('table.csv',None)):
-            s = (path/f).stat()
-            if size not in (None, s.st_size) or ((full or size is None or s.st_mtime_ns!=meta['mtime'][f]) and _crc(path/f)!=meta['crc'][f]): raise ValueError
-        table = pd.read_csv(path/f, dtype=dict(image=str,group=str,split=str), keep_default_na=False)
-        return PatchStore(np.memmap(path/'images.u8', np.uint8, 'r', shape=(n,h,w,c)), np.memmap(path/'masks.u8', np.uint8, 'r', shape=(n,h,w)), table, meta, path)
+        for name,size in _sizes(meta['shape']).items():
+            if not _is_whole(path/name, size, meta, full): raise ValueError(name)
+        return _opened(path, meta)
     except (OSError, KeyError, ValueError, TypeError, RecursionError, OverflowError):
-        if path.exists(): note(f"{path/f} is damaged or missing; the store is cut again")
+        if path.exists(): note(f"{path/name} is damaged or missing; the store is cut again")
 
 # %% ../nbs/12_patches.ipynb #092e33ac
 def _cut(row, **how):
     "`cut`, and the pixels of defects in each patch"
-    o = cut(row, **how)
-    return None if o is None else (*o, o[1].sum((1,2), dtype=np.int64))
+    done = cut(row, **how)
+    if done is None: return None
+    images, masks, corners = done
+    return images, masks, corners, masks.sum((1,2), dtype=np.int64)
+
+def _pool(rows):
+    "Threads for files, processes for images that are drawn"
+    drawn = any(str(row['image']).startswith('synthetic:') for row in rows)
+    if not drawn: return ThreadPoolExecutor
+    return partial(ProcessPoolExecutor, mp_context=get_context('spawn'))
 
 def _cuts(source, settings, workers):
     "The cut images in the table's order"
-    rows = source.table[['image','mask','decoder', *_window_columns(source.table)]].to_dict('records')
-    f = partial(_cut, patch=tuple(settings['patch']), stride=settings['stride'], channels=settings['channels'], drop=source.drop)
-    if workers<2: yield from map(f, rows); return
-    drawn = any(str(o['image']).startswith('synthetic:') for o in rows)
-    yield from ahead(f, rows, 4*workers, workers, partial(ProcessPoolExecutor, mp_context=get_context('spawn')) if drawn else ThreadPoolExecutor)
+    columns = ['image','mask','decoder', *_window_columns(source.table)]
+    rows = source.table[columns].to_dict('records')
+    cut_row = partial(_cut,
+        patch=tuple(settings['patch']),
+        stride=settings['stride'],
+        channels=settings['channels'],
+        drop=source.drop)
+    if workers<2: yield from map(cut_row, rows)
+    else: yield from ahead(cut_row, rows, 4*workers, workers, _pool(rows))
+
+# %% ../nbs/12_patches.ipynb #ebe53d21
+def _append(file, a, crc):
+    "Write an array to the end of an open file, and carry on its checksum in `crc`"
+    a, name = np.ascontiguousarray(a), os.path.basename(file.name)
+    file.write(a)
+    crc[name] = zlib.crc32(a, crc[name])
 
 def _fill(source, settings, folder, progress, workers):
     "Write pixels into `folder`; (the table, name -> checksum of the pixels)"
     found, crc = [], {'images.u8':0, 'masks.u8':0}
-    with open(folder/'images.u8','wb') as fi, open(folder/'masks.u8','wb') as fm:
-        for k,o in enumerate(progress(_cuts(source, settings, workers), len(source.table))):
-            if o is None: continue
-            img,msk,ws,defects = o; found.append((np.full(len(ws), k), np.array(ws), defects))
-            for f,a in ((fi,img),(fm,msk)): a = np.ascontiguousarray(a); f.write(a); name = os.path.basename(f.name); crc[name] = zlib.crc32(a, crc[name])
-        for f in (fi,fm): f.flush(); os.fsync(f.fileno())
-    if not found: raise InputError(f"data set {source.name!r} has no image left to cut; check its folder {source.root}")
-    k,at,defects = map(np.concatenate, zip(*found))
-    return source.table[['image','group','split']].iloc[k].reset_index(drop=True).assign(y=at[:,0], x=at[:,1], defect_pixels=defects), crc
+    cuts = progress(_cuts(source, settings, workers), len(source.table))
+    with open(folder/'images.u8','wb') as to_images, open(folder/'masks.u8','wb') as to_masks:
+        for i,done in enumerate(cuts):
+            if done is None: continue
+            images, masks, corners, defects = done
+            found.append((np.full(len(corners), i), np.array(corners), defects))
+            _append(to_images, images, crc)
+            _append(to_masks, masks, crc)
+        for file in (to_images, to_masks):
+            file.flush()
+            os.fsync(file.fileno())
+    if not found: raise InputError(
+        f"data set {source.name!r} has no image left to cut; check its folder {source.root}")
+    row, at, defects = map(np.concatenate, zip(*found))
+    t = source.table[['image','group','split']].iloc[row].reset_index(drop=True)
+    return t.assign(y=at[:,0], x=at[:,1], defect_pixels=defects), crc
 
 # %% ../nbs/12_patches.ipynb #ad072a11
 def _relative(images, root):
-    names = {o:os.path.relpath(o, str(root)) if os.path.isabs(o) else o for o in set(images)}
-    return [names[o] for o in images]
+    "Paths below `root` as the table names them; specs that are no file as they are"
+    files = {path for path in images if os.path.isabs(path)}
+    names = {path:os.path.relpath(path, str(root)) for path in files}
+    return [names.get(path, path) for path in images]
 
-def build_store(source:Source, settings:dict, path:Path, want:str, progress, workers:int):
-    "Cut all images of `source` into a new store at `path`, replacing what is there, whole or not at all"
-    for o in path.parent.glob(f'.{escape(path.name)}.*.tmp'): shutil.rmtree(o, ignore_errors=True)
-    tmp = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.tmp')
-    try: tmp.mkdir()
-    except OSError as e: raise InputError(f"cannot write to {path.parent}: {e.strerror}; set IMBAL_AL_CACHE to a folder you may write to") from e
+def _write_store(source, settings, folder, want, progress, workers):
+    "All files of a store in the empty folder `folder`"
+    t, crc = _fill(source, settings, folder, progress, workers)
+    t['image'] = _relative(t['image'], source.root)
+    t['faulty'] = (t.defect_pixels>0).astype(int)
+    t.to_csv(folder/'table.csv', index=False)
+    crc['table.csv'] = _crc(folder/'table.csv')
+    meta = dict(
+        data=source.name,
+        settings=settings,
+        fingerprint=want,
+        crc=crc,
+        content=config_hash(crc),
+        faulty=int(t.faulty.sum()),
+        shape=[len(t), *settings['patch'], settings['channels']],
+        mtime={name:(folder/name).stat().st_mtime_ns for name in crc})
+    (folder/'meta.json').write_text(to_json(seal(meta)))
+
+def _put(folder, path):
+    "Move a finished store to its place"
+    if path.is_dir(): shutil.rmtree(path)
+    else: path.unlink(missing_ok=True)
+    os.rename(folder, path)
+
+# %% ../nbs/12_patches.ipynb #50d7505c
+def _build_folder(path):
+    "A new folder beside `path`; those that killed builds left are removed"
+    for left in path.parent.glob(f'.{escape(path.name)}.*.tmp'):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.tmp')
+    try: folder.mkdir()
+    except OSError as e: raise InputError(
+        f"cannot write to {path.parent}: {e.strerror}; "
+        "set IMBAL_AL_CACHE to a folder you may write to") from e
+    return folder
+
+def _build_store(source, settings, path, want, progress, workers):
+    "Cut all images of `source` into a store at `path`, replacing what is there, whole or not at all"
+    folder = _build_folder(path)
     try:
-        t, crc = _fill(source, settings, tmp, progress, workers)
-        t['image'] = _relative(t['image'], source.root)
-        t['faulty'] = (t.defect_pixels>0).astype(int)
-        t.to_csv(tmp/'table.csv', index=False)
-        crc['table.csv'] = _crc(tmp/'table.csv')
-        meta = dict(data=source.name, settings=settings, fingerprint=want, crc=crc, content=config_hash(crc), faulty=int(t.faulty.sum()),
-                    shape=[len(t), *settings['patch'], settings['channels']], mtime={f:(tmp/f).stat().st_mtime_ns for f in crc})
-        (tmp/'meta.json').write_text(to_json(seal(meta)))
-        if path.is_dir(): shutil.rmtree(path)
-        else: path.unlink(missing_ok=True)
-        os.rename(tmp, path)
-    except OSError as e: raise InputError(f"cannot write the patch store {path}: {e.strerror or e}; make room, or set IMBAL_AL_CACHE to a folder with more") from e
-    except BrokenProcessPool as e: raise InputError(f"a process that cut images for {path} was killed (out of memory?); use fewer workers, nothing is left of the half store") from e
-    finally: shutil.rmtree(tmp, ignore_errors=True)
+        _write_store(source, settings, folder, want, progress, workers)
+        _put(folder, path)
+    except OSError as e: raise InputError(
+        f"cannot write the patch store {path}: {e.strerror or e}; "
+        "make room, or set IMBAL_AL_CACHE to a folder with more") from e
+    except BrokenProcessPool as e: raise InputError(
+        f"a process that cut images for {path} was killed (out of memory?); "
+        "use fewer workers, nothing is left of the half store") from e
+    finally: shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../nbs/12_patches.ipynb #f78881aa
-def cache_root(root:str|Path|None=None)->Path:
-    "The folder for stores: `root`, else the environment's `IMBAL_AL_CACHE`, else `~/.cache/imbal_al`"
-    return Path(root or os.environ.get('IMBAL_AL_CACHE') or Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'imbal_al').absolute()
+def cache_root(
+    root:str|Path|None=None # None: `IMBAL_AL_CACHE`, else the user's cache
+    )->Path:                # Absolute; need not exist
+    "The folder for stores: `root`, else `IMBAL_AL_CACHE`, else `~/.cache/imbal_al`"
+    given = root or os.environ.get('IMBAL_AL_CACHE')
+    if given: return Path(given).absolute()
+    cache = os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache'
+    return (Path(cache)/'imbal_al').absolute()
 
+# %% ../nbs/12_patches.ipynb #0abb50a3
 def _locked(path):
-    "A held lock, released at the end of a `with`: only one process at a time builds the store at `path`"
+    "A held lock, released at the end of a `with`: one process at a time builds a store"
     try: return FileLock(path.parent/f'{path.name}.lock').acquire()
-    except OSError as e: raise InputError(f"cannot write to {path.parent}: {e.strerror}; set IMBAL_AL_CACHE to a folder you may write to") from e
+    except OSError as e: raise InputError(
+        f"cannot write to {path.parent}: {e.strerror}; "
+        "set IMBAL_AL_CACHE to a folder you may write to") from e
+
+def _store_path(source, settings, root):
+    "Where the store belongs; its folder is made"
+    name = source.name.replace(os.sep,'_').replace(':','_')[-60:]
+    h,w = settings['patch']
+    key = config_hash(dict(settings, root=str(source.root), name=source.name), 8)
+    path = cache_root(root)/f"{name}-{h}x{w}-{key}"
+    try: path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise InputError(
+        f"cannot create {path.parent}: {e.strerror}; "
+        "set IMBAL_AL_CACHE to a folder you may write to") from e
+    return path
 
 def _current(source, path, want):
     "The store at `path` if it is whole, made from `source` as it is, and split as `source` is"
-    s, t = read_store(path, want), source.table
-    if s is None: return None
+    store, t = read_store(path, want), source.table
+    if store is None: return None
     split = dict(zip(_relative(t['image'], source.root), t['split']))
-    return s if list(s.table['split'])==[split.get(o) for o in s.table['image']] else None
+    wanted = [split.get(image) for image in store.table['image']]
+    return store if list(store.table['split'])==wanted else None
 
-def open_store(source:Source,  # From `imbal_al.sources.load_source`
-    patch:tuple|int,           # (height, width) in pixels, or one number for a square
-    stride:str='none',         # See `windows`
-    channels:int|None=None,    # 1 (grey) or 3 (RGB); default the source's own
-    root:str|Path|None=None,   # Folder for stores, see `cache_root`
-    progress=None,             # `f(iterable, total)` that shows progress, e.g. from `rich`
-    workers:int=1              # Threads that decode; processes for synthetic images
-    )->PatchStore:
-    "The patches of `source`: opened if the store is there and whole, else built. Raises `InputError` for a bad file or a patch that does not fit"
+# %% ../nbs/12_patches.ipynb #fe8603dc
+def open_store(
+    source:Source,           # From `imbal_al.sources.load_source`
+    patch:tuple|int,         # (height, width) in pixels, or one number for a square
+    stride:str='none',       # See `windows`
+    channels:int|None=None,  # 1 (grey) or 3 (RGB); default the source's own
+    root:str|Path|None=None, # Folder for stores, see `cache_root`
+    progress=None,           # `f(iterable, total)` that shows progress, e.g. from `rich`
+    workers:int=1            # Threads that decode; processes for synthetic images
+    )->PatchStore:           # Opened if it is there and whole, else built
+    "The patches of `source`. Raises `InputError` for a bad file or a patch that does not fit"
     patch = (patch,patch) if isinstance(patch,int) else tuple(patch)
-    if min(patch)<16: raise InputError(f"patch of {patch[0]}x{patch[1]} pixels; use at least 16x16")
+    if min(patch)<16: raise InputError(
+        f"patch of {patch[0]}x{patch[1]} pixels; use at least 16x16")
     check_choice('stride', stride, STRIDES)
     settings = dict(patch=list(patch), stride=stride, channels=channels or source.channels)
     check_choice('number of channels', settings['channels'], (1,3))
-    name = source.name.replace(os.sep,'_').replace(':','_')[-60:]
-    path = cache_root(root)/f"{name}-{patch[0]}x{patch[1]}-{config_hash(dict(settings, root=str(source.root), name=source.name),8)}"
-    try: path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise InputError(f"cannot create {path.parent}: {e.strerror}; set IMBAL_AL_CACHE to a folder you may write to") from e
-    want = fingerprint(source, settings)
-    if (s:=_current(source, path, want)) is not None: return s
+    path = _store_path(source, settings, root)
+    want = _fingerprint(source, settings)
+    store = _current(source, path, want)
+    if store is not None: return store
     with _locked(path):
-        if _current(source, path, want) is None: build_store(source, settings, path, want, progress or (lambda o,n:o), workers)
-    s = _current(source, path, want)
-    if s is None: raise InputError(f"the patch store {path} cannot be read back; remove the folder and check the disk")
-    return s
+        if _current(source, path, want) is None:
+            _build_store(source, settings, path, want, progress or _silent, workers)
+    store = _current(source, path, want)
+    if store is None: raise InputError(
+        f"the patch store {path} cannot be read back; remove the folder and check the disk")
+    return store
+
+def _silent(items, total): return items
 
 # %% ../nbs/12_patches.ipynb #cfd18e0a
-PAPER = dict(thc448='THC448', thc224='THC224', thc112='THC112', mtsdd_blowhole='Blowhole', mtsdd_crack='Crack', cfd='CFD', dibe_blowhole='Blowhole', dibe_crack='Crack', dibe_cfd='CFD')
+_PAPER = dict(
+    thc448='THC448',
+    thc224='THC224',
+    thc112='THC112',
+    mtsdd_blowhole='Blowhole',
+    mtsdd_crack='Crack',
+    cfd='CFD',
+    dibe_blowhole='Blowhole',
+    dibe_crack='Crack',
+    dibe_cfd='CFD') # Our name -> the paper's
 
 def _ratio(t, pixels):
     "Text '1:N': background pixels per defect pixel of a store's table, `pixels` to a patch"
-    d = int(t['defect_pixels'].sum())
-    return f"1:{(len(t)*pixels-d)/d:.0f}" if d else '1:inf'
+    defect = int(t['defect_pixels'].sum())
+    return f"1:{(len(t)*pixels-defect)/defect:.0f}" if defect else '1:inf'
 
-def split_table(stores,      # `PatchStore`, or several
-    paper:pd.DataFrame=None  # The paper's Table 2 (columns dataset, train, val, total, fg_bg); None: ours alone
-    )->pd.DataFrame:         # A row per store: data, train, val, total, fg_bg, fg_bg_train, fg_bg_val; with `paper` also paper, paper_train ... paper_fg_bg ('' where it has none)
-    "Patches to train and validate on and the ratio of defect to background pixels, in the form of the paper's Table 2"
-    rows, known = [], {} if paper is None else {o['dataset']:o for o in paper.to_dict('records')}
-    for s in [stores] if isinstance(stores, PatchStore) else stores:
-        t, pixels, name = s.table, s.masks[0].size, s.meta['data']; part = {o:t[t['split']==o] for o in ('train','val')}
-        r = dict(data=name, **{k:len(v) for k,v in part.items()}, total=len(t), fg_bg=_ratio(t, pixels), **{f'fg_bg_{k}':_ratio(v, pixels) if len(v) else '' for k,v in part.items()})
-        other = known.get(PAPER.get(name.partition(':')[0]), {})
-        rows.append(r if paper is None else {**r, 'paper':other.get('dataset',''), **{f'paper_{k}':other.get(k,'') for k in ('train','val','total','fg_bg')}})
+def _sizes_row(store):
+    "One store's row"
+    t, pixels = store.table, store.masks[0].size
+    parts = {part:t[t['split']==part] for part in ('train','val')}
+    row = dict(data=store.meta['data'], **{part:len(rows) for part,rows in parts.items()})
+    row |= dict(total=len(t), fg_bg=_ratio(t, pixels))
+    for part,rows in parts.items(): row[f'fg_bg_{part}'] = _ratio(rows, pixels) if len(rows) else ''
+    return row
+
+def _paper_columns(known):
+    "The paper's row as further columns, empty where it has none"
+    columns = {f'paper_{key}':known.get(key,'') for key in ('train','val','total','fg_bg')}
+    return {'paper':known.get('dataset',''), **columns}
+
+# %% ../nbs/12_patches.ipynb #0453b5db
+def split_table(
+    stores,                  # `PatchStore`, or several
+    paper:pd.DataFrame=None  # Its Table 2 (dataset, train, val, total, fg_bg); None: ours alone
+    )->pd.DataFrame:         # A row per store: data, train, val, total, fg_bg, fg_bg_train, fg_bg_val
+    """Patches to train and validate on and the ratio of defect to background pixels.
+
+    In the form of the paper's Table 2; with `paper` also its own columns, paper, paper_train ...
+    paper_fg_bg, '' where it has none"""
+    stores = [stores] if isinstance(stores, PatchStore) else stores
+    rows = [_sizes_row(store) for store in stores]
+    if paper is None: return pd.DataFrame(rows)
+    by_name = {known['dataset']:known for known in paper.to_dict('records')}
+    for row in rows:
+        name = _PAPER.get(row['data'].partition(':')[0])
+        row |= _paper_columns(by_name.get(name, {}))
     return pd.DataFrame(rows)

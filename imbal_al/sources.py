@@ -6,8 +6,9 @@ Docs: https://example.github.io/imbal_al/sources.html.md"""
 
 # %% ../nbs/11_sources.ipynb #329ef667
 from __future__ import annotations
-import csv, hashlib, json, os, platform, re, shutil, stat, tempfile, zipfile, zlib
-import http.client, urllib.error, urllib.request
+import hashlib, http.client, json, os, platform, re, shutil, stat, tempfile
+import urllib.error, urllib.request, zipfile, zlib
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,22 +21,17 @@ from PIL import Image, ImageDraw, ImageOps
 from .core import InputError, check_choice, config_hash, to_json, write_text
 
 # %% auto #0
-__all__ = ['COLUMNS', 'WINDOW', 'DECODERS', 'PALETTE', 'INFO', 'IMAGES', 'TWINS', 'SIDE', 'TILES', 'DIBE', 'COPIES', 'SYNTHETIC',
-           'SUFFIXES', 'SOURCES', 'PATCH', 'EXPECT', 'DOWNLOADS', 'Source', 'window_of', 'crop', 'data_root',
-           'read_image', 'decoder', 'read_mask', 'coco_counts', 'dark_edge', 'tile_groups', 'defect_windows',
-           'second_view', 'split_tiles', 'copy_of', 'severstal_runs', 'original_name', 'flip_groups', 'folder_source',
-           'load_source', 'list_data', 'patch_counts', 'check_source', 'report_lines', 'Download', 'data_set',
-           'how_to_get', 'unpack', 'fetch', 'get_data']
+__all__ = ['Source', 'data_root', 'read_image', 'decoder', 'read_mask', 'Download', 'data_set', 'flip_groups', 'folder_source',
+           'load_source', 'list_data', 'check_source', 'report_lines', 'get_data']
 
 # %% ../nbs/11_sources.ipynb #d65665b1
-COLUMNS = ['name','image','mask','decoder','group','split']
-WINDOW = ['y','x','h','w']
+_COLUMNS = ['name','image','mask','decoder','group','split']
 
 @dataclass
 class Source:
     "A data set as a table of images, and what is known about it"
     name: str             # As given to `load_source`
-    table: pd.DataFrame   # One row per image; columns `COLUMNS`, and more where the data set has more
+    table: pd.DataFrame   # One row per image; the columns above, and more where the data set has more
     channels: int = 3     # 1 (grey) or 3 (RGB)
     drop: str|None = None # Which images are left out when their pixels are read: None or 'dark_edge'
     licence: str = ''     # As stated by the data set
@@ -47,106 +43,144 @@ class Source:
     def __len__(self): return len(self.table)
     def __getitem__(self, i):
         "Image and mask of row `i`"
-        r = self.table.iloc[i]
-        im = read_image(r['image'], self.channels)
-        return crop(im, box := window_of(r)), crop(read_mask(r['mask'], r['decoder'], im.shape[:2]), box)
-
-# %% ../nbs/11_sources.ipynb #2e4bd31e
-def window_of(row       # One row of a source's table, as a dict or Series
-    )->tuple|None:      # (y, x, h, w) in pixels, or None: the whole image
-    "The window a row stands for. Raises `InputError` for one that is incomplete or empty"
-    have = [o for o in WINDOW if o in row]
-    if not have: return None
-    try: box = tuple(int(row[o]) for o in WINDOW)
-    except (KeyError, TypeError, ValueError) as e: raise InputError(f"{row['image']} has no whole window; give the whole numbers {', '.join(WINDOW)}") from e
-    if min(box[2:])<1: raise InputError(f"{row['image']} has a window of {box[2]}x{box[3]} pixels; give a height and width of 1 or more")
-    return box
-
-def _mirror(start, length, n):
-    "Indices `start`..`start+length` into `n` pixels, those outside mirrored at the borders"
-    i = np.abs(np.arange(start, start+length))%max(2*n-2, 1)
-    return np.minimum(i, 2*n-2-i)
-
-def crop(a:np.ndarray, # (H,W) or (H,W,C)
-    box:tuple|None     # (y, x, h, w); None: all of it
-    )->np.ndarray:     # (h,w) or (h,w,C)
-    "A window of an array, what is outside mirrored. Raises `InputError` for a window that touches no pixel"
-    if box is None: return a
-    (y,x,h,w), (H,W) = box, a.shape[:2]
-    if y>=H or x>=W or y+h<=0 or x+w<=0: raise InputError(f"the window {h}x{w} at {y}, {x} lies outside an image of {H}x{W} pixels; correct y and x")
-    if y>=0 and x>=0 and y+h<=H and x+w<=W: return a[y:y+h,x:x+w]
-    return a[np.ix_(_mirror(y, h, H), _mirror(x, w, W))]
+        row = self.table.iloc[i]
+        image, box = read_image(row['image'], self.channels), window_of(row)
+        part = crop(image, box)
+        mask = read_mask(row['mask'], row['decoder'], image.shape[:2])
+        return part, crop(mask, box)
 
 # %% ../nbs/11_sources.ipynb #3a7aac04
-def data_root(root:str|Path|None=None # Given by the user; None: environment, then cache
-    )->Path:                          # Absolute; need not exist
+def data_root(
+    root:str|Path|None=None # Given by the user; None: environment, then cache
+    )->Path:                # Absolute; need not exist
     "The folder that holds the data sets"
     given = root or os.environ.get('IMBAL_AL_DATA')
-    if not given: return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'imbal_al'/'data'
+    if not given: return _cache()/'data'
     path = Path(given).expanduser()
     for base in (Path.cwd(), Path.cwd().parent):
         if (base/path).is_dir(): return (base/path).resolve()
     return path.absolute()
 
+def _cache():
+    "The user's cache folder of this package"
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'imbal_al'
+
 # %% ../nbs/11_sources.ipynb #6abebab4
 def _home(name, root, folder=None, needs=()):
     "The folder of data set `name`, or one line that says what is missing"
-    base = data_root(root); home = base/(folder or name)
-    for p in (home, *(home/o for o in needs)):
-        if not p.is_dir():
-            at = p.relative_to(home)
-            what = '' if p==home else f' ({folder or name}/{at} is missing)'
-            raise InputError(f"data set {name!r} not found in {base}{what}; put it there as {home} or run `imbal-al data get {name}`")
+    base, folder = data_root(root), folder or name
+    home = base/folder
+    for path in (home, *(home/need for need in needs)):
+        if path.is_dir(): continue
+        what = '' if path==home else f' ({folder}/{path.relative_to(home)} is missing)'
+        raise InputError(
+            f"data set {name!r} not found in {base}{what}; "
+            f"put it there as {home} or run `imbal-al data get {name}`")
     return home
+
+# %% ../nbs/11_sources.ipynb #789ae71a
+def _shown(names): return [name for name in names if not name.startswith('.')]
 
 def _files(folder, *endings):
     "Relative names of the files below `folder` with one of `endings`, sorted"
-    out = []
-    for at, dirs, names in os.walk(folder):
-        dirs[:] = [o for o in dirs if not o.startswith('.')]
-        rel = Path(at).relative_to(folder)
-        out += [(rel/o).as_posix() for o in names if not o.startswith('.') and o.lower().endswith(endings)]
-    return sorted(out)
+    found = []
+    for at, folders, names in os.walk(folder):
+        folders[:] = _shown(folders)
+        below = Path(at).relative_to(folder)
+        wanted = [name for name in _shown(names) if name.lower().endswith(endings)]
+        found += [(below/name).as_posix() for name in wanted]
+    return sorted(found)
+
+# %% ../nbs/11_sources.ipynb #ce522566
+WINDOW = ['y','x','h','w']
+
+def window_of(
+    row            # One row of a source's table, as a dict or Series
+    )->tuple|None: # (y, x, h, w) in pixels, or None: the whole image
+    "The window a row stands for. Raises `InputError` for one that is incomplete or empty"
+    if not any(name in row for name in WINDOW): return None
+    try: box = tuple(int(row[name]) for name in WINDOW)
+    except (KeyError, TypeError, ValueError) as e: raise InputError(
+        f"{row['image']} has no whole window; give the whole numbers {', '.join(WINDOW)}") from e
+    if min(box[2:])<1: raise InputError(
+        f"{row['image']} has a window of {box[2]}x{box[3]} pixels; "
+        "give a height and width of 1 or more")
+    return box
+
+# %% ../nbs/11_sources.ipynb #2e4bd31e
+def _mirror(start, length, n):
+    "Indices `start`..`start+length` into `n` pixels, those outside mirrored at the borders"
+    i = np.abs(np.arange(start, start+length))%max(2*n-2, 1)
+    return np.minimum(i, 2*n-2-i)
+
+def crop(
+    a:np.ndarray,  # (H,W) or (H,W,C)
+    box:tuple|None # (y, x, h, w); None: all of it
+    )->np.ndarray: # (h,w) or (h,w,C)
+    "A window, what is outside mirrored. Raises `InputError` for a window that touches no pixel"
+    if box is None: return a
+    (y,x,h,w), (H,W) = box, a.shape[:2]
+    if y>=H or x>=W or y+h<=0 or x+w<=0: raise InputError(
+        f"the window {h}x{w} at {y}, {x} lies outside an image of {H}x{W} pixels; correct y and x")
+    if y>=0 and x>=0 and y+h<=H and x+w<=W: return a[y:y+h,x:x+w]
+    return a[np.ix_(_mirror(y, h, H), _mirror(x, w, W))]
 
 # %% ../nbs/11_sources.ipynb #f29f691a
+def _too_large(path, error):
+    "What to say of a picture that PIL refuses for its size"
+    n, limit = (int(number) for number in re.findall(r'\d+', str(error))[:2])
+    return (f"{path} says that it has {n:,} pixels, above PIL's limit of {limit:,}; "
+            "cut it into tiles first, or do not use it")
+
+def _unreadable(path, error):
+    "What to say of a file that PIL cannot read for any other reason"
+    if os.path.isdir(path): return f"{path} is a folder; give an image file"
+    said = ' '.join(str(error).split())[:80]
+    if 'cannot identify' in said: said = 'it is none'
+    empty = os.path.isfile(path) and not os.path.getsize(path)
+    why = 'is empty' if empty else f"cannot be read as an image ({said})"
+    return f"{path} {why}; fetch or export the file again"
+
+# %% ../nbs/11_sources.ipynb #cd4aba8c
 def _open(path):
     "The decoded first frame of an image file"
     try:
         with Image.open(path) as im:
             im.load()
             return im
-    except FileNotFoundError as e: raise InputError(f"{path} is missing; restore the file or take it out of the data set") from e
-    except Image.DecompressionBombError as e:
-        n, limit = (int(o) for o in re.findall(r'\d+', str(e))[:2])
-        raise InputError(f"{path} says that it has {n:,} pixels, above PIL's limit of {limit:,}; cut it into tiles first, or do not use it") from e
-    except Exception as e:
-        if os.path.isdir(path): raise InputError(f"{path} is a folder; give an image file") from e
-        said = ' '.join(str(e).split())[:80]; said = 'it is none' if 'cannot identify' in said else said
-        why = 'is empty' if os.path.isfile(path) and not os.path.getsize(path) else f"cannot be read as an image ({said})"
-        raise InputError(f"{path} {why}; fetch or export the file again") from e
+    except FileNotFoundError as e: raise InputError(
+        f"{path} is missing; restore the file or take it out of the data set") from e
+    except Image.DecompressionBombError as e: raise InputError(_too_large(path, e)) from e
+    except Exception as e: raise InputError(_unreadable(path, e)) from e
 
+# %% ../nbs/11_sources.ipynb #b10e9551
+IMAGES = ('.jpg','.jpeg','.png','.bmp','.tif','.tiff')
+
+def _shape(path):
+    "(H,W) from an image's header; raises `InputError` where it cannot be read"
+    try:
+        with Image.open(path) as im: return im.size[::-1]
+    except Exception: return _open(path).size[::-1]
+
+_GREY = ('1','L','LA','I','I;16','I;16B','I;16L') # PIL's modes of one channel, or one and alpha
+
+def _channels(path): return 1 if _open(path).mode in _GREY else 3
+
+# %% ../nbs/11_sources.ipynb #6f6976d3
 def _eight_bit(im, path, bits=16):
     "16-bit grey scaled to 8 bit; other modes unchanged"
-    if im.mode=='F': raise InputError(f"{path} holds floating-point pixels; save it with 8 or 16 bits")
+    if im.mode=='F': raise InputError(
+        f"{path} holds floating-point pixels; save it with 8 or 16 bits")
     if not im.mode.startswith('I'): return im
-    a = np.asarray(im).astype(np.int64)
-    if a.min()<0 or a.max()>65535: raise InputError(f"{path} holds pixels outside 0 to 65535; save it with 8 or 16 bits")
-    if a.max()>(white := 2**bits-1): raise InputError(f"{path} holds pixels up to {a.max()}, more than {bits} bits, which the others use; read them with more bits")
+    a, white = np.asarray(im).astype(np.int64), 2**bits-1
+    if a.min()<0 or a.max()>65535: raise InputError(
+        f"{path} holds pixels outside 0 to 65535; save it with 8 or 16 bits")
+    if a.max()>white: raise InputError(
+        f"{path} holds pixels up to {a.max()}, more than {bits} bits, which the others use; "
+        "read them with more bits")
     return Image.fromarray(((a*255+white//2)//white).astype(np.uint8))
 
-# %% ../nbs/11_sources.ipynb #c86efc5a
-def read_image(spec:str, # Path, or 'synthetic:KIND:SEED:SIZE:INDEX'
-    channels:int=3,      # 1: grey, 3: RGB
-    bits:int=16          # Of the pixels of 16-bit grey: 12 makes 4095 white
-    )->np.ndarray:       # uint8 (H,W) or (H,W,3)
-    "The pixels of one image. Raises `InputError` for a file that is missing, empty, truncated or no image"
-    if spec.startswith('synthetic:'):
-        a = _synthetic(spec)[0]
-        if a.ndim==3 and channels==1: return np.asarray(Image.fromarray(a).convert('L'))
-        return a.copy() if a.ndim==(3 if channels==3 else 2) else np.stack([a]*3, -1)
-    im = _eight_bit(ImageOps.exif_transpose(_open(spec)), spec, bits)
-    return np.array(im.convert('L' if channels==1 else 'RGB'))
-
+# %% ../nbs/11_sources.ipynb #ce68fb6d
 @lru_cache(4)
 def _synthetic(spec):
     "Image and mask of a synthetic specification"
@@ -155,29 +189,64 @@ def _synthetic(spec):
     h, _, w = size.partition('x')
     return image(kind, int(index), size=(int(h), int(w or h)), seed=int(seed))
 
-# %% ../nbs/11_sources.ipynb #aa9bb44f
+def _with_channels(a, channels):
+    "A drawn image (H,W) or (H,W,3) in grey (1) or colour (3), in memory of its own"
+    if a.ndim==3 and channels==1: return np.asarray(Image.fromarray(a).convert('L'))
+    if a.ndim==(3 if channels==3 else 2): return a.copy()
+    return np.stack([a]*3, -1)
+
+# %% ../nbs/11_sources.ipynb #c86efc5a
+def read_image(
+    spec:str,       # Path, or 'synthetic:KIND:SEED:SIZE:INDEX'
+    channels:int=3, # 1: grey, 3: RGB
+    bits:int=16     # Of the pixels of 16-bit grey: 12 makes 4095 white
+    )->np.ndarray:  # uint8 (H,W) or (H,W,3)
+    "The pixels of one image. Raises `InputError` for a file that is missing, empty, truncated or no image"
+    if spec.startswith('synthetic:'): return _with_channels(_synthetic(spec)[0], channels)
+    im = _eight_bit(ImageOps.exif_transpose(_open(spec)), spec, bits)
+    return np.array(im.convert('L' if channels==1 else 'RGB'))
+
+# %% ../nbs/11_sources.ipynb #86444f94
+def dark_edge(
+    image:np.ndarray # uint8 (H,W) or (H,W,3)
+    )->bool:         # True: leave the image out
+    "Whether 2 % or more of the columns have a mean of 5 or less"
+    columns = image.mean((0,2) if image.ndim==3 else 0)
+    return bool((columns<=5).mean()>=0.02)
+
+# %% ../nbs/11_sources.ipynb #851c38ea
 DECODERS = {}
 
-def decoder(name:str):
+# %% ../nbs/11_sources.ipynb #aa9bb44f
+def decoder(
+    name:str # What the table's column `decoder` says
+    ):       # A decorator
     "Register `f(mask, shape) -> bool (H,W)` as the mask decoder `name`"
-    def _reg(f): DECODERS[name] = f; return f
-    return _reg
+    def register(f):
+        DECODERS[name] = f
+        return f
+    return register
 
-def read_mask(mask:str,      # Path or text, as in the table; empty: healthy
-    decoder:str,             # A name in `DECODERS`
-    shape:tuple[int,int]     # (H,W) of its image
-    )->np.ndarray:           # uint8 (H,W), 1 = defect
+# %% ../nbs/11_sources.ipynb #8f0ccba4
+def read_mask(
+    mask:str,             # Path or text, as in the table; empty: healthy
+    decoder:str,          # A name in `DECODERS`
+    shape:tuple[int,int]  # (H,W) of its image
+    )->np.ndarray:        # uint8 (H,W), 1 = defect
     "The mask of one image. Raises `InputError` where the mask is broken or not of the image's size"
     if not mask: return np.zeros(shape, np.uint8)
-    m = DECODERS[check_choice('mask decoder', decoder, DECODERS)](mask, tuple(shape))
-    if m.shape!=tuple(shape):
-        raise InputError(f"mask {mask[:200]} is {m.shape[1]} x {m.shape[0]} pixels, its image {shape[1]} x {shape[0]}; export the mask again")
+    decode = DECODERS[check_choice('mask decoder', decoder, DECODERS)]
+    m = decode(mask, tuple(shape))
+    if m.shape!=tuple(shape): raise InputError(
+        f"mask {mask[:200]} is {m.shape[1]} x {m.shape[0]} pixels, "
+        f"its image {shape[1]} x {shape[0]}; export the mask again")
     return m.astype(np.uint8)
 
 # %% ../nbs/11_sources.ipynb #74f64801
 def _pixels(path):
     "A mask's numbers: palette indices as they are, colours as the largest channel"
-    im = _open(path); a = np.asarray(im)
+    im = _open(path)
+    a = np.asarray(im)
     if im.mode in ('RGBA','LA','PA'): a = a[...,:-1]
     return a.max(-1) if a.ndim==3 else a
 
@@ -187,16 +256,20 @@ def _over127(mask, shape): return _pixels(mask)>127
 @decoder('nonzero')
 def _nonzero(mask, shape): return _pixels(mask)>0
 
+# %% ../nbs/11_sources.ipynb #9be45795
 @decoder('synthetic')
 def _synthetic_mask(mask, shape): return _synthetic(mask)[1]>0
 
 # %% ../nbs/11_sources.ipynb #ce06df2a
 @decoder('auto')
 def _auto(mask, shape):
-    a = _pixels(mask); on = a>0
-    if not a.size or np.count_nonzero(on)==np.count_nonzero(a==(a.max() or 1)): return on
+    a = _pixels(mask)
+    defect = a>0
+    if not a.size or np.count_nonzero(defect)==np.count_nonzero(a==(a.max() or 1)): return defect
     values = np.unique(a)
-    raise InputError(f"mask {mask} has {len(values)} values ({values[1]}, {values[-1]}, ...); say which is meant: decoder 'nonzero' (class numbers) or 'over127' (smoothed borders)")
+    raise InputError(
+        f"mask {mask} has {len(values)} values ({values[1]}, {values[-1]}, ...); say which is "
+        "meant: decoder 'nonzero' (class numbers) or 'over127' (smoothed borders)")
 
 # %% ../nbs/11_sources.ipynb #45c3f9fa
 @decoder('label')
@@ -205,12 +278,17 @@ def _label(mask, shape):
     return a>(127 if a.max()>20 else 0)
 
 # %% ../nbs/11_sources.ipynb #d99c3666
-PALETTE = np.array([[0,0,0], [0xaa,0x55,0], [0x55,0xaa,0x7f], [0xff,0xaa,0xff]])
+_PALETTE = np.array([ # two colours of background, two of defects
+    [0,0,0],
+    [0xaa,0x55,0],
+    [0x55,0xaa,0x7f],
+    [0xff,0xaa,0xff]])
 
 @decoder('potato_palette')
 def _potato_palette(mask, shape):
     a = np.asarray(_open(mask).convert('RGB')).astype(np.float32)
-    far = (PALETTE**2).sum(1, dtype=np.float32)-2*a@PALETTE.T.astype(np.float32)
+    length = (_PALETTE**2).sum(1, dtype=np.float32)
+    far = length-2*a@_PALETTE.T.astype(np.float32) # squared distance, but for what all four share
     return far[...,2:].min(-1)<far[...,:2].min(-1)
 
 # %% ../nbs/11_sources.ipynb #738db0eb
@@ -218,718 +296,149 @@ def _potato_palette(mask, shape):
 def _cfd_mask(mask, shape):
     from scipy.io import loadmat
     try: a = loadmat(mask)['groundTruth'][0,0]['Segmentation']
-    except FileNotFoundError as e: raise InputError(f"{mask} is missing; fetch the data set again") from e
-    except Exception as e: raise InputError(f"{mask} cannot be read as a CrackForest ground truth; fetch the data set again") from e
+    except FileNotFoundError as e: raise InputError(
+        f"{mask} is missing; fetch the data set again") from e
+    except Exception as e: raise InputError(
+        f"{mask} cannot be read as a CrackForest ground truth; fetch the data set again") from e
     return np.isin(a, (2,4))
 
 # %% ../nbs/11_sources.ipynb #cbf43d35
+def _run_pairs(text, n, where):
+    "Starts (from 0) and lengths of the runs in `text`, each within `n` pixels"
+    try: numbers = np.array(text.split(), dtype=np.int64)
+    except (ValueError, OverflowError) as e: raise InputError(
+        f"{where}: {text[:40]!r} is no list of whole numbers; fetch the file again") from e
+    if not len(numbers) or len(numbers)%2: raise InputError(
+        f"{where}: {len(numbers)} run-length numbers, pairs of start and length needed; "
+        "fetch the file again")
+    start, length = numbers[::2]-1, numbers[1::2]
+    bad = (start<0)|(length<1)|(start>=n)|(length>n-start)
+    if bad.any(): raise InputError(
+        f"{where}: run {start[bad][0]+1} {length[bad][0]} is outside the image's {n} pixels; "
+        "fetch the file again")
+    return start, length
+
+# %% ../nbs/11_sources.ipynb #eeeec3d2
 def _runs(text, n, where):
     "Bool (n,) from the pairs 'start length ...' (starts from 1), checked"
-    try: v = np.array(text.split(), dtype=np.int64)
-    except (ValueError, OverflowError) as e: raise InputError(f"{where}: {text[:40]!r} is no list of whole numbers; fetch the file again") from e
-    if not len(v) or len(v)%2: raise InputError(f"{where}: {len(v)} run-length numbers, pairs of start and length needed; fetch the file again")
-    start, length = v[::2]-1, v[1::2]
-    bad = (start<0)|(length<1)|(start>=n)|(length>n-start)
-    if bad.any(): raise InputError(f"{where}: run {start[bad][0]+1} {length[bad][0]} is outside the image's {n} pixels; fetch the file again")
-    o = np.argsort(start, kind='stable'); start, length = start[o], length[o]
-    late = np.flatnonzero(start[1:]<(start+length)[:-1])
-    if len(late): raise InputError(f"{where}: run {start[late[0]+1]+1} {length[late[0]+1]} overlaps the one before it; fetch the file again")
+    start, length = _run_pairs(text, n, where)
+    order = np.argsort(start, kind='stable')
+    start, length = start[order], length[order]
+    late = np.flatnonzero(start[1:]<(start+length)[:-1])+1
+    if len(late): raise InputError(
+        f"{where}: run {start[late[0]]+1} {length[late[0]]} overlaps the one before it; "
+        "fetch the file again")
     edges = np.zeros(n+1, np.int32)
-    np.add.at(edges, start, 1); np.add.at(edges, start+length, -1)
+    np.add.at(edges, start, 1)
+    np.add.at(edges, start+length, -1)
     return edges[:-1].cumsum()>0
+
+# %% ../nbs/11_sources.ipynb #a5a8546c
+def _named(mask):
+    "File, image and the mask itself, of a text FILE::IMAGE::MASK"
+    return (mask.split('::', 2)+['',''])[:3]
 
 @decoder('runs')
 def _runs_mask(mask, shape):
-    file, image, text = (mask.split('::', 2)+['',''])[:3]
+    file, image, text = _named(mask)
     flat = np.zeros(shape[0]*shape[1], bool)
-    for o in text.split(';'): flat |= _runs(o, flat.size, f'{file}, image {image}')
+    for runs in text.split(';'): flat |= _runs(runs, flat.size, f'{file}, image {image}')
     return flat.reshape(shape, order='F')
 
 # %% ../nbs/11_sources.ipynb #61b14aa2
-def coco_counts(counts:str|list # 'counts' of a COCO run-length mask
-    )->np.ndarray:              # int64: background, defect, background, ... in turn
+def coco_counts(
+    counts:str|list # 'counts' of a COCO run-length mask
+    )->np.ndarray:  # int64: background, defect, background, ... in turn
     "The run lengths of a COCO mask. Raises `ValueError` for a damaged string"
-    if not isinstance(counts, str): return np.array([int(o) for o in counts], np.int64)
-    out, x, shift = [], 0, 0
-    for c in counts.encode():
-        c -= 48
-        if not 0<=c<64: raise ValueError(f'{chr(c+48)!r} is no character of a run length')
+    if not isinstance(counts, str): return np.array([int(count) for count in counts], np.int64)
+    out, number, shift = [], 0, 0
+    for code in counts.encode():
+        bits = code-48
+        if not 0<=bits<64: raise ValueError(f'{chr(code)!r} is no character of a run length')
         if shift>60: raise ValueError('a run length of more than 60 bits')
-        x |= (c&31)<<shift; shift += 5
-        if c&32: continue
-        if c&16: x -= 1<<shift
-        out.append(x+out[-2] if len(out)>2 else x); x = shift = 0
+        number |= (bits&31)<<shift
+        shift += 5
+        if bits&32: continue
+        if bits&16: number -= 1<<shift
+        out.append(number+out[-2] if len(out)>2 else number)
+        number = shift = 0
     if shift: raise ValueError('a run length without its end')
     return np.array(out, np.int64)
 
 # %% ../nbs/11_sources.ipynb #22abcd66
 def _coco_runs(seg, shape):
     "Bool (H,W) of one run-length segmentation"
-    if list(seg['size'])!=list(shape): raise ValueError(f"its size {seg['size']} is not the image's {list(shape)}")
-    c = coco_counts(seg['counts'])
+    if list(seg['size'])!=list(shape): raise ValueError(
+        f"its size {seg['size']} is not the image's {list(shape)}")
+    counts = coco_counts(seg['counts'])
     n = shape[0]*shape[1]
-    if (c<0).any() or (c>n).any() or c.sum()!=n: raise ValueError(f"run lengths add up to {sum(c.tolist())}, not to {n} pixels")
-    return np.repeat(np.arange(len(c))%2>0, c).reshape(shape, order='F')
+    if (counts<0).any() or (counts>n).any() or counts.sum()!=n: raise ValueError(
+        f"run lengths add up to {sum(counts.tolist())}, not to {n} pixels")
+    return np.repeat(np.arange(len(counts))%2>0, counts).reshape(shape, order='F')
 
+# %% ../nbs/11_sources.ipynb #a8fa006e
 def _fill(points, draw):
     "Fill one polygon, its outline included; one or two points are a dot or a line"
-    points = [tuple(map(float, o)) for o in points]
-    if len(points)>2: draw.polygon(points, fill=1, outline=1)
-    else: draw.line([*points, points[-1]], fill=1); draw.point(points[0], fill=1)
+    points = [tuple(map(float, point)) for point in points]
+    if len(points)>2: return draw.polygon(points, fill=1, outline=1)
+    draw.line([*points, points[-1]], fill=1)
+    draw.point(points[0], fill=1)
 
 def _coco_polygon(seg, draw):
     "Fill one polygon given as x, y, x, y, ..."
     xy = np.asarray(seg, float)
-    if xy.ndim!=1 or len(xy)<2 or len(xy)%2 or not np.isfinite(xy).all(): raise ValueError(f'the polygon {str(seg)[:40]} is no list of x, y pairs')
-    if np.abs(xy).max()>10*max(draw.im.size): raise ValueError(f'a polygon reaches to {xy[np.abs(xy).argmax()]:g}, far outside the image')
+    if xy.ndim!=1 or len(xy)<2 or len(xy)%2 or not np.isfinite(xy).all(): raise ValueError(
+        f'the polygon {str(seg)[:40]} is no list of x, y pairs')
+    if np.abs(xy).max()>10*max(draw.im.size): raise ValueError(
+        f'a polygon reaches to {xy[np.abs(xy).argmax()]:g}, far outside the image')
     _fill(xy.reshape(-1,2), draw)
+
+# %% ../nbs/11_sources.ipynb #f908bec5
+def _coco_draw(text, shape, draw):
+    "Draw the polygons of a record, return its run lengths as bool (H,W)"
+    record, runs = json.loads(text), np.zeros(shape, bool)
+    if record['size']!=list(shape): raise ValueError(
+        f"the file gives its size as {record['size'][::-1]}, it is {list(shape[::-1])}")
+    for mask in record['masks']:
+        if isinstance(mask, dict): runs |= _coco_runs(mask, shape)
+        else:
+            for polygon in mask: _coco_polygon(polygon, draw)
+    return runs
 
 # %% ../nbs/11_sources.ipynb #bc6c3539
 @decoder('coco')
 def _coco_mask(mask, shape):
-    file, image, text = (mask.split('::', 2)+['',''])[:3]
-    im = Image.new('L', shape[::-1]); draw = ImageDraw.Draw(im); runs = np.zeros(shape, bool)
-    try:
-        record = json.loads(text)
-        if record['size']!=list(shape): raise ValueError(f"the file gives its size as {record['size'][::-1]}, it is {list(shape[::-1])}")
-        for o in record['masks']:
-            if isinstance(o, dict): runs |= _coco_runs(o, shape)
-            else:
-                for polygon in o: _coco_polygon(polygon, draw)
+    file, image, text = _named(mask)
+    im = Image.new('L', shape[::-1])
+    try: runs = _coco_draw(text, shape, ImageDraw.Draw(im))
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as e:
         why = f'{e} is missing' if isinstance(e, KeyError) else ' '.join(str(e).split())
         raise InputError(f"{file}, image {image}: {why}; export the annotations again") from e
     return runs|(np.asarray(im)>0)
 
 # %% ../nbs/11_sources.ipynb #cc70b0d3
+def _contour(words, shape, where):
+    "The points (n,2) as x, y in pixels of one line's numbers; `where` names file and line"
+    try: xy = np.array(words, float).reshape(-1,2)
+    except ValueError as e: raise InputError(
+        f"{where}: not a class and pairs of numbers; fetch the data set again") from e
+    points = np.rint(xy*shape[::-1])
+    if not len(points) or not ((points>=0)&(points<shape[::-1])).all(): raise InputError(
+        f"{where}: a point is outside the image; fetch the data set again")
+    return points
+
 @decoder('yolo')
 def _yolo(mask, shape):
-    im = Image.new('L', shape[::-1]); draw = ImageDraw.Draw(im)
-    try: lines = [o.split()[1:] for o in Path(mask).read_text().splitlines() if o.strip()]
-    except (OSError, UnicodeDecodeError) as e: raise InputError(f"{mask} cannot be read; fetch the data set again") from e
-    for i,o in enumerate(lines, 1):
-        try: xy = np.array(o, float).reshape(-1,2)
-        except ValueError as e: raise InputError(f"{mask}, line {i}: not a class and pairs of numbers; fetch the data set again") from e
-        at = np.rint(xy*shape[::-1])
-        if not len(at) or not ((at>=0)&(at<shape[::-1])).all(): raise InputError(f"{mask}, line {i}: a point is outside the image; fetch the data set again")
-        _fill(at, draw)
+    im = Image.new('L', shape[::-1])
+    draw = ImageDraw.Draw(im)
+    try: lines = [line for line in Path(mask).read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as e: raise InputError(
+        f"{mask} cannot be read; fetch the data set again") from e
+    for i,line in enumerate(lines, 1):
+        _fill(_contour(line.split()[1:], shape, f'{mask}, line {i}'), draw)
     return np.asarray(im)>0
 
-# %% ../nbs/11_sources.ipynb #86444f94
-def dark_edge(image:np.ndarray # uint8 (H,W) or (H,W,3)
-    )->bool:                   # True: leave the image out
-    "Whether 2 % or more of the columns have a mean of 5 or less"
-    columns = image.mean((0,2) if image.ndim==3 else 0)
-    return bool((columns<=5).mean()>=0.02)
-
-# %% ../nbs/11_sources.ipynb #256d2bd7
-INFO = dict(
-    severstal=dict(channels=1, drop='dark_edge', layout='train.csv and train_images/*.jpg', licence="Kaggle competition rules", url='https://www.kaggle.com/c/severstal-steel-defect-detection',
-        cite='Grishin et al., Severstal: Steel Defect Detection, Kaggle, 2019', note='steel sheets, 256x1600 grey; images missing from train.csv are healthy; test_images have no labels and are not read'),
-    potato=dict(channels=3, layout='train, valid and test, each with images beside NAME_mask.png files or one _annotations.coco.json', licence='as stated on the Roboflow page', url='https://universe.roboflow.com/anup-kaygm/potato_disease-binb3',
-        cite='potato_disease, Roboflow Universe, anup-kaygm', note='potato leaves, 512x512 RGB; every class but 0 is defect; augmented copies are grouped by the original name'),
-    sd900=dict(channels=1, layout='SD-saliency-900/Source Images/*.bmp and SD-saliency-900/Ground truth/*.png', licence='none stated', url='https://github.com/SongGuorong/MCITF',
-        cite='Song, Song, Yan, Optics and Lasers in Engineering 128, 2020', note='strip steel, 200x200 grey; every image is faulty, patches need not be'),
-    potato_leaf=dict(channels=3, layout='potato/{train,val,test}/{Early blight,Late blight}/{images,masks}', licence='none stated', url='https://github.com/SCD-ykd/Potato-Leaf-Disease-Segmentation-and-Recognition',
-        cite='Research on Potato Leaf Disease Segmentation and Recognition Method Based on Improved DeepLabv3+, 2026, submitted', note='potato leaves, 256x256 RGB; the published split is leaky and not used'),
-    mtsdd=dict(channels=1, layout='MT_{Blowhole,Break,Crack,Fray,Free,Uneven}/Imgs/*.jpg with *.png', licence='free to use, with citation', url='https://github.com/abin24/Magnetic-tile-defect-datasets.',
-        cite='Huang, Qiu, Yuan, The Visual Computer, 2018, doi 10.1007/s00371-018-1588-5', note='magnetic tiles, 103 to 632 px grey; each tile was shot under about six lights and stays together'),
-    cfd=dict(channels=3, layout='image/*.jpg and groundTruth/*.mat', licence='non-commercial research only', url='https://github.com/cuilimeng/CrackForest-dataset',
-        cite='Shi et al., IEEE T-ITS 17(12), 2016; Cui et al., ICDS 2015', note='road cracks, 480x320 RGB; images without ground truth are not read'),
-    kolektorsdd=dict(channels=1, layout='Datasets/images/{train,val}/*.jpg and Datasets/labels/{train,val}/*.txt', licence='CC BY-NC-SA 4.0 (the original; the mirror states none)', url='https://github.com/stoy95536/KolektorSDD_Yolov8_Datasets',
-        cite='Tabernik et al., J. Intelligent Manufacturing, 2020, doi 10.1007/s10845-019-01476-x', note='commutator surfaces, about 500x1260 grey; blocks of eight numbers stay together'))
-
-INFO |= {k:{**INFO['mtsdd'], 'folder':'mtsdd', 'note':v} for k,v in dict(
-    mtsdd_blowhole='171 windows of 224x224 around the blowholes of mtsdd; split 101/70 by tile',
-    mtsdd_crack='77 windows of 224x224 around the cracks of mtsdd; split 46/31 by tile',
-    mtsdd_extreme='windows of 224x224 with blowholes and cracks, and one in each picture without a defect, 1:1069; split by tile').items()}
-
-INFO |= {k:dict(channels=3, folder='dibe', layout='THC448, THC224, THC112, Blowhole, Crack, CFD, each with {train,val}_dataset and {train,val}_label (THC: _448, _224, _112 at the end)', licence='none stated',
-    url='https://github.com/KLIVIS/DIBE', cite='the output-imbalance paper, arXiv 2211.05295'+c, note=f'{v}, as cut by the paper; its fixed copies only with {k}:copies') for k,v,c in (
-    ('thc448','tiny cracks in solar cells, 448x448, 1:2228',''), ('thc224','tiny cracks in solar cells, 224x224, 1:584',''), ('thc112','tiny cracks in solar cells, 112x112, 1:191',''), ('dibe_blowhole','blowholes of mtsdd, 1:333',', and mtsdd'),
-    ('dibe_crack','cracks of mtsdd, 1:113',', and mtsdd'), ('dibe_cfd','tiles of cfd, 1:25',', and cfd'))}
-
-# %% ../nbs/11_sources.ipynb #7f58a16b
-IMAGES = ('.jpg','.jpeg','.png','.bmp','.tif','.tiff')
-TWINS = dict(sd900=[('Pa_101','Pa_105'), ('Sc_232','Sc_247')], kolektorsdd=[('005','148'), ('098','225'), ('235','252'), ('237','254')])
-
-def _source(name, rows, home, **kw):
-    "A `Source` from rows as dicts, complete and sorted by name"
-    if not rows: raise InputError(f"no image found in {home}; fill it as data/README.md describes")
-    table = pd.DataFrame(rows)
-    for o in ('mask','split'): table[o] = table[o] if o in table else ''
-    table['group'] = table['group'].astype(str) if 'group' in table else table['name']
-    at = {Path(n).stem:g for n,g in zip(table['name'], table['group'])}
-    for a,b in TWINS.get(name, ()):
-        if {a,b}<=set(at): table['group'] = table['group'].where(table['group']!=at[b], at[a])
-    extra = [o for o in table if o not in COLUMNS]
-    table = table[COLUMNS+extra].sort_values('name', kind='stable', ignore_index=True)
-    info = {k:v for k,v in INFO.get(name.partition(':')[0], {}).items() if k not in ('layout','folder')}
-    return Source(name=name, table=table, root=str(home), **{**info, **kw})
-
-# %% ../nbs/11_sources.ipynb #407346ae
-def _by_stem(files, home):
-    "Dict from a file's name without its ending to the file; two files with one such name are refused"
-    out = {}
-    for o in files:
-        k = os.path.splitext(o)[0]
-        if k in out: raise InputError(f"{home/out[k]} and {home/o} are two files with one name; remove or rename one")
-        out[k] = o
-    return out
-
-def _must_match(images, masks, home):
-    "Refuse an image without a mask: both are dicts with the same keys, `images` holds files below `home`"
-    lost = sorted(set(images)-set(masks))
-    if lost: raise InputError(f"{home/images[lost[0]]} has no mask ({len(lost)} such images); fetch the data set again")
-
-# %% ../nbs/11_sources.ipynb #418359dc
-def _sd900(root):
-    home = _home('sd900', root, needs=['SD-saliency-900/Source Images','SD-saliency-900/Ground truth'])
-    at, to = (home/'SD-saliency-900'/o for o in ('Source Images','Ground truth'))
-    images, masks = _by_stem(_files(at, *IMAGES), at), _by_stem(_files(to, '.png'), to)
-    _must_match(images, masks, at)
-    rows = [dict(name=o, image=str(at/o), mask=str(to/masks[k]), decoder='over127', kind=k.split('_')[0]) for k,o in images.items()]
-    return _source('sd900', rows, home)
-
-# %% ../nbs/11_sources.ipynb #39543306
-def tile_groups(names,  # File names with '_num_NUMBER'
-    gap:int=400         # A larger step in number begins a new tile
-    )->dict[str,str]:   # Group of each name
-    "Group the images of one magnetic tile by their numbers (inferred from the numbers, not published)"
-    num = {o:re.search(r'_num_(\d+)', o) for o in names}
-    odd = sorted(o for o,v in num.items() if not v)
-    if odd: raise InputError(f"{odd[0]} has no '_num_NUMBER' in its name; fetch the data set again")
-    order = sorted(names, key=lambda o: (int(num[o][1]), o)); out, g, last = {}, 0, None
-    for o in order:
-        n = int(num[o][1])
-        g += last is not None and n-last>gap
-        out[o], last = str(g), n
-    return out
-
-# %% ../nbs/11_sources.ipynb #b201f79c
-def _read_groups(path, names):
-    "Groups from a table of name and group, or derived where there is none"
-    if not path.is_file(): return tile_groups(names)
-    try: rows = [o.split('\t') for o in path.read_text(encoding='utf-8').splitlines() if o.strip()]
-    except (OSError, ValueError) as e: raise InputError(f"{path} cannot be read as a table; remove the file to derive the groups") from e
-    groups = {o[0]:o[1] for o in rows if len(o)==2}
-    lost = sorted(set(names)-set(groups))
-    if lost: raise InputError(f"{path} has no group for {lost[0]} ({len(lost)} such images); remove the file to derive the groups")
-    return groups
-
-def _mtsdd(root, name='mtsdd'):
-    home = _home(name, root, 'mtsdd')
-    files = [o for o in _files(home, '.jpg', '.png') if re.match(r'MT_[^/]*/Imgs/', o)]
-    images, masks = (_by_stem([o for o in files if o.lower().endswith(e)], home) for e in ('.jpg','.png'))
-    _must_match(images, masks, home)
-    groups = _read_groups(home/'TILE_GROUPS.tsv', [Path(o).name for o in images.values()])
-    rows = [dict(name=o, image=str(home/o), mask=str(home/masks[k]), decoder='over127', group=groups[Path(o).name], kind=o.split('/')[0][3:]) for k,o in images.items()]
-    return _source('mtsdd', rows, home)
-
-# %% ../nbs/11_sources.ipynb #b7b4bb04
-def _reach(n, size):
-    "First and last position of a window along a side of `n` pixels: inside, or the side in its middle"
-    return (-((size-n)//2),)*2 if n<size else (0, n-size)
-
-def _held(mask, ys, xs, size):
-    "int (len(ys),len(xs)): the mask's pixels in each window"
-    total = np.pad(mask.cumsum(0).cumsum(1), ((1,0),(1,0)))
-    (a,b), (c,d) = ((np.clip(o, 0, n), np.clip(o+size, 0, n)) for o,n in zip((ys,xs), mask.shape))
-    return total[np.ix_(b,d)]-total[np.ix_(a,d)]-total[np.ix_(b,c)]+total[np.ix_(a,c)]
-
-def _middle(first, last, reach, size):
-    "Where a window starts that has `first`..`last` in its middle, within `reach`"
-    return int(np.clip((first+last+1)//2-size//2, *reach))
-
-def defect_windows(mask:np.ndarray, # (H,W), nonzero = defect
-    size:int=224                    # Side of a window, pixels
-    )->list[tuple[int,int]]:        # Upper left corners (y, x), that of most defect pixels first
-    "Windows that together hold every defect pixel, chosen greedily"
-    left, out = mask>0, []; rows, cols = (_reach(n, size) for n in mask.shape)
-    while left.any():
-        ys, xs = (np.arange(a, b+1) for a,b in (rows, cols)); n = _held(left, ys, xs, size)
-        i,j = np.unravel_index(n.argmax(), n.shape); at = np.s_[max(ys[i],0):ys[i]+size, max(xs[j],0):xs[j]+size]
-        py,px = np.nonzero(left[at])
-        y, x = (_middle(o.min()+a.start, o.max()+a.start, r, size) for o,a,r in zip((py,px), at, (rows,cols)))
-        left[max(y,0):y+size, max(x,0):x+size] = False
-        out.append((y,x))
-    return out
-
-# %% ../nbs/11_sources.ipynb #bb67311d
-def _moved(mask, y, x, size, margin):
-    "Corner of the farthest window that still holds whole what the one at (y, x) holds"
-    at = np.s_[max(y,0):y+size, max(x,0):x+size]; out = []
-    for o,a,start,n in zip(np.nonzero(mask[at]), at, (y,x), mask.shape):
-        lo, hi = _reach(n, size)
-        lo, hi = max(lo, o.max()+a.start+1+margin-size), min(hi, o.min()+a.start-margin)
-        out.append(start if lo>hi else int(lo if start-lo>hi-start else hi))
-    return tuple(out)
-
-def second_view(mask:np.ndarray, # (H,W), nonzero = defect
-    first:tuple[int,int],        # Corner (y, x) of the first window
-    size:int=224,                # Side of a window, pixels
-    margin:int=8                 # Least distance of the defect from the window's edge, pixels
-    )->tuple[int,int]:           # Corner (y, x); `first` itself where there is no room or the defect is cut by the first window
-    "Another window on the same defect, as far from the first as can be"
-    y,x = first; at = np.s_[max(y,0):y+size, max(x,0):x+size]; wider = np.s_[max(y-1,0):y+size+1, max(x-1,0):x+size+1]
-    if not mask[at].any() or np.count_nonzero(mask[at])<np.count_nonzero(mask[wider]): return first
-    return _moved(mask, y, x, size, margin)
-
-# %% ../nbs/11_sources.ipynb #aa381b92
-def split_tiles(n,   # Windows of each tile
-    d,               # Defect pixels of each tile
-    train:int,       # Windows wanted in the train part
-    fixed=None,      # int8 per tile: 1 train, 0 val, -1 free; default all free
-    most:int=16      # Tiles whose every combination is tried
-    )->np.ndarray:   # bool per tile: True = train
-    "Deal whole tiles: the train part as near to `train` windows as can be, and then to the same share of the defect pixels"
-    n, d = np.asarray(n, float), np.asarray(d, float); part = np.full(len(n), -1) if fixed is None else np.array(fixed)
-    order = [i for i in np.argsort(-n, kind='stable') if part[i]<0]; share = train/n.sum()
-    for i in order[:-most or None] if len(order)>most else ():
-        part[i] = n[part==1].sum()*(1-share)<=n[part==0].sum()*share
-    few = [i for i in order if part[i]<0]
-    bits = np.arange(2**len(few))[:,None]>>np.arange(len(few))&1
-    off = np.abs(n[part==1].sum()+bits@n[few]-train); uneven = np.abs(d[part==1].sum()+bits@d[few]-share*d.sum())
-    part[few] = bits[np.lexsort((uneven, off))[0]]
-    return part==1
-
-# %% ../nbs/11_sources.ipynb #d027414e
-SIDE = 224
-TILES = dict(Blowhole=(171,101), Crack=(77,46))
-
-def _shape(path):
-    "(H,W) from an image's header; raises `InputError` where it cannot be read"
-    try:
-        with Image.open(path) as im: return im.size[::-1]
-    except Exception: return _open(path).size[::-1]
-
-def _place(s, kind):
-    "Window rows of the images of one kind, the first views, and the second ones the paper's count leaves room for"
-    rows, more = [], []
-    for r in s.table[s.table['kind']==kind].to_dict('records'):
-        mask = read_mask(r['mask'], r['decoder'], _shape(r['image']))
-        for i,at in enumerate(defect_windows(mask, SIDE)):
-            row = lambda o,view: {**r, 'name':f"{r['name']}@{o[0]},{o[1]}", 'y':o[0], 'x':o[1], 'h':SIDE, 'w':SIDE, 'view':view, 'defect':int(crop(mask, (*o, SIDE, SIDE)).sum())}
-            rows.append(row(at, 1)); two = second_view(mask, at, SIDE)
-            if two!=at: more.append((-abs(two[0]-at[0])-abs(two[1]-at[1]), row(two, 2)))
-    return rows+[o for _,o in sorted(more, key=lambda o:(o[0], o[1]['name']))[:max(TILES[kind][0]-len(rows), 0)]]
-
-def _free(s):
-    "One window in the middle of each image without a defect"
-    rows = []
-    for r in s.table[s.table['kind']=='Free'].to_dict('records'):
-        y, x = (_middle(0, n-1, _reach(n, SIDE), SIDE) for n in _shape(r['image']))
-        rows.append({**r, 'name':f"{r['name']}@{y},{x}", 'y':y, 'x':x, 'h':SIDE, 'w':SIDE, 'view':1, 'defect':0})
-    return rows
-
-def _dealt(rows, train, known):
-    "Add the tiles of `rows` to `known` (group: whether train), which holds those dealt before"
-    if not rows: return rows
-    t = pd.DataFrame(rows).groupby('group', sort=True)['defect'].agg(['size','sum'])
-    part = split_tiles(t['size'], t['sum'], train, [int(known.get(o, -1)) for o in t.index])
-    known.update(zip(t.index, part.tolist()))
-    return rows
-
-def _mtsdd_windows(root, name):
-    "mtsdd_blowhole, mtsdd_crack, mtsdd_extreme"
-    s, known = _mtsdd(root, name), {}
-    parts = {k:_dealt(_place(s, k), train, known) for k,(_,train) in TILES.items()}
-    rows = parts.get(name.removeprefix('mtsdd_').capitalize())
-    if rows is None:
-        rows, free = [o for v in parts.values() for o in v if o['view']==1], _free(s)
-        all, train = np.sum(list(TILES.values()), 0)
-        rows += _dealt(free, round(len(free)*train/all), known)
-    return _source(name, [{**{k:v for k,v in o.items() if k!='defect'}, 'split':'train' if known[o['group']] else 'val'} for o in rows], s.root)
-
-# %% ../nbs/11_sources.ipynb #f0f1601e
-def _cfd(root):
-    home = _home('cfd', root, needs=['image','groundTruth'])
-    images, masks = _by_stem(_files(home/'image', *IMAGES), home/'image'), _by_stem(_files(home/'groundTruth', '.mat'), home/'groundTruth')
-    both = [o for o in images if o in masks]; train = both[:round(len(both)*60/118)]
-    rows = [dict(name=images[k], image=str(home/'image'/images[k]), mask=str(home/'groundTruth'/masks[k]), decoder='cfd', split='train' if k in train else 'val') for k in both]
-    return _source('cfd', rows, home)
-
-def _kolektorsdd(root):
-    home = _home('kolektorsdd', root, needs=['Datasets/images','Datasets/labels'])
-    at, to = home/'Datasets'/'images', home/'Datasets'/'labels'
-    images, masks = _by_stem(_files(at, *IMAGES), at), _by_stem(_files(to, '.txt'), to)
-    _must_match(images, masks, at)
-    rows = [dict(name=o, image=str(at/o), mask=str(to/masks[k]) if os.path.getsize(to/masks[k]) else '', decoder='yolo',
-                 group=int(re.sub(r'\D', '', Path(o).stem) or 0)//8, split=o.split('/')[0]) for k,o in images.items()]
-    torn = len({(o['group'], o['split']) for o in rows})>len({o['group'] for o in rows})
-    return _source('kolektorsdd', [{**o, 'split':'' if torn else o['split']} for o in rows], home)
-
-# %% ../nbs/11_sources.ipynb #31a88c58
-DIBE = dict(thc448='THC448', thc224='THC224', thc112='THC112', dibe_blowhole='Blowhole', dibe_crack='Crack', dibe_cfd='CFD')
-COPIES = ('flip','contrast','brightness','saturation')
-
-def copy_of(stem:str # File name without its ending
-    )->tuple|None:   # (number, kind in `COPIES`), or None for an original
-    "What the name of a copy says"
-    m = re.fullmatch(r'(\d+)_(filp|flip|contrast|brightness|saturation)', stem.lower())
-    return m and (int(m[1]), m[2].replace('filp','flip'))
-
-def _by_number(stems): return sorted(stems, key=lambda o: (int(re.sub(r'\D', '', o) or 0), o))
-
-def _numbered(copies, originals, at):
-    "Dict from a copy's stem to its original's place in the order; `copies` is stem -> (number, kind)"
-    out = {o:divmod(n-originals-1, 4) for o,(n,_) in copies.items()}
-    bad = [o for o,(i,k) in sorted(out.items()) if not (0<=i<originals and COPIES[k]==copies[o][1])]
-    if bad: raise InputError(f"{at}: the copy {bad[0]} does not fit the numbering after {originals} originals ({len(bad)} such copies); restore the folder or leave out ':copies'")
-    return {o:i for o,(i,_) in out.items()}
-
-# %% ../nbs/11_sources.ipynb #fb675066
-def _order(place, labels, stems, at, tries=12):
-    "The originals' stems in the order the copies were numbered by; `labels` is stem -> path"
-    orders = (_by_number(stems), sorted(stems))
-    differ = sorted((o for o,i in place.items() if orders[0][i]!=orders[1][i] and copy_of(o)[1]!='flip'), key=lambda o: copy_of(o)[0])
-    telling = list(islice(((o,a) for o in differ if (a := _pixels(labels[o])).any()), tries))
-    wrong = [[o for o,a in telling if not np.array_equal(a>0, _pixels(labels[order[place[o]]])>0)] for order in orders]
-    if [] in wrong: return orders[wrong.index([])]
-    raise InputError(f"{at}: the label of {min(wrong, key=len)[0]} is that of no original it can be a copy of; restore the folder or leave out ':copies'")
-
-def _folder_of(at, part, what):
-    "The folder `{part}_{what}` in `at`, with or without a size at the end"
-    found = sorted(o.name for o in at.iterdir() if o.is_dir() and re.fullmatch(rf'{part}_{what}(_\d+)?', o.name.lower()))
-    if len(found)!=1: raise InputError(f"{at} holds {' and '.join(found) or 'no folder'} for {part}_{what}; one is needed, as in KLIVIS/DIBE")
-    return at/found[0]
-
-def _dibe_part(home, part, copies):
-    "The rows of one part of a data set"
-    at, to = (_folder_of(home, part, o) for o in ('dataset','label'))
-    images, labels = _by_stem(_files(at, *IMAGES), at), _by_stem(_files(to, *IMAGES), to)
-    made = {o:c for o in images if (c := copy_of(o))}; stems = [o for o in images if o not in made]
-    wanted = {o:images[o] for o in images if copies or o not in made}
-    _must_match(wanted, labels, at)
-    of = {o:o for o in stems}
-    if copies and made:
-        place = _numbered(made, len(stems), at); order = _order(place, {o:to/labels[o] for o in images}, stems, at)
-        of |= {o:order[i] for o,i in place.items()}
-    return [dict(name=f'{at.name}/{o}', image=str(at/o), mask=str(to/labels[k]), decoder='label', group=f'{part}/{of[k]}', split=part, copy=made[k][1] if k in made else '') for k,o in wanted.items()]
-
-def _same_size(rows, side):
-    "Refuse an image that is not `side` x `side` pixels"
-    for o in rows:
-        h, w = _shape(o['image'])
-        if (h,w)!=(side,side): raise InputError(f"{o['image']} is {w} x {h} pixels, expected {side} x {side}; fetch it again")
-
-def _dibe(root, name):
-    "thc448 ... dibe_cfd, with their copies where `name` ends in ':copies'"
-    head, _, more = name.partition(':')
-    if more not in ('','copies'): raise InputError(f"unknown part {more!r} of {head}; write {head} or {head}:copies")
-    home = _home(head, root, 'dibe', [DIBE[head]])/DIBE[head]
-    rows = [o for part in ('train','val') for o in _dibe_part(home, part, more=='copies')]
-    if head.startswith('thc'): _same_size(rows, int(head[3:]))
-    return _source(name, rows, home)
-
-# %% ../nbs/11_sources.ipynb #a74996df
-def severstal_runs(path:Path  # train.csv in its older or newer form
-    )->dict[str,str]:         # Image name -> its classes' run lengths joined by ';'; healthy images of the older form are ''
-    "The run lengths per image. Raises `InputError` for another table"
-    try: t = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError as e: raise InputError(f"{path} is missing; unpack the whole Kaggle archive") from e
-    except Exception as e: raise InputError(f"{path} cannot be read as a table; fetch the file again") from e
-    if 'ImageId_ClassId' in t: t['ImageId'] = [o.rpartition('_')[0] for o in t['ImageId_ClassId'].fillna('')]
-    if not {'ImageId','EncodedPixels'}<=set(t): raise InputError(f"{path} has no columns ImageId (or ImageId_ClassId) and EncodedPixels; fetch the file again")
-    out = {}
-    for image,runs in zip(t['ImageId'].fillna(''), t['EncodedPixels'].fillna('')): out.setdefault(image, []).append(runs.strip())
-    return {k:';'.join(filter(None, v)) for k,v in out.items()}
-
-# %% ../nbs/11_sources.ipynb #7f1e6e6a
-def _severstal(root):
-    home = _home('severstal', root, needs=['train_images'])
-    files, runs = _files(home/'train_images', *IMAGES), severstal_runs(home/'train.csv')
-    lost = sorted(set(runs)-set(files))
-    if lost: raise InputError(f"{home/'train_images'/lost[0]} is missing but in train.csv ({len(lost)} such images); unpack the whole Kaggle archive")
-    rows = [dict(name=o, image=str(home/'train_images'/o), mask=f'train.csv::{o}::{runs[o]}' if runs.get(o) else '', decoder='runs') for o in files]
-    return _source('severstal', rows, home)
-
-# %% ../nbs/11_sources.ipynb #0977c201
-def original_name(name:str # File name as Roboflow exports it
-    )->str:
-    "The name before Roboflow's `.rf.HASH`, or the name without its ending"
-    stem, rf, _ = Path(name).name.partition('.rf.')
-    return stem if rf else Path(stem).stem
-
-def _mask_export(folder):
-    "Rows of a folder with NAME.jpg beside NAME_mask.png"
-    files = _files(folder, *IMAGES)
-    masks = {o[:-len('_mask.png')]:o for o in files if o.endswith('_mask.png')}
-    images = _by_stem([o for o in files if not o.endswith('_mask.png')], folder)
-    _must_match(images, masks, folder)
-    return [dict(name=o, mask=str(folder/masks[k]), decoder='nonzero') for k,o in images.items()]
-
-# %% ../nbs/11_sources.ipynb #c34b6fa1
-def _name(o):
-    if isinstance(o, str): return o
-    raise TypeError(f'{o!r} is no file name')
-
-def _coco_masks(path):
-    "Dict from file name to its record {'size','masks'}, from a COCO file"
-    try:
-        d = json.loads(path.read_text(encoding='utf-8'))
-        out = {o['id']:(_name(o['file_name']), dict(size=[int(o['height']), int(o['width'])], masks=[])) for o in d['images']}
-        for o in d['annotations']: out[o['image_id']][1]['masks'].append(o['segmentation'])
-    except (ValueError, KeyError, TypeError, OSError, OverflowError, RecursionError) as e:
-        raise InputError(f"{path} is not a COCO segmentation file ({type(e).__name__}: {e}); export it again") from e
-    records = dict(out.values())
-    if len(records)<len(d['images']): raise InputError(f"{path} lists an image twice; export it again")
-    empty = sorted(k for k,v in records.items() if not all(v['masks']))
-    if empty: raise InputError(f"{path}, image {empty[0]}: an annotation without a segmentation ({len(empty)} such images); export as COCO segmentation, not boxes")
-    return records
-
-def _coco_export(folder):
-    "Rows of a folder with images beside _annotations.coco.json"
-    path = folder/'_annotations.coco.json'; records, files = _coco_masks(path), set(_files(folder, *IMAGES))
-    for a,b,what in ((records, files, 'is missing but in'), (files, records, 'is not listed in')):
-        lost = sorted(set(a)-set(b))
-        if lost: raise InputError(f"{folder/lost[0]} {what} {path.name} ({len(lost)} such images); export the data set again")
-    return [dict(name=k, mask=f'{folder.name}/{path.name}::{k}::{json.dumps(v, separators=(",",":"))}' if v['masks'] else '', decoder='coco') for k,v in records.items()]
-
-# %% ../nbs/11_sources.ipynb #a8c00188
-def _potato(root):
-    home, rows = _home('potato', root), []
-    for folder,split in dict(train='train', valid='val', test='test').items():
-        if not (at := home/folder).is_dir(): continue
-        read = _coco_export if (at/'_annotations.coco.json').is_file() else _mask_export
-        rows += [{**o, 'name':f"{folder}/{o['name']}", 'image':str(at/o['name']), 'group':original_name(o['name']), 'split':split} for o in read(at)]
-    return _source('potato', rows, home)
-
-# %% ../nbs/11_sources.ipynb #8384f0e4
-def _thumbnails(paths, n=16, progress=None):
-    "float32 (N,n,n): the images as small grey squares"
-    out = np.empty((len(paths),n,n), np.float32)
-    for i,p in enumerate(paths):
-        out[i] = Image.fromarray(read_image(str(p), 1)).resize((n,n), Image.Resampling.BOX)
-        if progress: progress(i+1, len(paths))
-    return out
-
-def flip_groups(paths,      # Image files
-    tolerance:float=2.,     # Grey levels, root mean square over a 16 x 16 thumbnail
-    progress=None           # Called with (done, total)
-    )->np.ndarray:          # int (N,), the same for copies up to flips and quarter turns
-    "Group images that are copies of each other up to the eight positions of a square"
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-    t = _thumbnails(paths, progress=progress); N, D = len(t), t[0].size
-    a = t.reshape(N,D); square = (a**2).sum(1); pairs = [np.arange(N).repeat(2).reshape(-1,2)]
-    for k in range(8):
-        b = np.rot90(t if k<4 else t[:,:,::-1], k%4, (1,2)).reshape(N,D)
-        for i in range(0, N, 512):
-            far = square[i:i+512,None]+square-2*a[i:i+512]@b.T
-            pairs.append(np.argwhere(far<D*tolerance**2)+[i,0])
-    i,j = np.concatenate(pairs).T
-    return connected_components(coo_matrix((np.ones(len(i), bool), (i,j)), (N,N)), directed=False)[1]
-
-# %% ../nbs/11_sources.ipynb #cc0f8c19
-def _cache(): return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'imbal_al'
-
-def _kept_groups(home, files):
-    "`flip_groups`, from the cache where the same files were grouped before"
-    key = config_hash({o:os.path.getsize(home/o) for o in files}); path = _cache()/'flip_groups'/f'{key}.json'
-    try:
-        groups = json.loads(path.read_text())
-        if len(groups)==len(files): return groups
-    except (OSError, ValueError, TypeError): pass
-    groups = flip_groups([home/o for o in files]).tolist()
-    try: write_text(path, to_json(groups))
-    except InputError: pass
-    return groups
-
-def _potato_leaf(root, subset=1967):
-    home = _home('potato_leaf', root, needs=['potato'])/'potato'
-    files = _files(home, *IMAGES)
-    masks = {o.replace('/masks/','/images/')[:-len('_pseudo.png')]:o for o in files if '/masks/' in o and o.endswith('_pseudo.png')}
-    images = _by_stem([o for o in files if '/images/' in o], home)
-    _must_match(images, masks, home)
-    names = list(images.values()); groups = _kept_groups(home, names) if len(names)>subset else names
-    rows = [dict(name=o, image=str(home/o), mask=str(home/masks[k]), decoder='potato_palette', group=g, kind=o.split('/')[1]) for (k,o),g in zip(images.items(), groups)]
-    return _source('potato_leaf', rows, home.parent)
-
-# %% ../nbs/11_sources.ipynb #1235c188
-SYNTHETIC = ('synthetic','synthetic_cells','synthetic_steel','synthetic_leaves')
-
-def _synthetic_source(name):
-    "Synthetic images as a source: `synthetic[_KIND][:COUNT[:SIZE[:SEED]]]`"
-    head, *rest = name.split(':')
-    kind = head.partition('_')[2] or 'steel'
-    try: n, size, seed = [*map(int, rest), *(400, 256, 0)[len(rest):]]
-    except ValueError as e: raise InputError(f"{name!r} is no synthetic source; write {head}:COUNT:SIZE:SEED, whole numbers") from e
-    if not (1<=n<=100_000 and 1<=size<=16_384 and seed>=0): raise InputError(f"{name!r} asks for {n} images of {size} px, seed {seed}; the count is 1 to 100,000, the size 1 to 16,384, the seed 0 or more")
-    specs = [f'synthetic:{kind}:{seed}:{size}:{i}' for i in range(n)]
-    rows = [dict(name=f'{kind}_{i:06d}', image=o, mask=o, decoder='synthetic') for i,o in enumerate(specs)]
-    return _source(name, rows, '', channels=3 if kind=='leaves' else 1, note='procedural texture, exact masks')
-
-# %% ../nbs/11_sources.ipynb #178eb433
-SUFFIXES = ('','_mask','_masks','_label','_labels','_gt','_seg','_pseudo')
-
-def _masks_of(images, masks, at, to, suffixes):
-    "Dict from the images' keys to their mask file; two masks of one image are refused"
-    out = {}
-    for k,o in images.items():
-        found = [masks[k+e] for e in suffixes if k+e in masks and to/masks[k+e]!=at/o]
-        if len(found)>1: raise InputError(f"{to/found[0]} and {to/found[1]} are both masks of {at/o}; remove one")
-        if found: out[k] = found[0]
-    return out
-
-def _only_images(files, suffixes):
-    "The files that are not another one's mask by their name"
-    stems = {os.path.splitext(o)[0] for o in files}
-    return [o for o in files if not any(e and os.path.splitext(o)[0].endswith(e) and os.path.splitext(o)[0][:-len(e)] in stems for e in suffixes)]
-
-# %% ../nbs/11_sources.ipynb #5ef7dbe5
-def folder_source(images:str|Path, # Folder of images
-    masks:str|Path,                # Folder of masks; may be the same
-    decoder:str='auto',            # How a mask becomes pixels: auto, nonzero, over127
-    missing:str='refuse',          # An image without a mask is: refuse, healthy
-    group:str='',                  # Regular expression; its first group in an image's name is what must stay together
-    channels:int|None=None,        # 1 or 3; None: as the first image has it
-    suffixes:tuple=SUFFIXES        # What may follow an image's name in its mask's name
-    )->Source:
-    "Any folder of images with a folder of masks. Raises `InputError` for an empty folder, two files with one name, or a mask that is missing"
-    check_choice('mask decoder', decoder, DECODERS); check_choice('meaning of a missing mask', missing, ('refuse','healthy'))
-    at, to = Path(images).expanduser().absolute(), Path(masks).expanduser().absolute()
-    for o in (at, to):
-        if not o.is_dir(): raise InputError(f"{o} is not a folder; give the folder of images and the folder of masks")
-    files = _by_stem(_only_images(_files(at, *IMAGES), suffixes if at==to else ()), at)
-    if not files: raise InputError(f"no image found in {at}; give a folder with {', '.join(IMAGES)} files")
-    found = _masks_of(files, _by_stem(_files(to, *IMAGES), to), at, to, suffixes)
-    lost = [o for k,o in files.items() if k not in found]
-    if lost and missing=='refuse': raise InputError(f"{at/lost[0]} has no mask in {to} ({len(lost)} such images); add it, or say that a missing mask means healthy (missing='healthy'; folder:IMAGES:MASKS:healthy)")
-    rows = [dict(name=o, image=str(at/o), mask=str(to/found[k]) if k in found else '', decoder=decoder, group=_group(o, group)) for k,o in files.items()]
-    return _source(f'folder:{images}:{masks}', rows, at, channels=channels or _channels(at/rows[0]['name']))
-
-def _group(name, pattern):
-    "What `pattern` finds in `name`, else the name"
-    try: m = re.search(pattern, name) if pattern else None
-    except re.error as e: raise InputError(f"group {pattern!r} is no regular expression ({e}); write for example group='(tile[0-9]+)'") from e
-    return (m[1] if m.re.groups else m[0]) if m else name
-
-def _channels(path): return 1 if _open(path).mode in ('1','L','LA','I','I;16','I;16B','I;16L') else 3
-
-# %% ../nbs/11_sources.ipynb #a54153d6
-def _folder_name(name):
-    "A source from `folder:IMAGES:MASKS[:DECODER][:healthy]`"
-    _, *parts = name.split(':')
-    missing = 'healthy' if parts[2:] and parts[-1]=='healthy' else 'refuse'
-    if missing=='healthy': parts = parts[:-1]
-    if not 2<=len(parts)<=3 or not all(parts): raise InputError(f"{name!r} is no folder source; write folder:IMAGES:MASKS, then :nonzero or :over127 and :healthy if needed")
-    s = folder_source(*parts, missing=missing)
-    s.name = name
-    return s
-
-# %% ../nbs/11_sources.ipynb #90d2c493
-SOURCES = dict(severstal=_severstal, potato=_potato, sd900=_sd900, potato_leaf=_potato_leaf, mtsdd=_mtsdd, cfd=_cfd, kolektorsdd=_kolektorsdd)
-SOURCES |= {o:partial(_mtsdd_windows, name=o) for o in ('mtsdd_blowhole','mtsdd_crack','mtsdd_extreme')} | {o:partial(_dibe, name=o) for o in DIBE}
-
-def load_source(name:str,      # In `SOURCES` or `SYNTHETIC`, or folder:IMAGES:MASKS; THC and DIBE names also with :copies
-    root:str|Path|None=None    # Where the data sets are, see `data_root`
-    )->Source:
-    "The table of one data set; of the pixels, only the masks that windows are placed on are read. Raises `InputError` for an unknown name or a data set that is not there"
-    head = name.split(':')[0]
-    if head=='folder': return _folder_name(name)
-    if head in SYNTHETIC: return _synthetic_source(name)
-    if head in DIBE: return _dibe(root, name)
-    return SOURCES[check_choice('data set', name, (*SYNTHETIC, *SOURCES, 'folder:IMAGES:MASKS'))](root)
-
-# %% ../nbs/11_sources.ipynb #2824ef6c
-def list_data(root:str|Path|None=None)->pd.DataFrame:
-    "Every data set there is a reader for: whether it is there, where it belongs, its licence and source"
-    base = data_root(root)
-    rows = [dict(name=o, here=True, folder='', licence='', cite='', url='', note='procedural texture, exact masks') for o in SYNTHETIC[1:]]
-    rows += [dict(name=k, here=(base/v.get('folder',k)/DIBE.get(k,'')).is_dir(), folder=str(base/v.get('folder',k)/DIBE.get(k,'')), licence=v['licence'], cite=v['cite'], url=v['url'], note=v['note']) for k,v in INFO.items()]
-    return pd.DataFrame(rows)
-
-# %% ../nbs/11_sources.ipynb #12a38fdf
-PATCH = dict(potato=(256,256), severstal=(256,400), sd900=(64,64), potato_leaf=(128,128), mtsdd=(128,128), cfd=(128,128), kolektorsdd=(128,128))
-PATCH |= dict(mtsdd_blowhole=(SIDE,SIDE), mtsdd_crack=(SIDE,SIDE), mtsdd_extreme=(SIDE,SIDE), dibe_cfd=(160,160), thc448=(448,448), thc224=(224,224), thc112=(112,112))
-
-EXPECT = dict(
-    potato=[dict(by='the paper', images=6447, patches=25788, faulty_patches=20341, healthy_patches=5447)],
-    severstal=[dict(by='the paper', images=12568, patches=43048, faulty_patches=9358)],
-    sd900=[dict(by='counted here', images=900, groups=898, faulty_images=900, defect_pixels=4234960, patches=8100, faulty_patches=4479)],
-    potato_leaf=[dict(by='counted here', images=1967, groups=1967, faulty_images=1967, defect_pixels=18386301, patches=9240, faulty_patches=7602), dict(by='the complete set, as published', images=5048)],
-    mtsdd=[dict(by='counted here', images=1344, groups=168, faulty_images=388, defect_pixels=3539881, patches=5061, faulty_patches=410)],
-    cfd=[dict(by='counted here', images=118, train=60, val=58, groups=118, faulty_images=118, defect_pixels=294237, patches=708, faulty_patches=470)],
-    kolektorsdd=[dict(by='counted here', images=104, groups=47, faulty_images=52, defect_pixels=170667, patches=2820, faulty_patches=119), dict(by='the complete set, as published', images=399, faulty_images=52)],
-    mtsdd_blowhole=[dict(by='counted here', images=171, train=101, val=70, groups=19, faulty_images=171, defect_pixels=26403, patches=171, faulty_patches=171)],
-    mtsdd_crack=[dict(by='counted here', images=77, train=46, val=31, groups=11, faulty_images=77, defect_pixels=36026, patches=77, faulty_patches=77)],
-    mtsdd_extreme=[dict(by='counted here', images=1140, train=674, val=466, groups=143, faulty_images=188, defect_pixels=53435, patches=1140, faulty_patches=188)])
-
-EXPECT |= {k:[dict(by='the paper', images=t+v, train=t, val=v)] for k,t,v in (
-    ('thc448',981,893), ('thc224',1053,954), ('thc112',1334,1177), ('dibe_blowhole',101,70), ('dibe_crack',46,31), ('dibe_cfd',360,348))}
-
-# %% ../nbs/11_sources.ipynb #46601eea
-def patch_counts(mask:np.ndarray, # (H,W), 1 = defect
-    patch:tuple[int,int]          # (h,w)
-    )->tuple[int,int]:            # Patches, faulty patches
-    "Count the patches of a mask cut without overlap from the upper left corner"
-    (H,W), (h,w) = mask.shape, patch
-    a = mask[:H//h*h, :W//w*w].reshape(H//h, h, W//w, w)
-    return (H//h)*(W//w), int(a.any((1,3)).sum())
-
-# %% ../nbs/11_sources.ipynb #e5b9b4d1
-def _expected(report):
-    "One line for each count that is not what it should be"
-    known = EXPECT.get(report['name'], [])
-    fits = [o for o in known if o['images']==report['images']]
-    if known and not fits: return [f"{report['images']:,} images, expected {' or '.join(f'''{o['images']:,} ({o['by']})''' for o in known)}"]
-    hint = '; the paper may have counted the unlabelled test images, too' if report['name']=='severstal' else ''
-    return [f"{report[k]:,} {dict(train='train images', val='val images').get(k, k.replace('_',' '))}, expected {v:,} ({o['by']}){hint if k=='patches' else ''}" for o in fits for k,v in o.items() if k!='by' and report[k]!=v]
-
-def _torn(table):
-    "Groups that lie in more than one split"
-    t = table[table['split']!='']
-    return int((t.groupby('group')['split'].nunique()>1).sum())
-
-# %% ../nbs/11_sources.ipynb #767d59d7
-def _tally(source, row, patch, r, seen):
-    "Read one image and add it to the report `r`; returns nothing, raises `InputError`"
-    im = read_image(row['image'], source.channels)
-    mask, box = read_mask(row['mask'], row['decoder'], im.shape[:2]), window_of(row)
-    im, mask = crop(im, box), crop(mask, box)
-    size = f'{im.shape[1]}x{im.shape[0]}'; r['sizes'][size] = r['sizes'].get(size, 0)+1
-    twin = seen.setdefault(hashlib.blake2b(im.tobytes(), digest_size=16).digest(), row)
-    if twin['group']!=row['group']: r['twins'].append(f"{twin['name']} = {row['name']}")
-    n = int(np.count_nonzero(mask)); r['pixels'] += mask.size; r['defect_pixels'] += n; r['faulty_images'] += n>0
-    if source.drop=='dark_edge' and dark_edge(im): r['dropped'] += 1
-    else:
-        p,f = patch_counts(mask, patch)
-        r['patches'] += p; r['faulty_patches'] += f
-
-def check_source(source:Source,       # From `load_source`
-    progress=None,                    # Called with (done, total)
-    patch:tuple[int,int]|None=None    # (h,w); None: the paper's, or 64 px
-    )->dict:                          # Counts, and `problems`: one line each, empty if all is well
-    "Read everything once, count it, compare it with what is known, and list every problem"
-    patch = patch or PATCH.get(source.name, (64,64)); seen, rows = {}, source.table.to_dict('records')
-    r = dict(name=source.name, root=source.root, images=len(rows), windows='y' in source.table, train=int((source.table['split']=='train').sum()), val=int((source.table['split']=='val').sum()), faulty_images=0, unreadable=0, sizes={}, pixels=0, defect_pixels=0, dropped=0, patch=list(patch),
-             patches=0, faulty_patches=0, groups=source.table['group'].nunique(), torn_groups=_torn(source.table), twins=[], problems=[])
-    for i,row in enumerate(rows):
-        try: _tally(source, row, patch, r, seen)
-        except InputError as e: r['problems'].append(str(e)); r['unreadable'] += 1
-        if progress: progress(i+1, len(rows))
-    r['healthy_patches'] = r['patches']-r['faulty_patches']
-    r['background_per_defect'] = (r['pixels']-r['defect_pixels'])/r['defect_pixels'] if r['defect_pixels'] else float('inf')
-    if r['torn_groups']: r['problems'].append(f"{r['torn_groups']} groups lie in more than one split of the data set; split by group")
-    r['problems'] += _expected(r)
-    return r
-
-# %% ../nbs/11_sources.ipynb #5663713c
-def report_lines(report:dict # From `check_source`
-    )->list[str]:
-    "A report as lines to print, the problems last"
-    r = report; sizes = sorted(r['sizes'].items(), key=lambda o:-o[1])
-    return [f"{r['name']}: {r['images']:,} {'windows' if r.get('windows') else 'images'} in {r['groups']:,} groups, {r['faulty_images']:,} faulty, {r['unreadable']:,} unreadable"+(f"; train {r['train']:,}, val {r['val']:,}" if r.get('train') else ''),
-            f"sizes: {', '.join(f'{k} ({v:,})' for k,v in sizes[:3])}{f' and {len(sizes)-3:,} more' if len(sizes)>3 else ''}",
-            f"defect : background pixels 1:{r['background_per_defect']:.4g}",
-            f"patches {r['patch'][0]}x{r['patch'][1]}: {r['patches']:,}, {r['faulty_patches']:,} faulty, {r['healthy_patches']:,} healthy"+(f" ({r['dropped']:,} images with a dark edge left out)" if r['dropped'] else ''),
-            *([f"{len(r['twins']):,} images are the same as one in another group, such as {r['twins'][0]}"] if r['twins'] else []),
-            *(f'problem: {o}' for o in r['problems']), *(['no problems'] if not r['problems'] else [])]
-
 # %% ../nbs/11_sources.ipynb #9d1e6d34
-def _github(repo, commit): return f'https://codeload.github.com/{repo}/zip/{commit}'
-
 @dataclass(frozen=True)
 class Download:
     "Where an archive is and what of it is wanted"
@@ -939,129 +448,1334 @@ class Download:
     sha256: str = ''      # Where known
     steps: tuple = ()     # What to do by hand where there is no url
 
-DOWNLOADS = dict(
-    sd900=Download(_github('SongGuorong/MCITF','776c590eb90e1eef1c5cf0ea351bb66be5690dc3'), ('SD-saliency-900',)),
-    potato_leaf=Download(_github('SCD-ykd/Potato-Leaf-Disease-Segmentation-and-Recognition','c26f57cbe939d55184ded40c4590be049847bb77'), ('potato',)),
-    mtsdd=Download(_github('abin24/Magnetic-tile-defect-datasets.','cc4eb530b57b9cb7225bf76023873043ffd50655'), tuple(f'MT_{o}' for o in ('Blowhole','Break','Crack','Fray','Free','Uneven'))),
-    cfd=Download(_github('cuilimeng/CrackForest-dataset','ed57c2d96754e6c7d105805cd29aeeb3a799f267'), ('image','groundTruth')),
-    kolektorsdd=Download(_github('stoy95536/KolektorSDD_Yolov8_Datasets','81e5cf333010730a05f11d1c0357bc0f24ecf502'), ('Datasets',)),
-    severstal=Download(keep=('train.csv','train_images'), steps=('make an account at kaggle.com','accept the rules at https://www.kaggle.com/c/severstal-steel-defect-detection/rules',
-        'download all files there as one zip')),
-    potato=Download(keep=('train','valid','test'), steps=('make an account at roboflow.com','open https://universe.roboflow.com/anup-kaygm/potato_disease-binb3 and choose Download Dataset',
-        "choose the format 'Semantic Segmentation Masks' (or 'COCO Segmentation') and download the zip")))
-DOWNLOADS |= {k:DOWNLOADS['mtsdd'] for k,v in INFO.items() if v.get('folder')=='mtsdd'}
-DOWNLOADS |= {k:Download(_github('KLIVIS/DIBE','16b70089c840f9c395d25b464dea58b42efd907c'), tuple(DIBE.values())) for k in DIBE}
+def _github(repo, commit): return f'https://codeload.github.com/{repo}/zip/{commit}'
+
+# %% ../nbs/11_sources.ipynb #256d2bd7
+@dataclass(frozen=True)
+class DataSet:
+    "The facts of one data set, and its reader"
+    name: str          # As given to `load_source`
+    read: Callable     # f(root) -> `Source`; with a `suffix` also f(root, name=...)
+    channels: int      # 1 (grey) or 3 (RGB)
+    licence: str       # As stated by the data set
+    cite: str          # What to cite
+    url: str           # Where it comes from
+    layout: str        # What its folder must hold, in words
+    download: Download # Its archive
+    note: str          # What to know before using it
+    patch: tuple       # (h,w) in pixels, cut by default in `check_source`
+    expect: tuple      # dicts of what is known: by, images, train, val, ...
+    drop: str|None     # Which images are left out when their pixels are read: None or 'dark_edge'
+    folder: str        # Below the data root; empty: its name
+    below: str         # Where several sets share a folder: its own folder in it, else empty
+    twins: tuple       # Pairs of names without ending: one picture, two files
+    suffix: str        # What may follow the name after a colon; empty: nothing
+    first: bool        # Whether lists begin with it: the sets of the active-learning paper
+
+    def home(self, base:Path)->Path:
+        "Where its images are, below the data root `base`"
+        return base/(self.folder or self.name)/self.below
+
+DATA_SETS = {} # Name -> `DataSet`, in the order of registration
+
+def _listed(): return sorted(DATA_SETS, key=lambda name: not DATA_SETS[name].first)
 
 # %% ../nbs/11_sources.ipynb #feb57975
-def data_set(name:str, channels:int, licence:str, cite:str, url:str, # Its name here, 1 or 3, and where it comes from
-    layout:str,              # What its folder must hold, in words
-    download:Download, note:str='',
-    patch:tuple=(128,128),   # Patch that it is cut into by default
-    expect:tuple=()          # dicts of what is known: by, images, train, val, ...; `check_source` compares
-    ):
-    "Register `f(root) -> Source` as the reader of a data set"
-    if name in SYNTHETIC or name=='folder' or not re.fullmatch('[a-z0-9_]+', name): raise InputError(f'{name!r} cannot name a data set; take small letters, digits and _')
-    def _reg(f):
-        INFO[name] = dict(channels=channels, licence=licence, cite=cite, url=url, note=note, layout=layout)
-        SOURCES[name],DOWNLOADS[name],PATCH[name],EXPECT[name] = f,download,patch,list(expect)
-        return f
-    return _reg
+_SYNTHETIC = ('synthetic','synthetic_cells','synthetic_steel','synthetic_leaves')
+
+def data_set(
+    name:str,              # Its name here: small letters, digits and _
+    channels:int,          # 1 (grey) or 3 (RGB)
+    licence:str,           # As stated by the data set
+    cite:str,              # What to cite
+    url:str,               # Where it comes from
+    layout:str,            # What its folder must hold, in words
+    download:Download,     # Its archive
+    note:str='',           # What to know before using it
+    patch:tuple=(128,128), # (h,w) in pixels: the patch that it is cut into by default
+    expect:tuple=(),       # dicts of what is known: by, images, train, val, ...; `check_source` compares
+    drop:str|None=None,    # Which images are left out when their pixels are read: None or 'dark_edge'
+    folder:str='',         # Below the data root; empty: its name
+    below:str='',          # Where several sets share a folder: its own folder in it
+    twins:tuple=(),        # Pairs of names without ending that are one picture; their groups are joined
+    suffix:str='',         # What may follow the name after a colon; the reader then takes `name`, too
+    first:bool=False       # Whether lists begin with it
+    )->Callable:           # A decorator, which gives the reader back as it is
+    "Register `f(root) -> Source` as the reader of a data set. Raises `InputError` for a bad name"
+    if name in _SYNTHETIC or name=='folder' or not re.fullmatch('[a-z0-9_]+', name):
+        raise InputError(f'{name!r} cannot name a data set; take small letters, digits and _')
+    def register(read):
+        DATA_SETS[name] = DataSet(
+            name=name,
+            read=read,
+            channels=channels,
+            licence=licence,
+            cite=cite,
+            url=url,
+            layout=layout,
+            download=download,
+            note=note,
+            patch=patch,
+            expect=tuple(expect),
+            drop=drop,
+            folder=folder,
+            below=below,
+            twins=tuple(twins),
+            suffix=suffix,
+            first=first)
+        return read
+    return register
+
+# %% ../nbs/11_sources.ipynb #dcab1d9b
+class _View(Mapping):
+    "One fact of every data set: read only, always as registered now"
+    def __init__(self, fact, names): self.fact,self.names = fact,names
+    def __getitem__(self, name): return self.fact(DATA_SETS[name])
+    def __iter__(self): return iter(self.names())
+    def __len__(self): return len(DATA_SETS)
+
+def _info(known):
+    "What a source and the lists say of a data set"
+    facts = dict(channels=known.channels, layout=known.layout, licence=known.licence)
+    facts |= dict(url=known.url, cite=known.cite, note=known.note)
+    if known.drop: facts['drop'] = known.drop
+    if known.folder: facts['folder'] = known.folder
+    return facts
+
+INFO = _View(_info, _listed)
+
+# %% ../nbs/11_sources.ipynb #b1d5b174
+def _join_twins(table, twins):
+    "Give both pictures of each pair the group of the first"
+    group_of = {Path(name).stem:group for name,group in zip(table['name'], table['group'])}
+    for one,other in twins:
+        if not {one,other}<=set(group_of): continue
+        apart = table['group']!=group_of[other]
+        table['group'] = table['group'].where(apart, group_of[one])
+
+# %% ../nbs/11_sources.ipynb #7f58a16b
+def _source(name, rows, home, **facts):
+    "A `Source` from rows as dicts, complete and sorted by name"
+    if not rows: raise InputError(
+        f"no image found in {home}; fill it as data/README.md describes")
+    table = pd.DataFrame(rows)
+    for column in ('mask','split'):
+        if column not in table: table[column] = ''
+    table['group'] = table['group'].astype(str) if 'group' in table else table['name']
+    known = DATA_SETS.get(name.partition(':')[0])
+    if known:
+        _join_twins(table, known.twins)
+        said = {key:getattr(known, key) for key in ('channels','drop','licence','cite','url','note')}
+        facts = {**said, **facts}
+    more = [column for column in table if column not in _COLUMNS]
+    table = table[_COLUMNS+more].sort_values('name', kind='stable', ignore_index=True)
+    return Source(name=name, table=table, root=str(home), **facts)
+
+# %% ../nbs/11_sources.ipynb #407346ae
+def _by_stem(files, home):
+    "Dict from a file's name without its ending to the file; two files with one such name are refused"
+    found = {}
+    for file in files:
+        stem = os.path.splitext(file)[0]
+        if stem in found: raise InputError(
+            f"{home/found[stem]} and {home/file} are two files with one name; remove or rename one")
+        found[stem] = file
+    return found
+
+def _must_match(images, masks, home):
+    "Refuse an image without a mask: dicts with the same keys, `images` holds files below `home`"
+    lost = sorted(set(images)-set(masks))
+    if lost: raise InputError(
+        f"{home/images[lost[0]]} has no mask ({len(lost)} such images); fetch the data set again")
+
+# %% ../nbs/11_sources.ipynb #418359dc
+@data_set('sd900',
+    channels=1,
+    licence='none stated',
+    cite='Song, Song, Yan, Optics and Lasers in Engineering 128, 2020',
+    url='https://github.com/SongGuorong/MCITF',
+    layout='SD-saliency-900/Source Images/*.bmp and SD-saliency-900/Ground truth/*.png',
+    download=Download(
+        _github('SongGuorong/MCITF', '776c590eb90e1eef1c5cf0ea351bb66be5690dc3'),
+        keep=('SD-saliency-900',)),
+    note='strip steel, 200x200 grey; every image is faulty, patches need not be',
+    patch=(64,64),
+    expect=[dict(by='counted here', images=900, groups=898, faulty_images=900,
+        defect_pixels=4234960, patches=8100, faulty_patches=4479)],
+    twins=[('Pa_101','Pa_105'), ('Sc_232','Sc_247')])
+def _sd900(root):
+    needs = ('SD-saliency-900/Source Images','SD-saliency-900/Ground truth')
+    home = _home('sd900', root, needs=needs)
+    at, to = (home/folder for folder in needs)
+    images, masks = _by_stem(_files(at, *IMAGES), at), _by_stem(_files(to, '.png'), to)
+    _must_match(images, masks, at)
+    rows = [dict(
+        name=file,
+        image=str(at/file),
+        mask=str(to/masks[stem]),
+        decoder='over127',
+        kind=stem.split('_')[0]) for stem,file in images.items()]
+    return _source('sd900', rows, home)
+
+# %% ../nbs/11_sources.ipynb #8384f0e4
+def _thumbnails(paths, n=16, progress=None):
+    "float32 (N,n,n): the images as small grey squares"
+    out = np.empty((len(paths),n,n), np.float32)
+    for i,path in enumerate(paths):
+        grey = Image.fromarray(read_image(str(path), 1))
+        out[i] = grey.resize((n,n), Image.Resampling.BOX)
+        if progress: progress(i+1, len(paths))
+    return out
+
+def flip_groups(
+    paths,              # Image files
+    tolerance:float=2., # Grey levels, root mean square over a 16 x 16 thumbnail
+    progress=None       # Called with (done, total)
+    )->np.ndarray:      # int (N,), the same for copies up to flips and quarter turns
+    "Group images that are copies of each other up to the eight positions of a square"
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    small = _thumbnails(paths, progress=progress)
+    N, D = len(small), small[0].size
+    a = small.reshape(N,D)
+    square = (a**2).sum(1)
+    pairs = [np.arange(N).repeat(2).reshape(-1,2)]
+    for k in range(8):
+        turned = np.rot90(small if k<4 else small[:,:,::-1], k%4, (1,2)).reshape(N,D)
+        for i in range(0, N, 512):
+            far = square[i:i+512,None]+square-2*a[i:i+512]@turned.T
+            pairs.append(np.argwhere(far<D*tolerance**2)+[i,0])
+    i,j = np.concatenate(pairs).T
+    alike = coo_matrix((np.ones(len(i), bool), (i,j)), (N,N))
+    return connected_components(alike, directed=False)[1]
+
+# %% ../nbs/11_sources.ipynb #cc0f8c19
+def _kept_groups(home, files):
+    "`flip_groups`, from the cache where the same files were grouped before"
+    key = config_hash({file:os.path.getsize(home/file) for file in files})
+    path = _cache()/'flip_groups'/f'{key}.json'
+    try:
+        groups = json.loads(path.read_text())
+        if len(groups)==len(files): return groups
+    except (OSError, ValueError, TypeError): pass
+    groups = flip_groups([home/file for file in files]).tolist()
+    try: write_text(path, to_json(groups))
+    except InputError: pass
+    return groups
+
+# %% ../nbs/11_sources.ipynb #b433775b
+@data_set('potato_leaf',
+    channels=3,
+    licence='none stated',
+    cite='Research on Potato Leaf Disease Segmentation and Recognition Method '
+        'Based on Improved DeepLabv3+, 2026, submitted',
+    url='https://github.com/SCD-ykd/Potato-Leaf-Disease-Segmentation-and-Recognition',
+    layout='potato/{train,val,test}/{Early blight,Late blight}/{images,masks}',
+    download=Download(
+        _github('SCD-ykd/Potato-Leaf-Disease-Segmentation-and-Recognition',
+            'c26f57cbe939d55184ded40c4590be049847bb77'),
+        keep=('potato',)),
+    note='potato leaves, 256x256 RGB; the published split is leaky and not used',
+    expect=[
+        dict(by='counted here', images=1967, groups=1967, faulty_images=1967,
+            defect_pixels=18386301, patches=9240, faulty_patches=7602),
+        dict(by='the complete set, as published', images=5048)])
+def _potato_leaf(root, subset=1967):
+    home = _home('potato_leaf', root, needs=['potato'])/'potato'
+    files = _files(home, *IMAGES)
+    masks = {_image_of(file):file for file in files if _is_pseudo(file)}
+    images = _by_stem([file for file in files if '/images/' in file], home)
+    _must_match(images, masks, home)
+    names = list(images.values())
+    groups = _kept_groups(home, names) if len(names)>subset else names
+    rows = [dict(
+        name=file,
+        image=str(home/file),
+        mask=str(home/masks[stem]),
+        decoder='potato_palette',
+        group=group,
+        kind=file.split('/')[1]) for (stem,file),group in zip(images.items(), groups)]
+    return _source('potato_leaf', rows, home.parent)
+
+def _is_pseudo(file): return '/masks/' in file and file.endswith('_pseudo.png')
+
+def _image_of(file): return file.replace('/masks/','/images/')[:-len('_pseudo.png')]
+
+# %% ../nbs/11_sources.ipynb #39543306
+def _tile_groups(names, gap=400):
+    "Group of each file name with '_num_NUMBER': a larger step than `gap` begins a new tile (inferred)"
+    found = {name:re.search(r'_num_(\d+)', name) for name in names}
+    odd = sorted(name for name,match in found.items() if not match)
+    if odd: raise InputError(
+        f"{odd[0]} has no '_num_NUMBER' in its name; fetch the data set again")
+    number = {name:int(match[1]) for name,match in found.items()}
+    groups, group, last = {}, 0, None
+    for name in sorted(names, key=lambda name: (number[name], name)):
+        if last is not None and number[name]-last>gap: group += 1
+        groups[name], last = str(group), number[name]
+    return groups
+
+# %% ../nbs/11_sources.ipynb #b201f79c
+def _read_groups(path, names):
+    "Groups from a table of name and group, or derived where there is none"
+    if not path.is_file(): return _tile_groups(names)
+    try: lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, ValueError) as e: raise InputError(
+        f"{path} cannot be read as a table; remove the file to derive the groups") from e
+    rows = [line.split('\t') for line in lines if line.strip()]
+    groups = {row[0]:row[1] for row in rows if len(row)==2}
+    lost = sorted(set(names)-set(groups))
+    if lost: raise InputError(
+        f"{path} has no group for {lost[0]} ({len(lost)} such images); "
+        "remove the file to derive the groups")
+    return groups
+
+# %% ../nbs/11_sources.ipynb #64279e51
+_TILE_FACTS = dict(
+    channels=1,
+    licence='free to use, with citation',
+    cite='Huang, Qiu, Yuan, The Visual Computer, 2018, doi 10.1007/s00371-018-1588-5',
+    url='https://github.com/abin24/Magnetic-tile-defect-datasets.',
+    layout='MT_{Blowhole,Break,Crack,Fray,Free,Uneven}/Imgs/*.jpg with *.png',
+    download=Download(
+        _github('abin24/Magnetic-tile-defect-datasets.', 'cc4eb530b57b9cb7225bf76023873043ffd50655'),
+        keep=('MT_Blowhole','MT_Break','MT_Crack','MT_Fray','MT_Free','MT_Uneven')))
+
+@data_set('mtsdd',
+    note='magnetic tiles, 103 to 632 px grey; '
+        'each tile was shot under about six lights and stays together',
+    expect=[dict(by='counted here', images=1344, groups=168, faulty_images=388,
+        defect_pixels=3539881, patches=5061, faulty_patches=410)],
+    **_TILE_FACTS)
+def _mtsdd(root, name='mtsdd'):
+    home = _home(name, root, 'mtsdd')
+    files = [file for file in _files(home, '.jpg', '.png') if re.match(r'MT_[^/]*/Imgs/', file)]
+    images = _by_stem([file for file in files if file.lower().endswith('.jpg')], home)
+    masks = _by_stem([file for file in files if file.lower().endswith('.png')], home)
+    _must_match(images, masks, home)
+    groups = _read_groups(home/'TILE_GROUPS.tsv', [Path(file).name for file in images.values()])
+    rows = [dict(
+        name=file,
+        image=str(home/file),
+        mask=str(home/masks[stem]),
+        decoder='over127',
+        group=groups[Path(file).name],
+        kind=file.split('/')[0][3:]) for stem,file in images.items()]
+    return _source('mtsdd', rows, home)
+
+# %% ../nbs/11_sources.ipynb #f0f1601e
+@data_set('cfd',
+    channels=3,
+    licence='non-commercial research only',
+    cite='Shi et al., IEEE T-ITS 17(12), 2016; Cui et al., ICDS 2015',
+    url='https://github.com/cuilimeng/CrackForest-dataset',
+    layout='image/*.jpg and groundTruth/*.mat',
+    download=Download(
+        _github('cuilimeng/CrackForest-dataset', 'ed57c2d96754e6c7d105805cd29aeeb3a799f267'),
+        keep=('image','groundTruth')),
+    note='road cracks, 480x320 RGB; images without ground truth are not read',
+    expect=[dict(by='counted here', images=118, train=60, val=58, groups=118, faulty_images=118,
+        defect_pixels=294237, patches=708, faulty_patches=470)])
+def _cfd(root):
+    home = _home('cfd', root, needs=['image','groundTruth'])
+    at, to = home/'image', home/'groundTruth'
+    images, masks = _by_stem(_files(at, *IMAGES), at), _by_stem(_files(to, '.mat'), to)
+    both = [stem for stem in images if stem in masks]
+    train = both[:round(len(both)*60/118)]
+    rows = [dict(
+        name=images[stem],
+        image=str(at/images[stem]),
+        mask=str(to/masks[stem]),
+        decoder='cfd',
+        split='train' if stem in train else 'val') for stem in both]
+    return _source('cfd', rows, home)
+
+# %% ../nbs/11_sources.ipynb #4c615add
+@data_set('kolektorsdd',
+    channels=1,
+    licence='CC BY-NC-SA 4.0 (the original; the mirror states none)',
+    cite='Tabernik et al., J. Intelligent Manufacturing, 2020, doi 10.1007/s10845-019-01476-x',
+    url='https://github.com/stoy95536/KolektorSDD_Yolov8_Datasets',
+    layout='Datasets/images/{train,val}/*.jpg and Datasets/labels/{train,val}/*.txt',
+    download=Download(
+        _github('stoy95536/KolektorSDD_Yolov8_Datasets', '81e5cf333010730a05f11d1c0357bc0f24ecf502'),
+        keep=('Datasets',)),
+    note='commutator surfaces, about 500x1260 grey; blocks of eight numbers stay together',
+    expect=[
+        dict(by='counted here', images=104, groups=47, faulty_images=52,
+            defect_pixels=170667, patches=2820, faulty_patches=119),
+        dict(by='the complete set, as published', images=399, faulty_images=52)],
+    twins=[('005','148'), ('098','225'), ('235','252'), ('237','254')])
+def _kolektorsdd(root):
+    home = _home('kolektorsdd', root, needs=['Datasets/images','Datasets/labels'])
+    at, to = home/'Datasets'/'images', home/'Datasets'/'labels'
+    images, masks = _by_stem(_files(at, *IMAGES), at), _by_stem(_files(to, '.txt'), to)
+    _must_match(images, masks, at)
+    rows = [dict(
+        name=file,
+        image=str(at/file),
+        mask=str(to/masks[stem]) if os.path.getsize(to/masks[stem]) else '',
+        decoder='yolo',
+        group=_block(file),
+        split=file.split('/')[0]) for stem,file in images.items()]
+    if _splits_blocks(rows): rows = [{**row, 'split':''} for row in rows]
+    return _source('kolektorsdd', rows, home)
+
+def _block(file): return int(re.sub(r'\D', '', Path(file).stem) or 0)//8
+
+def _splits_blocks(rows):
+    "Whether a group is in more than one split"
+    return len({(row['group'], row['split']) for row in rows})>len({row['group'] for row in rows})
+
+# %% ../nbs/11_sources.ipynb #a74996df
+def _severstal_runs(path):
+    """Image name -> its classes' run lengths joined by ';', from train.csv in either form.
+
+    Healthy images of the older form are ''. Raises `InputError` for another table"""
+    try: t = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError as e: raise InputError(
+        f"{path} is missing; unpack the whole Kaggle archive") from e
+    except Exception as e: raise InputError(
+        f"{path} cannot be read as a table; fetch the file again") from e
+    if 'ImageId_ClassId' in t:
+        t['ImageId'] = [both.rpartition('_')[0] for both in t['ImageId_ClassId'].fillna('')]
+    if not {'ImageId','EncodedPixels'}<=set(t): raise InputError(
+        f"{path} has no columns ImageId (or ImageId_ClassId) and EncodedPixels; "
+        "fetch the file again")
+    found = {}
+    for image,runs in zip(t['ImageId'].fillna(''), t['EncodedPixels'].fillna('')):
+        found.setdefault(image, []).append(runs.strip())
+    return {image:';'.join(filter(None, runs)) for image,runs in found.items()}
+
+# %% ../nbs/11_sources.ipynb #7f1e6e6a
+@data_set('severstal',
+    channels=1,
+    licence='Kaggle competition rules',
+    cite='Grishin et al., Severstal: Steel Defect Detection, Kaggle, 2019',
+    url='https://www.kaggle.com/c/severstal-steel-defect-detection',
+    layout='train.csv and train_images/*.jpg',
+    download=Download(
+        keep=('train.csv','train_images'),
+        steps=(
+            'make an account at kaggle.com',
+            'accept the rules at '
+            'https://www.kaggle.com/c/severstal-steel-defect-detection/rules',
+            'download all files there as one zip')),
+    note='steel sheets, 256x1600 grey; images missing from train.csv are healthy; '
+        'test_images have no labels and are not read',
+    patch=(256,400),
+    expect=[dict(by='the paper', images=12568, patches=43048, faulty_patches=9358)],
+    drop='dark_edge',
+    first=True)
+def _severstal(root):
+    home = _home('severstal', root, needs=['train_images'])
+    at = home/'train_images'
+    files, runs = _files(at, *IMAGES), _severstal_runs(home/'train.csv')
+    lost = sorted(set(runs)-set(files))
+    if lost: raise InputError(
+        f"{at/lost[0]} is missing but in train.csv ({len(lost)} such images); "
+        "unpack the whole Kaggle archive")
+    rows = [dict(
+        name=file,
+        image=str(at/file),
+        mask=f'train.csv::{file}::{runs[file]}' if runs.get(file) else '',
+        decoder='runs') for file in files]
+    return _source('severstal', rows, home)
+
+# %% ../nbs/11_sources.ipynb #0977c201
+def _original_name(name):
+    "The name before Roboflow's `.rf.HASH`, or the name without its ending"
+    stem, rf, _ = Path(name).name.partition('.rf.')
+    return stem if rf else Path(stem).stem
+
+# %% ../nbs/11_sources.ipynb #791e5641
+def _mask_export(folder):
+    "Rows of a folder with NAME.jpg beside NAME_mask.png"
+    files, ending = _files(folder, *IMAGES), '_mask.png'
+    masks = {file.removesuffix(ending):file for file in files if file.endswith(ending)}
+    images = _by_stem([file for file in files if not file.endswith(ending)], folder)
+    _must_match(images, masks, folder)
+    return [dict(
+        name=file,
+        mask=str(folder/masks[stem]),
+        decoder='nonzero') for stem,file in images.items()]
+
+# %% ../nbs/11_sources.ipynb #c34b6fa1
+def _coco_records(d):
+    "Image id -> (file name, record {'size','masks'}), from a COCO file's content"
+    found = {}
+    for image in d['images']:
+        key, name = image['id'], _name(image['file_name'])
+        size = [int(image['height']), int(image['width'])]
+        found[key] = (name, dict(size=size, masks=[]))
+    for o in d['annotations']: found[o['image_id']][1]['masks'].append(o['segmentation'])
+    return found
+
+def _name(o):
+    "`o` if it is a file name"
+    if isinstance(o, str): return o
+    raise TypeError(f'{o!r} is no file name')
+
+# %% ../nbs/11_sources.ipynb #219ecde5
+def _coco_masks(path):
+    "Dict from file name to its record {'size','masks'}, from a COCO file"
+    try:
+        d = json.loads(path.read_text(encoding='utf-8'))
+        records = dict(_coco_records(d).values())
+    except (ValueError, KeyError, TypeError, OSError, OverflowError, RecursionError) as e:
+        raise InputError(
+            f"{path} is not a COCO segmentation file ({type(e).__name__}: {e}); "
+            "export it again") from e
+    if len(records)<len(d['images']): raise InputError(
+        f"{path} lists an image twice; export it again")
+    empty = sorted(name for name,record in records.items() if not all(record['masks']))
+    if empty: raise InputError(
+        f"{path}, image {empty[0]}: an annotation without a segmentation "
+        f"({len(empty)} such images); export as COCO segmentation, not boxes")
+    return records
+
+# %% ../nbs/11_sources.ipynb #445f0dad
+def _coco_export(folder):
+    "Rows of a folder with images beside _annotations.coco.json"
+    path = folder/'_annotations.coco.json'
+    records, files = _coco_masks(path), set(_files(folder, *IMAGES))
+    _all_listed(records, files, folder, f'is missing but in {path.name}')
+    _all_listed(files, records, folder, f'is not listed in {path.name}')
+    return [dict(
+        name=name,
+        mask=f'{folder.name}/{path.name}::{name}::{_short_json(record)}' if record['masks'] else '',
+        decoder='coco') for name,record in records.items()]
+
+def _short_json(record): return json.dumps(record, separators=(',',':'))
+
+def _all_listed(names, others, folder, what):
+    "Refuse a name that is not among the others"
+    lost = sorted(set(names)-set(others))
+    if lost: raise InputError(
+        f"{folder/lost[0]} {what} ({len(lost)} such images); export the data set again")
+
+# %% ../nbs/11_sources.ipynb #a8c00188
+@data_set('potato',
+    channels=3,
+    licence='as stated on the Roboflow page',
+    cite='potato_disease, Roboflow Universe, anup-kaygm',
+    url='https://universe.roboflow.com/anup-kaygm/potato_disease-binb3',
+    layout='train, valid and test, each with images beside NAME_mask.png files '
+        'or one _annotations.coco.json',
+    download=Download(
+        keep=('train','valid','test'),
+        steps=(
+            'make an account at roboflow.com',
+            'open https://universe.roboflow.com/anup-kaygm/potato_disease-binb3 '
+            'and choose Download Dataset',
+            "choose the format 'Semantic Segmentation Masks' (or 'COCO Segmentation') "
+            'and download the zip')),
+    note='potato leaves, 512x512 RGB; every class but 0 is defect; '
+        'augmented copies are grouped by the original name',
+    patch=(256,256),
+    expect=[dict(by='the paper', images=6447,
+        patches=25788, faulty_patches=20341, healthy_patches=5447)],
+    first=True)
+def _potato(root):
+    home, rows = _home('potato', root), []
+    for folder,split in dict(train='train', valid='val', test='test').items():
+        if (home/folder).is_dir(): rows += _potato_part(home/folder, split)
+    return _source('potato', rows, home)
+
+def _potato_part(at, split):
+    "The rows of one folder, of either form"
+    read = _coco_export if (at/'_annotations.coco.json').is_file() else _mask_export
+    return [{**row,
+        'name':f"{at.name}/{row['name']}",
+        'image':str(at/row['name']),
+        'group':_original_name(row['name']),
+        'split':split} for row in read(at)]
+
+# %% ../nbs/11_sources.ipynb #69c30707
+def _reach(n, size):
+    "First and last position of a window along a side of `n` pixels: inside, or the side in its middle"
+    return (-((size-n)//2),)*2 if n<size else (0, n-size)
+
+def _middle(first, last, reach, size):
+    "Where a window starts that has `first`..`last` in its middle, within `reach`"
+    return int(np.clip((first+last+1)//2-size//2, *reach))
+
+def _inside(y, x, size):
+    "Where a window lies in its image, as slices; what is outside is left off"
+    return np.s_[max(y,0):y+size, max(x,0):x+size]
+
+# %% ../nbs/11_sources.ipynb #004b857a
+def _held(mask, ys, xs, size):
+    "int (len(ys),len(xs)): the mask's pixels in each window"
+    total = np.pad(mask.cumsum(0).cumsum(1), ((1,0),(1,0)))
+    H, W = mask.shape
+    top, bottom = np.clip(ys, 0, H), np.clip(ys+size, 0, H)
+    left, right = np.clip(xs, 0, W), np.clip(xs+size, 0, W)
+    upper = total[np.ix_(top,right)]-total[np.ix_(top,left)]
+    return total[np.ix_(bottom,right)]-total[np.ix_(bottom,left)]-upper
+
+# %% ../nbs/11_sources.ipynb #b7b4bb04
+def _next_window(left, size):
+    "Corner (y, x) of the window that holds most of `left`, moved so that this is in its middle"
+    reaches = [_reach(n, size) for n in left.shape]
+    ys, xs = (np.arange(first, last+1) for first,last in reaches)
+    held = _held(left, ys, xs, size)
+    i,j = np.unravel_index(held.argmax(), held.shape)
+    at, corner = _inside(ys[i], xs[j], size), []
+    for places,part,reach in zip(np.nonzero(left[at]), at, reaches):
+        places = places+part.start
+        corner.append(_middle(places.min(), places.max(), reach, size))
+    return tuple(corner)
+
+def _defect_windows(mask, size=224):
+    "Corners (y, x) of windows that hold every defect pixel, that of most defect pixels first"
+    left, corners = mask>0, []
+    while left.any():
+        y, x = _next_window(left, size)
+        left[_inside(y, x, size)] = False
+        corners.append((y,x))
+    return corners
+
+# %% ../nbs/11_sources.ipynb #bb67311d
+def _moved(mask, y, x, size, margin):
+    "Corner of the farthest window that still holds whole what the one at (y, x) holds"
+    at, corner = _inside(y, x, size), []
+    for places,part,start,n in zip(np.nonzero(mask[at]), at, (y,x), mask.shape):
+        places = places+part.start
+        first, last = _reach(n, size)
+        first = max(first, places.max()+1+margin-size)
+        last = min(last, places.min()-margin)
+        if first>last: corner.append(start)
+        else: corner.append(int(first if start-first>last-start else last))
+    return tuple(corner)
+
+def _second_view(mask, first, size=224, margin=8):
+    """Corner (y, x) of another window on the same defect, as far from `first` as can be.
+
+    The defect stays `margin` pixels from its edge. `first` itself is returned
+    where there is no room or where it cuts the defect"""
+    y,x = first
+    held = np.count_nonzero(mask[_inside(y, x, size)])
+    wider = np.count_nonzero(mask[max(y-1,0):y+size+1, max(x-1,0):x+size+1])
+    if not held or held<wider: return first
+    return _moved(mask, y, x, size, margin)
+
+# %% ../nbs/11_sources.ipynb #aa381b92
+def _split_tiles(n, d, train, fixed=None, most=16):
+    """Whether each tile trains: the train part has about `train` windows, and its share of the defect.
+
+    `n` windows and `d` defect pixels of each tile; `fixed` int8 per tile: 1 train, 0 val, -1 free
+    (default all free); `most` tiles are tried in every combination"""
+    n, d = np.asarray(n, float), np.asarray(d, float)
+    part = np.full(len(n), -1) if fixed is None else np.array(fixed)
+    order = [i for i in np.argsort(-n, kind='stable') if part[i]<0]
+    share = train/n.sum()
+    for i in order[:max(len(order)-most, 0)]:
+        part[i] = n[part==1].sum()*(1-share)<=n[part==0].sum()*share
+    few = [i for i in order if part[i]<0]
+    bits = np.arange(2**len(few))[:,None]>>np.arange(len(few))&1
+    off = np.abs(n[part==1].sum()+bits@n[few]-train)
+    uneven = np.abs(d[part==1].sum()+bits@d[few]-share*d.sum())
+    part[few] = bits[np.lexsort((uneven, off))[0]]
+    return part==1
+
+# %% ../nbs/11_sources.ipynb #d027414e
+_SIDE = 224
+_TILES = dict(Blowhole=(171,101), Crack=(77,46))
+
+def _window_row(row, at, view, mask=None):
+    "The row of the window at `at` (y, x) of an image; without `mask` it has no defect"
+    y, x = at
+    box = (y, x, _SIDE, _SIDE)
+    defect = 0 if mask is None else int(crop(mask, box).sum())
+    name = f"{row['name']}@{y},{x}"
+    return {**row, 'name':name, **dict(zip(WINDOW, box)), 'view':view, 'defect':defect}
+
+def _place(s, kind):
+    "Window rows of one kind: first views, and second ones as far as the paper's count leaves room"
+    rows, second = [], []
+    for row in s.table[s.table['kind']==kind].to_dict('records'):
+        mask = read_mask(row['mask'], row['decoder'], _shape(row['image']))
+        for at in _defect_windows(mask, _SIDE):
+            rows.append(_window_row(row, at, 1, mask))
+            other = _second_view(mask, at, _SIDE)
+            moved = abs(other[0]-at[0])+abs(other[1]-at[1])
+            if moved: second.append((moved, _window_row(row, other, 2, mask)))
+    second.sort(key=lambda pair: (-pair[0], pair[1]['name']))
+    room = max(_TILES[kind][0]-len(rows), 0)
+    return rows+[row for _,row in second[:room]]
+
+# %% ../nbs/11_sources.ipynb #b347421f
+def _dealt(rows, train, known):
+    "Add the tiles of `rows` to `known` (group: whether train), which holds those dealt before"
+    if not rows: return rows
+    t = pd.DataFrame(rows).groupby('group', sort=True)['defect'].agg(['size','sum'])
+    fixed = [int(known.get(group, -1)) for group in t.index]
+    part = _split_tiles(t['size'], t['sum'], train, fixed)
+    known.update(zip(t.index, part.tolist()))
+    return rows
+
+# %% ../nbs/11_sources.ipynb #24029b35
+def _free(s):
+    "One window in the middle of each image without a defect"
+    rows = []
+    for row in s.table[s.table['kind']=='Free'].to_dict('records'):
+        at = [_middle(0, n-1, _reach(n, _SIDE), _SIDE) for n in _shape(row['image'])]
+        rows.append(_window_row(row, at, 1))
+    return rows
+
+def _extreme(s, parts, known):
+    "The first views of every kind of defect, and the windows without one; these are dealt here"
+    rows, free = [], _free(s)
+    for of_kind in parts.values(): rows += [row for row in of_kind if row['view']==1]
+    windows, train = np.sum(list(_TILES.values()), 0)
+    return rows+_dealt(free, round(len(free)*train/windows), known)
+
+# %% ../nbs/11_sources.ipynb #0ebf6ef3
+def _mtsdd_windows(root, name):
+    "mtsdd_blowhole, mtsdd_crack, mtsdd_extreme"
+    s, known = _mtsdd(root, name), {}
+    parts = {kind:_dealt(_place(s, kind), train, known) for kind,(_,train) in _TILES.items()}
+    rows = parts.get(name.removeprefix('mtsdd_').capitalize())
+    if rows is None: rows = _extreme(s, parts, known)
+    return _source(name, [_with_split(row, known) for row in rows], s.root)
+
+def _with_split(row, known):
+    "A window's row as it stands in the table"
+    kept = {key:value for key,value in row.items() if key!='defect'}
+    return {**kept, 'split':'train' if known[row['group']] else 'val'}
+
+# %% ../nbs/11_sources.ipynb #e676d7aa
+@data_set('mtsdd_blowhole',
+    note='171 windows of 224x224 around the blowholes of mtsdd; split 101/70 by tile',
+    patch=(_SIDE,_SIDE),
+    expect=[dict(by='counted here', images=171, train=101, val=70, groups=19, faulty_images=171,
+        defect_pixels=26403, patches=171, faulty_patches=171)],
+    folder='mtsdd',
+    **_TILE_FACTS)
+def _mtsdd_blowhole(root): return _mtsdd_windows(root, 'mtsdd_blowhole')
+
+# %% ../nbs/11_sources.ipynb #4a5c2033
+@data_set('mtsdd_crack',
+    note='77 windows of 224x224 around the cracks of mtsdd; split 46/31 by tile',
+    patch=(_SIDE,_SIDE),
+    expect=[dict(by='counted here', images=77, train=46, val=31, groups=11, faulty_images=77,
+        defect_pixels=36026, patches=77, faulty_patches=77)],
+    folder='mtsdd',
+    **_TILE_FACTS)
+def _mtsdd_crack(root): return _mtsdd_windows(root, 'mtsdd_crack')
+
+# %% ../nbs/11_sources.ipynb #0a19b908
+@data_set('mtsdd_extreme',
+    note='windows of 224x224 with blowholes and cracks, and one in each picture without a defect, '
+        '1:1069; split by tile',
+    patch=(_SIDE,_SIDE),
+    expect=[dict(by='counted here', images=1140, train=674, val=466, groups=143, faulty_images=188,
+        defect_pixels=53435, patches=1140, faulty_patches=188)],
+    folder='mtsdd',
+    **_TILE_FACTS)
+def _mtsdd_extreme(root): return _mtsdd_windows(root, 'mtsdd_extreme')
+
+# %% ../nbs/11_sources.ipynb #31a88c58
+_COPIES = ('flip','contrast','brightness','saturation')
+
+def _copy_of(stem):
+    "What a file's name says of a copy: (number, kind in `_COPIES`); None for an original"
+    match = re.fullmatch(r'(\d+)_(filp|flip|contrast|brightness|saturation)', stem.lower())
+    return match and (int(match[1]), match[2].replace('filp','flip'))
+
+def _numbered(copies, originals, at):
+    "Dict from a copy's stem to its original's place in the order; `copies` is stem -> (number, kind)"
+    place, bad = {}, []
+    for stem,(number,kind) in copies.items():
+        place[stem], k = divmod(number-originals-1, 4)
+        if not (0<=place[stem]<originals and _COPIES[k]==kind): bad.append(stem)
+    if bad: raise InputError(
+        f"{at}: the copy {min(bad)} does not fit the numbering after {originals} originals "
+        f"({len(bad)} such copies); restore the folder or leave out ':copies'")
+    return place
+
+# %% ../nbs/11_sources.ipynb #e6fe9ee1
+def _telling(stems, labels, tries):
+    "The first `tries` of `stems` whose label shows a defect, as (stem, label bool (H,W))"
+    found = []
+    for stem in stems:
+        if len(found)==tries: break
+        label = _pixels(labels[stem])
+        if label.any(): found.append((stem, label>0))
+    return found
+
+def _misfits(order, place, telling, labels):
+    "The copies whose label is not their original's, if the originals stand in this order"
+    wrong = []
+    for stem,label in telling:
+        original = order[place[stem]]
+        if not np.array_equal(label, _pixels(labels[original])>0): wrong.append(stem)
+    return wrong
+
+# %% ../nbs/11_sources.ipynb #fb675066
+def _by_number(stems):
+    return sorted(stems, key=lambda stem: (int(re.sub(r'\D', '', stem) or 0), stem))
+
+def _order(place, labels, stems, at, tries=12):
+    "The originals' stems in the order the copies were numbered by; `labels` is stem -> path"
+    by_number, as_text = _by_number(stems), sorted(stems)
+    differ = [stem for stem,i in place.items()
+        if by_number[i]!=as_text[i] and _copy_of(stem)[1]!='flip']
+    differ.sort(key=lambda stem: _copy_of(stem)[0])
+    telling = _telling(differ, labels, tries)
+    wrong = [_misfits(order, place, telling, labels) for order in (by_number, as_text)]
+    if not wrong[0]: return by_number
+    if not wrong[1]: return as_text
+    raise InputError(
+        f"{at}: the label of {min(wrong, key=len)[0]} is that of no original it can be a copy of; "
+        "restore the folder or leave out ':copies'")
+
+# %% ../nbs/11_sources.ipynb #6f12556b
+def _folder_of(at, part, what):
+    "The folder `{part}_{what}` in `at`, with or without a size at the end"
+    pattern = re.compile(rf'{part}_{what}(_\d+)?')
+    folders = [path.name for path in at.iterdir() if path.is_dir()]
+    found = sorted(name for name in folders if pattern.fullmatch(name.lower()))
+    if len(found)!=1: raise InputError(
+        f"{at} holds {' and '.join(found) or 'no folder'} for {part}_{what}; "
+        "one is needed, as in KLIVIS/DIBE")
+    return at/found[0]
+
+def _same_size(rows, side):
+    "Refuse an image that is not `side` x `side` pixels"
+    for row in rows:
+        h, w = _shape(row['image'])
+        if (h,w)!=(side,side): raise InputError(
+            f"{row['image']} is {w} x {h} pixels, expected {side} x {side}; fetch it again")
+
+# %% ../nbs/11_sources.ipynb #31947dd0
+def _originals(made, stems, labels, at):
+    "Dict from each stem to its original's; `made` holds the copies, `stems` the originals"
+    place = _numbered(made, len(stems), at)
+    order = _order(place, labels, stems, at)
+    return {stem:stem for stem in stems}|{stem:order[i] for stem,i in place.items()}
+
+def _dibe_part(home, part, copies):
+    "The rows of one part of a data set"
+    at, to = _folder_of(home, part, 'dataset'), _folder_of(home, part, 'label')
+    images, labels = _by_stem(_files(at, *IMAGES), at), _by_stem(_files(to, *IMAGES), to)
+    made = {stem:_copy_of(stem) for stem in images if _copy_of(stem)}
+    stems = [stem for stem in images if stem not in made]
+    wanted = list(images) if copies else stems
+    _must_match({stem:images[stem] for stem in wanted}, labels, at)
+    of = {stem:stem for stem in stems}
+    if copies and made: of = _originals(made, stems, {stem:to/labels[stem] for stem in images}, at)
+    return [dict(
+        name=f'{at.name}/{images[stem]}',
+        image=str(at/images[stem]),
+        mask=str(to/labels[stem]),
+        decoder='label',
+        group=f'{part}/{of[stem]}',
+        split=part,
+        copy=made[stem][1] if stem in made else '') for stem in wanted]
+
+# %% ../nbs/11_sources.ipynb #2b6d009e
+def _dibe(root, name):
+    "thc448 ... dibe_cfd, with their copies where `name` ends in ':copies'"
+    head, _, more = name.partition(':')
+    if more not in ('','copies'): raise InputError(
+        f"unknown part {more!r} of {head}; write {head} or {head}:copies")
+    known = DATA_SETS[head]
+    home = _home(head, root, known.folder, [known.below])/known.below
+    rows = _dibe_part(home, 'train', more=='copies')+_dibe_part(home, 'val', more=='copies')
+    if head.startswith('thc'): _same_size(rows, int(head[3:]))
+    return _source(name, rows, home)
+
+# %% ../nbs/11_sources.ipynb #5017471a
+def _dibe_set(name, below, note, train, val, patch, of=''):
+    "Register the set in the folder `below`; `train` and `val` images, made `of` another set"
+    layout = ('THC448, THC224, THC112, Blowhole, Crack, CFD, each with {train,val}_dataset and '
+        '{train,val}_label (THC: _448, _224, _112 at the end)')
+    archive = _github('KLIVIS/DIBE', '16b70089c840f9c395d25b464dea58b42efd907c')
+    register = data_set(name,
+        channels=3,
+        licence='none stated',
+        cite=f'the output-imbalance paper, arXiv 2211.05295{of and ", and "}{of}',
+        url='https://github.com/KLIVIS/DIBE',
+        layout=layout,
+        download=Download(archive, ('THC448','THC224','THC112','Blowhole','Crack','CFD')),
+        note=f'{note}, as cut by the paper; its fixed copies only with {name}:copies',
+        patch=patch,
+        expect=[dict(by='the paper', images=train+val, train=train, val=val)],
+        folder='dibe',
+        below=below,
+        suffix='copies')
+    register(partial(_dibe, name=name))
+
+# %% ../nbs/11_sources.ipynb #c558ff7b
+_dibe_set('thc448', 'THC448', 'tiny cracks in solar cells, 448x448, 1:2228',
+    train=981, val=893, patch=(448,448))
+
+# %% ../nbs/11_sources.ipynb #d4621687
+_dibe_set('thc224', 'THC224', 'tiny cracks in solar cells, 224x224, 1:584',
+    train=1053, val=954, patch=(224,224))
+
+# %% ../nbs/11_sources.ipynb #e4edb71e
+_dibe_set('thc112', 'THC112', 'tiny cracks in solar cells, 112x112, 1:191',
+    train=1334, val=1177, patch=(112,112))
+
+# %% ../nbs/11_sources.ipynb #f77c22e2
+_dibe_set('dibe_blowhole', 'Blowhole', 'blowholes of mtsdd, 1:333',
+    train=101, val=70, patch=(64,64), of='mtsdd')
+
+# %% ../nbs/11_sources.ipynb #8109192e
+_dibe_set('dibe_crack', 'Crack', 'cracks of mtsdd, 1:113',
+    train=46, val=31, patch=(64,64), of='mtsdd')
+
+# %% ../nbs/11_sources.ipynb #6a9a0aab
+_dibe_set('dibe_cfd', 'CFD', 'tiles of cfd, 1:25',
+    train=360, val=348, patch=(160,160), of='cfd')
 
 # %% ../nbs/11_sources.ipynb #d328acc3
-@data_set('ksdd2', 1, 'CC BY-NC-SA 4.0', 'Bozic, Tabernik, Skocaj, Mixed supervision for surface-defect detection, Computers in Industry, 2021', 'https://www.vicos.si/resources/kolektorsdd2/',
-          'train/*.png and test/*.png, each with NAME_GT.png', Download('https://data.vicos.si/datasets/KSDD/KolektorSDD2.zip', ('train','test')),
-          'surfaces of one item, about 230x630, read as grey; archive of about 853 MB', expect=[dict(by='as published', images=3335, train=2331, val=1004)])
+@data_set('ksdd2',
+    channels=1,
+    licence='CC BY-NC-SA 4.0',
+    cite='Bozic, Tabernik, Skocaj, Mixed supervision for surface-defect detection, '
+        'Computers in Industry, 2021',
+    url='https://www.vicos.si/resources/kolektorsdd2/',
+    layout='train/*.png and test/*.png, each with NAME_GT.png',
+    download=Download(
+        'https://data.vicos.si/datasets/KSDD/KolektorSDD2.zip',
+        keep=('train','test')),
+    note='surfaces of one item, about 230x630, read as grey; archive of about 853 MB',
+    expect=[dict(by='as published', images=3335, train=2331, val=1004)])
 def _ksdd2(root):
     home = _home('ksdd2', root, needs=['train','test'])
-    files = [o for o in _by_stem(_files(home, '.png'), home).values() if re.match(r'(train|test)/', o) and '(copy)' not in o]
-    masks = {os.path.splitext(o)[0][:-3]:o for o in files if o.endswith('_GT.png')}; images = {os.path.splitext(o)[0]:o for o in files if not o.endswith('_GT.png')}
+    stems = _by_stem(_files(home, '.png'), home)
+    kept = {stem:file for stem,file in stems.items() if _is_ksdd2(file)}
+    images = {stem:file for stem,file in kept.items() if not file.endswith('_GT.png')}
+    masks = {stem[:-len('_GT')]:file for stem,file in kept.items() if stem not in images}
     _must_match(images, masks, home)
-    return _source('ksdd2', [dict(name=o, image=str(home/o), mask=str(home/masks[k]), decoder='over127', split='train' if o.startswith('train') else 'val') for k,o in images.items()], home)
+    rows = [dict(
+        name=file,
+        image=str(home/file),
+        mask=str(home/masks[stem]),
+        decoder='over127',
+        split='train' if file.startswith('train') else 'val') for stem,file in images.items()]
+    return _source('ksdd2', rows, home)
+
+def _is_ksdd2(file): return re.match(r'(train|test)/', file) and '(copy)' not in file
+
+# %% ../nbs/11_sources.ipynb #1235c188
+def _synthetic_source(name):
+    "Synthetic images as a source: `synthetic[_KIND][:COUNT[:SIZE[:SEED]]]`"
+    head, *rest = name.split(':')
+    kind = head.partition('_')[2] or 'steel'
+    try: n, size, seed = [*map(int, rest), *(400, 256, 0)[len(rest):]]
+    except ValueError as e: raise InputError(
+        f"{name!r} is no synthetic source; write {head}:COUNT:SIZE:SEED, whole numbers") from e
+    if not (1<=n<=100_000 and 1<=size<=16_384 and seed>=0): raise InputError(
+        f"{name!r} asks for {n} images of {size} px, seed {seed}; "
+        "the count is 1 to 100,000, the size 1 to 16,384, the seed 0 or more")
+    specs = [f'synthetic:{kind}:{seed}:{size}:{i}' for i in range(n)]
+    rows = [dict(
+        name=f'{kind}_{i:06d}',
+        image=spec,
+        mask=spec,
+        decoder='synthetic') for i,spec in enumerate(specs)]
+    return _source(name, rows, '', channels=3 if kind=='leaves' else 1, note=_DRAWN)
+
+_DRAWN = 'procedural texture, exact masks'
+
+# %% ../nbs/11_sources.ipynb #178eb433
+_SUFFIXES = ('','_mask','_masks','_label','_labels','_gt','_seg','_pseudo')
+
+def _masks_of(images, masks, at, to, suffixes):
+    "Dict from the images' keys to their mask file; two masks of one image are refused"
+    found = {}
+    for stem,image in images.items():
+        files = [masks[stem+end] for end in suffixes if stem+end in masks]
+        files = [file for file in files if to/file!=at/image]
+        if len(files)>1: raise InputError(
+            f"{to/files[0]} and {to/files[1]} are both masks of {at/image}; remove one")
+        if files: found[stem] = files[0]
+    return found
+
+# %% ../nbs/11_sources.ipynb #5ed2aaca
+def _only_images(files, suffixes):
+    "The files that are not another one's mask by their name"
+    stems = {os.path.splitext(file)[0] for file in files}
+    return [file for file in files if not _names_another(os.path.splitext(file)[0], stems, suffixes)]
+
+def _names_another(stem, stems, suffixes):
+    "Whether `stem` is one of `stems` followed by one of the words"
+    ends = [end for end in suffixes if end and stem.endswith(end)]
+    return any(stem.removesuffix(end) in stems for end in ends)
+
+# %% ../nbs/11_sources.ipynb #f00f1f12
+def _group(name, pattern):
+    "What `pattern` finds in `name`, else the name"
+    try: match = re.search(pattern, name) if pattern else None
+    except re.error as e: raise InputError(
+        f"group {pattern!r} is no regular expression ({e}); "
+        "write for example group='(tile[0-9]+)'") from e
+    if not match: return name
+    return match[1] if match.re.groups else match[0]
+
+# %% ../nbs/11_sources.ipynb #5ef7dbe5
+def folder_source(
+    images:str|Path,         # Folder of images
+    masks:str|Path,          # Folder of masks; may be the same
+    decoder:str='auto',      # How a mask becomes pixels: auto, nonzero, over127
+    missing:str='refuse',    # An image without a mask is: refuse, healthy
+    group:str='',            # Regular expression: what it finds in a name must stay together
+    channels:int|None=None,  # 1 or 3; None: as the first image has it
+    suffixes:tuple=_SUFFIXES # What may follow an image's name in its mask's name
+    )->Source:               # Named `folder:IMAGES:MASKS`
+    """Any folder of images with a folder of masks.
+
+    Raises `InputError` for an empty folder, two files with one name, or a mask that is missing"""
+    check_choice('mask decoder', decoder, DECODERS)
+    check_choice('meaning of a missing mask', missing, ('refuse','healthy'))
+    at, to = _own_folder(images), _own_folder(masks)
+    files = _by_stem(_only_images(_files(at, *IMAGES), suffixes if at==to else ()), at)
+    if not files: raise InputError(
+        f"no image found in {at}; give a folder with {', '.join(IMAGES)} files")
+    found = _masks_of(files, _by_stem(_files(to, *IMAGES), to), at, to, suffixes)
+    if missing=='refuse': _refuse_lost(files, found, at, to)
+    rows = [dict(
+        name=file,
+        image=str(at/file),
+        mask=str(to/found[stem]) if stem in found else '',
+        decoder=decoder,
+        group=_group(file, group)) for stem,file in files.items()]
+    channels = channels or _channels(at/rows[0]['name'])
+    return _source(f'folder:{images}:{masks}', rows, at, channels=channels)
+
+def _own_folder(path):
+    "Absolute path of a folder that is there"
+    at = Path(path).expanduser().absolute()
+    if not at.is_dir(): raise InputError(
+        f"{at} is not a folder; give the folder of images and the folder of masks")
+    return at
+
+def _refuse_lost(files, found, at, to):
+    "Refuse an image without a mask"
+    lost = [file for stem,file in files.items() if stem not in found]
+    if lost: raise InputError(
+        f"{at/lost[0]} has no mask in {to} ({len(lost)} such images); add it, or say that "
+        "a missing mask means healthy (missing='healthy'; folder:IMAGES:MASKS:healthy)")
+
+# %% ../nbs/11_sources.ipynb #a54153d6
+def _folder_name(name):
+    "A source from `folder:IMAGES:MASKS[:DECODER][:healthy]`"
+    _, *parts = name.split(':')
+    healthy = bool(parts[2:]) and parts[-1]=='healthy'
+    if healthy: parts = parts[:-1]
+    if not 2<=len(parts)<=3 or not all(parts): raise InputError(
+        f"{name!r} is no folder source; write folder:IMAGES:MASKS, "
+        "then :nonzero or :over127 and :healthy if needed")
+    s = folder_source(*parts, missing='healthy' if healthy else 'refuse')
+    s.name = name
+    return s
+
+# %% ../nbs/11_sources.ipynb #90d2c493
+def load_source(
+    name:str,               # In `list_data`, also with :copies, or synthetic, or folder:IMAGES:MASKS
+    root:str|Path|None=None # Where the data sets are, see `data_root`
+    )->Source:              # Of the pixels, only masks that windows are placed on are read
+    """The table of one data set; THC and DIBE names may end in `:copies`.
+
+    Raises `InputError` for an unknown name or a data set that is not there"""
+    head = name.split(':')[0]
+    if head=='folder': return _folder_name(name)
+    if head in _SYNTHETIC: return _synthetic_source(name)
+    if head in DATA_SETS and DATA_SETS[head].suffix: return DATA_SETS[head].read(root, name=name)
+    names = (*_SYNTHETIC, *_listed(), 'folder:IMAGES:MASKS')
+    check_choice('data set', name, names)
+    return DATA_SETS[name].read(root)
+
+# %% ../nbs/11_sources.ipynb #2824ef6c
+def list_data(
+    root:str|Path|None=None # Where the data sets are, see `data_root`
+    )->pd.DataFrame:        # A row per data set: name, here, folder, licence, cite, url, note
+    "Every data set there is a reader for: whether it is there, where it belongs, its licence and source"
+    base, rows = data_root(root), [_drawn_row(name) for name in _SYNTHETIC[1:]]
+    for known in (DATA_SETS[name] for name in _listed()):
+        home = known.home(base)
+        rows.append(dict(
+            name=known.name,
+            here=home.is_dir(),
+            folder=str(home),
+            licence=known.licence,
+            cite=known.cite,
+            url=known.url,
+            note=known.note))
+    return pd.DataFrame(rows)
+
+def _drawn_row(name):
+    "The row of synthetic images, which are always here"
+    return dict(name=name, here=True, folder='', licence='', cite='', url='', note=_DRAWN)
+
+# %% ../nbs/11_sources.ipynb #1f56c19e
+SOURCES = _View(lambda known: known.read, _listed)
+EXPECT = _View(lambda known: list(known.expect), lambda: list(DATA_SETS))
+
+# %% ../nbs/11_sources.ipynb #46601eea
+def _patch_counts(mask, patch):
+    "Patches and faulty patches (h,w) of a mask cut without overlap from the upper left corner"
+    (H,W), (h,w) = mask.shape, patch
+    rows, columns = H//h, W//w
+    a = mask[:rows*h, :columns*w].reshape(rows, h, columns, w)
+    return rows*columns, int(a.any((1,3)).sum())
+
+# %% ../nbs/11_sources.ipynb #e5b9b4d1
+_COUNTED = dict(train='train images', val='val images') # how a report says a count; else its key
+
+def _expected(report):
+    "One line for each count that is not what it should be"
+    name, images = report['name'], report['images']
+    known = DATA_SETS[name].expect if name in DATA_SETS else ()
+    fits = [counts for counts in known if counts['images']==images]
+    if known and not fits:
+        wanted = ' or '.join(f"{counts['images']:,} ({counts['by']})" for counts in known)
+        return [f"{images:,} images, expected {wanted}"]
+    lines = []
+    for counts in fits: lines += _differences(report, counts)
+    return lines
+
+def _differences(report, counts):
+    "One line for each count of the report that is not as in `counts`"
+    lines = []
+    for key,value in counts.items():
+        if key=='by' or report[key]==value: continue
+        what = _COUNTED.get(key, key.replace('_',' '))
+        hint = _hint(report['name']) if key=='patches' else ''
+        lines.append(f"{report[key]:,} {what}, expected {value:,} ({counts['by']}){hint}")
+    return lines
+
+def _hint(name):
+    "What may explain another number of patches"
+    if name!='severstal': return ''
+    return '; the paper may have counted the unlabelled test images, too'
+
+# %% ../nbs/11_sources.ipynb #767d59d7
+def _tally(source, row, patch, report, seen):
+    "Read one image and add it to the report; raises `InputError`"
+    image = read_image(row['image'], source.channels)
+    mask, box = read_mask(row['mask'], row['decoder'], image.shape[:2]), window_of(row)
+    image, mask = crop(image, box), crop(mask, box)
+    _count(report['sizes'], f'{image.shape[1]}x{image.shape[0]}', 1)
+    twin = seen.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), row)
+    if twin['group']!=row['group']: report['twins'].append(f"{twin['name']} = {row['name']}")
+    defect = int(np.count_nonzero(mask))
+    _count(report, 'pixels', mask.size)
+    _count(report, 'defect_pixels', defect)
+    _count(report, 'faulty_images', defect>0)
+    if source.drop=='dark_edge' and dark_edge(image): return _count(report, 'dropped', 1)
+    patches, faulty = _patch_counts(mask, patch)
+    _count(report, 'patches', patches)
+    _count(report, 'faulty_patches', faulty)
+
+def _count(counts, key, n): counts[key] = counts.get(key, 0)+n
+
+# %% ../nbs/11_sources.ipynb #44bb9501
+def _torn(table):
+    "Groups that lie in more than one split"
+    t = table[table['split']!='']
+    return int((t.groupby('group')['split'].nunique()>1).sum())
+
+def _begun(source, patch):
+    "A report before the first image is read"
+    t = source.table
+    return dict(
+        name=source.name,
+        root=source.root,
+        images=len(t),
+        windows='y' in t,
+        train=int((t['split']=='train').sum()),
+        val=int((t['split']=='val').sum()),
+        faulty_images=0,
+        unreadable=0,
+        sizes={},
+        pixels=0,
+        defect_pixels=0,
+        dropped=0,
+        patch=list(patch),
+        patches=0,
+        faulty_patches=0,
+        groups=t['group'].nunique(),
+        torn_groups=_torn(t),
+        twins=[],
+        problems=[])
+
+# %% ../nbs/11_sources.ipynb #cd931df0
+def check_source(
+    source:Source,                 # From `load_source`
+    progress=None,                 # Called with (done, total)
+    patch:tuple[int,int]|None=None # (h,w); None: the paper's, or 64 px
+    )->dict:                       # Counts, and `problems`: one line each, empty if all is well
+    "Read everything once, count it, compare it with what is known, and list every problem"
+    if not patch: patch = DATA_SETS[source.name].patch if source.name in DATA_SETS else (64,64)
+    report, seen, rows = _begun(source, patch), {}, source.table.to_dict('records')
+    problems = report['problems']
+    for i,row in enumerate(rows):
+        try: _tally(source, row, patch, report, seen)
+        except InputError as e:
+            problems.append(str(e))
+            report['unreadable'] += 1
+        if progress: progress(i+1, len(rows))
+    report['healthy_patches'] = report['patches']-report['faulty_patches']
+    background, defect = report['pixels']-report['defect_pixels'], report['defect_pixels']
+    report['background_per_defect'] = background/defect if defect else float('inf')
+    if report['torn_groups']: problems.append(
+        f"{report['torn_groups']} groups lie in more than one split of the data set; split by group")
+    problems += _expected(report)
+    return report
+
+# %% ../nbs/11_sources.ipynb #5663713c
+def report_lines(
+    report:dict    # From `check_source`
+    )->list[str]:  # Lines to print, the problems last
+    "A report as lines to print"
+    r = report
+    what = 'windows' if r.get('windows') else 'images'
+    split = f"; train {r['train']:,}, val {r['val']:,}" if r.get('train') else ''
+    h, w = r['patch'][:2]
+    dropped = f" ({r['dropped']:,} images with a dark edge left out)" if r['dropped'] else ''
+    lines = [
+        f"{r['name']}: {r['images']:,} {what} in {r['groups']:,} groups, "
+            f"{r['faulty_images']:,} faulty, {r['unreadable']:,} unreadable{split}",
+        f"sizes: {_size_text(r['sizes'])}",
+        f"defect : background pixels 1:{r['background_per_defect']:.4g}",
+        f"patches {h}x{w}: {r['patches']:,}, {r['faulty_patches']:,} faulty, "
+            f"{r['healthy_patches']:,} healthy{dropped}"]
+    if r['twins']: lines.append(
+        f"{len(r['twins']):,} images are the same as one in another group, such as {r['twins'][0]}")
+    return lines+([f'problem: {line}' for line in r['problems']] or ['no problems'])
+
+def _size_text(sizes):
+    "The three most frequent sizes, and how many more there are"
+    often = sorted(sizes.items(), key=lambda item: -item[1])
+    text = ', '.join(f'{size} ({n:,})' for size,n in often[:3])
+    return text+(f' and {len(often)-3:,} more' if len(often)>3 else '')
+
+# %% ../nbs/11_sources.ipynb #644ed72f
+DOWNLOADS = _View(lambda known: known.download, lambda: list(DATA_SETS))
 
 # %% ../nbs/11_sources.ipynb #4b6fea6b
-def how_to_get(name:str,     # A data set with a reader
-    root:str|Path|None=None  # Where the data sets are, see `data_root`
-    )->list[str]:            # One step a line
-    "What to do by hand to have a data set, for those that need an account and for machines without a network"
-    d, base = DOWNLOADS[check_choice('data set', name, DOWNLOADS)], data_root(root)
-    steps = d.steps or (f'download {d.url} on a machine with a network',)
-    return [*steps, f'run `imbal-al data get {name} --archive FILE.zip --data-root {base}`, or fill {base/INFO[name].get("folder",name)} with {INFO[name]["layout"]}']
+def _how_to_get(name, root=None):
+    "What to do by hand to have a data set below `root` (see `data_root`), one step a line"
+    known, base = DATA_SETS[check_choice('data set', name, DATA_SETS)], data_root(root)
+    steps = known.download.steps or (f'download {known.download.url} on a machine with a network',)
+    return [*steps,
+        f'run `imbal-al data get {name} --archive FILE.zip --data-root {base}`, '
+        f'or fill {base/(known.folder or name)} with {known.layout}']
 
 # %% ../nbs/11_sources.ipynb #11c351e7
+def _leads_out(member, name, parts):
+    "Whether a member of an archive would leave the folder, or is a link"
+    drive = bool(parts) and ':' in parts[0]
+    return name.startswith('/') or '..' in parts or drive or stat.S_ISLNK(member.external_attr>>16)
+
 def _members(z, archive):
     "The files in the archive as (member, path parts); a member that leaves the folder is refused"
-    out = []
-    for m in z.infolist():
-        raw = m.filename.replace('\\','/'); parts = PurePosixPath(raw).parts
-        if raw.startswith('/') or '..' in parts or (parts and ':' in parts[0]) or stat.S_ISLNK(m.external_attr>>16):
-            raise InputError(f"{archive} holds {m.filename!r}, which leads out of the folder; do not use this archive")
-        if parts and not m.is_dir(): out.append((m, parts))
-    return out
+    found = []
+    for member in z.infolist():
+        name = member.filename.replace('\\','/')
+        parts = PurePosixPath(name).parts
+        if _leads_out(member, name, parts): raise InputError(
+            f"{archive} holds {member.filename!r}, which leads out of the folder; "
+            "do not use this archive")
+        if parts and not member.is_dir(): found.append((member, parts))
+    return found
 
 def _wanted(members, keep):
     "The members to unpack, without the archive's own single top folder"
-    tops = {o[0] for _,o in members}
-    if len(tops)==1 and not tops&set(keep): members = [(m, o[1:]) for m,o in members if len(o)>1]
-    return [(m,o) for m,o in members if not keep or o[0] in keep]
+    tops = {parts[0] for _,parts in members}
+    if len(tops)==1 and not tops&set(keep):
+        members = [(member, parts[1:]) for member,parts in members if len(parts)>1]
+    return [(member,parts) for member,parts in members if not keep or parts[0] in keep]
 
-# %% ../nbs/11_sources.ipynb #e4ba82f2
-def unpack(archive:str|Path, # A zip file
-    folder:str|Path,         # Where to; made if missing
-    keep:tuple=(),           # Top-level names wanted; empty: all
-    progress=None            # Called with (bytes done, bytes in all)
-    )->int:                  # Files written
-    "Unpack a zip file, every member checked. Raises `InputError` for a damaged archive or one that leads out of `folder`"
-    try:
-        with zipfile.ZipFile(archive) as z:
-            todo = _wanted(_members(z, archive), keep); total = sum(m.file_size for m,_ in todo); done = 0
-            if not todo: raise InputError(f"{archive} holds none of {', '.join(keep) or 'any file'}; is it the right archive?")
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            if total>max(1e9, 200*os.path.getsize(archive)): raise InputError(f"{archive} has {os.path.getsize(archive)/1e6:.1f} MB and would become {total/1e9:.2f} GB, more than images do; do not use this archive")
-            if total>(free := shutil.disk_usage(folder).free): raise InputError(f"{archive} needs {total/1e9:.2f} GB, {free/1e9:.2f} GB are free in {folder}; make room or choose another --data-root")
-            for m,parts in todo:
-                to = Path(folder, *parts); to.parent.mkdir(parents=True, exist_ok=True)
-                with z.open(m) as src, open(to, 'wb') as dst: shutil.copyfileobj(src, dst)
-                done += m.file_size
-                if progress: progress(done, total)
-    except FileNotFoundError as e: raise InputError(f"{archive} is missing; give the archive you downloaded") from e
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as e: raise InputError(f"{archive} is damaged or no zip file ({e}); download it again") from e
-    except OSError as e: raise InputError(f"cannot unpack {archive} to {folder}: {e.strerror or e}; choose a folder you may write to") from e
+# %% ../nbs/11_sources.ipynb #2a1b4186
+def _room_for(total, archive, folder):
+    "Refuse an archive that would become more than images do, or more than is free"
+    packed = os.path.getsize(archive)
+    if total>max(1e9, 200*packed): raise InputError(
+        f"{archive} has {packed/1e6:.1f} MB and would become {total/1e9:.2f} GB, "
+        "more than images do; do not use this archive")
+    free = shutil.disk_usage(folder).free
+    if total>free: raise InputError(
+        f"{archive} needs {total/1e9:.2f} GB, {free/1e9:.2f} GB are free in {folder}; "
+        "make room or choose another --data-root")
+
+def _unpack_members(z, archive, folder, keep, progress):
+    "Write the members wanted; how many"
+    todo = _wanted(_members(z, archive), keep)
+    total, done = sum(member.file_size for member,_ in todo), 0
+    if not todo: raise InputError(
+        f"{archive} holds none of {', '.join(keep) or 'any file'}; is it the right archive?")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    _room_for(total, archive, folder)
+    for member,parts in todo:
+        to = Path(folder, *parts)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with z.open(member) as packed, open(to, 'wb') as file: shutil.copyfileobj(packed, file)
+        done += member.file_size
+        if progress: progress(done, total)
     return len(todo)
 
-# %% ../nbs/11_sources.ipynb #8c76f85d
-def fetch(url:str,    # http or https
-    path:str|Path,    # File to write
-    progress=None,    # Called with (bytes done, bytes in all or None)
-    timeout:float=60  # Seconds without an answer
-    )->str:           # SHA-256 of the file, hexadecimal
-    "Download a file. Raises `InputError` when there is no network, the server refuses, or the file comes incomplete"
-    sha, done = hashlib.sha256(), 0
+# %% ../nbs/11_sources.ipynb #e4ba82f2
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+
+def _unpack(archive, folder, keep=(), progress=None):
+    """Unpack a zip file, every member checked; how many files were written.
+
+    `keep` are the top-level names wanted (empty: all), `progress` is called with (bytes done,
+    bytes in all). Raises `InputError` for a damaged archive or one that leads out of `folder`"""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers={'User-Agent':'imbal-al'}), timeout=timeout) as r, open(path, 'wb') as f:
-            total = int(r.headers['Content-Length']) if r.headers['Content-Length'] else None
-            while block := r.read(1<<18):
-                f.write(block); sha.update(block); done += len(block)
-                if progress: progress(done, total)
-    except urllib.error.HTTPError as e: raise InputError(f"{url} answered {e.code} {e.reason}") from e
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e: raise InputError(f"cannot download {url} ({getattr(e, 'reason', None) or type(e).__name__})") from e
+        with zipfile.ZipFile(archive) as z:
+            return _unpack_members(z, archive, folder, keep, progress)
+    except FileNotFoundError as e: raise InputError(
+        f"{archive} is missing; give the archive you downloaded") from e
+    except _DAMAGED as e: raise InputError(
+        f"{archive} is damaged or no zip file ({e}); download it again") from e
+    except OSError as e: raise InputError(
+        f"cannot unpack {archive} to {folder}: {e.strerror or e}; "
+        "choose a folder you may write to") from e
+
+# %% ../nbs/11_sources.ipynb #55260314
+def _stream_to(path, response, progress):
+    "Write what the server sends; (SHA-256, bytes, bytes announced or None)"
+    sha, done = hashlib.sha256(), 0
+    length = response.headers['Content-Length']
+    total = int(length) if length else None
+    with open(path, 'wb') as file:
+        while block := response.read(1<<18):
+            file.write(block)
+            sha.update(block)
+            done += len(block)
+            if progress: progress(done, total)
+    return sha.hexdigest(), done, total
+
+# %% ../nbs/11_sources.ipynb #8c76f85d
+def _fetch(url, path, progress=None, timeout=60):
+    """Download a file (http or https) to `path`; its SHA-256, hexadecimal.
+
+    `progress` is called with (bytes done, bytes in all or None), `timeout` is in seconds without
+    an answer. Raises `InputError` when there is no network, the server refuses, or the file
+    comes incomplete"""
+    request = urllib.request.Request(url, headers={'User-Agent':'imbal-al'})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            sha, done, total = _stream_to(path, response, progress)
+    except urllib.error.HTTPError as e: raise InputError(
+        f"{url} answered {e.code} {e.reason}") from e
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
+        why = getattr(e, 'reason', None) or type(e).__name__
+        raise InputError(f"cannot download {url} ({why})") from e
     except OSError as e: raise InputError(f"cannot write {path}: {e.strerror or e}") from e
-    if total not in (None, done): raise InputError(f"{url} broke off after {done:,} of {total:,} bytes; run the command again")
-    return sha.hexdigest()
+    if total not in (None, done): raise InputError(
+        f"{url} broke off after {done:,} of {total:,} bytes; run the command again")
+    return sha
 
 # %% ../nbs/11_sources.ipynb #814ed97e
-@contextmanager
-def _work_folder(base, name):
-    "A folder beside the data set that is removed whatever happens; those left by killed processes are removed, too"
-    me = f'.get-{name}-{platform.node()}-'
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-        for o in base.glob(f'{me}*'):
-            if not _alive(o.name[len(me):].split('-')[0]): shutil.rmtree(o, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix=f'{me}{os.getpid()}-', dir=base))
-    except OSError as e: raise InputError(f"cannot write to {base}: {e.strerror}; choose another folder with --data-root or IMBAL_AL_DATA") from e
-    try: yield work
-    finally: shutil.rmtree(work, ignore_errors=True)
-
 def _alive(pid):
     "Whether a process of this number runs on this machine"
     try: os.kill(int(pid), 0)
@@ -1069,48 +1783,100 @@ def _alive(pid):
     except OSError: pass
     return True
 
+def _own_work_folder(base, name):
+    "A new folder that names machine and process; those that killed processes left are removed"
+    me = f'.get-{name}-{platform.node()}-'
+    base.mkdir(parents=True, exist_ok=True)
+    for path in base.glob(f'{me}*'):
+        pid = path.name[len(me):].split('-')[0]
+        if not _alive(pid): shutil.rmtree(path, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f'{me}{os.getpid()}-', dir=base))
+
+@contextmanager
+def _work_folder(base, name):
+    "A folder beside the data set that is removed whatever happens"
+    try: work = _own_work_folder(base, name)
+    except OSError as e: raise InputError(
+        f"cannot write to {base}: {e.strerror}; "
+        "choose another folder with --data-root or IMBAL_AL_DATA") from e
+    try: yield work
+    finally: shutil.rmtree(work, ignore_errors=True)
+
 # %% ../nbs/11_sources.ipynb #84972799
 def _sha256(path):
+    "SHA-256 of a file, hexadecimal"
     try:
-        with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
-    except OSError as e: raise InputError(f"cannot read {path}: {e.strerror}; give the archive you downloaded") from e
+        with open(path, 'rb') as file: return hashlib.file_digest(file, 'sha256').hexdigest()
+    except OSError as e: raise InputError(
+        f"cannot read {path}: {e.strerror}; give the archive you downloaded") from e
 
-def _verify_sum(sha, d, pin):
+def _pinned(pin):
+    "The checksum that the first download left, or ''"
+    if not pin.is_file(): return ''
+    try: return json.loads(pin.read_text())['sha256']
+    except (OSError, ValueError, KeyError, TypeError): return ''
+
+def _verify_sum(sha, download, pin):
     "Compare a checksum with the known one, or with the one pinned by the first download"
-    known = d.sha256
-    if not known and pin.is_file():
-        try: known = json.loads(pin.read_text())['sha256']
-        except (OSError, ValueError, KeyError, TypeError): known = ''
-    if known and known!=sha:
-        raise InputError(f"the archive's SHA-256 is {sha[:16]}..., expected {known[:16]}... ({'published' if d.sha256 else f'pinned in {pin}; remove that file to accept the new archive'})")
+    known = download.sha256 or _pinned(pin)
+    if not known or known==sha: return
+    origin = f'pinned in {pin}; remove that file to accept the new archive'
+    if download.sha256: origin = 'published'
+    raise InputError(
+        f"the archive's SHA-256 is {sha[:16]}..., expected {known[:16]}... ({origin})")
 
+# %% ../nbs/11_sources.ipynb #2e675939
 def _verify_content(name, work, archive, strict, progress):
     "Check the unpacked data set; returns the report"
     report = check_source(load_source(name, work), progress)
-    if strict and report['problems']: raise InputError(f"{archive} does not hold what was expected ({len(report['problems'])} problems): {report['problems'][0]}")
+    problems = report['problems']
+    if strict and problems: raise InputError(
+        f"{archive} does not hold what was expected ({len(problems)} problems): {problems[0]}")
     return report
 
+# %% ../nbs/11_sources.ipynb #cd837334
+def _teller(progress, what):
+    "A progress function of (done, total) for one part of the work, or None"
+    return partial(progress, what) if progress else None
+
+def _downloaded(known, root, path, pin, progress, timeout):
+    "Download the archive to `path` and compare its checksum, which is returned"
+    try: sha = _fetch(known.download.url, path, _teller(progress, 'download'), timeout)
+    except InputError as e: raise InputError(
+        f"{e}; without a network: {'; '.join(_how_to_get(known.name, root))}") from e
+    _verify_sum(sha, known.download, pin)
+    return sha
+
+def _pin_sum(pin, url, sha, path):
+    "Keep the checksum of the first download"
+    write_text(pin, to_json(dict(url=url, sha256=sha, bytes=path.stat().st_size)))
+
 # %% ../nbs/11_sources.ipynb #3255e539
-def get_data(name:str,       # A data set with a reader
-    root:str|Path|None=None, # Where the data sets are, see `data_root`
-    progress=None,           # Called with (what, done, total): what is download, unpack or check; total may be None
+def get_data(
+    name:str,                   # A data set with a reader
+    root:str|Path|None=None,    # Where the data sets are, see `data_root`
+    progress=None,              # f(what, done, total): what is download, unpack or check; total may be None
     archive:str|Path|None=None, # A zip downloaded by hand
-    timeout:float=60         # Seconds without an answer from the server
-    )->dict:                 # folder, sha256, check (the report of `check_source`); only folder if it was there already
-    "Download, verify and unpack a data set. Raises `InputError`, in one line, with what to do where that cannot be"
-    d, base = DOWNLOADS[check_choice('data set', name, DOWNLOADS)], data_root(root)
-    folder = INFO[name].get('folder', name); home, pin = base/folder, base/f'{folder}.download.json'
+    timeout:float=60            # Seconds without an answer from the server
+    )->dict:                    # folder, sha256, check (of `check_source`); only folder if it was there
+    """Download, verify and unpack a data set.
+
+    Raises `InputError`, in one line, with what to do where that cannot be"""
+    known, base = DATA_SETS[check_choice('data set', name, DATA_SETS)], data_root(root)
+    folder, url = known.folder or name, known.download.url
+    home, pin = base/folder, base/f'{folder}.download.json'
     if home.is_dir() and any(home.iterdir()): return dict(folder=str(home))
-    if not d.url and archive is None: raise InputError(f"{name} needs an account: {'; '.join(how_to_get(name, root))}")
-    tell = lambda what: (lambda done,total: progress(what, done, total)) if progress else None
+    if not url and archive is None: raise InputError(
+        f"{name} needs an account: {'; '.join(_how_to_get(name, root))}")
     with _work_folder(base, name) as work:
         path = Path(archive) if archive else work/'archive.zip'
-        try: sha = _sha256(path) if archive else fetch(d.url, path, tell('download'), timeout)
-        except InputError as e: raise e if archive else InputError(f"{e}; without a network: {'; '.join(how_to_get(name, root))}") from e
-        if not archive: _verify_sum(sha, d, pin)
-        unpack(path, work/folder, d.keep, tell('unpack'))
-        report = _verify_content(name, work, path if archive else d.url, not archive, tell('check'))
-        if not archive: write_text(pin, to_json(dict(url=d.url, sha256=sha, bytes=path.stat().st_size)))
+        if archive: sha = _sha256(path)
+        else: sha = _downloaded(known, root, path, pin, progress, timeout)
+        _unpack(path, work/folder, known.download.keep, _teller(progress, 'unpack'))
+        tell = _teller(progress, 'check')
+        report = _verify_content(name, work, path if archive else url, not archive, tell)
+        if not archive: _pin_sum(pin, url, sha, path)
         try: os.rename(work/folder, home)
-        except OSError as e: raise InputError(f"cannot move the data set to {home}: {e.strerror}; remove what is there") from e
+        except OSError as e: raise InputError(
+            f"cannot move the data set to {home}: {e.strerror}; remove what is there") from e
     return dict(folder=str(home), sha256=sha, check={**report, 'root':str(home)})

@@ -7,6 +7,8 @@ Docs: https://example.github.io/imbal_al/synthetic.html.md"""
 # %% ../nbs/10_synthetic.ipynb #3d05028b
 from __future__ import annotations
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import NamedTuple
@@ -15,54 +17,72 @@ import numpy as np
 from .core import InputError, check_choice, stream
 
 # %% auto #0
-__all__ = ['KINDS', 'Scene', 'image', 'dataset']
+__all__ = ['KINDS', 'image', 'dataset']
 
 # %% ../nbs/10_synthetic.ipynb #a72a7bd3
 @lru_cache(256)
 def _taps(n, cell):
-    "Lattice row and the four cubic B-spline weights (4,n,1) of each of `n` pixels, the lattice `cell` pixels wide"
-    t = np.arange(n)/cell
-    i = t.astype(int); f = t-i
-    w = [(1-f)**3, 3*f**3-6*f**2+4, -3*f**3+3*f**2+3*f+1, f**3]
-    return i, (np.array(w)/6).astype(np.float32)[...,None]
+    """Lattice row and the four cubic B-spline weights (4,n,1) of each of `n` pixels.
+
+    The lattice is `cell` pixels wide"""
+    position = np.arange(n)/cell
+    row = position.astype(int)
+    f = position-row
+    weights = [
+        (1-f)**3,
+        3*f**3-6*f**2+4,
+        -3*f**3+3*f**2+3*f+1,
+        f**3]
+    return row, (np.array(weights)/6).astype(np.float32)[...,None]
 
 # %% ../nbs/10_synthetic.ipynb #ccd55857
-def _upsample(a, i, w):
+def _upsample(lattice, row, weights):
     "Spline along the first axis, with one buffer: new memory costs more than the sums"
-    out = np.take(a, i, 0); out *= w[0]
-    buf = np.empty_like(out)
+    out = np.take(lattice, row, 0)
+    out *= weights[0]
+    buffer = np.empty_like(out)
     for j in (1,2,3):
-        np.take(a[j:], i, 0, out=buf, mode='clip'); buf *= w[j]; out += buf
+        np.take(lattice[j:], row, 0, out=buffer, mode='clip')
+        buffer *= weights[j]
+        out += buffer
     return out
 
 def _smooth(rng, h, w, cy, cx=None):
     "Smooth noise (h,w) of mean 0 and variance about 1 that changes over `cy` by `cx` pixels"
-    (iy,wy),(ix,wx) = _taps(h, max(cy,1.5)), _taps(w, max(cx or cy,1.5))
-    a = (rng.random((iy[-1]+4, ix[-1]+4), dtype=np.float32)-.5)*(12**.5*315/151)
-    return _upsample(np.ascontiguousarray(_upsample(np.ascontiguousarray(a.T), ix, wx).T), iy, wy)
+    down, across = _taps(h, max(cy,1.5)), _taps(w, max(cx or cy,1.5))
+    rows, columns = down[0][-1]+4, across[0][-1]+4
+    lattice = rng.random((rows, columns), dtype=np.float32)-.5
+    lattice *= 12**.5*315/151
+    wide = _upsample(np.ascontiguousarray(lattice.T), *across).T
+    return _upsample(np.ascontiguousarray(wide), *down)
 
 # %% ../nbs/10_synthetic.ipynb #167b7def
 def _grain(rng, h, w):
     "White noise (h,w) of mean 0 and variance 1"
-    b = np.frombuffer(rng.bytes(2*h*w), np.uint8).reshape(2, h, w)
-    return np.subtract(b[0], b[1], dtype=np.float32)*np.float32((6/(256**2-1))**.5)
+    drawn = np.frombuffer(rng.bytes(2*h*w), np.uint8).reshape(2, h, w)
+    scale = np.float32((6/(256**2-1))**.5)
+    return np.subtract(drawn[0], drawn[1], dtype=np.float32)*scale
 
 # %% ../nbs/10_synthetic.ipynb #4cbd2d58
 @lru_cache(1)
 def _keep_memory():
-    "Once per process: free an untouched block of 16 MiB, so that glibc keeps up to twice that for reuse"
+    "Once per process: free an untouched 16 MiB, so that glibc keeps up to twice that for reuse"
     np.empty(2**24, np.uint8)
 
 # %% ../nbs/10_synthetic.ipynb #e967f481
-def _axes(h, w):
-    "Rows (h,1) and columns (1,w) from the middle, in half short sides; the width of a pixel in that unit"
-    px = 2/min(h,w)
-    ax = lambda n: ((np.arange(n)-(n-1)/2)*px).astype(np.float32)
-    return ax(h)[:,None], ax(w)[None], px
+def _axis(n, px):
+    "Places of `n` pixels from the middle, float32 (n,)"
+    return ((np.arange(n)-(n-1)/2)*px).astype(np.float32)
 
-def _edge(d, px):
-    "1 where the distance `d` is positive, 0 where negative, a ramp one pixel wide between"
-    return np.clip(d/px+.5, 0, 1)
+def _axes(h, w):
+    "Rows (h,1) and columns (1,w) from the middle, in half short sides; a pixel in that unit"
+    px = 2/min(h,w)
+    return _axis(h, px)[:,None], _axis(w, px)[None], px
+
+# %% ../nbs/10_synthetic.ipynb #b1bd0672
+def _edge(distance, px):
+    "1 where the distance is positive, 0 where negative, a ramp one pixel wide between"
+    return np.clip(distance/px+.5, 0, 1)
 
 def _wave(t):
     "Triangle wave of period 1: 0 at whole numbers, 1 halfway"
@@ -72,27 +92,34 @@ def _wave(t):
 def _largest(field, k):
     "Mask of the `k` largest values, equal ones in reading order, and the `k`-th largest value"
     flat = field.ravel()
-    v = np.partition(flat, flat.size-k)[flat.size-k]
-    mask = flat>v
-    mask[np.flatnonzero(flat==v)[:k-np.count_nonzero(mask)]] = True
-    return mask.reshape(field.shape), float(v)
+    last = np.partition(flat, flat.size-k)[flat.size-k]
+    mask = flat>last
+    mask[np.flatnonzero(flat==last)[:k-np.count_nonzero(mask)]] = True
+    return mask.reshape(field.shape), float(last)
 
 # %% ../nbs/10_synthetic.ipynb #9a909760
 def _spot(a, cy, cx, r, depth, power=1):
-    "Change the picture `a` (h,w) in place by the factor 1-depth at pixel (cy,cx), fading to 1 at radius `r` pixels"
-    r = max(r, .8); y0,x0 = max(int(cy-r),0), max(int(cx-r),0)
-    win = a[y0:int(cy+r)+2, x0:int(cx+r)+2]
-    dy,dx = (np.arange(n, dtype=np.float32)+o-c for n,o,c in ((win.shape[0],y0,cy),(win.shape[1],x0,cx)))
-    q = np.clip(1-(dy[:,None]**2+dx**2)/(r*r), 0, 1)
-    win *= 1-depth*(q if power==1 else q*q)
+    """Change the picture `a` (h,w) in place by the factor 1-depth at pixel (cy,cx).
+
+    The factor fades to 1 at radius `r` pixels"""
+    r = max(r, .8)
+    top, left = max(int(cy-r),0), max(int(cx-r),0)
+    part = a[top:int(cy+r)+2, left:int(cx+r)+2]
+    dy = np.arange(part.shape[0], dtype=np.float32)+top-cy
+    dx = np.arange(part.shape[1], dtype=np.float32)+left-cx
+    near = np.clip(1-(dy[:,None]**2+dx**2)/(r*r), 0, 1)
+    part *= 1-depth*(near if power==1 else near*near)
 
 def _spots(rng, a, n, r, depth, power=1):
     "`n` spots at random places, radii and depths drawn between the two values of `r` and `depth`"
     h,w = a.shape
-    for u in rng.random((n,4)).tolist(): _spot(a, u[0]*h, u[1]*w, r[0]+(r[1]-r[0])*u[2]**2, depth[0]+(depth[1]-depth[0])*u[3], power)
+    for down,across,size,strength in rng.random((n,4)).tolist():
+        radius = r[0]+(r[1]-r[0])*size**2
+        factor = depth[0]+(depth[1]-depth[0])*strength
+        _spot(a, down*h, across*w, radius, factor, power)
 
 # %% ../nbs/10_synthetic.ipynb #9f7ecd3d
-class Scene(NamedTuple):
+class _Scene(NamedTuple):
     "A healthy scene before the sensor's noise"
     clean: np.ndarray      # float32 (H,W), or (3,H,W) for colour, in grey levels
     grain: np.ndarray      # float32 (H,W), added last
@@ -101,22 +128,32 @@ class Scene(NamedTuple):
 
 # %% ../nbs/10_synthetic.ipynb #0eda7530
 def _wafer(rng, h, w):
-    "Distance to the border of a square with cut, slightly rounded corners, in half short sides, negative outside"
+    """Distance to the border of a square with cut, slightly rounded corners.
+
+    In half short sides, negative outside"""
     y,x,px = _axes(h, w)
-    m = rng.uniform(.02,.06); c = rng.uniform(.12,.3)
-    dy,dx = float(-y[0,0])+px/2-m-np.abs(y), float(-x[0,0])+px/2-m-np.abs(x)
-    arc = dy-dx; arc *= 1/c; arc *= arc
-    np.minimum(arc, 1, out=arc); arc *= -.25*c; arc -= .75*c
-    arc += dy; arc += dx
+    margin, cut = rng.uniform(.02,.06), rng.uniform(.12,.3)
+    dy = float(-y[0,0])+px/2-margin-np.abs(y)
+    dx = float(-x[0,0])+px/2-margin-np.abs(x)
+    arc = dy-dx
+    arc *= 1/cut
+    arc *= arc
+    np.minimum(arc, 1, out=arc)
+    arc *= -.25*cut
+    arc -= .75*cut
+    arc += dy
+    arc += dx
     return np.minimum(np.minimum(dy, dx), arc)
 
 # %% ../nbs/10_synthetic.ipynb #acd5243c
 def _busbars(rng, pos, px, short):
     "Two to five busbars, fewer on small pictures: 1 on the metal, for the positions `pos` (n,)"
-    bars = min(int(rng.integers(2,6)), short//10+1); half = max(rng.uniform(.012,.028), .45*px)
-    at = ((np.arange(bars)+.5)/bars*2-1)*float(pos[-1]+px/2)
-    d = np.abs(pos[:,None]-at.astype(np.float32)).min(1)
-    return _edge(half-d, px)
+    bars = min(int(rng.integers(2,6)), short//10+1)
+    half = max(rng.uniform(.012,.028), .45*px)
+    end = float(pos[-1]+px/2)
+    middles = ((np.arange(bars)+.5)/bars*2-1)*end
+    distance = np.abs(pos[:,None]-middles.astype(np.float32)).min(1)
+    return _edge(half-distance, px)
 
 def _fingers(rng, pos, px):
     "Fingers across `pos` (n,): a faint periodic darkening, at least three pixels apart"
@@ -125,79 +162,108 @@ def _fingers(rng, pos, px):
 
 # %% ../nbs/10_synthetic.ipynb #a38c1ceb
 def _glow(rng, h, w):
-    "How brightly each place of the silicon shines, about 1: clouds, growth rings, fading to the border, perhaps a dark side"
-    y,x,px = _axes(h, w); s = min(h,w)
-    g = _smooth(rng,h,w,s/2.5)*rng.uniform(.03,.09)
-    g += _smooth(rng,h,w,s/9)*rng.uniform(.01,.03)
-    g += _smooth(rng,h,w,max(s/45,2))*rng.uniform(.01,.025)
+    """How brightly each place of the silicon shines, about 1.
+
+    Clouds, growth rings, fading to the border, perhaps a dark side"""
+    (y,x,_), short = _axes(h, w), min(h,w)
+    glow = _smooth(rng,h,w,short/2.5)*rng.uniform(.03,.09)
+    glow += _smooth(rng,h,w,short/9)*rng.uniform(.01,.03)
+    glow += _smooth(rng,h,w,max(short/45,2))*rng.uniform(.01,.025)
     r2 = y*y+x*x
-    g -= np.minimum(r2, 2)*rng.uniform(.02,.14)
-    if rng.random()<.5: g += _wave(np.sqrt(r2)*rng.uniform(4,9)+g*3)*rng.uniform(.015,.05)
-    ty,tx = rng.uniform(-.12,.12,2).tolist()
-    g += y*(ty*s/h)+x*(tx*s/w)
-    if rng.random()<.3: g *= 2
-    g += 1
-    return np.clip(g, .25, 1.6, out=g)
+    glow -= np.minimum(r2, 2)*rng.uniform(.02,.14)
+    if rng.random()<.5:
+        rings = np.sqrt(r2)*rng.uniform(4,9)+glow*3
+        glow += _wave(rings)*rng.uniform(.015,.05)
+    down,across = rng.uniform(-.12,.12,2).tolist()
+    glow += y*(down*short/h)+x*(across*short/w) # one side is darker
+    if rng.random()<.3: glow *= 2
+    glow += 1
+    return np.clip(glow, .25, 1.6, out=glow)
 
 # %% ../nbs/10_synthetic.ipynb #b9a78b45
 def _interrupt(rng, a, pitch):
     "Interrupted fingers: short bars along the fingers (rows of `a`), darkest at one end"
     h,w = a.shape
     for _ in range(rng.integers(0,5)):
-        n,t = int(rng.uniform(.06,.3)*w)+2, max(1, round(pitch*rng.choice([.5,1,1,2])))
-        y,x = int(rng.integers(0,max(1,h-t))), int(rng.integers(0,max(1,w-n)))
-        a[y:y+t,x:x+n] *= 1-rng.uniform(.05,.3)*np.linspace(1,.25,n,dtype=np.float32)[::int(rng.choice([-1,1]))]
+        long = int(rng.uniform(.06,.3)*w)+2
+        thick = max(1, round(pitch*rng.choice([.5,1,1,2])))
+        y = int(rng.integers(0,max(1,h-thick)))
+        x = int(rng.integers(0,max(1,w-long)))
+        depth, fade = rng.uniform(.05,.3), np.linspace(1,.25,long,dtype=np.float32)
+        way = int(rng.choice([-1,1]))
+        a[y:y+thick,x:x+long] *= 1-depth*fade[::way]
 
 def _saw_mark(rng, a):
     "A faint straight line through the whole picture"
     y,x,px = _axes(*a.shape)
-    d = np.abs(y+rng.uniform(-.5,.5)*x-rng.uniform(-.8,.8))
-    a *= 1-rng.uniform(.03,.08)*np.clip(1-d/(1.2*px), 0, 1)
+    distance = np.abs(y+rng.uniform(-.5,.5)*x-rng.uniform(-.8,.8))
+    a *= 1-rng.uniform(.03,.08)*np.clip(1-distance/(1.2*px), 0, 1)
+
+def _dust(rng, a):
+    "Specks, and perhaps one broad cloud"
+    short = min(a.shape)
+    _spots(rng, a, rng.integers(0,7), r=(.8,short/60+1), depth=(.1,.5))
+    if rng.random()<.4:
+        _spots(rng, a, 1, r=(short/12,short/4), depth=(.05,.25), power=2)
 
 # %% ../nbs/10_synthetic.ipynb #fc975c1f
 def _cell(rng, h, w):
     "A healthy cell"
-    y,x,px = _axes(h, w); upright = bool(rng.random()<.5)
+    y,x,px = _axes(h, w)
+    upright = bool(rng.random()<.5)
     border = _wafer(rng, h, w)
-    silicon = _edge(border, px)
     pos,across = (y[:,0],x[0]) if upright else (x[0],y[:,0])
-    bars,fingers = _busbars(rng, across, px, min(h,w)), _fingers(rng, pos, px)
+    bars = _busbars(rng, across, px, min(h,w))
+    fingers = _fingers(rng, pos, px)
     a = _glow(rng, h, w)
-    t = a if upright else a.T
-    t *= (1-rng.uniform(.04,.16)*fingers)[:,None]
-    _interrupt(rng, t, max(.028/px, 3.1))
+    along = a if upright else a.T
+    along *= (1-rng.uniform(.04,.16)*fingers)[:,None]
+    _interrupt(rng, along, max(.028/px, 3.1))
     if rng.random()<.35: _saw_mark(rng, a)
     a *= np.clip(.8+border*rng.uniform(2,8), 0, 1)
-    t *= (1-rng.uniform(.55,.85)*bars)[None]
-    _spots(rng, a, rng.integers(0,7), (.8,min(h,w)/60+1), (.1,.5))
-    if rng.random()<.4: _spots(rng, a, 1, (min(h,w)/12,min(h,w)/4), (.05,.25), 2)
-    a *= silicon*rng.uniform(110,200)
+    along *= (1-rng.uniform(.55,.85)*bars)[None]
+    _dust(rng, a)
+    a *= _edge(border, px)*rng.uniform(110,200)
     a += rng.uniform(8,22)
     metal = (bars>.05)[None] if upright else (bars>.05)[:,None]
-    return Scene(a, _grain(rng,h,w)*rng.uniform(1.2,4), (border>.6*px)&~metal, upright)
+    grain = _grain(rng,h,w)*rng.uniform(1.2,4)
+    return _Scene(clean=a, grain=grain, where=(border>.6*px)&~metal, upright=upright)
 
 # %% ../nbs/10_synthetic.ipynb #575d9ed5
-_SIN,_COS = (np.array([f(2*math.pi*i/512) for i in range(512)]) for f in (math.sin,math.cos))
+_TURN = [2*math.pi*i/512 for i in range(512)]
+_SIN = np.array([math.sin(angle) for angle in _TURN])
+_COS = np.array([math.cos(angle) for angle in _TURN])
 
 def _walk(rng, yx, heading, steps, seg):
-    "Positions (arms,steps,2) of jagged walks from `yx` (arms,2) that keep about the heading (arms,), in 512 to a turn"
+    """Positions (arms,steps,2) of jagged walks from `yx` (arms,2).
+
+    They keep about the heading (arms,), in 512 to a turn"""
     turn = rng.integers(-44, 45, (len(yx), steps//seg+1))
     at = np.repeat((heading[:,None]+turn)%512, seg, axis=1)[:,:steps]
     return yx[:,None]+.7*np.stack([_SIN[at],_COS[at]], -1).cumsum(1)
 
 # %% ../nbs/10_synthetic.ipynb #6170a8a4
 def _grow(rng, start, n, side):
-    "Positions (arms,steps,2) and times (arms,steps) of cracks from `start` (cracks,2) that shall reach about `n` pixels together; `side` is the picture's"
-    c = len(start); steps = int(1.5*n/c)+6; seg = max(2, min(steps//14, side//16))
-    tick, head = np.arange(1,steps+1), rng.choice([64,192], c)+rng.integers(-40,41,c)
-    head, slow = np.stack([head,head+256],1).ravel(), np.stack([np.ones(c),rng.uniform(1.2,3,c)],1).ravel()
+    """Positions (arms,steps,2) and times (arms,steps) of cracks from `start` (cracks,2).
+
+    They shall reach about `n` pixels together; `side` is the picture's"""
+    cracks = len(start)
+    steps = int(1.5*n/cracks)+6
+    seg = max(2, min(steps//14, side//16))
+    tick = np.arange(1,steps+1)
+    head = rng.choice([64,192], cracks)+rng.integers(-40,41,cracks)
+    head = np.stack([head,head+256],1).ravel()
+    slow = np.stack([np.ones(cracks),rng.uniform(1.2,3,cracks)],1).ravel()
     arms = _walk(rng, np.repeat(start,2,0), head, steps, seg)
-    parent = np.repeat(np.arange(2*c), 2)
-    born = (rng.uniform(.05,.5,4*c)*steps/slow[parent]).astype(int)
-    head = head[parent]+rng.choice([-1,1],4*c)*rng.integers(30,90,4*c)
+    parent = np.repeat(np.arange(2*cracks), 2)
+    born = (rng.uniform(.05,.5,4*cracks)*steps/slow[parent]).astype(int)
+    sides = rng.choice([-1,1],4*cracks)
+    head = head[parent]+sides*rng.integers(30,90,4*cracks)
     twigs = _walk(rng, arms[parent,born], head, steps, seg)
-    when = (slow[parent]*born)[:,None]+(slow[parent]*rng.uniform(1.2,4,4*c))[:,None]*tick
-    return np.concatenate([arms,twigs]), np.concatenate([slow[:,None]*tick, when])
+    slower = slow[parent]*rng.uniform(1.2,4,4*cracks)
+    when = (slow[parent]*born)[:,None]+slower[:,None]*tick
+    yx = np.concatenate([arms,twigs])
+    return yx, np.concatenate([slow[:,None]*tick, when])
 
 # %% ../nbs/10_synthetic.ipynb #c9ba6c12
 def _spine(rng, where, n, cracks):
@@ -205,10 +271,12 @@ def _spine(rng, where, n, cracks):
     h,w = where.shape
     flat = np.flatnonzero(where)
     seeds = flat[rng.integers(0, len(flat), cracks)]
-    yx,when = _grow(rng, np.stack(np.divmod(seeds,w),-1).astype(float), min(n, 2*max(h,w)*cracks), min(h,w))
-    y,x = np.rint(yx[...,0]).astype(int), np.rint(yx[...,1]).astype(int)
-    ok = (y>=0)&(y<h)&(x>=0)&(x<w)
-    at = np.concatenate([seeds, (y*w+x)[ok][np.argsort(when[ok], kind='stable')]])
+    start = np.stack(np.divmod(seeds,w),-1).astype(float)
+    yx,when = _grow(rng, start, min(n, 2*max(h,w)*cracks), min(h,w))
+    y, x = (np.rint(yx[...,i]).astype(int) for i in (0,1))
+    inside = (y>=0)&(y<h)&(x>=0)&(x<w)
+    in_time = np.argsort(when[inside], kind='stable')
+    at = np.concatenate([seeds, (y*w+x)[inside][in_time]])
     at = at[where.ravel()[at]]
     return at[np.sort(np.unique(at, return_index=True)[1])][:n]
 
@@ -217,61 +285,75 @@ def _spine(rng, where, n, cracks):
 def _ring(r):
     "Offsets (n,2) at distances from about r/2 (or 0) to `r`, nearest first"
     y,x = np.mgrid[-r:r+1,-r:r+1].reshape(2,-1)
-    d = y*y+x*x
-    o = np.flatnonzero((d<=r*r)&(d>(r//2)**2 if r>1 else d<=1))
-    return np.stack([y,x],1)[o[np.argsort(d[o], kind='stable')]].tolist()
+    d2 = y*y+x*x
+    found = np.flatnonzero((d2<=r*r)&(d2>(r//2)**2 if r>1 else d2<=1))
+    return np.stack([y,x],1)[found[np.argsort(d2[found], kind='stable')]].tolist()
+
+def _offset(y, x, h, w):
+    "Flat indices of those pixels that are inside"
+    inside = (y>=0)&(y<h)&(x>=0)&(x<w)
+    return y[inside]*w+x[inside]
 
 def _widen(spine, where, k):
     "Weights (h,w), 1 on the spine and less beside it, of exactly `k` pixels of `where`"
     h,w = where.shape
     weight, free = np.zeros(h*w, np.float32), where.ravel().copy()
-    y,x = np.divmod(spine, w); r = 1
+    y,x = np.divmod(spine, w)
+    r = 1
     while k and r<4*max(h,w):
         for dy,dx in _ring(r):
-            ok = (y+dy>=0)&(y+dy<h)&(x+dx>=0)&(x+dx<w)
-            at = (y[ok]+dy)*w+x[ok]+dx
+            at = _offset(y+dy, x+dx, h, w)
             at = at[free[at]][:k]
-            free[at] = False; weight[at] = 1/(1+.5*(dy*dy+dx*dx)**.5); k -= len(at)
+            free[at] = False
+            weight[at] = 1/(1+.5*(dy*dy+dx*dx)**.5)
+            k -= len(at)
             if not k: break
         r *= 2
     return weight.reshape(h,w)
 
 # %% ../nbs/10_synthetic.ipynb #ffba54a8
 def _crack(rng, scene, k):
-    "Mask and grey levels (k,) of cracks of `k` pixels: the glow is lower by 10 to 65 %, unevenly along the crack"
-    h,w = scene.where.shape; s = min(h,w)
-    width, depth = max(1, s/320), .1+.55*rng.random()**1.5
-    cracks = int(np.clip(round(k/(1.5*s*width)), int(rng.integers(1,3)) if k>40 else 1, 24))
-    weight = _widen(_spine(rng, scene.where, max(1,round(k/width)), cracks), scene.where, k)
-    fade = np.clip(1+.3*_smooth(rng,h,w,max(s/16,4)), .35, 1)
+    """Mask and grey levels (k,) of cracks of `k` pixels.
+
+    The glow is lower by 10 to 65 %, unevenly along the crack"""
+    h,w = scene.where.shape
+    short = min(h,w)
+    width, depth = max(1, short/320), .1+.55*rng.random()**1.5
+    least = int(rng.integers(1,3)) if k>40 else 1
+    cracks = int(np.clip(round(k/(1.5*short*width)), least, 24))
+    spine = _spine(rng, scene.where, max(1,round(k/width)), cracks)
+    weight = _widen(spine, scene.where, k)
+    fade = np.clip(1+.3*_smooth(rng,h,w,max(short/16,4)), .35, 1)
     mask = weight>0
     return mask, scene.clean[mask]*(1-depth*fade[mask]*weight[mask])
 
 # %% ../nbs/10_synthetic.ipynb #655d2de9
-def _bands(rng, n, s):
+def _bands(rng, n, short):
     "0 to 2 streaks that run through: the factors (n,) across the rolling direction"
-    t, f = np.arange(n, dtype=np.float32), np.ones(n, np.float32)
+    place, factor = np.arange(n, dtype=np.float32), np.ones(n, np.float32)
     for _ in range(rng.integers(0,3)):
-        q = np.clip(1-np.abs(t-rng.uniform(0,n))/rng.uniform(1,max(2,s/40)), 0, 1)
-        f += float(rng.choice([-1,1,1]))*rng.uniform(.04,.16)*q
-    return f
+        distance = np.abs(place-rng.uniform(0,n))
+        near = np.clip(1-distance/rng.uniform(1,max(2,short/40)), 0, 1)
+        factor += float(rng.choice([-1,1,1]))*rng.uniform(.04,.16)*near
+    return factor
 
 # %% ../nbs/10_synthetic.ipynb #f5ad1587
 def _rolled(rng, h, w):
     "Grey levels of a healthy strip (h,w), rolled along the rows"
-    s = min(h,w); y,x,_ = _axes(h,w)
-    a = _smooth(rng,h,w,2*s,1.6)*rng.uniform(.008,.03)
-    a += _smooth(rng,h,w,s,max(s/40,3))*rng.uniform(.01,.04)
-    a += _smooth(rng,h,w,2*s,s/6)*rng.uniform(.02,.07)
+    short, (y,x,_) = min(h,w), _axes(h,w)
+    a = _smooth(rng,h,w,2*short,1.6)*rng.uniform(.008,.03)
+    a += _smooth(rng,h,w,short,max(short/40,3))*rng.uniform(.01,.04)
+    a += _smooth(rng,h,w,2*short,short/6)*rng.uniform(.02,.07)
     a += _smooth(rng,h,w,5,1.5)*rng.uniform(.01,.035)
-    a += _smooth(rng,h,w,s*.9)*rng.uniform(.02,.12)
-    ty,tx = rng.uniform(-.14,.14,2).tolist()
-    a += y*(ty*s/h)+x*(tx*s/w)
+    a += _smooth(rng,h,w,short*.9)*rng.uniform(.02,.12)
+    down,across = rng.uniform(-.14,.14,2).tolist()
+    a += y*(down*short/h)+x*(across*short/w)
     a += 1
-    a *= _bands(rng, w, s)
+    a *= _bands(rng, w, short)
     np.clip(a, .3, 1.8, out=a)
-    _spots(rng, a, rng.choice([0,0,1,1,2,3]), (s/14,s/3.5), (.06,.22), 2)
-    _spots(rng, a, rng.integers(0,10), (.8,s/130+1), (-.4,.4))
+    wet = rng.choice([0,0,1,1,2,3])
+    _spots(rng, a, wet, r=(short/14,short/3.5), depth=(.06,.22), power=2)
+    _spots(rng, a, rng.integers(0,10), r=(.8,short/130+1), depth=(-.4,.4))
     return a*rng.uniform(50,165)
 
 # %% ../nbs/10_synthetic.ipynb #83e037a9
@@ -279,14 +361,25 @@ def _strip(rng, h, w):
     "A healthy strip, rolled along the rows or the columns"
     upright = bool(rng.random()<.5)
     a = _rolled(rng, h, w) if upright else np.ascontiguousarray(_rolled(rng, w, h).T)
-    return Scene(a, _grain(rng,h,w)*rng.uniform(1,4.5), np.ones((h,w),bool), upright)
+    grain = _grain(rng,h,w)*rng.uniform(1,4.5)
+    return _Scene(clean=a, grain=grain, where=np.ones((h,w),bool), upright=upright)
 
 # %% ../nbs/10_synthetic.ipynb #5f94d01d
+class _Spindle(NamedTuple):
+    "The shape of one spindle"
+    angle: int   # In 512 to a turn, from the columns' direction
+    a: float     # Half length, pixels
+    b: float     # Half width, pixels
+    bend: float  # How far the middle lies beside the ends, in half lengths
+    power: int   # Of u/a: 4 is blunt, 2 an ellipse
+
 def _spindle(h, w, cy, cx, angle, a, b, bend, power):
-    "The field (h,w) of one spindle around the pixel (cy,cx), `angle` in 512 to a turn from the columns' direction"
-    dy,dx = (np.arange(h)-cy).astype(np.float32)[:,None], (np.arange(w)-cx).astype(np.float32)[None]
-    s,c = float(_SIN[angle%512]), float(_COS[angle%512])
-    u = dy*(c/a)+dx*(s/a); v = dx*(c/b)-dy*(s/b)
+    """The field (h,w) of one spindle around the pixel (cy,cx); the others are a `_Spindle`'s"""
+    dy = (np.arange(h)-cy).astype(np.float32)[:,None]
+    dx = (np.arange(w)-cx).astype(np.float32)[None]
+    sin,cos = float(_SIN[angle%512]), float(_COS[angle%512])
+    u = dy*(cos/a)+dx*(sin/a)
+    v = dx*(cos/b)-dy*(sin/b)
     u *= u
     if bend: v += u*(bend*a/b)
     v *= v
@@ -295,227 +388,339 @@ def _spindle(h, w, cy, cx, angle, a, b, bend, power):
     return np.subtract(1, v, out=v)
 
 # %% ../nbs/10_synthetic.ipynb #9a5b79a9
-def _scratches(rng, k, s, turn):
-    "Spindles (angle, half length, half width, bend, power) of scratches that cover about `k` pixels, nearly parallel"
-    wide = max(1.3, rng.uniform(1.2,4.5)*s/256)
-    n = int(np.clip(round(k/(wide*s*rng.uniform(.25,.8))), 1, 7))
-    angle = turn+(int(rng.integers(-6,7)) if rng.random()<.7 else int(rng.integers(0,512)))
-    part = rng.uniform(.3,1,n); part /= part.sum()
-    for p in part.tolist():
-        area = p*k; long = min(area/wide, s*rng.uniform(.6,1.2))
-        yield angle+int(rng.integers(-3,4)), max(long/2,.8), max(area/max(long,1)/2,.65), rng.uniform(-.02,.02), 4
+def _parts(rng, least, n):
+    "`n` shares that add up to 1, none much larger than another where `least` is near 1"
+    part = rng.uniform(least,1,n)
+    part /= part.sum()
+    return part.tolist()
 
-def _inclusions(rng, k, s, turn):
-    "Spindles of inclusions that cover about `k` pixels, drawn out along the rolling direction"
+def _scratches(rng, k, short, turn):
+    "Scratches that cover about `k` pixels, nearly parallel"
+    wide = max(1.3, rng.uniform(1.2,4.5)*short/256)
+    each = wide*short*rng.uniform(.25,.8)
+    n = int(np.clip(round(k/each), 1, 7))
+    rolled = rng.random()<.7
+    angle = turn+int(rng.integers(-6,7) if rolled else rng.integers(0,512))
+    for part in _parts(rng, .3, n):
+        area = part*k
+        long = min(area/wide, short*rng.uniform(.6,1.2))
+        yield _Spindle(
+            angle=angle+int(rng.integers(-3,4)),
+            a=max(long/2,.8),
+            b=max(area/max(long,1)/2,.65),
+            bend=rng.uniform(-.02,.02),
+            power=4)
+
+def _inclusions(rng, k, short, turn):
+    "Inclusions that cover about `k` pixels, drawn out along the rolling direction"
     n = int(np.clip(rng.integers(1,8), 1, max(1, k/12)))
-    part = rng.uniform(.15,1,n); part /= part.sum()
-    for p in part.tolist():
-        b = max((p*k/(math.pi*rng.uniform(2.5,12)))**.5, .7)
-        yield turn+int(rng.integers(-6,7)), max(p*k/(math.pi*b),.7), b, 0, 2
+    for part in _parts(rng, .15, n):
+        b = max((part*k/(math.pi*rng.uniform(2.5,12)))**.5, .7)
+        angle = turn+int(rng.integers(-6,7))
+        half = max(part*k/(math.pi*b),.7)
+        yield _Spindle(angle=angle, a=half, b=b, bend=0, power=2)
 
 # %% ../nbs/10_synthetic.ipynb #b1c80f42
 def _spindles(rng, shapes, h, w, spread):
-    "The largest field (h,w) of spindles up to `spread` (down, across) pixels from each other, and the contrast factor (h,w) of whichever is largest"
+    """The largest field (h,w) of spindles, and the contrast factor (h,w) of whichever is largest.
+
+    They are up to `spread` (down, across) pixels from each other"""
     field = contrast = None
     cy,cx = rng.uniform(.1,.9)*h, rng.uniform(.1,.9)*w
     for shape in shapes:
-        f, c = _spindle(h, w, cy, cx, *shape), np.float32(rng.uniform(.65,1))
-        if field is None: field, contrast = f, np.full((h,w), c)
-        else: contrast = np.where(f>field, c, contrast); np.maximum(field, f, out=field)
-        cy,cx = ((c0+rng.uniform(-d,d))%n for c0,d,n in ((cy,spread[0],h),(cx,spread[1],w)))
+        one = _spindle(h, w, cy, cx, *shape)
+        strength = np.float32(rng.uniform(.65,1))
+        if field is None: field, contrast = one, np.full((h,w), strength)
+        else:
+            contrast = np.where(one>field, strength, contrast)
+            np.maximum(field, one, out=field)
+        cy = (cy+rng.uniform(-spread[0],spread[0]))%h
+        cx = (cx+rng.uniform(-spread[1],spread[1]))%w
     return field, contrast
+
+# %% ../nbs/10_synthetic.ipynb #1aca7864
+def _strip_field(rng, scene, k, scratch):
+    "Field, contrast and roughness (h,w) of scratches or inclusions of about `k` pixels"
+    h,w = scene.where.shape
+    short, turn = min(h,w), 0 if scene.upright else 128
+    shapes = (_scratches if scratch else _inclusions)(rng, k, short, turn)
+    far = (.12*short,.45*short)
+    if scene.upright!=scratch: far = far[::-1]
+    field,contrast = _spindles(rng, shapes, h, w, far)
+    long = max(short/10,6) if scratch else max(short/40,4)
+    changes = (long,1.5) if scene.upright else (1.5,long)
+    rough = _smooth(rng, h, w, *changes)
+    field += rough*(.2 if scratch else .3)
+    return field, contrast, rough
 
 # %% ../nbs/10_synthetic.ipynb #7b22a060
 def _strip_defect(rng, scene, k):
     "Mask and grey levels (k,) of scratches or inclusions of `k` pixels"
-    h,w = scene.where.shape; s = min(h,w)
-    scratch, u, far = rng.random()<.5, rng.random(), (.12*s,.45*s)
-    shapes = (_scratches if scratch else _inclusions)(rng, k, s, 0 if scene.upright else 128)
-    field,contrast = _spindles(rng, shapes, h, w, far[::-1] if scene.upright!=scratch else far)
-    long = max(s/10,6) if scratch else max(s/40,4)
-    rough = _smooth(rng, h, w, *((long,1.5) if scene.upright else (1.5,long)))
-    field += rough*(.2 if scratch else .3)
-    mask,v = _largest(field, k)
-    depth = np.clip((field[mask]-v)*(2/max(float(field.max())-v,.05)), 0, 1)
-    depth = contrast[mask]*(.5+.5*depth)*np.clip(.8+(.35 if scratch else .2)*rough[mask], .3, 1.5)
+    scratch, u = rng.random()<.5, rng.random()
+    field,contrast,rough = _strip_field(rng, scene, k, scratch)
+    mask,last = _largest(field, k)
+    deep = max(float(field.max())-last,.05)
+    depth = np.clip((field[mask]-last)*(2/deep), 0, 1)
+    uneven = np.clip(.8+(.35 if scratch else .2)*rough[mask], .3, 1.5)
+    depth = contrast[mask]*(.5+.5*depth)*uneven
     clean = scene.clean[mask]
     if not scratch: return mask, clean*(1-np.clip((.16+.46*u**1.3)*depth, 0, .75))
-    return mask, clean+depth*(20+100*u*u) if rng.random()<.75 else clean*(1-(.15+.35*u)*depth)
+    if rng.random()<.75: return mask, clean+depth*(20+100*u*u)
+    return mask, clean*(1-(.15+.35*u)*depth)
 
 # %% ../nbs/10_synthetic.ipynb #4d68ab1d
 def _blade(rng, h, w):
-    "Leaf coordinates: along the midrib u (-1 stalk, 1 tip), across v, and the distance to the margin, positive inside; all (h,w)"
-    y,x,px = _axes(h, w); turn = int(rng.integers(0,512))
-    s,c = float(_SIN[turn]), float(_COS[turn]); size = rng.uniform(.95,1.5)
+    """Leaf coordinates: along the midrib u (-1 stalk, 1 tip), across v, all (h,w).
+
+    And the distance to the margin, positive inside"""
+    y,x,_ = _axes(h, w)
+    turn = int(rng.integers(0,512))
+    sin,cos = float(_SIN[turn]), float(_COS[turn])
+    size = rng.uniform(.95,1.5)
     oy,ox = rng.uniform(-.12,.12,2).tolist()
-    ky,kx = max(h/w,1)**.5*size, max(w/h,1)**.5*size
-    u = (y-oy)*(c/ky)+(x-ox)*(s/kx); v = (x-ox)*(c/kx)-(y-oy)*(s/ky)
+    ky = max(h/w,1)**.5*size
+    kx = max(w/h,1)**.5*size
+    u = (y-oy)*(cos/ky)+(x-ox)*(sin/kx)
+    v = (x-ox)*(cos/kx)-(y-oy)*(sin/ky)
     uu = u*u
     v += uu*rng.uniform(-.22,.22)
-    r = np.sqrt(np.maximum(1-uu, 0))
-    d = r*(.45+.55*r)*(1-rng.uniform(.1,.4)*u)
-    d *= rng.uniform(.68,.85)
-    d -= np.abs(v); d -= np.maximum(uu-1, 0)
-    d += _smooth(rng,h,w,min(h,w)/8)*.018
-    return u, v, d
+    egg = np.sqrt(np.maximum(1-uu, 0))
+    distance = egg*(.45+.55*egg)*(1-rng.uniform(.1,.4)*u)
+    distance *= rng.uniform(.68,.85)
+    distance -= np.abs(v)
+    distance -= np.maximum(uu-1, 0)
+    distance += _smooth(rng,h,w,min(h,w)/8)*.018
+    return u, v, distance
 
 # %% ../nbs/10_synthetic.ipynb #20741b4f
-def _roomy(d, share=.58):
-    "The distance field `d` raised, if need be, until about `share` of it is positive"
-    step = max(1, min(d.shape)//40)
-    few = np.sort(d[::step,::step], axis=None)
-    return d-min(0, float(few[int((1-share)*len(few))]))
+def _roomy(distance, share=.58):
+    "The distance field raised, if need be, until about `share` of it is positive"
+    step = max(1, min(distance.shape)//40)
+    few = np.sort(distance[::step,::step], axis=None)
+    return distance-min(0, float(few[int((1-share)*len(few))]))
 
 # %% ../nbs/10_synthetic.ipynb #e364d3e9
 def _veins(rng, u, v, px):
     "How much each place is vein (0 to 1), and how much it bulges (-1 to 1)"
-    av, side = np.abs(v), v<0
+    beside, left = np.abs(v), v<0
     pitch = rng.uniform(.17,.27)
-    q = av*-rng.uniform(.5,.8)
+    q = beside*-rng.uniform(.5,.8)
     q += u
-    q -= av*av*rng.uniform(.2,.5)
+    q -= beside*beside*rng.uniform(.2,.5)
     q /= pitch
-    q += side*np.float32(.5)
+    q += left*np.float32(.5)
     q -= np.rint(q)
     wide = max(.012, .55*px)
-    vein = np.clip(1-np.abs(q)*(pitch/wide), 0, 1)*np.clip(1.15-av*1.2, .2, 1)
-    np.maximum(vein, np.clip(1.2-av/(wide*1.7*np.clip(1.1-.6*u,.4,2)), 0, 1), out=vein)
+    fainter = np.clip(1.15-beside*1.2, .2, 1)
+    vein = np.clip(1-np.abs(q)*(pitch/wide), 0, 1)*fainter
+    thick = wide*1.7*np.clip(1.1-.6*u,.4,2)
+    midrib = np.clip(1.2-beside/thick, 0, 1)
+    np.maximum(vein, midrib, out=vein)
     q *= 2
     return vein, q
 
 # %% ../nbs/10_synthetic.ipynb #b67c336e
-_GREENS = np.array([[78,122,52],[104,140,60],[66,104,70],[58,96,58],[128,146,56],[84,118,78]], np.float32)
-_GROUNDS = np.array([[128,122,136],[112,104,112],[150,146,150],[104,84,66],[86,68,54],[122,104,98]], np.float32)
+_GREENS = np.array([
+    [78,122,52],
+    [104,140,60],
+    [66,104,70],
+    [58,96,58],
+    [128,146,56],
+    [84,118,78]], np.float32)
+_GROUNDS = np.array([
+    [128,122,136],
+    [112,104,112],
+    [150,146,150],
+    [104,84,66],
+    [86,68,54],
+    [122,104,98]], np.float32)
 
 def _pick(rng, palette, spread):
     "A colour (3,) between two of the palette, a little lighter or darker"
-    i,j = rng.integers(0, len(palette), 2); t = np.float32(rng.random())
-    return ((palette[i]*(1-t)+palette[j]*t)*np.float32(rng.uniform(1-spread,1+spread)))
+    i,j = rng.integers(0, len(palette), 2)
+    part = np.float32(rng.random())
+    colour = palette[i]*(1-part)+palette[j]*part
+    return colour*np.float32(rng.uniform(1-spread,1+spread))
 
+# %% ../nbs/10_synthetic.ipynb #213cd30a
 def _paint(light, colour):
     "A picture (3,h,w) of one colour (3,) under the light (h,w)"
     a = np.empty((3,*light.shape), np.float32)
-    for c,t in zip(a, colour): np.multiply(light, t, out=c)
+    for channel,value in zip(a, colour): np.multiply(light, value, out=channel)
     return a
 
 def _mix(a, colour, amount):
     "Blend the picture `a` (3,h,w) towards `colour` (3,) in place by `amount` (h,w)"
-    keep, buf = 1-amount, np.empty_like(amount)
-    for c,t in zip(a, colour.ravel().tolist()): c *= keep; c += np.multiply(amount, np.float32(t), out=buf)
+    keep, buffer = 1-amount, np.empty_like(amount)
+    for channel,value in zip(a, colour.ravel().tolist()):
+        channel *= keep
+        channel += np.multiply(amount, np.float32(value), out=buffer)
 
 # %% ../nbs/10_synthetic.ipynb #eb18b3fe
-def _ground(rng, d, px):
-    "Table or soil (3,h,w) with the shadow of the leaf whose distance field is `d`"
-    h,w = d.shape; s = min(h,w)
-    t = 1+_smooth(rng,h,w,s/1.5)*rng.uniform(.03,.1)
-    t += _smooth(rng,h,w,max(s/90,1.6))*rng.uniform(.015,.07)
-    sy,sx = (rng.choice([-1,1],2)*rng.integers(int(.015*s),int(.07*s)+2,2)).tolist()
-    shade = d[np.clip(np.arange(h)-sy,0,h-1)][:,np.clip(np.arange(w)-sx,0,w-1)]
-    t *= 1-rng.uniform(.3,.65)*np.clip(.6+shade*rng.uniform(6,16), 0, 1)
-    return _paint(t, _pick(rng, _GROUNDS, .25))
+def _ground(rng, distance, px):
+    "Table or soil (3,h,w) with the shadow of the leaf whose distance field is given"
+    h,w = distance.shape
+    short = min(h,w)
+    light = 1+_smooth(rng,h,w,short/1.5)*rng.uniform(.03,.1)
+    light += _smooth(rng,h,w,max(short/90,1.6))*rng.uniform(.015,.07)
+    sides = rng.choice([-1,1],2)
+    far = rng.integers(int(.015*short),int(.07*short)+2,2)
+    down,across = (sides*far).tolist()
+    rows = np.clip(np.arange(h)-down,0,h-1)
+    columns = np.clip(np.arange(w)-across,0,w-1)
+    shade = distance[rows][:,columns]
+    light *= 1-rng.uniform(.3,.65)*np.clip(.6+shade*rng.uniform(6,16), 0, 1)
+    return _paint(light, _pick(rng, _GROUNDS, .25))
 
 # %% ../nbs/10_synthetic.ipynb #46171dea
 def _lit(rng, h, w, v, vein, bulge):
-    "Light on the blade (h,w), about 1: slow change, a lighter half, bulges between the veins, the fine relief"
-    s = min(h,w)
-    t = _smooth(rng,h,w,s/2.2)*rng.uniform(.03,.1)
-    t += _smooth(rng,h,w,max(s/45,2))*rng.uniform(.02,.06)
-    t += _smooth(rng,h,w,max(s/120,1.5))*rng.uniform(.02,.09)
-    t += np.clip(v*8, -1, 1)*rng.uniform(-.08,.08)
-    t += bulge*rng.uniform(-.1,.1)
-    t += vein*rng.uniform(-.06,.16)
-    return np.clip(t+1, .35, 1.7)
+    """Light on the blade (h,w), about 1.
+
+    Slow change, a lighter half, bulges between the veins, the fine relief"""
+    short = min(h,w)
+    light = _smooth(rng,h,w,short/2.2)*rng.uniform(.03,.1)
+    light += _smooth(rng,h,w,max(short/45,2))*rng.uniform(.02,.06)
+    light += _smooth(rng,h,w,max(short/120,1.5))*rng.uniform(.02,.09)
+    light += np.clip(v*8, -1, 1)*rng.uniform(-.08,.08)
+    light += bulge*rng.uniform(-.1,.1)
+    light += vein*rng.uniform(-.06,.16)
+    return np.clip(light+1, .35, 1.7)
 
 # %% ../nbs/10_synthetic.ipynb #bd8e31d2
 def _leaf(rng, h, w):
     "A healthy leaf, in colour"
     px = 2/min(h,w)
-    u,v,d = _blade(rng, h, w)
-    d = _roomy(d)
+    u,v,distance = _blade(rng, h, w)
+    distance = _roomy(distance)
     vein,bulge = _veins(rng, u, v, px)
-    a = _ground(rng, d, px)
-    blade = _paint(np.ones_like(d), _pick(rng, _GREENS, .2))
-    yellow = np.clip(_smooth(rng,h,w,min(h,w)/5)*.5-rng.uniform(.1,1.1), 0, .6)
-    _mix(blade, np.array([176,168,70]), yellow)
+    a = _ground(rng, distance, px)
+    blade = _paint(np.ones_like(distance), _pick(rng, _GREENS, .2))
+    yellow = _smooth(rng,h,w,min(h,w)/5)*.5-rng.uniform(.1,1.1)
+    _mix(blade, np.array([176,168,70]), np.clip(yellow, 0, .6))
     _mix(blade, np.array([150,170,104]), vein*rng.uniform(.1,.5))
-    light, cover = _lit(rng, h, w, v, vein, bulge), _edge(d, px*1.5)
-    for c,b in zip(a,blade): b *= light; b -= c; b *= cover; c += b
+    light, cover = _lit(rng, h, w, v, vein, bulge), _edge(distance, px*1.5)
+    for ground,leaf in zip(a, blade): _lay(ground, leaf, light, cover)
     light = np.full((h,w), rng.uniform(.78,1.12), np.float32)
-    _spots(rng, light, rng.integers(0,9), (.8,min(h,w)/110+1), (-.5,.3))
-    for c in a: c *= light
-    return Scene(a, _grain(rng,h,w)*rng.uniform(1.5,6), d>1.5*px)
+    largest = min(h,w)/110+1
+    _spots(rng, light, rng.integers(0,9), r=(.8,largest), depth=(-.5,.3))
+    for channel in a: channel *= light
+    grain = _grain(rng,h,w)*rng.uniform(1.5,6)
+    return _Scene(clean=a, grain=grain, where=distance>1.5*px)
+
+def _lay(ground, leaf, light, cover):
+    "Lay one channel of the blade, in its light, over the ground, in place"
+    leaf *= light
+    leaf -= ground
+    leaf *= cover
+    ground += leaf
 
 # %% ../nbs/10_synthetic.ipynb #7efa5100
+def _ellipse(y, x, area, e, t):
+    "The field (h,w) of one ellipse; `y`, `x` from its middle, `e` how long, `t` how slanted it is"
+    k = math.pi/max(area,1)
+    a,b,m = k*e, k/e*(1+t*t), 2*t*k
+    dy,dx = y[:,None], x
+    f = dx*b+dy*m
+    f *= dx
+    f += dy*dy*a
+    return np.subtract(1, f, out=f)
+
 def _ellipses(rng, h, w, centres, areas):
     "The largest field (h,w) of ellipses at pixels `centres` (n,2) with about the areas (n,)"
     y,x = np.arange(h, dtype=np.float32), np.arange(w, dtype=np.float32)[None]
     field = np.full((h,w), -1e6, np.float32)
     for (cy,cx),area in zip(centres.tolist(), areas.tolist()):
         e, t = rng.uniform(1,1.7), rng.uniform(-.6,.6)
-        k = math.pi/max(area,1); a,b,m = k*e, k/e*(1+t*t), 2*t*k
-        dy,dx = (y-cy)[:,None], x-cx
-        f = dx*b+dy*m; f *= dx; f += dy*dy*a
-        np.maximum(field, np.subtract(1, f, out=f), out=field)
+        np.maximum(field, _ellipse(y-cy, x-cx, area, e, t), out=field)
     return field
 
 # %% ../nbs/10_synthetic.ipynb #84d6b134
 def _lesion_field(rng, where, k):
     "The field (h,w) of ragged lesions that shall cover `k` pixels of `where`, very low elsewhere"
-    h,w = where.shape; s = min(h,w)
+    h,w = where.shape
+    short = min(h,w)
     n = int(np.clip(rng.integers(1,9), 1, max(1,k/10)))
-    part = rng.uniform(.25,1,n)**3; part /= part.sum()
+    part = rng.uniform(.25,1,n)**3
+    part /= part.sum()
     room = np.flatnonzero(where)
     centres = np.stack(np.divmod(room[rng.integers(0,len(room),n)], w), 1)
-    f = _ellipses(rng, h, w, centres, part*k*1.1)
-    f += _smooth(rng,h,w,max(s/26,2))*rng.uniform(.1,.4)
-    f += _smooth(rng,h,w,max(s/80,1.5))*rng.uniform(.04,.16)
-    np.copyto(f, -1e9, where=~where)
-    return f
+    field = _ellipses(rng, h, w, centres, part*k*1.1)
+    field += _smooth(rng,h,w,max(short/26,2))*rng.uniform(.1,.4)
+    field += _smooth(rng,h,w,max(short/80,1.5))*rng.uniform(.04,.16)
+    np.copyto(field, -1e9, where=~where)
+    return field
 
 # %% ../nbs/10_synthetic.ipynb #e7385ba4
-_BROWNS = np.array([[112,84,58],[96,66,44],[126,104,84],[84,64,52]], np.float32)
+_BROWNS = np.array([
+    [112,84,58],
+    [96,66,44],
+    [126,104,84],
+    [84,64,52]], np.float32)
 
 def _rot(rng, rho, wobble, a, strong):
-    "Colours (3,k) of sick leaf at the relative radii `rho` (k,), 0 in the middle, 1 at the rim, where the healthy leaf is `a` (3,k)"
+    """Colours (3,k) of sick leaf where the healthy leaf is `a` (3,k).
+
+    At the relative radii `rho` (k,), 0 in the middle, 1 at the rim"""
     rim = 1-rng.uniform(.06,.2)
     core = np.clip((rim-rho)*14+.5, 0, 1)
     rings = _wave(rho*rng.uniform(1.5,5)+wobble)*rng.uniform(.12,.4)
-    tone = 1-rings+np.clip(.4-rho, 0, .4)*rng.uniform(-.4,1.2)-.35*np.clip(1-np.abs(rho-rim+.06)*12, 0, 1)
+    pale = np.clip(.4-rho, 0, .4)*rng.uniform(-.4,1.2)
+    seam = np.clip(1-np.abs(rho-rim+.06)*12, 0, 1)
+    tone = 1-rings+pale-.35*seam
     light, brown = a.max(0)*np.float32(1/135), _BROWNS[rng.integers(0,4)]
+    thin = np.clip((1-rho)*3, 0, .5)
+    halo = (1-core)*(.2+thin)*(.35+.65*strong)
     a = a.copy()
-    _mix(a, np.array([186,172,72]), (1-core)*(.2+np.clip((1-rho)*3, 0, .5))*(.35+.65*strong))
-    for c,t in zip(a, brown.tolist()): c += core*strong*(light*tone*t-c)
+    _mix(a, np.array([186,172,72]), halo)
+    for channel,value in zip(a, brown.tolist()):
+        channel += core*strong*(light*tone*value-channel)
     return a
 
+# %% ../nbs/10_synthetic.ipynb #07c3fd05
 def _lesion(rng, scene, k):
     "Mask and colours (3,k) of lesions of `k` pixels"
     h,w = scene.where.shape
-    f = _lesion_field(rng, scene.where, k)
-    mask,v = _largest(f, k)
+    field = _lesion_field(rng, scene.where, k)
+    mask,last = _largest(field, k)
     wobble = _smooth(rng,h,w,max(min(h,w)/30,2))[mask]
-    rho = np.sqrt(np.clip((1-f[mask])/max(1-v,.1), 0, 1))
-    return mask, _rot(rng, rho, .04*wobble, scene.clean[:,mask], .25+.7*rng.random()**.7)
+    rho = np.sqrt(np.clip((1-field[mask])/max(1-last,.1), 0, 1))
+    strong = .25+.7*rng.random()**.7
+    return mask, _rot(rng, rho, .04*wobble, scene.clean[:,mask], strong)
 
 # %% ../nbs/10_synthetic.ipynb #5a41d225
-KINDS = ('cells','steel','leaves')
-_SCENE = dict(cells=_cell, steel=_strip, leaves=_leaf)
-_DEFECT = dict(cells=_crack, steel=_strip_defect, leaves=_lesion)
-_NATURAL = dict(cells=(1/2000,1/200), steel=(.005,.05), leaves=(.01,.15))
+@dataclass(frozen=True)
+class _Kind:
+    "How one kind of image is drawn"
+    scene: Callable  # f(rng, h, w) -> `_Scene`
+    defect: Callable # f(rng, scene, k) -> mask, new grey levels or colours
+    low: float       # Least natural share of defect pixels
+    high: float      # Largest
+
+_KINDS = dict(
+    cells=_Kind(scene=_cell, defect=_crack, low=1/2000, high=1/200),
+    steel=_Kind(scene=_strip, defect=_strip_defect, low=.005, high=.05),
+    leaves=_Kind(scene=_leaf, defect=_lesion, low=.01, high=.15))
+KINDS = tuple(_KINDS)
 
 # %% ../nbs/10_synthetic.ipynb #313f4b6b
+def _is_int(value): return isinstance(value, Integral) and not isinstance(value, bool)
+
 def _whole(what, value, least):
-    if isinstance(value, bool) or not isinstance(value, Integral) or value<least:
+    "`value` if it is a whole number, `least` or more"
+    if not _is_int(value) or value<least:
         raise InputError(f"{what} is {value!r}; give a whole number, {least} or more")
     return int(value)
 
 def _height_width(size):
     "`size` as (h,w)"
     hw = tuple(size) if isinstance(size, (tuple,list,np.ndarray)) else (size,size)
-    ok = len(hw)==2 and all(isinstance(o, Integral) and not isinstance(o, bool) and 16<=o<=16384 for o in hw)
-    if not ok: raise InputError(f"size {size!r} cannot be drawn; give a whole number of pixels from 16 to 16384, or (height, width)")
+    if len(hw)!=2 or not all(_is_int(side) and 16<=side<=16384 for side in hw): raise InputError(
+        f"size {size!r} cannot be drawn; "
+        "give a whole number of pixels from 16 to 16384, or (height, width)")
     return tuple(map(int, hw))
 
 def _share(what, value, low, high):
+    "`value` if it is a number from `low` to `high`"
     if isinstance(value, bool) or not isinstance(value, Real) or not low<=value<=high:
         raise InputError(f"{what} is {value!r}; give a number from {low:g} to {high:g}")
     return float(value)
@@ -523,59 +728,75 @@ def _share(what, value, low, high):
 # %% ../nbs/10_synthetic.ipynb #dc866d21
 def _to_bytes(a, grain):
     "Grey levels (...) or (3,...) with their grain as uint8 (...) or (...,3)"
-    if a.ndim>grain.ndim: return np.stack([_to_bytes(c, grain) for c in a], -1)
-    a = a+grain; a += .5
+    if a.ndim>grain.ndim: return np.stack([_to_bytes(channel, grain) for channel in a], -1)
+    a = a+grain
+    a += .5
     return np.clip(a, 0, 255, out=a).astype(np.uint8)
 
 def _replace(healthy, mask, new):
-    "A copy of the picture (H,W) or (H,W,3) with the pixels `new` (k,) or (k,3) in the mask, each different from before"
-    at, img = np.flatnonzero(mask), healthy.copy()
-    flat, new = img.reshape(mask.size,-1), new.reshape(len(at),-1)
+    """A copy of the picture (H,W) or (H,W,3) with the pixels `new` (k,) or (k,3) in the mask.
+
+    Each is different from before"""
+    at, picture = np.flatnonzero(mask), healthy.copy()
+    flat, new = picture.reshape(mask.size,-1), new.reshape(len(at),-1)
     same = np.flatnonzero(flat[at,0]==new[:,0])
     same = same[(flat[at[same]]==new[same]).all(1)]
     new[same] = np.where(new[same]>0, new[same]-1, 1)
     flat[at] = new
-    return img
+    return picture
 
 # %% ../nbs/10_synthetic.ipynb #5d4e4e0a
-def _is_faulty(kind, index, seed, prevalence): return bool(stream(seed,'synthetic',kind,index,'faulty').random()<prevalence)
+def _is_faulty(kind, index, seed, prevalence):
+    "Whether the seed gives this image a defect"
+    return bool(stream(seed,'synthetic',kind,index,'faulty').random()<prevalence)
 
 def _pixels(rng, kind, ratio, n):
     "How many of `n` pixels the defect takes: `ratio` of them, or a natural share, log-uniform"
-    u = rng.random(); lo,hi = _NATURAL[kind]
-    return max(1, round((lo*(hi/lo)**u if ratio is None else ratio)*n))
+    u, known = rng.random(), _KINDS[kind]
+    if ratio is None: ratio = known.low*(known.high/known.low)**u
+    return max(1, round(ratio*n))
 
 # %% ../nbs/10_synthetic.ipynb #9b8bd34a
-def image(kind:str,                # One of `KINDS`
-    index:int,                     # Which image of the endless row, 0 or more
-    size:int|tuple=256,            # Pixels, one number or (height, width), each 16 to 16384
-    seed:int=0,                    # 0 or more
-    faulty:bool|None=None,         # With a defect, without, or as the seed has it (one in two)
-    defect_ratio:float|None=None   # Share of pixels that are defect, above 0 to 0.5, met to the pixel, at least one; None: natural for the kind
-    )->tuple[np.ndarray,np.ndarray]: # uint8 (H,W), leaves (H,W,3); mask uint8 (H,W), 1 where the defect changed the image
-    "Draw one image and its mask. Raises `InputError` for an unknown kind and for numbers out of range"
+def image(
+    kind:str,                        # One of `KINDS`
+    index:int,                       # Which image of the endless row, 0 or more
+    size:int|tuple=256,              # Pixels, one number or (height, width), each 16 to 16384
+    seed:int=0,                      # 0 or more
+    faulty:bool|None=None,           # With a defect, without, or as the seed has it (one in two)
+    defect_ratio:float|None=None     # Of pixels, above 0 to 0.5; None: natural for the kind
+    )->tuple[np.ndarray,np.ndarray]: # uint8 (H,W), leaves (H,W,3); mask uint8 (H,W), 0 or 1
+    """Draw one image and its mask; a `defect_ratio` is met to the pixel, at least one.
+
+    Raises `InputError` for an unknown kind and for numbers out of range"""
     check_choice('kind of synthetic image', kind, KINDS)
     _keep_memory()
-    index,seed,(h,w) = _whole('index', index, 0), _whole('seed', seed, 0), _height_width(size)
-    if faulty not in (None,True,False): raise InputError(f"faulty is {faulty!r}; give True, False, or None to draw it")
+    index, seed = _whole('index', index, 0), _whole('seed', seed, 0)
+    h,w = _height_width(size)
+    if faulty not in (None,True,False): raise InputError(
+        f"faulty is {faulty!r}; give True, False, or None to draw it")
     if defect_ratio is not None: defect_ratio = _share('defect_ratio', defect_ratio, 1e-9, .5)
-    scene = _SCENE[kind](stream(seed,'synthetic',kind,index,'scene'), h, w)
+    scene = _KINDS[kind].scene(stream(seed,'synthetic',kind,index,'scene'), h, w)
     healthy = _to_bytes(scene.clean, scene.grain)
-    if not (_is_faulty(kind, index, seed, .5) if faulty is None else faulty): return healthy, np.zeros((h,w), np.uint8)
+    if faulty is None: faulty = _is_faulty(kind, index, seed, .5)
+    if not faulty: return healthy, np.zeros((h,w), np.uint8)
     rng = stream(seed,'synthetic',kind,index,'defect')
-    mask,new = _DEFECT[kind](rng, scene, _pixels(rng, kind, defect_ratio, h*w))
+    mask,new = _KINDS[kind].defect(rng, scene, _pixels(rng, kind, defect_ratio, h*w))
     return _replace(healthy, mask, _to_bytes(new, scene.grain[mask])), mask.astype(np.uint8)
 
 # %% ../nbs/10_synthetic.ipynb #73423c28
-def dataset(kind:str,              # One of `KINDS`
-    n:int,                         # How many images, 1 or more; the indices are 0 to n-1
-    size:int|tuple=256,            # Pixels, one number or (height, width)
-    seed:int=0,                    # 0 or more
-    prevalence:float=.5,           # Probability that an image is faulty, 0 to 1
-    defect_ratio:float|None=None   # As in `image`
+def dataset(
+    kind:str,                        # One of `KINDS`
+    n:int,                           # How many images, 1 or more; the indices are 0 to n-1
+    size:int|tuple=256,              # Pixels, one number or (height, width)
+    seed:int=0,                      # 0 or more
+    prevalence:float=.5,             # Probability that an image is faulty, 0 to 1
+    defect_ratio:float|None=None     # As in `image`
     )->tuple[np.ndarray,np.ndarray]: # uint8 (N,H,W) or (N,H,W,3); masks uint8 (N,H,W)
     "The first `n` images and masks, stacked. Raises `InputError` as `image` does"
     check_choice('kind of synthetic image', kind, KINDS)
-    n,seed,prevalence = _whole('n', n, 1), _whole('seed', seed, 0), _share('prevalence', prevalence, 0, 1)
-    pairs = [image(kind, i, size, seed, _is_faulty(kind,i,seed,prevalence), defect_ratio) for i in range(n)]
+    n, seed = _whole('n', n, 1), _whole('seed', seed, 0)
+    prevalence, pairs = _share('prevalence', prevalence, 0, 1), []
+    for i in range(n):
+        faulty = _is_faulty(kind, i, seed, prevalence)
+        pairs.append(image(kind, i, size, seed, faulty, defect_ratio))
     return tuple(map(np.stack, zip(*pairs)))

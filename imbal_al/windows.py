@@ -8,6 +8,7 @@ Docs: https://example.github.io/imbal_al/windows.html.md"""
 from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,114 +16,164 @@ from .core import InputError
 from .sources import crop
 
 # %% auto #0
-__all__ = ['Windows', 'starts', 'fade', 'layout', 'Join', 'windows_of', 'predict', 'network']
+__all__ = ['Windows', 'windows_of', 'predict', 'network']
 
 # %% ../nbs/60_windows.ipynb #595b3bb5
 @dataclass(frozen=True)
 class Windows:
-    "How images are cut: `size` pixels a side, neighbours sharing `overlap` pixels or more; `margin` pixels at an inner edge are not used at all"
-    size: int=256
-    overlap: int=64
-    margin: int=0
-    align: int=32
-    def __post_init__(self):
-        for k,v in vars(self).items():
-            if isinstance(v,bool) or not isinstance(v,(int,np.integer)) or v<0: raise InputError(f'{k} of the windows is {v!r}; give a number of pixels')
-        if self.align<1 or self.size<1 or self.size%self.align: raise InputError(f'windows of {self.size} pixels; give a multiple of {max(self.align,1)}')
-        if self.step<self.align: raise InputError(f'an overlap of {self.overlap} pixels leaves windows of {self.size} no step forward; give at most {self.size-self.align}')
-        if self.overlap and self.overlap<=2*self.margin or self.margin and not self.overlap: raise InputError(f'a margin of {self.margin} pixels needs an overlap of more than {2*self.margin}, not {self.overlap}')
-    @property
-    def step(self)->int: return (self.size-self.overlap)//self.align*self.align
+    "How images are cut. Raises `InputError` for sizes that do not fit together"
+    size: int=256   # Side of a window, pixels
+    overlap: int=64 # Pixels that neighbours share, or more
+    margin: int=0   # Pixels at an inner edge that are not used at all
+    align: int=32   # Corners are multiples of this many pixels
 
-def starts(length:int, # Pixels of the image along one side
-    w:Windows
-    )->list[int]:      # Where windows begin, rising, the first 0
-    "Even positions along a side; neighbours overlap by at least `w.overlap`, the last window reaches the end"
+    def __post_init__(self):
+        for name,value in vars(self).items():
+            if not _is_size(value): raise InputError(
+                f'{name} of the windows is {value!r}; give a number of pixels')
+        if self.align<1 or self.size<1 or self.size%self.align: raise InputError(
+            f'windows of {self.size} pixels; give a multiple of {max(self.align,1)}')
+        if self.step<self.align: raise InputError(
+            f'an overlap of {self.overlap} pixels leaves windows of {self.size} no step forward; '
+            f'give at most {self.size-self.align}')
+        if not self._margin_fits(): raise InputError(
+            f'a margin of {self.margin} pixels needs an overlap of more than {2*self.margin}, '
+            f'not {self.overlap}')
+
+    @property
+    def step(self)->int:
+        "Pixels from one window to the next, at most"
+        return (self.size-self.overlap)//self.align*self.align
+
+    def _margin_fits(self):
+        "Whether something is left of the overlap between two margins"
+        return self.overlap>2*self.margin if self.overlap else not self.margin
+
+def _is_size(value):
+    "Whether this is a number of pixels"
+    return isinstance(value, (int,np.integer)) and not isinstance(value, bool) and value>=0
+
+# %% ../nbs/60_windows.ipynb #b6095000
+def _starts(length, w):
+    "Where the windows of a side begin, rising; the first is 0, the last reaches the end"
     if length<=w.size: return [0]
     last = -(-(length-w.size)//w.align)*w.align
     n = -(-last//w.step)
     return [round(i*last/n/w.align)*w.align for i in range(n+1)]
 
 # %% ../nbs/60_windows.ipynb #0f49fbf6
-def fade(w:Windows,
-    before:bool, # Is there a window before
-    after:bool   # or after it?
-    )->np.ndarray: # float32 (size,), 0 to 1
-    "The weight of a window's pixels along one side"
-    t = np.clip((np.arange(w.size)+.5-w.margin)/max(w.overlap-2*w.margin, 1), 0, 1).astype(np.float32)
+def _fade(w, before, after):
+    "Weights float32 (size,) along one side, if there is a window before, or after it"
+    distance, shared = np.arange(w.size)+.5-w.margin, max(w.overlap-2*w.margin, 1)
+    t = np.clip(distance/shared, 0, 1).astype(np.float32)
     return (t if before else np.ones_like(t))*(t[::-1] if after else 1)
 
-def layout(shape:tuple, # (H,W) of the image
-    w:Windows
-    )->list:            # ((y, x), weights float32 (size,), weights (size,)) for each window, row by row
-    "The windows of an image with their weights down and across"
-    ys, xs = (starts(n, w) for n in shape[:2])
-    side = lambda o: [(p, fade(w, i>0, i<len(o)-1)) for i,p in enumerate(o)]
-    return [((y,x), a, b) for y,a in side(ys) for x,b in side(xs)]
+# %% ../nbs/60_windows.ipynb #7a8c3010
+def _side(length, w):
+    "(start, weights float32 (size,)) of the windows along one side"
+    starts = _starts(length, w)
+    return [(start, _fade(w, i>0, i<len(starts)-1)) for i,start in enumerate(starts)]
+
+def _layout(shape, w):
+    "((y, x), weights down, weights across), float32 (size,), for each window of an image, row by row"
+    down, across = (_side(length, w) for length in shape[:2])
+    return [((y,x), a, b) for y,a in down for x,b in across]
 
 # %% ../nbs/60_windows.ipynb #9edd7144
 class Join:
     "The weighted mean of what windows say about one image of `shape`"
-    def __init__(self, shape, w:Windows):
-        self.shape,self.w,self.todo = tuple(shape[:2]),w,layout(shape, w)
-        self.left,self.embedding = len(self.todo),0
-        self.total,self.weight = np.zeros(self.shape, np.float32), np.zeros(self.shape, np.float32)
-    def add(self, i:int, z:np.ndarray, embedding=None):
+    def __init__(self,
+        shape:tuple, # (H,W) of the image, or (H,W,C)
+        w:Windows    # How it is cut
+        ):
+        self.shape, self.w = tuple(shape[:2]), w
+        self.todo = _layout(shape, w)
+        self.left = len(self.todo)
+        self.embedding = 0
+        self.total = np.zeros(self.shape, np.float32)
+        self.weight = np.zeros(self.shape, np.float32)
+
+    def add(self, i, z, embedding=None):
         "Add window `i`: logits (size,size), and an embedding (D,) if there are any"
-        (y,x),a,b = self.todo[i]; h,v = min(self.w.size, self.shape[0]-y), min(self.w.size, self.shape[1]-x)
-        k = a[:h,None]*b[None,:v]
-        self.total[y:y+h,x:x+v] += k*z[:h,:v]; self.weight[y:y+h,x:x+v] += k
+        (y,x), a, b = self.todo[i]
+        rows = min(self.w.size, self.shape[0]-y)
+        columns = min(self.w.size, self.shape[1]-x)
+        weight = a[:rows,None]*b[None,:columns]
+        at = np.s_[y:y+rows,x:x+columns]
+        self.total[at] += weight*z[:rows,:columns]
+        self.weight[at] += weight
         self.left -= 1
-        if embedding is not None: self.embedding = self.embedding+np.asarray(embedding, np.float64)
+        if embedding is not None:
+            self.embedding = self.embedding+np.asarray(embedding, np.float64)
+
     def result(self):
         "(logits (H,W) float32, mean embedding of length 1 or None)"
-        e = self.embedding
-        return self.total/self.weight, None if np.ndim(e)==0 else (e/max(np.linalg.norm(e), 1e-12)).astype(np.float32)
+        z, e = self.total/self.weight, self.embedding
+        if np.ndim(e)==0: return z, None
+        return z, (e/max(np.linalg.norm(e), 1e-12)).astype(np.float32)
 
 # %% ../nbs/60_windows.ipynb #e92f81df
-def windows_of(image:np.ndarray, # uint8 (H,W) or (H,W,C)
-    w:Windows
-    )->list:                     # uint8 (size,size,C), in the order of `layout`
+def windows_of(
+    image:np.ndarray, # uint8 (H,W) or (H,W,C)
+    w:Windows         # How to cut
+    )->list:          # uint8 (size,size,C), row by row
     "The windows of an image, mirrored where they reach past it"
     image = image[...,None] if image.ndim==2 else image
-    return [crop(image, (y,x,w.size,w.size)) for (y,x),*_ in layout(image.shape, w)]
+    corners = [corner for corner,*_ in _layout(image.shape, w)]
+    return [crop(image, (*corner, w.size, w.size)) for corner in corners]
 
-def predict(run,     # f(uint8 (B,size,size,C)) -> (logits (B,size,size), embeddings (B,D) or None)
-    images,          # Iterable of uint8 (H,W) or (H,W,C), all with one number of channels
-    w:Windows,
-    bs:int=16        # Windows in a batch
-    ):
-    "Yield (logits (H,W) float32, embedding (D,) or None) for each image, in order"
-    open_, batch = deque(), []
-    def flush():
-        z,e = run(np.stack([o[2] for o in batch]))
-        for k,(j,i,_) in enumerate(batch): j.add(i, np.asarray(z[k], np.float32), None if e is None else e[k])
-        batch.clear()
+# %% ../nbs/60_windows.ipynb #a1137cf8
+class _Waiting(NamedTuple):
+    "A window that waits for its batch"
+    join: Join        # Of its image
+    i: int             # Which window
+    pixels: np.ndarray # uint8 (size,size,C)
+
+def _flush(run, batch):
+    "Run the windows in `batch`, hand each result to its image, and empty the batch"
+    z,e = run(np.stack([waiting.pixels for waiting in batch]))
+    for k,waiting in enumerate(batch):
+        logits = np.asarray(z[k], np.float32)
+        waiting.join.add(waiting.i, logits, None if e is None else e[k])
+    batch.clear()
+
+def predict(
+    run,       # f(uint8 (B,size,size,C)) -> (logits (B,size,size), embeddings (B,D) or None)
+    images,    # Iterable of uint8 (H,W) or (H,W,C), all with one number of channels
+    w:Windows, # How to cut
+    bs:int=16  # Windows in a batch
+    ):         # Yields (logits (H,W) float32, embedding (D,) or None) for each image, in order
+    "Cut every image, run its windows in batches that images share, and join what comes back"
+    joins, batch = deque(), []
     for im in images:
-        open_.append(j := Join(im.shape, w))
-        for i,o in enumerate(windows_of(im, w)):
-            batch.append((j,i,o))
-            if len(batch)==bs: flush()
-        while open_ and not open_[0].left: yield open_.popleft().result()
-    if batch: flush()
-    for j in open_: yield j.result()
+        join = Join(im.shape, w)
+        joins.append(join)
+        for i,pixels in enumerate(windows_of(im, w)):
+            batch.append(_Waiting(join=join, i=i, pixels=pixels))
+            if len(batch)==bs: _flush(run, batch)
+        while joins and not joins[0].left: yield joins.popleft().result()
+    if batch: _flush(run, batch)
+    for join in joins: yield join.result()
 
 # %% ../nbs/60_windows.ipynb #d14eafac
-def network(net,                # Trained, in evaluation mode; of `imbal_al.models.create_model`
-    encoder:str='lite0',        # Whose normalisation
-    in_channels:int=3,          # Channels the network sees
-    device='cpu',
-    precision:str|None=None,    # Default: the best for evaluation
-    embedding:bool=False        # Also embeddings, see `imbal_al.scoring.embed`
-    ):
+def network(
+    net,                     # Trained, in evaluation mode; of `imbal_al.models.create_model`
+    encoder:str='lite0',     # Whose normalisation
+    in_channels:int=3,       # Channels the network sees
+    device='cpu',            # Where the network is
+    precision:str|None=None, # Default: the best for evaluation
+    embedding:bool=False     # Also embeddings, see `imbal_al.scoring.embed`
+    ):                       # f(uint8 (B,size,size,C)) -> (logits, embeddings or None)
     "`run` for `predict`, from a network"
     import torch
     from imbal_al.learner import DeviceData, cast, choose_precision
     from imbal_al.scoring import embed, forward
     precision = precision or choose_precision(device)['eval']
     def run(batch):
+        "Logits, and embeddings if wanted, of uint8 (B,size,size,C)"
         data = DeviceData(batch, batch[...,0], device, encoder, in_channels)
         with torch.inference_mode(), cast(precision, device):
             z,maps = forward(net, data.normalise(data.raw(slice(None))))
-            return data.crop(z).cpu().numpy(), embed(maps).cpu().numpy() if embedding else None
+            logits = data.crop(z).cpu().numpy()
+            return logits, embed(maps).cpu().numpy() if embedding else None
     return run

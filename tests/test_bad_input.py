@@ -982,7 +982,7 @@ CASES = {
 
 TYPES = {'loss fn_weight text', 'loss ignore_index', 'loss no tensor', 'loss integers'}
 LONG = {
-    '<data sets>': [*sources.SYNTHETIC, *sources.SOURCES, 'folder:IMAGES:MASKS'],
+    '<data sets>': [*sources._SYNTHETIC, *sources.SOURCES, 'folder:IMAGES:MASKS'],
     '<downloads>': sources.DOWNLOADS,
     '<settings of a run>': [f.name for f in fields(RunConfig)],
     '<settings of a training>': [f.name for f in fields(LossConfig)],

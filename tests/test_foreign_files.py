@@ -16,7 +16,7 @@ from imbal_al.sources import (
     load_source,
     read_image,
     read_mask,
-    unpack,
+    _unpack,
 )
 from imbal_al.simulation import read_json, read_record, read_result
 from imbal_al.training import _CHECKPOINT, _read_checkpoint
@@ -278,7 +278,7 @@ def test_an_archive_writes_below_its_folder_only(tmp_path, name):
     a = archive(tmp_path / 'a.zip', ('good.png', b'x'), (name, b'evil'))
     before = set(tmp_path.rglob('*'))
     with pytest.raises(InputError, match='leads out of the folder; do not use this archive') as e:
-        unpack(a, tmp_path / 'to' / 'deep')
+        _unpack(a, tmp_path / 'to' / 'deep')
     assert (
         str(a) in one_line(e) and set(tmp_path.rglob('*')) == before and not Path('/evil').exists()
     )
@@ -293,21 +293,21 @@ def test_links_in_archives_are_refused(tmp_path):
         z.writestr('out/evil', 'x')
     (tmp_path / 'elsewhere').mkdir()
     with pytest.raises(InputError, match='leads out') as e:
-        unpack(tmp_path / 'a.zip', tmp_path / 'to')
+        _unpack(tmp_path / 'a.zip', tmp_path / 'to')
     one_line(e)
     assert not list((tmp_path / 'elsewhere').iterdir()) and not (tmp_path / 'to').exists()
 
 
 @pytest.mark.parametrize('mode', [0o060666, 0o020666, 0o010666, 0o104755])
 def test_devices_pipes_and_set_user_bits_become_plain_files(tmp_path, mode):
-    unpack(archive(tmp_path / 'a.zip', ('x/d', b'x'), ('y/e', b'x'), mode=mode), tmp_path / 'to')
+    _unpack(archive(tmp_path / 'a.zip', ('x/d', b'x'), ('y/e', b'x'), mode=mode), tmp_path / 'to')
     s = (tmp_path / 'to' / 'x' / 'd').stat()
     assert stat.S_ISREG(s.st_mode) and not s.st_mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IXUSR)
 
 
 def test_a_file_and_a_folder_of_one_name(tmp_path):
     with pytest.raises(InputError, match='a.zip') as e:
-        unpack(
+        _unpack(
             archive(tmp_path / 'a.zip', ('x/a', b'x'), ('x/a/b', b'y'), ('y/c', b'z')),
             tmp_path / 'to',
         )
@@ -334,7 +334,7 @@ def test_an_archive_that_would_fill_the_disk(tmp_path):
     "1.2 GB in 5 MB: it says so itself, and is refused before anything is written"
     a = zeros(tmp_path / 'bomb.zip', 2, declare=1_200_000_000)
     with pytest.raises(InputError, match=r'has 0.0 MB and would become 1.20 GB') as e:
-        unpack(a, tmp_path / 'to')
+        _unpack(a, tmp_path / 'to')
     assert str(a) in one_line(e) and not list((tmp_path / 'to').rglob('*'))
 
 
@@ -342,7 +342,7 @@ def test_an_archive_larger_than_the_disk(tmp_path, monkeypatch):
     a = archive(tmp_path / 'a.zip', ('x/x.png', bytes(10000)))
     monkeypatch.setattr(sources.shutil, 'disk_usage', lambda p: type('U', (), dict(free=100)))
     with pytest.raises(InputError, match='make room') as e:
-        unpack(a, tmp_path / 'to')
+        _unpack(a, tmp_path / 'to')
     one_line(e)
 
 
@@ -351,14 +351,14 @@ def test_an_archive_that_lies_about_its_size(tmp_path, declare):
     "It unpacks to 2 MB and declares less: no more than declared is written, and it is called damaged"
     a = zeros(tmp_path / 'liar.zip', 2, declare)
     with pytest.raises(InputError, match='liar.zip is damaged') as e:
-        unpack(a, tmp_path / 'to')
+        _unpack(a, tmp_path / 'to')
     one_line(e)
     assert sum(o.stat().st_size for o in (tmp_path / 'to').rglob('*') if o.is_file()) <= declare
 
 
 def test_small_archives_of_plain_images_are_no_bombs(tmp_path):
     "Empty masks compress a thousandfold and are fine"
-    assert unpack(zeros(tmp_path / 'masks.zip', 20), tmp_path / 'to') == 1
+    assert _unpack(zeros(tmp_path / 'masks.zip', 20), tmp_path / 'to') == 1
 
 
 # --- images

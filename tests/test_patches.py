@@ -11,6 +11,7 @@ from PIL import Image
 from imbal_al import patches
 from imbal_al.core import InputError, config_hash
 from imbal_al.patches import *
+from imbal_al.patches import STRIDES, _fingerprint
 from imbal_al.sources import folder_source, load_source
 from imbal_al.synthetic import image
 
@@ -56,8 +57,8 @@ def files(s):
 
 
 def built(monkeypatch):
-    n, f = [], patches.build_store
-    monkeypatch.setattr(patches, 'build_store', lambda *a: (n.append(a[2]), f(*a))[1])
+    n, f = [], patches._build_store
+    monkeypatch.setattr(patches, '_build_store', lambda *a: (n.append(a[2]), f(*a))[1])
     return n
 
 
@@ -171,13 +172,13 @@ def test_store_is_read_only(pictures, tmp_path):
 def test_dropped_images(tmp_path):
     src = load_source('synthetic:4:64')
     src.drop = 'dark_edge'
-    real, n = patches.DROP['dark_edge'], []
+    real, n = patches._DROP['dark_edge'], []
     with pytest.MonkeyPatch.context() as m:
-        m.setitem(patches.DROP, 'dark_edge', lambda im: n.append(1) or len(n) == 2)
+        m.setitem(patches._DROP, 'dark_edge', lambda im: n.append(1) or len(n) == 2)
         s = open_store(src, 32, root=tmp_path)
     assert len(s) == 12 and sorted(set(s.table.image.str[-1])) == ['0', '2', '3']
     with pytest.MonkeyPatch.context() as m:
-        m.setitem(patches.DROP, 'dark_edge', lambda im: True)
+        m.setitem(patches._DROP, 'dark_edge', lambda im: True)
         with pytest.raises(InputError, match='no image left'):
             open_store(src, 16, root=tmp_path)
     im = np.full((64, 100), 200, np.uint8)
@@ -357,7 +358,7 @@ def test_what_a_killed_build_left_is_removed(pictures, tmp_path):
 
 
 def test_two_processes_at_once(pictures, tmp_path):
-    code = f"from imbal_al.sources import folder_source; from imbal_al.patches import open_store, build_store\nimport imbal_al.patches as p\nf=p.build_store\ndef g(*a): print('built'); f(*a)\np.build_store=g\ns=open_store(folder_source({str(pictures/'images')!r},{str(pictures/'masks')!r}),16,root={str(tmp_path)!r}); print(int(s.images.sum()))"
+    code = f"from imbal_al.sources import folder_source; from imbal_al.patches import open_store\nimport imbal_al.patches as p\nf=p._build_store\ndef g(*a): print('built'); f(*a)\np._build_store=g\ns=open_store(folder_source({str(pictures/'images')!r},{str(pictures/'masks')!r}),16,root={str(tmp_path)!r}); print(int(s.images.sum()))"
     ps = [
         subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -444,13 +445,13 @@ def test_the_fingerprint_of_a_source_without_windows_is_the_old_one(pictures):
         ),
         32,
     )
-    assert fingerprint(src, dict(patch=[32, 32])) == old
+    assert _fingerprint(src, dict(patch=[32, 32])) == old
     src.table['split'] = 'train'
-    assert fingerprint(src, dict(patch=[32, 32])) == old
+    assert _fingerprint(src, dict(patch=[32, 32])) == old
     assert (
         len(
             {
-                fingerprint(windowed(pictures, o), {})
+                _fingerprint(windowed(pictures, o), {})
                 for o in (
                     (0, 0, 32, 32),
                     (0, 0, 32, 33),

@@ -1,4 +1,5 @@
 import io, json, os, pickle, signal, socket, subprocess, sys, threading, time, zipfile
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,24 +19,24 @@ from imbal_al.sources import (
     coco_counts,
     crop,
     dark_edge,
-    defect_windows,
+    _defect_windows,
     data_root,
-    fetch,
+    _fetch,
     flip_groups,
     folder_source,
     get_data,
     list_data,
     load_source,
-    original_name,
-    patch_counts,
+    _original_name,
+    _patch_counts,
     read_image,
     read_mask,
     report_lines,
-    second_view,
-    severstal_runs,
-    split_tiles,
-    tile_groups,
-    unpack,
+    _second_view,
+    _severstal_runs,
+    _split_tiles,
+    _tile_groups,
+    _unpack,
 )
 
 
@@ -64,6 +65,11 @@ def save(path, a, **kw):
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+
+
+def known(monkeypatch, name, **facts):
+    "Other facts of a data set, for one test"
+    monkeypatch.setitem(S.DATA_SETS, name, replace(S.DATA_SETS[name], **facts))
 
 
 def real(name):
@@ -528,13 +534,13 @@ def test_kolektor_blocks_twins_and_torn_split(tmp_path):
 
 
 def test_mtsdd_groups_with_and_without_the_table(tmp_path):
-    assert tile_groups(['a_num_1.jpg', 'a_num_401.jpg', 'a_num_802.jpg']) == {
+    assert _tile_groups(['a_num_1.jpg', 'a_num_401.jpg', 'a_num_802.jpg']) == {
         'a_num_1.jpg': '0',
         'a_num_401.jpg': '0',
         'a_num_802.jpg': '1',
     }
     with refuses('a.jpg', '_num_NUMBER'):
-        tile_groups(['a.jpg'])
+        _tile_groups(['a.jpg'])
     names = ['exp1_num_10', 'exp2_num_100', 'exp1_num_900']
     for o, k in zip(names, ('Free', 'Crack', 'Free')):
         for e in ('jpg', 'png'):
@@ -642,7 +648,7 @@ def test_empty_data_set(tmp_path, name):
         'test',
     ):
         (tmp_path / INFO[name].get('folder', name) / o).mkdir(parents=True)
-    for o in S.DIBE.values():
+    for o in {o.below for o in S.DATA_SETS.values() if o.below}:
         for part in ('train', 'val'):
             [
                 (tmp_path / 'dibe' / o / f'{part}_{k}').mkdir(parents=True)
@@ -869,7 +875,7 @@ def test_windows_hold_every_defect_pixel(H, W, n, seed):
     rng = np.random.default_rng(seed)
     m = np.zeros((H, W), np.uint8)
     m[rng.integers(0, H, n), rng.integers(0, W, n)] = 1
-    ws, seen = defect_windows(m, 16), np.zeros((H, W), bool)
+    ws, seen = _defect_windows(m, 16), np.zeros((H, W), bool)
     for y, x in ws:
         for o, side in ((y, H), (x, W)):
             assert o == -((16 - side) // 2) if side < 16 else 0 <= o <= side - 16
@@ -879,14 +885,14 @@ def test_windows_hold_every_defect_pixel(H, W, n, seed):
         )
         assert new.any(), 'a window for nothing'
         seen[max(y, 0) : y + 16, max(x, 0) : x + 16] = True
-        y2, x2 = second_view(m, (y, x), 16, 2)
+        y2, x2 = _second_view(m, (y, x), 16, 2)
         assert crop(m, (y2, x2, 16, 16)).any()
         if (y2, x2) != (y, x):
             assert (
                 m[max(y2, 0) : y2 + 16, max(x2, 0) : x2 + 16].sum()
                 >= m[max(y, 0) : y + 16, max(x, 0) : x + 16].sum()
             )
-    assert seen[m > 0].all() and len(ws) <= n and ws == defect_windows(m, 16)
+    assert seen[m > 0].all() and len(ws) <= n and ws == _defect_windows(m, 16)
 
 
 def test_tiles_are_dealt_whole_and_near_the_wish():
@@ -894,13 +900,13 @@ def test_tiles_are_dealt_whole_and_near_the_wish():
     for k in (3, 10, 16, 17, 120):
         n = rng.integers(1, 13, k)
         want = int(0.6 * n.sum())
-        part = split_tiles(n, rng.integers(0, 900, k), want)
+        part = _split_tiles(n, rng.integers(0, 900, k), want)
         assert part.shape == (k,) and abs(n[part].sum() - want) <= (0 if k > 9 else 6)
-    assert split_tiles([5, 5, 5], [0, 0, 0], 5, [0, 0, -1]).tolist() == [
+    assert _split_tiles([5, 5, 5], [0, 0, 0], 5, [0, 0, -1]).tolist() == [
         False,
         False,
         True,
-    ] and split_tiles([5, 5], [0, 0], 0, [1, -1]).tolist() == [True, False]
+    ] and _split_tiles([5, 5], [0, 0], 0, [1, -1]).tolist() == [True, False]
 
 
 def magnetic(root, kinds=('Blowhole', 'Crack', 'Free'), shape=(300, 260), tiles=4):
@@ -1088,7 +1094,9 @@ def test_dibe_counts_are_compared_with_the_paper(tmp_path):
     dibe(tmp_path)
     problems = check_source(load_source('thc112', tmp_path))['problems']
     assert len(problems) == 1 and problems[0].startswith('15 images, expected 2,511 (the paper)')
-    assert all(o['images'] == o['train'] + o['val'] for k in S.DIBE for o in EXPECT[k])
+    dibe_sets = [k for k, o in S.DATA_SETS.items() if o.below]
+    assert len(dibe_sets) == 6
+    assert all(o['images'] == o['train'] + o['val'] for k in dibe_sets for o in EXPECT[k])
 
 
 def test_listing_shows_the_part_of_dibe_that_is_there(tmp_path):
@@ -1143,7 +1151,7 @@ def test_patch_counts(H, W, h, w, seed):
         for y in range(0, H - h + 1, h)
         for x in range(0, W - w + 1, w)
     ]
-    assert patch_counts(m, (h, w)) == (len(tiles), sum(tiles))
+    assert _patch_counts(m, (h, w)) == (len(tiles), sum(tiles))
 
 
 def test_paper_counts_are_consistent():
@@ -1156,8 +1164,10 @@ def test_paper_counts_are_consistent():
 
 
 def test_wrong_count_is_a_problem(tmp_path, monkeypatch):
-    monkeypatch.setitem(
-        EXPECT, 'severstal', [dict(by='the paper', images=2, patches=9, faulty_patches=1)]
+    known(
+        monkeypatch,
+        'severstal',
+        expect=[dict(by='the paper', images=2, patches=9, faulty_patches=1)],
     )
     severstal(tmp_path, 'ImageId,ClassId,EncodedPixels\nb.jpg,1,1 256\n')
     problems = check_source(load_source('severstal', tmp_path))['problems']
@@ -1221,7 +1231,7 @@ def test_real_potato_leaf():
 
 def test_real_tile_groups_follow_the_rule():
     s = real('mtsdd')
-    derived = tile_groups([Path(o).name for o in s.table['image']])
+    derived = _tile_groups([Path(o).name for o in s.table['image']])
     pairs = {(g, derived[Path(o).name]) for g, o in zip(s.table['group'], s.table['image'])}
     assert len(pairs) == s.table['group'].nunique() == len(set(derived.values())) == 168
 
@@ -1290,8 +1300,12 @@ class Server(ThreadingHTTPServer):
 
 
 def offer(monkeypatch, url, sha256='', n=4):
-    monkeypatch.setitem(S.DOWNLOADS, 'sd900', S.Download(url, ('SD-saliency-900',), sha256=sha256))
-    monkeypatch.setitem(EXPECT, 'sd900', [dict(by='made here', images=n, faulty_images=n // 2)])
+    known(
+        monkeypatch,
+        'sd900',
+        download=S.Download(url, ('SD-saliency-900',), sha256=sha256),
+        expect=[dict(by='made here', images=n, faulty_images=n // 2)],
+    )
 
 
 def left(root):
@@ -1372,7 +1386,7 @@ def test_get_archive_that_leaves_its_folder(tmp_path, monkeypatch, extra):
 def test_get_archive_with_a_link(tmp_path):
     tiny(tmp_path / 'a.zip', link='In_9.png')
     with refuses('leads out of the folder'):
-        unpack(tmp_path / 'a.zip', tmp_path / 'to')
+        _unpack(tmp_path / 'a.zip', tmp_path / 'to')
     assert not (tmp_path / 'to').exists()
 
 
@@ -1436,7 +1450,7 @@ def test_get_from_archive(tmp_path):
     data[len(data) // 3] ^= 255
     (tmp_path / 'bad.zip').write_bytes(data)
     with refuses('bad.zip'):
-        unpack(tmp_path / 'bad.zip', tmp_path / 'to')
+        _unpack(tmp_path / 'bad.zip', tmp_path / 'to')
     assert left(root) == ['severstal']
 
 
@@ -1451,7 +1465,7 @@ def test_get_no_permission(tmp_path):
 
 def test_killed_half_way_leaves_no_data_set(tmp_path, monkeypatch):
     root, body = tmp_path / 'data', tiny(tmp_path / 'a.zip')
-    code = "import sys; from imbal_al import sources as S; S.DOWNLOADS['sd900'] = S.Download(sys.argv[1], ('SD-saliency-900',)); S.get_data('sd900', sys.argv[2])"
+    code = "import sys; from dataclasses import replace; from imbal_al import sources as S; S.DATA_SETS['sd900'] = replace(S.DATA_SETS['sd900'], download=S.Download(sys.argv[1], ('SD-saliency-900',))); S.get_data('sd900', sys.argv[2])"
     with Server(body, pause=60) as s:
         p = subprocess.Popen([sys.executable, '-c', code, s.url, str(root)])
         until = time.time() + 30
@@ -1495,11 +1509,10 @@ def ksdd2_zip(path, lost=''):
 
 def test_get_ksdd2_over_a_socket(tmp_path, monkeypatch):
     root = tmp_path / 'data'
-    monkeypatch.setitem(
-        EXPECT, 'ksdd2', [dict(by='here', images=3, train=2, val=1, faulty_images=1)]
-    )
+    counts = [dict(by='here', images=3, train=2, val=1, faulty_images=1)]
     with Server(ksdd2_zip(tmp_path / 'a.zip')) as s:
-        monkeypatch.setitem(S.DOWNLOADS, 'ksdd2', S.Download(s.url, S.DOWNLOADS['ksdd2'].keep))
+        here = S.Download(s.url, S.DATA_SETS['ksdd2'].download.keep)
+        known(monkeypatch, 'ksdd2', download=here, expect=counts)
         r = get_data('ksdd2', root)
     assert (
         left(root) == ['ksdd2', 'ksdd2.download.json']
@@ -1521,15 +1534,14 @@ def test_ksdd2_of_other_counts_or_without_a_mask_is_refused(tmp_path, monkeypatc
         ('train/10000_GT.png', '10000.png has no mask'),
     ):
         with Server(ksdd2_zip(tmp_path / 'a.zip', lost)) as s:
-            monkeypatch.setitem(S.DOWNLOADS, 'ksdd2', S.Download(s.url, ('train', 'test')))
+            known(monkeypatch, 'ksdd2', download=S.Download(s.url, ('train', 'test')))
             with refuses(words):
                 get_data('ksdd2', tmp_path / 'data')
         assert left(tmp_path / 'data') == []
 
 
 def test_a_set_of_ones_own_is_one_function(tmp_path, monkeypatch):
-    for o in ('SOURCES', 'INFO', 'DOWNLOADS', 'PATCH', 'EXPECT'):
-        monkeypatch.setattr(S, o, dict(getattr(S, o)))
+    monkeypatch.setitem(S.DATA_SETS, 'mine', None)
 
     @S.data_set(
         'mine',

@@ -7,7 +7,7 @@ from PIL import Image
 from imbal_al.core import InputError
 from imbal_al.sources import read_image
 from imbal_al.core import ahead
-from imbal_al.windows import Join, Windows, fade, layout, predict, starts, windows_of
+from imbal_al.windows import Join, Windows, _fade, _layout, predict, _starts, windows_of
 
 
 def value(batch):
@@ -35,7 +35,7 @@ def test_starts_cover_the_side_on_the_grid(length, k, overlap):
     except InputError:
         assert overlap > 32 * k - 32
         return
-    s = starts(length, w)
+    s = _starts(length, w)
     assert (
         s[0] == 0
         and all(o % 32 == 0 for o in s)
@@ -49,7 +49,7 @@ def test_weights_sum_to_one_where_two_windows_overlap_evenly():
     w = Windows(64, 32)
     for m in (0, 4, 15):
         w = Windows(64, 32, m)
-        assert np.allclose(fade(w, False, True)[32:] + fade(w, True, False)[:32], 1)
+        assert np.allclose(_fade(w, False, True)[32:] + _fade(w, True, False)[:32], 1)
 
 
 def test_equal_to_the_whole_image_within_the_margin_and_not_without():
@@ -89,7 +89,7 @@ def test_images_of_all_sizes_in_one_stream_keep_their_order_and_share_batches():
     assert all(np.allclose(z, im[..., 1]) for (z, _), im in zip(out, ims, strict=True)) and all(
         abs(np.linalg.norm(e) - 1) < 1e-5 for _, e in out
     )
-    n = sum(len(layout(o, Windows(64, 32))) for o in sizes)
+    n = sum(len(_layout(o, Windows(64, 32))) for o in sizes)
     assert seen == [4] * (n // 4) + [n % 4] * (n % 4 > 0)
 
 
