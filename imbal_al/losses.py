@@ -601,18 +601,19 @@ def _sparse_parts(
     low = float(x.amin()) if x.numel() else 0.
     high = float(x.amax()) if x.numel() else 0.
     small = low >= -_limit(x) and high <= _limit(x)
-    if not small: x = x.clamp(min=-_limit(x))
-    torch.sigmoid(x, out=q)
+    z = x if small else x.clamp(min=-_limit(x))
+    torch.sigmoid(z, out=q)
     q.view(-1).index_fill_(0, at, 0)
     if valid is not None: q.masked_fill_(~valid, 0)
     if counts is not None: counts[2] += q.sum(1)
     near = small and high < _FAR
-    parts = [_Piece(z=x[cut], q=q[cut], y=0., at=cut[0], near=near) for cut in cuts]
+    parts = [_Piece(z=z[cut], q=q[cut], y=0., at=cut[0], near=near) for cut in cuts]
     if not len(at): return parts
     return parts+[_defect_part(x, at, counts, small and low > -_FAR)]
 
 def _defect_part(x, at, counts, near):
-    "The defect pixels by themselves; arguments of `_sparse_parts`, and whether no logit is below -`_FAR`."
+    """The defect pixels by themselves; arguments of `_sparse_parts`, and whether no logit is below -`_FAR`.
+    `x` is not limited yet: what is far right as background is far wrong as a defect."""
     z = x.take(at).neg_().clamp_(min=-_limit(x))[:,None]
     held = _count_rows(at, x) if x.shape[0] > 1 else None
     part = _Defects(z=z, q=z.sigmoid(), held=held, near=near)
@@ -1195,7 +1196,7 @@ def _label_weights(
 def _weigh(frequency, every, px):
     "The weights of one label: a number, or (rows,1)."
     w = np.sqrt(every/np.maximum(frequency, 1))*(frequency > 0)
-    if w.size == 1: return float(w[0])
+    if w.size == 1: return w.item()
     return torch.as_tensor(np.resize(w, (px.n*px.classes, 1)), dtype=px.x.dtype, device=px.x.device)
 
 # %% ../nbs/21_losses.ipynb #7e5037f0
