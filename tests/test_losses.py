@@ -370,7 +370,7 @@ def reference(name, groups, **kw):
         return -(delta if y else 1 - delta) * scale[variant] * (1 - t) ** gamma * log
 
     pos = sum(k for _, y, k in groups if y)
-    weight = {1: mp.sqrt(mpf(n) / pos), 0: mp.sqrt(mpf(n) / (n - pos))}
+    weight = {label: mp.sqrt(mpf(n) / max(k, 1)) for label, k in ((1, pos), (0, n - pos))}
     return {
         'BCELoss': lambda: mean(lambda p, m, y, x: -mp.log(p if y else m)),
         'WBCELoss': lambda: mean(wbce),
@@ -444,6 +444,160 @@ def test_high_precision_at_one_in_65536(name, kw, scene):
         assert float(loss) == pytest.approx(float(want), rel=rel)
         assert float(z.grad[0, 0, 0, 0]) == pytest.approx(float(slope), rel=10 * rel)
         assert float(z.grad[0, 0, 0, 1]) == pytest.approx(float(other), rel=10 * rel)
+
+
+# far logits: a value has no limit on either path, and the derivative does not see one
+
+
+def far_example(seed, share, size=8):
+    "Logits of either sign up to 1000, and a share of defects; (1,1,size,size) float64 and (1,size,size)."
+    g = np.random.default_rng(seed)
+    pixels = size * size
+    x = g.choice([-1, 1], pixels) * 10 ** g.uniform(-1, 3, pixels)
+    y = np.zeros(pixels, int)
+    y[g.permutation(pixels)[: max(1, round(share * pixels))]] = 1
+    x[np.flatnonzero(y)[0]] = -1000 * g.uniform(0.1, 1)
+    shape = 1, size, size
+    x = torch.tensor(x, dtype=torch.float32).double().view(1, *shape)
+    return x, torch.tensor(y).view(shape)
+
+
+def as_groups(x, y):
+    "Pixels as `reference` takes them."
+    return [(mpf(v), label, 1) for v, label in zip(x.flatten().tolist(), y.flatten().tolist())]
+
+
+def slope_of(name, groups, pixel):
+    "The reference's derivative in the logit of one pixel, with 40 digits."
+    logit, label, _ = groups[pixel]
+
+    def moved(by):
+        return reference(name, groups[:pixel] + [(logit + by, label, 1)] + groups[pixel + 1 :])
+
+    return mp.diff(moved, 0)
+
+
+PATHS = dict(sparse=lambda seed: (1 + seed % 4) / 64, dense=lambda seed: (5 + seed % 28) / 64)
+PRECISIONS = [(torch.float32, 2e-5), (torch.float64, 1e-12)]
+
+
+@pytest.mark.parametrize('path', PATHS)
+@pytest.mark.parametrize('seed', range(40))
+def test_far_logits_with_40_digits(seed, path):
+    mp.dps = 40
+    x, y = far_example(seed, PATHS[path](seed))
+    assert (L.as_pixels(x, y).at is None) == (path == 'dense')
+    groups = as_groups(x, y)
+    first = y.flatten().tolist().index(1)
+    for name in ALL:
+        want = reference(name, groups)
+        slope = slope_of(name, groups, first) if seed % 4 == 0 else None
+        for dtype, rel in PRECISIONS:
+            z = x.to(dtype, copy=True).requires_grad_()
+            loss = make(name)(logits_for(name, z), y)
+            loss.backward()
+            assert float(loss.detach()) == pytest.approx(float(want), rel=rel), (name, dtype)
+            if slope is None:
+                continue
+            got = float(z.grad.flatten()[first])
+            assert got == pytest.approx(float(slope), rel=10 * rel, abs=1e-15), (name, dtype)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
+def test_one_missed_defect_of_16_pixels_costs_what_its_logit_says(dtype):
+    y = torch.zeros(1, 4, 4, dtype=torch.long)
+    y[0, 0, 0] = 1
+    x = torch.full((1, 1, 4, 4), -1000.0, dtype=dtype)
+    two = torch.cat([-x / 2, x / 2], 1)
+    assert float(L.BCELoss()(x, y)) == 62.5
+    assert float(L.BCELoss(reduction='none')(x, y)[0, 0, 0, 0]) == 1000
+    assert float(L.PaperComboLoss()(two, y)) > 62.5
+    slope = x.clone().requires_grad_()
+    L.ExpLogLoss(mix=1)(slope, y).backward()
+    want = -math.sqrt(16) / 16 * 0.3 * 1000**-0.7
+    assert float(slope.grad[0, 0, 0, 0]) == pytest.approx(want, rel=1e-3 if dtype == torch.float16 else 1e-6)
+
+
+def few_labels(seed, classes, size=8):
+    "Far logits of some classes; labels where all but three pixels are ignored, so that the rows are sparse."
+    g = np.random.default_rng(seed)
+    shape = 1, classes, size, size
+    x = g.choice([-1, 1], shape) * 10 ** g.uniform(-1, 3, shape)
+    y = np.full(size * size, 99)
+    y[g.permutation(size * size)[:3]] = g.integers(0, classes, 3)
+    x = torch.tensor(x, dtype=torch.float32).double()
+    y = torch.tensor(y).view(1, size, size)
+    assert L.as_pixels(x, y, 99).at is not None
+    return x, y
+
+
+@pytest.mark.parametrize('classes', [3, 5, 17])
+@pytest.mark.parametrize('seed', range(5))
+def test_far_logits_by_class(seed, classes):
+    mp.dps = 40
+    x, y = few_labels(seed, classes)
+    seen = (y != 99).flatten()
+    labels = y.flatten()[seen]
+    for name in BINARY:
+        want = 0
+        for c in range(classes):
+            groups = as_groups(x[0, c].flatten()[seen], (labels == c).long())
+            want += reference(name, groups) / classes
+        for dtype, rel in PRECISIONS:
+            got = float(make(name, ignore_index=99)(x.to(dtype), y))
+            assert got == pytest.approx(float(want), rel=rel), (name, dtype)
+
+
+def softmax_reference(x, labels, classes):
+    "Cross entropy and Dice of the classes that are held, over columns of logits (C,P), with 40 digits."
+    shares = []
+    for column in x.T.tolist():
+        powers = [mp.exp(mpf(v)) for v in column]
+        shares.append([power / sum(powers) for power in powers])
+    pixels = range(len(labels))
+    total = sum(-mp.log(shares[i][labels[i]]) for i in pixels) / len(labels)
+    for c in set(labels):
+        tp = sum(shares[i][c] for i in pixels if labels[i] == c)
+        fp = sum(shares[i][c] for i in pixels if labels[i] != c)
+        fn = sum(1 - shares[i][c] for i in pixels if labels[i] == c)
+        total += (1 - (tp + 1) / (tp + fp / 2 + fn / 2 + 1)) / classes
+    return total
+
+
+@pytest.mark.parametrize('classes', [2, 3, 5, 17])
+@pytest.mark.parametrize('ignored', [True, False])
+def test_far_logits_under_a_softmax(classes, ignored):
+    mp.dps = 1000
+    for seed in range(3):
+        x, y = few_labels(seed, classes)
+        if not ignored:
+            y = torch.randint(0, classes, y.shape, generator=torch.Generator().manual_seed(seed))
+        seen = (y != 99).flatten()
+        labels = y.flatten()[seen].tolist()
+        want = softmax_reference(x[0].flatten(1)[:, seen], labels, classes)
+        for dtype, rel in PRECISIONS:
+            got = float(L.PaperComboLoss(ignore_index=99)(x.to(dtype), y))
+            assert got == pytest.approx(float(want), rel=rel), dtype
+    mp.dps = 40
+
+
+@pytest.mark.parametrize('name', ALL)
+@pytest.mark.parametrize('per_image', [True, False])
+@pytest.mark.parametrize('reduction', L.REDUCTIONS)
+def test_a_batch_of_one(name, per_image, reduction):
+    kw = dict(per_image=per_image) if name in REGION + COMPOUND else {}
+    for share in (0.0, 0.03, 0.3):
+        for dtype in (torch.float32, torch.float64):
+            x, y = example(n=1, share=share, dtype=dtype)
+            x = logits_for(name, x).requires_grad_()
+            one = make(name, reduction=reduction, **kw)(x, y)
+            one.sum().backward()
+            assert x.grad.isfinite().all()
+            twice = torch.cat([x, x]), torch.cat([y, y])
+            two = make(name, reduction='none')(*twice)
+            torch.testing.assert_close(two[:1], make(name, reduction='none')(x, y))
+            if reduction != 'none' and name not in PIXEL:
+                torch.testing.assert_close(one, two[0])
 
 
 # peers, where they are right
