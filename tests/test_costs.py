@@ -12,7 +12,7 @@ from imbal_al.metrics import BINS
 from imbal_al.oii import oii
 from imbal_al.project import labels, new, open_project, write_label
 from imbal_al.queue import rounds
-from imbal_al.rounds import guided, is_held_out, next_round, pool
+from imbal_al.rounds import _guided, is_held_out, next_round
 from imbal_al.shift import made_up_images
 from imbal_al.simulation import write_record
 from imbal_al.where import cost_point, heldout_hist as real_hist
@@ -177,7 +177,7 @@ def test_a_target_is_reached_and_written(played):
         g.point.threshold,
         5,
         0.2,
-    ) and guided(p) == dict(loss='dibe', fn_weight=g.fn_weight)
+    ) and _guided(p) == dict(loss='dibe', fn_weight=g.fn_weight)
     r = read_json(rounds(p)[-1] / 'round.json')
     assert (
         g.round == 1 == len(rounds(p))
@@ -253,7 +253,7 @@ def test_a_network_clearly_better_keeps_its_weight_and_gets_the_threshold(played
         and g.change.low > 0
         and 'only the threshold kept' in str(g)
         and len(rounds(p)) == 1
-        and guided(p) == {}
+        and _guided(p) == {}
     )
     assert cost_threshold(p, rounds(p)[-1])[0] == g.point.threshold
 
@@ -315,7 +315,7 @@ def test_lost_files_are_made_again(played):
     assert log['trained'][n:] == [0.5]
     note.cache_clear()
     (p.dir / 'guide.json').write_text('{')
-    assert guided(p) == {} and cost_threshold(p, rounds(p)[-1]) is None
+    assert _guided(p) == {} and cost_threshold(p, rounds(p)[-1]) is None
 
 
 @pytest.mark.parametrize(
