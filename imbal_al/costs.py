@@ -7,6 +7,7 @@ Docs: https://example.github.io/imbal_al/costs.html.md"""
 # %% ../nbs/66_costs.ipynb #b4aac893
 from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 import math
 
@@ -39,7 +40,7 @@ class Target:
     elasticity: float   # Of alarms against misses there; nan where it cannot be told
     assumed: bool=False # The network finds nothing where it is cheapest; the interval is not from it
 
-# %% ../nbs/66_costs.ipynb #88771e13
+# %% ../nbs/66_costs.ipynb #53967ff8
 def _elasticity(fp, fn, at, span=4):
     """Per cent more alarms for one per cent fewer misses, from (129,) alarms and misses at each threshold
 
@@ -49,7 +50,7 @@ def _elasticity(fp, fn, at, span=4):
     if not (ends>0).all() or fn[a]==fn[b]: return math.nan
     return float(-np.log(fp[a]/fp[b])/np.log(fn[a]/fn[b]))
 
-# %% ../nbs/66_costs.ipynb #192dfb64
+# %% ../nbs/66_costs.ipynb #874fd02a
 _WIDTH = .2
 
 def _around(good, k):
@@ -66,7 +67,7 @@ def _widened(low, high):
     low, high = max(low-max(high-1,0), -1), min(high+max(-1-low,0), 1)
     return math.floor(100*low+1e-9)/100, math.ceil(100*high-1e-9)/100
 
-# %% ../nbs/66_costs.ipynb #4204560e
+# %% ../nbs/66_costs.ipynb #41e46f28
 def cost_target(
     hist:np.ndarray,     # (n,2,128) held-out histograms
     faulty:np.ndarray,   # (n,) is the unit faulty?
@@ -98,10 +99,12 @@ def cost_target(
         elasticity=_elasticity(fp[0], fn[0], k),
         assumed=blind)
 
+# %% ../nbs/66_costs.ipynb #344d6cfa
 def _assumed_oii(r):
     "OII for an elasticity of 1 and as many right as wrong pixels, at a ratio of costs"
     return np.array(oii(1., r/(1+r), 1/(1+r)))
 
+# %% ../nbs/66_costs.ipynb #b676e084
 def _check_costs(misses, alarms):
     "Raise `InputError` for costs that are none"
     if not (misses>0 and alarms>0 and math.isfinite(misses+alarms)): raise InputError(
@@ -120,6 +123,7 @@ def _fair_counts(hist, faulty, pi, misses, alarms, groups=None, repeats=4, seed=
     threshold = cost_point(hist, faulty, pi, misses, alarms, 1).threshold
     return counts(hist, threshold).astype(float)
 
+# %% ../nbs/66_costs.ipynb #38224b58
 def _folded(hist, faulty, pi, misses, alarms, part):
     "Counts of each fold at the cheapest threshold of the other folds"
     out = np.zeros((len(hist),3))
@@ -129,7 +133,7 @@ def _folded(hist, faulty, pi, misses, alarms, part):
         out[inside] = counts(hist[inside], others.threshold)
     return out
 
-# %% ../nbs/66_costs.ipynb #2d07e6a9
+# %% ../nbs/66_costs.ipynb #f2c86b8e
 def _cost_draws(counts, w, misses, alarms):
     "(1+draws,) cost per unit in each draw, from (n,3) tp, fp, fn and (1+draws,n) weights"
     tp, fp, fn = (np.nan_to_num(w)@counts).T
@@ -156,41 +160,49 @@ class _Bench:
         key = dict(loss=self.loss, labelled=self.labelled, settings=asdict(self.p.settings))
         return self.p.dir/'guide'/config_hash(key)
     def at(self, w:float)->Path: return self.folder/f'{w:g}'
-    def network(self, w:float):
-        "The network of a weight; trained unless it is there. Raises `FloatingPointError` where the training diverges"
-        net = read_model(self.p, self.at(w)/'model.pt', self.device)
-        if net is not None: return net
-        seed = stream_seed(self.p.settings.seed,'guide')
-        try: net = train(self.p, self.labelled, seed, self.device, self.loss, w)
-        except InputError as e:
-            if 'logits hold' in str(e): raise FloatingPointError(str(e))
-            raise
-        write_model(self.at(w)/'model.pt', net)
-        return net
-    def hist(self, folder:Path)->tuple|None:
-        "The held-out (ids, histograms, faulty flags) of a network in a folder; None without one"
-        found = heldout_hist(self.p, folder, self.tested, self.device)
-        if found is None: return None
-        ids, hist = found
-        return ids, hist, np.array([self.faulty[id] for id in ids], bool)
-    def hist_at(self, w:float)->tuple:
-        "The same of a weight; trained where its network is missing"
-        found = self.hist(self.at(w))
-        if found: return found
-        self.network(w)
-        return self.hist(self.at(w))
-    def scores(self, w:float)->dict:
-        "OII, IoU, precision, recall of a weight at a threshold of 1/2 and the prevalence"
-        if not (self.at(w)/'heldout.npz').exists(): self.network(w)
-        ids, hist, y = self.hist_at(w)
-        weights = prevalence_draws(y, self.pi, 0, groups=groups_of(self.p, ids))[0]
-        tp, fp, fn = map(float, weights@counts(hist))
-        out = dict(oii=oii(tp, fp, fn))
-        for name,value in scores(tp, fp, fn).items():
-            if name!='f1' and math.isfinite(value): out[name] = float(value)
-        return out
 
-# %% ../nbs/66_costs.ipynb #3a61a83a
+# %% ../nbs/66_costs.ipynb #a7e4c8a7
+def _network(b, w):
+    "The network of a weight; trained unless it is there. Raises `FloatingPointError` where the training diverges"
+    path = b.at(w)/'model.pt'
+    net = read_model(b.p, path, b.device)
+    if net is not None: return net
+    seed = stream_seed(b.p.settings.seed,'guide')
+    try: net = train(b.p, b.labelled, seed, b.device, b.loss, w)
+    except InputError as e:
+        if 'logits hold' in str(e): raise FloatingPointError(str(e))
+        raise
+    write_model(path, net)
+    return net
+
+# %% ../nbs/66_costs.ipynb #b714452b
+def _hist(b, folder):
+    "The held-out (ids, histograms, faulty flags) of a network in a folder; None without one"
+    found = heldout_hist(b.p, folder, b.tested, b.device)
+    if found is None: return None
+    ids, hist = found
+    return ids, hist, np.array([b.faulty[id] for id in ids], bool)
+
+def _hist_at(b, w):
+    "The same of a weight; trained where its network is missing"
+    found = _hist(b, b.at(w))
+    if found: return found
+    _network(b, w)
+    return _hist(b, b.at(w))
+
+# %% ../nbs/66_costs.ipynb #6d68573f
+def _scores_at(b, w):
+    "OII, IoU, precision, recall of a weight at a threshold of 1/2 and the prevalence"
+    if not (b.at(w)/'heldout.npz').exists(): _network(b, w)
+    ids, hist, y = _hist_at(b, w)
+    weights = prevalence_draws(y, b.pi, 0, groups=groups_of(b.p, ids))[0]
+    tp, fp, fn = map(float, weights@counts(hist))
+    out = dict(oii=oii(tp, fp, fn))
+    for name,value in scores(tp, fp, fn).items():
+        if name!='f1' and math.isfinite(value): out[name] = float(value)
+    return out
+
+# %% ../nbs/66_costs.ipynb #551a2391
 def _set_up(p, loss, prevalence, device, misses, alarms, draws):
     "A `_Bench`. Raises `InputError` where labels are missing or the loss has no weight of misses"
     from imbal_al.training import LOSSES, loss_takes
@@ -247,15 +259,17 @@ class Guided:
     def fn_weight(self)->float|None: return self.search.chosen if self.kept=='weight' else None
     def __str__(self): return _account(self)
 
-# %% ../nbs/66_costs.ipynb #b6aee4a2
+# %% ../nbs/66_costs.ipynb #e7f47a1d
 def _account(g):
     "The search and what came of it, in a few sentences"
     lines = [_asked_line(g), g.search.account(), _cost_line(g)]
     if g.change: lines.append(_change_line(g))
     return '\n'.join([*lines, _sure_line(g)])
 
+# %% ../nbs/66_costs.ipynb #4a008247
 def _pm(i, form='{:.3g}'): return f'{form.format(i.mean)} [{form.format(i.low)}, {form.format(i.high)}]'
 
+# %% ../nbs/66_costs.ipynb #d82580d0
 def _asked_line(g):
     "What the costs ask for, and where that is from"
     if g.own: asked = 'given'
@@ -267,6 +281,7 @@ def _asked_line(g):
         f'{g.misses:g} for a missed pixel and {g.alarms:g} for a false one '
         f'ask for an OII of {g.target.low:+.2f} to {g.target.high:+.2f} ({asked}).')
 
+# %% ../nbs/66_costs.ipynb #b1bd3fcd
 def _cost_line(g):
     "What the network costs that is kept"
     line = f'From a probability of {g.point.threshold:.3g} on it costs {_pm(g.cost)} per unit, at 0.5 {g.half:.3g}.'
@@ -275,6 +290,7 @@ def _cost_line(g):
         ' On labels that it was not chosen on it is no cheaper than 0.5: '
         'let more be labelled to test on before you rely on it.')
 
+# %% ../nbs/66_costs.ipynb #5780f143
 def _change_line(g):
     "What the weight is worth beside the project's own network"
     if g.change.high<0: so = 'so the weight is worth it.'
@@ -283,6 +299,7 @@ def _change_line(g):
     own = f"Against the project's own network (round {g.against}) at its cheapest threshold"
     return f"{own}: {_pm(g.change, '{:+.3g}')} per unit, {so}"
 
+# %% ../nbs/66_costs.ipynb #d0cf1662
 def _sure_line(g):
     "How sure all that is"
     line = f'How sure: {g.tested} held-out labels, {g.faulty} with a defect'
@@ -313,13 +330,14 @@ def guide_costs(p:Project,
         _no_round_open(p)
         bench = _set_up(p, loss, prevalence, device, misses, alarms, draws)
         judged_by = dict(prevalence=bench.pi, tested=config_hash(_contents(bench)))
-        train_at = remembered(bench.scores, bench.folder/'trainings.json', judged_by)
+        train_at = remembered(partial(_scores_at, bench), bench.folder/'trainings.json', judged_by)
         wants = _target(bench, weights, train_at, target, say)
         search = search_weight(train_at, (wants.low, wants.high), candidates, report=say)
         if search.index is None: raise InputError(
             f'{p.dir}: no training worked ({search.because}); take a smaller learning rate or another loss')
         return _kept(bench, search, wants, target is not None)
 
+# %% ../nbs/66_costs.ipynb #051dbcfc
 def _last_round(p):
     "(folder, `round.json`) of the last round; None for what is not there"
     folders = rounds(p)
@@ -332,11 +350,13 @@ def _no_round_open(p):
     if record and record['strategy']!='guide' and not _finished(folder): raise InputError(
         f"round {record['number']} of {p.dir} was interrupted; give `imbal-al next` again first")
 
+# %% ../nbs/66_costs.ipynb #b1975286
 def _contents(b):
     "id -> content of the held-out labels: what scores depend on"
     table, tested = labels(b.p), set(b.tested)
     return {id:content for id,content in zip(table['id'], table['content']) if id in tested}
 
+# %% ../nbs/66_costs.ipynb #37662604
 def _target(b, weights, train_at, given, say):
     "What the costs ask for, from the first candidate that can be trained"
     middle = weights[(len(weights)-1)//2]
@@ -345,7 +365,7 @@ def _target(b, weights, train_at, given, say):
         say(f'training with fn_weight {w:g} on {len(b.labelled)} labels')
         try:
             train_at(w)
-            ids, hist, y = b.hist_at(w)
+            ids, hist, y = _hist_at(b, w)
         except FloatingPointError: continue
         found = cost_target(hist, y, b.pi, b.misses, b.alarms,
             draws=b.draws, seed=b.p.settings.seed, groups=groups_of(b.p, ids))
@@ -360,7 +380,7 @@ _FORM = 'imbal_al costs 1'
 def _kept(b, search, wants, own_target):
     "Judge the chosen network beside the project's own, and write down what is kept"
     w = search.chosen
-    b.network(w)
+    _network(b, w)
     out = _judged(b, search, wants, own_target)
     round = out.against if out.kept=='threshold' else _as_round(b, w)
     out = replace(out, round=round)
@@ -380,23 +400,19 @@ def _kept(b, search, wants, own_target):
         commit=commit()))
     return out
 
-# %% ../nbs/66_costs.ipynb #2e975b70
+# %% ../nbs/66_costs.ipynb #a58ed7de
 def _judged(b, search, wants, own_target):
     "`Guided`, its round not yet known"
-    mine = b.hist(b.at(search.chosen))
+    mine = _hist(b, b.at(search.chosen))
     theirs, last = _own(b)
     both = [id for id in mine[0] if theirs is None or id in set(theirs[0])]
     hist, y = _of(mine, both)
     seed, groups = b.p.settings.seed, groups_of(b.p, both)
     w = prevalence_draws(y, b.pi, b.draws, seed, groups)
-    def fair(hist):
-        "Cost per unit in each draw, cross-fitted"
-        fitted = _fair_counts(hist, y, b.pi, b.misses, b.alarms, groups, seed=seed)
-        return _cost_draws(fitted, w, b.misses, b.alarms)
-    use, cost, kept, change = hist, fair(hist), 'weight', None
+    use, cost, kept, change = hist, _fair_cost(b, hist, y, groups, w), 'weight', None
     if theirs is not None:
         other, _ = _of(theirs, both)
-        base = fair(other)
+        base = _fair_cost(b, other, y, groups, w)
         change = interval(cost-base, n=len(both))
         if change.low>0: use, cost, kept = other, base, 'threshold'
     point = cost_point(use, y, b.pi, b.misses, b.alarms, b.draws, seed, groups)
@@ -423,23 +439,30 @@ def _judged(b, search, wants, own_target):
         round=None,
         against=last)
 
+# %% ../nbs/66_costs.ipynb #132e0356
+def _fair_cost(b, hist, y, groups, w):
+    "Cost per unit in each draw, cross-fitted"
+    fitted = _fair_counts(hist, y, b.pi, b.misses, b.alarms, groups, seed=b.p.settings.seed)
+    return _cost_draws(fitted, w, b.misses, b.alarms)
+
 def _of(seen, ids):
     "Histograms and flags of some units, in their order"
     position = {id:i for i,id in enumerate(seen[0])}
     at = [position[id] for id in ids]
     return seen[1][at], seen[2][at]
 
+# %% ../nbs/66_costs.ipynb #7f7a11c9
 def _own(b):
     "The held-out histograms of the last network that no guidance made, and its round"
     for folder in reversed(rounds(b.p)):
         record = read_json(folder/'round.json')
         if not record or record['cold'] or record.get('loss'): continue
         if not (folder/'model.pt').exists(): continue
-        found = b.hist(folder)
+        found = _hist(b, folder)
         if found: return found, record['number']
     return None, None
 
-# %% ../nbs/66_costs.ipynb #db49d6c6
+# %% ../nbs/66_costs.ipynb #a4368632
 def _as_round(b, w):
     "Make the network of a weight the project's last round; given again it is that round"
     key = f'{b.folder.name}/{w:g}'
@@ -455,6 +478,7 @@ def _as_round(b, w):
     write_queue(b.p, folder/'queue', [], None)
     return record['number']
 
+# %% ../nbs/66_costs.ipynb #0dc7a0c9
 def _round_record(b, w, key, number):
     "`round.json` of a guidance's round"
     table = labels(b.p)
@@ -473,7 +497,7 @@ def _round_record(b, w, key, number):
         guide=key,
         commit=commit())
 
-# %% ../nbs/66_costs.ipynb #29b55abb
+# %% ../nbs/66_costs.ipynb #6f6d5303
 def cost_threshold(p:Project,
     folder:Path,                # A round's
     prevalence:float|None=None, # At deployment; None: the guidance's

@@ -37,14 +37,14 @@ def _need(*names):
     except ImportError as e: raise InputError(
         f"{e.name} is not installed; `pip install imbal_al[deploy]` brings what models in ONNX need") from e
 
-# %% ../nbs/67_deploy.ipynb #bfac0066
+# %% ../nbs/67_deploy.ipynb #2bee879e
 def _threshold_logit(threshold):
     "The logit of a probability, within what a float tells apart. Raises `InputError` for what is none"
     if not 0<=threshold<=1: raise InputError(f'threshold {threshold!r}; give a probability')
     logit = math.log(max(threshold,1e-13))-math.log(max(1-threshold,1e-13))
     return float(np.clip(logit, -30, 30))
 
-# %% ../nbs/67_deploy.ipynb #91b7072d
+# %% ../nbs/67_deploy.ipynb #6eedc4c3
 def _deployable(net, encoder='lite0', threshold=.5):
     "A module: uint8 (B,H,W,C) -> (logit (B,H,W) float32, mask (B,H,W) uint8)"
     import torch
@@ -79,7 +79,7 @@ def _to_onnx(module, example, path):
             torch.onnx.export(module, (example,), str(path), dynamo=True,
                 external_data=False, verbose=False, dynamic_shapes=shapes, **names)
 
-# %% ../nbs/67_deploy.ipynb #079d49d4
+# %% ../nbs/67_deploy.ipynb #0e874d02
 def write_onnx(net,          # A network in evaluation mode
     path:str|Path,           # The file
     w:Windows,               # How images are cut
@@ -115,7 +115,7 @@ def write_onnx(net,          # A network in evaluation mode
         onnx.save(model, str(tmp))
         return _disagreement(module, open_model(tmp), samples)
 
-# %% ../nbs/67_deploy.ipynb #d0d09ba7
+# %% ../nbs/67_deploy.ipynb #68b688c5
 def _disagreement(module, model, samples):
     """Largest difference of a logit between a module and a file
 
@@ -147,7 +147,7 @@ class Model:
         "Yield the logits (H,W) of images uint8 (H,W) or (H,W,C)"
         for z,_ in predict(self.run, images, self.windows, bs): yield z
 
-# %% ../nbs/67_deploy.ipynb #974c8032
+# %% ../nbs/67_deploy.ipynb #afd6b724
 def open_model(
     path:str|Path,         # A file that `write_onnx` or `export` has written
     threads:int|None=None  # CPU threads; None: `OMP_NUM_THREADS`, else all
@@ -164,6 +164,7 @@ def open_model(
         'export it with `imbal-al export`')
     return Model(path, meta, session)
 
+# %% ../nbs/67_deploy.ipynb #89eff640
 def _session(ort, path, threads):
     "onnxruntime's session, on a GPU where it can"
     options = ort.SessionOptions()
@@ -191,6 +192,7 @@ def _card_text(p, meta, standing):
         f'Made by imbal_al, commit {meta["commit"]}.']
     return str(ModelCard(f'---\n{head}\n---\n\n'+'\n\n'.join(paragraphs)+'\n'))
 
+# %% ../nbs/67_deploy.ipynb #fac9d30e
 def _pct(x): return f'{100*x:.3g} %'
 
 def _data_text(p, meta):
@@ -211,7 +213,7 @@ def _network_text(p, meta):
         f'windows of {meta["size"]} pixels that overlap by {meta["overlap"]}.',
         'Normalisation and threshold are in the file.'])
 
-# %% ../nbs/67_deploy.ipynb #ccf6291c
+# %% ../nbs/67_deploy.ipynb #3c073a2f
 def _operating_texts(p, meta, standing):
     "The threshold, why it is that, and what to expect there: a list of paragraphs"
     called = f'A pixel is called a defect from a probability of {meta["threshold"]:.3g} on'
@@ -224,6 +226,7 @@ def _operating_texts(p, meta, standing):
     expected = str(standing.point.account()).replace('\n',' ')
     return [*out, f'For {_pct(standing.prevalence)} faulty {p.settings.unit}s. {expected}', standing.advice]
 
+# %% ../nbs/67_deploy.ipynb #4a9de3bc
 def _limits_text(p, meta):
     "What the model is no good for"
     return '\n'.join([
@@ -245,7 +248,7 @@ class Exported:
     far: float  # Largest difference of a logit from the network's
     notes: list # A line for each thing that the card cannot tell
 
-# %% ../nbs/67_deploy.ipynb #548920ae
+# %% ../nbs/67_deploy.ipynb #31a30a98
 def export(p:Project,
     path:str|Path,              # The file to write; the card gets the same name with the ending .md
     prevalence:float|None=None, # At deployment; decides the threshold
@@ -281,7 +284,7 @@ def export(p:Project,
     write_text(card, _card_text(p, meta, standing))
     return Exported(path, card, meta, far, notes)
 
-# %% ../nbs/67_deploy.ipynb #bea8ddf0
+# %% ../nbs/67_deploy.ipynb #50736109
 def _trained(p, number):
     "(folder, `round.json`) of the rounds with a trained model, all or one. Raises `InputError` without"
     out = []
@@ -294,6 +297,7 @@ def _trained(p, number):
         "label, ingest and give `imbal-al next` first")
     return out
 
+# %% ../nbs/67_deploy.ipynb #71626ebd
 def _chosen(p, done, asked):
     "The last trained round; where a guidance made that, the one that the last guidance keeps"
     kept = (read_json(p.dir/'guide.json') or {}).get('round')
@@ -301,7 +305,7 @@ def _chosen(p, done, asked):
     _, last = done[-1]
     return keep[0] if asked is None and keep and last.get('strategy')=='guide' else done[-1]
 
-# %% ../nbs/67_deploy.ipynb #dfd547c6
+# %% ../nbs/67_deploy.ipynb #39594d37
 def _about(p, record, prevalence, standing, costs):
     "What stands in the file beside the windows: of the project, the round and what is known of it"
     about = dict(
@@ -317,6 +321,7 @@ def _about(p, record, prevalence, standing, costs):
     if standing: about |= {name:list(getattr(standing.point, name)) for name in ('f1','precision','recall','oii')}
     return about
 
+# %% ../nbs/67_deploy.ipynb #3dc53c9e
 def _standing(p, prevalence, asked):
     "(where the model stands, notes); None and a note, if nobody asked and it cannot be told"
     try: return where(p, prevalence), []
@@ -324,6 +329,7 @@ def _standing(p, prevalence, asked):
         if asked: raise
         return None, [f'{e}; the card holds no scores']
 
+# %% ../nbs/67_deploy.ipynb #eca6d008
 def _samples(p, w, n=4):
     "Windows of the project's own images, to compare on; None where fewer than two can be read"
     out = []
@@ -353,13 +359,14 @@ def _measure(name, z, t):
         max_probability=round(float(1/(1+np.exp(-z.max()))),4),
         error='')
 
-# %% ../nbs/67_deploy.ipynb #5be6f008
+# %% ../nbs/67_deploy.ipynb #36c17751
 def _outline(mask):
     "The pixels of a mask that touch what is not in it"
     m = np.pad(mask,1)
     inner = m[:-2,1:-1]&m[2:,1:-1]&m[1:-1,:-2]&m[1:-1,2:]
     return mask&~inner
 
+# %% ../nbs/67_deploy.ipynb #521ce8cd
 def _write_results(out, name, im, mask, overlays):
     "A mask, and the image with its outline"
     pixels = mask.astype(np.uint8)*255
@@ -369,13 +376,14 @@ def _write_results(out, name, im, mask, overlays):
     shown[_outline(mask)] = (228,40,30)
     with atomic_path(out/'overlays'/f'{name}.jpg') as f: Image.fromarray(shown).save(f, 'jpeg', quality=90)
 
-# %% ../nbs/67_deploy.ipynb #bcf3723f
+# %% ../nbs/67_deploy.ipynb #f927b24f
 def _stems(names):
     "File names without ending; with it where two would be the same"
     stems = {name:os.path.splitext(name)[0] for name in names}
     often = Counter(stems.values())
     return {name:stem if often[stem]==1 else name for name,stem in stems.items()}
 
+# %% ../nbs/67_deploy.ipynb #91c0b03f
 def _done(path):
     "Names that whole lines of a table tell, and their rows"
     try: text = path.read_text(encoding='utf-8')
@@ -411,6 +419,7 @@ def predict_folder(
     _write_table(out/'table.csv', _done(part).values())
     return out/'table.csv'
 
+# %% ../nbs/67_deploy.ipynb #33d5c965
 def _claim(out, model, images, overlays):
     "Write what a folder's results are of. Raises `InputError` where they are of something else"
     about = dict(
@@ -423,6 +432,7 @@ def _claim(out, model, images, overlays):
         raise InputError(f'{out} holds {what}; give another folder')
     write_json(out/'predict.json', about)
 
+# %% ../nbs/67_deploy.ipynb #3b73ed8a
 def _write_table(path, rows):
     "The table, images with the largest defects first, those without a prediction last"
     rows = sorted(rows, key=lambda row: (-int(row['defect_pixels'] or -1), row['image']))
@@ -431,7 +441,7 @@ def _write_table(path, rows):
         table.writeheader()
         table.writerows(rows)
 
-# %% ../nbs/67_deploy.ipynb #8c7655dd
+# %% ../nbs/67_deploy.ipynb #c595d519
 def _stream(model, images, out, todo, stems, overlays, bs, part, say):
     "Predict what is left, a line at a time"
     t = _threshold_logit(model.meta['threshold'])
@@ -450,6 +460,7 @@ def _stream(model, images, out, todo, stems, overlays, bs, part, say):
             if i%20==0: say(i)
     say(len(todo))
 
+# %% ../nbs/67_deploy.ipynb #323ced99
 def _read(images, meta, name):
     "(name, pixels or why there are none)"
     try: return name, read_image(str(images/name), meta['channels'], meta.get('bits',16))

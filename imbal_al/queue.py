@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/queue.html.md"""
 
 # %% ../nbs/63_queue.ipynb #9f6e67ad
 from __future__ import annotations
-import base64, io, json, math, os, re, shutil
+import base64, json, math, os, re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,7 @@ def tinted(
     pixels[inside&~inner] = red
     return Image.fromarray(pixels.astype(np.uint8))
 
+# %% ../nbs/63_queue.ipynb #4c7c7acb
 def _thumbnail(image, mask=None, size=160):
     "A small RGB picture of a unit, what is predicted (or labelled) in red"
     im = Image.fromarray(image).convert('RGB')
@@ -50,7 +51,7 @@ def _thumbnail(image, mask=None, size=160):
     how = Image.Resampling.BOX if scale<1 else Image.Resampling.NEAREST
     return tinted(im.resize(to, how), mask)
 
-# %% ../nbs/63_queue.ipynb #faa8cf30
+# %% ../nbs/63_queue.ipynb #7ccd1fee
 def _wrapped(draw, text, width, most=2):
     "Lines of text that fit a width, so many at most"
     lines = ['']
@@ -64,6 +65,7 @@ def _shortened(draw, line, width):
     while draw.textlength(line)>width: line = '..'+line[3:]
     return line
 
+# %% ../nbs/63_queue.ipynb #872ff24e
 def _contact_sheet(cells, size=160):
     """Pictures, and below each what it is and, in two lines at most, why it was picked
 
@@ -92,7 +94,7 @@ def _labelstudio_task(p, unit, why, image, mask=None, score=0., model=''):
 
 def _data_uri(png): return 'data:image/png;base64,'+base64.b64encode(png).decode()
 
-# %% ../nbs/63_queue.ipynb #9468c904
+# %% ../nbs/63_queue.ipynb #33921206
 @dataclass(frozen=True)
 class _Sent:
     "What a queue holds of one unit"
@@ -101,6 +103,7 @@ class _Sent:
     task: dict   # For Label Studio
     cell: tuple  # (picture, [line, line]), for the contact sheet
 
+# %% ../nbs/63_queue.ipynb #39e3be1c
 def _send(p, folder, pick, im, prob, url, model):
     "Write the pictures of one unit, and say what else is to be written of it"
     unit = p.row[pick['id']]
@@ -124,7 +127,7 @@ def _send(p, folder, pick, im, prob, url, model):
         task=_labelstudio_task(p, unit, pick['why'], address, mask, score, model),
         cell=(_thumbnail(im, mask), [unit['name'], pick['why']]))
 
-# %% ../nbs/63_queue.ipynb #e59a196b
+# %% ../nbs/63_queue.ipynb #bee42da1
 def write_queue(p:Project,
     folder:Path,       # Of the queue
     picks:list,        # [dict(id, why, held_out)]
@@ -146,6 +149,7 @@ def write_queue(p:Project,
     write_json(folder/'done.json', dict(picks=picks))
     return lines
 
+# %% ../nbs/63_queue.ipynb #6d4494ff
 def _write_tables(folder, sent):
     "The files that hold all units"
     rows = pd.DataFrame([unit.row for unit in sent])
@@ -178,15 +182,17 @@ class Report:
         said = ', '.join(f'{self.counts[kind]} {kind}' for kind in kinds if self.counts[kind])
         return '\n'.join([f'{Path(self.path).name} ({self.tool}): {said or "no label in it"}', *self.lines])
 
-# %% ../nbs/63_queue.ipynb #56090ab0
+# %% ../nbs/63_queue.ipynb #902f0719
 def _stem(name): return os.path.splitext(name)[0]
 
 def _by_stem(p):
     "Name of an image without folder and ending -> [(name, id)]"
     out = defaultdict(list)
-    for id,name in zip(p.units['id'], p.units['name']): out[_stem(os.path.basename(name))].append((name,id))
+    for id,name in zip(p.units['id'], p.units['name']):
+        out[_stem(os.path.basename(name))].append((name,id))
     return out
 
+# %% ../nbs/63_queue.ipynb #1738b29a
 def _find(p, by_name, by_stem, drawn):
     "The id of the unit that an entry is of, and ''; or '', and why none"
     if drawn.id in p.row: return drawn.id, ''
@@ -202,7 +208,7 @@ def _find(p, by_name, by_stem, drawn):
         f"{drawn.name} may be {alike[0][0]} or {alike[1][0]}; keep the names that the queue gave")
     return '', f'{drawn.name} is no image of this project'
 
-# %% ../nbs/63_queue.ipynb #0e1fdfa7
+# %% ../nbs/63_queue.ipynb #7fc1ef8c
 def _refuse_whole(p, path, drawn):
     "Raise for an export that is not of this project"
     own, at = p.dir.resolve()/'rounds', Path(path).resolve()
@@ -217,6 +223,7 @@ def _refuse_whole(p, path, drawn):
         f'{path} is an export of another project ({foreign[0].name} and {len(foreign)-1} more); '
         'give it the folder of that one')
 
+# %% ../nbs/63_queue.ipynb #95c2d4e6
 def _checked(p, drawn, id, empty, report):
     "The mask of one entry, or None after a line in the report"
     unit = p.row[id]
@@ -257,9 +264,11 @@ def ingest(p:Project,
             if id in found: _take(p, id, found[id], empty, report, revert)
     return report
 
+# %% ../nbs/63_queue.ipynb #91bb138f
 def _by_unit(p, drawn, report):
     "id -> what an export says of the unit"
-    by_name, by_stem, found = dict(zip(p.units['name'], p.units['id'])), _by_stem(p), defaultdict(list)
+    by_name = dict(zip(p.units['name'], p.units['id']))
+    by_stem, found = _by_stem(p), defaultdict(list)
     for entry in drawn:
         id, why = _find(p, by_name, by_stem, entry)
         report.lines += entry.notes
@@ -267,6 +276,7 @@ def _by_unit(p, drawn, report):
         else: report.add('unknown', why)
     return found
 
+# %% ../nbs/63_queue.ipynb #c173ab48
 def _take(p, id, entries, empty, report, revert):
     "Write the label of a unit, unless its entries differ, and say what changed"
     checked = [(_checked(p, entry, id, empty, report),entry) for entry in entries]
@@ -280,6 +290,7 @@ def _take(p, id, entries, empty, report, revert):
     state = write_label(p, id, mask, f'{report.tool}: {Path(report.path).name}', entry.at, revert)
     report.add(state, _change(p.row[id]['name'], before, mask, state))
 
+# %% ../nbs/63_queue.ipynb #8e49eb5d
 def _change(name, before, mask, state):
     "What to say of a label that was written, or not; '' where that is as expected"
     versions = before['versions'] if before else []
@@ -301,6 +312,7 @@ def as_annotations(
         out.append({**task, 'annotations':[dict(result=_result(id, mask(id)), updated_at=at)]})
     return out
 
+# %% ../nbs/63_queue.ipynb #9483192e
 def _result(id, mask):
     "A brush stroke, or the choice that there is no defect"
     if np.any(mask): return [brush_result(mask, id)]
@@ -314,6 +326,7 @@ def rounds(p:Project)->list[Path]:
     if not folder.is_dir(): return []
     return sorted(path for path in folder.glob('[0-9][0-9][0-9]*') if path.is_dir())
 
+# %% ../nbs/63_queue.ipynb #1f1fbdee
 def queued(p:Project)->dict: # id -> dict(round, why, held_out)
     "Every unit that was ever picked and not released, from the rounds' `queue.json`"
     out = {}
@@ -327,13 +340,13 @@ def queued(p:Project)->dict: # id -> dict(round, why, held_out)
 
 def _released(folder): return (read_json(folder/'released.json') or {}).get('ids', [])
 
-# %% ../nbs/63_queue.ipynb #955550f9
+# %% ../nbs/63_queue.ipynb #5fc5e062
 def waiting(p:Project)->list[str]:
     "Ids of the units that are out"
     done = set(labels(p)['id'])
     return [id for id in queued(p) if id not in done]
 
-# %% ../nbs/63_queue.ipynb #0d36f6bc
+# %% ../nbs/63_queue.ipynb #2440841f
 def release(p:Project)->int: # How many
     "Put the units that are out back into the pool"
     with held(p.dir/'lock.json'):
@@ -362,6 +375,7 @@ def export_labels(p:Project,
     else: write_text(to, json.dumps(_as_tasks(p, table['id'], items)))
     return len(items)
 
+# %% ../nbs/63_queue.ipynb #03bb518a
 def _item(p, id):
     "(file name, (h,w), mask) of a label"
     unit = p.row[id]

@@ -36,7 +36,7 @@ def is_held_out(p:Project,
 
 def _unit_group(p, id): return group_of(p.row[str(id)]['image'], p.settings.group_by)
 
-# %% ../nbs/64_rounds.ipynb #39ff5181
+# %% ../nbs/64_rounds.ipynb #f9b99ec1
 def split_labels(p:Project,
     ids                # Of units, labelled or not
     )->tuple[list,list]:
@@ -46,7 +46,7 @@ def split_labels(p:Project,
     test = {id for id in ids if held[p.row[id]['image']]}
     return [id for id in ids if id not in test], [id for id in ids if id in test]
 
-# %% ../nbs/64_rounds.ipynb #34d11a85
+# %% ../nbs/64_rounds.ipynb #ad514cac
 def _pool(p):
     "Ids that are neither labelled nor out: (to pick from, to test on)"
     gone = {*labels(p)['id'], *queued(p)}
@@ -55,7 +55,7 @@ def _pool(p):
 def _finished(folder)->bool:
     return read_json(folder/'queue.json') is not None and read_json(folder/'queue'/'done.json') is not None
 
-# %% ../nbs/64_rounds.ipynb #3e5f98ff
+# %% ../nbs/64_rounds.ipynb #6ff6f795
 def project_windows(p:Project)->Windows:
     "How a project's images are cut"
     return Windows(p.settings.window, p.settings.overlap)
@@ -79,6 +79,7 @@ def _training_windows(p, labelled):
         masks += [unit_masks[i] for i in keep]
     return np.stack(images), np.stack(masks)
 
+# %% ../nbs/64_rounds.ipynb #9532af4d
 def _cut_mask(p, id, version):
     "The windows of a mask"
     return [window[...,0] for window in windows_of(read_mask(p, id, version), project_windows(p))]
@@ -88,7 +89,7 @@ def _most_telling(p, id, masks):
     order = stream(p.settings.seed, 'windows', id).permutation(len(masks))
     return sorted(sorted(order, key=lambda i: not masks[i].any())[:p.settings.per_image])
 
-# %% ../nbs/64_rounds.ipynb #0d8f52e0
+# %% ../nbs/64_rounds.ipynb #9e08924d
 def _drawn_share(p, masks):
     """Share of windows with a defect that training batches are drawn with, for masks uint8 (N,size,size)
 
@@ -96,7 +97,7 @@ def _drawn_share(p, masks):
     share = masks.reshape(len(masks),-1).any(1).mean()
     return p.settings.balance if 0<share<p.settings.balance else None
 
-# %% ../nbs/64_rounds.ipynb #27cfe0e8
+# %% ../nbs/64_rounds.ipynb #dfe72fb4
 def train(p:Project,
     labelled,                  # [(id, version)] trained on
     seed:int,                  # Weights, order, augmentation, dropout
@@ -134,7 +135,7 @@ def write_model(
     import torch
     with atomic_path(path) as f: torch.save(net.state_dict(), f)
 
-# %% ../nbs/64_rounds.ipynb #75a3d0ac
+# %% ../nbs/64_rounds.ipynb #657328d4
 def read_model(p:Project,
     path:Path,    # `model.pt` in a round's folder
     device='cpu'  # That the network is put on
@@ -150,7 +151,7 @@ def read_model(p:Project,
         return None
     return net.to(device, memory_format=torch.channels_last).eval()
 
-# %% ../nbs/64_rounds.ipynb #3f42a532
+# %% ../nbs/64_rounds.ipynb #6ad9eca2
 def _cold_model(p, device='cpu'):
     "ImageNet's encoder: all that is known before there is a label with a defect"
     import torch
@@ -177,7 +178,7 @@ def read_all(p:Project,
             got.append(id)
             yield found
 
-# %% ../nbs/64_rounds.ipynb #c041db76
+# %% ../nbs/64_rounds.ipynb #c9956c46
 def _score_units(p, net, ids, device='cpu', embedding=False, bs=16):
     """One pass over units: (arrays, a line for each unit that cannot be read)
 
@@ -199,7 +200,7 @@ def _score_units(p, net, ids, device='cpu', embedding=False, bs=16):
         out[name] = np.array([of_unit[name] for of_unit in measured], dtype)
     return out, lines
 
-# %% ../nbs/64_rounds.ipynb #77a55b4b
+# %% ../nbs/64_rounds.ipynb #3cd79dd7
 _SECOND = ('gradient','bald')
 
 def _measure_units(p, net, ids, fields, device='cpu', bs=16):
@@ -216,6 +217,7 @@ def _measure_units(p, net, ids, fields, device='cpu', bs=16):
             for (_,i,share),value in zip(batch, found[name]): out[name][i] = out[name][i]+share*value
     return {name:np.array(values, np.float32) for name,values in out.items()}
 
+# %% ../nbs/64_rounds.ipynb #ca92d44c
 def _shares(p, ids):
     "Yield the windows of units: (pixels, the unit's position, the window's share of it)"
     for i,im in enumerate(read_all(p, ids, [], [])):
@@ -232,7 +234,7 @@ def _batches(items, n):
             batch = []
     if batch: yield batch
 
-# %% ../nbs/64_rounds.ipynb #b27a8b49
+# %% ../nbs/64_rounds.ipynb #cffac3e4
 _CHUNK = 256
 
 def _score_pool(p, net, ids, folder, device, embedding, say=lambda line: None, second=()):
@@ -251,12 +253,14 @@ def _score_pool(p, net, ids, folder, device, embedding, say=lambda line: None, s
         parts.append(part)
     return _joined(parts)
 
+# %% ../nbs/64_rounds.ipynb #77888577
 def _is_whole(part, want, embedding, second):
     "Does a file hold all that is asked of these units?"
     if not {*second,'margin'}<=set(part): return False
     if not set(part['ids'])<=set(want) or part['asked']!=len(want): return False
     return not (embedding and len(part['ids']) and not part['embedding'].shape[1])
 
+# %% ../nbs/64_rounds.ipynb #fcd9e9fa
 def _joined(parts):
     "All files as one; those without a unit have arrays of another shape and are left out"
     if not parts: return dict(ids=np.empty(0,'U12'), foreground=np.empty(0,int), embedding=np.empty((0,0)))
@@ -273,7 +277,7 @@ def project_strategies()->list: # Their names
     "The strategies that a project can use"
     return [name for name,strategy in STRATEGIES.items() if strategy.needs<=_NEEDS]
 
-# %% ../nbs/64_rounds.ipynb #8f7e0778
+# %% ../nbs/64_rounds.ipynb #d66ba532
 def _check_strategy(p, name, prevalence=None):
     "Raise an `InputError` for a strategy that this project cannot use"
     check_choice('strategy', name, STRATEGIES)
@@ -291,6 +295,7 @@ def _check_strategy(p, name, prevalence=None):
         'give it, for example --prevalence 0.05')
     if 'bald' in needs: _check_dropout(p)
 
+# %% ../nbs/64_rounds.ipynb #18f17ada
 def _check_dropout(p):
     "Raise an `InputError` for a network without dropout"
     from imbal_al.models import create_model
@@ -298,7 +303,7 @@ def _check_dropout(p):
     net = create_model(p.settings.arch, p.settings.encoder, None, 2, 3)
     with dropping(net.eval()): pass
 
-# %% ../nbs/64_rounds.ipynb #b944336e
+# %% ../nbs/64_rounds.ipynb #776555fa
 def _chosen(record):
     "The strategy that a round picks by"
     return 'coreset' if record['cold'] and record['strategy']!='random' else record['strategy']
@@ -311,6 +316,7 @@ def _why(strategy, cold, scores, i):
     has_score = strategy in ('entropy','margin','bald')
     return f"{strategy} {scores[strategy][i]:.3f}, {said}" if has_score else f'{strategy}, {said}'
 
+# %% ../nbs/64_rounds.ipynb #e0fedea5
 def _pick(p, record, net, scores, labelled_embedding):
     "The picks of a strategy among scored units: [dict(id, why, held_out)]"
     ids, name = scores['ids'], _chosen(record)
@@ -327,7 +333,7 @@ def _pick(p, record, net, scores, labelled_embedding):
     else: at = select(name, candidates, n, rng)
     return [dict(id=str(ids[i]), why=_why(name, record['cold'], scores, i), held_out=False) for i in at]
 
-# %% ../nbs/64_rounds.ipynb #b835774e
+# %% ../nbs/64_rounds.ipynb #f96ec66a
 def _at_random(p, ids, n, *path, per_group=0):
     "`n` units at random, from the stream `path`; those that cannot be read are passed over"
     left = stream(p.settings.seed, *path).permutation(np.array(ids, 'U12')).tolist()
@@ -347,6 +353,7 @@ def _at_random(p, ids, n, *path, per_group=0):
         left, most = full, most+per_group
     return out
 
+# %% ../nbs/64_rounds.ipynb #5429f042
 def _random_tests(p, record, pool):
     "Units to test on: [dict(id, why, held_out)]"
     ids = _at_random(p, pool, record['to_test'], 'test', record['number'])
@@ -364,7 +371,7 @@ class Round:
     @property
     def queue(self)->Path: return self.folder/'queue'
 
-# %% ../nbs/64_rounds.ipynb #785d616e
+# %% ../nbs/64_rounds.ipynb #139b7cfa
 def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0):
     "Write `round.json`: from then on this round is decided"
     table = labels(p)
@@ -396,6 +403,7 @@ def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0):
     write_json(folder/'round.json', record)
     return record
 
+# %% ../nbs/64_rounds.ipynb #81f30642
 def _dealt(budget, held_out, n_train, n_test):
     "(how many units to pick, how many to test on): the share `held_out`, one at least; more where the others run out"
     least = int(budget>1 and held_out>0)
@@ -435,6 +443,7 @@ def next_round(p:Project,
             say(_begun_otherwise(record))
         return _go_on(p, last, record, device or best_device(), url, say)
 
+# %% ../nbs/64_rounds.ipynb #916e11b9
 def _is_count(n): return isinstance(n,int) and not isinstance(n,bool) and n>=0
 
 def _begun_otherwise(record):
@@ -444,7 +453,7 @@ def _begun_otherwise(record):
         f"round {record['number']} was begun with a budget of {record['budget']} and "
         f"{record['strategy']}{capped}; that one is finished first")
 
-# %% ../nbs/64_rounds.ipynb #7ee6658b
+# %% ../nbs/64_rounds.ipynb #7f9f8ef1
 def _made_before(folder, record):
     "A round that is there"
     return Round(
@@ -454,6 +463,7 @@ def _made_before(folder, record):
         picks=read_json(folder/'queue.json')['picks'],
         fresh=False)
 
+# %% ../nbs/64_rounds.ipynb #cbb6c410
 def _still_out(p):
     "The last round with units that are out"
     picked = queued(p)
@@ -465,6 +475,7 @@ def _still_out(p):
         picks=read_json(folder/'queue.json')['picks'],
         fresh=False)
 
+# %% ../nbs/64_rounds.ipynb #e899f442
 def _new_round(p, last, budget, strategy, prevalence=None, per_group=0):
     "Folder and record of the round after `last`; one that lost its record before anything was picked is begun again"
     again = last and read_json(last/'round.json') is None and read_json(last/'queue.json') is None
@@ -474,6 +485,7 @@ def _new_round(p, last, budget, strategy, prevalence=None, per_group=0):
     folder = p.dir/'rounds'/f'{number:03d}'
     return folder, _begin(p, folder, number, budget, strategy, prevalence, per_group)
 
+# %% ../nbs/64_rounds.ipynb #2216fefe
 def _up_to_date(p, last, record):
     "Is the last model trained on all labels, in the way that is asked for, and there?"
     if record['cold'] or _news(p, record): return False
@@ -510,6 +522,7 @@ def _go_on(p, folder, record, device, url, say):
     for line in lines: say(line)
     return Round(record['number'], folder, record, queue['picks'], True)
 
+# %% ../nbs/64_rounds.ipynb #787a3484
 def _picks(p, folder, record, net, device, say):
     "What a round picks, and what it tests on; nothing without a budget"
     if not record['budget']: return []
@@ -517,7 +530,7 @@ def _picks(p, folder, record, net, device, say):
     scores, seen = _looked_at(p, folder, record, net, train_pool, device, say)
     return _pick(p, record, net, scores, seen)+_random_tests(p, record, test_pool)
 
-# %% ../nbs/64_rounds.ipynb #428b90f2
+# %% ../nbs/64_rounds.ipynb #794ca284
 def _looked_at(p, folder, record, net, ids, device, say):
     "(what the strategy looks at of units, embeddings (m,D) of the labelled ones if it looks at these, too)"
     no_embedding = np.zeros((0,0), np.float32)

@@ -47,7 +47,7 @@ def heldout_hist(p:Project,
     found = [(id,hists[key]) for id,key in zip(ids, keys) if key in hists]
     return [id for id,_ in found], _stacked([hist for _,hist in found])
 
-# %% ../nbs/65_where.ipynb #3608aaf9
+# %% ../nbs/65_where.ipynb #c96f2481
 def _stacked(hists): return np.stack(hists) if hists else np.empty((0,2,BINS), np.uint32)
 
 def _kept_hists(folder):
@@ -63,6 +63,7 @@ def _keep_hists(folder, hists):
         hist=_stacked(list(hists.values())),
         precision=np.array(_PRECISION)))
 
+# %% ../nbs/65_where.ipynb #66e06f0f
 def _new_hists(p, net, ids, content, device):
     "'id:content' -> histogram of a network on units; a note for each that cannot be read"
     lines, got, hists = [], [], {}
@@ -89,13 +90,14 @@ def prevalence_draws(
     w = np.vstack([np.ones(len(faulty)), drawn])
     return _with_share(w, faulty, pi)+_with_share(w, ~faulty, 1-pi)
 
+# %% ../nbs/65_where.ipynb #047bc23e
 def _with_share(w, kind, share):
     "Weights of one kind of units, of sum `share` in each draw; nan in a draw that has none of them"
     if not share: return np.zeros_like(w)
     total = (w*kind).sum(1, keepdims=True)
     return share*np.divide(w*kind, total, out=np.full_like(w, np.nan), where=total>0)
 
-# %% ../nbs/65_where.ipynb #27476831
+# %% ../nbs/65_where.ipynb #e698664e
 def interval(
     draws,           # (1+draws,), the first without resampling
     level:float=.95, # Share of the draws inside
@@ -107,7 +109,7 @@ def interval(
     low, high = np.quantile(rest, [tail,1-tail]) if len(rest) else (np.nan,np.nan)
     return Interval(float(draws[0]), float(low), float(high), n)
 
-# %% ../nbs/65_where.ipynb #5e6b5d73
+# %% ../nbs/65_where.ipynb #f31b33c7
 def _rounds_at(counts, w):
     "f1, iou, precision, recall, oii -> (rounds,1+draws); from each round's (n,3) tp, fp, fn and `prevalence_draws`"
     each = [_scores_of(w@of_round) for of_round in counts]
@@ -135,7 +137,7 @@ def _expected_gain(n, f1, more=50, seed=0, last=6):
     b[1:] += error*stream(seed,'gain').standard_normal(len(b)-1)
     return interval(b*math.log1p(more/n[-1]), n=len(n))
 
-# %% ../nbs/65_where.ipynb #ee68a4f4
+# %% ../nbs/65_where.ipynb #053c9d18
 def _verdict(gain, worth=.01, more=50):
     "The advice in a sentence"
     if gain is None: return (
@@ -170,7 +172,7 @@ class Standing:
             lines.append(f'{int(row.labels):6d}  {row.f1:.3f} [{row.f1_low:.3f}, {row.f1_high:.3f}]')
         return '\n'.join([*lines, self.advice])
 
-# %% ../nbs/65_where.ipynb #0a9b7998
+# %% ../nbs/65_where.ipynb #f6f156af
 def _trained_rounds(p):
     "(folder, `round.json`) of the rounds that have a trained model. Raises `InputError` where there is none"
     done = [(folder,read_json(folder/'round.json')) for folder in rounds(p)]
@@ -180,6 +182,7 @@ def _trained_rounds(p):
         f'{p.dir} has no trained model yet; label the first queue, ingest it and give `imbal-al next` again')
     return out
 
+# %% ../nbs/65_where.ipynb #fa493a4a
 def _tested(p, pi):
     "Held-out ids and whether they are faulty; raises for too few kinds"
     table = labels(p)
@@ -192,7 +195,7 @@ def _tested(p, pi):
             f"label more of the units that are picked 'to test on', a prevalence of {pi:g} needs both kinds")
     return ids, y
 
-# %% ../nbs/65_where.ipynb #fe64942d
+# %% ../nbs/65_where.ipynb #770533d0
 def where(p:Project,
     prevalence:float,  # Share of faulty units at deployment, above 0 and up to 1
     more:int=50,       # Labels that one thinks of adding
@@ -218,6 +221,7 @@ def where(p:Project,
     kept = [(record,hist) for record,(read,hist) in seen if read==last_ids]
     return _standing(p, prevalence, kept, faulty, groups, more, worth, draws, caution)
 
+# %% ../nbs/65_where.ipynb #05ef47f1
 def _check_groups(p, groups, y, pi):
     "Raise where a kind is of one group only: no fold could be left out"
     if not groups or not pi<1: return
@@ -227,7 +231,7 @@ def _check_groups(p, groups, y, pi):
             f"{p.dir}: all {are.sum()} held-out {kind} labels are of one group ({names.pop()}); "
             "label more of the units that are picked 'to test on', of other groups")
 
-# %% ../nbs/65_where.ipynb #cea5e92c
+# %% ../nbs/65_where.ipynb #0e1099f0
 def _standing(p, pi, kept, y, groups, more, worth, draws, caution):
     "`Standing` from the rounds' (record, histograms) on the same units"
     record, hist = kept[-1]
@@ -246,6 +250,7 @@ def _standing(p, pi, kept, y, groups, more, worth, draws, caution):
         gain=gain,
         advice=_verdict(gain, worth, more))
 
+# %% ../nbs/65_where.ipynb #edc00482
 def _curve_rows(kept, scores):
     "A row for each round: its number, its labels, its scores and their ranges"
     rows = []
@@ -257,6 +262,7 @@ def _curve_rows(kept, scores):
         rows.append(row)
     return rows
 
+# %% ../nbs/65_where.ipynb #ff175f17
 def _newer_labels(p, record):
     "How many labels to train on have come, or changed, since a round began"
     table = labels(p)
@@ -265,7 +271,7 @@ def _newer_labels(p, record):
     labels_now = {(id,version[id]) for id in train_ids}
     return len(labels_now-set(map(tuple, record['train'])))
 
-# %% ../nbs/65_where.ipynb #e089e80f
+# %% ../nbs/65_where.ipynb #1bcc417c
 def _fitted(hist, y, pi, groups):
     "Cross-fitted counts; at a threshold of 1/2 where there are too few units to deal into folds"
     for folds in (5,3,2):
@@ -287,7 +293,7 @@ class CostPoint:
             f'{self.cost:.3g} per unit instead of {self.cost_half:.3g} at 0.5; '
             f'OII there {self.oii.mean:+.2f} [{self.oii.low:+.2f}, {self.oii.high:+.2f}].')
 
-# %% ../nbs/65_where.ipynb #b78caca8
+# %% ../nbs/65_where.ipynb #d39d2107
 def operating_curve(
     hist:np.ndarray, # (n,2,128) histograms
     w:np.ndarray     # (draws,n) weights, from `prevalence_draws`
@@ -299,7 +305,7 @@ def operating_curve(
     healthy, defect = above[:,0], above[:,1]
     return w@defect, w@healthy, w@(defect[:,:1]-defect)
 
-# %% ../nbs/65_where.ipynb #ab7092b4
+# %% ../nbs/65_where.ipynb #89ae4ec5
 def cheapest(
     cost:np.ndarray # (129,) at each threshold `P_EDGES`
     )->int:         # Position; of equals the one nearest to a probability of 1/2
@@ -307,7 +313,7 @@ def cheapest(
     lowest = np.flatnonzero(cost<=cost.min()*(1+1e-12))
     return int(min(lowest, key=lambda i: abs(i-BINS//2)))
 
-# %% ../nbs/65_where.ipynb #75a3b67d
+# %% ../nbs/65_where.ipynb #4068c613
 def cost_point(
     hist:np.ndarray,   # (n,2,128) held-out histograms
     faulty:np.ndarray, # (n,) is the unit faulty?
