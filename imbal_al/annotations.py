@@ -9,6 +9,7 @@ from __future__ import annotations
 import io, json, math, re, zipfile
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,80 +19,117 @@ from .core import InputError
 from .sources import DECODERS, coco_counts
 
 # %% auto #0
-__all__ = ['HEALTHY', 'LS_CONFIG', 'encode_brush', 'decode_brush', 'polygon_mask', 'ellipse_mask', 'box_corners', 'Drawn',
-           'is_healthy', 'read_labelstudio', 'brush_result', 'read_cvat', 'cvat_xml', 'read_coco', 'coco_json',
-           'read_folder', 'read_voc', 'read_export']
+__all__ = ['encode_brush', 'decode_brush', 'polygon_mask', 'Drawn', 'brush_result', 'cvat_xml', 'coco_json', 'read_export']
 
 # %% ../nbs/62_annotations.ipynb #30464323
 _SIZES = (3,4,8,16)
 
-def encode_brush(mask:np.ndarray # (H,W), nonzero = defect
-    )->list[int]:                # Bytes, as in a Label Studio result's `rle`
+def encode_brush(
+    mask:np.ndarray # (H,W), nonzero = defect
+    )->list[int]:   # Bytes, as in a Label Studio result's `rle`
     "A mask as Label Studio's brush run lengths"
     flat = np.asarray(mask).astype(bool).ravel()
-    edges = np.flatnonzero(np.diff(flat, prepend=~flat[:1]))
-    bits = [f'{4*flat.size:032b}{7:05b}'+''.join(f'{o-1:04b}' for o in _SIZES)]
-    for at,n in zip(edges, np.diff(edges, append=flat.size)):
-        n, word = 4*int(n), f"{255 if flat[at] else 0:08b}"
-        while n>0:
-            k = min(n, 2**16); i = next(i for i,o in enumerate(_SIZES) if k<=2**o)
-            bits.append(f'1{i:02b}{k-1:0{_SIZES[i]}b}{word}'); n -= k
-    s = ''.join(bits); s += '0'*(-len(s)%8)
+    starts = np.flatnonzero(np.diff(flat, prepend=~flat[:1]))
+    lengths = np.diff(starts, append=flat.size)
+    bits = [f'{4*flat.size:032b}{7:05b}', *(f'{size-1:04b}' for size in _SIZES)]
+    for start,length in zip(starts, lengths): bits += _packets(4*int(length), 255 if flat[start] else 0)
+    s = ''.join(bits)
+    s += '0'*(-len(s)%8)
     return list(int(s, 2).to_bytes(len(s)//8, 'big'))
 
-def decode_brush(rle, # Bytes
-    shape:tuple       # (H,W) of the image
-    )->np.ndarray:    # bool (H,W): half opaque or more
+# %% ../nbs/62_annotations.ipynb #06279133
+def _packets(length, value):
+    "The packets of one run, as bits; a long one takes several"
+    out = []
+    while length>0:
+        n = min(length, 2**16)
+        at, size = next((i,size) for i,size in enumerate(_SIZES) if n<=2**size)
+        out.append(f'1{at:02b}{n-1:0{size}b}{value:08b}')
+        length -= n
+    return out
+
+# %% ../nbs/62_annotations.ipynb #ba759630
+def decode_brush(
+    rle,           # Bytes
+    shape:tuple    # (H,W) of the image
+    )->np.ndarray: # bool (H,W): half opaque or more
     "A mask from Label Studio's brush run lengths. Raises `ValueError` where they are damaged or of another size"
     try: b = bytes(rle)
     except (TypeError, ValueError) as e: raise ValueError('its run lengths are no bytes') from e
-    s, n = (bin(int.from_bytes(b, 'big'))[2:].zfill(8*len(b)), 4*shape[0]*shape[1])
+    s = bin(int.from_bytes(b, 'big'))[2:].zfill(8*len(b))
+    n = 4*shape[0]*shape[1]
     if len(b)<7 or int(s[:32], 2)!=n: raise ValueError(f'its brush is not of {shape[1]} x {shape[0]} pixels')
-    word, sizes, at, i = int(s[32:37], 2)+1, [int(s[o:o+4], 2)+1 for o in range(37,53,4)], 53, 0
-    out, top = np.zeros(n, np.uint32), 2**(word-1)
-    while i<n:
-        size = sizes[int(s[at+1:at+3] or '0', 2)]; run, k = s[at:at+1]=='1', 1+int(s[at+3:at+3+size] or '0', 2)
-        at += 3+size; need = word*(1 if run else k)
-        if at+need>len(s) or i+k>n: raise ValueError('its run lengths end too early or go on too long')
-        out[i:i+k] = int(s[at:at+word], 2) if run else [int(s[o:o+word], 2) for o in range(at, at+need, word)]
-        at += need; i += k
-    return (out.reshape(*shape, 4)[...,3]>=top)
+    word = int(s[32:37], 2)+1
+    sizes = [int(s[at:at+4], 2)+1 for at in range(37,53,4)]
+    values, done, at = np.zeros(n, np.uint32), 0, 53
+    while done<n:
+        size = sizes[int(s[at+1:at+3] or '0', 2)]
+        is_run = s[at:at+1]=='1'
+        length = 1+int(s[at+3:at+3+size] or '0', 2)
+        at += 3+size
+        end = at+word*(1 if is_run else length)
+        if end>len(s) or done+length>n: raise ValueError('its run lengths end too early or go on too long')
+        words = [int(s[i:i+word], 2) for i in range(at, end, word)]
+        values[done:done+length] = words[0] if is_run else words
+        at, done = end, done+length
+    opaque = values.reshape(*shape, 4)[...,3]
+    return opaque>=2**(word-1)
 
 # %% ../nbs/62_annotations.ipynb #5574fad0
-def polygon_mask(points, # [(x, y)], positions in pixels
-    shape:tuple          # (H,W)
-    )->np.ndarray:       # bool (H,W)
+def polygon_mask(
+    points,        # [(x, y)], positions in pixels
+    shape:tuple    # (H,W)
+    )->np.ndarray: # bool (H,W)
     "The pixels whose centre lies in a polygon. Raises `ValueError` for what is none"
     p = np.asarray(points, float)
-    if p.ndim!=2 or p.shape[1]!=2 or len(p)<1 or not np.isfinite(p).all(): raise ValueError('a polygon is no list of x, y pairs')
-    if np.abs(p).max()>10*max(shape): raise ValueError(f'a polygon reaches to {p.flat[np.abs(p).argmax()]:g}, far outside the image')
+    if p.ndim!=2 or p.shape[1]!=2 or len(p)<1 or not np.isfinite(p).all(): raise ValueError(
+        'a polygon is no list of x, y pairs')
+    if np.abs(p).max()>10*max(shape): raise ValueError(
+        f'a polygon reaches to {p.flat[np.abs(p).argmax()]:g}, far outside the image')
     out, q = np.zeros(shape, bool), np.roll(p, -1, 0)
-    for y in range(max(0,int(p[:,1].min()-1)), min(shape[0], int(p[:,1].max())+2)):
-        c = y+.5; on = (p[:,1]<=c)!=(q[:,1]<=c)
-        x = np.sort(p[on,0]+(c-p[on,1])/(q[on,1]-p[on,1])*(q[on,0]-p[on,0]))
-        for a,b in zip(x[::2], x[1::2]): out[y,max(0,math.ceil(a-.5)):max(0,math.ceil(b-.5))] = True
+    rows = p[:,1]
+    top = max(0, int(rows.min()-1))
+    bottom = min(shape[0], int(rows.max())+2)
+    for y in range(top, bottom):
+        x = _crossings(p, q, y+.5)
+        columns = [max(0,math.ceil(position-.5)) for position in x]
+        for left,right in zip(columns[::2], columns[1::2]): out[y,left:right] = True
     if not out.any():
-        x,y = np.floor(p).astype(int).T; x,y = x.clip(0,shape[1]-1),y.clip(0,shape[0]-1); out[y,x] = True
+        x, y = np.floor(p).astype(int).T
+        out[y.clip(0,shape[0]-1),x.clip(0,shape[1]-1)] = True
     return out
 
-def ellipse_mask(cx, cy, rx, ry, rotation, # Centre and half axes in pixels; degrees, clockwise
-    shape:tuple)->np.ndarray:               # bool (H,W)
-    "The pixels whose centre lies in an ellipse; the one that holds its centre at the least. Raises `ValueError` for one without size"
-    if not all(map(math.isfinite, (cx,cy,rx,ry,rotation))) or min(rx,ry)<0: raise ValueError('an ellipse without a size')
-    y,x = np.ogrid[.5:shape[0],.5:shape[1]]; c,s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
-    u,v = (x-cx)*c+(y-cy)*s, (y-cy)*c-(x-cx)*s
+# %% ../nbs/62_annotations.ipynb #a2880066
+def _crossings(p, q, y):
+    "Where the edges from `p` to `q` (n,2) cross a row, from left to right"
+    on = (p[:,1]<=y)!=(q[:,1]<=y)
+    (px, py), (qx, qy) = p[on].T, q[on].T
+    return np.sort(px+(y-py)/(qy-py)*(qx-px))
+
+# %% ../nbs/62_annotations.ipynb #1228442c
+def _ellipse_mask(cx, cy, rx, ry, rotation, shape):
+    """The pixels whose centre lies in an ellipse, bool (H,W); the one that holds its centre at the least
+
+    Centre and half axes in pixels, rotation in degrees, clockwise. Raises `ValueError` for one without size."""
+    is_known = all(map(math.isfinite, (cx,cy,rx,ry,rotation)))
+    if not is_known or min(rx,ry)<0: raise ValueError('an ellipse without a size')
+    y, x = np.ogrid[.5:shape[0],.5:shape[1]]
+    c, s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+    u = (x-cx)*c+(y-cy)*s
+    v = (y-cy)*c-(x-cx)*s
     out = (u/max(rx,1e-9))**2+(v/max(ry,1e-9))**2<=1
-    if not out.any() and 0<=cx<shape[1] and 0<=cy<shape[0]: out[int(cy),int(cx)] = True
+    is_inside = 0<=cx<shape[1] and 0<=cy<shape[0]
+    if not out.any() and is_inside: out[int(cy),int(cx)] = True
     return out
 
-def box_corners(x, y, w, h, rotation=0.)->list:
-    "The corners of a box, turned about its upper left one by degrees, clockwise"
-    c,s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
-    return [(x+a*c-b*s, y+a*s+b*c) for a,b in ((0,0),(w,0),(w,h),(0,h))]
+# %% ../nbs/62_annotations.ipynb #f60684aa
+def _box_corners(x, y, w, h, rotation=0.):
+    "The corners [(x, y)] of a box, turned about its upper left one by degrees, clockwise"
+    c, s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+    corners = ((0,0), (w,0), (w,h), (0,h))
+    return [(x+a*c-b*s, y+a*s+b*c) for a,b in corners]
 
 # %% ../nbs/62_annotations.ipynb #63b01768
-HEALTHY = ('no defect','no_defect','healthy','ok','good')
-
 @dataclass
 class Drawn:
     "What a file says about one image"
@@ -103,73 +141,130 @@ class Drawn:
     healthy: bool = False    # Said to have no defect
     at: str = ''             # When
     error: str = ''          # Why it cannot be used
-    notes: list = field(default_factory=list)
+    notes: list = field(default_factory=list) # What somebody should know
     @property
     def empty(self)->bool: return not self.parts and not self.healthy
     def mask(self, shape)->np.ndarray: # uint8 (H,W)
         "The union of all shapes. Raises `ValueError` for damaged ones"
         out = np.zeros(shape, bool)
-        for f in self.parts: out |= f(shape)
+        for part in self.parts: out |= part(shape)
         return out.astype(np.uint8)
 
-def is_healthy(word)->bool: return str(word).strip().lower() in HEALTHY
+# %% ../nbs/62_annotations.ipynb #7789b932
+_HEALTHY = ('no defect','no_defect','healthy','ok','good')
+_BOTH = 'it is said to have no defect, and has one drawn'
+
+def _is_healthy(word): return str(word).strip().lower() in _HEALTHY
+
+def _said(e): return f"{'it lacks ' if isinstance(e,KeyError) else ''}{e}"
 
 # %% ../nbs/62_annotations.ipynb #d8111d55
-def _ls_part(r):
+def _ls_part(result):
     "Function shape -> mask of one result"
-    v, kind = r['value'], r['type']
-    def scaled(pts): return lambda shape: polygon_mask([(x/100*shape[1], y/100*shape[0]) for x,y in pts], shape)
+    value, kind = result['value'], result['type']
     if kind.startswith('brush'):
-        if v.get('format')!='rle': raise ValueError(f"a brush in the format {v.get('format')!r}; export as JSON")
-        return lambda shape: decode_brush(v['rle'], shape)
-    if kind.startswith('polygon'): return scaled([(float(x),float(y)) for x,y in v['points']])
+        if value.get('format')!='rle': raise ValueError(
+            f"a brush in the format {value.get('format')!r}; export as JSON")
+        return partial(_ls_brush, value)
+    if kind.startswith('polygon'):
+        return partial(_ls_polygon, [(float(x),float(y)) for x,y in value['points']])
     if kind.startswith('rectangle'):
-        x,y,w,h,turn = (float(v.get(k) or 0) for k in ('x','y','width','height','rotation'))
-        def box(shape): k = (shape[1]/100, shape[0]/100); return polygon_mask(box_corners(x*k[0], y*k[1], w*k[0], h*k[1], turn), shape)
-        return box
+        return partial(_ls_box, _ls_numbers(value, 'x', 'y', 'width', 'height', 'rotation'))
     if kind.startswith('ellipse'):
-        x,y,w,h,turn = (float(v.get(k) or 0) for k in ('x','y','radiusX','radiusY','rotation'))
-        return lambda shape: ellipse_mask(x*shape[1]/100, y*shape[0]/100, w*shape[1]/100, h*shape[0]/100, turn, shape)
+        return partial(_ls_ellipse, _ls_numbers(value, 'x', 'y', 'radiusX', 'radiusY', 'rotation'))
     raise ValueError(f'a shape of the kind {kind!r}; draw with brush, polygon, rectangle or ellipse')
 
-def _ls_annotation(d, a):
-    "Put one annotation's results into a `Drawn`"
-    for r in a['result']:
-        if r['type']=='choices': d.healthy |= any(map(is_healthy, r['value']['choices'])); continue
-        if r['type'] in ('labels','textarea','rating'): continue
-        shape = (int(r['original_height']), int(r['original_width']))
-        if d.shape not in (None, shape): raise ValueError('shapes for two sizes of image')
-        if float(r.get('image_rotation') or 0): raise ValueError('it was drawn on the turned image; turn it back')
-        d.shape = shape; d.parts.append(_ls_part(r))
-    if d.healthy and d.parts: raise ValueError('it is said to have no defect, and has one drawn')
+# %% ../nbs/62_annotations.ipynb #ea4a47f9
+def _ls_numbers(value, *names): return [float(value.get(name) or 0) for name in names]
 
-def read_labelstudio(tasks:list)->list[Drawn]:
-    "The labelled tasks of a Label Studio JSON export; of several annotations of a task the last one counts"
+def _ls_brush(value, shape): return decode_brush(value['rle'], shape)
+
+def _ls_polygon(points, shape):
+    "Corners in percent"
+    return polygon_mask([(x/100*shape[1], y/100*shape[0]) for x,y in points], shape)
+
+def _ls_box(numbers, shape):
+    "Corner, sides and rotation; all but the last in percent"
+    x, y, w, h, rotation = numbers
+    across, down = shape[1]/100, shape[0]/100
+    return polygon_mask(_box_corners(x*across, y*down, w*across, h*down, rotation), shape)
+
+def _ls_ellipse(numbers, shape):
+    "Centre, half axes and rotation; all but the last in percent"
+    x, y, rx, ry, rotation = numbers
+    H, W = shape
+    return _ellipse_mask(
+        x*W/100,
+        y*H/100,
+        rx*W/100,
+        ry*H/100,
+        rotation,
+        shape)
+
+# %% ../nbs/62_annotations.ipynb #acaf762b
+def _ls_annotation(drawn, annotation):
+    "Put one annotation's results into a `Drawn`"
+    for result in annotation['result']:
+        if result['type']=='choices':
+            drawn.healthy |= any(map(_is_healthy, result['value']['choices']))
+            continue
+        if result['type'] in ('labels','textarea','rating'): continue
+        shape = (int(result['original_height']), int(result['original_width']))
+        if drawn.shape not in (None, shape): raise ValueError('shapes for two sizes of image')
+        if float(result.get('image_rotation') or 0): raise ValueError(
+            'it was drawn on the turned image; turn it back')
+        drawn.shape = shape
+        drawn.parts.append(_ls_part(result))
+    if drawn.healthy and drawn.parts: raise ValueError(_BOTH)
+
+# %% ../nbs/62_annotations.ipynb #dfa0145b
+def _ls_when(annotation): return str(annotation.get('updated_at') or annotation.get('created_at') or '')
+
+def _read_labelstudio(tasks):
+    "A `Drawn` for each labelled task of a Label Studio JSON export"
     out = []
-    for i,t in enumerate(tasks):
-        data = t.get('data') or {}; d = Drawn(str(data.get('name') or str(data.get('image','?'))[-80:]), str(data.get('id','')), str(data.get('project','')))
-        done = [a for a in t.get('annotations') or t.get('completions') or [] if not a.get('was_cancelled')]
+    for task in tasks:
+        data = task.get('data') or {}
+        name = str(data.get('name') or str(data.get('image','?'))[-80:])
+        drawn = Drawn(name, str(data.get('id','')), str(data.get('project','')))
+        annotations = task.get('annotations') or task.get('completions') or []
+        done = [annotation for annotation in annotations if not annotation.get('was_cancelled')]
         if not done: continue
-        done.sort(key=lambda a: str(a.get('updated_at') or a.get('created_at') or ''))
-        if len(done)>1: d.notes.append(f'{d.name} has {len(done)} annotations; the last one is taken')
-        d.at = str(done[-1].get('updated_at') or done[-1].get('created_at') or '')
-        try: _ls_annotation(d, done[-1])
-        except (KeyError, TypeError, ValueError, AttributeError) as e: d.error = f"{'it lacks ' if isinstance(e,KeyError) else ''}{e}"
-        out.append(d)
+        done.sort(key=_ls_when)
+        if len(done)>1: drawn.notes.append(f'{name} has {len(done)} annotations; the last one is taken')
+        drawn.at = _ls_when(done[-1])
+        try: _ls_annotation(drawn, done[-1])
+        except (KeyError, TypeError, ValueError, AttributeError) as e: drawn.error = _said(e)
+        out.append(drawn)
     return out
 
 # %% ../nbs/62_annotations.ipynb #fd333eae
-def brush_result(mask, id:str, label:str='defect')->dict:
+def brush_result(
+    mask,               # (h,w), nonzero = defect
+    id:str,             # Of the result
+    label:str='defect'  # What is drawn
+    )->dict:
     "A mask as a result of a Label Studio prediction or annotation"
-    h,w = mask.shape
-    return dict(id=id, type='brushlabels', from_name='brush', to_name='image', original_width=w, original_height=h, image_rotation=0, value=dict(format='rle', rle=encode_brush(mask), brushlabels=[label]))
+    h, w = mask.shape
+    return dict(
+        id=id,
+        type='brushlabels',
+        from_name='brush',
+        to_name='image',
+        original_width=w,
+        original_height=h,
+        image_rotation=0,
+        value=dict(format='rle', rle=encode_brush(mask), brushlabels=[label]))
 
-LS_CONFIG = """<View>
+# %% ../nbs/62_annotations.ipynb #803b2c3d
+_COLOUR = 'background="#e4572e"'
+_HEALTHY_KEY = '<Choice value="no defect" hotkey="h"/>'
+LS_CONFIG = f"""<View>
   <View style="display:flex; flex-wrap:wrap; align-items:center; gap:1em">
-    <BrushLabels name="brush" toName="image"><Label value="defect" background="#e4572e"/></BrushLabels>
-    <PolygonLabels name="polygon" toName="image"><Label value="defect (polygon)" background="#e4572e"/></PolygonLabels>
-    <RectangleLabels name="rectangle" toName="image"><Label value="defect (rectangle)" background="#e4572e"/></RectangleLabels>
-    <Choices name="healthy" toName="image" choice="single" showInline="true"><Choice value="no defect" hotkey="h"/></Choices>
+    <BrushLabels name="brush" toName="image"><Label value="defect" {_COLOUR}/></BrushLabels>
+    <PolygonLabels name="polygon" toName="image"><Label value="defect (polygon)" {_COLOUR}/></PolygonLabels>
+    <RectangleLabels name="rectangle" toName="image"><Label value="defect (rectangle)" {_COLOUR}/></RectangleLabels>
+    <Choices name="healthy" toName="image" choice="single" showInline="true">{_HEALTHY_KEY}</Choices>
     <Header value="$why" size="6"/>
   </View>
   <Image name="image" value="$image" zoom="true" zoomControl="true" brightnessControl="true" contrastControl="true"/>
@@ -177,173 +272,308 @@ LS_CONFIG = """<View>
 """
 
 # %% ../nbs/62_annotations.ipynb #2d5aa3b9
-def _numbers(text): return [float(o) for o in re.split('[,;]', text) if o.strip()]
+def _numbers(text): return [float(word) for word in re.split('[,;]', text) if word.strip()]
 
-def _cvat_mask(a):
-    c, (x,y,w,h) = np.array(_numbers(a['rle'])).astype(int), (int(float(a[k])) for k in ('left','top','width','height'))
-    if (c<0).any() or c.sum()!=w*h or min(x,y)<0: raise ValueError(f'run lengths that add up to {c.sum()}, not to the {w*h} pixels of their box')
-    def part(shape):
-        if y+h>shape[0] or x+w>shape[1]: raise ValueError('a mask that reaches out of the image')
-        out = np.zeros(shape, bool); out[y:y+h,x:x+w] = np.repeat(np.arange(len(c))%2>0, c).reshape(h,w); return out
-    return part
+def _cvat_mask(attributes):
+    "Function shape -> mask of run lengths in a box"
+    runs = np.array(_numbers(attributes['rle'])).astype(int)
+    x, y, w, h = (int(float(attributes[name])) for name in ('left','top','width','height'))
+    if (runs<0).any() or runs.sum()!=w*h or min(x,y)<0: raise ValueError(
+        f'run lengths that add up to {runs.sum()}, not to the {w*h} pixels of their box')
+    return partial(_cvat_placed, runs, x, y, w, h)
 
-def _cvat_box(a):
-    x,y,u,v = (float(a[k]) for k in ('xtl','ytl','xbr','ybr')); turn = float(a.get('rotation',0))
-    c = np.array([(x+u)/2,(y+v)/2]); corners = np.array(box_corners(0,0,u-x,v-y,turn)); corners += c-corners.mean(0)
-    return lambda shape: polygon_mask(corners, shape)
+def _cvat_placed(runs, x, y, w, h, shape):
+    "Run lengths, background first, at their box's place"
+    if y+h>shape[0] or x+w>shape[1]: raise ValueError('a mask that reaches out of the image')
+    out = np.zeros(shape, bool)
+    flat = np.repeat(np.arange(len(runs))%2>0, runs)
+    out[y:y+h,x:x+w] = flat.reshape(h,w)
+    return out
 
-def _cvat_part(e):
-    if e.tag=='mask': return _cvat_mask(e.attrib)
-    if e.tag=='polygon': p = np.array(_numbers(e.attrib['points'])).reshape(-1,2); return lambda shape: polygon_mask(p, shape)
-    if e.tag=='box': return _cvat_box(e.attrib)
-    if e.tag=='ellipse': v = [float(e.get(k,0) if k=='rotation' else e.attrib[k]) for k in ('cx','cy','rx','ry','rotation')]; return lambda shape: ellipse_mask(*v, shape)
-    raise ValueError(f'a shape of the kind {e.tag!r}; draw masks, polygons, boxes or ellipses')
+# %% ../nbs/62_annotations.ipynb #932b1973
+def _cvat_box(attributes):
+    "Function shape -> mask of a box, turned about its centre"
+    left, top, right, bottom = (float(attributes[name]) for name in ('xtl','ytl','xbr','ybr'))
+    rotation = float(attributes.get('rotation',0))
+    centre = np.array([(left+right)/2,(top+bottom)/2])
+    corners = np.array(_box_corners(0, 0, right-left, bottom-top, rotation))
+    corners += centre-corners.mean(0)
+    return partial(polygon_mask, corners)
 
-def read_cvat(root:ET.Element)->list[Drawn]:
-    "The images of a CVAT XML file. Raises `ValueError` for one of a video"
+# %% ../nbs/62_annotations.ipynb #6d4c159f
+def _cvat_part(element):
+    "Function shape -> mask of one shape"
+    attributes = element.attrib
+    if element.tag=='mask': return _cvat_mask(attributes)
+    if element.tag=='polygon':
+        return partial(polygon_mask, np.array(_numbers(attributes['points'])).reshape(-1,2))
+    if element.tag=='box': return _cvat_box(attributes)
+    if element.tag=='ellipse':
+        numbers = [float(attributes[name]) for name in ('cx','cy','rx','ry')]
+        return partial(_ellipse_mask, *numbers, float(attributes.get('rotation',0)))
+    raise ValueError(f'a shape of the kind {element.tag!r}; draw masks, polygons, boxes or ellipses')
+
+# %% ../nbs/62_annotations.ipynb #4a5e94a6
+def _read_cvat(root):
+    "A `Drawn` for each image of a CVAT XML file. Raises `ValueError` for one of a video"
     if root.find('track') is not None: raise ValueError('it is CVAT for video; export as CVAT for images 1.1')
     out = []
     for im in root.iter('image'):
-        d = Drawn(im.get('name','?'))
-        try:
-            d.shape = (int(im.attrib['height']), int(im.attrib['width']))
-            for e in im:
-                if e.tag=='tag': d.healthy |= is_healthy(e.get('label'))
-                else: d.parts.append(_cvat_part(e))
-            if d.healthy and d.parts: raise ValueError('it is said to have no defect, and has one drawn')
-        except (KeyError, ValueError, OverflowError) as e: d.error = f"{'it lacks ' if isinstance(e,KeyError) else ''}{e}"
-        out.append(d)
+        drawn = Drawn(im.get('name','?'))
+        try: _cvat_image(drawn, im)
+        except (KeyError, ValueError, OverflowError) as e: drawn.error = _said(e)
+        out.append(drawn)
     return out
 
-def cvat_xml(items # [(file name, (H,W), mask or None)]
+# %% ../nbs/62_annotations.ipynb #c9e81966
+def _cvat_image(drawn, im):
+    "Put one image's shapes into a `Drawn`"
+    drawn.shape = (int(im.attrib['height']), int(im.attrib['width']))
+    for element in im:
+        if element.tag=='tag': drawn.healthy |= _is_healthy(element.get('label'))
+        else: drawn.parts.append(_cvat_part(element))
+    if drawn.healthy and drawn.parts: raise ValueError(_BOTH)
+
+# %% ../nbs/62_annotations.ipynb #010e3949
+def cvat_xml(
+    items  # [(file name, (H,W), mask or None)]
     )->str:
     "Masks as CVAT for images 1.1; an empty one becomes the tag that the image has no defect"
-    root = ET.Element('annotations'); ET.SubElement(root, 'version').text = '1.1'
+    root = ET.Element('annotations')
+    ET.SubElement(root, 'version').text = '1.1'
     for i,(name,(h,w),mask) in enumerate(items):
-        e = ET.SubElement(root, 'image', id=str(i), name=name, width=str(w), height=str(h))
+        im = ET.SubElement(root, 'image', id=str(i), name=name, width=str(w), height=str(h))
         if mask is None: continue
-        if not np.any(mask): ET.SubElement(e, 'tag', label='no defect', source='manual'); continue
-        ys,xs = np.nonzero(mask); y,x,v,u = ys.min(),xs.min(),ys.max()+1,xs.max()+1; flat = (np.asarray(mask)[y:v,x:u]>0).ravel()
-        runs = np.diff(np.r_[0, np.flatnonzero(np.diff(flat.astype(int)))+1, flat.size]).tolist()
-        ET.SubElement(e, 'mask', label='defect', source='manual', occluded='0', z_order='0', rle=', '.join(map(str, [0]*int(flat[0])+runs)), left=str(x), top=str(y), width=str(u-x), height=str(v-y))
-    ET.indent(root); return ET.tostring(root, encoding='unicode', xml_declaration=True)
+        if np.any(mask): _add_mask(im, mask)
+        else: ET.SubElement(im, 'tag', label='no defect', source='manual')
+    ET.indent(root)
+    return ET.tostring(root, encoding='unicode', xml_declaration=True)
+
+# %% ../nbs/62_annotations.ipynb #9dabac75
+def _add_mask(im, mask):
+    "Add a mask to an image's element"
+    ys, xs = np.nonzero(mask)
+    top, bottom = ys.min(), ys.max()+1
+    left, right = xs.min(), xs.max()+1
+    flat = (np.asarray(mask)[top:bottom,left:right]>0).ravel()
+    ET.SubElement(im, 'mask',
+        label='defect',
+        source='manual',
+        occluded='0',
+        z_order='0',
+        rle=', '.join(map(str, _run_lengths(flat))),
+        left=str(left),
+        top=str(top),
+        width=str(right-left),
+        height=str(bottom-top))
+
+# %% ../nbs/62_annotations.ipynb #d2e670fe
+def _run_lengths(flat):
+    "Lengths of the runs of equal values, background first"
+    edges = np.flatnonzero(np.diff(flat.astype(int)))+1
+    return [0]*int(flat[0])+np.diff(np.r_[0, edges, flat.size]).tolist()
 
 # %% ../nbs/62_annotations.ipynb #f34eaf9c
-def _coco_part(seg):
+def _coco_parts(segmentation):
     "Functions shape -> mask of one annotation's segmentation"
-    if isinstance(seg, list): return [lambda shape, p=p: polygon_mask(np.asarray(p, float).reshape(-1,2), shape) for p in seg]
-    c, size = coco_counts(seg['counts']), tuple(map(int, seg['size']))
-    if (c<0).any() or c.sum()!=size[0]*size[1]: raise ValueError(f'run lengths that add up to {c.sum()}, not to {size[0]*size[1]} pixels')
-    def part(shape):
-        if size!=tuple(shape): raise ValueError(f'a mask of {size[1]} x {size[0]} pixels on an image of {shape[1]} x {shape[0]}')
-        return np.repeat(np.arange(len(c))%2>0, c).reshape(shape, order='F')
-    return [part]
+    if isinstance(segmentation, list): return [partial(_coco_polygon, numbers) for numbers in segmentation]
+    runs = coco_counts(segmentation['counts'])
+    size = tuple(map(int, segmentation['size']))
+    pixels = size[0]*size[1]
+    if (runs<0).any() or runs.sum()!=pixels: raise ValueError(
+        f'run lengths that add up to {runs.sum()}, not to {pixels} pixels')
+    return [partial(_coco_mask, runs, size)]
 
-def read_coco(d:dict)->list[Drawn]:
-    "The images of a COCO file. Raises `ValueError` and the like for another file"
-    kinds = {o['id']:o.get('name','') for o in d.get('categories',[])}
-    out = {o['id']:Drawn(str(o['file_name']), shape=(int(o['height']),int(o['width']))) for o in d['images']}
-    for a in d['annotations']:
-        o = out[a['image_id']]
-        if is_healthy(kinds.get(a.get('category_id'),'')): o.healthy = True; continue
+# %% ../nbs/62_annotations.ipynb #44520e66
+def _coco_polygon(numbers, shape): return polygon_mask(np.asarray(numbers, float).reshape(-1,2), shape)
+
+def _coco_mask(runs, size, shape):
+    "Run lengths by column, background first"
+    if size!=tuple(shape): raise ValueError(
+        f'a mask of {size[1]} x {size[0]} pixels on an image of {shape[1]} x {shape[0]}')
+    return np.repeat(np.arange(len(runs))%2>0, runs).reshape(shape, order='F')
+
+# %% ../nbs/62_annotations.ipynb #f0e4be72
+def _read_coco(file):
+    "A `Drawn` for each image of a COCO file. Raises `ValueError` and the like for another file"
+    kinds = {kind['id']:kind.get('name','') for kind in file.get('categories',[])}
+    out = {im['id']:_coco_image(im) for im in file['images']}
+    for annotation in file['annotations']:
+        drawn = out[annotation['image_id']]
+        if _is_healthy(kinds.get(annotation.get('category_id'),'')):
+            drawn.healthy = True
+            continue
         try:
-            if not a.get('segmentation'): raise ValueError('an annotation without a segmentation; export as COCO segmentation, not boxes')
-            o.parts += _coco_part(a['segmentation'])
-        except (KeyError, TypeError, ValueError) as e: o.error = str(e)
-    for o in out.values():
-        if o.healthy and o.parts: o.error = 'it is said to have no defect, and has one drawn'
+            if not annotation.get('segmentation'): raise ValueError(
+                'an annotation without a segmentation; export as COCO segmentation, not boxes')
+            drawn.parts += _coco_parts(annotation['segmentation'])
+        except (KeyError, TypeError, ValueError) as e: drawn.error = str(e)
+    for drawn in out.values():
+        if drawn.healthy and drawn.parts: drawn.error = _BOTH
     return list(out.values())
 
-def coco_json(items # [(file name, (H,W), mask or None)]
+def _coco_image(im): return Drawn(str(im['file_name']), shape=(int(im['height']),int(im['width'])))
+
+# %% ../nbs/62_annotations.ipynb #96e629e4
+def coco_json(
+    items   # [(file name, (H,W), mask or None)]
     )->dict:
     "Masks as COCO run lengths; category 2 says that an image has no defect"
     images, annotations = [], []
     for i,(name,(h,w),mask) in enumerate(items, 1):
         images.append(dict(id=i, file_name=name, height=h, width=w))
         if mask is None: continue
-        flat = (np.asarray(mask)>0).ravel(order='F'); area = int(flat.sum()); ys,xs = np.nonzero(mask)
-        counts = [0]*int(flat[0])+np.diff(np.r_[0, np.flatnonzero(np.diff(flat.astype(int)))+1, flat.size]).tolist()
-        a = dict(id=len(annotations)+1, image_id=i, iscrowd=1)
-        annotations.append({**a, 'category_id':1, 'area':area, 'bbox':[int(o) for o in (xs.min(),ys.min(),np.ptp(xs)+1,np.ptp(ys)+1)], 'segmentation':dict(size=[h,w], counts=counts)} if area else {**a, 'category_id':2, 'area':0, 'bbox':[0,0,0,0], 'segmentation':[]})
-    return dict(images=images, annotations=annotations, categories=[dict(id=1, name='defect'), dict(id=2, name='no defect')])
+        ids = dict(id=len(annotations)+1, image_id=i, iscrowd=1)
+        annotations.append({**ids, **_coco_annotation(mask, [h,w])})
+    categories = [dict(id=1, name='defect'), dict(id=2, name='no defect')]
+    return dict(images=images, annotations=annotations, categories=categories)
+
+# %% ../nbs/62_annotations.ipynb #5bcf96c1
+def _coco_annotation(mask, size):
+    "Category, area, box and run lengths of a mask"
+    flat = (np.asarray(mask)>0).ravel(order='F')
+    area = int(flat.sum())
+    if not area: return dict(category_id=2, area=0, bbox=[0,0,0,0], segmentation=[])
+    ys, xs = np.nonzero(mask)
+    box = (xs.min(), ys.min(), np.ptp(xs)+1, np.ptp(ys)+1)
+    return dict(
+        category_id=1,
+        area=area,
+        bbox=[int(number) for number in box],
+        segmentation=dict(size=size, counts=_run_lengths(flat)))
 
 # %% ../nbs/62_annotations.ipynb #c156e7ed
-def _put(d, m):
+def _put(drawn, mask):
     "Put a whole mask into a `Drawn`"
-    d.shape = m.shape; packed = np.packbits(m)
-    if m.any(): d.parts = [lambda shape: np.unpackbits(packed, count=shape[0]*shape[1]).reshape(shape)>0]
+    drawn.shape = mask.shape
+    if mask.any(): drawn.parts = [partial(_unpacked, np.packbits(mask))]
 
-def read_folder(folder:Path)->list[Drawn]:
-    "The PNG masks below a folder, by name; a black one says that the image has no defect"
+def _unpacked(packed, shape): return np.unpackbits(packed, count=shape[0]*shape[1]).reshape(shape)>0
+
+# %% ../nbs/62_annotations.ipynb #64f02d43
+def _read_folder(folder):
+    "A `Drawn` for each mask below a folder, by name; a black one says that the image has no defect"
     out = []
-    for path in sorted(o for o in folder.rglob('*') if o.suffix.lower() in ('.png','.bmp','.tif','.tiff') and not o.name.startswith('.')):
-        d = Drawn(path.relative_to(folder).as_posix())
-        try: m = DECODERS['label'](str(path), None)>0; _check_mask(path); _put(d, m); d.healthy = not m.any()
-        except InputError as e: d.error = str(e)
-        out.append(d)
+    for path in sorted(filter(_is_picture, folder.rglob('*'))):
+        drawn = Drawn(path.relative_to(folder).as_posix())
+        try:
+            mask = DECODERS['label'](str(path), None)>0
+            _check_mask(path)
+            _put(drawn, mask)
+            drawn.healthy = not mask.any()
+        except InputError as e: drawn.error = str(e)
+        out.append(drawn)
     return out
 
+def _is_picture(path):
+    return path.suffix.lower() in ('.png','.bmp','.tif','.tiff') and not path.name.startswith('.')
+
+# %% ../nbs/62_annotations.ipynb #3099772f
+def _check_mask(path):
+    "Refuse a photograph in the place of a mask"
+    with Image.open(path) as im: pixels = np.asarray(im.convert('L'))
+    is_black = pixels.max(initial=0)<=20
+    grey = 0 if is_black else float(((pixels>20)&(pixels<235)).mean())
+    if grey>.2: raise InputError(f'{path} is no mask, {grey:.0%} of its pixels are grey; give masks of 0 and 255')
+
+# %% ../nbs/62_annotations.ipynb #8c8d62d5
 _VOC = 'SegmentationClass/'
 
 def _colours(text):
-    "Class names by colour, of a `labelmap.txt`"
+    "Class names by colour (r,g,b), of a `labelmap.txt`"
     out = {(0,0,0):'background'}
     for line in text.splitlines():
-        name,_,rest = line.partition(':'); c = rest.split(':')[0].split(',')
-        if not line.startswith('#') and len(c)==3 and all(o.strip().isdigit() for o in c): out[tuple(map(int,c))] = name.strip()
+        name, _, rest = line.partition(':')
+        numbers = rest.split(':')[0].split(',')
+        is_colour = len(numbers)==3 and all(number.strip().isdigit() for number in numbers)
+        if is_colour and not line.startswith('#'): out[tuple(map(int,numbers))] = name.strip()
     return out
 
-def read_voc(names:list, read # Of the files, with `/`; name -> bytes
-    )->list[Drawn]:
-    "CVAT's *Segmentation mask 1.1*: a colour for each class; all that is no background is a defect, an image without any colour is not said to be healthy"
-    maps = [o for o in names if o.split('/')[-1]=='labelmap.txt']; kinds = _colours(read(maps[0]).decode('utf-8-sig','replace') if maps else ''); out = []
-    for o in sorted(n for n in names if _VOC in n and n.lower().endswith('.png')):
-        d = Drawn(o.split(_VOC,1)[1])
-        try:
-            with Image.open(io.BytesIO(read(o))) as im: a = np.asarray(im.convert('RGB')).astype(np.int64)
-            key = a@[65536,256,1]; ok = [r*65536+g*256+b for (r,g,b),k in kinds.items() if k=='background' or is_healthy(k)]
-            _put(d, ~np.isin(key, ok)); d.healthy = not d.parts and any(is_healthy(kinds.get((v>>16,v>>8&255,v&255),'')) for v in np.unique(key).tolist())
-        except Exception as e: d.error = f"its mask cannot be read ({' '.join(str(e).split())[:60]})"
-        out.append(d)
+# %% ../nbs/62_annotations.ipynb #f70b368e
+def _read_voc(names, read):
+    """CVAT's *Segmentation mask 1.1*, from the names of its files, with `/`, and name -> bytes
+
+    A colour for each class; all that is no background is a defect.
+    An image without any colour is not said to be healthy."""
+    maps = [name for name in names if name.split('/')[-1]=='labelmap.txt']
+    kinds = _colours(read(maps[0]).decode('utf-8-sig','replace') if maps else '')
+    out = []
+    for name in sorted(name for name in names if _VOC in name and name.lower().endswith('.png')):
+        drawn = Drawn(name.split(_VOC,1)[1])
+        try: _voc_image(drawn, read(name), kinds)
+        except Exception as e: drawn.error = f"its mask cannot be read ({' '.join(str(e).split())[:60]})"
+        out.append(drawn)
     return out
 
-def _check_mask(path):
-    "Refuse a photograph in the place of a mask"
-    with Image.open(path) as im: a = np.asarray(im.convert('L'))
-    grey = 0 if a.max(initial=0)<=20 else float(((a>20)&(a<235)).mean())
-    if grey>.2: raise InputError(f'{path} is no mask, {grey:.0%} of its pixels are grey; give masks of 0 and 255')
+# %% ../nbs/62_annotations.ipynb #b1cedfee
+def _voc_image(drawn, content, kinds):
+    "Put a coloured mask into a `Drawn`"
+    with Image.open(io.BytesIO(content)) as im: rgb = np.asarray(im.convert('RGB'))
+    code = rgb.astype(np.int64)@[65536,256,1]
+    fine = [colour for colour,kind in kinds.items() if kind=='background' or _is_healthy(kind)]
+    _put(drawn, ~np.isin(code, [r*65536+g*256+b for r,g,b in fine]))
+    if drawn.parts: return
+    colours = [(seen>>16, seen>>8&255, seen&255) for seen in np.unique(code).tolist()]
+    drawn.healthy = any(_is_healthy(kinds.get(colour,'')) for colour in colours)
 
-def _member(z, name):
+# %% ../nbs/62_annotations.ipynb #17f5deab
+def _member(archive, name):
     "One file of an archive. Raises `InputError` for one that would fill the memory"
-    if z.getinfo(name).file_size>2**30: raise InputError(f'{z.filename} holds {name} with more than 1 GB; export it in parts')
-    return z.read(name)
+    if archive.getinfo(name).file_size>2**30: raise InputError(
+        f'{archive.filename} holds {name} with more than 1 GB; export it in parts')
+    return archive.read(name)
 
-def _text(path):
-    "Content of an export file; of an archive, its one XML or JSON file, or what its masks say"
+# %% ../nbs/62_annotations.ipynb #032e414c
+def _content(path):
+    "Text of an export file; of an archive, its one XML or JSON file, or what its masks say"
     try:
         if not zipfile.is_zipfile(path): return path.read_text(encoding='utf-8-sig')
-        with zipfile.ZipFile(path) as z:
-            if any(_VOC in o for o in z.namelist()): return read_voc(z.namelist(), lambda n: _member(z, n))
-            names = [o for o in z.namelist() if o.lower().endswith(('.xml','.json')) and not o.startswith('__MACOSX')]
-            if len(names)!=1: raise InputError(f"{path} holds {len(names)} XML or JSON files; unpack it and give the file or the folder of masks")
-            return _member(z, names[0]).decode('utf-8-sig')
-    except FileNotFoundError as e: raise InputError(f'{path} is missing; give the file that the labelling tool has written') from e
-    except (OSError, UnicodeDecodeError, zipfile.BadZipFile) as e: raise InputError(f'{path} cannot be read ({e}); export it again') from e
+        with zipfile.ZipFile(path) as archive: return _archived(archive, path)
+    except FileNotFoundError as e: raise InputError(
+        f'{path} is missing; give the file that the labelling tool has written') from e
+    except (OSError, UnicodeDecodeError, zipfile.BadZipFile) as e: raise InputError(
+        f'{path} cannot be read ({e}); export it again') from e
 
-def read_export(path:str|Path)->tuple[str,list[Drawn]]: # ('labelstudio', 'cvat', 'coco' or 'png', what was drawn)
+def _archived(archive, path):
+    "The same of an archive that is open"
+    names = archive.namelist()
+    if any(_VOC in name for name in names): return _read_voc(names, partial(_member, archive))
+    own = [name for name in names if not name.startswith('__MACOSX')]
+    texts = [name for name in own if name.lower().endswith(('.xml','.json'))]
+    if len(texts)!=1: raise InputError(
+        f"{path} holds {len(texts)} XML or JSON files; unpack it and give the file or the folder of masks")
+    return _member(archive, texts[0]).decode('utf-8-sig')
+
+# %% ../nbs/62_annotations.ipynb #e79d1a21
+def read_export(
+    path:str|Path # A file, an archive, or a folder of masks
+    )->tuple[str,list[Drawn]]: # ('labelstudio', 'cvat', 'coco' or 'png', what was drawn)
     "Read what a labelling tool has written. Raises `InputError` for anything else"
     path = Path(path)
-    if path.is_dir() and (path/_VOC).is_dir(): return 'cvat', read_voc([o.relative_to(path).as_posix() for o in path.rglob('*') if o.is_file()], lambda n: (path/n).read_bytes())
-    if path.is_dir(): return 'png', read_folder(path)
-    text = _text(path)
-    if not isinstance(text, str): return 'cvat', text
-    try:
-        if text.lstrip().startswith('<'):
-            root = ET.fromstring(text)
-            if root.tag!='annotations': raise ValueError(f'its root is {root.tag!r}')
-            return 'cvat', read_cvat(root)
-        d = json.loads(text)
-        if isinstance(d, list) and all(isinstance(o,dict) and isinstance(o.get('data'),dict) for o in d): return 'labelstudio', read_labelstudio(d)
-        if isinstance(d, dict) and {'images','annotations'}<=set(d): return 'coco', read_coco(d)
-    except (ET.ParseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e: raise InputError(f"{path} is no whole export ({type(e).__name__}: {' '.join(str(e).split())[:80]}); export it again") from e
-    raise InputError(f'{path} is none of: Label Studio JSON, CVAT for images 1.1 or Segmentation mask 1.1, COCO segmentation, a folder of PNG masks; export as one of these')
+    if path.is_dir() and (path/_VOC).is_dir():
+        names = [file.relative_to(path).as_posix() for file in path.rglob('*') if file.is_file()]
+        return 'cvat', _read_voc(names, lambda name: (path/name).read_bytes())
+    if path.is_dir(): return 'png', _read_folder(path)
+    content = _content(path)
+    if not isinstance(content, str): return 'cvat', content
+    try: found = _parsed(content)
+    except (ET.ParseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        why = f"{type(e).__name__}: {' '.join(str(e).split())[:80]}"
+        raise InputError(f"{path} is no whole export ({why}); export it again") from e
+    if found: return found
+    raise InputError(
+        f'{path} is none of: Label Studio JSON, CVAT for images 1.1 or Segmentation mask 1.1, '
+        'COCO segmentation, a folder of PNG masks; export as one of these')
+
+# %% ../nbs/62_annotations.ipynb #1535e981
+def _parsed(text):
+    "(tool, what was drawn) of a text; None for one that no tool has written"
+    if text.lstrip().startswith('<'):
+        root = ET.fromstring(text)
+        if root.tag!='annotations': raise ValueError(f'its root is {root.tag!r}')
+        return 'cvat', _read_cvat(root)
+    found = json.loads(text)
+    if isinstance(found, list) and all(map(_is_task, found)): return 'labelstudio', _read_labelstudio(found)
+    if isinstance(found, dict) and {'images','annotations'}<=set(found): return 'coco', _read_coco(found)
+
+def _is_task(found): return isinstance(found,dict) and isinstance(found.get('data'),dict)

@@ -7,264 +7,513 @@ Docs: https://example.github.io/imbal_al/costs.html.md"""
 # %% ../nbs/66_costs.ipynb #b4aac893
 from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 import math
 
 import numpy as np
 
-from .core import InputError, atomic_path, check_choice, commit, config_hash, read_json, stream, stream_seed, write_json
+from .core import (InputError, atomic_path, check_choice, commit, config_hash, read_json,
+    stream, stream_seed, write_json)
 from .guidance import Guidance, candidates as spread, check_target, guide as search_weight, remembered
 from .lock import held
 from .metrics import BINS, P_EDGES, Interval, counts, scores
 from .oii import oii
 from .project import Project, groups_of, labels
 from .queue import rounds, write_queue
-from .rounds import read_model, split_labels, train, write_model
+from .rounds import _finished, read_model, split_labels, train, write_model
 from .shift import deal_folds
-from .where import CostPoint, cheapest, cost_point, heldout_hist, interval, operating_curve, prevalence_draws
+from .where import (CostPoint, _tested, cheapest, cost_point, heldout_hist, interval,
+    operating_curve, prevalence_draws)
 
 # %% auto #0
-__all__ = ['WIDTH', 'FORM', 'Target', 'elasticity', 'cost_target', 'check_costs', 'fair_counts', 'cost_draws', 'Bench', 'set_up',
-           'Guided', 'account', 'guide_costs', 'cost_threshold']
+__all__ = ['Target', 'cost_target', 'Guided', 'guide_costs']
 
 # %% ../nbs/66_costs.ipynb #070799f2
 @dataclass(frozen=True)
 class Target:
     "The OII that costs ask for"
-    low: float
-    high: float
+    low: float          # Lower end of the interval
+    high: float         # Upper end
     oii: Interval       # At the cheapest threshold; its range when that threshold is found anew in each bootstrap draw
     threshold: float    # The cheapest
     elasticity: float   # Of alarms against misses there; nan where it cannot be told
     assumed: bool=False # The network finds nothing where it is cheapest; the interval is not from it
 
-WIDTH = .2
+# %% ../nbs/66_costs.ipynb #53967ff8
+def _elasticity(fp, fn, at, span=4):
+    """Per cent more alarms for one per cent fewer misses, from (129,) alarms and misses at each threshold
 
-def elasticity(fp:np.ndarray, fn:np.ndarray, # (129,) alarms and misses at each threshold
-    k:int, span:int=4                        # Where; bins on either side
-    )->float:                                # nan where there are no alarms or misses on one side
-    "Per cent more alarms for one per cent fewer misses"
-    a, b = max(k-span,0), min(k+span,BINS); v = np.array([fp[a],fp[b],fn[a],fn[b]])
-    if not (v>0).all() or fn[a]==fn[b]: return math.nan
+    Read `span` bins on either side of `at`; nan where there are no alarms or misses on one side."""
+    a, b = max(at-span,0), min(at+span,BINS)
+    ends = np.array([fp[a],fp[b],fn[a],fn[b]])
+    if not (ends>0).all() or fn[a]==fn[b]: return math.nan
     return float(-np.log(fp[a]/fp[b])/np.log(fn[a]/fn[b]))
 
-def cost_target(hist:np.ndarray, faulty:np.ndarray, # (n,2,128) held-out histograms; (n,) is the unit faulty?
-    pi:float, misses:float, alarms:float,           # Prevalence; cost of a missed pixel, of a false one
-    tolerance:float=.05,                            # Share of the lowest cost that is as good as the lowest
-    draws:int=300, seed:int=0, groups=None)->Target:
-    "The interval of OII that costs ask for. Raises `InputError` for costs that are none"
-    check_costs(misses, alarms)
-    tp, fp, fn = operating_curve(hist, np.nan_to_num(prevalence_draws(faulty, pi, draws, seed, groups)))
-    cost = alarms*fp+misses*fn; k = cheapest(cost[0]); each = [cheapest(o) for o in cost]
-    at = np.arange(len(cost)); there = interval(oii(tp[at,each], fp[at,each], fn[at,each]), n=len(hist))
-    seen = oii(tp[0], fp[0], fn[0])[_around(cost[0]<=(1+tolerance)*cost[0,k], k)]
-    if (blind := not tp[0,k]>0): r = misses/alarms; seen = np.array(oii(1., r/(1+r), 1/(1+r)))
-    return Target(*_widened(float(seen.min()), float(seen.max())), there, float(P_EDGES[k]), elasticity(fp[0], fn[0], k), blind)
-
-def check_costs(misses, alarms):
-    if not (misses>0 and alarms>0 and math.isfinite(misses+alarms)): raise InputError(f'costs {misses:g} and {alarms:g}; give two numbers above 0')
+# %% ../nbs/66_costs.ipynb #874fd02a
+_WIDTH = .2
 
 def _around(good, k):
     "Positions of the run of True values that holds `k`"
-    bad = np.flatnonzero(~good); lo, hi = bad[bad<k].max(initial=-1)+1, bad[bad>k].min(initial=len(good))
-    return np.arange(lo, hi)
+    bad = np.flatnonzero(~good)
+    low = bad[bad<k].max(initial=-1)+1
+    high = bad[bad>k].min(initial=len(good))
+    return np.arange(low, high)
 
 def _widened(low, high):
-    "An interval of at least `WIDTH`, within -1 and 1, its ends in hundredths"
-    gap = max(WIDTH-(high-low), 0)/2; low, high = low-gap, high+gap
+    "An interval of at least `_WIDTH`, within -1 and 1, its ends in hundredths"
+    gap = max(_WIDTH-(high-low), 0)/2
+    low, high = low-gap, high+gap
     low, high = max(low-max(high-1,0), -1), min(high+max(-1-low,0), 1)
     return math.floor(100*low+1e-9)/100, math.ceil(100*high-1e-9)/100
 
+# %% ../nbs/66_costs.ipynb #41e46f28
+def cost_target(
+    hist:np.ndarray,     # (n,2,128) held-out histograms
+    faulty:np.ndarray,   # (n,) is the unit faulty?
+    pi:float,            # Prevalence at deployment, 0 to 1
+    misses:float,        # Cost of a missed pixel
+    alarms:float,        # Cost of a false one
+    tolerance:float=.05, # Share of the lowest cost that is as good as the lowest
+    draws:int=300,       # Bootstrap draws behind the range of OII
+    seed:int=0,          # Of the draws
+    groups=None          # (n,) units of one group are drawn together; None: each by itself
+    )->Target:
+    "The interval of OII that costs ask for. Raises `InputError` for costs that are none"
+    _check_costs(misses, alarms)
+    w = np.nan_to_num(prevalence_draws(faulty, pi, draws, seed, groups))
+    tp, fp, fn = operating_curve(hist, w)
+    cost = alarms*fp+misses*fn
+    k = cheapest(cost[0])
+    each = [cheapest(of_draw) for of_draw in cost]
+    at = np.arange(len(cost))
+    blind = not tp[0,k]>0
+    if blind: seen = _assumed_oii(misses/alarms)
+    else: seen = oii(tp[0], fp[0], fn[0])[_around(cost[0]<=(1+tolerance)*cost[0,k], k)]
+    low, high = _widened(float(seen.min()), float(seen.max()))
+    return Target(
+        low=low,
+        high=high,
+        oii=interval(oii(tp[at,each], fp[at,each], fn[at,each]), n=len(hist)),
+        threshold=float(P_EDGES[k]),
+        elasticity=_elasticity(fp[0], fn[0], k),
+        assumed=blind)
+
+# %% ../nbs/66_costs.ipynb #344d6cfa
+def _assumed_oii(r):
+    "OII for an elasticity of 1 and as many right as wrong pixels, at a ratio of costs"
+    return np.array(oii(1., r/(1+r), 1/(1+r)))
+
+# %% ../nbs/66_costs.ipynb #b676e084
+def _check_costs(misses, alarms):
+    "Raise `InputError` for costs that are none"
+    if not (misses>0 and alarms>0 and math.isfinite(misses+alarms)): raise InputError(
+        f'costs {misses:g} and {alarms:g}; give two numbers above 0')
+
 # %% ../nbs/66_costs.ipynb #fa9be025
-def fair_counts(hist:np.ndarray, faulty:np.ndarray, pi:float, misses:float, alarms:float, groups=None, repeats:int=4, seed:int=0
-    )->np.ndarray: # (n,3) tp, fp, fn, averaged over the partitions
-    "Counts of each unit at the cheapest threshold of the others; of the whole where there are too few units to deal into folds"
+def _fair_counts(hist, faulty, pi, misses, alarms, groups=None, repeats=4, seed=0):
+    """Counts of each unit at the cheapest threshold of the others: (n,3) tp, fp, fn, averaged over the partitions
+
+    At that of the whole where there are too few units to deal into folds."""
     rng = stream(seed, 'cost folds')
     for folds in (5,3,2):
         try: parts = [deal_folds(faulty, groups, folds, rng) for _ in range(repeats)]
         except InputError: continue
-        return sum(_folded(hist, faulty, pi, misses, alarms, o) for o in parts)/repeats
-    return counts(hist, cost_point(hist, faulty, pi, misses, alarms, 1).threshold).astype(float)
+        return sum(_folded(hist, faulty, pi, misses, alarms, part) for part in parts)/repeats
+    threshold = cost_point(hist, faulty, pi, misses, alarms, 1).threshold
+    return counts(hist, threshold).astype(float)
 
+# %% ../nbs/66_costs.ipynb #38224b58
 def _folded(hist, faulty, pi, misses, alarms, part):
+    "Counts of each fold at the cheapest threshold of the other folds"
     out = np.zeros((len(hist),3))
-    for f in np.unique(part): out[part==f] = counts(hist[part==f], cost_point(hist[part!=f], faulty[part!=f], pi, misses, alarms, 1).threshold)
+    for fold in np.unique(part):
+        inside = part==fold
+        others = cost_point(hist[~inside], faulty[~inside], pi, misses, alarms, 1)
+        out[inside] = counts(hist[inside], others.threshold)
     return out
 
-def cost_draws(c:np.ndarray, w:np.ndarray, misses:float, alarms:float)->np.ndarray: # (1+draws,)
-    "Cost per unit in each draw, from counts (n,3) and weights (1+draws,n)"
-    tp, fp, fn = (np.nan_to_num(w)@c).T
+# %% ../nbs/66_costs.ipynb #f2c86b8e
+def _cost_draws(counts, w, misses, alarms):
+    "(1+draws,) cost per unit in each draw, from (n,3) tp, fp, fn and (1+draws,n) weights"
+    tp, fp, fn = (np.nan_to_num(w)@counts).T
     return alarms*fp+misses*fn
 
 # %% ../nbs/66_costs.ipynb #5a3c08ce
-@dataclass
-class Bench:
-    "What all trainings of a search share"
+@dataclass(frozen=True)
+class _Bench:
+    "What all trainings of a search share, and what they are judged by"
     p: Project
     loss: str
     labelled: list     # (id, version) trained on
     tested: list       # Held-out ids
     faulty: dict       # id -> is it faulty?
-    pi: float
+    pi: float          # Prevalence
+    given: bool        # The prevalence was; else it is that of the held-out labels
+    misses: float      # Cost of a missed pixel
+    alarms: float      # Cost of a false one
+    draws: int         # Bootstrap draws
     device: str
     @property
-    def folder(self)->Path: return self.p.dir/'guide'/config_hash(dict(loss=self.loss, labelled=self.labelled, settings=asdict(self.p.settings)))
+    def folder(self)->Path:
+        "Of all trainings; other labels, another loss or other settings have another one"
+        key = dict(loss=self.loss, labelled=self.labelled, settings=asdict(self.p.settings))
+        return self.p.dir/'guide'/config_hash(key)
     def at(self, w:float)->Path: return self.folder/f'{w:g}'
-    def network(self, w:float):
-        "The network of a weight; trained unless it is there. Raises `FloatingPointError` where the training diverges"
-        if (net := read_model(self.p, self.at(w)/'model.pt', self.device)) is not None: return net
-        try: net = train(self.p, self.labelled, stream_seed(self.p.settings.seed,'guide'), self.device, self.loss, w)
-        except InputError as e: raise FloatingPointError(str(e)) if 'logits hold' in str(e) else e
-        write_model(self.at(w)/'model.pt', net)
-        return net
-    def hist(self, folder:Path)->tuple|None: # (ids, histograms, faulty flags)
-        "The held-out histograms of a network in a folder"
-        if (o := heldout_hist(self.p, folder, self.tested, self.device)) is None: return None
-        return o[0], o[1], np.array([self.faulty[i] for i in o[0]], bool)
-    def scores(self, w:float)->dict:
-        "OII, IoU, precision, recall of a weight at a threshold of 1/2 and the deployment prevalence"
-        if not (self.at(w)/'heldout.npz').exists(): self.network(w)
-        ids, h, y = self.hist(self.at(w)) or (self.network(w), self.hist(self.at(w)))[1]
-        tp, fp, fn = (float(o) for o in prevalence_draws(y, self.pi, 0, groups=groups_of(self.p, ids))[0]@counts(h))
-        return dict(oii=oii(tp, fp, fn), **{k:float(v) for k,v in scores(tp, fp, fn).items() if k!='f1' and math.isfinite(v)})
 
-def set_up(p:Project, loss:str, prevalence:float|None, device:str)->tuple[Bench,bool]: # (bench, whether the prevalence was given)
-    "Check what a search needs. Raises `InputError` where labels are missing or the loss has no weight of misses"
+# %% ../nbs/66_costs.ipynb #a7e4c8a7
+def _network(b, w):
+    "The network of a weight; trained unless it is there. Raises `FloatingPointError` where the training diverges"
+    path = b.at(w)/'model.pt'
+    net = read_model(b.p, path, b.device)
+    if net is not None: return net
+    seed = stream_seed(b.p.settings.seed,'guide')
+    try: net = train(b.p, b.labelled, seed, b.device, b.loss, w)
+    except InputError as e:
+        if 'logits hold' in str(e): raise FloatingPointError(str(e))
+        raise
+    write_model(path, net)
+    return net
+
+# %% ../nbs/66_costs.ipynb #b714452b
+def _hist(b, folder):
+    "The held-out (ids, histograms, faulty flags) of a network in a folder; None without one"
+    found = heldout_hist(b.p, folder, b.tested, b.device)
+    if found is None: return None
+    ids, hist = found
+    return ids, hist, np.array([b.faulty[id] for id in ids], bool)
+
+def _hist_at(b, w):
+    "The same of a weight; trained where its network is missing"
+    found = _hist(b, b.at(w))
+    if found: return found
+    _network(b, w)
+    return _hist(b, b.at(w))
+
+# %% ../nbs/66_costs.ipynb #6d68573f
+def _scores_at(b, w):
+    "OII, IoU, precision, recall of a weight at a threshold of 1/2 and the prevalence"
+    if not (b.at(w)/'heldout.npz').exists(): _network(b, w)
+    ids, hist, y = _hist_at(b, w)
+    weights = prevalence_draws(y, b.pi, 0, groups=groups_of(b.p, ids))[0]
+    tp, fp, fn = map(float, weights@counts(hist))
+    out = dict(oii=oii(tp, fp, fn))
+    for name,value in scores(tp, fp, fn).items():
+        if name!='f1' and math.isfinite(value): out[name] = float(value)
+    return out
+
+# %% ../nbs/66_costs.ipynb #551a2391
+def _set_up(p, loss, prevalence, device, misses, alarms, draws):
+    "A `_Bench`. Raises `InputError` where labels are missing or the loss has no weight of misses"
     from imbal_al.training import LOSSES, loss_takes
-    from imbal_al.where import _tested
-    check_choice('loss', loss, [k for k in LOSSES if loss_takes(k, 'fn_weight')])
-    t = labels(p); version, faulty = dict(zip(t['id'], t['version'])), dict(zip(t['id'], t['faulty'])); tr, te = split_labels(p, t['id'])
-    if not any(faulty[o] for o in tr): raise InputError(f'{p.dir} has no labelled defect to train on; label some first')
-    pi = prevalence if prevalence is not None else float(np.mean([faulty[o] for o in te])) if te else .5
-    if prevalence is not None and not 0<prevalence<=1: raise InputError(f'prevalence {prevalence!r}; give a share above 0 and up to 1, such as 0.05')
+    check_choice('loss', loss, [name for name in LOSSES if loss_takes(name, 'fn_weight')])
+    table = labels(p)
+    version = dict(zip(table['id'], table['version']))
+    faulty = dict(zip(table['id'], table['faulty']))
+    train_ids, test_ids = split_labels(p, table['id'])
+    if not any(faulty[id] for id in train_ids): raise InputError(
+        f'{p.dir} has no labelled defect to train on; label some first')
+    if prevalence is not None: pi = prevalence
+    elif test_ids: pi = float(np.mean([faulty[id] for id in test_ids]))
+    else: pi = .5
+    if prevalence is not None and not 0<prevalence<=1: raise InputError(
+        f'prevalence {prevalence!r}; give a share above 0 and up to 1, such as 0.05')
     _tested(p, pi if prevalence is not None else .5)
-    return Bench(p, loss, [[o,int(version[o])] for o in tr], te, faulty, pi, device), prevalence is not None
+    return _Bench(
+        p=p,
+        loss=loss,
+        labelled=[[id,int(version[id])] for id in train_ids],
+        tested=test_ids,
+        faulty=faulty,
+        pi=pi,
+        given=prevalence is not None,
+        misses=misses,
+        alarms=alarms,
+        draws=draws,
+        device=device)
 
 # %% ../nbs/66_costs.ipynb #4b311f81
-@dataclass
+@dataclass(frozen=True)
 class Guided:
     "What costs ask for, and how sure that is"
-    prevalence: float
+    prevalence: float     # Share of faulty units that all costs are for
     given: bool           # The prevalence was; else it is that of the held-out labels
-    misses: float
-    alarms: float
-    loss: str
-    target: Target
+    misses: float         # Cost of a missed pixel
+    alarms: float         # Cost of a false one
+    loss: str             # That the search trained with
+    target: Target        # The OII wanted
     own: bool             # The target was given
-    search: Guidance
+    search: Guidance      # The trainings and what was chosen
     point: CostPoint      # Of the network that is kept
     cost: Interval        # Per unit, cross-fitted
     half: float           # The same network at a threshold of 1/2
     change: Interval|None # Against the project's own network at its cheapest threshold; None without one
     inside: float         # Share of bootstrap draws in which the chosen training's OII is in the target
     kept: str             # 'weight' or 'threshold'
-    tested: int
-    faulty: int
-    trained: int
+    tested: int           # Held-out labels
+    faulty: int           # Of them, with a defect
+    trained: int          # Labels trained on
     round: int|None       # That holds the network
     against: int|None     # Round of the project's own network
     @property
     def fn_weight(self)->float|None: return self.search.chosen if self.kept=='weight' else None
-    def __str__(self): return account(self)
+    def __str__(self): return _account(self)
 
+# %% ../nbs/66_costs.ipynb #e7f47a1d
+def _account(g):
+    "The search and what came of it, in a few sentences"
+    lines = [_asked_line(g), g.search.account(), _cost_line(g)]
+    if g.change: lines.append(_change_line(g))
+    return '\n'.join([*lines, _sure_line(g)])
+
+# %% ../nbs/66_costs.ipynb #4a008247
 def _pm(i, form='{:.3g}'): return f'{form.format(i.mean)} [{form.format(i.low)}, {form.format(i.high)}]'
 
-def account(g:Guided)->str:
-    "The search and what came of it, in a few sentences"
-    t = g.target; asked = 'given' if g.own else 'assumed: the first network finds nothing that is worth its alarms' if t.assumed else f'cheapest {_pm(t.oii, "{:+.2f}")}, on the first network'
-    lines = [f"At {100*g.prevalence:.3g} % faulty ({'given' if g.given else 'as in the held-out labels'}), {g.misses:g} for a missed pixel and {g.alarms:g} for a false one ask for an OII of {t.low:+.2f} to {t.high:+.2f} ({asked}).", g.search.account()]
-    lines += [f'From a probability of {g.point.threshold:.3g} on it costs {_pm(g.cost)} per unit, at 0.5 {g.half:.3g}.'+(' On labels that it was not chosen on it is no cheaper than 0.5: let more be labelled to test on before you rely on it.' if g.cost.mean>=g.half else '')]
-    if g.change: lines += [f"Against the project's own network (round {g.against}) at its cheapest threshold: {_pm(g.change, '{:+.3g}')} per unit, "+('so the weight is worth it.' if g.change.high<0 else 'so the weight is given up and only the threshold kept.' if g.kept=='threshold' else 'which cannot be told from nothing: the threshold may do it alone.')]
-    lines += [f'How sure: {g.tested} held-out labels, {g.faulty} with a defect'+(f'; OII inside the interval in {100*g.inside:.0f} % of bootstrap draws' if g.kept=='weight' else '')+('; intervals from so few are rough.' if min(g.faulty, g.tested-g.faulty)<30 else '.')+' The weight was chosen on the same labels, so the cost is a little flattered.']
-    return '\n'.join(lines)
+# %% ../nbs/66_costs.ipynb #d82580d0
+def _asked_line(g):
+    "What the costs ask for, and where that is from"
+    if g.own: asked = 'given'
+    elif g.target.assumed: asked = 'assumed: the first network finds nothing that is worth its alarms'
+    else: asked = f'cheapest {_pm(g.target.oii, "{:+.2f}")}, on the first network'
+    given = 'given' if g.given else 'as in the held-out labels'
+    return (
+        f'At {100*g.prevalence:.3g} % faulty ({given}), '
+        f'{g.misses:g} for a missed pixel and {g.alarms:g} for a false one '
+        f'ask for an OII of {g.target.low:+.2f} to {g.target.high:+.2f} ({asked}).')
+
+# %% ../nbs/66_costs.ipynb #b1bd3fcd
+def _cost_line(g):
+    "What the network costs that is kept"
+    line = f'From a probability of {g.point.threshold:.3g} on it costs {_pm(g.cost)} per unit, at 0.5 {g.half:.3g}.'
+    if not g.cost.mean>=g.half: return line
+    return line+(
+        ' On labels that it was not chosen on it is no cheaper than 0.5: '
+        'let more be labelled to test on before you rely on it.')
+
+# %% ../nbs/66_costs.ipynb #5780f143
+def _change_line(g):
+    "What the weight is worth beside the project's own network"
+    if g.change.high<0: so = 'so the weight is worth it.'
+    elif g.kept=='threshold': so = 'so the weight is given up and only the threshold kept.'
+    else: so = 'which cannot be told from nothing: the threshold may do it alone.'
+    own = f"Against the project's own network (round {g.against}) at its cheapest threshold"
+    return f"{own}: {_pm(g.change, '{:+.3g}')} per unit, {so}"
+
+# %% ../nbs/66_costs.ipynb #d0cf1662
+def _sure_line(g):
+    "How sure all that is"
+    line = f'How sure: {g.tested} held-out labels, {g.faulty} with a defect'
+    if g.kept=='weight': line += f'; OII inside the interval in {100*g.inside:.0f} % of bootstrap draws'
+    rough = min(g.faulty, g.tested-g.faulty)<30
+    line += '; intervals from so few are rough.' if rough else '.'
+    return line+' The weight was chosen on the same labels, so the cost is a little flattered.'
 
 # %% ../nbs/66_costs.ipynb #d7880733
 def guide_costs(p:Project,
-    misses:float, alarms:float,     # Cost of a missed pixel, of a false one
-    prevalence:float|None=None,     # Share of faulty units at deployment; None: that of the held-out labels, which are picked at random
-    loss:str='dibe',                # One with a weight of misses
-    candidates:int=5,               # How many weights between 0 and 1
-    target=None,                    # (low, high) of OII; None: what the costs ask for
-    device:str='cpu', draws:int=300,
-    say=lambda line: None           # Called with a line for each training
+    misses:float,               # Cost of a missed pixel
+    alarms:float,               # Cost of a false one
+    prevalence:float|None=None, # Share of faulty units at deployment; None: as in the held-out labels, a random sample
+    loss:str='dibe',            # One with a weight of misses
+    candidates:int=5,           # How many weights between 0 and 1
+    target=None,                # (low, high) of OII; None: what the costs ask for
+    device:str='cpu',           # That networks compute on
+    draws:int=300,              # Bootstrap draws behind each interval
+    say=lambda line: None       # Called with a line for each training
     )->Guided:
-    "Find fn_weight and threshold for costs, and keep them for `next` and `export`. Raises `InputError` where labels are missing, or no training works"
-    check_costs(misses, alarms); weights = spread(candidates)
+    """Find fn_weight and threshold for costs, and keep them for `next` and `export`
+
+    Raises `InputError` where labels are missing, or no training works."""
+    _check_costs(misses, alarms)
+    weights = spread(candidates)
     if target is not None: target = check_target(target)
     with held(p.dir/'next.json', 1.):
-        _no_round_open(p); b, given = set_up(p, loss, prevalence, device)
-        train_at = remembered(b.scores, b.folder/'trainings.json', dict(prevalence=b.pi, tested=config_hash(_contents(b))))
-        wants = _target(b, weights, train_at, misses, alarms, target, draws, say)
-        g = search_weight(train_at, (wants.low, wants.high), candidates, report=say)
-        if g.index is None: raise InputError(f'{p.dir}: no training worked ({g.because}); take a smaller learning rate or another loss')
-        return _kept(b, g, wants, misses, alarms, target is not None, given, draws)
+        _no_round_open(p)
+        bench = _set_up(p, loss, prevalence, device, misses, alarms, draws)
+        judged_by = dict(prevalence=bench.pi, tested=config_hash(_contents(bench)))
+        train_at = remembered(partial(_scores_at, bench), bench.folder/'trainings.json', judged_by)
+        wants = _target(bench, weights, train_at, target, say)
+        search = search_weight(train_at, (wants.low, wants.high), candidates, report=say)
+        if search.index is None: raise InputError(
+            f'{p.dir}: no training worked ({search.because}); take a smaller learning rate or another loss')
+        return _kept(bench, search, wants, target is not None)
 
-def _contents(b): return {k:v for k,v in zip(*(labels(b.p)[o] for o in ('id','content'))) if k in set(b.tested)}
+# %% ../nbs/66_costs.ipynb #051dbcfc
+def _last_round(p):
+    "(folder, `round.json`) of the last round; None for what is not there"
+    folders = rounds(p)
+    if not folders: return None, None
+    return folders[-1], read_json(folders[-1]/'round.json')
 
 def _no_round_open(p):
-    from imbal_al.rounds import _finished
-    last = rounds(p)[-1] if rounds(p) else None; r = read_json(last/'round.json') if last else None
-    if r and r['strategy']!='guide' and not _finished(last): raise InputError(f"round {r['number']} of {p.dir} was interrupted; give `imbal-al next` again first")
+    "Raise where a round other than a guidance's was interrupted"
+    folder, record = _last_round(p)
+    if record and record['strategy']!='guide' and not _finished(folder): raise InputError(
+        f"round {record['number']} of {p.dir} was interrupted; give `imbal-al next` again first")
 
-def _target(b, weights, train_at, misses, alarms, given, draws, say):
+# %% ../nbs/66_costs.ipynb #b1975286
+def _contents(b):
+    "id -> content of the held-out labels: what scores depend on"
+    table, tested = labels(b.p), set(b.tested)
+    return {id:content for id,content in zip(table['id'], table['content']) if id in tested}
+
+# %% ../nbs/66_costs.ipynb #37662604
+def _target(b, weights, train_at, given, say):
     "What the costs ask for, from the first candidate that can be trained"
-    for w in sorted(weights, key=lambda o: (abs(o-weights[(len(weights)-1)//2]), o))[:2]:
-        try: say(f'training with fn_weight {w:g} on {len(b.labelled)} labels'); train_at(w); ids,h,y = b.hist(b.at(w)) or (b.network(w), b.hist(b.at(w)))[1]
+    middle = weights[(len(weights)-1)//2]
+    nearest = sorted(weights, key=lambda w: (abs(w-middle), w))
+    for w in nearest[:2]:
+        say(f'training with fn_weight {w:g} on {len(b.labelled)} labels')
+        try:
+            train_at(w)
+            ids, hist, y = _hist_at(b, w)
         except FloatingPointError: continue
-        t = cost_target(h, y, b.pi, misses, alarms, draws=draws, seed=b.p.settings.seed, groups=groups_of(b.p, ids))
-        return replace(t, low=given[0], high=given[1]) if given else t
-    raise InputError(f'{b.p.dir}: trainings with {b.loss} diverge; make a project with a smaller learning rate, or take another loss')
+        found = cost_target(hist, y, b.pi, b.misses, b.alarms,
+            draws=b.draws, seed=b.p.settings.seed, groups=groups_of(b.p, ids))
+        return replace(found, low=given[0], high=given[1]) if given else found
+    raise InputError(
+        f'{b.p.dir}: trainings with {b.loss} diverge; '
+        'make a project with a smaller learning rate, or take another loss')
 
 # %% ../nbs/66_costs.ipynb #9fa1b55e
-FORM = 'imbal_al costs 1'
+_FORM = 'imbal_al costs 1'
 
-def _kept(b, g, wants, misses, alarms, own_target, given, draws):
+def _kept(b, search, wants, own_target):
     "Judge the chosen network beside the project's own, and write down what is kept"
-    w = g.chosen; b.network(w); mine = b.hist(b.at(w)); theirs, last = _own(b); both = [i for i in mine[0] if theirs is None or i in set(theirs[0])]
-    (h, y), other = _of(mine, both), None if theirs is None else _of(theirs, both)[0]; groups, pi = groups_of(b.p, both), b.pi
-    d = prevalence_draws(y, pi, draws, b.p.settings.seed, groups); fair = lambda a: cost_draws(fair_counts(a, y, pi, misses, alarms, groups, seed=b.p.settings.seed), d, misses, alarms)
-    cost = fair(h); base = None if other is None else fair(other); change = None if base is None else interval(cost-base, n=len(both))
-    kept = 'threshold' if change and change.low>0 else 'weight'; use, cost = (other, base) if kept=='threshold' else (h, cost)
-    point = cost_point(use, y, pi, misses, alarms, draws, b.p.settings.seed, groups); tp, fp, fn = (np.nan_to_num(d)@counts(h)).T; o = oii(tp, fp, fn)[1:]
-    out = Guided(pi, given, misses, alarms, b.loss, wants, own_target, g, point, interval(cost, n=len(both)), point.cost_half, change, float(np.mean((o>=wants.low)&(o<=wants.high))), kept, len(both), int(y.sum()), len(b.labelled), None, last)
-    out.round = last if kept=='threshold' else _as_round(b, w)
-    write_json(b.p.dir/'guide.json', dict(form=FORM, loss=b.loss if out.fn_weight else None, fn_weight=out.fn_weight, threshold=point.threshold, prevalence=pi, misses_cost=misses, alarms_cost=alarms, target=[wants.low, wants.high],
-                                           oii=list(point.oii), cost=list(out.cost), round=out.round, account=str(out), commit=commit()))
+    w = search.chosen
+    _network(b, w)
+    out = _judged(b, search, wants, own_target)
+    round = out.against if out.kept=='threshold' else _as_round(b, w)
+    out = replace(out, round=round)
+    write_json(b.p.dir/'guide.json', dict(
+        form=_FORM,
+        loss=b.loss if out.fn_weight else None,
+        fn_weight=out.fn_weight,
+        threshold=out.point.threshold,
+        prevalence=b.pi,
+        misses_cost=b.misses,
+        alarms_cost=b.alarms,
+        target=[wants.low, wants.high],
+        oii=list(out.point.oii),
+        cost=list(out.cost),
+        round=out.round,
+        account=str(out),
+        commit=commit()))
     return out
 
-def _of(seen, ids):
-    at = {o:i for i,o in enumerate(seen[0])}; k = [at[o] for o in ids]
-    return seen[1][k], seen[2][k]
+# %% ../nbs/66_costs.ipynb #a58ed7de
+def _judged(b, search, wants, own_target):
+    "`Guided`, its round not yet known"
+    mine = _hist(b, b.at(search.chosen))
+    theirs, last = _own(b)
+    both = [id for id in mine[0] if theirs is None or id in set(theirs[0])]
+    hist, y = _of(mine, both)
+    seed, groups = b.p.settings.seed, groups_of(b.p, both)
+    w = prevalence_draws(y, b.pi, b.draws, seed, groups)
+    use, cost, kept, change = hist, _fair_cost(b, hist, y, groups, w), 'weight', None
+    if theirs is not None:
+        other, _ = _of(theirs, both)
+        base = _fair_cost(b, other, y, groups, w)
+        change = interval(cost-base, n=len(both))
+        if change.low>0: use, cost, kept = other, base, 'threshold'
+    point = cost_point(use, y, b.pi, b.misses, b.alarms, b.draws, seed, groups)
+    tp, fp, fn = (np.nan_to_num(w)@counts(hist)).T
+    drawn = oii(tp, fp, fn)[1:]
+    return Guided(
+        prevalence=b.pi,
+        given=b.given,
+        misses=b.misses,
+        alarms=b.alarms,
+        loss=b.loss,
+        target=wants,
+        own=own_target,
+        search=search,
+        point=point,
+        cost=interval(cost, n=len(both)),
+        half=point.cost_half,
+        change=change,
+        inside=float(np.mean((drawn>=wants.low)&(drawn<=wants.high))),
+        kept=kept,
+        tested=len(both),
+        faulty=int(y.sum()),
+        trained=len(b.labelled),
+        round=None,
+        against=last)
 
+# %% ../nbs/66_costs.ipynb #132e0356
+def _fair_cost(b, hist, y, groups, w):
+    "Cost per unit in each draw, cross-fitted"
+    fitted = _fair_counts(hist, y, b.pi, b.misses, b.alarms, groups, seed=b.p.settings.seed)
+    return _cost_draws(fitted, w, b.misses, b.alarms)
+
+def _of(seen, ids):
+    "Histograms and flags of some units, in their order"
+    position = {id:i for i,id in enumerate(seen[0])}
+    at = [position[id] for id in ids]
+    return seen[1][at], seen[2][at]
+
+# %% ../nbs/66_costs.ipynb #7f7a11c9
 def _own(b):
     "The held-out histograms of the last network that no guidance made, and its round"
-    for f in reversed(rounds(b.p)):
-        r = read_json(f/'round.json')
-        if r and not r['cold'] and not r.get('loss') and (f/'model.pt').exists() and (o := b.hist(f)): return o, r['number']
+    for folder in reversed(rounds(b.p)):
+        record = read_json(folder/'round.json')
+        if not record or record['cold'] or record.get('loss'): continue
+        if not (folder/'model.pt').exists(): continue
+        found = _hist(b, folder)
+        if found: return found, record['number']
     return None, None
 
+# %% ../nbs/66_costs.ipynb #a4368632
 def _as_round(b, w):
     "Make the network of a weight the project's last round; given again it is that round"
-    p, key = b.p, f'{b.folder.name}/{w:g}'; last = rounds(p)[-1] if rounds(p) else None; r = read_json(last/'round.json') if last else None
-    if not r or r.get('guide')!=key:
-        n = int(last.name)+1 if last else 1; last = p.dir/'rounds'/f'{n:03d}'; version = dict(zip(*(labels(p)[o] for o in ('id','version'))))
-        r = dict(number=n, budget=0, strategy='guide', cold=False, to_test=0, from_pool=0, train=b.labelled, test=[[o,int(version[o])] for o in b.tested], loss=b.loss, fn_weight=w, guide=key, commit=commit())
-        write_json(last/'round.json', r)
-    for o in ('model.pt','heldout.npz'):
-        with atomic_path(last/o) as f: f.write_bytes((b.at(w)/o).read_bytes())
-    write_json(last/'queue.json', dict(picks=[])); write_queue(p, last/'queue', [], None)
-    return r['number']
+    key = f'{b.folder.name}/{w:g}'
+    folder, record = _last_round(b.p)
+    if not record or record.get('guide')!=key:
+        number = int(folder.name)+1 if folder else 1
+        folder = b.p.dir/'rounds'/f'{number:03d}'
+        record = _round_record(b, w, key, number)
+        write_json(folder/'round.json', record)
+    for name in ('model.pt','heldout.npz'):
+        with atomic_path(folder/name) as tmp: tmp.write_bytes((b.at(w)/name).read_bytes())
+    write_json(folder/'queue.json', dict(picks=[]))
+    write_queue(b.p, folder/'queue', [], None)
+    return record['number']
 
-def cost_threshold(p:Project, folder, # A round's
-    prevalence:float|None=None, device:str='cpu' # None: the guidance's
-    )->tuple[float,dict]|None:        # (threshold, `guide.json`); None where the project was not guided
-    "The threshold that a project's costs ask for with a round's network; the one in the file where the held-out labels do not tell"
-    q = read_json(p.dir/'guide.json')
-    if not q or q.get('form')!=FORM: return None
-    from imbal_al.where import _tested
-    pi = q['prevalence'] if prevalence is None else prevalence
+# %% ../nbs/66_costs.ipynb #0dc7a0c9
+def _round_record(b, w, key, number):
+    "`round.json` of a guidance's round"
+    table = labels(b.p)
+    version = dict(zip(table['id'], table['version']))
+    return dict(
+        number=number,
+        budget=0,
+        strategy='guide',
+        cold=False,
+        to_test=0,
+        from_pool=0,
+        train=b.labelled,
+        test=[[id,int(version[id])] for id in b.tested],
+        loss=b.loss,
+        fn_weight=w,
+        guide=key,
+        commit=commit())
+
+# %% ../nbs/66_costs.ipynb #6f6d5303
+def cost_threshold(p:Project,
+    folder:Path,                # A round's
+    prevalence:float|None=None, # At deployment; None: the guidance's
+    device:str='cpu'            # That the network computes on
+    )->tuple[float,dict]|None:  # (threshold, `guide.json`); None where the project was not guided
+    """The threshold that a project's costs ask for with a round's network
+
+    The one in the file where the held-out labels do not tell."""
+    guide = read_json(p.dir/'guide.json')
+    if not guide or guide.get('form')!=_FORM: return None
+    pi = guide['prevalence'] if prevalence is None else prevalence
     try: ids, y = _tested(p, pi)
-    except InputError: return q['threshold'], q
-    o = heldout_hist(p, folder, ids, device); at = dict(zip(ids, y))
-    if o is None or not len(o[0]): return q['threshold'], q
-    return cost_point(o[1], np.array([at[i] for i in o[0]]), pi, q['misses_cost'], q['alarms_cost'], 1).threshold, q
+    except InputError: return guide['threshold'], guide
+    found = heldout_hist(p, folder, ids, device)
+    if found is None or not len(found[0]): return guide['threshold'], guide
+    read, hist = found
+    is_faulty = dict(zip(ids, y))
+    faulty = np.array([is_faulty[id] for id in read])
+    return cost_point(hist, faulty, pi, guide['misses_cost'], guide['alarms_cost'], 1).threshold, guide

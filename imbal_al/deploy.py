@@ -6,10 +6,11 @@ Docs: https://example.github.io/imbal_al/deploy.html.md"""
 
 # %% ../nbs/67_deploy.ipynb #c31d5b4f
 from __future__ import annotations
-import csv, io, json, math, os, warnings, zlib
-from collections import Counter
+import csv, importlib, io, json, math, os, warnings, zlib
+from collections import Counter, deque
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,45 +20,48 @@ from .core import InputError, ahead, atomic_path, commit, read_json, write_json,
 from .costs import cost_threshold
 from .project import SUFFIXES, Project, image_names, labels
 from .queue import rounds
-from .rounds import read_model, split_labels
+from .rounds import read_model
 from .sources import read_image
 from .where import where
-from .windows import Windows, predict
+from .windows import Windows, predict, windows_of
 
 # %% auto #0
-__all__ = ['FORM', 'COLUMNS', 'need', 'threshold_logit', 'deployable', 'write_onnx', 'disagreement', 'Model', 'open_model',
-           'agreement', 'card_text', 'Exported', 'export', 'outline', 'predict_folder']
+__all__ = ['write_onnx', 'Model', 'open_model', 'Exported', 'export', 'predict_folder']
 
 # %% ../nbs/67_deploy.ipynb #cdcfdce5
-FORM = 'imbal_al model 1'
+_FORM = 'imbal_al model 1'
 
-def need(*names):
+def _need(*names):
     "Import libraries of the extra `deploy`. Raises `InputError` where they are not installed"
-    import importlib
-    try: return [importlib.import_module(o) for o in names]
-    except ImportError as e: raise InputError(f"{e.name} is not installed; `pip install imbal_al[deploy]` brings what models in ONNX need") from e
+    try: return [importlib.import_module(name) for name in names]
+    except ImportError as e: raise InputError(
+        f"{e.name} is not installed; `pip install imbal_al[deploy]` brings what models in ONNX need") from e
 
-def threshold_logit(threshold:float # Probability, 0 to 1
-    )->float:
-    "The logit of a threshold, within what a float tells apart"
+# %% ../nbs/67_deploy.ipynb #2bee879e
+def _threshold_logit(threshold):
+    "The logit of a probability, within what a float tells apart. Raises `InputError` for what is none"
     if not 0<=threshold<=1: raise InputError(f'threshold {threshold!r}; give a probability')
-    return float(np.clip(math.log(max(threshold,1e-13))-math.log(max(1-threshold,1e-13)), -30, 30))
+    logit = math.log(max(threshold,1e-13))-math.log(max(1-threshold,1e-13))
+    return float(np.clip(logit, -30, 30))
 
-def deployable(net, encoder:str='lite0', threshold:float=.5):
+# %% ../nbs/67_deploy.ipynb #6eedc4c3
+def _deployable(net, encoder='lite0', threshold=.5):
     "A module: uint8 (B,H,W,C) -> (logit (B,H,W) float32, mask (B,H,W) uint8)"
     import torch
     from torch import nn
     from imbal_al.models import encoder_stats
     from imbal_al.scoring import forward
-    s, t = encoder_stats(encoder), threshold_logit(threshold)
+    stats, t = encoder_stats(encoder), _threshold_logit(threshold)
     class Deployable(nn.Module):
         def __init__(self):
-            super().__init__(); self.net = net
-            for k in ('mean','std'): self.register_buffer(k, torch.tensor(s[k]).view(1,3,1,1)*255)
+            super().__init__()
+            self.net = net
+            for name in ('mean','std'):
+                self.register_buffer(name, torch.tensor(stats[name]).view(1,3,1,1)*255)
         def forward(self, image):
             x = image.permute(0,3,1,2).float()
             if x.shape[1]==1: x = x.expand(-1,3,-1,-1)
-            z,_ = forward(self.net, (x-self.mean)/self.std)
+            z, _ = forward(self.net, (x-self.mean)/self.std)
             return z, (z>=t).to(torch.uint8)
     return Deployable().eval()
 
@@ -66,209 +70,407 @@ def _to_onnx(module, example, path):
     "Write the graph, any number of windows; torch's tracing exporter where there is one, it is twenty times faster"
     import torch
     names = dict(input_names=['image'], output_names=['logit','mask'])
+    axes = {name:{0:'windows'} for name in ('image','logit','mask')}
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter('ignore')
-        try: torch.onnx.export(module, (example,), str(path), dynamo=False, dynamic_axes={k:{0:'windows'} for k in ('image','logit','mask')}, **names)
-        except (TypeError, ImportError, RuntimeError): torch.onnx.export(module, (example,), str(path), dynamo=True, external_data=False, verbose=False, dynamic_shapes=({0:torch.export.Dim.DYNAMIC},), **names)
+        try: torch.onnx.export(module, (example,), str(path), dynamo=False, dynamic_axes=axes, **names)
+        except (TypeError, ImportError, RuntimeError):
+            shapes = ({0:torch.export.Dim.DYNAMIC},)
+            torch.onnx.export(module, (example,), str(path), dynamo=True,
+                external_data=False, verbose=False, dynamic_shapes=shapes, **names)
 
-def write_onnx(net, path:str|Path, # A network in evaluation mode; the file
-    w:Windows, channels:int,       # How images are cut; 1 or 3
-    encoder:str='lite0', threshold:float=.5,
-    about:dict|None=None,          # What else is to stand in the file: plain JSON values
-    samples=None                   # uint8 (n,size,size,channels) to compare on; None: noise
-    )->float:                      # Largest difference of a logit
-    "Write a network as ONNX and compare the file with it in onnxruntime; one that does not agree is not kept. Raises `InputError` if so, and without the extra `deploy`"
+# %% ../nbs/67_deploy.ipynb #0e874d02
+def write_onnx(net,          # A network in evaluation mode
+    path:str|Path,           # The file
+    w:Windows,               # How images are cut
+    channels:int,            # 1 or 3
+    encoder:str='lite0',     # Its mean and deviation are taken off
+    threshold:float=.5,      # Probability from which `mask` is 1
+    about:dict|None=None,    # What else is to stand in the file: plain JSON values
+    samples=None             # uint8 (n,size,size,channels) to compare on; None: noise
+    )->float:                # Largest difference of a logit
+    """Write a network as ONNX and compare the file with it in onnxruntime; one that does not agree is not kept
+
+    Raises `InputError` if so, and without the extra `deploy`."""
     import torch
-    onnx,_ = need('onnx','onnxruntime'); module = deployable(net.cpu().float(), encoder, threshold)
-    if samples is None: samples = np.random.default_rng(0).integers(0, 256, (3,w.size,w.size,channels), dtype=np.uint8)
-    meta = dict(about or {}, form=FORM, size=w.size, overlap=w.overlap, margin=w.margin, align=w.align, channels=channels, encoder=encoder, threshold=threshold, commit=commit())
+    onnx, _ = _need('onnx','onnxruntime')
+    module = _deployable(net.cpu().float(), encoder, threshold)
+    if samples is None:
+        shape = (3,w.size,w.size,channels)
+        samples = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    meta = dict(about or {},
+        form=_FORM,
+        size=w.size,
+        overlap=w.overlap,
+        margin=w.margin,
+        align=w.align,
+        channels=channels,
+        encoder=encoder,
+        threshold=threshold,
+        commit=commit())
     with atomic_path(path) as tmp:
         _to_onnx(module, torch.from_numpy(samples[:2].copy()), tmp)
-        m = onnx.load(str(tmp)); onnx.helper.set_model_props(m, {'imbal_al':json.dumps(meta, sort_keys=True)}); onnx.save(m, str(tmp))
-        far = disagreement(module, open_model(tmp), samples)
-    return far
+        model = onnx.load(str(tmp))
+        onnx.helper.set_model_props(model, {'imbal_al':json.dumps(meta, sort_keys=True)})
+        onnx.save(model, str(tmp))
+        return _disagreement(module, open_model(tmp), samples)
 
-def disagreement(module, model, samples)->float:
-    "Largest difference of a logit between a module and a file. Raises `InputError` where it is more than rounding, or a mask differs"
+# %% ../nbs/67_deploy.ipynb #68b688c5
+def _disagreement(module, model, samples):
+    """Largest difference of a logit between a module and a file
+
+    Raises `InputError` where it is more than rounding, or a mask differs."""
     import torch
-    with torch.inference_mode(): z,m = (o.numpy() for o in module(torch.from_numpy(samples.copy())))
-    y,k = model.session.run(['logit','mask'], {'image':samples}); far = float(np.abs(y-z).max()); t = threshold_logit(model.meta['threshold'])
-    if not far<=1e-3*max(1, np.abs(z).max()) or (k!=m)[np.abs(z-t)>2*far].any(): raise InputError(f'the exported file does not agree with the network (a logit differs by {far:.3g}); update onnx and onnxruntime, or use another network')
+    with torch.inference_mode():
+        z, mask = (output.numpy() for output in module(torch.from_numpy(samples.copy())))
+    file_z, file_mask = model.session.run(['logit','mask'], {'image':samples})
+    far = float(np.abs(file_z-z).max())
+    t = _threshold_logit(model.meta['threshold'])
+    is_rounding = far<=1e-3*max(1, np.abs(z).max())
+    if not is_rounding or (file_mask!=mask)[np.abs(z-t)>2*far].any(): raise InputError(
+        f'the exported file does not agree with the network (a logit differs by {far:.3g}); '
+        'update onnx and onnxruntime, or use another network')
     return far
 
 # %% ../nbs/67_deploy.ipynb #a1f740bf
-@dataclass
+@dataclass(frozen=True)
 class Model:
     "An exported file, open"
     path: Path
     meta: dict      # What stands in the file
     session: object # onnxruntime's
     @property
-    def windows(self)->Windows: return Windows(*(self.meta[k] for k in ('size','overlap','margin','align')))
+    def windows(self)->Windows:
+        return Windows(*(self.meta[name] for name in ('size','overlap','margin','align')))
     def run(self, batch): return self.session.run(['logit'], {'image':np.ascontiguousarray(batch)})[0], None
     def logits(self, images, bs:int=8):
         "Yield the logits (H,W) of images uint8 (H,W) or (H,W,C)"
         for z,_ in predict(self.run, images, self.windows, bs): yield z
 
-def open_model(path:str|Path, threads:int|None=None)->Model:
+# %% ../nbs/67_deploy.ipynb #afd6b724
+def open_model(
+    path:str|Path,         # A file that `write_onnx` or `export` has written
+    threads:int|None=None  # CPU threads; None: `OMP_NUM_THREADS`, else all
+    )->Model:
     "Open an exported file. Raises `InputError` if it is none of ours"
-    ort, = need('onnxruntime'); path = Path(path)
+    ort, = _need('onnxruntime')
+    path = Path(path)
     if not path.is_file(): raise InputError(f'{path} is missing; write it with `imbal-al export DIR {path.name}`')
-    o = ort.SessionOptions(); o.log_severity_level = 3; n = threads or int(os.environ.get('OMP_NUM_THREADS') or 0)
-    if n: o.intra_op_num_threads = n
-    try: s = ort.InferenceSession(str(path), o, providers=[k for k in ('CUDAExecutionProvider','CPUExecutionProvider') if k in ort.get_available_providers()])
+    try: session = _session(ort, path, threads)
     except Exception as e: raise InputError(f'{path} cannot be read as an ONNX model; export it again') from e
-    meta = json.loads(s.get_modelmeta().custom_metadata_map.get('imbal_al','{}'))
-    if meta.get('form')!=FORM: raise InputError(f'{path} is no model of this package (it says nothing of windows and threshold); export it with `imbal-al export`')
-    return Model(path, meta, s)
+    meta = json.loads(session.get_modelmeta().custom_metadata_map.get('imbal_al','{}'))
+    if meta.get('form')!=_FORM: raise InputError(
+        f'{path} is no model of this package (it says nothing of windows and threshold); '
+        'export it with `imbal-al export`')
+    return Model(path, meta, session)
 
-# %% ../nbs/67_deploy.ipynb #8340ecd3
-def agreement(net, model:Model, images:list # The network in evaluation mode; uint8 (H,W) or (H,W,C)
-    )->dict:                                # probability: largest difference; pixels: number; equal: share of equal mask pixels
-    "A file against its network, on whole images through windows"
-    from imbal_al.windows import network
-    t, n, same, far = threshold_logit(model.meta['threshold']), 0, 0, 0.; p = lambda z: 1/(1+np.exp(-z.astype(np.float64)))
-    for a,(b,_) in zip(model.logits(images), predict(network(net, model.meta['encoder'], precision='fp32'), images, model.windows, 8), strict=True):
-        n += a.size; same += int(((a>=t)==(b>=t)).sum()); far = max(far, float(np.abs(p(a)-p(b)).max()))
-    return dict(probability=far, pixels=n, equal=same/n)
+# %% ../nbs/67_deploy.ipynb #89eff640
+def _session(ort, path, threads):
+    "onnxruntime's session, on a GPU where it can"
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    threads = threads or int(os.environ.get('OMP_NUM_THREADS') or 0)
+    if threads: options.intra_op_num_threads = threads
+    there = ort.get_available_providers()
+    wanted = ('CUDAExecutionProvider','CPUExecutionProvider')
+    return ort.InferenceSession(str(path), options, providers=[name for name in wanted if name in there])
 
 # %% ../nbs/67_deploy.ipynb #2a2a5cfc
-def _weight(meta): return '' if meta.get('fn_weight') is None else f" with {meta['fn_weight']:g} as the weight of misses"
+def _card_text(p, meta, standing):
+    "A model card in Markdown, with the metadata block of a model hub; `standing` from `where`, or None"
+    from huggingface_hub import ModelCard, ModelCardData
+    head = ModelCardData(
+        library_name='onnx',
+        pipeline_tag='image-segmentation',
+        tags=['defect-segmentation','active-learning']).to_yaml()
+    paragraphs = [
+        f'# Defect segmentation, project {p.dir.name}, round {meta["round"]}',
+        '## Data', _data_text(p, meta),
+        '## Network', _network_text(p, meta),
+        '## Operating point', *_operating_texts(p, meta, standing),
+        '## Limits', _limits_text(p, meta),
+        f'Made by imbal_al, commit {meta["commit"]}.']
+    return str(ModelCard(f'---\n{head}\n---\n\n'+'\n\n'.join(paragraphs)+'\n'))
 
+# %% ../nbs/67_deploy.ipynb #fac9d30e
 def _pct(x): return f'{100*x:.3g} %'
 
-def card_text(p:Project, meta:dict, s # From `where`, or None
-    )->str:
-    "A model card in Markdown, with the metadata block of a model hub"
-    from huggingface_hub import ModelCard, ModelCardData
-    t = labels(p); n = {k:int(t['faulty'].isin([v]).sum()) for k,v in dict(faulty=1, healthy=0).items()}
-    head = ModelCardData(library_name='onnx', pipeline_tag='image-segmentation', tags=['defect-segmentation','active-learning']).to_yaml()
-    lines = [f'# Defect segmentation, project {p.dir.name}, round {meta["round"]}', '', '## Data', '',
-        f'{len(p.units)} {p.settings.unit}s in `{p.images.name}`; {len(t)} labelled, {n["faulty"]} with a defect and {n["healthy"]} without. Trained on {meta["trained"]} of them; the others, picked at random, were only tested on.', '',
-        '## Network', '', f'{p.settings.arch} on {p.settings.encoder}, loss {meta.get("loss") or p.settings.loss}{_weight(meta)}, {p.settings.steps} steps; windows of {meta["size"]} pixels that overlap by {meta["overlap"]}. Normalisation and threshold are in the file.', '', '## Operating point', '']
-    if meta.get('misses_cost'): lines += [f'A pixel is called a defect from a probability of {meta["threshold"]:.3g} on, the cheapest where a missed pixel costs {meta["misses_cost"]:g} and a false one {meta["alarms_cost"]:g}. What follows is the threshold of the highest F1, for comparison.', '']
-    if s: lines += [f'For {_pct(s.prevalence)} faulty {p.settings.unit}s. ' + str(s.point.account()).replace('\n',' '), '', s.advice, '']
-    else: lines += [f'A pixel is called a defect from a probability of {meta["threshold"]:.3g} on. This was **not** tested, or not at a prevalence.', '']
-    lines += ['## Limits', '', f'- Tested on images like those in `{p.images.name}`: another camera, light or product needs labels of its own.', '- The scores hold at the prevalence above; at another one the precision is another, see `imbal-al where`.',
-        '- A unit that strategies picked is harder than most; only random ones were tested on, so the scores are of the usual stream of parts.', f'- {meta["channels"]} channel(s), 8 bit; 16-bit images are scaled from 0..{2**meta.get("bits",16)-1}.', '', f'Made by imbal_al, commit {meta["commit"]}.']
-    return str(ModelCard(f'---\n{head}\n---\n\n'+'\n'.join(lines)+'\n'))
+def _data_text(p, meta):
+    "What there was to train and test on"
+    table = labels(p)
+    faulty, healthy = (int(table['faulty'].isin([kind]).sum()) for kind in (1,0))
+    return ' '.join([
+        f'{len(p.units)} {p.settings.unit}s in `{p.images.name}`;',
+        f'{len(table)} labelled, {faulty} with a defect and {healthy} without.',
+        f'Trained on {meta["trained"]} of them; the others, picked at random, were only tested on.'])
+
+def _network_text(p, meta):
+    "What was trained, and how"
+    weight = '' if meta.get('fn_weight') is None else f" with {meta['fn_weight']:g} as the weight of misses"
+    loss = meta.get("loss") or p.settings.loss
+    return ' '.join([
+        f'{p.settings.arch} on {p.settings.encoder}, loss {loss}{weight}, {p.settings.steps} steps;',
+        f'windows of {meta["size"]} pixels that overlap by {meta["overlap"]}.',
+        'Normalisation and threshold are in the file.'])
+
+# %% ../nbs/67_deploy.ipynb #3c073a2f
+def _operating_texts(p, meta, standing):
+    "The threshold, why it is that, and what to expect there: a list of paragraphs"
+    called = f'A pixel is called a defect from a probability of {meta["threshold"]:.3g} on'
+    out = []
+    if meta.get('misses_cost'): out.append(' '.join([
+        f'{called}, the cheapest where a missed pixel costs {meta["misses_cost"]:g}',
+        f'and a false one {meta["alarms_cost"]:g}.',
+        'What follows is the threshold of the highest F1, for comparison.']))
+    if not standing: return [*out, f'{called}. This was **not** tested, or not at a prevalence.']
+    expected = str(standing.point.account()).replace('\n',' ')
+    return [*out, f'For {_pct(standing.prevalence)} faulty {p.settings.unit}s. {expected}', standing.advice]
+
+# %% ../nbs/67_deploy.ipynb #4a9de3bc
+def _limits_text(p, meta):
+    "What the model is no good for"
+    return '\n'.join([
+        f'- Tested on images like those in `{p.images.name}`: '
+        'another camera, light or product needs labels of its own.',
+        '- The scores hold at the prevalence above; at another one the precision is another, see `imbal-al where`.',
+        '- A unit that strategies picked is harder than most; only random ones were tested on, '
+        'so the scores are of the usual stream of parts.',
+        f'- {meta["channels"]} channel(s), 8 bit; '
+        f'16-bit images are scaled from 0..{2**meta.get("bits",16)-1}.'])
 
 # %% ../nbs/67_deploy.ipynb #0f4e80e5
-@dataclass
+@dataclass(frozen=True)
 class Exported:
     "What `export` has written"
-    path: Path
-    card: Path
-    meta: dict
-    far: float    # Largest difference of a logit from the network's
-    notes: list
+    path: Path  # The model
+    card: Path  # Beside it
+    meta: dict  # What stands in the file
+    far: float  # Largest difference of a logit from the network's
+    notes: list # A line for each thing that the card cannot tell
 
-def export(p:Project, path:str|Path,
+# %% ../nbs/67_deploy.ipynb #31a30a98
+def export(p:Project,
+    path:str|Path,              # The file to write; the card gets the same name with the ending .md
     prevalence:float|None=None, # At deployment; decides the threshold
-    threshold:float|None=None,  # Probability; None: the cheapest where the project was guided by costs, else the best at `prevalence`, 1/2 without one
+    threshold:float|None=None,  # Probability; None: the cheapest where costs guided the project, else see `prevalence`
     round:int|None=None         # None: the last trained
     )->Exported:
-    "Write a project's model as ONNX, with a card beside it. Raises `InputError` where there is no model yet or a library is missing"
-    need('onnx','onnxruntime'); path, notes, s = Path(path), [], None
-    done = [(f,r) for f in rounds(p) if (r := read_json(f/'round.json')) and not r['cold'] and (f/'model.pt').exists() and round in (None, r['number'])]
-    if not done: raise InputError(f"{p.dir} has no trained model{'' if round is None else f' of round {round}'}; label, ingest and give `imbal-al next` first")
-    f,r = _chosen(p, done, round); net = read_model(p, f/'model.pt')
-    if net is None: raise InputError(f'{f}/model.pt is damaged; give `imbal-al next` with a budget of 0 to train again')
-    cost, q = cost_threshold(p, f, prevalence) or (None, {})
-    if (at := q.get('prevalence') if prevalence is None else prevalence) is not None and round is None: prevalence, s = at, _standing(p, at, notes, prevalence is not None)
-    if threshold is None: threshold = cost if cost is not None else s.point.threshold if s else .5
-    else: q = {}
-    if s is None and prevalence is None: notes.append('no prevalence was given: the threshold is not chosen for one, and the card holds no scores')
-    about = dict(project=p.id, bits=p.settings.bits, round=r['number'], trained=len(r['train']), labelled=len(labels(p)), prevalence=prevalence, loss=r.get('loss') or p.settings.loss, fn_weight=r.get('fn_weight'), **{k:q[k] for k in ('misses_cost','alarms_cost') if k in q}, **({} if s is None else dict(f1=list(s.point.f1), precision=list(s.point.precision), recall=list(s.point.recall), oii=list(s.point.oii))))
-    w = Windows(p.settings.window, p.settings.overlap); far = write_onnx(net, path, w, p.settings.channels, p.settings.encoder, threshold, about, _samples(p, w))
-    meta = open_model(path).meta; card = path.with_suffix('.md'); write_text(card, card_text(p, meta, s))
+    """Write a project's model as ONNX, with a card beside it
+
+    Without a threshold, costs or a prevalence the threshold is 1/2.
+    Raises `InputError` where there is no model yet or a library is missing."""
+    _need('onnx','onnxruntime')
+    path = Path(path)
+    folder, record = _chosen(p, _trained(p, round), round)
+    net = read_model(p, folder/'model.pt')
+    if net is None: raise InputError(
+        f'{folder}/model.pt is damaged; give `imbal-al next` with a budget of 0 to train again')
+    cost, costs = cost_threshold(p, folder, prevalence) or (None, {})
+    standing, notes = None, []
+    at = costs.get('prevalence') if prevalence is None else prevalence
+    if at is not None and round is None:
+        standing, notes = _standing(p, at, prevalence is not None)
+        prevalence = at
+    if threshold is not None: costs = {}
+    elif cost is not None: threshold = cost
+    else: threshold = standing.point.threshold if standing else .5
+    if standing is None and prevalence is None: notes.append(
+        'no prevalence was given: the threshold is not chosen for one, and the card holds no scores')
+    about = _about(p, record, prevalence, standing, costs)
+    w = Windows(p.settings.window, p.settings.overlap)
+    far = write_onnx(net, path, w, p.settings.channels, p.settings.encoder, threshold, about, _samples(p, w))
+    meta = open_model(path).meta
+    card = path.with_suffix('.md')
+    write_text(card, _card_text(p, meta, standing))
     return Exported(path, card, meta, far, notes)
 
+# %% ../nbs/67_deploy.ipynb #50736109
+def _trained(p, number):
+    "(folder, `round.json`) of the rounds with a trained model, all or one. Raises `InputError` without"
+    out = []
+    for folder in rounds(p):
+        record = read_json(folder/'round.json')
+        if not record or record['cold'] or not (folder/'model.pt').exists(): continue
+        if number in (None, record['number']): out.append((folder,record))
+    if not out: raise InputError(
+        f"{p.dir} has no trained model{'' if number is None else f' of round {number}'}; "
+        "label, ingest and give `imbal-al next` first")
+    return out
+
+# %% ../nbs/67_deploy.ipynb #71626ebd
 def _chosen(p, done, asked):
     "The last trained round; where a guidance made that, the one that the last guidance keeps"
-    keep = [o for o in done if o[1]['number']==(read_json(p.dir/'guide.json') or {}).get('round')]
-    return keep[0] if asked is None and keep and done[-1][1].get('strategy')=='guide' else done[-1]
+    kept = (read_json(p.dir/'guide.json') or {}).get('round')
+    keep = [(folder,record) for folder,record in done if record['number']==kept]
+    _, last = done[-1]
+    return keep[0] if asked is None and keep and last.get('strategy')=='guide' else done[-1]
 
-def _standing(p, prevalence, notes, asked):
-    "Where the model stands; a note instead, if nobody asked and it cannot be told"
-    try: return where(p, prevalence)
+# %% ../nbs/67_deploy.ipynb #39594d37
+def _about(p, record, prevalence, standing, costs):
+    "What stands in the file beside the windows: of the project, the round and what is known of it"
+    about = dict(
+        project=p.id,
+        bits=p.settings.bits,
+        round=record['number'],
+        trained=len(record['train']),
+        labelled=len(labels(p)),
+        prevalence=prevalence,
+        loss=record.get('loss') or p.settings.loss,
+        fn_weight=record.get('fn_weight'))
+    if costs: about |= {name:costs[name] for name in ('misses_cost','alarms_cost') if name in costs}
+    if standing: about |= {name:list(getattr(standing.point, name)) for name in ('f1','precision','recall','oii')}
+    return about
+
+# %% ../nbs/67_deploy.ipynb #3dc53c9e
+def _standing(p, prevalence, asked):
+    "(where the model stands, notes); None and a note, if nobody asked and it cannot be told"
+    try: return where(p, prevalence), []
     except InputError as e:
         if asked: raise
-        notes.append(f'{e}; the card holds no scores')
+        return None, [f'{e}; the card holds no scores']
 
+# %% ../nbs/67_deploy.ipynb #eca6d008
 def _samples(p, w, n=4):
-    "Windows of the project's own images, to compare on"
-    from imbal_al.windows import windows_of
+    "Windows of the project's own images, to compare on; None where fewer than two can be read"
     out = []
-    for r in p.units.to_dict('records')[:50]:
-        try: out.append(windows_of(p.read(r), w)[0])
+    for unit in p.units.to_dict('records')[:50]:
+        try: out.append(windows_of(p.read(unit), w)[0])
         except InputError: continue
         if len(out)==n: break
     return np.stack(out) if len(out)>1 else None
 
 # %% ../nbs/67_deploy.ipynb #ab887a36
-COLUMNS = ['image','height','width','defect_pixels','defect_share','regions','largest','max_probability','error']
+_COLUMNS = ['image','height','width','defect_pixels','defect_share','regions','largest','max_probability','error']
 
 def _measure(name, z, t):
+    "(mask, row of the table) of an image's logits"
     from scipy.ndimage import label
-    m = z>=t; at, n = label(m, np.ones((3,3))); size = np.bincount(at.ravel())[1:]
-    return m, dict(image=name, height=z.shape[0], width=z.shape[1], defect_pixels=int(m.sum()), defect_share=round(float(m.mean()),6), regions=int(n), largest=int(size.max()) if n else 0, max_probability=round(float(1/(1+np.exp(-z.max()))),4), error='')
+    mask = z>=t
+    at, regions = label(mask, np.ones((3,3)))
+    size = np.bincount(at.ravel())[1:]
+    return mask, dict(
+        image=name,
+        height=z.shape[0],
+        width=z.shape[1],
+        defect_pixels=int(mask.sum()),
+        defect_share=round(float(mask.mean()),6),
+        regions=int(regions),
+        largest=int(size.max()) if regions else 0,
+        max_probability=round(float(1/(1+np.exp(-z.max()))),4),
+        error='')
 
-def outline(mask):
+# %% ../nbs/67_deploy.ipynb #36c17751
+def _outline(mask):
     "The pixels of a mask that touch what is not in it"
-    m = np.pad(mask,1); return mask&~(m[:-2,1:-1]&m[2:,1:-1]&m[1:-1,:-2]&m[1:-1,2:])
+    m = np.pad(mask,1)
+    inner = m[:-2,1:-1]&m[2:,1:-1]&m[1:-1,:-2]&m[1:-1,2:]
+    return mask&~inner
 
-def _write_results(out, name, im, m, overlays):
-    with atomic_path(out/'masks'/f'{name}.png') as f: Image.fromarray(m.astype(np.uint8)*255).save(f, 'png')
+# %% ../nbs/67_deploy.ipynb #521ce8cd
+def _write_results(out, name, im, mask, overlays):
+    "A mask, and the image with its outline"
+    pixels = mask.astype(np.uint8)*255
+    with atomic_path(out/'masks'/f'{name}.png') as f: Image.fromarray(pixels).save(f, 'png')
     if not overlays: return
-    a = np.stack([im]*3,-1) if im.ndim==2 else im.copy(); e = outline(m); a[e] = (228,40,30)
-    with atomic_path(out/'overlays'/f'{name}.jpg') as f: Image.fromarray(a).save(f, 'jpeg', quality=90)
+    shown = np.stack([im]*3,-1) if im.ndim==2 else im.copy()
+    shown[_outline(mask)] = (228,40,30)
+    with atomic_path(out/'overlays'/f'{name}.jpg') as f: Image.fromarray(shown).save(f, 'jpeg', quality=90)
 
+# %% ../nbs/67_deploy.ipynb #f927b24f
 def _stems(names):
     "File names without ending; with it where two would be the same"
-    n = Counter(os.path.splitext(o)[0] for o in names)
-    return {o: os.path.splitext(o)[0] if n[os.path.splitext(o)[0]]==1 else o for o in names}
+    stems = {name:os.path.splitext(name)[0] for name in names}
+    often = Counter(stems.values())
+    return {name:stem if often[stem]==1 else name for name,stem in stems.items()}
 
+# %% ../nbs/67_deploy.ipynb #91c0b03f
 def _done(path):
-    "Names that whole lines of a table tell"
+    "Names that whole lines of a table tell, and their rows"
     try: text = path.read_text(encoding='utf-8')
     except FileNotFoundError: return {}
     whole = text[:text.rfind('\n')+1]
     if whole!=text: write_text(path, whole)
-    return {o['image']:o for o in csv.DictReader(whole.splitlines()) if o.get('error') is not None}
+    rows = csv.DictReader(whole.splitlines())
+    return {row['image']:row for row in rows if row.get('error') is not None}
 
 # %% ../nbs/67_deploy.ipynb #e05d160e
-def predict_folder(model:Model, images:str|Path, out:str|Path,
+def predict_folder(
+    model:Model,             # From `open_model`
+    images:str|Path,         # Folder of images, with sub-folders
+    out:str|Path,            # Folder for masks, overlays and the table
     overlays:bool=True,      # Also JPEGs with the outline of what was found
     bs:int=8,                # Windows in a batch
     say=lambda done,n: None  # Called now and then
     )->Path:                 # The table, images with the largest defects first
-    "Masks, overlays and a table for a folder of images. Raises `InputError` for a folder without images, or one that holds another model's results"
-    images, out = Path(images), Path(out); names = image_names(images); stems = _stems(names)
-    if not names: raise InputError(f"{images} {'holds no image' if images.is_dir() else 'is no folder'} ({', '.join(SUFFIXES)}); give the folder that holds them")
-    about = dict(model=f'{zlib.crc32(model.path.read_bytes()):08x}', images=str(images.resolve()), overlays=overlays)
-    if out.exists() and (old := read_json(out/'predict.json'))!=about and any(out.iterdir()): raise InputError(f'{out} holds {"the results of another model, folder or kind" if old else "something else"}; give another folder')
-    write_json(out/'predict.json', about); part = out/'table.part.csv'; done = _done(part)
-    _stream(model, images, out, [o for o in names if o not in done], stems, overlays, bs, part, lambda n: say(len(done)+n, len(names)))
-    table = list(_done(part).values()); table.sort(key=lambda o: (-int(o['defect_pixels'] or -1), o['image']))
-    with atomic_path(out/'table.csv') as f, open(f,'w',newline='',encoding='utf-8') as g: w = csv.DictWriter(g, COLUMNS); w.writeheader(); w.writerows(table)
+    """Masks, overlays and a table for a folder of images
+
+    Raises `InputError` for a folder without images, or one that holds another model's results."""
+    images, out = Path(images), Path(out)
+    names = image_names(images)
+    if not names: raise InputError(
+        f"{images} {'holds no image' if images.is_dir() else 'is no folder'} ({', '.join(SUFFIXES)}); "
+        "give the folder that holds them")
+    _claim(out, model, images, overlays)
+    part = out/'table.part.csv'
+    done = _done(part)
+    todo = [name for name in names if name not in done]
+    def told(more): say(len(done)+more, len(names))
+    _stream(model, images, out, todo, _stems(names), overlays, bs, part, told)
+    _write_table(out/'table.csv', _done(part).values())
     return out/'table.csv'
 
+# %% ../nbs/67_deploy.ipynb #33d5c965
+def _claim(out, model, images, overlays):
+    "Write what a folder's results are of. Raises `InputError` where they are of something else"
+    about = dict(
+        model=f'{zlib.crc32(model.path.read_bytes()):08x}',
+        images=str(images.resolve()),
+        overlays=overlays)
+    old = read_json(out/'predict.json') if out.exists() else about
+    if old!=about and any(out.iterdir()):
+        what = 'the results of another model, folder or kind' if old else 'something else'
+        raise InputError(f'{out} holds {what}; give another folder')
+    write_json(out/'predict.json', about)
+
+# %% ../nbs/67_deploy.ipynb #3b73ed8a
+def _write_table(path, rows):
+    "The table, images with the largest defects first, those without a prediction last"
+    rows = sorted(rows, key=lambda row: (-int(row['defect_pixels'] or -1), row['image']))
+    with atomic_path(path) as tmp, open(tmp, 'w', newline='', encoding='utf-8') as f:
+        table = csv.DictWriter(f, _COLUMNS)
+        table.writeheader()
+        table.writerows(rows)
+
+# %% ../nbs/67_deploy.ipynb #c595d519
 def _stream(model, images, out, todo, stems, overlays, bs, part, say):
     "Predict what is left, a line at a time"
-    held, t, fresh = [], threshold_logit(model.meta['threshold']), not part.exists() or not part.stat().st_size
-    def read(name):
-        try: return name, read_image(str(images/name), model.meta['channels'], model.meta.get('bits',16))
-        except InputError as e: return name, e
-    with open(part, 'a', newline='', encoding='utf-8') as g:
-        w = csv.DictWriter(g, COLUMNS)
-        if fresh: w.writeheader()
-        def readable():
-            for name,o in ahead(read, todo):
-                if isinstance(o, Exception): w.writerow({**dict.fromkeys(COLUMNS,''), 'image':name, 'error':str(o)})
-                else: held.append((name,o)); yield o
-        for k,z in enumerate(model.logits(readable(), bs)):
-            name,im = held.pop(0); m,row = _measure(name, z, t)
-            _write_results(out, stems[name], im, m, overlays); w.writerow(row); g.flush()
-            if k%20==19: say(k+1)
+    t = _threshold_logit(model.meta['threshold'])
+    fresh = not part.exists() or not part.stat().st_size
+    held = deque()
+    with open(part, 'a', newline='', encoding='utf-8') as f:
+        table = csv.DictWriter(f, _COLUMNS)
+        if fresh: table.writeheader()
+        readable = _readable(ahead(partial(_read, images, model.meta), todo), table, held)
+        for i,z in enumerate(model.logits(readable, bs), 1):
+            name, im = held.popleft()
+            mask, row = _measure(name, z, t)
+            _write_results(out, stems[name], im, mask, overlays)
+            table.writerow(row)
+            f.flush()
+            if i%20==0: say(i)
     say(len(todo))
+
+# %% ../nbs/67_deploy.ipynb #323ced99
+def _read(images, meta, name):
+    "(name, pixels or why there are none)"
+    try: return name, read_image(str(images/name), meta['channels'], meta.get('bits',16))
+    except InputError as e: return name, e
+
+def _readable(read, table, held):
+    "Yield the pixels of images and hold them with their names; a line in the table for each that cannot be read"
+    for name,found in read:
+        if isinstance(found, Exception):
+            table.writerow({**dict.fromkeys(_COLUMNS,''), 'image':name, 'error':str(found)})
+        else:
+            held.append((name,found))
+            yield found

@@ -8,312 +8,465 @@ Docs: https://example.github.io/imbal_al/project.html.md"""
 from __future__ import annotations
 import io, os, re, time, zlib
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np, pandas as pd
 from PIL import Image
 
-from .core import InputError, atomic_path, check_choice, config_hash, note, read_json, write_json, write_text
+from .core import InputError, atomic_path, check_choice, config_hash, read_json, write_json, write_text
 from .lock import held
 from .patches import windows
 from .sources import IMAGES, crop, read_image
+from .windows import Windows
 
 # %% auto #0
-__all__ = ['FORM', 'UNITS', 'BITS', 'SUFFIXES', 'UNIT', 'STATES', 'LABELS', 'Settings', 'check_settings', 'group_of',
-           'image_names', 'list_images', 'bits_of', 'make_units', 'file_name', 'Project', 'groups_of', 'sweep',
-           'open_project', 'new', 'read_label', 'label_state', 'write_label', 'read_mask', 'labels']
+__all__ = ['Settings', 'Project', 'open_project', 'new', 'read_label', 'write_label', 'read_mask', 'labels']
 
 # %% ../nbs/61_project.ipynb #e854678e
-FORM = 'imbal_al project 1'
-UNITS = ('image','window')
-BITS = (8,10,12,14,16)
-
 @dataclass(frozen=True)
 class Settings:
     "All that decides what a project's rounds do"
-    unit: str='image'       # What is labelled: a whole image or a window of it
+    unit: str='image'       # What is labelled: a whole 'image' or a 'window' of it
     window: int=256         # Side of the windows the network sees, pixels; a multiple of 32
     overlap: int=64         # Shared by neighbouring windows, pixels
     channels: int=3         # 1 (grey) or 3
     held_out: float=.2      # Share of each queue that is picked at random and never trained on
-    arch: str='fpn'
-    encoder: str='lite0'
-    weights: str|None='imagenet'
-    loss: str='combo_paper'
-    lr: float=2e-3
-    wd: float=1e-4
-    bs: int=16
+    arch: str='fpn'         # See `imbal_al.models.create_model`
+    encoder: str='lite0'    # See there
+    weights: str|None='imagenet' # Of the encoder at the start; None: random
+    loss: str='combo_paper' # See `imbal_al.learner.make_learner`
+    lr: float=2e-3          # Learning rate
+    wd: float=1e-4          # Weight decay
+    bs: int=16              # Windows in a batch
     steps: int=200          # Optimiser steps per round
-    schedule: str='cosine'
-    per_image: int=16       # Windows of one labelled image that are trained on, at most; those with a defect first
-    seed: int=0
-    bits: int=16            # That 16-bit grey images use, see `bits_of`
-    group_by: str=''        # What must stay together: '' an image's windows, 'folder' a folder's images, else a regular expression
+    schedule: str='cosine'  # Of the learning rate, see `imbal_al.learner.fit`
+    per_image: int=16       # Windows of a labelled image that are trained on, at most; those with a defect first
+    seed: int=0             # Of the hold-out, trainings and picks
+    bits: int=16            # That 16-bit grey images use: 8, 10, 12, 14 or 16; `new` reads it off the images
+    group_by: str=''        # What must stay together: '' an image's windows, 'folder', or a regular expression
     balance: float=.3       # Least expected share of windows with a defect in a training batch; 0: as they are
 
-def check_settings(s:Settings):
-    "Raise an `InputError` for settings that cannot work"
-    from imbal_al.windows import Windows
-    check_choice('unit', s.unit, UNITS); Windows(s.window, s.overlap)
-    if isinstance(s.balance,bool) or not isinstance(s.balance,(int,float)) or not 0<=s.balance<1: raise InputError(f'balance = {s.balance!r}; give a share from 0 to below 1')
-    if s.channels not in (1,3): raise InputError(f'channels = {s.channels!r}; give 1 or 3')
-    if not (isinstance(s.held_out,(int,float)) and 0<=s.held_out<1): raise InputError(f'held_out = {s.held_out!r}; give a share from 0 to below 1')
-    for k in ('bs','steps','per_image'):
-        if isinstance(v := getattr(s,k), bool) or not isinstance(v,int) or v<1: raise InputError(f'{k} = {v!r}; give a whole number above 0')
-    if isinstance(s.seed,bool) or not isinstance(s.seed,int) or s.seed<0: raise InputError(f'seed = {s.seed!r}; give a whole number, 0 or larger')
-    if s.bits not in BITS: raise InputError(f"bits = {s.bits!r}; give one of {', '.join(map(str,BITS))}")
-    for k in ('lr','wd'):
-        if not (isinstance(v := getattr(s,k),(int,float)) and 0<=v<np.inf and (k=='wd' or v)): raise InputError(f'{k} = {v!r}; give a number above 0')
-    if not isinstance(s.group_by, str): raise InputError(f"group_by = {s.group_by!r}; give 'folder' or a regular expression")
-    group_of('', s.group_by)
-
 # %% ../nbs/61_project.ipynb #d8bc088f
-def group_of(image:str, # Its name below the project's folder of images
-    by:str=''           # `Settings.group_by`
+def group_of(
+    image:str, # Its name below the project's folder of images
+    by:str=''  # `Settings.group_by`
     )->str:
     "What an image must stay together with. Raises `InputError` for a pattern that is no regular expression"
     if by=='folder': return os.path.dirname(image)
-    try: m = re.search(by, image) if by else None
-    except re.error as e: raise InputError(f"group_by {by!r} is no regular expression ({e}); write for example 'part([0-9]+)', or folder") from e
-    return image if not m else (m[1] or '') if m.re.groups else m[0]
+    try: found = re.search(by, image) if by else None
+    except re.error as e: raise InputError(
+        f"group_by {by!r} is no regular expression ({e}); write for example 'part([0-9]+)', or folder") from e
+    if not found: return image
+    return (found[1] or '') if found.re.groups else found[0]
+
+# %% ../nbs/61_project.ipynb #467010a4
+_FORM = 'imbal_al project 1'
+_UNITS = ('image','window')
+_BITS = (8,10,12,14,16)
+
+def _check_settings(s):
+    "Raise an `InputError` for settings that cannot work"
+    check_choice('unit', s.unit, _UNITS)
+    Windows(s.window, s.overlap)
+    if isinstance(s.balance,bool) or not _is_share(s.balance): raise InputError(
+        f'balance = {s.balance!r}; give a share from 0 to below 1')
+    if s.channels not in (1,3): raise InputError(f'channels = {s.channels!r}; give 1 or 3')
+    if not _is_share(s.held_out): raise InputError(
+        f'held_out = {s.held_out!r}; give a share from 0 to below 1')
+    for name in ('bs','steps','per_image'):
+        value = getattr(s, name)
+        if not _is_whole(value) or value<1: raise InputError(
+            f'{name} = {value!r}; give a whole number above 0')
+    if not _is_whole(s.seed) or s.seed<0: raise InputError(
+        f'seed = {s.seed!r}; give a whole number, 0 or larger')
+    if s.bits not in _BITS: raise InputError(f"bits = {s.bits!r}; give one of {', '.join(map(str,_BITS))}")
+    for name in ('lr','wd'):
+        value = getattr(s, name)
+        is_number = isinstance(value,(int,float)) and 0<=value<np.inf
+        is_enough = name=='wd' or value
+        if not is_number or not is_enough: raise InputError(f'{name} = {value!r}; give a number above 0')
+    if not isinstance(s.group_by, str): raise InputError(
+        f"group_by = {s.group_by!r}; give 'folder' or a regular expression")
+    group_of('', s.group_by)
+
+def _is_share(value): return isinstance(value,(int,float)) and 0<=value<1
+
+def _is_whole(value): return isinstance(value,int) and not isinstance(value,bool)
 
 # %% ../nbs/61_project.ipynb #b034beed
 SUFFIXES = (*IMAGES, '.webp')
 
+def image_names(
+    folder:Path   # With sub-folders
+    )->list[str]: # With `/`, whatever the system
+    "Relative names of the images below a folder, sorted; hidden ones and projects are passed over"
+    out = []
+    for at,folders,names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith('.') and not _is_project(Path(at)/name)]
+        images = [name for name in names if not name.startswith('.') and name.lower().endswith(SUFFIXES)]
+        out += [(Path(at)/name).relative_to(folder).as_posix() for name in images]
+    return sorted(out)
+
+def _is_project(folder): return (folder/'project.json').is_file()
+
+# %% ../nbs/61_project.ipynb #1ebbc827
 def _header(path):
     "(height, width, is it grey) of an image file, upright; raises `InputError`"
     try:
         with Image.open(path) as im:
             turned = im.getexif().get(0x0112, 1)>=5
-            (w,h),grey = im.size, im.mode.split(';')[0] in ('1','L','LA','La','I','F')
+            w, h = im.size
+            grey = im.mode.split(';')[0] in ('1','L','LA','La','I','F')
             return (w,h,grey) if turned else (h,w,grey)
     except Exception as e:
-        why = 'is empty' if os.path.isfile(path) and not os.path.getsize(path) else 'cannot be read as an image'
+        is_empty = os.path.isfile(path) and not os.path.getsize(path)
+        why = 'is empty' if is_empty else 'cannot be read as an image'
         raise InputError(f'{path} {why}; it is left out') from e
 
-def image_names(folder:Path)->list[str]:
-    "Relative names of the images below a folder, sorted; hidden ones and projects are passed over"
-    out = []
-    for at,dirs,names in os.walk(folder):
-        dirs[:] = [o for o in dirs if not o.startswith('.') and not (Path(at)/o/'project.json').is_file()]
-        out += [(Path(at)/o).relative_to(folder).as_posix() for o in names if not o.startswith('.') and o.lower().endswith(SUFFIXES)]
-    return sorted(out)
+# %% ../nbs/61_project.ipynb #bc1a55c6
+def _list_images(folder):
+    """The images of a folder, with sub-folders: ([dict(image, height, width, grey)], lines)
 
-def list_images(folder:str|Path # With sub-folders
-    )->tuple[list,list]:        # ([dict(image, height, width, grey)], one line for each file that is left out)
-    "The images of a folder. Raises `InputError` if it is not there or holds none"
+    One line for each file that is left out. Raises `InputError` if the folder is not there or holds none."""
     folder, rows, lines = Path(folder), [], []
     if not folder.is_dir(): raise InputError(f'{folder} is no folder; give the folder that holds the images')
-    for o in image_names(folder):
-        try: h,w,grey = _header(folder/o); rows.append(dict(image=o, height=h, width=w, grey=grey))
-        except InputError as e: lines.append(str(e))
-    if not rows: raise InputError(f"{folder} holds no image that can be read ({', '.join(SUFFIXES)})"+(f'; {len(lines)} files cannot' if lines else '')+'; give the folder that holds them')
+    for name in image_names(folder):
+        try: h, w, grey = _header(folder/name)
+        except InputError as e:
+            lines.append(str(e))
+            continue
+        rows.append(dict(image=name, height=h, width=w, grey=grey))
+    if not rows:
+        bad = f'; {len(lines)} files cannot' if lines else ''
+        raise InputError(
+            f"{folder} holds no image that can be read ({', '.join(SUFFIXES)}){bad}; "
+            "give the folder that holds them")
     return rows, lines
 
-def bits_of(folder:Path, rows:list, # From `list_images`
-    n:int=64                        # Images looked at, evenly spread
-    )->int:                         # One of `BITS`; 16 where there is no 16-bit grey image
-    "The bits that 16-bit grey images use: a camera's 12 in a file of 16 would all be black"
+# %% ../nbs/61_project.ipynb #4a4f65b2
+def _bits_of(folder, rows, n=64):
+    "The bits that 16-bit grey images use, one of `_BITS`, from `n` images evenly spread; 16 where there is none"
     top = []
-    for o in rows[::max(1, len(rows)//n)]:
+    for row in rows[::max(1, len(rows)//n)]:
         try:
-            with Image.open(Path(folder)/o['image']) as im:
+            with Image.open(Path(folder)/row['image']) as im:
                 if im.mode.startswith('I'): top.append(int(np.asarray(im).max()))
         except Exception: continue
-    return next((b for b in BITS if top and max(top)<2**b), 16)
+    if not top: return 16
+    return next((bits for bits in _BITS if max(top)<2**bits), 16)
 
 # %% ../nbs/61_project.ipynb #27c4135f
-UNIT = ['id','name','image','height','width','y','x','h','w']
+_UNIT = ['id','name','image','height','width','y','x','h','w']
 
-def make_units(project_id:str, rows:list, # From `list_images`
-    unit:str='image', window:int=256
-    )->pd.DataFrame:                      # Columns `UNIT`
-    "What can be labelled"
+def _make_units(project_id, rows, unit='image', window=256):
+    "What can be labelled, from `_list_images`: a table with the columns `_UNIT`"
     out = []
-    for r in rows:
-        H,W = r['height'],r['width']; h,w = (H,W) if unit=='image' else (min(H,window),min(W,window))
+    for row in rows:
+        H, W = row['height'], row['width']
+        h, w = (H,W) if unit=='image' else (min(H,window),min(W,window))
         for y,x in windows((H,W), (h,w), 'even'):
-            name = r['image']+('' if (h,w)==(H,W) else f'@{y},{x}')
-            out.append(dict(id=config_hash(dict(project=project_id, name=name)), name=name, image=r['image'], height=H, width=W, y=y, x=x, h=h, w=w))
-    return pd.DataFrame(out, columns=UNIT)
+            name = row['image']+('' if (h,w)==(H,W) else f'@{y},{x}')
+            id = config_hash(dict(project=project_id, name=name))
+            image = dict(id=id, name=name, image=row['image'], height=H, width=W)
+            out.append({**image, 'y':y, 'x':x, 'h':h, 'w':w})
+    return pd.DataFrame(out, columns=_UNIT)
 
-def file_name(unit       # A row of the units' table
-    )->str:              # Without ending
+# %% ../nbs/61_project.ipynb #575be672
+def file_name(
+    unit    # A row of the units' table
+    )->str: # Without ending
     "The name of a unit's files in a queue: readable, and unique by its id"
-    return f"{re.sub(r'[^A-Za-z0-9_]+', '_', os.path.splitext(os.path.basename(unit['image']))[0])[:40]}-{unit['id']}"
+    stem = os.path.splitext(os.path.basename(unit['image']))[0]
+    readable = re.sub(r'[^A-Za-z0-9_]+', '_', stem)[:40]
+    return f"{readable}-{unit['id']}"
 
 # %% ../nbs/61_project.ipynb #bf1fdf4f
 @dataclass
 class Project:
     "An open project"
-    dir: Path
-    id: str
+    dir: Path             # Its folder
+    id: str               # That no other project has
     images: Path          # The folder of the images
-    settings: Settings
-    units: pd.DataFrame   # Columns `UNIT`, one row each
+    settings: Settings    # That it was made with
+    units: pd.DataFrame   # id, name, image, height, width, y, x, h, w; one row each
     skipped: list         # A line for each file that was left out
     def __repr__(self): return f'Project({self.dir}: {len(self.units)} {self.settings.unit}s)'
-    @property
-    def row(self)->dict: return _rows(self)
+    @cached_property
+    def row(self)->dict:
+        "Units as dicts by id"
+        return {unit['id']:unit for unit in self.units.to_dict('records')}
     def read(self, unit, channels=None)->np.ndarray:
-        "Pixels of a unit, uint8 (h,w) or (h,w,3). Raises `InputError` if the file cannot be read or has another size than when it was listed"
-        im = _image(str(self.images/unit['image']), channels or self.settings.channels, self.settings.unit, self.settings.bits)
-        if im.shape[:2]!=(unit['height'],unit['width']): raise InputError(f"{self.images/unit['image']} is {im.shape[1]} x {im.shape[0]} pixels, it was {unit['width']} x {unit['height']}; put it back, or give it another name and add it with project new")
+        """Pixels of a unit, uint8 (h,w) or (h,w,3)
+
+        Raises `InputError` if the file cannot be read or has another size than when it was listed."""
+        s, path = self.settings, self.images/unit['image']
+        im = _image(str(path), channels or s.channels, s.unit, s.bits)
+        if im.shape[:2]!=(unit['height'],unit['width']): raise InputError(
+            f"{path} is {im.shape[1]} x {im.shape[0]} pixels, it was {unit['width']} x {unit['height']}; "
+            "put it back, or give it another name and add it with project new")
         return crop(im, (unit['y'],unit['x'],unit['h'],unit['w']))
 
-def groups_of(p:Project, ids # Of units
-    )->list|None:            # One group each; None where all are different
-    "What units must stay together with, for folds and bootstraps"
-    g = [group_of(p.row[o]['image'], p.settings.group_by) for o in ids]
-    return g if len(set(g))<len(g) else None
-
-def _rows(p):
-    "Units as dicts by id"
-    if 'by_id' not in (c := p.__dict__): c['by_id'] = {o['id']:o for o in p.units.to_dict('records')}
-    return c['by_id']
-
+# %% ../nbs/61_project.ipynb #b8cff2cd
 @lru_cache(4)
 def _kept(path, channels, bits, stamp): return read_image(path, channels, bits)
 
 def _image(path, channels, unit, bits):
     "An image; the windows of one are read from one decoding"
     if unit=='image': return read_image(path, channels, bits)
-    try: s = os.stat(path); return _kept(path, channels, bits, (s.st_mtime_ns, s.st_size))
+    try:
+        stat = os.stat(path)
+        return _kept(path, channels, bits, (stat.st_mtime_ns, stat.st_size))
     except OSError: return read_image(path, channels, bits)
 
+# %% ../nbs/61_project.ipynb #150df2fb
+def groups_of(p:Project,
+    ids           # Of units
+    )->list|None: # One group each; None where all are different
+    "What units must stay together with, for folds and bootstraps"
+    groups = [group_of(p.row[id]['image'], p.settings.group_by) for id in ids]
+    return groups if len(set(groups))<len(groups) else None
+
 # %% ../nbs/61_project.ipynb #072a1442
-def sweep(folder:Path, seconds:float=600):
+def sweep(
+    folder:Path,      # Not its sub-folders
+    seconds:float=600 # Age from which nobody is writing any more
+    ):
     "Remove what a killed process left half-written in a folder, once it is that old"
-    for o in folder.glob('.*.tmp'):
+    for path in folder.glob('.*.tmp'):
         try:
-            if time.time()-o.stat().st_mtime>seconds: o.unlink()
+            if time.time()-path.stat().st_mtime>seconds: path.unlink()
         except OSError: continue
 
-# %% ../nbs/61_project.ipynb #ba9a6ac9
+# %% ../nbs/61_project.ipynb #68373e68
 def _units_text(units): return units.to_csv(index=False, lineterminator='\n')
 
-def _commit(p, text):
-    "Write units and settings; from the last rename on they count"
-    name = f'units-{zlib.crc32(text.encode()):08x}.csv'
-    write_text(p.dir/name, text)
-    write_json(p.dir/'project.json', dict(form=FORM, id=p.id, images=str(p.images), settings=asdict(p.settings), units=name, skipped=p.skipped))
-    for o in p.dir.glob('units-*.csv'):
-        if o.name!=name: o.unlink(missing_ok=True)
+def _units_name(text): return f'units-{zlib.crc32(text.encode()):08x}.csv'
 
-def open_project(dir:str|Path)->Project:
+def _commit(p):
+    "Write units and settings; from the last rename on they count"
+    text = _units_text(p.units)
+    name = _units_name(text)
+    write_text(p.dir/name, text)
+    write_json(p.dir/'project.json', dict(
+        form=_FORM,
+        id=p.id,
+        images=str(p.images),
+        settings=asdict(p.settings),
+        units=name,
+        skipped=p.skipped))
+    for path in p.dir.glob('units-*.csv'):
+        if path.name!=name: path.unlink(missing_ok=True)
+
+# %% ../nbs/61_project.ipynb #ba9a6ac9
+def open_project(
+    dir:str|Path # Its folder
+    )->Project:
     "A project from its folder. Raises `InputError` if it is none or damaged"
-    dir = Path(dir); d = read_json(dir/'project.json')
-    if d is None and not (dir/'project.json').exists(): raise InputError(f'{dir} is no project; make one with `imbal-al project new {dir} --images FOLDER`')
-    if d is None: raise InputError(f'{dir}/project.json is damaged; restore it from a backup: the labels beside it are whole')
-    if d.get('form')!=FORM: raise InputError(f'{dir}/project.json is not of a project, or of one by another version; give another folder')
-    try: text = (dir/d['units']).read_text(encoding='utf-8')
-    except OSError as e: raise InputError(f"{dir/d['units']} is missing; restore it, or give `imbal-al project new` again") from e
-    if d['units']!=f'units-{zlib.crc32(text.encode()):08x}.csv': raise InputError(f"{dir/d['units']} was changed; restore it: other units do not fit the labels")
-    s = Settings(**{k:v for k,v in d['settings'].items() if k in {f.name for f in fields(Settings)}})
-    units = pd.read_csv(io.StringIO(text), dtype=dict(id=str, name=str, image=str), keep_default_na=False)
-    return Project(dir, d['id'], Path(d['images']), s, units, d['skipped'])
+    dir = Path(dir)
+    found = read_json(dir/'project.json')
+    if found is None and not (dir/'project.json').exists(): raise InputError(
+        f'{dir} is no project; make one with `imbal-al project new {dir} --images FOLDER`')
+    if found is None: raise InputError(
+        f'{dir}/project.json is damaged; restore it from a backup: the labels beside it are whole')
+    if found.get('form')!=_FORM: raise InputError(
+        f'{dir}/project.json is not of a project, or of one by another version; give another folder')
+    units = _read_units(dir, found['units'])
+    known = {setting.name for setting in fields(Settings)}
+    settings = Settings(**{name:value for name,value in found['settings'].items() if name in known})
+    return Project(dir, found['id'], Path(found['images']), settings, units, found['skipped'])
+
+# %% ../nbs/61_project.ipynb #e8cf3030
+def _read_units(dir, name):
+    "The table of units. Raises `InputError` where it is missing or not as it was written"
+    try: text = (dir/name).read_text(encoding='utf-8')
+    except OSError as e: raise InputError(
+        f"{dir/name} is missing; restore it, or give `imbal-al project new` again") from e
+    if name!=_units_name(text): raise InputError(
+        f"{dir/name} was changed; restore it: other units do not fit the labels")
+    return pd.read_csv(io.StringIO(text), dtype=dict(id=str, name=str, image=str), keep_default_na=False)
 
 # %% ../nbs/61_project.ipynb #d3eca28a
-def new(dir:str|Path, images:str|Path, # Folder of the project; folder of the images
-    channels:int|None=None,            # 1 or 3; None: 1 if all images are grey
-    **settings                         # See `Settings`
+def new(
+    dir:str|Path,           # Folder of the project
+    images:str|Path,        # Folder of the images
+    channels:int|None=None, # 1 or 3; None: 1 if all images are grey
+    **settings              # See `Settings`
     )->Project:
-    "Make a project, or look for new images in one that is there. Raises `InputError` for bad settings, or others than those it was made with"
+    """Make a project, or look for new images in one that is there
+
+    Raises `InputError` for bad settings, or others than those it was made with."""
     dir, images = Path(dir), Path(images).expanduser().absolute()
-    for k in settings: check_choice('setting of a project', k, [f.name for f in fields(Settings)])
+    known = [setting.name for setting in fields(Settings)]
+    for name in settings: check_choice('setting of a project', name, known)
     old = open_project(dir) if (dir/'project.json').exists() else None
-    rows, lines = list_images(images)
+    rows, lines = _list_images(images)
     if channels: settings['channels'] = channels
-    elif old is None: settings['channels'] = 1 if all(o['grey'] for o in rows) else 3
-    if old is None: return _make(dir, images, Settings(**dict(dict(bits=bits_of(images, rows)), **settings)), rows, lines)
-    bad = [k for k,v in settings.items() if getattr(old.settings,k)!=v]
-    if bad: raise InputError(f'{dir} was made with {bad[0]} {getattr(old.settings,bad[0])}, not {settings[bad[0]]}; make another project for that')
+    elif old is None: settings['channels'] = 1 if all(row['grey'] for row in rows) else 3
+    if old is None:
+        settings = {'bits':_bits_of(images, rows), **settings}
+        return _make(dir, images, Settings(**settings), rows, lines)
+    for name,value in settings.items():
+        was = getattr(old.settings, name)
+        if was!=value: raise InputError(
+            f'{dir} was made with {name} {was}, not {value}; make another project for that')
     return _refresh(old, images, rows, lines)
 
-def _make(dir, images, s, rows, lines):
-    check_settings(s); id = uuid4().hex[:12]
-    if dir.exists() and (not dir.is_dir() or any(o for o in dir.iterdir() if not o.name.startswith('.') and not o.name.startswith('units-') and o.name!='lock.json')):
-        raise InputError(f'{dir} is there already and is no project; give a new folder')
-    if s.group_by and len(rows)>1 and len({group_of(o['image'], s.group_by) for o in rows})<2: raise InputError(f'group_by {s.group_by!r} puts all {len(rows)} images into one group, so none could be tested on; give another pattern')
+# %% ../nbs/61_project.ipynb #0f252f7a
+def _make(dir, images, settings, rows, lines):
+    "A new project. Raises `InputError` where something else is, or no image could be tested on"
+    _check_settings(settings)
+    if dir.exists() and not _is_free(dir): raise InputError(
+        f'{dir} is there already and is no project; give a new folder')
+    groups = {group_of(row['image'], settings.group_by) for row in rows}
+    if settings.group_by and len(rows)>1 and len(groups)<2: raise InputError(
+        f'group_by {settings.group_by!r} puts all {len(rows)} images into one group, '
+        'so none could be tested on; give another pattern')
+    id = uuid4().hex[:12]
     with held(dir/'lock.json'):
-        if (dir/'project.json').exists(): raise InputError(f'{dir} has just been made by another process; give the command again')
-        p = Project(dir, id, images, s, make_units(id, rows, s.unit, s.window), lines)
-        _commit(p, _units_text(p.units))
+        if (dir/'project.json').exists(): raise InputError(
+            f'{dir} has just been made by another process; give the command again')
+        units = _make_units(id, rows, settings.unit, settings.window)
+        _commit(Project(dir, id, images, settings, units, lines))
     return open_project(dir)
 
+# %% ../nbs/61_project.ipynb #a787ff99
+def _is_free(dir):
+    "Does a folder hold no more than what a killed `new` may have left?"
+    if not dir.is_dir(): return False
+    return all(path.name.startswith(('.','units-')) or path.name=='lock.json' for path in dir.iterdir())
+
+# %% ../nbs/61_project.ipynb #1cbf8326
 def _refresh(old, images, rows, lines):
     "Add units that are new; keep those that are there"
+    s = old.settings
     with held(old.dir/'lock.json'):
-        sweep(old.dir); fresh = make_units(old.id, [o for o in rows if o['image'] not in set(old.units['image'])], old.settings.unit, old.settings.window)
-        p = Project(old.dir, old.id, images, old.settings, pd.concat([old.units, fresh], ignore_index=True) if len(fresh) else old.units, lines)
-        _commit(p, _units_text(p.units))
+        sweep(old.dir)
+        known = set(old.units['image'])
+        fresh = _make_units(old.id, [row for row in rows if row['image'] not in known], s.unit, s.window)
+        units = pd.concat([old.units, fresh], ignore_index=True) if len(fresh) else old.units
+        _commit(Project(old.dir, old.id, images, s, units, lines))
     return open_project(old.dir)
 
 # %% ../nbs/61_project.ipynb #5cb86008
-STATES = ('new','changed','same','older')
+def read_label(p:Project,
+    id:str       # Of a unit
+    )->dict|None:
+    """What is known of a unit's label; None if it has none
+
+    Its versions (file, content, pixels, by, at) stand in their order; the last one counts."""
+    found = read_json(_label_path(p, id))
+    return found if found and found.get('versions') else None
 
 def _label_path(p, id): return p.dir/'labels'/f'{id}.json'
 
-def _png(mask):
-    b = io.BytesIO(); Image.fromarray(np.asarray(mask, np.uint8)*255).convert('L').save(b, 'png'); return b.getvalue()
+# %% ../nbs/61_project.ipynb #949774c7
+def _checksum(mask):
+    "Of a mask's shape and pixels"
+    packed = np.packbits(np.asarray(mask, bool))
+    return config_hash(dict(shape=list(mask.shape), crc=zlib.crc32(packed.tobytes())))
 
-def _checksum(mask)->str: return config_hash(dict(shape=list(mask.shape), crc=zlib.crc32(np.packbits(np.asarray(mask, bool)).tobytes())))
-
-def read_label(p:Project, id:str)->dict|None:
-    "What is known of a unit's label: versions (file, content, pixels, by, at), the last one counts; None if it has none"
-    d = read_json(_label_path(p, id))
-    return d if d and d.get('versions') else None
-
-def label_state(p:Project, id:str, mask:np.ndarray, revert:bool=False)->str: # One of `STATES`
+# %% ../nbs/61_project.ipynb #faffbe84
+def label_state(p:Project,
+    id:str,            # Of a unit
+    mask:np.ndarray,   # (h,w)
+    revert:bool=False  # As `write_label` is told
+    )->str:            # 'new', 'changed', 'same' or 'older'
     "What writing this mask would be"
-    d = read_label(p, id); c = _checksum(mask)
-    if d is None: return 'new'
-    said = [o['content'] for o in d['versions']]
-    return 'same' if said[-1]==c else 'older' if c in said and not revert else 'changed'
+    known = read_label(p, id)
+    if known is None: return 'new'
+    content = _checksum(mask)
+    versions = [version['content'] for version in known['versions']]
+    if versions[-1]==content: return 'same'
+    return 'older' if content in versions and not revert else 'changed'
 
-def write_label(p:Project, id:str, # Of a unit
-    mask:np.ndarray,               # (h,w) of the unit, 0 = healthy
-    by:str='',                     # Where it comes from, e.g. the name of an export
-    at:str='',                     # When it was made, as the tool says
-    revert:bool=False              # Take it even if it equals a version that was replaced
-    )->str:                        # One of `STATES`
+# %% ../nbs/61_project.ipynb #0e764024
+def write_label(p:Project,
+    id:str,           # Of a unit
+    mask:np.ndarray,  # (h,w) of the unit, 0 = healthy
+    by:str='',        # Where it comes from, e.g. the name of an export
+    at:str='',        # When it was made, as the tool says
+    revert:bool=False # Take it even if it equals a version that was replaced
+    )->str:           # 'new', 'changed', 'same' or 'older'; the last two are not written
     "Add a version of a unit's label. Raises `InputError` for an unknown unit or another size"
     if id not in p.row: raise InputError(f'{id} is no unit of {p.dir}; it may be of another project')
-    r, mask = p.row[id], np.asarray(mask)>0
-    if mask.shape!=(r['h'],r['w']): raise InputError(f"the mask of {r['name']} is {' x '.join(map(str, mask.shape[::-1]))} pixels, the image {r['w']} x {r['h']}; export it again in full size")
+    unit, mask = p.row[id], np.asarray(mask)>0
+    if mask.shape!=(unit['h'],unit['w']): raise InputError(
+        f"the mask of {unit['name']} is {' x '.join(map(str, mask.shape[::-1]))} pixels, "
+        f"the image {unit['w']} x {unit['h']}; export it again in full size")
     state = label_state(p, id, mask, revert)
     if state in ('same','older'): return state
-    old = (read_label(p, id) or dict(versions=[]))['versions']
-    files = {int(o.name.split('.')[1]):o for o in (p.dir/'labels').glob(f'{id}.*.png') if o.name.split('.')[1].isdigit()}
-    if files and (last := files[max(files)]).name not in {o['file'] for o in old} and last.read_bytes()==_png(mask): n = max(files)
-    else:
-        n = 1+max(files, default=0)
-        with atomic_path(p.dir/'labels'/f'{id}.{n}.png') as f: f.write_bytes(_png(mask))
-    write_json(_label_path(p, id), dict(id=id, name=r['name'], versions=[*old, dict(file=f'{id}.{n}.png', content=_checksum(mask), pixels=int(mask.sum()), by=by, at=at)]))
+    known = read_label(p, id)
+    versions = known['versions'] if known else []
+    version = dict(
+        file=_mask_file(p, id, mask, versions),
+        content=_checksum(mask),
+        pixels=int(mask.sum()),
+        by=by,
+        at=at)
+    write_json(_label_path(p, id), dict(id=id, name=unit['name'], versions=[*versions, version]))
     return state
 
+# %% ../nbs/61_project.ipynb #305f5cef
+def _mask_file(p, id, mask, versions):
+    "Write a mask under the next free name, unless it is there and no version has it; its name"
+    content, files = _png(mask), {}
+    for path in (p.dir/'labels').glob(f'{id}.*.png'):
+        number = path.name.split('.')[1]
+        if number.isdigit(): files[int(number)] = path
+    last = max(files, default=0)
+    taken = {version['file'] for version in versions}
+    if files and files[last].name not in taken and files[last].read_bytes()==content: return f'{id}.{last}.png'
+    name = f'{id}.{last+1}.png'
+    with atomic_path(p.dir/'labels'/name) as path: path.write_bytes(content)
+    return name
+
+def _png(mask):
+    "A mask as the bytes of a PNG, 0 and 255"
+    out = io.BytesIO()
+    Image.fromarray(np.asarray(mask, np.uint8)*255).convert('L').save(out, 'png')
+    return out.getvalue()
+
 # %% ../nbs/61_project.ipynb #5800e3cb
-LABELS = ['id','version','pixels','faulty','by','at','content']
-
-def read_mask(p:Project, id:str, version:int|None=None # From 1; None: the last
-    )->np.ndarray:                                     # uint8 (h,w), 1 = defect
+def read_mask(p:Project,
+    id:str,                # Of a unit
+    version:int|None=None  # From 1; None: the last
+    )->np.ndarray:         # uint8 (h,w), 1 = defect
     "A unit's mask. Raises `InputError` if there is none or its file is not as it was written"
-    d = read_label(p, id)
-    if d is None: raise InputError(f'{p.row[id]["name"] if id in p.row else id} has no label; label it first')
-    if version is not None and not 1<=version<=len(d['versions']): raise InputError(f"{d['name']} has no version {version}; it has 1 to {len(d['versions'])}")
-    v = d['versions'][-1 if version is None else version-1]; path = p.dir/'labels'/v['file']
-    try: m = np.asarray(Image.open(path))>127
-    except Exception as e: raise InputError(f'{path} is missing or damaged; ingest the export of {d["name"]} again, or restore the file') from e
-    if _checksum(m)!=v['content']: raise InputError(f"{path} was changed after it was ingested; give {d['name']} its new mask by `imbal-al ingest` instead")
-    return m.astype(np.uint8)
+    known = read_label(p, id)
+    if known is None: raise InputError(
+        f'{p.row[id]["name"] if id in p.row else id} has no label; label it first')
+    name, versions = known['name'], known['versions']
+    if version is not None and not 1<=version<=len(versions): raise InputError(
+        f"{name} has no version {version}; it has 1 to {len(versions)}")
+    wanted = versions[-1 if version is None else version-1]
+    path = p.dir/'labels'/wanted['file']
+    try: mask = np.asarray(Image.open(path))>127
+    except Exception as e: raise InputError(
+        f'{path} is missing or damaged; ingest the export of {name} again, or restore the file') from e
+    if _checksum(mask)!=wanted['content']: raise InputError(
+        f"{path} was changed after it was ingested; give {name} its new mask by `imbal-al ingest` instead")
+    return mask.astype(np.uint8)
 
-def labels(p:Project)->pd.DataFrame: # Columns `LABELS`
+# %% ../nbs/61_project.ipynb #533a0287
+_LABELS = ['id','version','pixels','faulty','by','at','content']
+
+def labels(p:Project)->pd.DataFrame: # id, version (from 1), pixels, faulty (0 or 1), by, at, content
     "The labels that count, in the order of the units"
-    rows, known = [], {o.stem for o in (p.dir/'labels').glob('*.json')} if (p.dir/'labels').is_dir() else set()
+    folder = p.dir/'labels'
+    there = {path.stem for path in folder.glob('*.json')} if folder.is_dir() else set()
+    rows = []
     for id in p.units['id']:
-        if id not in known or (d := read_label(p, id)) is None: continue
-        v = d['versions'][-1]
-        rows.append(dict(id=id, version=len(d['versions']), pixels=v['pixels'], faulty=int(v['pixels']>0), by=v['by'], at=v['at'], content=v['content']))
-    return pd.DataFrame(rows, columns=LABELS)
+        known = read_label(p, id) if id in there else None
+        if known is None: continue
+        last = known['versions'][-1]
+        rows.append(dict(
+            id=id,
+            version=len(known['versions']),
+            pixels=last['pixels'],
+            faulty=int(last['pixels']>0),
+            by=last['by'],
+            at=last['at'],
+            content=last['content']))
+    return pd.DataFrame(rows, columns=_LABELS)

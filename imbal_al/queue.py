@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/queue.html.md"""
 
 # %% ../nbs/63_queue.ipynb #9f6e67ad
 from __future__ import annotations
-import base64, io, json, math, os, re, shutil
+import base64, json, math, os, re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,68 +15,121 @@ import numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 
 from .annotations import LS_CONFIG, brush_result, coco_json, cvat_xml, read_export
-from .core import InputError, atomic_path, check_choice, read_json, to_json, write_json, write_text
+from .core import InputError, atomic_path, check_choice, read_json, write_json, write_text
 from .lock import held
-from .project import Project, file_name, label_state, labels, read_label, read_mask, sweep, write_label
+from .project import Project, file_name, labels, read_label, read_mask, sweep, write_label
 
 # %% auto #0
-__all__ = ['FORMS', 'tinted', 'thumbnail', 'contact_sheet', 'labelstudio_task', 'data_uri', 'write_queue', 'Report', 'ingest',
-           'as_annotations', 'rounds', 'queued', 'waiting', 'release', 'export_labels']
+__all__ = ['Report', 'ingest', 'as_annotations', 'waiting', 'release', 'export_labels']
 
 # %% ../nbs/63_queue.ipynb #d8584d09
-def _write_png(path, a):
-    with atomic_path(path) as f: Image.fromarray(a).save(f, 'png')
+def _write_png(path, pixels):
+    with atomic_path(path) as f: Image.fromarray(pixels).save(f, 'png')
 
-def tinted(im:Image.Image, mask)->Image.Image: # RGB; of the same size or another
+def tinted(
+    im:Image.Image,  # RGB
+    mask             # Nonzero = defect, of the same size or another; None: nothing is drawn
+    )->Image.Image:
     "A picture with a mask in it: a red outline, and a tint that lets the surface be seen"
     if mask is None or not np.any(mask): return im
-    a, m = np.asarray(im).astype(np.float32), np.asarray(Image.fromarray((np.asarray(mask)>0).astype(np.uint8)*255).resize(im.size, Image.Resampling.BOX))>0
-    near = np.pad(m, 1, constant_values=True); inner = near[:-2,1:-1]&near[2:,1:-1]&near[1:-1,:-2]&near[1:-1,2:]; red = np.array([228,40,30])
-    a[m] = .65*a[m]+.35*red; a[m&~inner] = red
-    return Image.fromarray(a.astype(np.uint8))
+    pixels = np.asarray(im).astype(np.float32)
+    full = Image.fromarray((np.asarray(mask)>0).astype(np.uint8)*255)
+    inside = np.asarray(full.resize(im.size, Image.Resampling.BOX))>0
+    near = np.pad(inside, 1, constant_values=True)
+    inner = near[:-2,1:-1]&near[2:,1:-1]&near[1:-1,:-2]&near[1:-1,2:]
+    red = np.array([228,40,30])
+    pixels[inside] = .65*pixels[inside]+.35*red
+    pixels[inside&~inner] = red
+    return Image.fromarray(pixels.astype(np.uint8))
 
-def thumbnail(image:np.ndarray, mask=None, size:int=160)->Image.Image:
+# %% ../nbs/63_queue.ipynb #4c7c7acb
+def _thumbnail(image, mask=None, size=160):
     "A small RGB picture of a unit, what is predicted (or labelled) in red"
-    im = Image.fromarray(image).convert('RGB'); k = size/max(im.size); to = [max(1,round(o*k)) for o in im.size], Image.Resampling.BOX if k<1 else Image.Resampling.NEAREST
-    return tinted(im.resize(*to), mask)
+    im = Image.fromarray(image).convert('RGB')
+    scale = size/max(im.size)
+    to = [max(1,round(side*scale)) for side in im.size]
+    how = Image.Resampling.BOX if scale<1 else Image.Resampling.NEAREST
+    return tinted(im.resize(to, how), mask)
 
+# %% ../nbs/63_queue.ipynb #7ccd1fee
 def _wrapped(draw, text, width, most=2):
     "Lines of text that fit a width, so many at most"
-    out = ['']
+    lines = ['']
     for word in text.encode('ascii','replace').decode().split(' '):
-        if out[-1] and draw.textlength(f'{out[-1]} {word}')>width: out.append(word)
-        else: out[-1] = f'{out[-1]} {word}'.strip()
-    while (short := [o for o in out if draw.textlength(o)>width]): out = [o if o not in short else '..'+o[3:] for o in out]
-    return out[:most]
+        if lines[-1] and draw.textlength(f'{lines[-1]} {word}')>width: lines.append(word)
+        else: lines[-1] = f'{lines[-1]} {word}'.strip()
+    return [_shortened(draw, line, width) for line in lines][:most]
 
-def contact_sheet(cells, # [(RGB picture, [line, line])]
-    size:int=160)->Image.Image:
-    "Pictures, and below each what it is and, in two lines at most, why it was picked"
-    n = len(cells); cols = max(1, math.ceil(math.sqrt(1.4*n))); w,h = size+12, size+49
-    out = Image.new('RGB', (cols*w+8, -(-n//cols)*h+8), 'white'); draw = ImageDraw.Draw(out)
+def _shortened(draw, line, width):
+    "The end of a line, as much as fits"
+    while draw.textlength(line)>width: line = '..'+line[3:]
+    return line
+
+# %% ../nbs/63_queue.ipynb #872ff24e
+def _contact_sheet(cells, size=160):
+    """Pictures, and below each what it is and, in two lines at most, why it was picked
+
+    `cells`: [(RGB picture, [line, line])]."""
+    columns = max(1, math.ceil(math.sqrt(1.4*len(cells))))
+    rows = -(-len(cells)//columns)
+    w, h = size+12, size+49
+    sheet = Image.new('RGB', (columns*w+8, rows*h+8), 'white')
+    draw = ImageDraw.Draw(sheet)
     for i,(im,lines) in enumerate(cells):
-        x,y = 8+i%cols*w, 8+i//cols*h
-        out.paste(im, (x+(size-im.width)//2, y+(size-im.height)//2))
-        said = [o for line,most in zip(lines, (1,2)) for o in _wrapped(draw, line, size, most)]
-        for k,line in enumerate(said): draw.text((x, y+size+2+13*k), line, fill='black')
-    return out
+        x, y = 8+i%columns*w, 8+i//columns*h
+        sheet.paste(im, (x+(size-im.width)//2, y+(size-im.height)//2))
+        what, why = lines
+        said = _wrapped(draw, what, size, 1)+_wrapped(draw, why, size, 2)
+        for j,line in enumerate(said): draw.text((x, y+size+2+13*j), line, fill='black')
+    return sheet
 
 # %% ../nbs/63_queue.ipynb #68517db8
-def labelstudio_task(p:Project, unit, why:str, image:str, # Its address, or a data: URI
-    mask=None, score:float=0., model:str='')->dict:
-    "A Label Studio task, with the predicted mask as a brush pre-annotation"
-    t = dict(data=dict(image=image, id=unit['id'], project=p.id, name=unit['name'], why=why))
-    if mask is not None: t['predictions'] = [dict(model_version=model or 'imbal_al', score=round(float(score),4), result=[brush_result(mask, unit['id'])] if np.any(mask) else [])]
-    return t
+def _labelstudio_task(p, unit, why, image, mask=None, score=0., model=''):
+    "A Label Studio task, with the predicted mask as a brush pre-annotation; `image` is an address, or a data: URI"
+    task = dict(data=dict(image=image, id=unit['id'], project=p.id, name=unit['name'], why=why))
+    if mask is None: return task
+    result = [brush_result(mask, unit['id'])] if np.any(mask) else []
+    task['predictions'] = [dict(model_version=model or 'imbal_al', score=round(float(score),4), result=result)]
+    return task
 
-def data_uri(png:bytes)->str: return 'data:image/png;base64,'+base64.b64encode(png).decode()
+def _data_uri(png): return 'data:image/png;base64,'+base64.b64encode(png).decode()
 
-def _task(p, folder, r, o, url, model):
-    name = f"{file_name(r)}.png"; at = url.rstrip('/')+'/'+name if url else data_uri((folder/'images'/name).read_bytes())
-    q = None if o['prob'] is None else o['prob']>=.5
-    return labelstudio_task(p, r, o['why'], at, q, 0. if q is None else np.max(o['prob']), model)
+# %% ../nbs/63_queue.ipynb #33921206
+@dataclass(frozen=True)
+class _Sent:
+    "What a queue holds of one unit"
+    row: dict    # Of `queue.csv`
+    drawn: tuple # (file name, (h,w), predicted mask or None), for CVAT and COCO
+    task: dict   # For Label Studio
+    cell: tuple  # (picture, [line, line]), for the contact sheet
 
-def write_queue(p:Project, folder:Path,
+# %% ../nbs/63_queue.ipynb #39e3be1c
+def _send(p, folder, pick, im, prob, url, model):
+    "Write the pictures of one unit, and say what else is to be written of it"
+    unit = p.row[pick['id']]
+    name = f'{file_name(unit)}.png'
+    mask = None if prob is None else prob>=.5
+    _write_png(folder/'images'/name, im)
+    if prob is not None:
+        _write_png(folder/'predictions'/name, mask.astype(np.uint8)*255)
+        _write_png(folder/'probabilities'/name, np.rint(prob*255).astype(np.uint8))
+    address = f"{url.rstrip('/')}/{name}" if url else _data_uri((folder/'images'/name).read_bytes())
+    score = 0. if prob is None else np.max(prob)
+    return _Sent(
+        row=dict(
+            file=name,
+            image=unit['name'],
+            id=unit['id'],
+            why=pick['why'],
+            held_out=pick['held_out'],
+            predicted_pixels='' if mask is None else int(mask.sum())),
+        drawn=(name, (unit['h'],unit['w']), mask),
+        task=_labelstudio_task(p, unit, pick['why'], address, mask, score, model),
+        cell=(_thumbnail(im, mask), [unit['name'], pick['why']]))
+
+# %% ../nbs/63_queue.ipynb #bee42da1
+def write_queue(p:Project,
+    folder:Path,       # Of the queue
     picks:list,        # [dict(id, why, held_out)]
     probability,       # id -> float (h,w), or None where nothing is predicted
     url:str='',        # See above; '' embeds the images in the tasks
@@ -84,158 +137,254 @@ def write_queue(p:Project, folder:Path,
     )->list[str]:      # A line for each unit that could not be read
     "Write a queue. Given again it writes the same files; `done.json` comes last"
     if (read_json(folder/'done.json') or {}).get('picks')==picks: return []
-    rows, items, tasks, cells, lines = [], [], [], [], []
-    for o in picks:
-        r = p.row[o['id']]; name = f'{file_name(r)}.png'
-        try: im = p.read(r)
-        except InputError as e: lines.append(str(e)); continue
-        prob = None if o['held_out'] else probability(o['id']); q = None if prob is None else prob>=.5
-        _write_png(folder/'images'/name, im)
-        if prob is not None: _write_png(folder/'predictions'/name, q.astype(np.uint8)*255); _write_png(folder/'probabilities'/name, np.rint(prob*255).astype(np.uint8))
-        rows.append(dict(file=name, image=r['name'], id=r['id'], why=o['why'], held_out=o['held_out'], predicted_pixels='' if q is None else int(q.sum())))
-        items.append((name, (r['h'],r['w']), q)); tasks.append(_task(p, folder, r, dict(o, prob=prob), url, model)); cells.append((thumbnail(im, q), [r['name'], o['why']]))
-    _write_tables(folder, rows, items, tasks, cells)
+    sent, lines = [], []
+    for pick in picks:
+        try: im = p.read(p.row[pick['id']])
+        except InputError as e:
+            lines.append(str(e))
+            continue
+        prob = None if pick['held_out'] else probability(pick['id'])
+        sent.append(_send(p, folder, pick, im, prob, url, model))
+    _write_tables(folder, sent)
     write_json(folder/'done.json', dict(picks=picks))
     return lines
 
-def _write_tables(folder, rows, items, tasks, cells):
-    write_text(folder/'queue.csv', pd.DataFrame(rows).to_csv(index=False, lineterminator='\n'))
-    write_text(folder/'labelstudio.json', json.dumps(tasks)); write_text(folder/'labelstudio.xml', LS_CONFIG)
-    said = [(a,b,c if c is None or c.any() else None) for a,b,c in items]
-    write_text(folder/'cvat.xml', cvat_xml(said)); write_text(folder/'coco.json', json.dumps(coco_json(said)))
-    with atomic_path(folder/'contact.png') as f: contact_sheet(cells).save(f, 'png')
+# %% ../nbs/63_queue.ipynb #6d4494ff
+def _write_tables(folder, sent):
+    "The files that hold all units"
+    rows = pd.DataFrame([unit.row for unit in sent])
+    write_text(folder/'queue.csv', rows.to_csv(index=False, lineterminator='\n'))
+    write_text(folder/'labelstudio.json', json.dumps([unit.task for unit in sent]))
+    write_text(folder/'labelstudio.xml', LS_CONFIG)
+    drawn = [_unless_empty(*unit.drawn) for unit in sent]
+    write_text(folder/'cvat.xml', cvat_xml(drawn))
+    write_text(folder/'coco.json', json.dumps(coco_json(drawn)))
+    sheet = _contact_sheet([unit.cell for unit in sent])
+    with atomic_path(folder/'contact.png') as f: sheet.save(f, 'png')
+
+def _unless_empty(name, shape, mask):
+    "A mask without a pixel would say that there is no defect; a prediction must not say so"
+    return name, shape, mask if mask is None or mask.any() else None
 
 # %% ../nbs/63_queue.ipynb #b95bc5af
 @dataclass
 class Report:
     "What an export changed"
-    path: str
-    tool: str
-    counts: Counter = field(default_factory=Counter)
-    lines: list = field(default_factory=list)
+    path: str                                       # The export
+    tool: str                                       # That wrote it
+    counts: Counter = field(default_factory=Counter) # What happened (see the table) -> images
+    lines: list = field(default_factory=list)       # What somebody should look at
     def add(self, kind, line=''):
         self.counts[kind] += 1
         if line: self.lines.append(line)
     def __str__(self):
-        said = ', '.join(f'{self.counts[k]} {k}' for k in ('new','changed','same','older','empty','unknown','refused') if self.counts[k])
+        kinds = ('new','changed','same','older','empty','unknown','refused')
+        said = ', '.join(f'{self.counts[kind]} {kind}' for kind in kinds if self.counts[kind])
         return '\n'.join([f'{Path(self.path).name} ({self.tool}): {said or "no label in it"}', *self.lines])
 
-def _finder(p):
-    "Function from what a file calls an image to a unit's id, or ('', why not)"
-    names, stems = {o:i for i,o in zip(p.units['id'], p.units['name'])}, defaultdict(list)
-    for i,o in zip(p.units['id'], p.units['name']): stems[os.path.splitext(os.path.basename(o))[0]].append((o,i))
-    def find(d):
-        if d.id in p.row: return d.id, ''
-        for o in re.findall(r'(?<![0-9a-f])[0-9a-f]{12}(?![0-9a-f])', d.name):
-            if o in p.row: return o, ''
-        if d.name in names: return names[d.name], ''
-        at = stems.get(os.path.splitext(os.path.basename(d.name))[0], []) if p.settings.unit=='image' else []
-        within = [i for o,i in at if os.path.splitext(o)[0]==os.path.splitext(d.name)[0]]
-        if len(within)==1: return within[0], ''
-        if len(at)==1 and not os.path.dirname(d.name): return at[0][1], ''
-        return '', f"{d.name} may be {at[0][0]} or {at[1][0]}; keep the names that the queue gave" if len(at)>1 and not os.path.dirname(d.name) else f'{d.name} is no image of this project'
-    return find
+# %% ../nbs/63_queue.ipynb #902f0719
+def _stem(name): return os.path.splitext(name)[0]
 
+def _by_stem(p):
+    "Name of an image without folder and ending -> [(name, id)]"
+    out = defaultdict(list)
+    for id,name in zip(p.units['id'], p.units['name']):
+        out[_stem(os.path.basename(name))].append((name,id))
+    return out
+
+# %% ../nbs/63_queue.ipynb #1738b29a
+def _find(p, by_name, by_stem, drawn):
+    "The id of the unit that an entry is of, and ''; or '', and why none"
+    if drawn.id in p.row: return drawn.id, ''
+    for word in re.findall(r'(?<![0-9a-f])[0-9a-f]{12}(?![0-9a-f])', drawn.name):
+        if word in p.row: return word, ''
+    if drawn.name in by_name: return by_name[drawn.name], ''
+    alike = by_stem.get(_stem(os.path.basename(drawn.name)), []) if p.settings.unit=='image' else []
+    same_folder = [id for name,id in alike if _stem(name)==_stem(drawn.name)]
+    if len(same_folder)==1: return same_folder[0], ''
+    is_bare = not os.path.dirname(drawn.name)
+    if len(alike)==1 and is_bare: return alike[0][1], ''
+    if len(alike)>1 and is_bare: return '', (
+        f"{drawn.name} may be {alike[0][0]} or {alike[1][0]}; keep the names that the queue gave")
+    return '', f'{drawn.name} is no image of this project'
+
+# %% ../nbs/63_queue.ipynb #7fc1ef8c
 def _refuse_whole(p, path, drawn):
     "Raise for an export that is not of this project"
     own, at = p.dir.resolve()/'rounds', Path(path).resolve()
-    if at==p.images.resolve() or own in at.parents and at.name=='images': raise InputError(f'{path} holds the images themselves; give the folder of their masks')
-    if own in at.parents and at.name in ('predictions','probabilities'): raise InputError(f'{path} holds what the model predicted; copy the masks that are right to a folder of their own and ingest that')
-    foreign = [d for d in drawn if d.project and d.project!=p.id]
-    if foreign: raise InputError(f'{path} is an export of another project ({foreign[0].name} and {len(foreign)-1} more); give it the folder of that one')
+    is_own = own in at.parents
+    if at==p.images.resolve() or is_own and at.name=='images': raise InputError(
+        f'{path} holds the images themselves; give the folder of their masks')
+    if is_own and at.name in ('predictions','probabilities'): raise InputError(
+        f'{path} holds what the model predicted; '
+        'copy the masks that are right to a folder of their own and ingest that')
+    foreign = [entry for entry in drawn if entry.project and entry.project!=p.id]
+    if foreign: raise InputError(
+        f'{path} is an export of another project ({foreign[0].name} and {len(foreign)-1} more); '
+        'give it the folder of that one')
 
-def _checked(p, d, id, empty, report):
+# %% ../nbs/63_queue.ipynb #95c2d4e6
+def _checked(p, drawn, id, empty, report):
     "The mask of one entry, or None after a line in the report"
-    r = p.row[id]; shape = (r['h'],r['w'])
-    if d.error: return report.add('refused', f"{r['name']}: {d.error}; left as it was")
-    if d.empty and empty!='healthy': return report.add('empty', f"{r['name']} has nothing drawn on it and is not said to have no defect; mark it so, or ingest with empty=healthy")
-    if d.shape not in (None, shape): return report.add('refused', f"{r['name']} is {r['w']} x {r['h']} pixels, its label {d.shape[1]} x {d.shape[0]}; label the queue's own image")
-    try: m = d.mask(shape)
-    except (ValueError, KeyError, TypeError) as e: return report.add('refused', f"{r['name']}: {e}; export it again")
-    if d.parts and not m.any() and not d.healthy: return report.add('empty', f"{r['name']} has shapes without a pixel; draw it again, or mark that it has no defect")
-    return m
+    unit = p.row[id]
+    name, shape = unit['name'], (unit['h'],unit['w'])
+    if drawn.error: return report.add('refused', f"{name}: {drawn.error}; left as it was")
+    if drawn.empty and empty!='healthy': return report.add('empty',
+        f"{name} has nothing drawn on it and is not said to have no defect; "
+        "mark it so, or ingest with empty=healthy")
+    if drawn.shape not in (None, shape): return report.add('refused',
+        f"{name} is {unit['w']} x {unit['h']} pixels, its label {drawn.shape[1]} x {drawn.shape[0]}; "
+        "label the queue's own image")
+    try: mask = drawn.mask(shape)
+    except (ValueError, KeyError, TypeError) as e: return report.add('refused', f"{name}: {e}; export it again")
+    if drawn.parts and not mask.any() and not drawn.healthy: return report.add('empty',
+        f"{name} has shapes without a pixel; draw it again, or mark that it has no defect")
+    return mask
 
 # %% ../nbs/63_queue.ipynb #7e7d5377
-def _distinct(masks)->list: return [m for i,m in enumerate(masks) if not any(np.array_equal(m,o) for o in masks[:i])]
-
-def _take(p, id, mask, d, report, revert):
-    "Write one label and say what changed"
-    r, old = p.row[id], read_label(p, id); was = old['versions'][-1]['pixels'] if old else None
-    state = write_label(p, id, mask, f'{report.tool}: {Path(report.path).name}', d.at, revert)
-    line = dict(changed=f"{r['name']}: {was} defect pixels become {int(mask.sum())} (version {len(old['versions'])+1 if old else 1})", older=f"{r['name']} equals a version that was replaced since; left as it is (revert takes it)")
-    report.add(state, line.get(state,''))
-
-def ingest(p:Project, path:str|Path, # Label Studio JSON, CVAT XML, COCO JSON (or an archive of one), or a folder of PNG masks
-    empty:str='report',              # An image with nothing drawn: 'report' it, or take it as 'healthy'
-    revert:bool=False                # Take masks that equal replaced versions, too
+def ingest(p:Project,
+    path:str|Path,      # Label Studio JSON, CVAT XML, COCO JSON (or an archive of one), or a folder of PNG masks
+    empty:str='report', # An image with nothing drawn: 'report' it, or take it as 'healthy'
+    revert:bool=False   # Take masks that equal replaced versions, too
     )->Report:
-    "Take the labels of an export. Raises `InputError` for a file that is none, or not of this project; nothing is written then"
+    """Take the labels of an export
+
+    Raises `InputError` for a file that is none, or not of this project; nothing is written then."""
     check_choice('meaning of empty', empty, ('report','healthy'))
-    tool, drawn = read_export(path); _refuse_whole(p, path, drawn)
-    report, find, found = Report(str(path), tool), _finder(p), defaultdict(list)
-    for d in drawn:
-        id, why = find(d); report.lines += d.notes
-        if id: found[id].append(d)
-        else: report.add('unknown', why)
-    if drawn and not found: raise InputError(f'{path}: none of its {len(drawn)} images is of {p.dir} ({report.lines[-1]}); is it an export of another project?')
+    tool, drawn = read_export(path)
+    _refuse_whole(p, path, drawn)
+    report = Report(str(path), tool)
+    found = _by_unit(p, drawn, report)
+    if drawn and not found: raise InputError(
+        f'{path}: none of its {len(drawn)} images is of {p.dir} ({report.lines[-1]}); '
+        'is it an export of another project?')
     with held(p.dir/'lock.json'):
         sweep(p.dir/'labels')
         for id in p.units['id']:
-            if id not in found: continue
-            masks = [(m,d) for d in found[id] if (m := _checked(p, d, id, empty, report)) is not None]
-            if len(_distinct([np.packbits(m) for m,_ in masks]))>1: report.add('refused', f"{p.row[id]['name']} is in it {len(masks)} times with different masks; left as it was")
-            elif masks: _take(p, id, *masks[-1], report, revert)
+            if id in found: _take(p, id, found[id], empty, report, revert)
     return report
 
+# %% ../nbs/63_queue.ipynb #91bb138f
+def _by_unit(p, drawn, report):
+    "id -> what an export says of the unit"
+    by_name = dict(zip(p.units['name'], p.units['id']))
+    by_stem, found = _by_stem(p), defaultdict(list)
+    for entry in drawn:
+        id, why = _find(p, by_name, by_stem, entry)
+        report.lines += entry.notes
+        if id: found[id].append(entry)
+        else: report.add('unknown', why)
+    return found
+
+# %% ../nbs/63_queue.ipynb #c173ab48
+def _take(p, id, entries, empty, report, revert):
+    "Write the label of a unit, unless its entries differ, and say what changed"
+    checked = [(_checked(p, entry, id, empty, report),entry) for entry in entries]
+    taken = [(mask,entry) for mask,entry in checked if mask is not None]
+    if not taken: return
+    mask, entry = taken[-1]
+    if any(not np.array_equal(np.packbits(other), np.packbits(mask)) for other,_ in taken):
+        return report.add('refused',
+            f"{p.row[id]['name']} is in it {len(taken)} times with different masks; left as it was")
+    before = read_label(p, id)
+    state = write_label(p, id, mask, f'{report.tool}: {Path(report.path).name}', entry.at, revert)
+    report.add(state, _change(p.row[id]['name'], before, mask, state))
+
+# %% ../nbs/63_queue.ipynb #8e49eb5d
+def _change(name, before, mask, state):
+    "What to say of a label that was written, or not; '' where that is as expected"
+    versions = before['versions'] if before else []
+    if state=='older': return f"{name} equals a version that was replaced since; left as it is (revert takes it)"
+    if state!='changed': return ''
+    was = versions[-1]['pixels'] if versions else None
+    return f"{name}: {was} defect pixels become {int(mask.sum())} (version {len(versions)+1})"
+
 # %% ../nbs/63_queue.ipynb #105b58c0
-def as_annotations(tasks:list, # Of `labelstudio.json`
-    mask,                      # id -> mask: the annotator; an empty one is marked as no defect
-    at:str='2026-01-01T00:00:00Z')->list:
+def as_annotations(
+    tasks:list,                     # Of `labelstudio.json`
+    mask,                           # id -> mask: the annotator; an empty one is marked as no defect
+    at:str='2026-01-01T00:00:00Z'   # When all of it was drawn
+    )->list:                        # Tasks with an annotation each
     "What Label Studio would export if an annotator gave these masks: for rehearsals without one"
-    def result(id):
-        m = mask(id)
-        return [brush_result(m, id)] if np.any(m) else [dict(type='choices', from_name='healthy', to_name='image', id=id, value=dict(choices=['no defect']))]
-    return [{**t, 'annotations':[dict(result=result(t['data']['id']), updated_at=at)]} for t in tasks]
+    out = []
+    for task in tasks:
+        id = task['data']['id']
+        out.append({**task, 'annotations':[dict(result=_result(id, mask(id)), updated_at=at)]})
+    return out
+
+# %% ../nbs/63_queue.ipynb #9483192e
+def _result(id, mask):
+    "A brush stroke, or the choice that there is no defect"
+    if np.any(mask): return [brush_result(mask, id)]
+    choice = dict(choices=['no defect'])
+    return [dict(type='choices', from_name='healthy', to_name='image', id=id, value=choice)]
 
 # %% ../nbs/63_queue.ipynb #c45635a8
 def rounds(p:Project)->list[Path]:
     "The folders of the rounds, in order"
-    return sorted(o for o in (p.dir/'rounds').glob('[0-9][0-9][0-9]*') if o.is_dir()) if (p.dir/'rounds').is_dir() else []
+    folder = p.dir/'rounds'
+    if not folder.is_dir(): return []
+    return sorted(path for path in folder.glob('[0-9][0-9][0-9]*') if path.is_dir())
 
+# %% ../nbs/63_queue.ipynb #1f1fbdee
 def queued(p:Project)->dict: # id -> dict(round, why, held_out)
     "Every unit that was ever picked and not released, from the rounds' `queue.json`"
     out = {}
-    for f in rounds(p):
-        q, gone = read_json(f/'queue.json') or {}, set((read_json(f/'released.json') or {}).get('ids', []))
-        for o in q.get('picks', []):
-            if o['id'] not in gone: out[o['id']] = dict(round=f.name, why=o['why'], held_out=o['held_out'])
+    for folder in rounds(p):
+        picks = (read_json(folder/'queue.json') or {}).get('picks', [])
+        gone = set(_released(folder))
+        for pick in picks:
+            if pick['id'] in gone: continue
+            out[pick['id']] = dict(round=folder.name, why=pick['why'], held_out=pick['held_out'])
     return out
 
+def _released(folder): return (read_json(folder/'released.json') or {}).get('ids', [])
+
+# %% ../nbs/63_queue.ipynb #5fc5e062
 def waiting(p:Project)->list[str]:
     "Ids of the units that are out"
     done = set(labels(p)['id'])
-    return [o for o in queued(p) if o not in done]
+    return [id for id in queued(p) if id not in done]
 
+# %% ../nbs/63_queue.ipynb #2440841f
 def release(p:Project)->int: # How many
     "Put the units that are out back into the pool"
     with held(p.dir/'lock.json'):
-        out, by = waiting(p), queued(p)
-        for f in rounds(p):
-            ids = [o for o in out if by[o]['round']==f.name]
-            if ids: write_json(f/'released.json', dict(ids=sorted({*ids, *(read_json(f/'released.json') or {}).get('ids', [])})))
+        out, picked = waiting(p), queued(p)
+        for folder in rounds(p):
+            ids = [id for id in out if picked[id]['round']==folder.name]
+            if ids: write_json(folder/'released.json', dict(ids=sorted({*ids, *_released(folder)})))
     return len(out)
 
 # %% ../nbs/63_queue.ipynb #81abb9ca
-FORMS = ('png','coco','cvat','labelstudio')
+_FORMS = ('png','coco','cvat','labelstudio')
 
-def export_labels(p:Project, to:str|Path, form:str='png' # One of `FORMS`
-    )->int:                                               # How many
+def export_labels(p:Project,
+    to:str|Path,     # Folder of PNG masks, or a file
+    form:str='png'   # 'png', 'coco', 'cvat' or 'labelstudio'
+    )->int:          # How many
     "Write the project's labels to a folder (png) or a file. Raises `InputError` for an unknown form or no label"
-    t, to = labels(p), Path(to); check_choice('form of labels', form, FORMS)
-    if not len(t): raise InputError(f'{p.dir} has no label yet; ingest some')
-    items = [(file_name(p.row[o])+'.png', (p.row[o]['h'],p.row[o]['w']), read_mask(p, o), o) for o in t['id']]
+    table, to = labels(p), Path(to)
+    check_choice('form of labels', form, _FORMS)
+    if not len(table): raise InputError(f'{p.dir} has no label yet; ingest some')
+    items = [_item(p, id) for id in table['id']]
     if form=='png':
-        for n,_,m,_ in items: _write_png(to/n, m*255)
-    elif form=='labelstudio': write_text(to, json.dumps(as_annotations([labelstudio_task(p, p.row[o], '', n) for n,_,_,o in items], {o:m for *_,m,o in items}.get)))
-    else: write_text(to, cvat_xml([o[:3] for o in items]) if form=='cvat' else json.dumps(coco_json([o[:3] for o in items])))
+        for name,_,mask in items: _write_png(to/name, mask*255)
+    elif form=='cvat': write_text(to, cvat_xml(items))
+    elif form=='coco': write_text(to, json.dumps(coco_json(items)))
+    else: write_text(to, json.dumps(_as_tasks(p, table['id'], items)))
     return len(items)
+
+# %% ../nbs/63_queue.ipynb #03bb518a
+def _item(p, id):
+    "(file name, (h,w), mask) of a label"
+    unit = p.row[id]
+    return f'{file_name(unit)}.png', (unit['h'],unit['w']), read_mask(p, id)
+
+def _as_tasks(p, ids, items):
+    "Labels as annotated tasks, which name their images"
+    tasks, masks = [], {}
+    for id,(name,_,mask) in zip(ids, items):
+        tasks.append(_labelstudio_task(p, p.row[id], '', name))
+        masks[id] = mask
+    return as_annotations(tasks, masks.get)

@@ -7,13 +7,14 @@ Docs: https://example.github.io/imbal_al/rounds.html.md"""
 # %% ../nbs/64_rounds.ipynb #74f40a54
 from __future__ import annotations
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 import math
 
 import numpy as np
 
-from .core import InputError, ahead, atomic_path, check_choice, commit, note, read_json, stream, stream_seed, write_json
+from .core import (InputError, ahead, atomic_path, check_choice, commit, note, read_json,
+    stream, stream_seed, write_json)
 from .lock import held
 from .project import Project, group_of, labels, read_mask, sweep
 from .queue import queued, rounds, waiting, write_queue
@@ -22,72 +23,136 @@ from .strategies import STRATEGIES, Candidates, select, select_spread
 from .windows import Windows, network, predict, windows_of
 
 # %% auto #0
-__all__ = ['SECOND', 'CHUNK', 'NEEDS', 'is_held_out', 'split_labels', 'project_windows', 'training_windows', 'guided',
-           'drawn_share', 'train', 'write_model', 'read_model', 'cold_model', 'read_all', 'score_units',
-           'measure_units', 'score_pool', 'project_strategies', 'check_strategy', 'chosen', 'pick', 'unit_group',
-           'at_random', 'random_tests', 'Round', 'pool', 'next_round']
+__all__ = ['split_labels', 'read_model', 'project_strategies', 'Round', 'next_round']
 
 # %% ../nbs/64_rounds.ipynb #84daafa3
-def is_held_out(p:Project, image:str)->bool:
+def is_held_out(p:Project,
+    image:str # Its name in the table of units
+    )->bool:
     "Whether an image's labels are for testing only"
-    return bool(stream(p.settings.seed, 'held out', group_of(image, p.settings.group_by)).random()<p.settings.held_out)
+    group = group_of(image, p.settings.group_by)
+    draw = stream(p.settings.seed, 'held out', group).random()
+    return bool(draw<p.settings.held_out)
 
-def split_labels(p:Project, ids)->tuple[list,list]:
+def _unit_group(p, id): return group_of(p.row[str(id)]['image'], p.settings.group_by)
+
+# %% ../nbs/64_rounds.ipynb #f9b99ec1
+def split_labels(p:Project,
+    ids                # Of units, labelled or not
+    )->tuple[list,list]:
     "(ids to train on, ids to test on)"
-    held = {o:is_held_out(p, o) for o in {p.row[i]['image'] for i in ids}}; test = {o for o in ids if held[p.row[o]['image']]}
-    return [o for o in ids if o not in test], [o for o in ids if o in test]
+    images = {p.row[id]['image'] for id in ids}
+    held = {image:is_held_out(p, image) for image in images}
+    test = {id for id in ids if held[p.row[id]['image']]}
+    return [id for id in ids if id not in test], [id for id in ids if id in test]
+
+# %% ../nbs/64_rounds.ipynb #ad514cac
+def _pool(p):
+    "Ids that are neither labelled nor out: (to pick from, to test on)"
+    gone = {*labels(p)['id'], *queued(p)}
+    return split_labels(p, [id for id in p.units['id'] if id not in gone])
+
+def _finished(folder)->bool:
+    return read_json(folder/'queue.json') is not None and read_json(folder/'queue'/'done.json') is not None
+
+# %% ../nbs/64_rounds.ipynb #6ff6f795
+def project_windows(p:Project)->Windows:
+    "How a project's images are cut"
+    return Windows(p.settings.window, p.settings.overlap)
+
+def _guided(p):
+    "loss and fn_weight that a guidance has found; empty where the project was not guided"
+    guide = read_json(p.dir/'guide.json') or {}
+    return {name:guide[name] for name in ('loss','fn_weight')} if guide.get('loss') else {}
 
 # %% ../nbs/64_rounds.ipynb #601f7b29
-def project_windows(p:Project)->Windows: return Windows(p.settings.window, p.settings.overlap)
+def _training_windows(p, labelled):
+    """The windows of labelled units [(id, version)], and their masks: uint8 (N,size,size,C), uint8 (N,size,size)
 
-def training_windows(p:Project, labelled # [(id, version)]
-    )->tuple:                            # uint8 (N,size,size,C), uint8 (N,size,size)
-    "The windows of labelled units, and their masks. Raises `InputError` for a file that cannot be read"
-    w, ims, masks = project_windows(p), [], []
+    Raises `InputError` for a file that cannot be read."""
+    images, masks = [], []
     for id,version in labelled:
-        m = windows_of(read_mask(p, id, version), w); ims_ = windows_of(p.read(p.row[id]), w); m = [o[...,0] for o in m]
-        order = stream(p.settings.seed, 'windows', id).permutation(len(m))
-        keep = sorted(sorted(order, key=lambda i: not m[i].any())[:p.settings.per_image])
-        ims += [ims_[i] for i in keep]; masks += [m[i] for i in keep]
-    return np.stack(ims), np.stack(masks)
+        unit_masks = _cut_mask(p, id, version)
+        unit_images = windows_of(p.read(p.row[id]), project_windows(p))
+        keep = _most_telling(p, id, unit_masks)
+        images += [unit_images[i] for i in keep]
+        masks += [unit_masks[i] for i in keep]
+    return np.stack(images), np.stack(masks)
 
-def guided(p:Project)->dict: # loss and fn_weight; empty where the project was not guided
-    "What a guidance has found"
-    q = read_json(p.dir/'guide.json') or {}
-    return {k:q[k] for k in ('loss','fn_weight')} if q.get('loss') else {}
+# %% ../nbs/64_rounds.ipynb #9532af4d
+def _cut_mask(p, id, version):
+    "The windows of a mask"
+    return [window[...,0] for window in windows_of(read_mask(p, id, version), project_windows(p))]
 
-def drawn_share(p:Project, masks # uint8 (N,size,size)
-    )->float|None: # None: windows are drawn as they are
-    "Share of windows with a defect that training batches are drawn with: the project's `balance` where fewer have one"
+def _most_telling(p, id, masks):
+    "Positions of at most `per_image` windows, those with a defect first, drawn among equals"
+    order = stream(p.settings.seed, 'windows', id).permutation(len(masks))
+    return sorted(sorted(order, key=lambda i: not masks[i].any())[:p.settings.per_image])
+
+# %% ../nbs/64_rounds.ipynb #9e08924d
+def _drawn_share(p, masks):
+    """Share of windows with a defect that training batches are drawn with, for masks uint8 (N,size,size)
+
+    The project's `balance` where fewer have one; None: windows are drawn as they are."""
     share = masks.reshape(len(masks),-1).any(1).mean()
     return p.settings.balance if 0<share<p.settings.balance else None
 
-def train(p:Project, labelled, seed:int, device='cpu',
-    loss:str|None=None, fn_weight:float|None=None): # See `imbal_al.training.make_loss`; None: the project's own
-    "A network trained on labelled units, in evaluation mode"
+# %% ../nbs/64_rounds.ipynb #dfe72fb4
+def train(p:Project,
+    labelled,                  # [(id, version)] trained on
+    seed:int,                  # Weights, order, augmentation, dropout
+    device='cpu',              # That the network computes on
+    loss:str|None=None,        # See `imbal_al.training.make_loss`; None: the project's own
+    fn_weight:float|None=None  # The loss's weight of misses
+    ):                         # In evaluation mode
+    "A network trained on labelled units"
     from imbal_al.learner import DeviceData, fit, make_learner
     from imbal_al.training import OnTwoChannels, make_loss
-    s = p.settings; ims,masks = training_windows(p, labelled); own = OnTwoChannels(make_loss(loss, fn_weight)) if loss else s.loss
-    data = DeviceData(ims, masks, device, s.encoder, 3)
-    return fit(make_learner(data, np.arange(len(ims)), s.arch, s.encoder, s.weights, own, s.lr, s.wd, s.bs, s.steps, None, seed=seed, train_pi=drawn_share(p, masks)), s.schedule)
+    s = p.settings
+    images, masks = _training_windows(p, labelled)
+    learner = make_learner(
+        DeviceData(images, masks, device, s.encoder, 3),
+        np.arange(len(images)),
+        arch=s.arch,
+        encoder=s.encoder,
+        weights=s.weights,
+        loss=OnTwoChannels(make_loss(loss, fn_weight)) if loss else s.loss,
+        lr=s.lr,
+        wd=s.wd,
+        bs=s.bs,
+        steps=s.steps,
+        epochs=None,
+        seed=seed,
+        train_pi=_drawn_share(p, masks))
+    return fit(learner, s.schedule)
 
 # %% ../nbs/64_rounds.ipynb #318ad05f
-def write_model(path:Path, net):
+def write_model(
+    path:Path, # The file
+    net        # A network
+    ):
     "A network's weights, whole or not at all"
     import torch
     with atomic_path(path) as f: torch.save(net.state_dict(), f)
 
-def read_model(p:Project, path:Path, device='cpu'):
-    "The network of a round, in evaluation mode; None if its file is absent or damaged"
+# %% ../nbs/64_rounds.ipynb #657328d4
+def read_model(p:Project,
+    path:Path,    # `model.pt` in a round's folder
+    device='cpu'  # That the network is put on
+    ):            # In evaluation mode; None if the file is absent or damaged
+    "The network of a round"
     import torch
     from imbal_al.models import create_model
-    s = p.settings; net = create_model(s.arch, s.encoder, None, 2, 3)
+    net = create_model(p.settings.arch, p.settings.encoder, None, 2, 3)
     try: net.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
     except FileNotFoundError: return None
-    except Exception: note(f'{path} is damaged and counts as missing'); return None
+    except Exception:
+        note(f'{path} is damaged and counts as missing')
+        return None
     return net.to(device, memory_format=torch.channels_last).eval()
 
-def cold_model(p:Project, device='cpu'):
+# %% ../nbs/64_rounds.ipynb #6ad9eca2
+def _cold_model(p, device='cpu'):
     "ImageNet's encoder: all that is known before there is a label with a defect"
     import torch
     from imbal_al.learner import seeded
@@ -97,216 +162,387 @@ def cold_model(p:Project, device='cpu'):
     return net.to(device, memory_format=torch.channels_last).eval()
 
 # %% ../nbs/64_rounds.ipynb #f6acd5ed
-def read_all(p:Project, ids, lines:list, got:list):
-    "Yield the pixels of units; a line for each that cannot be read, the ids of the others in `got`"
-    def one(id):
+def read_all(p:Project,
+    ids,         # Of units
+    lines:list,  # Gets a line for each unit that cannot be read
+    got:list     # Gets the ids of the others, in order
+    ):
+    "Yield the pixels of units that can be read"
+    def read(id):
+        "(id, pixels or why there are none)"
         try: return id, p.read(p.row[id])
         except InputError as e: return id, e
-    for id,o in ahead(one, ids):
-        if isinstance(o, Exception): lines.append(str(o))
-        else: got.append(id); yield o
+    for id,found in ahead(read, ids):
+        if isinstance(found, Exception): lines.append(str(found))
+        else:
+            got.append(id)
+            yield found
 
-def score_units(p:Project, net, ids, device='cpu', embedding=False, bs:int=16
-    )->tuple[dict,list]: # (arrays ids, `imbal_al.uncertainty.FROM_LOGITS`, embedding; a line for each unit that cannot be read)
-    "One pass over units"
+# %% ../nbs/64_rounds.ipynb #c9956c46
+def _score_units(p, net, ids, device='cpu', embedding=False, bs=16):
+    """One pass over units: (arrays, a line for each unit that cannot be read)
+
+    Arrays ids, embedding (n,D), or (n,0) unless asked for, and `imbal_al.uncertainty.FROM_LOGITS` (n,)."""
     import torch
     from imbal_al.uncertainty import FROM_LOGITS
-    run, lines, got, out = network(net, p.settings.encoder, 3, device, embedding=embedding), [], [], []
+    run = network(net, p.settings.encoder, 3, device, embedding=embedding)
+    lines, got, measured, embedded = [], [], [], []
     for z,e in predict(run, read_all(p, ids, lines, got), project_windows(p), bs):
-        out.append(({k:float(f(torch.from_numpy(z)[None])[0]) for k,f in FROM_LOGITS.items()}, e))
-    return dict(ids=np.array(got, 'U12'), embedding=np.stack([e for _,e in out]) if embedding and out else np.zeros((len(out),0), np.float32),
-                **{k:np.array([o[k] for o,_ in out], np.int64 if k=='foreground' else np.float32) for k in FROM_LOGITS}), lines
+        z = torch.from_numpy(z)[None]
+        measured.append({name:float(f(z)[0]) for name,f in FROM_LOGITS.items()})
+        embedded.append(e)
+    no_embedding = np.zeros((len(measured),0), np.float32)
+    out = dict(
+        ids=np.array(got, 'U12'),
+        embedding=np.stack(embedded) if embedding and embedded else no_embedding)
+    for name in FROM_LOGITS:
+        dtype = np.int64 if name=='foreground' else np.float32
+        out[name] = np.array([of_unit[name] for of_unit in measured], dtype)
+    return out, lines
 
-SECOND = ('gradient','bald')
+# %% ../nbs/64_rounds.ipynb #3cd79dd7
+_SECOND = ('gradient','bald')
 
-def measure_units(p:Project, net, ids, fields, device='cpu', bs:int=16)->dict: # name -> float32 (n,) or (n,D)
-    "A second pass over units that can be read, for fields in `SECOND`"
+def _measure_units(p, net, ids, fields, device='cpu', bs=16):
+    "A second pass over units that can be read: name -> float32 (n,) or (n,D), for fields in `_SECOND`"
     from imbal_al.learner import DeviceData
     from imbal_al.uncertainty import measure
-    w, batch, at, out = project_windows(p), [], [], {k:[0.]*len(ids) for k in fields}; seed = stream_seed(p.settings.seed,'dropped')
-    def flush():
-        x = np.stack(batch); m = measure(net, DeviceData(x, x[...,0], device, p.settings.encoder, 3), np.arange(len(x)), fields, bs, seed=seed)
-        for k in fields:
-            for (i,share),v in zip(at, m[k]): out[k][i] = out[k][i]+share*v
-        batch.clear(); at.clear()
+    seed = stream_seed(p.settings.seed,'dropped')
+    out = {name:[0.]*len(ids) for name in fields}
+    for batch in _batches(_shares(p, ids), bs):
+        x = np.stack([window for window,_,_ in batch])
+        data = DeviceData(x, x[...,0], device, p.settings.encoder, 3)
+        found = measure(net, data, np.arange(len(x)), fields, bs, seed=seed)
+        for name in fields:
+            for (_,i,share),value in zip(batch, found[name]): out[name][i] = out[name][i]+share*value
+    return {name:np.array(values, np.float32) for name,values in out.items()}
+
+# %% ../nbs/64_rounds.ipynb #ca92d44c
+def _shares(p, ids):
+    "Yield the windows of units: (pixels, the unit's position, the window's share of it)"
     for i,im in enumerate(read_all(p, ids, [], [])):
-        cut = windows_of(im, w)
-        for o in cut:
-            batch.append(o); at.append((i, np.float32(1/len(cut))))
-            if len(batch)==bs: flush()
-    if batch: flush()
-    return {k:np.array(v, np.float32) for k,v in out.items()}
+        cut = windows_of(im, project_windows(p))
+        for window in cut: yield window, i, np.float32(1/len(cut))
 
-CHUNK = 256
+def _batches(items, n):
+    "Yield lists of `n` items, the last one of what is left"
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch)==n:
+            yield batch
+            batch = []
+    if batch: yield batch
 
-def score_pool(p:Project, net, ids, folder:Path, device, embedding, say=lambda line: None, second=() # Names in `SECOND`
-    )->dict:
-    "`score_units` in files of `CHUNK` units; those that are there are read"
+# %% ../nbs/64_rounds.ipynb #cffac3e4
+_CHUNK = 256
+
+def _score_pool(p, net, ids, folder, device, embedding, say=lambda line: None, second=()):
+    "`_score_units`, and the fields `second`, in files of `_CHUNK` units; those that are there are read"
     parts = []
-    for k in range(0, len(ids), CHUNK):
-        want, path = ids[k:k+CHUNK], folder/f'scores_{k//CHUNK:03d}.npz'; r = read_record(path)
-        if r is None or not {*second,'margin'}<=set(r) or not set(r['ids'])<=set(want) or r['asked']!=len(want) or embedding and len(r['ids']) and not r['embedding'].shape[1]:
-            r, lines = score_units(p, net, want, device, embedding); r['asked'] = np.array(len(want))
-            if second: r |= measure_units(p, net, list(r['ids']), second, device)
-            write_record(path, r)
-            for o in lines: say(o)
-            say(f'looked at {min(k+CHUNK,len(ids))} of {len(ids)}')
-        parts.append(r)
-    return {k:np.concatenate([o[k] for o in parts if len(o['ids'])] or [parts[0][k]]) for k in parts[0] if k!='asked'} if parts else dict(ids=np.empty(0,'U12'), foreground=np.empty(0,int), embedding=np.empty((0,0)))
+    for start in range(0, len(ids), _CHUNK):
+        want, path = ids[start:start+_CHUNK], folder/f'scores_{start//_CHUNK:03d}.npz'
+        part = read_record(path)
+        if part is None or not _is_whole(part, want, embedding, second):
+            part, lines = _score_units(p, net, want, device, embedding)
+            part['asked'] = np.array(len(want))
+            if second: part |= _measure_units(p, net, list(part['ids']), second, device)
+            write_record(path, part)
+            for line in lines: say(line)
+            say(f'looked at {min(start+_CHUNK,len(ids))} of {len(ids)}')
+        parts.append(part)
+    return _joined(parts)
+
+# %% ../nbs/64_rounds.ipynb #77888577
+def _is_whole(part, want, embedding, second):
+    "Does a file hold all that is asked of these units?"
+    if not {*second,'margin'}<=set(part): return False
+    if not set(part['ids'])<=set(want) or part['asked']!=len(want): return False
+    return not (embedding and len(part['ids']) and not part['embedding'].shape[1])
+
+# %% ../nbs/64_rounds.ipynb #fcd9e9fa
+def _joined(parts):
+    "All files as one; those without a unit have arrays of another shape and are left out"
+    if not parts: return dict(ids=np.empty(0,'U12'), foreground=np.empty(0,int), embedding=np.empty((0,0)))
+    full = [part for part in parts if len(part['ids'])] or parts[:1]
+    out = {}
+    for name in parts[0]:
+        if name!='asked': out[name] = np.concatenate([part[name] for part in full])
+    return out
 
 # %% ../nbs/64_rounds.ipynb #83eff668
-NEEDS = {'entropy','foreground','embedding','margin','foreground_entropy','gradient','bald','pi_t','progress'}
+_NEEDS = {'entropy','foreground','embedding','margin','foreground_entropy','gradient','bald','pi_t','progress'}
 
-def project_strategies()->list: return [k for k,f in STRATEGIES.items() if f.needs<=NEEDS]
+def project_strategies()->list: # Their names
+    "The strategies that a project can use"
+    return [name for name,strategy in STRATEGIES.items() if strategy.needs<=_NEEDS]
 
-def check_strategy(p:Project, name:str, prevalence:float|None=None):
+# %% ../nbs/64_rounds.ipynb #d66ba532
+def _check_strategy(p, name, prevalence=None):
     "Raise an `InputError` for a strategy that this project cannot use"
-    check_choice('strategy', name, STRATEGIES); lack = sorted(STRATEGIES[name].needs-NEEDS)
-    if lack: raise InputError(f"strategy {name!r} looks at {'the truth' if lack==['faulty'] else lack[0].replace('_',' ')}, which a project has not; choose one of: {', '.join(project_strategies())}")
-    if prevalence is not None and not 0<=prevalence<=1: raise InputError(f'prevalence {prevalence!r}; give a share of faulty units, 0 to 1')
-    if 'pi_t' in STRATEGIES[name].needs and prevalence is None: raise InputError(f'strategy {name!r} aims at the share of faulty units at deployment; give it, for example --prevalence 0.05')
-    if 'bald' in STRATEGIES[name].needs:
-        from imbal_al.models import create_model
-        from imbal_al.uncertainty import dropping
-        with dropping(create_model(p.settings.arch, p.settings.encoder, None, 2, 3).eval()): pass
+    check_choice('strategy', name, STRATEGIES)
+    needs = STRATEGIES[name].needs
+    lack = sorted(needs-_NEEDS)
+    if lack:
+        what = 'the truth' if lack==['faulty'] else lack[0].replace('_',' ')
+        raise InputError(
+            f"strategy {name!r} looks at {what}, which a project has not; "
+            f"choose one of: {', '.join(project_strategies())}")
+    if prevalence is not None and not 0<=prevalence<=1: raise InputError(
+        f'prevalence {prevalence!r}; give a share of faulty units, 0 to 1')
+    if 'pi_t' in needs and prevalence is None: raise InputError(
+        f'strategy {name!r} aims at the share of faulty units at deployment; '
+        'give it, for example --prevalence 0.05')
+    if 'bald' in needs: _check_dropout(p)
 
-def chosen(r:dict)->str: # `round.json`
+# %% ../nbs/64_rounds.ipynb #18f17ada
+def _check_dropout(p):
+    "Raise an `InputError` for a network without dropout"
+    from imbal_al.models import create_model
+    from imbal_al.uncertainty import dropping
+    net = create_model(p.settings.arch, p.settings.encoder, None, 2, 3)
+    with dropping(net.eval()): pass
+
+# %% ../nbs/64_rounds.ipynb #776555fa
+def _chosen(record):
     "The strategy that a round picks by"
-    return 'coreset' if r['cold'] and r['strategy']!='random' else r['strategy']
+    return 'coreset' if record['cold'] and record['strategy']!='random' else record['strategy']
 
-def _why(strategy, cold, s, i):
+def _why(strategy, cold, scores, i):
+    "Why a unit was picked, in a few words"
     if strategy=='random': return 'at random'
-    if cold: return f'cold start: unlike the others'
-    said = f"{int(s['foreground'][i])} px predicted"
-    return f"{strategy} {s[strategy][i]:.3f}, {said}" if strategy in ('entropy','margin','bald') else f'{strategy}, {said}'
+    if cold: return 'cold start: unlike the others'
+    said = f"{int(scores['foreground'][i])} px predicted"
+    has_score = strategy in ('entropy','margin','bald')
+    return f"{strategy} {scores[strategy][i]:.3f}, {said}" if has_score else f'{strategy}, {said}'
 
-def pick(p:Project, r:dict, net, s:dict, labelled_embedding)->list[dict]:
-    "The picks of a strategy among scored units"
-    n = min(r['from_pool'], len(s['ids'])); name = chosen(r)
-    c = Candidates(len(s['ids']), **{k:s[k] for k in NEEDS if k in s}, labelled_embedding=labelled_embedding, pi_t=r.get('prevalence'), progress=r.get('progress',0.))
-    g = stream(p.settings.seed,'pick',r['number'],name); most = r.get('per_group',0)
-    at = [] if not n else select_spread(name, c, n, g, [unit_group(p,i) for i in s['ids']], most) if most else select(name, c, n, g)
-    return [dict(id=str(s['ids'][i]), why=_why(name, r['cold'], s, i), held_out=False) for i in at]
+# %% ../nbs/64_rounds.ipynb #e0fedea5
+def _pick(p, record, net, scores, labelled_embedding):
+    "The picks of a strategy among scored units: [dict(id, why, held_out)]"
+    ids, name = scores['ids'], _chosen(record)
+    n, most = min(record['from_pool'], len(ids)), record.get('per_group',0)
+    candidates = Candidates(
+        len(ids),
+        **{field:scores[field] for field in _NEEDS if field in scores},
+        labelled_embedding=labelled_embedding,
+        pi_t=record.get('prevalence'),
+        progress=record.get('progress',0.))
+    rng = stream(p.settings.seed,'pick',record['number'],name)
+    if not n: at = []
+    elif most: at = select_spread(name, candidates, n, rng, [_unit_group(p, id) for id in ids], most)
+    else: at = select(name, candidates, n, rng)
+    return [dict(id=str(ids[i]), why=_why(name, record['cold'], scores, i), held_out=False) for i in at]
 
-def unit_group(p:Project, id)->str: return group_of(p.row[str(id)]['image'], p.settings.group_by)
-
-def at_random(p:Project, ids, n:int, *path, # Of the stream
-    per_group:int=0                         # See `next_round`
-    )->list[str]:
-    "`n` units at random; those that cannot be read are passed over"
-    out, left, had, most = [], stream(p.settings.seed, *path).permutation(np.array(ids, 'U12')).tolist(), Counter(), per_group or math.inf
+# %% ../nbs/64_rounds.ipynb #f96ec66a
+def _at_random(p, ids, n, *path, per_group=0):
+    "`n` units at random, from the stream `path`; those that cannot be read are passed over"
+    left = stream(p.settings.seed, *path).permutation(np.array(ids, 'U12')).tolist()
+    out, had, most = [], Counter(), per_group or math.inf
     while left and len(out)<n:
         full = []
         for id in left:
             if len(out)==n: break
-            if had[o:=unit_group(p, id)]>=most: full.append(id); continue
-            try: p.read(p.row[id]); out.append(id); had[o] += 1
+            group = _unit_group(p, id)
+            if had[group]>=most:
+                full.append(id)
+                continue
+            try: p.read(p.row[id])
             except InputError: continue
+            out.append(id)
+            had[group] += 1
         left, most = full, most+per_group
     return out
 
-def random_tests(p:Project, r:dict, pool)->list[dict]:
-    "Units to test on"
-    return [dict(id=o, why='to test on, at random', held_out=True) for o in at_random(p, pool, r['to_test'], 'test', r['number'])]
+# %% ../nbs/64_rounds.ipynb #5429f042
+def _random_tests(p, record, pool):
+    "Units to test on: [dict(id, why, held_out)]"
+    ids = _at_random(p, pool, record['to_test'], 'test', record['number'])
+    return [dict(id=id, why='to test on, at random', held_out=True) for id in ids]
 
 # %% ../nbs/64_rounds.ipynb #f6ab8275
-@dataclass
+@dataclass(frozen=True)
 class Round:
     "A finished round"
-    number: int
-    folder: Path
+    number: int       # From 1
+    folder: Path      # `DIR/rounds/001` and so on
     record: dict      # `round.json`
     picks: list       # [dict(id, why, held_out)]
     fresh: bool       # Made now; False: it was there, and its queue is still out
     @property
     def queue(self)->Path: return self.folder/'queue'
 
-def pool(p:Project)->tuple[list,list]:
-    "Ids that are neither labelled nor out: (to pick from, to test on)"
-    gone = {*labels(p)['id'], *queued(p)}
-    return split_labels(p, [o for o in p.units['id'] if o not in gone])
-
-def _finished(folder)->bool: return read_json(folder/'queue.json') is not None and read_json(folder/'queue'/'done.json') is not None
-
+# %% ../nbs/64_rounds.ipynb #139b7cfa
 def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0):
     "Write `round.json`: from then on this round is decided"
-    t = labels(p); tr,te = split_labels(p, t['id']); train_on, test_on = pool(p)
-    if budget and not train_on+test_on: raise InputError(f'nothing is left to label in {p.dir}: {len(t)} units are labelled, {len(waiting(p))} are out; add images with project new, or give a budget of 0 to train only')
-    version, faulty = dict(zip(t['id'], t['version'])), dict(zip(t['id'], t['faulty'])); cold = not any(faulty[o] for o in tr)
+    table = labels(p)
+    train_ids, test_ids = split_labels(p, table['id'])
+    train_pool, test_pool = _pool(p)
+    if budget and not train_pool+test_pool: raise InputError(
+        f'nothing is left to label in {p.dir}: '
+        f'{len(table)} units are labelled, {len(waiting(p))} are out; '
+        'add images with project new, or give a budget of 0 to train only')
+    version = dict(zip(table['id'], table['version']))
+    faulty = dict(zip(table['id'], table['faulty']))
+    cold = not any(faulty[id] for id in train_ids)
     if not budget and cold: raise InputError(f'{p.dir} has no labelled defect to train on; label some first')
-    to_test = min(len(test_on), max(round(budget*p.settings.held_out), int(budget>1 and p.settings.held_out>0)))
-    from_pool = min(len(train_on), budget-to_test); to_test = min(len(test_on), budget-from_pool)
-    r = dict(number=number, budget=budget, strategy=strategy, cold=cold, to_test=to_test, from_pool=from_pool, train=[[o,int(version[o])] for o in tr], test=[[o,int(version[o])] for o in te],
-             prevalence=prevalence, progress=len(tr)/max(len(tr)+len(train_on), 1), commit=commit(), **guided(p), **(dict(per_group=per_group) if per_group else {}))
-    write_json(folder/'round.json', r); return r
+    from_pool, to_test = _dealt(budget, p.settings.held_out, len(train_pool), len(test_pool))
+    record = dict(
+        number=number,
+        budget=budget,
+        strategy=strategy,
+        cold=cold,
+        to_test=to_test,
+        from_pool=from_pool,
+        train=[[id,int(version[id])] for id in train_ids],
+        test=[[id,int(version[id])] for id in test_ids],
+        prevalence=prevalence,
+        progress=len(train_ids)/max(len(train_ids)+len(train_pool), 1),
+        commit=commit())
+    record |= _guided(p)
+    if per_group: record['per_group'] = per_group
+    write_json(folder/'round.json', record)
+    return record
+
+# %% ../nbs/64_rounds.ipynb #81f30642
+def _dealt(budget, held_out, n_train, n_test):
+    "(how many units to pick, how many to test on): the share `held_out`, one at least; more where the others run out"
+    least = int(budget>1 and held_out>0)
+    to_test = min(n_test, max(round(budget*held_out), least))
+    from_pool = min(n_train, budget-to_test)
+    return from_pool, min(n_test, budget-from_pool)
 
 # %% ../nbs/64_rounds.ipynb #a90f8ea0
 def next_round(p:Project,
-    budget:int=50,           # Units to label; 0: train only, where the last model does not know all labels
-    strategy:str='entropy',  # One of `project_strategies`
-    device:str|None=None,    # Default the best there is
-    url:str='',              # See `imbal_al.queue.write_queue`
-    say=lambda line: None,   # Called with a line now and then
+    budget:int=50,              # Units to label; 0: train only, where the last model does not know all labels
+    strategy:str='entropy',     # One of `project_strategies`
+    device:str|None=None,       # Default the best there is
+    url:str='',                 # See `imbal_al.queue.write_queue`
+    say=lambda line: None,      # Called with a line now and then
     prevalence:float|None=None, # At deployment, for `quota`; default that of the guidance, if there was one
-    per_group:int=0          # Of a group in the queue, at most, while others have room (`imbal_al.strategies.select_spread`); 0: any number
+    per_group:int=0             # Of a group in the queue, at most, while others have room; 0: any number
     )->Round:
-    "Train, score, pick, write the queue. Goes on with a round that was interrupted; while a queue is out and nothing has come back, returns that round"
-    if isinstance(budget,bool) or not isinstance(budget,int) or budget<0: raise InputError(f'budget = {budget!r}; give a number of units, 0 or more')
-    if isinstance(per_group,bool) or not isinstance(per_group,int) or per_group<0: raise InputError(f'per_group = {per_group!r}; give how many of a group may be picked, or 0 for any number')
+    """Train, score, pick, write the queue
+
+    Goes on with a round that was interrupted; while a queue is out and nothing has come back, returns that round."""
+    if not _is_count(budget): raise InputError(f'budget = {budget!r}; give a number of units, 0 or more')
+    if not _is_count(per_group): raise InputError(
+        f'per_group = {per_group!r}; give how many of a group may be picked, or 0 for any number')
     if prevalence is None: prevalence = (read_json(p.dir/'guide.json') or {}).get('prevalence')
-    check_strategy(p, strategy, prevalence)
+    _check_strategy(p, strategy, prevalence)
     from imbal_al.learner import best_device
     with held(p.dir/'next.json', 1.):
-        folders = rounds(p); last = folders[-1] if folders else None
-        r = read_json(last/'round.json') if last else None
-        if r and _finished(last) and budget and not _news(p, r) and waiting(p): return _still_out(p)
-        if r and _finished(last) and not budget and _up_to_date(p, last, r): return Round(r['number'], last, r, read_json(last/'queue.json')['picks'], False)
-        if r is None or _finished(last): last, r = _new_round(p, last, budget, strategy, prevalence, per_group)
-        elif (r['budget'],r['strategy'],r.get('per_group',0))!=(budget,strategy,per_group): say(f"round {r['number']} was begun with a budget of {r['budget']} and {r['strategy']}{_capped(r)}; that one is finished first")
-        return _go_on(p, last, r, device or best_device(), url, say)
+        folders = rounds(p)
+        last = folders[-1] if folders else None
+        record = read_json(last/'round.json') if last else None
+        finished = record is not None and _finished(last)
+        if record and finished and budget and not _news(p, record) and waiting(p): return _still_out(p)
+        if record and finished and not budget and _up_to_date(p, last, record): return _made_before(last, record)
+        if record is None or finished:
+            last, record = _new_round(p, last, budget, strategy, prevalence, per_group)
+        elif (record['budget'],record['strategy'],record.get('per_group',0))!=(budget,strategy,per_group):
+            say(_begun_otherwise(record))
+        return _go_on(p, last, record, device or best_device(), url, say)
 
-def _capped(r)->str: return f", at most {r['per_group']} of a group" if r.get('per_group') else ''
+# %% ../nbs/64_rounds.ipynb #916e11b9
+def _is_count(n): return isinstance(n,int) and not isinstance(n,bool) and n>=0
 
+def _begun_otherwise(record):
+    "A line for whoever asks for another round than the one that was interrupted"
+    capped = f", at most {record['per_group']} of a group" if record.get('per_group') else ''
+    return (
+        f"round {record['number']} was begun with a budget of {record['budget']} and "
+        f"{record['strategy']}{capped}; that one is finished first")
+
+# %% ../nbs/64_rounds.ipynb #7f9f8ef1
+def _made_before(folder, record):
+    "A round that is there"
+    return Round(
+        number=record['number'],
+        folder=folder,
+        record=record,
+        picks=read_json(folder/'queue.json')['picks'],
+        fresh=False)
+
+# %% ../nbs/64_rounds.ipynb #cbb6c410
 def _still_out(p):
     "The last round with units that are out"
-    by = queued(p); folder = p.dir/'rounds'/max(by[o]['round'] for o in waiting(p))
-    return Round(int(folder.name), folder, read_json(folder/'round.json'), read_json(folder/'queue.json')['picks'], False)
+    picked = queued(p)
+    folder = p.dir/'rounds'/max(picked[id]['round'] for id in waiting(p))
+    return Round(
+        number=int(folder.name),
+        folder=folder,
+        record=read_json(folder/'round.json'),
+        picks=read_json(folder/'queue.json')['picks'],
+        fresh=False)
 
+# %% ../nbs/64_rounds.ipynb #e899f442
 def _new_round(p, last, budget, strategy, prevalence=None, per_group=0):
     "Folder and record of the round after `last`; one that lost its record before anything was picked is begun again"
     again = last and read_json(last/'round.json') is None and read_json(last/'queue.json') is None
     if again:
-        for o in (*last.glob('scores_*.npz'), last/'model.pt'): o.unlink(missing_ok=True)
-    number = int(last.name)+(not again) if last else 1; folder = p.dir/'rounds'/f'{number:03d}'
+        for path in (*last.glob('scores_*.npz'), last/'model.pt'): path.unlink(missing_ok=True)
+    number = int(last.name)+(not again) if last else 1
+    folder = p.dir/'rounds'/f'{number:03d}'
     return folder, _begin(p, folder, number, budget, strategy, prevalence, per_group)
 
-def _up_to_date(p, last, r)->bool:
+# %% ../nbs/64_rounds.ipynb #2216fefe
+def _up_to_date(p, last, record):
     "Is the last model trained on all labels, in the way that is asked for, and there?"
-    return not r['cold'] and not _news(p, r) and {k:r[k] for k in ('loss','fn_weight') if k in r}==guided(p) and read_model(p, last/'model.pt') is not None
+    if record['cold'] or _news(p, record): return False
+    trained = {name:record[name] for name in ('loss','fn_weight') if name in record}
+    return trained==_guided(p) and read_model(p, last/'model.pt') is not None
 
-def _news(p, r)->bool:
+def _news(p, record):
     "Have labels come since a round began?"
-    t = labels(p); return sorted(zip(t['id'], t['version']))!=sorted((a,b) for a,b in r['train']+r['test'])
+    table = labels(p)
+    known = sorted((id,version) for id,version in record['train']+record['test'])
+    return sorted(zip(table['id'], table['version']))!=known
 
 # %% ../nbs/64_rounds.ipynb #a0d2d002
-def _go_on(p, folder, r, device, url, say):
+def _go_on(p, folder, record, device, url, say):
     "What is left of a round"
-    for o in (folder, *(folder/'queue').glob('**/')): sweep(o)
-    net = cold_model(p, device) if r['cold'] else read_model(p, folder/'model.pt', device)
+    for path in (folder, *(folder/'queue').glob('**/')): sweep(path)
+    net = _cold_model(p, device) if record['cold'] else read_model(p, folder/'model.pt', device)
     if net is None:
-        say(f"round {r['number']}: training on {len(r['train'])} labels"); net = train(p, r['train'], stream_seed(p.settings.seed,'train',r['number']), device, r.get('loss'), r.get('fn_weight'))
+        say(f"round {record['number']}: training on {len(record['train'])} labels")
+        seed = stream_seed(p.settings.seed,'train',record['number'])
+        net = train(p, record['train'], seed, device, record.get('loss'), record.get('fn_weight'))
         write_model(folder/'model.pt', net)
-    q = read_json(folder/'queue.json')
-    if q is None: q = dict(picks=_picks(p, folder, r, net, device, say)); write_json(folder/'queue.json', q)
+    queue = read_json(folder/'queue.json')
+    if queue is None:
+        queue = dict(picks=_picks(p, folder, record, net, device, say))
+        write_json(folder/'queue.json', queue)
     run, w = network(net, p.settings.encoder, 3, device), project_windows(p)
-    def probability(id): return None if r['cold'] else 1/(1+np.exp(-next(predict(run, [p.read(p.row[id])], w))[0]))
-    for o in write_queue(p, folder/'queue', q['picks'], probability, url, f"round {r['number']}"): say(o)
-    return Round(r['number'], folder, r, q['picks'], True)
+    def probability(id):
+        "Of a unit's pixels; nothing is predicted in a cold start"
+        if record['cold']: return None
+        z, _ = next(predict(run, [p.read(p.row[id])], w))
+        return 1/(1+np.exp(-z))
+    lines = write_queue(p, folder/'queue', queue['picks'], probability, url, f"round {record['number']}")
+    for line in lines: say(line)
+    return Round(record['number'], folder, record, queue['picks'], True)
 
-def _picks(p, folder, r, net, device, say):
-    if not r['budget']: return []
-    train_on, test_on = pool(p); needed = STRATEGIES[chosen(r)].needs; embedding = 'embedding' in needed; second = tuple(k for k in SECOND if k in needed)
-    if not needed: train_on = at_random(p, train_on, r['from_pool'], 'readable', r['number'], per_group=r.get('per_group',0))
-    s = score_pool(p, net, train_on, folder, device, embedding, say, second) if needed else dict(ids=np.array(train_on,'U12'), foreground=np.zeros(len(train_on),int))
-    seen = score_units(p, net, [o for o,_ in r['train']], device, True)[0]['embedding'] if embedding and r['train'] else np.zeros((0, s['embedding'].shape[1] if embedding else 0), np.float32)
-    return pick(p, r, net, s, seen)+random_tests(p, r, test_on)
+# %% ../nbs/64_rounds.ipynb #787a3484
+def _picks(p, folder, record, net, device, say):
+    "What a round picks, and what it tests on; nothing without a budget"
+    if not record['budget']: return []
+    train_pool, test_pool = _pool(p)
+    scores, seen = _looked_at(p, folder, record, net, train_pool, device, say)
+    return _pick(p, record, net, scores, seen)+_random_tests(p, record, test_pool)
+
+# %% ../nbs/64_rounds.ipynb #794ca284
+def _looked_at(p, folder, record, net, ids, device, say):
+    "(what the strategy looks at of units, embeddings (m,D) of the labelled ones if it looks at these, too)"
+    no_embedding = np.zeros((0,0), np.float32)
+    needed = STRATEGIES[_chosen(record)].needs
+    if not needed:
+        path, per_group = ('readable',record['number']), record.get('per_group',0)
+        ids = _at_random(p, ids, record['from_pool'], *path, per_group=per_group)
+        return dict(ids=np.array(ids,'U12'), foreground=np.zeros(len(ids),int)), no_embedding
+    embedding = 'embedding' in needed
+    second = tuple(name for name in _SECOND if name in needed)
+    scores = _score_pool(p, net, ids, folder, device, embedding, say, second)
+    if not embedding: return scores, no_embedding
+    if not record['train']: return scores, np.zeros((0,scores['embedding'].shape[1]), np.float32)
+    labelled, _ = _score_units(p, net, [id for id,_ in record['train']], device, True)
+    return scores, labelled['embedding']

@@ -7,12 +7,13 @@ Docs: https://example.github.io/imbal_al/where.html.md"""
 # %% ../nbs/65_where.ipynb #aca9465f
 from __future__ import annotations
 from dataclasses import dataclass
+from pathlib import Path
 import math
 
 import numpy as np, pandas as pd
 
 from .core import InputError, note, read_json, stream
-from .metrics import BINS, EDGES, P_EDGES, Interval, histogram, scores, threshold_bin
+from .metrics import BINS, P_EDGES, Interval, counts, histogram, scores
 from .oii import oii
 from .project import Project, groups_of, labels, read_mask
 from .queue import rounds
@@ -22,180 +23,350 @@ from .simulation import read_record, write_record
 from .windows import network, predict
 
 # %% auto #0
-__all__ = ['PRECISION', 'heldout_hist', 'prevalence_draws', 'rounds_at', 'interval', 'expected_gain', 'verdict', 'Standing',
-           'where', 'CostPoint', 'operating_curve', 'cheapest', 'cost_point', 'project_costs', 'curve_figure']
+__all__ = ['Standing', 'where', 'CostPoint', 'cost_point', 'project_costs', 'curve_figure']
 
 # %% ../nbs/65_where.ipynb #44c9b1af
-PRECISION = 'fp32'
+_PRECISION = 'fp32'
 
-def heldout_hist(p:Project, folder, # A round's
-    ids:list, device='cpu'          # Labelled units
+def heldout_hist(p:Project,
+    folder:Path,  # A round's
+    ids:list,     # Labelled units
+    device='cpu'  # That the network computes on
     )->tuple[list,np.ndarray]|None: # (ids that could be read, uint32 (n,2,BINS)); None if the round has no model
     "Histograms of a round's network on held-out units, from its `heldout.npz` as far as it has them"
-    version = dict(zip((t := labels(p))['id'], t['content'])); want = [f'{o}:{version[o]}' for o in ids]
-    old = read_record(folder/'heldout.npz') or {}
-    if old.get('precision')!=PRECISION: old = dict(keys=np.empty(0,'U25'), hist=np.empty((0,2,BINS), np.uint32))
-    have = dict(zip(old['keys'].tolist(), old['hist']))
-    if (todo := [o for o,k in zip(ids, want) if k not in have]):
-        if (net := read_model(p, folder/'model.pt', device)) is None: return None
-        lines, got = [], []
-        for k,(z,_) in enumerate(predict(network(net, p.settings.encoder, 3, device, PRECISION), read_all(p, todo, lines, got), project_windows(p))):
-            have[f'{got[k]}:{version[got[k]]}'] = histogram(z[None], read_mask(p, got[k])[None], logits=True)[0]
-        for o in lines: note(o)
-        write_record(folder/'heldout.npz', dict(keys=np.array(list(have), 'U25'), hist=np.stack(list(have.values())) if have else old['hist'], precision=np.array(PRECISION)))
-    seen = [(o,have[k]) for o,k in zip(ids, want) if k in have]
-    return [o for o,_ in seen], np.stack([h for _,h in seen]) if seen else np.empty((0,2,BINS), np.uint32)
+    table = labels(p)
+    content = dict(zip(table['id'], table['content']))
+    keys = [f'{id}:{content[id]}' for id in ids]
+    hists = _kept_hists(folder)
+    missing = [id for id,key in zip(ids, keys) if key not in hists]
+    if missing:
+        net = read_model(p, folder/'model.pt', device)
+        if net is None: return None
+        hists |= _new_hists(p, net, missing, content, device)
+        _keep_hists(folder, hists)
+    found = [(id,hists[key]) for id,key in zip(ids, keys) if key in hists]
+    return [id for id,_ in found], _stacked([hist for _,hist in found])
+
+# %% ../nbs/65_where.ipynb #c96f2481
+def _stacked(hists): return np.stack(hists) if hists else np.empty((0,2,BINS), np.uint32)
+
+def _kept_hists(folder):
+    "What `heldout.npz` holds: 'id:content' -> histogram; nothing where it is in another precision"
+    kept = read_record(folder/'heldout.npz') or {}
+    if kept.get('precision')!=_PRECISION: return {}
+    return dict(zip(kept['keys'].tolist(), kept['hist']))
+
+def _keep_hists(folder, hists):
+    "Write all histograms, and the precision that they are in"
+    write_record(folder/'heldout.npz', dict(
+        keys=np.array(list(hists), 'U25'),
+        hist=_stacked(list(hists.values())),
+        precision=np.array(_PRECISION)))
+
+# %% ../nbs/65_where.ipynb #66e06f0f
+def _new_hists(p, net, ids, content, device):
+    "'id:content' -> histogram of a network on units; a note for each that cannot be read"
+    lines, got, hists = [], [], {}
+    run = network(net, p.settings.encoder, 3, device, _PRECISION)
+    outputs = predict(run, read_all(p, ids, lines, got), project_windows(p))
+    for i,(z,_) in enumerate(outputs):
+        id = got[i]
+        hists[f'{id}:{content[id]}'] = histogram(z[None], read_mask(p, id)[None], logits=True)[0]
+    for line in lines: note(line)
+    return hists
 
 # %% ../nbs/65_where.ipynb #4a53e3f9
-def prevalence_draws(faulty:np.ndarray, pi:float, draws:int, seed:int=0, groups=None)->np.ndarray: # (1+draws,n), the first without resampling
+def prevalence_draws(
+    faulty:np.ndarray, # (n,) is the unit faulty?
+    pi:float,          # Share of faulty units wanted, 0 to 1
+    draws:int,         # Bootstrap draws
+    seed:int=0,        # Of the draws
+    groups=None        # (n,) units of one group are drawn together; None: each by itself
+    )->np.ndarray:     # (1+draws,n), the first without resampling
     "Weights that give the faulty units the share `pi`, in each bootstrap draw"
-    f = np.asarray(faulty, bool); rng = stream(seed, 'where')
-    w = np.vstack([np.ones(len(f)), resample(len(f), draws, rng, f) if groups is None else resample(groups, draws, rng)])
-    part = lambda k, share: np.zeros_like(w) if not share else share*np.divide(w*k, (w*k).sum(1, keepdims=True), out=np.full_like(w, np.nan), where=(w*k).sum(1, keepdims=True)>0)
-    return part(f, pi)+part(~f, 1-pi)
+    faulty = np.asarray(faulty, bool)
+    rng = stream(seed, 'where')
+    drawn = resample(len(faulty), draws, rng, faulty) if groups is None else resample(groups, draws, rng)
+    w = np.vstack([np.ones(len(faulty)), drawn])
+    return _with_share(w, faulty, pi)+_with_share(w, ~faulty, 1-pi)
 
-def rounds_at(counts:list, # Of each round: (n,3) tp, fp, fn of the held-out units
-    w:np.ndarray           # From `prevalence_draws`
-    )->dict:               # f1, iou, precision, recall, oii -> (rounds,1+draws)
-    "Scores of each round in each draw"
-    out = [dict(scores(*(o := w@c).T), oii=oii(*np.nan_to_num(o.T))) for c in counts]
-    return {k:np.stack([o[k] for o in out]) for k in out[0]}
+# %% ../nbs/65_where.ipynb #047bc23e
+def _with_share(w, kind, share):
+    "Weights of one kind of units, of sum `share` in each draw; nan in a draw that has none of them"
+    if not share: return np.zeros_like(w)
+    total = (w*kind).sum(1, keepdims=True)
+    return share*np.divide(w*kind, total, out=np.full_like(w, np.nan), where=total>0)
 
-def interval(draws, level:float=.95, n:int=0)->Interval:
+# %% ../nbs/65_where.ipynb #e698664e
+def interval(
+    draws,           # (1+draws,), the first without resampling
+    level:float=.95, # Share of the draws inside
+    n:int=0          # Units behind it, told on
+    )->Interval:
     "The first value, with the range of the others"
-    rest = draws[1:][np.isfinite(draws[1:])]; tail = (1-level)/2
-    return Interval(float(draws[0]), *map(float, np.quantile(rest, [tail,1-tail]) if len(rest) else (np.nan,np.nan)), n)
+    tail = (1-level)/2
+    rest = draws[1:][np.isfinite(draws[1:])]
+    low, high = np.quantile(rest, [tail,1-tail]) if len(rest) else (np.nan,np.nan)
+    return Interval(float(draws[0]), float(low), float(high), n)
+
+# %% ../nbs/65_where.ipynb #f31b33c7
+def _rounds_at(counts, w):
+    "f1, iou, precision, recall, oii -> (rounds,1+draws); from each round's (n,3) tp, fp, fn and `prevalence_draws`"
+    each = [_scores_of(w@of_round) for of_round in counts]
+    out = {}
+    for name in each[0]: out[name] = np.stack([of_round[name] for of_round in each])
+    return out
+
+def _scores_of(pixels):
+    "Scores of (1+draws,3) tp, fp, fn"
+    return dict(scores(*pixels.T), oii=oii(*np.nan_to_num(pixels.T)))
 
 # %% ../nbs/65_where.ipynb #fb272763
-def expected_gain(n:np.ndarray, # (k,) labels trained on, of each round
-    f1:np.ndarray,              # (k,1+draws)
-    more:int=50, seed:int=0, last:int=6
-    )->Interval|None:           # None with fewer than three rounds of different size
-    "F1 that `more` labels are expected to bring, by a line in the logarithm of their number"
-    n, f1 = np.asarray(n, float)[-last:], np.asarray(f1)[-last:]
+def _expected_gain(n, f1, more=50, seed=0, last=6):
+    """F1 that `more` labels are expected to bring, by a line in the logarithm of their number
+
+    From (k,) labels that each round was trained on and (k,1+draws) F1 of the rounds.
+    None with fewer than three rounds of different size."""
+    n = np.asarray(n, float)[-last:]
+    f1 = np.asarray(f1)[-last:]
     if len(set(n))<3: return None
-    x = np.log(n)-np.log(n).mean(); b = x@(f1-f1.mean(0))/(x@x)
-    rest = f1[:,0]-f1[:,0].mean()-b[0]*x; se = math.sqrt((rest@rest)/(len(n)-2)/(x@x))
-    b[1:] += se*stream(seed,'gain').standard_normal(len(b)-1)
+    x = np.log(n)-np.log(n).mean()
+    b = x@(f1-f1.mean(0))/(x@x)
+    rest = f1[:,0]-f1[:,0].mean()-b[0]*x
+    error = math.sqrt((rest@rest)/(len(n)-2)/(x@x))
+    b[1:] += error*stream(seed,'gain').standard_normal(len(b)-1)
     return interval(b*math.log1p(more/n[-1]), n=len(n))
 
-def verdict(gain:Interval|None, worth:float=.01, more:int=50)->str:
+# %% ../nbs/65_where.ipynb #053c9d18
+def _verdict(gain, worth=.01, more=50):
     "The advice in a sentence"
-    if gain is None: return f'Whether another {more} labels pay cannot be told yet: it takes three rounds trained on different numbers of labels.'
+    if gain is None: return (
+        f'Whether another {more} labels pay cannot be told yet: '
+        'it takes three rounds trained on different numbers of labels.')
     said = f'{gain.mean:+.3f} F1 [{gain.low:+.3f}, {gain.high:+.3f}]'
-    if gain.high<worth: return f'Another {more} labels are unlikely to pay: {said} is expected, below the {worth:g} that would be worth it. Stop, or look at what is missed.'
+    if gain.high<worth: return (
+        f'Another {more} labels are unlikely to pay: {said} is expected, '
+        f'below the {worth:g} that would be worth it. Stop, or look at what is missed.')
     if gain.low>worth: return f'Another {more} labels are likely to pay: {said} is expected.'
-    return f'Whether another {more} labels pay cannot be told: {said} is expected; more held-out labels would narrow it.'
+    return (f'Whether another {more} labels pay cannot be told: {said} is expected; '
+        'more held-out labels would narrow it.')
 
 # %% ../nbs/65_where.ipynb #46eae5f3
-@dataclass
+@dataclass(frozen=True)
 class Standing:
     "Where a project's model stands at a prevalence"
-    prevalence: float
-    round: int
+    prevalence: float     # Share of faulty units that all scores are for
+    round: int            # Number of the round that made the model
     trained: int          # Labels that the model was trained on
     newer: int            # Labels that have come, or changed, since
     held_out: int         # Labels tested on
     point: OperatingPoint # Threshold and what to expect there
     curve: pd.DataFrame   # round, labels and, each with _low and _high, f1, precision, recall, oii
-    gain: Interval|None
-    advice: str
+    gain: Interval|None   # F1 that more labels are expected to bring; None: too few rounds to tell
+    advice: str           # Whether more labels pay, in a sentence
     def __str__(self):
-        lines = [f'Round {self.round}, trained on {self.trained} labels, tested on {self.held_out} held out'+(f'; {self.newer} labels are newer than the model.' if self.newer else '.'), point_account(self.point)]
-        lines += ['labels  F1'] + [f'{int(o.labels):6d}  {o.f1:.3f} [{o.f1_low:.3f}, {o.f1_high:.3f}]' for o in self.curve.itertuples()]
+        newer = f'; {self.newer} labels are newer than the model.' if self.newer else '.'
+        head = f'Round {self.round}, trained on {self.trained} labels, tested on {self.held_out} held out'
+        lines = [head+newer, point_account(self.point), 'labels  F1']
+        for row in self.curve.itertuples():
+            lines.append(f'{int(row.labels):6d}  {row.f1:.3f} [{row.f1_low:.3f}, {row.f1_high:.3f}]')
         return '\n'.join([*lines, self.advice])
 
+# %% ../nbs/65_where.ipynb #f6f156af
 def _trained_rounds(p):
-    out = [(f,r) for f in rounds(p) if (r := read_json(f/'round.json')) and not r['cold'] and (f/'model.pt').exists()]
-    if not out: raise InputError(f'{p.dir} has no trained model yet; label the first queue, ingest it and give `imbal-al next` again')
+    "(folder, `round.json`) of the rounds that have a trained model. Raises `InputError` where there is none"
+    done = [(folder,read_json(folder/'round.json')) for folder in rounds(p)]
+    out = [(folder,record) for folder,record in done
+           if record and not record['cold'] and (folder/'model.pt').exists()]
+    if not out: raise InputError(
+        f'{p.dir} has no trained model yet; label the first queue, ingest it and give `imbal-al next` again')
     return out
 
+# %% ../nbs/65_where.ipynb #fa493a4a
 def _tested(p, pi):
     "Held-out ids and whether they are faulty; raises for too few kinds"
-    t = labels(p); faulty = dict(zip(t['id'], t['faulty'])); ids = split_labels(p, t['id'])[1]; y = np.array([faulty[o] for o in ids], bool)
-    for kind,n,needed in (('faulty',y.sum(),pi>0),('healthy',(~y).sum(),pi<1)):
-        if needed and not n: raise InputError(f"{p.dir} has {len(ids)} held-out labels, none of them {kind}; label more of the units that are picked 'to test on', a prevalence of {pi:g} needs both kinds")
+    table = labels(p)
+    faulty = dict(zip(table['id'], table['faulty']))
+    _, ids = split_labels(p, table['id'])
+    y = np.array([faulty[id] for id in ids], bool)
+    for kind,number,needed in (('faulty',y.sum(),pi>0), ('healthy',(~y).sum(),pi<1)):
+        if needed and not number: raise InputError(
+            f"{p.dir} has {len(ids)} held-out labels, none of them {kind}; "
+            f"label more of the units that are picked 'to test on', a prevalence of {pi:g} needs both kinds")
     return ids, y
 
-def _check_groups(p, groups, y, pi):
-    "Raise where a kind is of one group only: no fold could be left out"
-    for kind,k in (('faulty',y),('healthy',~y)) if groups and pi<1 else ():
-        if len(of := {g for g,o in zip(groups,k) if o})==1: raise InputError(f"{p.dir}: all {k.sum()} held-out {kind} labels are of one group ({of.pop()}); label more of the units that are picked 'to test on', of other groups")
-
+# %% ../nbs/65_where.ipynb #770533d0
 def where(p:Project,
-    prevalence:float,     # Share of faulty units at deployment, above 0 and up to 1
-    more:int=50,          # Labels that one thinks of adding
-    worth:float=.01,      # F1 that they should bring
-    draws:int=300, device:str='cpu', caution:float=1.
+    prevalence:float,  # Share of faulty units at deployment, above 0 and up to 1
+    more:int=50,       # Labels that one thinks of adding
+    worth:float=.01,   # F1 that they should bring
+    draws:int=300,     # Bootstrap draws behind each interval
+    device:str='cpu',  # That networks compute on
+    caution:float=1.   # See `imbal_al.shift.operating_point`
     )->Standing:
     "Where the last model stands. Raises `InputError` without a model, or without held-out labels of both kinds"
-    if not (isinstance(prevalence,(int,float)) and 0<prevalence<=1): raise InputError(f'prevalence {prevalence!r}; give a share above 0 and up to 1, such as 0.05')
-    done, (ids,y) = _trained_rounds(p), _tested(p, prevalence); kept = []
-    for f,r in done:
-        if (o := heldout_hist(p, f, ids, device)) is not None: kept.append((r,*o))
-    if not kept: raise InputError(f'{p.dir}: no model can be read back; give `imbal-al next DIR --budget 0` to train again')
-    ids, faulty = kept[-1][1], np.array([dict(zip(ids,y))[o] for o in kept[-1][1]])
-    groups = groups_of(p, ids); _check_groups(p, groups, faulty, prevalence)
-    return _standing(p, prevalence, [(r,h) for r,i,h in kept if i==ids], faulty, groups, more, worth, draws, caution)
+    if not (isinstance(prevalence,(int,float)) and 0<prevalence<=1): raise InputError(
+        f'prevalence {prevalence!r}; give a share above 0 and up to 1, such as 0.05')
+    done = _trained_rounds(p)
+    ids, y = _tested(p, prevalence)
+    seen = [(record,heldout_hist(p, folder, ids, device)) for folder,record in done]
+    seen = [(record,found) for record,found in seen if found is not None]
+    if not seen: raise InputError(
+        f'{p.dir}: no model can be read back; give `imbal-al next DIR --budget 0` to train again')
+    last_ids, _ = seen[-1][1]
+    is_faulty = dict(zip(ids, y))
+    faulty = np.array([is_faulty[id] for id in last_ids])
+    groups = groups_of(p, last_ids)
+    _check_groups(p, groups, faulty, prevalence)
+    kept = [(record,hist) for record,(read,hist) in seen if read==last_ids]
+    return _standing(p, prevalence, kept, faulty, groups, more, worth, draws, caution)
 
+# %% ../nbs/65_where.ipynb #05ef47f1
+def _check_groups(p, groups, y, pi):
+    "Raise where a kind is of one group only: no fold could be left out"
+    if not groups or not pi<1: return
+    for kind,are in (('faulty',y), ('healthy',~y)):
+        names = {group for group,it_is in zip(groups, are) if it_is}
+        if len(names)==1: raise InputError(
+            f"{p.dir}: all {are.sum()} held-out {kind} labels are of one group ({names.pop()}); "
+            "label more of the units that are picked 'to test on', of other groups")
+
+# %% ../nbs/65_where.ipynb #0e1099f0
 def _standing(p, pi, kept, y, groups, more, worth, draws, caution):
-    w = prevalence_draws(y, pi, draws, p.settings.seed, groups); fitted = [_fitted(h, y, pi, groups) for _,h in kept]; s = rounds_at(fitted, w)
-    rows = [dict(round=r['number'], labels=len(r['train']), **{k+e:v for k in ('f1','precision','recall','oii') for e,v in zip(('','_low','_high'), interval(s[k][i]))}) for i,(r,_) in enumerate(kept)]
-    r, h = kept[-1]; t = labels(p); now = set(zip(split_labels(p, t['id'])[0], (dict(zip(t['id'],t['version']))[o] for o in split_labels(p, t['id'])[0])))
-    gain = expected_gain([o['labels'] for o in rows], s['f1'], more, p.settings.seed)
-    return Standing(pi, r['number'], len(r['train']), len(now-{(a,b) for a,b in r['train']}), len(y), operating_point(h, y, pi=pi, caution=caution, groups=groups, draws=draws), pd.DataFrame(rows), gain, verdict(gain, worth, more))
+    "`Standing` from the rounds' (record, histograms) on the same units"
+    record, hist = kept[-1]
+    w = prevalence_draws(y, pi, draws, p.settings.seed, groups)
+    scores = _rounds_at([_fitted(h, y, pi, groups) for _,h in kept], w)
+    rows = _curve_rows(kept, scores)
+    gain = _expected_gain([row['labels'] for row in rows], scores['f1'], more, p.settings.seed)
+    return Standing(
+        prevalence=pi,
+        round=record['number'],
+        trained=len(record['train']),
+        newer=_newer_labels(p, record),
+        held_out=len(y),
+        point=operating_point(hist, y, pi=pi, caution=caution, groups=groups, draws=draws),
+        curve=pd.DataFrame(rows),
+        gain=gain,
+        advice=_verdict(gain, worth, more))
 
+# %% ../nbs/65_where.ipynb #edc00482
+def _curve_rows(kept, scores):
+    "A row for each round: its number, its labels, its scores and their ranges"
+    rows = []
+    for i,(record,_) in enumerate(kept):
+        row = dict(round=record['number'], labels=len(record['train']))
+        for name in ('f1','precision','recall','oii'):
+            found = interval(scores[name][i])
+            row |= {name:found.mean, f'{name}_low':found.low, f'{name}_high':found.high}
+        rows.append(row)
+    return rows
+
+# %% ../nbs/65_where.ipynb #ff175f17
+def _newer_labels(p, record):
+    "How many labels to train on have come, or changed, since a round began"
+    table = labels(p)
+    train_ids, _ = split_labels(p, table['id'])
+    version = dict(zip(table['id'], table['version']))
+    labels_now = {(id,version[id]) for id in train_ids}
+    return len(labels_now-set(map(tuple, record['train'])))
+
+# %% ../nbs/65_where.ipynb #1bcc417c
 def _fitted(hist, y, pi, groups):
     "Cross-fitted counts; at a threshold of 1/2 where there are too few units to deal into folds"
     for folds in (5,3,2):
         try: return cross_fitted(hist, y, pi, groups=groups, folds=folds)
         except InputError: pass
-    from imbal_al.metrics import counts
     return counts(hist)
 
 # %% ../nbs/65_where.ipynb #78f23fd6
 @dataclass(frozen=True)
 class CostPoint:
     "The cheapest threshold"
-    threshold: float
-    cost: float     # Per unit, at the threshold
+    threshold: float # Probability
+    cost: float      # Per unit, at the threshold
     cost_half: float # Per unit, at 1/2
-    oii: Interval   # At the threshold: the target for a guidance
-    def __str__(self): return f'Cheapest from a probability of {self.threshold:.3g} on: {self.cost:.3g} per unit instead of {self.cost_half:.3g} at 0.5; OII there {self.oii.mean:+.2f} [{self.oii.low:+.2f}, {self.oii.high:+.2f}].'
+    oii: Interval    # At the threshold: the target for a guidance
+    def __str__(self):
+        return (
+            f'Cheapest from a probability of {self.threshold:.3g} on: '
+            f'{self.cost:.3g} per unit instead of {self.cost_half:.3g} at 0.5; '
+            f'OII there {self.oii.mean:+.2f} [{self.oii.low:+.2f}, {self.oii.high:+.2f}].')
 
-def operating_curve(hist:np.ndarray, # (n,2,128) histograms
-    w:np.ndarray                     # (draws,n) weights, from `prevalence_draws`
-    )->tuple:                        # tp, fp, fn, each (draws,129)
+# %% ../nbs/65_where.ipynb #d39d2107
+def operating_curve(
+    hist:np.ndarray, # (n,2,128) histograms
+    w:np.ndarray     # (draws,n) weights, from `prevalence_draws`
+    )->tuple:        # tp, fp, fn, each (draws,129)
     "Pixels per unit that are found, falsely alarmed and missed at each threshold `P_EDGES`, in each draw"
-    h = np.asarray(hist, float); above = np.concatenate([h[...,::-1].cumsum(-1)[...,::-1], np.zeros((*h.shape[:2],1))], -1)
-    return w@above[:,1], w@above[:,0], w@(above[:,1,:1]-above[:,1])
+    hist = np.asarray(hist, float)
+    from_here = hist[...,::-1].cumsum(-1)[...,::-1]
+    above = np.concatenate([from_here, np.zeros((*hist.shape[:2],1))], -1)
+    healthy, defect = above[:,0], above[:,1]
+    return w@defect, w@healthy, w@(defect[:,:1]-defect)
 
-def cheapest(cost:np.ndarray)->int: # (129,) -> position; of equals the one nearest to a probability of 1/2
+# %% ../nbs/65_where.ipynb #89ae4ec5
+def cheapest(
+    cost:np.ndarray # (129,) at each threshold `P_EDGES`
+    )->int:         # Position; of equals the one nearest to a probability of 1/2
     "Where the lowest cost is"
-    return int(min(np.flatnonzero(cost<=cost.min()*(1+1e-12)), key=lambda i: abs(i-BINS//2)))
+    lowest = np.flatnonzero(cost<=cost.min()*(1+1e-12))
+    return int(min(lowest, key=lambda i: abs(i-BINS//2)))
 
-def cost_point(hist:np.ndarray, faulty:np.ndarray, # (n,2,128) held-out histograms; (n,) is the unit faulty?
-    pi:float, misses:float, alarms:float,          # Prevalence; cost of a missed pixel, of a false one
-    draws:int=300, seed:int=0, groups=None)->CostPoint:
+# %% ../nbs/65_where.ipynb #4068c613
+def cost_point(
+    hist:np.ndarray,   # (n,2,128) held-out histograms
+    faulty:np.ndarray, # (n,) is the unit faulty?
+    pi:float,          # Prevalence at deployment, 0 to 1
+    misses:float,      # Cost of a missed pixel
+    alarms:float,      # Cost of a false one
+    draws:int=300,     # Bootstrap draws behind the range of OII
+    seed:int=0,        # Of the draws
+    groups=None        # (n,) units of one group are drawn together; None: each by itself
+    )->CostPoint:
     "Threshold of the lowest expected cost. Raises `InputError` for costs that are none"
-    if not (misses>0 and alarms>0 and math.isfinite(misses+alarms)): raise InputError(f'costs {misses:g} and {alarms:g}; give two numbers above 0')
-    tp, fp, fn = operating_curve(hist, np.nan_to_num(prevalence_draws(faulty, pi, draws, seed, groups)))
-    cost = alarms*fp[0]+misses*fn[0]; k = cheapest(cost)
-    return CostPoint(float(P_EDGES[k]), float(cost[k]), float(cost[BINS//2]), interval(oii(tp[:,k], fp[:,k], fn[:,k]), n=len(hist)))
+    if not (misses>0 and alarms>0 and math.isfinite(misses+alarms)): raise InputError(
+        f'costs {misses:g} and {alarms:g}; give two numbers above 0')
+    w = np.nan_to_num(prevalence_draws(faulty, pi, draws, seed, groups))
+    tp, fp, fn = operating_curve(hist, w)
+    cost = alarms*fp[0]+misses*fn[0]
+    at = cheapest(cost)
+    return CostPoint(
+        threshold=float(P_EDGES[at]),
+        cost=float(cost[at]),
+        cost_half=float(cost[BINS//2]),
+        oii=interval(oii(tp[:,at], fp[:,at], fn[:,at]), n=len(hist)))
 
 # %% ../nbs/65_where.ipynb #25af1dd5
-def project_costs(p:Project, prevalence:float, misses:float, alarms:float, device:str='cpu', draws:int=300)->CostPoint:
-    "The cheapest threshold of a project's last model, on its held-out labels"
-    ids, y = _tested(p, prevalence); o = heldout_hist(p, _trained_rounds(p)[-1][0], ids, device)
-    if o is None: raise InputError(f'{p.dir}: the last model cannot be read back; give `imbal-al next DIR --budget 0` to train again')
-    at = dict(zip(ids,y))
-    return cost_point(o[1], np.array([at[i] for i in o[0]]), prevalence, misses, alarms, draws, p.settings.seed, groups_of(p, o[0]))
+def project_costs(p:Project,
+    prevalence:float, # Share of faulty units at deployment, 0 to 1
+    misses:float,     # Cost of a missed pixel
+    alarms:float,     # Cost of a false one
+    device:str='cpu', # That the network computes on
+    draws:int=300     # Bootstrap draws behind the range of OII
+    )->CostPoint:
+    "The cheapest threshold of a project's last model, on its held-out labels. Raises `InputError` without one"
+    ids, y = _tested(p, prevalence)
+    folder, _ = _trained_rounds(p)[-1]
+    found = heldout_hist(p, folder, ids, device)
+    if found is None: raise InputError(
+        f'{p.dir}: the last model cannot be read back; give `imbal-al next DIR --budget 0` to train again')
+    read, hist = found
+    is_faulty = dict(zip(ids, y))
+    faulty = np.array([is_faulty[id] for id in read])
+    return cost_point(hist, faulty, prevalence, misses, alarms, draws, p.settings.seed, groups_of(p, read))
 
 # %% ../nbs/65_where.ipynb #6e1ef085
-def curve_figure(s:Standing):
+def curve_figure(
+    s:Standing # From `where`
+    ):         # matplotlib's figure
     "F1 against labels, with its interval"
     import matplotlib.pyplot as plt
-    fig,ax = plt.subplots(figsize=(5,2.6), dpi=90); c = s.curve
-    ax.fill_between(c.labels, c.f1_low, c.f1_high, alpha=.2, lw=0); ax.plot(c.labels, c.f1, marker='o')
-    ax.set(xlabel='labels trained on', ylabel=f'F1 at {100*s.prevalence:g} % faulty', ylim=(0,1)); ax.spines[['top','right']].set_visible(False); fig.tight_layout()
+    curve = s.curve
+    fig, ax = plt.subplots(figsize=(5,2.6), dpi=90)
+    ax.fill_between(curve.labels, curve.f1_low, curve.f1_high, alpha=.2, lw=0)
+    ax.plot(curve.labels, curve.f1, marker='o')
+    ax.set(xlabel='labels trained on', ylabel=f'F1 at {100*s.prevalence:g} % faulty', ylim=(0,1))
+    ax.spines[['top','right']].set_visible(False)
+    fig.tight_layout()
     return fig

@@ -8,17 +8,17 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from imbal_al.annotations import (
-    box_corners,
+    _box_corners,
     brush_result,
     coco_json,
     cvat_xml,
     decode_brush,
     encode_brush,
     polygon_mask,
-    read_coco,
-    read_cvat,
+    _read_coco,
+    _read_cvat,
     read_export,
-    read_labelstudio,
+    _read_labelstudio,
 )
 from imbal_al.core import InputError
 
@@ -35,8 +35,8 @@ def test_masks_survive_every_form(h, w, share, seed):
     m = some(h, w, share, seed)
     s = (h, w)
     assert (decode_brush(encode_brush(m), s) == m).all()
-    assert (read_cvat(ET.fromstring(cvat_xml([('a', s, m)])))[0].mask(s) == m).all()
-    assert (read_coco(json.loads(json.dumps(coco_json([('a', s, m)]))))[0].mask(s) == m).all()
+    assert (_read_cvat(ET.fromstring(cvat_xml([('a', s, m)])))[0].mask(s) == m).all()
+    assert (_read_coco(json.loads(json.dumps(coco_json([('a', s, m)]))))[0].mask(s) == m).all()
 
 
 def test_runs_longer_than_a_packet():
@@ -91,7 +91,7 @@ def test_polygons_hold_the_pixels_whose_centres_they_hold():
     bow = polygon_mask([(0, 0), (8, 8), (8, 0), (0, 8)], (8, 8))
     assert 0 < bow.sum() < 64 and not bow[1, 4]
     assert polygon_mask([(3, 3)], (9, 9)).sum() == 1
-    turned = polygon_mask(box_corners(10, 10, 6, 4, 180), (20, 20))
+    turned = polygon_mask(_box_corners(10, 10, 6, 4, 180), (20, 20))
     assert turned[6:10, 4:10].all() and turned.sum() == 24
     for bad in ([], [(1, 2, 3)], [(float('nan'), 1)], [(1e9, 1)], 'abc'):
         with pytest.raises(ValueError):
@@ -146,7 +146,7 @@ def task(*results, **kw):
     ],
 )
 def test_label_studio_results_that_cannot_be_used(result, says):
-    (d,) = read_labelstudio([task(result)])
+    (d,) = _read_labelstudio([task(result)])
     assert says in d.error and not d.parts
 
 
@@ -158,17 +158,17 @@ def test_label_studio_takes_the_last_annotation_and_leaves_out_skipped_ones():
         dict(result=[], updated_at='4', was_cancelled=True),
         dict(result=[brush_result(a, 'z')], updated_at='2'),
     ]
-    (d,) = read_labelstudio([t])
+    (d,) = _read_labelstudio([t])
     assert d.mask((6, 7)).all() and d.at == '3' and len(d.notes) == 1
-    (two,) = read_labelstudio([task(brush_result(a, 'x'), brush_result(np.ones((3, 3)), 'y'))])
+    (two,) = _read_labelstudio([task(brush_result(a, 'x'), brush_result(np.ones((3, 3)), 'y'))])
     assert 'two sizes' in two.error
-    (both,) = read_labelstudio(
+    (both,) = _read_labelstudio(
         [task(brush_result(b, 'x'), dict(type='choices', value=dict(choices=['No Defect'])))]
     )
     assert 'has one drawn' in both.error
     assert [
         d.name
-        for d in read_labelstudio(
+        for d in _read_labelstudio(
             [dict(data=dict(image='/data/upload/1/x.png'), annotations=[dict(result=[])])]
         )
     ] == ['/data/upload/1/x.png']
@@ -189,17 +189,17 @@ CVAT = '<annotations><image name="a.png" width="7" height="6">%s</image></annota
     ],
 )
 def test_cvat_images_that_cannot_be_used(inner, says):
-    (d,) = read_cvat(ET.fromstring(CVAT % inner))
+    (d,) = _read_cvat(ET.fromstring(CVAT % inner))
     assert says in d.error
 
 
 def test_cvat_mask_out_of_the_image():
-    (d,) = read_cvat(
+    (d,) = _read_cvat(
         ET.fromstring(CVAT % '<mask rle="0,4" left="6" top="0" width="2" height="2"/>')
     )
     with pytest.raises(ValueError, match='reaches out'):
         d.mask((6, 7))
-    (turned,) = read_cvat(
+    (turned,) = _read_cvat(
         ET.fromstring(CVAT % '<box xtl="1" ytl="2" xbr="5" ybr="4" rotation="90"/>')
     )
     m = turned.mask((6, 7))
@@ -214,17 +214,17 @@ def test_coco_segmentations_that_cannot_be_used():
         (dict(counts=[42]), 'size'),
         (dict(counts=[42], size=[7, 6]), None),
     ):
-        (d,) = read_coco(dict(base, annotations=[dict(image_id=1, segmentation=seg)]))
+        (d,) = _read_coco(dict(base, annotations=[dict(image_id=1, segmentation=seg)]))
         if says:
             assert says in d.error
         else:
             with pytest.raises(ValueError, match='6 x 7 pixels on an image of 7 x 6'):
                 d.mask((6, 7))
-    (d,) = read_coco(
+    (d,) = _read_coco(
         dict(base, annotations=[dict(image_id=1, segmentation=[[1, 1, 3, 1, 3, 3, 1, 3]])])
     )
     assert d.mask((6, 7)).sum() == 4
-    (d,) = read_coco(
+    (d,) = _read_coco(
         dict(base, annotations=[dict(image_id=1, segmentation=dict(size=[6, 7], counts='1Y1'))])
     )
     assert d.error or d.parts
@@ -367,7 +367,7 @@ def test_label_studio_ellipses():
         original_height=100,
         value=dict(x=50, y=50, radiusX=10, radiusY=20, rotation=0, ellipselabels=['defect']),
     )
-    m = read_labelstudio([dict(data=dict(image='a.png'), annotations=[dict(result=[r])])])[0].mask(
+    m = _read_labelstudio([dict(data=dict(image='a.png'), annotations=[dict(result=[r])])])[0].mask(
         (100, 200)
     )
     assert m.sum() == pytest.approx(np.pi * 400, rel=0.02) and m[30:70, 80:120].sum() == m.sum()

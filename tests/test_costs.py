@@ -7,12 +7,12 @@ from PIL import Image
 
 from imbal_al import costs as m
 from imbal_al.core import InputError, note, read_json, write_json
-from imbal_al.costs import Target, cost_target, cost_threshold, elasticity, fair_counts, guide_costs
+from imbal_al.costs import _elasticity, _fair_counts, Target, cost_target, cost_threshold, guide_costs
 from imbal_al.metrics import BINS
 from imbal_al.oii import oii
 from imbal_al.project import labels, new, open_project, write_label
 from imbal_al.queue import rounds
-from imbal_al.rounds import guided, is_held_out, next_round, pool
+from imbal_al.rounds import _guided, is_held_out, next_round
 from imbal_al.shift import made_up_images
 from imbal_al.simulation import write_record
 from imbal_al.where import cost_point, heldout_hist as real_hist
@@ -20,9 +20,9 @@ from imbal_al.where import cost_point, heldout_hist as real_hist
 
 def test_elasticity_by_hand():
     fn = np.linspace(1, 200, BINS + 1)
-    assert abs(elasticity(1000 / fn**2, fn, 60) - 2) < 1e-9
-    assert math.isnan(elasticity(np.zeros(129), fn, 60)) and math.isnan(
-        elasticity(1 / fn, np.ones(129), 60)
+    assert abs(_elasticity(1000 / fn**2, fn, 60) - 2) < 1e-9
+    assert math.isnan(_elasticity(np.zeros(129), fn, 60)) and math.isnan(
+        _elasticity(1 / fn, np.ones(129), 60)
     )
 
 
@@ -71,17 +71,17 @@ def test_costs_that_are_none(bad):
 
 def test_fair_counts_judge_each_unit_by_the_others():
     hist, y = made_up_images(10, 20)
-    a = fair_counts(hist, y, 0.1, 5, 1)
+    a = _fair_counts(hist, y, 0.1, 5, 1)
     other = hist.copy()
     other[0] = np.roll(other[0], 9, -1)
-    b = fair_counts(other, y, 0.1, 5, 1)
+    b = _fair_counts(other, y, 0.1, 5, 1)
     assert (
         a.shape == (30, 3)
         and not np.array_equal(a[0], b[0])
         and np.allclose(a.sum(1) - a[:, 1], hist[:, 1].sum(1))
     )
     tiny, one = made_up_images(1, 1)
-    assert fair_counts(tiny, one, 0.5, 1, 1).shape == (2, 3), 'too few to deal: the whole'
+    assert _fair_counts(tiny, one, 0.5, 1, 1).shape == (2, 3), 'too few to deal: the whole'
 
 
 # Trainings are played: the logits of a training with weight w are those of made-up images, moved by 60*(w-1/2)-20 bins.
@@ -177,7 +177,7 @@ def test_a_target_is_reached_and_written(played):
         g.point.threshold,
         5,
         0.2,
-    ) and guided(p) == dict(loss='dibe', fn_weight=g.fn_weight)
+    ) and _guided(p) == dict(loss='dibe', fn_weight=g.fn_weight)
     r = read_json(rounds(p)[-1] / 'round.json')
     assert (
         g.round == 1 == len(rounds(p))
@@ -253,7 +253,7 @@ def test_a_network_clearly_better_keeps_its_weight_and_gets_the_threshold(played
         and g.change.low > 0
         and 'only the threshold kept' in str(g)
         and len(rounds(p)) == 1
-        and guided(p) == {}
+        and _guided(p) == {}
     )
     assert cost_threshold(p, rounds(p)[-1])[0] == g.point.threshold
 
@@ -315,7 +315,7 @@ def test_lost_files_are_made_again(played):
     assert log['trained'][n:] == [0.5]
     note.cache_clear()
     (p.dir / 'guide.json').write_text('{')
-    assert guided(p) == {} and cost_threshold(p, rounds(p)[-1]) is None
+    assert _guided(p) == {} and cost_threshold(p, rounds(p)[-1]) is None
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from PIL import Image
 
 from imbal_al.core import InputError
 from imbal_al.deploy import (
-    COLUMNS,
-    deployable,
+    _COLUMNS,
+    _deployable,
     export,
-    need,
+    _need,
     open_model,
-    outline,
+    _outline,
     predict_folder,
-    threshold_logit,
+    _threshold_logit,
     write_onnx,
 )
 from imbal_al.windows import Windows, network, predict
@@ -60,28 +60,28 @@ def images(n, size=(70, 90)):
 
 def test_without_the_extra_one_line_says_what_to_install():
     with pytest.raises(InputError, match=r'imbal_al\[deploy\]'):
-        need('no_such_library_of_ours')
+        _need('no_such_library_of_ours')
 
 
 def test_thresholds():
     assert (
-        abs(threshold_logit(0.9) - np.log(9)) < 1e-9
-        and -30 <= threshold_logit(0) < -25
-        and 25 < threshold_logit(1) <= 30
+        abs(_threshold_logit(0.9) - np.log(9)) < 1e-9
+        and -30 <= _threshold_logit(0) < -25
+        and 25 < _threshold_logit(1) <= 30
     )
     for bad in (-0.1, 2, float('nan')):
         with pytest.raises(InputError):
-            threshold_logit(bad)
+            _threshold_logit(bad)
 
 
 def test_normalisation_is_inside_and_masks_are_at_the_threshold(net):
     x = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     for t in (0.2, 0.5, 0.8):
         with torch.inference_mode():
-            z, m = deployable(net, threshold=t)(torch.from_numpy(x))
+            z, m = _deployable(net, threshold=t)(torch.from_numpy(x))
         assert (
             np.allclose(z, network(net, precision='fp32')(x)[0], atol=1e-4)
-            and (m.numpy() == (z.numpy() >= threshold_logit(t))).all()
+            and (m.numpy() == (z.numpy() >= _threshold_logit(t))).all()
         )
 
 
@@ -101,12 +101,12 @@ def test_a_file_that_disagrees_is_not_kept(net, tmp_path, monkeypatch):
     pytest.importorskip('onnxruntime', reason=EXTRA)
     from imbal_al import deploy
 
-    real = deploy.disagreement
+    real = deploy._disagreement
     monkeypatch.setattr(
         deploy,
-        'disagreement',
+        '_disagreement',
         lambda module, m, x: real(
-            deployable(__import__('copy').deepcopy(net), 'resnet18', m.meta['threshold']), m, x
+            _deployable(__import__('copy').deepcopy(net), 'resnet18', m.meta['threshold']), m, x
         ),
     )
     with pytest.raises(InputError, match='does not agree'):
@@ -148,7 +148,7 @@ def rows(path):
 def test_a_folder_gives_masks_overlays_and_a_table_by_area(model, folder, tmp_path):
     t = rows(predict_folder(model, folder, tmp_path / 'out', bs=3))
     assert (
-        list(t[0]) == COLUMNS
+        list(t[0]) == _COLUMNS
         and len(t) == 7
         and [o['image'] for o in t if o['error']] == ['a/cut.png', 'two words.png']
     )
@@ -166,7 +166,7 @@ def test_a_folder_gives_masks_overlays_and_a_table_by_area(model, folder, tmp_pa
         )
     z = next(model.logits([np.asarray(Image.open(folder / 'b/1.png'))]))
     m = np.asarray(Image.open(tmp_path / 'out/masks/b/1.png')) > 0
-    assert (m == (z >= threshold_logit(model.meta['threshold']))).mean() > 0.999
+    assert (m == (z >= _threshold_logit(model.meta['threshold']))).mean() > 0.999
 
 
 def test_stopped_and_given_again_it_goes_on_and_the_table_is_the_same(

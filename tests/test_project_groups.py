@@ -9,14 +9,14 @@ from imbal_al.core import InputError, read_json
 from imbal_al.project import group_of, groups_of, labels, new, open_project, write_label
 from imbal_al.queue import as_annotations, ingest, rounds, waiting
 from imbal_al.rounds import (
-    check_strategy,
+    _check_strategy,
     is_held_out,
-    measure_units,
+    _measure_units,
     next_round,
     project_strategies,
     read_model,
-    score_pool,
-    score_units,
+    _score_pool,
+    _score_units,
     split_labels,
 )
 from imbal_al.synthetic import image
@@ -193,7 +193,7 @@ def test_the_second_pass_is_the_mean_of_the_windows_and_kept(tmp_path, images):
     r = next_round(p, 0, device='cpu')
     net = read_model(p, r.folder / 'model.pt')
     ids = list(p.units.id[:5])
-    got = measure_units(p, net, ids, ('gradient',), bs=3)
+    got = _measure_units(p, net, ids, ('gradient',), bs=3)
     x = np.stack(windows_of(p.read(p.row[ids[1]]), project_windows(p)))
     want = measure(
         net, DeviceData(x, x[..., 0], 'cpu', 'lite0', 3), np.arange(len(x)), ('gradient',)
@@ -204,12 +204,12 @@ def test_the_second_pass_is_the_mean_of_the_windows_and_kept(tmp_path, images):
         and np.allclose(got['gradient'][1], want, rtol=0.05, atol=1e-4 * np.abs(want).max() + 1e-7)
     )
     (tmp_path / 's').mkdir()
-    one = score_pool(p, net, ids, tmp_path / 's', 'cpu', False)
-    assert 'gradient' not in one and 'gradient' in score_pool(
+    one = _score_pool(p, net, ids, tmp_path / 's', 'cpu', False)
+    assert 'gradient' not in one and 'gradient' in _score_pool(
         p, net, ids, tmp_path / 's', 'cpu', False, second=('gradient',)
     ), 'a file that lacks it is made again'
     assert (
-        score_pool(p, None, ids, tmp_path / 's', 'cpu', False, second=('gradient',))[
+        _score_pool(p, None, ids, tmp_path / 's', 'cpu', False, second=('gradient',))[
             'gradient'
         ].shape
         == got['gradient'].shape
@@ -222,7 +222,7 @@ def test_bald_without_dropout_is_refused_before_anything_is_trained(tmp_path, im
     with pytest.raises(InputError, match='no dropout behind its encoder'):
         next_round(p, 2, 'bald', 'cpu')
     assert not (p.dir / 'rounds').exists()
-    check_strategy(p, 'margin')
+    _check_strategy(p, 'margin')
 
 
 def test_a_training_between_does_not_hide_the_queue_that_is_out(tmp_path, images):

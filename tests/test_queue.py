@@ -10,13 +10,13 @@ from imbal_al.core import InputError, write_json
 from imbal_al.project import labels, new, read_label, read_mask, write_label
 from imbal_al.queue import (
     as_annotations,
-    contact_sheet,
+    _contact_sheet,
     export_labels,
     ingest,
     queued,
     release,
     _wrapped,
-    thumbnail,
+    _thumbnail,
     waiting,
     write_queue,
 )
@@ -269,12 +269,12 @@ def test_an_image_that_has_gone_or_changed_costs_a_line(made):
 
 
 def test_pictures():
-    assert thumbnail(np.zeros((400, 100), np.uint8), np.ones((400, 100))).size == (
+    assert _thumbnail(np.zeros((400, 100), np.uint8), np.ones((400, 100))).size == (
         40,
         160,
-    ) and thumbnail(np.zeros((3, 5, 3), np.uint8)).size == (160, 96)
-    assert contact_sheet([(Image.new('RGB', (160, 90)), ['ä' * 99, ''])] * 7).size[0] > 500
-    a = np.asarray(thumbnail(np.zeros((40, 40), np.uint8), np.pad(np.ones((20, 20)), 10)))
+    ) and _thumbnail(np.zeros((3, 5, 3), np.uint8)).size == (160, 96)
+    assert _contact_sheet([(Image.new('RGB', (160, 90)), ['ä' * 99, ''])] * 7).size[0] > 500
+    a = np.asarray(_thumbnail(np.zeros((40, 40), np.uint8), np.pad(np.ones((20, 20)), 10)))
     assert (
         a.shape == (160, 160, 3)
         and a[39, 39].sum() == a[0, 0].sum() == 0
@@ -282,7 +282,7 @@ def test_pictures():
         and 50 < a[80, 80, 0] < 120
     ), 'an outline in red, a tint within'
     a = np.asarray(
-        thumbnail(np.zeros((4000, 4000), np.uint8), np.pad(np.ones((3, 3)), ((7, 3990), (7, 3990))))
+        _thumbnail(np.zeros((4000, 4000), np.uint8), np.pad(np.ones((3, 3)), ((7, 3990), (7, 3990))))
     )
     assert (a[..., 0] > 0).any(), 'three pixels of sixteen million are seen'
     from PIL import ImageDraw

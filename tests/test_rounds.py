@@ -14,11 +14,11 @@ from imbal_al.rounds import (
     Round,
     is_held_out,
     next_round,
-    pool,
-    score_pool,
-    score_units,
+    _pool,
+    _score_pool,
+    _score_units,
     split_labels,
-    training_windows,
+    _training_windows,
 )
 from imbal_al.synthetic import image
 from kills import killed_at
@@ -106,7 +106,7 @@ def test_a_queue_that_is_out_is_given_again_and_a_part_of_it_is_enough_to_go_on(
         and set(late) <= set(waiting(p))
     )
     release(p)
-    assert waiting(p) == [] and set(late) <= {*pool(p)[0], *pool(p)[1]}
+    assert waiting(p) == [] and set(late) <= {*_pool(p)[0], *_pool(p)[1]}
 
 
 def files(p):
@@ -189,12 +189,12 @@ def test_unreadable_images_cost_a_line_and_are_not_picked(tmp_path, images):
 
 def test_scores_are_those_of_one_pass_whatever_the_chunks(tmp_path, images, monkeypatch):
     p = make(tmp_path, images)
-    net = m.cold_model(p)
+    net = m._cold_model(p)
     ids = list(p.units.id)
-    whole, _ = score_units(p, net, ids, embedding=True)
-    monkeypatch.setattr(m, 'CHUNK', 7)
+    whole, _ = _score_units(p, net, ids, embedding=True)
+    monkeypatch.setattr(m, '_CHUNK', 7)
     (tmp_path / 's').mkdir()
-    parts = score_pool(p, net, ids, tmp_path / 's', 'cpu', True)
+    parts = _score_pool(p, net, ids, tmp_path / 's', 'cpu', True)
     assert (
         parts['ids'].tolist() == ids
         and np.allclose(parts['entropy'], whole['entropy'], rtol=2e-2)
@@ -202,7 +202,7 @@ def test_scores_are_those_of_one_pass_whatever_the_chunks(tmp_path, images, monk
         and len(list((tmp_path / 's').iterdir())) == 3
     )
     stamp = {o: o.stat().st_mtime_ns for o in (tmp_path / 's').iterdir()}
-    score_pool(p, None, ids, tmp_path / 's', 'cpu', True)
+    _score_pool(p, None, ids, tmp_path / 's', 'cpu', True)
     assert stamp == {o: o.stat().st_mtime_ns for o in (tmp_path / 's').iterdir()}
 
 
@@ -212,7 +212,7 @@ def test_windows_of_one_image_go_the_same_way_and_defects_are_kept(tmp_path, ima
         assert len({is_held_out(p, i) for i in o.image}) == 1
     q = make(tmp_path / 'q', images, per_image=1)
     label_all(q, 1)
-    x, y = training_windows(q, [(q.units.id[0], 1)])
+    x, y = _training_windows(q, [(q.units.id[0], 1)])
     assert x.shape == (1, 32, 32, 1) and y.any(), 'the window with a defect is the one that is kept'
     tr, te = split_labels(q, list(q.units.id))
     assert len(tr) + len(te) == 20 and 0 < len(te) < 10
@@ -241,10 +241,10 @@ def test_bad_input_is_one_line_and_leaves_no_round(tmp_path, images, kw, says):
 
 @pytest.mark.parametrize('v', [-0.1, 1, True, 'half', None])
 def test_a_balance_that_is_none(v):
-    from imbal_al.project import Settings, check_settings
+    from imbal_al.project import Settings, _check_settings
 
     with pytest.raises(InputError, match='balance') as e:
-        check_settings(Settings(balance=v))
+        _check_settings(Settings(balance=v))
     assert '\n' not in str(e.value)
 
 
@@ -258,7 +258,7 @@ def test_training_is_drawn_towards_defects_where_they_are_rare(monkeypatch, shar
     masks[: int(100 * share), 0, 0] = 1
     got = {}
     monkeypatch.setattr(
-        rounds, 'training_windows', lambda p, l: (np.zeros((100, 4, 4, 1), np.uint8), masks)
+        rounds, '_training_windows', lambda p, l: (np.zeros((100, 4, 4, 1), np.uint8), masks)
     )
     monkeypatch.setattr(learner, 'make_learner', lambda *a, **k: got.update(k))
     monkeypatch.setattr(learner, 'fit', lambda *a: a)

@@ -12,12 +12,12 @@ from imbal_al.synthetic import image
 from imbal_al.where import (
     Interval,
     cost_point,
-    expected_gain,
+    _expected_gain,
     heldout_hist,
     interval,
     prevalence_draws,
-    rounds_at,
-    verdict,
+    _rounds_at,
+    _verdict,
     where,
 )
 
@@ -27,7 +27,7 @@ def test_scores_of_the_whole_sample_are_those_of_the_metrics_room():
 
     hist, y = made_up_images(20, 50)
     for pi in (0.05, 0.5, 1.0):
-        s = rounds_at([counts(hist)], prevalence_draws(y, pi, 20))
+        s = _rounds_at([counts(hist)], prevalence_draws(y, pi, 20))
         want = scores_at(hist, y, pi)
         for k in ('f1', 'precision', 'recall', 'iou'):
             assert abs(s[k][0, 0] - want[k]) < 1e-12
@@ -46,23 +46,23 @@ def test_intervals_widen_with_fewer_units():
         from imbal_al.metrics import counts
 
         hist, y = made_up_images(n, 2 * n)
-        i = interval(rounds_at([counts(hist)], prevalence_draws(y, 0.1, 300))['f1'][0])
+        i = interval(_rounds_at([counts(hist)], prevalence_draws(y, 0.1, 300))['f1'][0])
         width.append(i.high - i.low)
     assert width[0] > 1.5 * width[1]
 
 
 def test_gain_by_hand_and_what_is_said():
     n, f = np.array([50, 100, 200]), np.array([[0.5, 0.5], [0.6, 0.6], [0.7, 0.7]])
-    g = expected_gain(n, f, 200)
+    g = _expected_gain(n, f, 200)
     assert abs(g.mean - 0.1) < 1e-9
-    assert expected_gain([50, 50, 100], f[:3]) is None and expected_gain(n[:2], f[:2]) is None
+    assert _expected_gain([50, 50, 100], f[:3]) is None and _expected_gain(n[:2], f[:2]) is None
     for low, high, word in (
         (0.02, 0.1, 'are likely to pay'),
         (-0.1, 0.005, 'unlikely'),
         (-0.1, 0.1, 'cannot be told: '),
     ):
-        assert word in verdict(Interval(0.01, low, high, 3))
-    rough = expected_gain(
+        assert word in _verdict(Interval(0.01, low, high, 3))
+    rough = _expected_gain(
         np.array([50, 100, 200, 400]), np.array([0.5, 0.7, 0.5, 0.7])[:, None] * np.ones((1, 301))
     )
     assert rough.low < 0 < rough.high, 'a curve that jumps tells nothing'
