@@ -28,7 +28,7 @@ from .sources import load_source
 # %% auto #0
 __all__ = ['LossConfig', 'plan_losses', 'loss_preset', 'run_losses', 'loss_results', 'loss_origin', 'loss_status', 'train_at']
 
-# %% ../nbs/42_loss_study.ipynb #30a24568
+# %% ../nbs/42_loss_study.ipynb #57de270f
 _WINDOWS = dict(
     cfd=(160,160),
     mtsdd_blowhole=(224,224),
@@ -45,7 +45,7 @@ def _as_pairs(options):
     pairs = options.items() if isinstance(options, dict) else options
     return tuple(sorted((str(name), value) for name,value in pairs))
 
-# %% ../nbs/42_loss_study.ipynb #7fc2cc70
+# %% ../nbs/42_loss_study.ipynb #66465d46
 class _PartsKey(NamedTuple):
     "What decides the training and validation images of a run"
     data: str         # Data set
@@ -152,7 +152,7 @@ def _plain(value):
     "Lists as tuples, at every depth"
     return tuple(map(_plain, value)) if isinstance(value, list) else value
 
-# %% ../nbs/42_loss_study.ipynb #e46bfb81
+# %% ../nbs/42_loss_study.ipynb #ddebf076
 def _check_whole(c):
     "Raise an `InputError` for a count that is no whole number above 0; some may be left out"
     for name in ('steps','epochs','bs','validations','size'):
@@ -161,7 +161,7 @@ def _check_whole(c):
         if isinstance(value, bool) or not isinstance(value, int) or value<1: raise InputError(
             f'{name} = {value!r}; give a whole number above 0')
 
-# %% ../nbs/42_loss_study.ipynb #654e0668
+# %% ../nbs/42_loss_study.ipynb #dffe3a4b
 _RANGES = dict( # Name -> (below all, above all); -1e-9: 0 is fine
     lr=(0, np.inf),
     momentum=(-1e-9, 1),
@@ -200,7 +200,7 @@ def _check_names(c):
     check_choice('augmentation', c.augment, AUGMENT)
     check_choice('precision', c.precision, DTYPES)
 
-# %% ../nbs/42_loss_study.ipynb #412a559c
+# %% ../nbs/42_loss_study.ipynb #bc5b5b8e
 def check_loss_config(
     c:LossConfig, # Of one run
     ):
@@ -230,7 +230,7 @@ def _split(table, share=.4):
     valid = group.isin(set(stream(0, 'validation groups').permutation(groups)[:n]))
     return np.flatnonzero(~valid), np.flatnonzero(valid)
 
-# %% ../nbs/42_loss_study.ipynb #01dba689
+# %% ../nbs/42_loss_study.ipynb #565db903
 def _drawn_size(source, data):
     "Height and width of synthetic images, which are cut whole"
     if not data.startswith('synthetic'): raise InputError(
@@ -238,7 +238,7 @@ def _drawn_size(source, data):
     image = source.table.iloc[0]['image']
     return (int(image.split(':')[3].partition('x')[0]),)*2
 
-# %% ../nbs/42_loss_study.ipynb #e3a708db
+# %% ../nbs/42_loss_study.ipynb #c35f97b6
 @lru_cache(1)
 def load_parts(
     key,          # From `LossConfig.parts_key`
@@ -275,7 +275,7 @@ def _run_training(c, folder, device='cpu', root=None, precision=None, tell=None)
     losses = np.array([float(loss) for loss in learn.recorder.losses], np.float32)
     return rows, dict(losses=losses, hist=scores.hist, seconds=time.perf_counter()-start)
 
-# %% ../nbs/42_loss_study.ipynb #84b73096
+# %% ../nbs/42_loss_study.ipynb #b0d586c5
 def read_training(
     folder:Path, # Of one run
     )->dict|None:
@@ -285,7 +285,7 @@ def read_training(
     whole = result and 'rows' in result and 'config' in result and records_whole(folder)
     return result if whole else None
 
-# %% ../nbs/42_loss_study.ipynb #66f5ac81
+# %% ../nbs/42_loss_study.ipynb #4e1941b2
 def diverged(
     folder:Path, # Of one run
     )->str|None:
@@ -294,7 +294,7 @@ def diverged(
     if not isinstance(failed, dict): return None
     return failed['line'] if 'the training diverged' in failed.get('line', '') else None
 
-# %% ../nbs/42_loss_study.ipynb #c8af3f05
+# %% ../nbs/42_loss_study.ipynb #9fdfcb73
 def _loss_columns(c):
     "How tables name a run"
     return dict(
@@ -310,7 +310,7 @@ def _table_rows(c, rows):
     base = dict(_loss_columns(c), fn_weight=np.nan if c.fn_weight is None else c.fn_weight)
     return [dict(base, **row, config=c.hash) for row in rows]
 
-# %% ../nbs/42_loss_study.ipynb #10410632
+# %% ../nbs/42_loss_study.ipynb #65c3e82d
 def _begun(c, folder, device, content):
     "The precision a run was begun with, which is kept; writes `config.json` if it begins now"
     from imbal_al.learner import choose_precision
@@ -324,7 +324,7 @@ def _begun(c, folder, device, content):
     if not old: write_json(folder/'config.json', about)
     return precision
 
-# %% ../nbs/42_loss_study.ipynb #43f3cceb
+# %% ../nbs/42_loss_study.ipynb #67e5f00d
 def _train_in(c, folder, device, root, threads, tell, check):
     "Train a run in its folder and write what it gives; `check` raises `Lost` if it is taken away"
     for file in folder.glob('.*.tmp'): file.unlink(missing_ok=True)
@@ -406,7 +406,7 @@ def plan_losses(
             runs.append(replace(base, fn_weight=fn_weight, variant=variant, **same))
     return list({run.hash:run for run in runs}.values())
 
-# %% ../nbs/42_loss_study.ipynb #306669fe
+# %% ../nbs/42_loss_study.ipynb #a7c61a9b
 _PRESETS = dict(
     quick=dict(width=.5, steps=60, validations=6),
     laptop=dict(size=96, width=.5, lr=1., clip=.05, prior=.01, class_weight=.75),
@@ -425,7 +425,7 @@ def loss_preset(
     if loss in LOSSES and not loss_takes(loss, 'class_weight'): settings.pop('class_weight', None)
     return LossConfig(**{**settings, **changes})
 
-# %% ../nbs/42_loss_study.ipynb #246d9dd6
+# %% ../nbs/42_loss_study.ipynb #137c2699
 def load_loss_plan(
     folder:str|Path, # The study's folder
     )->list[LossConfig]:
@@ -449,13 +449,13 @@ def check_parts(
         if n<bs: raise InputError(
             f'{key.data} has {n} training images, fewer than a batch of {bs}; use a smaller batch')
 
-# %% ../nbs/42_loss_study.ipynb #94d347c2
+# %% ../nbs/42_loss_study.ipynb #04e4b515
 def _loss_rows(c, folder, result):
     "A row per validation of a finished run"
     commit = result['provenance']['commit']
     return [dict(row, commit=commit) for row in _table_rows(c, result['rows'])]
 
-# %% ../nbs/42_loss_study.ipynb #25f7f276
+# %% ../nbs/42_loss_study.ipynb #bc5e6203
 def _loss_origin(origin):
     "What `origin.json` says"
     return dict(
@@ -464,19 +464,19 @@ def _loss_origin(origin):
         provenance=origin.provenance(),
         configs=origin.configs)
 
-# %% ../nbs/42_loss_study.ipynb #c777e569
+# %% ../nbs/42_loss_study.ipynb #f652306d
 def _loss_order(c):
     "Sorts runs in the tables"
     weight = c.fn_weight is None, c.fn_weight or 0.
     return c.data, c.model, c.loss, c.variant or '', *weight, c.seed, c.hash
 
-# %% ../nbs/42_loss_study.ipynb #518c2113
+# %% ../nbs/42_loss_study.ipynb #3a3db0d4
 def _prepare_losses(configs, root): check_parts(configs, root)
 
-# %% ../nbs/42_loss_study.ipynb #882224a1
+# %% ../nbs/42_loss_study.ipynb #317c4a4d
 def _one_training(c): return 1
 
-# %% ../nbs/42_loss_study.ipynb #8e248cbf
+# %% ../nbs/42_loss_study.ipynb #b1883a04
 _LOSS_RUNS = register(Kind(
     config=LossConfig,
     from_json=as_loss_config,
@@ -493,7 +493,7 @@ _LOSS_RUNS = register(Kind(
     origin=_loss_origin,
     final=diverged))
 
-# %% ../nbs/42_loss_study.ipynb #60138ebc
+# %% ../nbs/42_loss_study.ipynb #881aa11b
 def run_losses(
     folder:str|Path,      # The study's folder
     configs:list,         # From `plan_losses`
@@ -507,7 +507,7 @@ def run_losses(
     "Train all that is not done, then write `results.csv`"
     return run_all(folder, configs, workers, device, root, threads, progress, **how)
 
-# %% ../nbs/42_loss_study.ipynb #0d446149
+# %% ../nbs/42_loss_study.ipynb #bbcc025d
 def loss_results(
     folder:str|Path, # The study's folder
     )->pd.DataFrame: # A losses table, see *Loss figures*
@@ -521,7 +521,7 @@ def _write_loss_tables(folder):
     load_loss_plan(folder)
     write_tables(folder)
 
-# %% ../nbs/42_loss_study.ipynb #93d1a968
+# %% ../nbs/42_loss_study.ipynb #d0a85089
 def loss_origin(
     folder:str|Path, # The study's folder
     )->dict:         # runs, training_minutes, provenance, configs
@@ -538,7 +538,7 @@ def loss_status(
     load_loss_plan(folder)
     return status(folder)
 
-# %% ../nbs/42_loss_study.ipynb #c80cb28f
+# %% ../nbs/42_loss_study.ipynb #0c485781
 def _seconds(c, parts, threads):
     "Measured seconds of a step and of a validated image"
     import torch
@@ -561,7 +561,7 @@ def _seconds(c, parts, threads):
         finally: parts.valid = keep
     return float(np.median(times)), image
 
-# %% ../nbs/42_loss_study.ipynb #993634dc
+# %% ../nbs/42_loss_study.ipynb #63a08410
 def loss_estimate(
     configs:list,  # Of a study
     root=None,     # Folder of the data sets; None: the usual one
@@ -586,7 +586,7 @@ def loss_estimate(
         step_seconds=[step for step,_ in rates.values()],
         image_seconds=[image for _,image in rates.values()])
 
-# %% ../nbs/42_loss_study.ipynb #47b5a63e
+# %% ../nbs/42_loss_study.ipynb #b30d3690
 def _last_counts(folder, c):
     "TP, FP and FN of a run's last validation"
     result = read_training(Path(folder)/'runs'/c.hash)
