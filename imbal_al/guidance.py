@@ -8,7 +8,7 @@ Docs: https://example.github.io/imbal_al/guidance.html.md"""
 from __future__ import annotations
 import json, math, operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,27 +19,28 @@ from filelock import FileLock
 from .core import InputError, check_choice, config_hash, to_json, unseal, write_json
 
 # %% auto #0
-__all__ = ['candidates', 'check_target', 'verdict', 'middle', 'Trial', 'Decision', 'best', 'next_candidate', 'check_result',
-           'Guidance', 'guide', 'step_line', 'bracket', 'because', 'rises', 'account', 'trace', 'grid', 'compare',
-           'read_memory', 'Memory', 'remembered', 'search_tree', 'search_cost', 'trace_figure']
+__all__ = ['candidates', 'next_candidate', 'Guidance', 'guide', 'grid', 'compare', 'remembered', 'trace_figure']
 
 # %% ../nbs/26_guidance.ipynb #e22e089e
 def candidates(
     n:int=5, # how many, 1 to 10000
 )->tuple: # n floats between 0 and 1, rising
     "The values of fn_weight that are tried: (2i-1)/(2n). Appendix C. Raises InputError for another n."
-    try: k = operator.index(n)
-    except TypeError: k = 0
-    if isinstance(n, bool) or not 1 <= k <= 10_000: raise InputError(f"n = {n!r} candidates; give a whole number from 1 to 10000")
-    return tuple((2*i-1)/(2*k) for i in range(1, k+1))
+    try: count = operator.index(n)
+    except TypeError: count = 0
+    if isinstance(n, bool) or not 1 <= count <= 10_000:
+        raise InputError(f"n = {n!r} candidates; give a whole number from 1 to 10000")
+    return tuple((2*i-1)/(2*count) for i in range(1, count+1))
 
+# %% ../nbs/26_guidance.ipynb #ce81343d
 def _weights(n):
     "The candidates for a number, or a rising sequence of one's own, checked."
     if isinstance(n, str) or not hasattr(n, '__iter__'): return candidates(n)
     try: own = tuple(map(float, n))
     except (TypeError, ValueError): own = ()
-    if not own or not all(0 < a < 1 for a in own) or any(a >= b for a,b in zip(own, own[1:])):
-        raise InputError(f"candidates {n!r}; give a number of them, or rising values between 0 and 1")
+    inside = own and all(0 < weight < 1 for weight in own)
+    if not inside or any(a >= b for a,b in zip(own, own[1:])): raise InputError(
+        f"candidates {n!r}; give a number of them, or rising values between 0 and 1")
     return own
 
 # %% ../nbs/26_guidance.ipynb #f2390e5b
@@ -48,44 +49,88 @@ def check_target(
 )->tuple: # (low, high)
     "The interval in which OII shall lie. Raises InputError for anything else."
     try: low, high = map(float, target)
-    except (TypeError, ValueError): raise InputError(f"target {target!r} is no interval; give two numbers such as (.1, .3)") from None
-    for v in (low, high):
-        if not -1 <= v <= 1: raise InputError(f"target has {v:g}, which no OII can be; give two numbers between -1 and 1")
-    if low > high: raise InputError(f"target ({low:g}, {high:g}) is reversed; give the lower end first: ({high:g}, {low:g})")
+    except (TypeError, ValueError): raise InputError(
+        f"target {target!r} is no interval; give two numbers such as (.1, .3)") from None
+    for end in (low, high):
+        if not -1 <= end <= 1: raise InputError(
+            f"target has {end:g}, which no OII can be; give two numbers between -1 and 1")
+    if low > high: raise InputError(
+        f"target ({low:g}, {high:g}) is reversed; give the lower end first: ({high:g}, {low:g})")
     return low, high
 
-def verdict(
+# %% ../nbs/26_guidance.ipynb #64e69da4
+def _verdict(
     oii:float, # output imbalance index of the validation set
     target=(.1, .3), # interval wanted, both ends in it
 )->str: # 'above', 'inside', 'below' or 'failed'
     "Where an OII lies. Raises InputError for a bad target."
     low, high = check_target(target)
     if not math.isfinite(oii): return 'failed'
-    return 'above' if oii > high else 'below' if oii < low else 'inside'
+    if oii > high: return 'above'
+    return 'below' if oii < low else 'inside'
 
 # %% ../nbs/26_guidance.ipynb #4c911b4a
-def middle(
+def _middle(
     left, # indices that are left, rising, at least one
     current:int|None=None, # index tried last, None at the start
     tie:str='nearest', # which of two middles: 'nearest' or 'furthest' from current, 'lower', 'upper'
 )->int: # one of `left`
-    "The middle of what is left; of two the one nearest `current`, else the lower. Raises InputError for an unknown tie rule."
+    """The middle of what is left; of two the one nearest `current`, else the lower.
+    Raises InputError for an unknown tie rule."""
     check_choice('tie rule', tie, ('nearest', 'furthest', 'lower', 'upper'))
     a, b = left[(len(left)-1)//2], left[len(left)//2]
     if tie in ('lower', 'upper') or current is None: return b if tie == 'upper' else a
-    return min((a, b), key=lambda i: abs(i-current)) if tie == 'nearest' else max((a, b), key=lambda i: abs(i-current))
+    choose = min if tie == 'nearest' else max
+    return choose((a, b), key=lambda i: abs(i-current))
 
 # %% ../nbs/26_guidance.ipynb #f183fb7a
 class Trial(NamedTuple):
     "One finished training"
     index: int             # which candidate, from 0
     oii: float             # of the validation set; not a number: failed
-    iou: float = math.nan
+    iou: float = math.nan  # of the validation set; not a number: not told
     precision: float = math.nan # the paper's PA
-    recall: float = math.nan
+    recall: float = math.nan # of the validation set
     error: str = ''        # why it failed
     more: tuple = ()       # what else it returned, (name, value) pairs
 
+# %% ../nbs/26_guidance.ipynb #aa769c76
+def _trials(tried, n):
+    "A dict or a list of (index, oii[, iou, ...]) as a list of `Trial`s, checked."
+    rows = list(tried.items()) if isinstance(tried, Mapping) else list(tried)
+    try: trials = [Trial(operator.index(i), float(oii), *rest) for i,oii,*rest in rows]
+    except (TypeError, ValueError):
+        raise InputError(f"trials {tried!r}; give (index, oii) pairs") from None
+    seen = [trial.index for trial in trials]
+    for i in seen:
+        if not 0 <= i < n: raise InputError(
+            f"trial of candidate {i}, but there are {n}, counted from 0; give the n of that search")
+        if seen.count(i) > 1: raise InputError(
+            f"candidate {i} is in the trials {seen.count(i)} times; give each one once")
+    return trials
+
+# %% ../nbs/26_guidance.ipynb #162ceb71
+def _finished(trials):
+    "Those that told an OII."
+    return [trial for trial in trials if math.isfinite(trial.oii)]
+
+def _best(
+    trials, # `Trial`s
+    target=(.1, .3), # interval wanted
+)->int|None: # index of the candidate; None if all failed
+    """The highest IoU; without any IoU, and between equal ones, the OII nearest to the target.
+    Raises InputError for a bad target."""
+    low, high = check_target(target)
+    fit = _finished(trials)
+
+    def rank(trial):
+        "IoU first, then nearness to the target."
+        iou = trial.iou if math.isfinite(trial.iou) else -1
+        return iou, -max(trial.oii-high, low-trial.oii, 0)
+
+    return max(fit, key=rank).index if fit else None
+
+# %% ../nbs/26_guidance.ipynb #c2d76795
 class Decision(NamedTuple):
     "What follows from the trials so far"
     index: int|None        # candidate to train next; None: stop
@@ -93,71 +138,78 @@ class Decision(NamedTuple):
     chosen: int|None = None # candidate kept; None while it goes on, and if all failed
     left: tuple = ()       # candidates that are left
 
-def _trials(tried, n):
-    "A dict or a list of (index, oii[, iou, ...]) as a list of `Trial`s, checked."
-    rows = list(tried.items()) if isinstance(tried, Mapping) else list(tried)
-    try: out = [Trial(operator.index(i), float(o), *rest) for i,o,*rest in rows]
-    except (TypeError, ValueError): raise InputError(f"trials {tried!r}; give (index, oii) pairs") from None
-    seen = [t.index for t in out]
-    for i in seen:
-        if not 0 <= i < n: raise InputError(f"trial of candidate {i}, but there are {n}, counted from 0; give the n of that search")
-        if seen.count(i) > 1: raise InputError(f"candidate {i} is in the trials {seen.count(i)} times; give each one once")
-    return out
+def _untried(
+    said:dict, # index -> verdict, of the trials so far
+    n:int, # candidates
+)->tuple: # indices, rising
+    "The untried candidates between the highest that was above and the lowest that was below."
+    above = [i for i,word in said.items() if word == 'above']
+    below = [i for i,word in said.items() if word == 'below']
+    between = range(max(above, default=-1)+1, min(below, default=n))
+    return tuple(i for i in between if i not in said)
 
-# %% ../nbs/26_guidance.ipynb #162ceb71
-def best(
-    trials, # `Trial`s
-    target=(.1, .3),
-)->int|None: # index of the candidate; None if all failed
-    "The highest IoU; without any IoU, and between equal ones, the OII nearest to the target. Raises InputError for a bad target."
-    low, high = check_target(target)
-    fit = [t for t in trials if math.isfinite(t.oii)]
-    rank = lambda t: (t.iou if math.isfinite(t.iou) else -1, -max(t.oii-high, low-t.oii, 0))
-    return max(fit, key=rank).index if fit else None
-
+# %% ../nbs/26_guidance.ipynb #2b3019cf
 def next_candidate(
     tried, # trials in their order: a dict index -> oii, or a list of (index, oii), (index, oii, iou) or `Trial`
     n=5, # number of candidates, or the candidates
     target=(.1, .3), # interval wanted
     failures:int=2, # failed trainings after which the search stops
-)->Decision:
+)->Decision: # index to train next, or why to stop
     "What to train next, or why to stop: a pure function. Appendix C. Raises InputError for bad trials, n or target."
-    size = len(_weights(n)); trials = _trials(tried, size); target = check_target(target)
-    said = {t.index: verdict(t.oii, target) for t in trials}
-    of = lambda word: [i for i,v in said.items() if v == word]
-    if of('inside'): return Decision(None, 'inside', best([t for t in trials if said[t.index] == 'inside'], target))
-    left = tuple(i for i in range(max(of('above'), default=-1)+1, min(of('below'), default=size)) if i not in said)
-    if len(of('failed')) >= failures: return Decision(None, 'failed', best(trials, target), left)
-    if not left: return Decision(None, 'exhausted', best(trials, target))
-    return Decision(middle(left, trials[-1].index if trials else None), left=left)
+    size = len(_weights(n))
+    trials = _trials(tried, size)
+    target = check_target(target)
+    said = {trial.index: _verdict(trial.oii, target) for trial in trials}
+    inside = [trial for trial in trials if said[trial.index] == 'inside']
+    if inside: return Decision(None, 'inside', _best(inside, target))
+    left = _untried(said, size)
+    failed = list(said.values()).count('failed')
+    if failed >= failures: return Decision(None, 'failed', _best(trials, target), left)
+    if not left: return Decision(None, 'exhausted', _best(trials, target))
+    return Decision(_middle(left, trials[-1].index if trials else None), left=left)
 
 # %% ../nbs/26_guidance.ipynb #ba0fab23
 _RANGE = dict(oii=(-1, 1), iou=(0, 1), precision=(0, 1), recall=(0, 1))
 
-def check_result(
-    fn_weight:float,
+def _check_score(
+    where:str, # beginning of the message
+    name:str, # one of `_RANGE`
+    value, # what was returned under it, or None
+):
+    "Raises InputError unless the value is None, not finite or a number in its range."
+    low, high = _RANGE[name]
+    try: number = float(value) if value is not None else math.nan
+    except (TypeError, ValueError):
+        raise InputError(f"{where} {name} = {value!r}, which is no number") from None
+    if math.isfinite(number) and not low-1e-9 <= number <= high+1e-9:
+        raise InputError(f"{where} {name} = {number:g}; it lies between {low} and {high}")
+
+def _check_result(
+    fn_weight:float, # what was trained
     result, # what `train` returned
     needs=('oii',), # names that must be there
-)->dict:
+)->dict: # a copy
     "The scores of one training. Raises InputError for anything but a dict that holds them, as numbers in their range."
     where = f"train(fn_weight={fn_weight:g}) returned"
-    if not isinstance(result, Mapping): raise InputError(f"{where} {type(result).__name__}, not a dict; return dict(oii=..., iou=..., precision=...)")
-    for k in needs:
-        if result.get(k) is None: raise InputError(f"{where} no {k!r}; it has: {', '.join(map(str, result)) or 'nothing'}")
-    for k,(low,high) in _RANGE.items():
-        try: v = float(result[k]) if result.get(k) is not None else math.nan
-        except (TypeError, ValueError): raise InputError(f"{where} {k} = {result[k]!r}, which is no number") from None
-        if not (low-1e-9 <= v <= high+1e-9) and math.isfinite(v): raise InputError(f"{where} {k} = {v:g}; it lies between {low} and {high}")
+    if not isinstance(result, Mapping): raise InputError(
+        f"{where} {type(result).__name__}, not a dict; return dict(oii=..., iou=..., precision=...)")
+    for name in needs:
+        if result.get(name) is None: raise InputError(
+            f"{where} no {name!r}; it has: {', '.join(map(str, result)) or 'nothing'}")
+    for name in _RANGE: _check_score(where, name, result.get(name))
     return dict(result)
 
+# %% ../nbs/26_guidance.ipynb #12fbb51c
 def _trial(train, index, fn_weight, needs=('oii',)):
     "Train once; a divergence becomes a failed trial."
-    try: r = check_result(fn_weight, train(fn_weight), needs)
-    except FloatingPointError as e: return Trial(index, math.nan, error=' '.join(str(e).split()) or 'the training diverged')
-    known = {k: float(r[k]) for k in _RANGE if r.get(k) is not None}
+    try: result = _check_result(fn_weight, train(fn_weight), needs)
+    except FloatingPointError as e:
+        return Trial(index, math.nan, error=' '.join(str(e).split()) or 'the training diverged')
+    known = {name: float(result[name]) for name in _RANGE if result.get(name) is not None}
     error = '' if math.isfinite(known['oii']) else f"OII is {known['oii']:g}"
-    known['oii'] = known['oii'] if not error else math.nan
-    return Trial(index, **known, error=error, more=tuple((k,v) for k,v in r.items() if k not in _RANGE))
+    if error: known['oii'] = math.nan
+    more = tuple((name, value) for name,value in result.items() if name not in _RANGE)
+    return Trial(index, **known, error=error, more=more)
 
 # %% ../nbs/26_guidance.ipynb #7799869c
 @dataclass(frozen=True)
@@ -169,7 +221,7 @@ class Guidance:
     trials: tuple      # `Trial`s in their order
     stop: str          # 'inside', 'exhausted', 'failed'; 'grid'; '' while it goes on
     index: int|None    # candidate chosen
-    failures: int = 2
+    failures: int = 2  # failed trainings after which the search stops
     by: str = 'iou'    # what a grid chooses by
 
     @property
@@ -177,108 +229,196 @@ class Guidance:
     @property
     def trainings(self)->int: return len(self.trials)
     @property
-    def trace(self)->pd.DataFrame: return trace(self)
+    def trace(self)->pd.DataFrame: return _trace(self)
     @property
-    def because(self)->str: return because(self)
+    def because(self)->str: return _because(self)
     @property
-    def best(self)->Trial|None: return next((t for t in self.trials if t.index == self.index), None)
-    def account(self, markdown:bool=False)->str: return account(self, markdown)
+    def best(self)->Trial|None:
+        return next((trial for trial in self.trials if trial.index == self.index), None)
+    def account(self, markdown:bool=False)->str: return _account(self, markdown)
     def _repr_markdown_(self)->str: return self.account(True)
 
+# %% ../nbs/26_guidance.ipynb #50d36244
 def guide(
     train, # fn_weight -> dict with oii and, if known, iou, precision, recall; raises FloatingPointError if it diverged
     target=(.1, .3), # interval in which OII shall lie
     n=5, # number of candidates, or rising values of fn_weight
     failures:int=2, # failed trainings after which the search stops
     report=None, # called with one line of the account after each training
-)->Guidance:
+)->Guidance: # the trials, what was chosen and why
     "Choose fn_weight by bisection on OII, Appendix C. Raises InputError for a bad target, n or result of `train`."
     weights, target, trials = _weights(n), check_target(target), ()
-    if not callable(train): raise InputError(f"train = {train!r} cannot be called; give a function of fn_weight")
-    if isinstance(failures, bool) or not isinstance(failures, (int, np.integer)) or failures < 1: raise InputError(f"failures = {failures!r}; give a whole number from 1")
+    _check_callable(train)
+    whole = isinstance(failures, (int, np.integer)) and not isinstance(failures, bool)
+    if not whole or failures < 1:
+        raise InputError(f"failures = {failures!r}; give a whole number from 1")
     while True:
-        d = next_candidate(trials, weights, target, failures)
-        g = Guidance('oii', target, weights, trials, d.stop, d.chosen, int(failures))
-        if report and trials: report(step_line(g, len(trials)))
-        if d.index is None: return g
-        trials += (_trial(train, d.index, weights[d.index]),)
+        decision = next_candidate(trials, weights, target, failures)
+        search = Guidance(
+            method='oii',
+            target=target,
+            weights=weights,
+            trials=trials,
+            stop=decision.stop,
+            index=decision.chosen,
+            failures=int(failures))
+        if report and trials: report(_step_line(search, len(trials)))
+        if decision.index is None: return search
+        trials += (_trial(train, decision.index, weights[decision.index]),)
+
+def _check_callable(train):
+    "Raises InputError unless it is a function."
+    if not callable(train):
+        raise InputError(f"train = {train!r} cannot be called; give a function of fn_weight")
 
 # %% ../nbs/26_guidance.ipynb #0ffb9bc8
-_SAYS = {'above': 'too many misses, so misses must weigh more', 'below': 'too many false alarms, so misses must weigh less'}
+_SAYS = {
+    'above': 'too many misses, so misses must weigh more',
+    'below': 'too many false alarms, so misses must weigh less'}
 
-def _scores(t):
-    got = [f'{k} {v:.3f}' for k,v in (('IoU', t.iou), ('precision', t.precision), ('recall', t.recall)) if math.isfinite(v)]
+def _scores(trial):
+    "The scores that are known, in brackets."
+    named = ('IoU', trial.iou), ('precision', trial.precision), ('recall', trial.recall)
+    got = [f'{name} {value:.3f}' for name,value in named if math.isfinite(value)]
     return f" ({', '.join(got)})" if got else ''
 
-def step_line(g:Guidance, step:int)->str:
-    "One training of a search in one sentence, steps counted from 1."
-    t, (low, high) = g.trials[step-1], g.target
-    said, weight = verdict(t.oii, g.target), f'fn_weight {g.weights[t.index]:g}'
-    if g.method == 'grid': return f"{weight} gave " + (f"OII {t.oii:.3f}{_scores(t)}." if said != 'failed' else f"no result ({t.error or 'OII is nan'}).")
-    d = next_candidate(g.trials[:step], g.weights, g.target, g.failures)
-    then = f'next {g.weights[d.index]:g}.' if d.index is not None else 'stop.'
-    if said == 'failed': return f"{weight} failed ({t.error or 'OII is nan'}), which says nothing about the direction: {then}"
-    if said == 'inside': return f"{weight} gave OII {t.oii:.3f}{_scores(t)}: within {low:g} to {high:g}: {then}"
-    return f"{weight} gave OII {t.oii:.3f}{_scores(t)}: {said} {high if said == 'above' else low:g}, {_SAYS[said]}: {then if d.index is not None else 'but no candidate is left.'}"
+def _grid_line(g, trial):
+    "One training of a grid in one sentence."
+    weight = f'fn_weight {g.weights[trial.index]:g}'
+    if math.isfinite(trial.oii): return f"{weight} gave OII {trial.oii:.3f}{_scores(trial)}."
+    return f"{weight} gave no result ({trial.error or 'OII is nan'})."
+
+def _step_line(
+    g:Guidance, # a search
+    step:int, # which training, from 1
+)->str: # a sentence
+    "One training of a search in one sentence."
+    trial, (low, high) = g.trials[step-1], g.target
+    if g.method == 'grid': return _grid_line(g, trial)
+    said, weight = _verdict(trial.oii, g.target), f'fn_weight {g.weights[trial.index]:g}'
+    follows = next_candidate(g.trials[:step], g.weights, g.target, g.failures)
+    stops = follows.index is None
+    then = 'stop.' if stops else f'next {g.weights[follows.index]:g}.'
+    if said == 'failed':
+        error = trial.error or 'OII is nan'
+        return f"{weight} failed ({error}), which says nothing about the direction: {then}"
+    gave = f"{weight} gave OII {trial.oii:.3f}{_scores(trial)}"
+    if said == 'inside': return f"{gave}: within {low:g} to {high:g}: {then}"
+    if stops: then = 'but no candidate is left.'
+    return f"{gave}: {said} {high if said == 'above' else low:g}, {_SAYS[said]}: {then}"
 
 # %% ../nbs/26_guidance.ipynb #6e7dfac4
-def bracket(g:Guidance)->tuple: # (Trial|None, Trial|None)
+def _bracket(
+    g:Guidance, # a search
+)->tuple: # (Trial|None, Trial|None)
     "The last trial above the target and the first one below it, by fn_weight."
-    side = lambda word: [t for t in g.trials if verdict(t.oii, g.target) == word]
-    return max(side('above'), key=lambda t: t.index, default=None), min(side('below'), key=lambda t: t.index, default=None)
+    def side(word): return [trial for trial in g.trials if _verdict(trial.oii, g.target) == word]
+    last_above = max(side('above'), key=lambda trial: trial.index, default=None)
+    return last_above, min(side('below'), key=lambda trial: trial.index, default=None)
 
 def _exhausted(g):
-    (low, high), (a, b) = g.target, bracket(g)
-    at = lambda t: f'{g.weights[t.index]:g} (OII {t.oii:.3f})'
-    failed = ', '.join(f'{g.weights[t.index]:g}' for t in g.trials if t.error)
+    "Why no candidate is left."
+    (low, high), (above, below) = g.target, _bracket(g)
+    failed = ', '.join(f'{g.weights[trial.index]:g}' for trial in g.trials if trial.error)
     tail = f'; {failed} failed' if failed else ''
-    if a and b: return f"no candidate is left between {at(a)} and {at(b)}, so the target {low:g} to {high:g} is narrower than a step of fn_weight there{tail}; a larger n has candidates between them"
-    if a: return f"even the largest weight that worked, {at(a)}, leaves OII above {high:g}{tail}; this loss does not reach the target"
-    return f"even the smallest weight that worked, {at(b)}, leaves OII below {low:g}{tail}; this loss does not reach the target" if b else f"no training worked{tail}"
 
-def because(g:Guidance)->str:
+    def at(trial): return f'{g.weights[trial.index]:g} (OII {trial.oii:.3f})'
+
+    if above and below: return (
+        f"no candidate is left between {at(above)} and {at(below)}, "
+        f"so the target {low:g} to {high:g} is narrower than a step of fn_weight there{tail}; "
+        "a larger n has candidates between them")
+    if above: return (
+        f"even the largest weight that worked, {at(above)}, leaves OII above {high:g}{tail}; "
+        "this loss does not reach the target")
+    if below: return (
+        f"even the smallest weight that worked, {at(below)}, leaves OII below {low:g}{tail}; "
+        "this loss does not reach the target")
+    return f"no training worked{tail}"
+
+# %% ../nbs/26_guidance.ipynb #6f7dce3c
+def _because(
+    g:Guidance, # a search
+)->str: # part of a sentence
     "Why a search stopped, in words."
-    if g.stop == 'inside': return f"OII {g.best.oii:.3f} lies within {g.target[0]:g} to {g.target[1]:g}"
+    if g.stop == 'inside':
+        return f"OII {g.best.oii:.3f} lies within {g.target[0]:g} to {g.target[1]:g}"
     if g.stop == 'exhausted': return _exhausted(g)
-    if g.stop == 'failed': return f"{sum(t.oii != t.oii for t in g.trials)} trainings failed, which is hardly the weight's doing: look at the learning rate and the data first"
+    if g.stop == 'failed':
+        failed = sum(trial.oii != trial.oii for trial in g.trials)
+        return (f"{failed} trainings failed, which is hardly the weight's doing: "
+            "look at the learning rate and the data first")
     return f"all {len(g.weights)} candidates are trained" if g.stop == 'grid' else "it goes on"
 
 # %% ../nbs/26_guidance.ipynb #6e65ab05
-def rises(g:Guidance)->list: # pairs of `Trial`s, the lower weight first
+def _rises(
+    g:Guidance, # a search
+)->list: # pairs of `Trial`s, the lower weight first
     "Neighbouring trials between which OII rose though fn_weight did too."
-    seen = sorted((t for t in g.trials if math.isfinite(t.oii)), key=lambda t: t.index)
+    seen = sorted(_finished(g.trials), key=lambda trial: trial.index)
     return [(a, b) for a,b in zip(seen, seen[1:]) if b.oii > a.oii]
 
+def _caution(g, a, b):
+    "What a rise between two trials means."
+    return (f"Caution: OII rose from {a.oii:.3f} to {b.oii:.3f} "
+        f"between fn_weight {g.weights[a.index]:g} and {g.weights[b.index]:g}; it should fall. "
+        "Noise between trainings, or a loss that fn_weight does not steer.")
+
+# %% ../nbs/26_guidance.ipynb #8d41a1a7
 def _how(g):
+    "By what the candidate was chosen."
     if g.stop == 'inside': return 'the first inside the target'
     if math.isfinite(getattr(g.best, g.by)): return f"the best {'IoU' if g.by == 'iou' else g.by} seen"
     return 'the OII nearest to the target'
 
-def account(
-    g:Guidance,
+def _outcome(g, bold):
+    "Why it stopped and what was chosen, two sentences; [] while it goes on."
+    if not g.stop: return []
+    cost = f"{g.trainings} training{'' if g.trainings == 1 else 's'}"
+    if g.method == 'oii': cost += f" (a grid takes {len(g.weights)})"
+    if g.index is None: chosen = f"{bold}nothing{bold}"
+    else: chosen = f"{bold}fn_weight {g.chosen:g}{bold}, {_how(g)}"
+    return [f"Stopped: {_because(g)}.", f"Chosen: {chosen}, after {cost}."]
+
+def _account(
+    g:Guidance, # a search
     markdown:bool=False, # a numbered list in Markdown, else plain text
-)->str:
+)->str: # lines
     "What a search did and why, one sentence for each training."
-    b = '**' if markdown else ''
-    lines = [f'{k}. {step_line(g, k)}' for k in range(1, g.trainings+1)]
-    s = '' if g.trainings == 1 else 's'
-    cost = f"{g.trainings} training{s}" + (f" (a grid takes {len(g.weights)})" if g.method == 'oii' else '')
-    end = [f"Stopped: {because(g)}."] if g.stop else []
-    if g.stop: end += [f"Chosen: {b}fn_weight {g.chosen:g}{b}, {_how(g)}, after {cost}." if g.index is not None else f"Chosen: {b}nothing{b}, after {cost}."]
-    end += [f"Caution: OII rose from {x.oii:.3f} to {y.oii:.3f} between fn_weight {g.weights[x.index]:g} and {g.weights[y.index]:g}; it should fall. Noise between trainings, or a loss that fn_weight does not steer." for x,y in rises(g)]
-    return ('\n\n' if markdown else '\n').join(['\n'.join(lines), *end]).strip()
+    steps = [f'{step}. {_step_line(g, step)}' for step in range(1, g.trainings+1)]
+    paragraphs = ['\n'.join(steps), *_outcome(g, '**' if markdown else '')]
+    paragraphs += [_caution(g, a, b) for a,b in _rises(g)]
+    return ('\n\n' if markdown else '\n').join(paragraphs).strip()
 
 # %% ../nbs/26_guidance.ipynb #c71d7dc7
-def trace(g:Guidance)->pd.DataFrame:
-    "One row per training: step, fn_weight, oii, iou, precision, recall, verdict, left, right, next, error, and what else `train` returned."
-    rows = []
-    for k,t in enumerate(g.trials, 1):
-        left = next_candidate(g.trials[:k], g.weights, g.target, g.failures) if g.method == 'oii' else Decision(None)
-        ends = [g.weights[i] for i in (left.left[0], left.left[-1])] if left.left else [math.nan]*2
-        row = dict(step=k, fn_weight=g.weights[t.index], oii=t.oii, iou=t.iou, precision=t.precision, recall=t.recall, verdict=verdict(t.oii, g.target),
-                   left=ends[0], right=ends[1], next=math.nan if left.index is None else g.weights[left.index], error=t.error)
-        rows.append({**row, **{k:v for k,v in t.more if k not in row}})
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=['step', 'fn_weight', 'oii', 'iou', 'precision', 'recall', 'verdict', 'left', 'right', 'next', 'error'])
+_COLUMNS = ['step', 'fn_weight', 'oii', 'iou', 'precision', 'recall', 'verdict',
+    'left', 'right', 'next', 'error']
+
+def _trace_row(g, step):
+    "One training as a row, counted from 1."
+    trial, follows = g.trials[step-1], Decision(None)
+    if g.method == 'oii': follows = next_candidate(g.trials[:step], g.weights, g.target, g.failures)
+    left = follows.left
+    row = dict(
+        step=step,
+        fn_weight=g.weights[trial.index],
+        oii=trial.oii,
+        iou=trial.iou,
+        precision=trial.precision,
+        recall=trial.recall,
+        verdict=_verdict(trial.oii, g.target),
+        left=g.weights[left[0]] if left else math.nan,
+        right=g.weights[left[-1]] if left else math.nan,
+        next=math.nan if follows.index is None else g.weights[follows.index],
+        error=trial.error)
+    return {**row, **{name: value for name,value in trial.more if name not in row}}
+
+def _trace(
+    g:Guidance, # a search
+)->pd.DataFrame: # a row for each training, `_COLUMNS` and what else `train` returned
+    "The trainings as a table."
+    rows = [_trace_row(g, step) for step in range(1, g.trainings+1)]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=_COLUMNS)
 
 # %% ../nbs/26_guidance.ipynb #9273b857
 def grid(
@@ -287,145 +427,223 @@ def grid(
     by:str='iou', # 'iou', 'precision' or 'recall': what the best has most of
     target=(.1, .3), # only for the verdicts in the trace
     report=None, # called with one line of the account after each training
-)->Guidance:
+)->Guidance: # all trials and the best of them
     "Train every candidate. Raises InputError for a bad argument or a result of `train` that lacks `by`."
     weights, target, trials = _weights(n), check_target(target), ()
     check_choice('score', by, ('iou', 'precision', 'recall'))
-    if not callable(train): raise InputError(f"train = {train!r} cannot be called; give a function of fn_weight")
-    for i,w in enumerate(weights):
-        trials += (_trial(train, i, w, ('oii', by)),)
-        if report: report(step_line(Guidance('grid', target, weights, trials, '', None, by=by), i+1))
-    score = lambda t: (getattr(t, by) if math.isfinite(getattr(t, by)) else -1, -abs(t.index-(len(weights)-1)/2))
-    fit = [t for t in trials if math.isfinite(t.oii)]
-    return Guidance('grid', target, weights, trials, 'grid', max(fit, key=score).index if fit else None, by=by)
+    _check_callable(train)
+    search = Guidance('grid', target, weights, trials, stop='', index=None, by=by)
+    for i,weight in enumerate(weights):
+        trials += (_trial(train, i, weight, ('oii', by)),)
+        if report: report(_step_line(replace(search, trials=trials), i+1))
+    chosen = _best_of_grid(trials, by, (len(weights)-1)/2)
+    return replace(search, trials=trials, stop='grid', index=chosen)
 
+def _best_of_grid(trials, by, middle):
+    "Index of the highest score, of equal ones the nearest to the middle; None if all failed."
+    def rank(trial):
+        score = getattr(trial, by)
+        return score if math.isfinite(score) else -1, -abs(trial.index-middle)
+    fit = _finished(trials)
+    return max(fit, key=rank).index if fit else None
+
+# %% ../nbs/26_guidance.ipynb #52f725b9
 def compare(
     guidance:Guidance, # from `guide`
     grid:Guidance, # from `grid`, over the same candidates
 )->pd.DataFrame: # three rows: basic (the guidance's first training), grid, oii
-    "Table 6's rows for one loss and one network: method, times, fn_weight (the paper's alpha), iou, precision (the paper's PA), oii."
-    if guidance.weights != grid.weights: raise InputError(f"guidance over {len(guidance.weights)} candidates, grid over {len(grid.weights)}; compare them over the same ones")
-    row = lambda method, times, t: dict(method=method, times=times, fn_weight=guidance.weights[t.index] if t else math.nan, **{k: getattr(t, k, math.nan) for k in ('iou', 'precision', 'oii')})
-    return pd.DataFrame([row('basic', 1, guidance.trials[0]), row('grid', grid.trainings, grid.best), row('oii', guidance.trainings, guidance.best)])
+    """Table 6's rows for one loss and one network: method, times, fn_weight (the paper's alpha),
+    iou, precision (the paper's PA), oii. Raises InputError for other candidates."""
+    if guidance.weights != grid.weights: raise InputError(
+        f"guidance over {len(guidance.weights)} candidates, grid over {len(grid.weights)}; "
+        "compare them over the same ones")
+
+    def row(method, times, trial):
+        "One method's weight and scores; nan without a trial."
+        weight = guidance.weights[trial.index] if trial else math.nan
+        values = {name: getattr(trial, name, math.nan) for name in ('iou', 'precision', 'oii')}
+        return dict(method=method, times=times, fn_weight=weight, **values)
+
+    return pd.DataFrame([
+        row('basic', 1, guidance.trials[0]),
+        row('grid', grid.trainings, grid.best),
+        row('oii', guidance.trainings, guidance.best)])
 
 # %% ../nbs/26_guidance.ipynb #2d989516
 _FORM = 'imbal_al guidance 1'
 
-def read_memory(
+def _opened(path):
+    "What is in a JSON file, its seal checked."
+    held = json.loads(path.read_text(encoding='utf-8'))
+    return unseal(held) if isinstance(held, dict) else held
+
+def _is_whole(training):
+    "Does it hold a key, a weight, and what came of it?"
+    try:
+        if not isinstance(training['key'], (dict, list, str, int, float, type(None))): return False
+        if not math.isfinite(training['fn_weight']): return False
+        if 'failed' in training: return isinstance(training['failed'], str)
+        return isinstance(training['result'], dict)
+    except (TypeError, KeyError, OverflowError): return False
+
+# %% ../nbs/26_guidance.ipynb #3f0324ee
+def _read_memory(
     path:str|Path, # JSON file written by `remembered`
 )->list: # dicts with key, fn_weight and result, or failed instead of it; [] if there is no file
     "The trainings that are done. Raises InputError for a file that is damaged or is something else."
     path, hint = Path(path), 'mend it, or move it away to train anew'
-    try: d = json.loads(path.read_text(encoding='utf-8')); d = unseal(d) if isinstance(d, dict) else d
+    try: held = _opened(path)
     except FileNotFoundError: return []
-    except OSError as e: raise InputError(f"cannot read {path}: {e.strerror}; choose a file you may read") from e
-    except (ValueError, RecursionError) as e: raise InputError(f"{path} is damaged ({' '.join(str(e).split())}); {hint}") from e
-    if not isinstance(d, dict) or d.get('form') != _FORM: raise InputError(f"{path} holds no trainings of a guidance; choose another file")
-    rows = d.get('trainings')
-    if not isinstance(rows, list): raise InputError(f"{path} is damaged (no list of trainings); {hint}")
-    for k,r in enumerate(rows, 1):
-        try: whole = isinstance(r['key'], (dict, list, str, int, float, type(None))) and math.isfinite(r['fn_weight']) and (isinstance(r['failed'], str) if 'failed' in r else isinstance(r['result'], dict))
-        except (TypeError, KeyError, OverflowError): whole = False
-        if not whole: raise InputError(f"{path} is damaged (training {k} of {len(rows)} is not whole); {hint}")
-    return rows
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}; choose a file you may read") from e
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path} is damaged ({' '.join(str(e).split())}); {hint}") from e
+    if not isinstance(held, dict) or held.get('form') != _FORM:
+        raise InputError(f"{path} holds no trainings of a guidance; choose another file")
+    trainings = held.get('trainings')
+    if not isinstance(trainings, list):
+        raise InputError(f"{path} is damaged (no list of trainings); {hint}")
+    for i,training in enumerate(trainings, 1):
+        if not _is_whole(training): raise InputError(
+            f"{path} is damaged (training {i} of {len(trainings)} is not whole); {hint}")
+    return trainings
 
 # %% ../nbs/26_guidance.ipynb #cf1de3b1
 def _kept(result):
     "The part of a result that has a JSON form, as JSON gives it back."
-    out = {}
-    for k,v in sorted(result.items(), key=lambda o: str(o[0])):
-        try: out[str(k)] = json.loads(to_json(v))
+    kept = {}
+    for name,value in sorted(result.items(), key=lambda item: str(item[0])):
+        try: kept[str(name)] = json.loads(to_json(value))
         except (TypeError, ValueError): pass
-    return out
+    return kept
 
+def _lock(path):
+    "The lock at `path`, acquired. Raises InputError where it cannot be written."
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path).acquire()
+    except OSError as e: raise InputError(
+        f"cannot write {path.parent}: {e.strerror}; choose a folder you may write to") from e
+
+# %% ../nbs/26_guidance.ipynb #30632166
 @dataclass
 class Memory:
     "A train function that looks into a file before it trains; made by `remembered`"
-    train: object
-    path: Path
+    train: object       # fn_weight -> dict
+    path: Path          # JSON file
     key: object         # plain JSON values
     trained: int = 0    # trainings really done by this object
 
     def find(self, fn_weight:float)->dict|None:
         "The finished training, or None. Raises InputError for a damaged file."
-        same = lambda r: r['fn_weight'] == fn_weight and config_hash(r['key']) == config_hash(self.key)
-        return next((r for r in read_memory(self.path) if same(r)), None)
+        own = config_hash(self.key)
+        for row in _read_memory(self.path):
+            if row['fn_weight'] == fn_weight and config_hash(row['key']) == own: return row
+        return None
 
     def __call__(self, fn_weight:float)->dict:
         "What `train` returned or raised for this weight, from the file if it is there."
         fn_weight = float(fn_weight)
-        if (r := self.find(fn_weight)) is None:
-            own = self.path.with_name(f".{self.path.name}.{config_hash(dict(key=self.key, fn_weight=fn_weight))}.lock")
-            with _lock(own):
-                if (r := self.find(fn_weight)) is None: r = self._train(fn_weight)
-            own.unlink(missing_ok=True)
-        if 'failed' in r: raise FloatingPointError(r['failed'])
-        return dict(r['result'])
+        row = self.find(fn_weight) or self._find_or_train(fn_weight)
+        if 'failed' in row: raise FloatingPointError(row['failed'])
+        return dict(row['result'])
+
+    def _find_or_train(self, fn_weight):
+        "Behind a lock of this training's own."
+        hash = config_hash(dict(key=self.key, fn_weight=fn_weight))
+        own = self.path.with_name(f".{self.path.name}.{hash}.lock")
+        with _lock(own): row = self.find(fn_weight) or self._train(fn_weight)
+        own.unlink(missing_ok=True)
+        return row
 
     def _train(self, fn_weight):
-        r = dict(key=json.loads(to_json(self.key)), fn_weight=fn_weight)
-        try: r['result'] = _kept(check_result(fn_weight, self.train(fn_weight)))
-        except FloatingPointError as e: r['failed'] = str(e)
+        "Train, and write the file anew."
+        row = dict(key=json.loads(to_json(self.key)), fn_weight=fn_weight)
+        try: row['result'] = _kept(_check_result(fn_weight, self.train(fn_weight)))
+        except FloatingPointError as e: row['failed'] = str(e)
         with _lock(self.path.with_name(f'.{self.path.name}.lock')):
-            write_json(self.path, dict(form=_FORM, trainings=read_memory(self.path)+[r]))
+            write_json(self.path, dict(form=_FORM, trainings=_read_memory(self.path)+[row]))
         self.trained += 1
-        return r
+        return row
 
-def _lock(path):
-    try: path.parent.mkdir(parents=True, exist_ok=True); return FileLock(path).acquire()
-    except OSError as e: raise InputError(f"cannot write {path.parent}: {e.strerror}; choose a folder you may write to") from e
-
+# %% ../nbs/26_guidance.ipynb #659f0ecd
 def remembered(
     train, # as for `guide`
     path:str|Path, # JSON file, made at the first finished training; many keys may share it
     key, # everything but fn_weight that decides the outcome: a dict or text of plain JSON values
 )->Memory: # call it like `train`
-    "Keep every finished training in a file and never repeat one. Raises InputError for a key without a JSON form and a damaged file."
-    if not callable(train): raise InputError(f"train = {train!r} cannot be called; give a function of fn_weight")
+    """Keep every finished training in a file and never repeat one.
+    Raises InputError for a key without a JSON form and a damaged file."""
+    _check_callable(train)
     try: to_json(key)
-    except (TypeError, ValueError) as e: raise InputError(f"key {key!r} has no JSON form; give plain names and values") from e
-    read_memory(path)
+    except (TypeError, ValueError) as e:
+        raise InputError(f"key {key!r} has no JSON form; give plain names and values") from e
+    _read_memory(path)
     return Memory(train, Path(path), key)
 
 # %% ../nbs/26_guidance.ipynb #ee052b09
-def search_tree(
+def _search_tree(
     n:int, # candidates
 )->list: # tuples (index, depth, left): the candidate, how many trainings with it, how many candidates were possible before it
     "Every node that a search over n candidates can visit. Raises InputError for a bad n."
-    out, todo, n = [], [()], len(_weights(n))
+    nodes, todo, n = [], [()], len(_weights(n))
     while todo:
-        tried = todo.pop(); d = next_candidate(tried, n, (0, 0))
-        if d.index is None: continue
-        out.append((d.index, len(tried)+1, len(d.left)))
-        todo += [tried+((d.index, o),) for o in (1., -1.)]
-    return out
+        tried = todo.pop()
+        decision = next_candidate(tried, n, (0, 0))
+        if decision.index is None: continue
+        nodes.append((decision.index, len(tried)+1, len(decision.left)))
+        todo += [tried+((decision.index, oii),) for oii in (1., -1.)]
+    return nodes
 
-def search_cost(
+def _search_cost(
     n:int, # candidates
 )->dict: # n, worst; mean over the monotone outcomes: mean (all), mean_one (one candidate inside), mean_none (none inside)
     "Trainings that a guided search takes where OII falls with fn_weight. Raises InputError for a bad n."
-    _, depth, s = np.array(search_tree(n)).T
-    return dict(n=n, worst=int(depth.max()), mean=float(((s+1)*(s+2)).sum()/((n+1)*(n+2))), mean_one=float(s.sum()/n), mean_none=float((s+1).sum()/(n+1)))
+    _, depth, s = np.array(_search_tree(n)).T
+    return dict(
+        n=n,
+        worst=int(depth.max()),
+        mean=float(((s+1)*(s+2)).sum()/((n+1)*(n+2))),
+        mean_one=float(s.sum()/n),
+        mean_none=float((s+1).sum()/(n+1)))
 
 # %% ../nbs/26_guidance.ipynb #49bb0521
 def trace_figure(
     g:Guidance, # from `guide` or `grid`
-    width:float=5., height:float=2.6, # inches
+    width:float=5., # inches
+    height:float=2.6, # inches
 ): # matplotlib Figure; `get_label()` describes it in words
     "OII of each trial against fn_weight, numbered, with the target and what was chosen."
     from matplotlib.figure import Figure
-    fig = Figure(figsize=(width, height), layout='constrained'); ax = fig.add_subplot()
+    fig = Figure(figsize=(width, height), layout='constrained')
+    ax = fig.add_subplot()
     fig.set_label(g.account())
-    ax.axhspan(*g.target, color='#009E73', alpha=.2, lw=0); ax.text(1.01, sum(g.target)/2, 'target', color='#00694D', va='center', fontsize=8)
-    ok = [t for t in g.trials if math.isfinite(t.oii)]; x = {t.index: g.weights[t.index] for t in g.trials}
-    if g.method == 'oii': ax.plot([x[t.index] for t in ok], [t.oii for t in ok], color='#999999', lw=1, zorder=1)
-    for k,t in enumerate(g.trials, 1):
-        mark = dict(color='#0072B2') if t.index == g.index else dict(color='#4D4D4D')
-        if t in ok: ax.scatter(x[t.index], t.oii, s=40, zorder=3, **mark); ax.annotate(str(k), (x[t.index], t.oii), (5, 5), textcoords='offset points', fontsize=8)
-        else: ax.axvline(x[t.index], color='#D55E00', ls=':', lw=1); ax.annotate(f'{k} failed', (x[t.index], 0), (3, 0), textcoords='offset points', fontsize=8, color='#D55E00')
-    if g.best: ax.annotate('chosen', (x[g.index], g.best.oii), (0, -9), textcoords='offset points', fontsize=8, color='#0072B2', ha='center', va='top')
-    few = len(g.weights) <= 12
-    ax.set(xlim=(0, 1), xlabel='fn_weight', ylabel='OII'); ax.margins(y=.25); ax.axhline(0, color='#CCCCCC', lw=.6, zorder=0)
-    if few: ax.set_xticks(g.weights, [f'{a:.3g}' for a in g.weights])
+    ax.axhspan(*g.target, color='#009E73', alpha=.2, lw=0)
+    ax.text(1.01, sum(g.target)/2, 'target', color='#00694D', va='center', fontsize=8)
+    done = _finished(g.trials)
+    if g.method == 'oii':
+        weights = [g.weights[trial.index] for trial in done]
+        ax.plot(weights, [trial.oii for trial in done], color='#999999', lw=1, zorder=1)
+    for step,trial in enumerate(g.trials, 1): _mark_trial(ax, g, trial, step)
+    if g.best: _write(ax, 'chosen', (g.chosen, g.best.oii), (0, -9), color='#0072B2', ha='center', va='top')
+    ax.set(xlim=(0, 1), xlabel='fn_weight', ylabel='OII')
+    ax.margins(y=.25)
+    ax.axhline(0, color='#CCCCCC', lw=.6, zorder=0)
+    if len(g.weights) <= 12: ax.set_xticks(g.weights, [f'{weight:.3g}' for weight in g.weights])
     ax.spines[['top', 'right']].set_visible(False)
     return fig
+
+def _write(ax, text, at, away, **kw):
+    "A text some points away from a place."
+    ax.annotate(text, at, away, textcoords='offset points', fontsize=8, **kw)
+
+def _mark_trial(ax, g, trial, step):
+    "A numbered dot, blue if it was chosen; a line for a trial that failed."
+    x, red = g.weights[trial.index], '#D55E00'
+    if math.isfinite(trial.oii):
+        colour = '#0072B2' if trial.index == g.index else '#4D4D4D'
+        ax.scatter(x, trial.oii, s=40, zorder=3, color=colour)
+        _write(ax, str(step), (x, trial.oii), (5, 5))
+    else:
+        ax.axvline(x, color=red, ls=':', lw=1)
+        _write(ax, f'{step} failed', (x, 0), (3, 0), color=red)

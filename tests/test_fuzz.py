@@ -11,7 +11,7 @@ from imbal_al import sources
 from imbal_al.cli import _numbers, _patch
 from imbal_al.core import InputError, read_json, seal, to_json, unseal, write_json
 from imbal_al.engine import load_plan, results_table, save_plan, status, study_kind
-from imbal_al.guidance import read_memory
+from imbal_al.guidance import _read_memory
 from imbal_al.loss_study import (
     LossConfig,
     as_loss_config,
@@ -394,7 +394,7 @@ MEMORY = dict(
 @example(text(dict(MEMORY, trainings=[dict(key='k', fn_weight=10**400, result={})])))
 def test_memory_of_a_guidance(d, data):
     (d / 'memory.json').write_bytes(data)
-    calm(read_memory, d / 'memory.json')
+    calm(_read_memory, d / 'memory.json')
 
 
 # --- records, checkpoints, stores

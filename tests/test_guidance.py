@@ -14,21 +14,21 @@ from imbal_al.core import InputError, read_json, to_json
 from imbal_al.guidance import (
     Decision,
     Memory,
-    best,
+    _best,
     candidates,
     check_target,
     compare,
     grid,
     guide,
-    middle,
+    _middle,
     next_candidate,
-    read_memory,
+    _read_memory,
     remembered,
-    rises,
-    search_cost,
-    search_tree,
+    _rises,
+    _search_cost,
+    _search_tree,
     trace_figure,
-    verdict,
+    _verdict,
 )
 
 TABLE6 = list(
@@ -173,7 +173,7 @@ def test_bad_target(bad, named):
         lambda t: guide(line([0.2] * 5), t),
         lambda t: grid(line([0.2] * 5), target=t),
         lambda t: next_candidate([], 5, t),
-        lambda t: verdict(0.1, t),
+        lambda t: _verdict(0.1, t),
     ):
         with pytest.raises(InputError, match=named) as e:
             f(bad)
@@ -222,7 +222,7 @@ def test_more_bad_input():
     with pytest.raises(InputError, match="no 'precision'"):
         grid(line([0.2]), 1, by='precision')
     with pytest.raises(InputError, match='tie rule'):
-        middle([1, 2], tie='best')
+        _middle([1, 2], tie='best')
     with pytest.raises(InputError, match='same ones'):
         compare(guide(line([0.2] * 5)), grid(line([0.2] * 3), 3))
 
@@ -258,9 +258,9 @@ def test_start_of_even_n_and_ties():
 @pytest.mark.parametrize('tie', ['furthest', 'lower', 'upper'])
 def test_no_other_tie_rule_gives_table_6(tie):
     assert (
-        (middle([3, 4], 2, tie), middle([0, 1], 2, tie))
+        (_middle([3, 4], 2, tie), _middle([0, 1], 2, tie))
         != (3, 1)
-        == (middle([3, 4], 2), middle([0, 1], 2))
+        == (_middle([3, 4], 2), _middle([0, 1], 2))
     )
 
 
@@ -271,7 +271,7 @@ def test_best_seen():
         and next_candidate([(2, 0.35), (3, 0.0)]).chosen == 2
     )
     assert next_candidate([(2, 0.5, 0.4), (3, 0.0, 0.4)]).chosen == 3
-    assert next_candidate([(2, 0.35), (3, 0.0, 0.1)]).chosen == 3 and best([]) is None
+    assert next_candidate([(2, 0.35), (3, 0.0, 0.1)]).chosen == 3 and _best([]) is None
     assert next_candidate([(2, 0.35, 0.9), (3, 0.2, 0.1)]).chosen == 3
 
 
@@ -302,11 +302,11 @@ def test_exhausted_says_why():
 def test_rising_oii_is_told():
     g = guide(line([-0.6, -0.4, 0.4, 0.6, 0.8]))
     assert (
-        len(rises(g)) == 2
+        len(_rises(g)) == 2
         and 'Caution: OII rose from 0.400 to 0.600 between fn_weight 0.5 and 0.7' in g.account()
     )
     assert (
-        not rises(guide(line([0.9, 0.6, 0.4, 0.35, 0.2])))
+        not _rises(guide(line([0.9, 0.6, 0.4, 0.35, 0.2])))
         and 'Caution' not in guide(line([0.9, 0.6, 0.4, 0.35, 0.2])).account()
     )
 
@@ -419,7 +419,7 @@ def test_any_outcome(values, target, failures):
         'failed',
     )
     assert (g.chosen in t.calls) or all(math.isnan(x.oii) for x in g.trials)
-    assert (g.stop == 'inside') == any(verdict(x.oii, target) == 'inside' for x in g.trials)
+    assert (g.stop == 'inside') == any(_verdict(x.oii, target) == 'inside' for x in g.trials)
     if not any(map(math.isnan, values)):
         assert g.trainings <= len(values).bit_length()
     for k in range(g.trainings):
@@ -439,9 +439,9 @@ def test_monotone_ends_inside(values, target, data):
         data.draw(st.sets(st.integers(0, n - 1), max_size=3)) if data.draw(st.booleans()) else set()
     )
     g = guide(line(values, [candidates(n)[i] for i in fail]), target, n=n, failures=n + 1)
-    assert not rises(g)
+    assert not _rises(g)
     assert (g.stop == 'inside') == any(
-        verdict(o, target) == 'inside' for i, o in enumerate(values) if i not in fail
+        _verdict(o, target) == 'inside' for i, o in enumerate(values) if i not in fail
     )
     if not fail:
         assert g.trainings <= n.bit_length()
@@ -460,13 +460,13 @@ def test_mirror(values, target):
 
 @pytest.mark.parametrize('n', [*range(1, 40), 63, 64, 127, 128, 1024])
 def test_cost(n):
-    c = search_cost(n)
+    c = _search_cost(n)
     assert (
         c['worst'] == n.bit_length() == math.floor(math.log2(n)) + 1
         and 1 <= c['mean'] <= c['mean_one'] <= c['mean_none'] + 1e-12
         and c['mean_none'] <= c['worst']
     )
-    assert sorted(i for i, _, _ in search_tree(n)) == list(range(n))
+    assert sorted(i for i, _, _ in _search_tree(n)) == list(range(n))
 
 
 def test_cost_by_enumeration():
@@ -476,7 +476,7 @@ def test_cost_by_enumeration():
             for b in range(n + 1)
             for e in range(b, n + 1)
         }
-        assert len(runs) == (n + 1) * (n + 2) // 2 and search_cost(n)['mean'] == pytest.approx(
+        assert len(runs) == (n + 1) * (n + 2) // 2 and _search_cost(n)['mean'] == pytest.approx(
             np.mean([g.trainings for g in runs.values()])
         )
         assert all(b <= g.index < e for (b, e), g in runs.items() if e > b)
@@ -496,7 +496,7 @@ def test_memory_shared_by_guide_and_grid(tmp_path):
     same(g, guide(again))
     same(h, grid(again))
     assert again.trained == 0
-    assert len(read_memory(m.path)) == 5 and [
+    assert len(_read_memory(m.path)) == 5 and [
         p.name for p in m.path.parent.iterdir() if not p.name.endswith('.json.lock')
     ] == ['m.json']
 
@@ -542,7 +542,7 @@ def test_interrupted_anywhere(values, when, tmp_path):
 
         with pytest.raises(KeyboardInterrupt):
             guide(remembered(train, path, 0), n=n, report=report)
-        assert len(read_memory(path)) == len(stub.calls) == k + (when == 'after')
+        assert len(_read_memory(path)) == len(stub.calls) == k + (when == 'after')
         m = remembered(stub, path, 0)
         same(guide(m, n=n), whole)
         assert stub.calls == whole.trace.fn_weight.tolist() and m.trained == whole.trainings - k - (
@@ -680,7 +680,7 @@ def test_two_at_once_train_once(tmp_path):
     assert calls == [0.5]
     with ThreadPoolExecutor(4) as ex:
         list(ex.map(work, [0.1, 0.3, 0.7, 0.9]))
-    assert sorted(calls) == list(candidates()) and len(read_memory(tmp_path / 'm.json')) == 5
+    assert sorted(calls) == list(candidates()) and len(_read_memory(tmp_path / 'm.json')) == 5
 
 
 def test_pickling_and_copies(tmp_path):
