@@ -22,13 +22,13 @@ test: setup
 	@$(BIN)/python -m pytest $(ARGS)
 
 bench: setup
-	@$(BIN)/python -W ignore -c 'from imbal_al.bench import main; main()' $(ARGS)
+	@$(BIN)/python -W ignore -c 'from imbal_al.dev.bench import main; main()' $(ARGS)
 
 faults: setup
-	@$(BIN)/python -c 'from imbal_al.faults import main; main()' $(ARGS)
+	@$(BIN)/python -c 'from imbal_al.dev.faults import main; main()' $(ARGS)
 
 project-faults: setup
-	@$(BIN)/python -c 'from imbal_al.project_faults import main; main()' $(ARGS)
+	@$(BIN)/python -c 'from imbal_al.dev.project_faults import main; main()' $(ARGS)
 
 docs: setup
 	@$(BIN)/python .ci/docs.py

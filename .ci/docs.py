@@ -566,8 +566,8 @@ def check():
 def figures():
     "The front page's figures, from the tables in data/results"
     import pandas as pd
-    from imbal_al.figures import fig4
-    from imbal_al.loss_figures import fig9
+    from imbal_al.results.figures import fig4
+    from imbal_al.results.loss_figures import fig9
 
     at = get_config().config_path / 'data/results'
     for name, fig in dict(

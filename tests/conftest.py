@@ -17,7 +17,7 @@ def own_cache(tmp_path_factory):
 @pytest.fixture(scope='session')
 def tiny():
     "A run of two cycles on 160 embedded patches: about a second"
-    from imbal_al.simulation import RunConfig
+    from imbal_al.studies.run_config import RunConfig
 
     return RunConfig(
         data='synthetic:40:64',

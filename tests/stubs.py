@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from imbal_al.core import InputError, config_hash, read_json
-from imbal_al.engine import Kind, register, run_all
-from imbal_al.lock import Lock, Lost
-from imbal_al.simulation import read_result, write_result
+from imbal_al.runs.plan import Kind, register
+from imbal_al.runs.engine import run_all
+from imbal_al.runs.lock import Lock, Lost
+from imbal_al.runs.folder import read_result, write_result
 
 
 @dataclass(frozen=True)

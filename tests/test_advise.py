@@ -7,14 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbal_al.advise import *
-from imbal_al.advise import _reference_of, _threshold_gain
-from imbal_al.compare import BETTER
+from imbal_al.results.advise import Advice, advise_folder
+from imbal_al.results.advise import _reference_of, _threshold_gain
+from imbal_al.results.compare import BETTER
 from imbal_al.core import InputError, write_json
-from imbal_al.engine import save_plan, write_tables
-from imbal_al.metrics import scores_at
-from imbal_al.shift import choose_threshold, made_up_images, read_run
-from imbal_al.simulation import RunConfig, cycle_path, result_rows, write_record
+from imbal_al.runs.plan import save_plan
+from imbal_al.runs.collect import write_tables
+from imbal_al.measure.metrics import scores_at
+from imbal_al.measure.threshold import choose_threshold
+from imbal_al.measure.prevalence import made_up_images
+from imbal_al.studies.simulation import read_run
+from imbal_al.studies.run_config import RunConfig
+from imbal_al.studies.simulation import cycle_path, result_rows
+from imbal_al.runs.folder import write_record
 
 
 def study(folder, hits, repeats=6, pi_u=0.5, data='made up', cycles=1, alarms=0.3, noise=0.05):
@@ -321,7 +326,7 @@ def test_bought_healthy_images_and_weighted_training_are_methods(tmp_path):
 
 
 def test_oii_is_at_the_threshold_that_is_advised(clear):
-    from imbal_al.shift import image_rates, oii_at
+    from imbal_al.measure.shift import image_rates, oii_at
 
     (a,) = advise_folder(clear)
     o = a.points[a.points.threshold != 0.5].iloc[0]
@@ -330,7 +335,7 @@ def test_oii_is_at_the_threshold_that_is_advised(clear):
 
 
 def test_repeats_are_counted_for_the_whole_family(clear):
-    from imbal_al.compare import pair_table
+    from imbal_al.results.compare import pair_table
 
     (a,) = advise_folder(clear)
     wide = a.points.pivot(index='unit', columns='method', values='f1')
@@ -357,8 +362,8 @@ def test_the_reference_is_plain_where_it_can_be():
 
 
 def test_a_gain_that_may_be_nothing_is_not_advised(clear, monkeypatch):
-    from imbal_al import advise
-    from imbal_al.metrics import Interval
+    from imbal_al.results import advise
+    from imbal_al.measure.statistics import Interval
 
     (a,) = advise_folder(clear)
     for low, said in ((-0.01, 'threshold:  1/2'), (0.01, 'It gains +0.050 [+0.010, +0.100]')):

@@ -7,18 +7,9 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from imbal_al.annotations import (
-    _box_corners,
-    brush_result,
-    coco_json,
-    cvat_xml,
-    decode_brush,
-    encode_brush,
-    polygon_mask,
-    _read_coco,
-    _read_cvat,
-    read_export,
-    _read_labelstudio,
+from imbal_al.project.annotations import (
+    _box_corners, brush_result, coco_json, cvat_xml, decode_brush, encode_brush, polygon_mask,
+    _read_coco, _read_cvat, read_export, _read_labelstudio,
 )
 from imbal_al.core import InputError
 

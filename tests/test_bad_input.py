@@ -10,42 +10,41 @@ import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from imbal_al import (
-    figures,
-    guidance,
-    loss_figures,
-    metrics,
-    oii,
-    patches,
-    scenarios,
-    sources,
-    strategies,
-    synthetic,
-)
+from imbal_al.results import figures
+from imbal_al.losses import guidance
+from imbal_al.results import loss_tables as loss_figures
+from imbal_al.measure import metrics
+from imbal_al.measure import statistics
+from imbal_al.measure import oii
+from imbal_al.data import patches
+from imbal_al.data import scenarios
+from imbal_al.data import sources
+from imbal_al.data import images
+from imbal_al.data import download
+from imbal_al.data import masks
+from imbal_al.data import catalog
+from imbal_al.strategies import scores as strategies
+from imbal_al.strategies import registry
+from imbal_al.data import synthetic
 from imbal_al.cli import app
 from imbal_al.core import InputError, write_text
-from imbal_al.engine import load_plan, plan, preset, save_plan
-from imbal_al.learner import DeviceData, cast, lr_schedule, make_learner
-from imbal_al.loss_study import (
-    LossConfig,
-    as_loss_config,
-    check_loss_config,
-    load_loss_plan,
-    loss_preset,
-    plan_losses,
+from imbal_al.runs.plan import load_plan, save_plan
+from imbal_al.studies.learning_study import plan, preset
+from imbal_al.networks.device import DeviceData, cast
+from imbal_al.networks.learner import lr_schedule, make_learner
+from imbal_al.studies.loss_study import (
+    LossConfig, as_loss_config, check_loss_config, load_loss_plan, loss_preset, plan_losses,
     train_at,
 )
-from imbal_al.losses import (
-    BCELoss,
-    DiceLoss,
-    FocalLoss,
-    FocalTverskyLoss,
-    PaperComboLoss,
-    TverskyLoss,
-)
-from imbal_al.models import SegNet, create_model, scaled
-from imbal_al.simulation import RunConfig, as_config, check_config, run
-from imbal_al.training import Parts, make_loss, _resize_pairs, sgd_learner
+from imbal_al.losses.pixel import BCELoss, FocalLoss
+from imbal_al.losses.region import DiceLoss, FocalTverskyLoss, TverskyLoss
+from imbal_al.losses.compound import PaperComboLoss
+from imbal_al.networks.models import SegNet, create_model, scaled
+from imbal_al.studies.run_config import RunConfig, as_config, check_config
+from imbal_al.studies.simulation import run
+from imbal_al.networks.fixed_split import Parts, sgd_learner
+from imbal_al.losses.registry import make_loss
+from imbal_al.networks.augment import resize_pairs
 
 
 @pytest.fixture(scope='module')
@@ -114,10 +113,10 @@ def cli(*args):
 
 
 TABLE = pd.DataFrame(dict(group=range(100), faulty=[1] * 20 + [0] * 80))
-COCO = lambda masks: sources.read_mask(
+COCO = lambda masks: masks.read_mask(
     'a.json::a.jpg::' + json.dumps(dict(size=[2, 3], masks=masks)), 'coco', (2, 3)
 )
-RUNS = lambda text: sources.read_mask('train.csv::a.jpg::' + text, 'runs', (2, 3))
+RUNS = lambda text: masks.read_mask('train.csv::a.jpg::' + text, 'runs', (2, 3))
 X, Y = torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4)
 HIST = np.zeros((2, 2, 128), int)
 OWN = ('--data', 'folder:images:masks')
@@ -364,43 +363,43 @@ CASES = {
         'cannot write AT/file/x.csv: File exists; choose a folder you may write to',
     ),
     'image missing': (
-        lambda at: sources.read_image(f'{at}/gone.png'),
+        lambda at: images.read_image(f'{at}/gone.png'),
         'AT/gone.png is missing; restore the file or take it out of the data set',
     ),
     'image empty': (
-        lambda at: sources.read_image(f'{at}/empty.png'),
+        lambda at: images.read_image(f'{at}/empty.png'),
         'AT/empty.png is empty; fetch or export the file again',
     ),
     'image cut': (
-        lambda at: sources.read_image(f'{at}/cut.png'),
+        lambda at: images.read_image(f'{at}/cut.png'),
         'AT/cut.png cannot be read as an image (image file is truncated); fetch or export the file again',
     ),
     'image is text': (
-        lambda at: sources.read_image(f'{at}/text.png'),
+        lambda at: images.read_image(f'{at}/text.png'),
         'AT/text.png cannot be read as an image (it is none); fetch or export the file again',
     ),
     'image is a folder': (
-        lambda at: sources.read_image(f'{at}/images'),
+        lambda at: images.read_image(f'{at}/images'),
         'AT/images is a folder; give an image file',
     ),
     'image of floats': (
-        lambda at: sources.read_image(f'{at}/float.tif'),
+        lambda at: images.read_image(f'{at}/float.tif'),
         'AT/float.tif holds floating-point pixels; save it with 8 or 16 bits',
     ),
     'mask size': (
-        lambda at: sources.read_mask(f'{at}/small.png', 'nonzero', (8, 9)),
+        lambda at: masks.read_mask(f'{at}/small.png', 'nonzero', (8, 9)),
         'mask AT/small.png is 8 x 8 pixels, its image 9 x 8; export the mask again',
     ),
     'mask decoder': (
-        lambda at: sources.read_mask(f'{at}/small.png', 'magic', (8, 8)),
+        lambda at: masks.read_mask(f'{at}/small.png', 'magic', (8, 8)),
         "unknown mask decoder 'magic'; choose one of: over127, nonzero, synthetic, auto, label, potato_palette, cfd, runs, coco, yolo",
     ),
     'mask of many values': (
-        lambda at: sources.read_mask(f'{at}/four.png', 'auto', (1, 4)),
+        lambda at: masks.read_mask(f'{at}/four.png', 'auto', (1, 4)),
         "mask AT/four.png has 4 values (1, 3, ...); say which is meant: decoder 'nonzero' (class numbers) or 'over127' (smoothed borders)",
     ),
     'mask matlab': (
-        lambda at: sources.read_mask(f'{at}/bad.mat', 'cfd', (8, 8)),
+        lambda at: masks.read_mask(f'{at}/bad.mat', 'cfd', (8, 8)),
         'AT/bad.mat cannot be read as a CrackForest ground truth; fetch the data set again',
     ),
     'run lengths odd': (
@@ -444,60 +443,60 @@ CASES = {
         'a.json, image a.jpg: a polygon reaches to 2e+09, far outside the image; export the annotations again',
     ),
     'YOLO pairs': (
-        lambda at: sources.read_mask(f'{at}/0.txt', 'yolo', (8, 8)),
+        lambda at: masks.read_mask(f'{at}/0.txt', 'yolo', (8, 8)),
         'AT/0.txt, line 1: not a class and pairs of numbers; fetch the data set again',
     ),
     'YOLO outside': (
-        lambda at: sources.read_mask(f'{at}/1.txt', 'yolo', (8, 8)),
+        lambda at: masks.read_mask(f'{at}/1.txt', 'yolo', (8, 8)),
         'AT/1.txt, line 1: a point is outside the image; fetch the data set again',
     ),
     'YOLO letters': (
-        lambda at: sources.read_mask(f'{at}/2.txt', 'yolo', (8, 8)),
+        lambda at: masks.read_mask(f'{at}/2.txt', 'yolo', (8, 8)),
         'AT/2.txt, line 1: not a class and pairs of numbers; fetch the data set again',
     ),
     'window incomplete': (
-        lambda at: sources.window_of(dict(image='a.png', y=0, x=0)),
+        lambda at: images.window_of(dict(image='a.png', y=0, x=0)),
         'a.png has no whole window; give the whole numbers y, x, h, w',
     ),
     'window empty': (
-        lambda at: sources.window_of(dict(ROW, w=0)),
+        lambda at: images.window_of(dict(ROW, w=0)),
         'a.png has a window of 8x0 pixels; give a height and width of 1 or more',
     ),
     'window outside': (
-        lambda at: sources.crop(np.zeros((8, 8)), (9, 0, 4, 4)),
+        lambda at: images.crop(np.zeros((8, 8)), (9, 0, 4, 4)),
         'the window 4x4 at 9, 0 lies outside an image of 8x8 pixels; correct y and x',
     ),
     # --- data sets
     'source': (
-        lambda at: sources.load_source('kolektor'),
+        lambda at: catalog.load_source('kolektor'),
         "unknown data set 'kolektor'; choose one of: <data sets>",
     ),
     'source synthetic': (
-        lambda at: sources.load_source('synthetic:many'),
+        lambda at: catalog.load_source('synthetic:many'),
         "'synthetic:many' is no synthetic source; write synthetic:COUNT:SIZE:SEED, whole numbers",
     ),
     'source synthetic kind': (
-        lambda at: sources.load_source('synthetic_wood'),
+        lambda at: catalog.load_source('synthetic_wood'),
         "unknown data set 'synthetic_wood'; choose one of: <data sets>",
     ),
     'source folder name': (
-        lambda at: sources.load_source('folder:images'),
+        lambda at: catalog.load_source('folder:images'),
         "'folder:images' is no folder source; write folder:IMAGES:MASKS, then :nonzero or :over127 and :healthy if needed",
     ),
     'source folder missing': (
-        lambda at: sources.load_source('folder:nowhere:masks'),
+        lambda at: catalog.load_source('folder:nowhere:masks'),
         'AT/nowhere is not a folder; give the folder of images and the folder of masks',
     ),
     'source folder empty': (
-        lambda at: sources.load_source('folder:none:masks'),
+        lambda at: catalog.load_source('folder:none:masks'),
         'no image found in AT/none; give a folder with .jpg, .jpeg, .png, .bmp, .tif, .tiff files',
     ),
     'source folder without masks': (
-        lambda at: sources.load_source('folder:images:none'),
+        lambda at: catalog.load_source('folder:images:none'),
         "AT/images/0.png has no mask in AT/none (4 such images); add it, or say that a missing mask means healthy (missing='healthy'; folder:IMAGES:MASKS:healthy)",
     ),
     'source folder two of one name': (
-        lambda at: sources.load_source('folder:twice:masks'),
+        lambda at: catalog.load_source('folder:twice:masks'),
         'AT/twice/a.bmp and AT/twice/a.png are two files with one name; remove or rename one',
     ),
     'source folder group': (
@@ -509,36 +508,36 @@ CASES = {
         "unknown meaning of a missing mask 'faulty'; choose one of: refuse, healthy",
     ),
     'source severstal': (
-        lambda at: sources.load_source('severstal'),
+        lambda at: catalog.load_source('severstal'),
         'AT/data/severstal/train.csv has no columns ImageId (or ImageId_ClassId) and EncodedPixels; fetch the file again',
     ),
     'source mtsdd': (
-        lambda at: sources.load_source('mtsdd'),
+        lambda at: catalog.load_source('mtsdd'),
         "x.jpg has no '_num_NUMBER' in its name; fetch the data set again",
     ),
     'source dibe part': (
-        lambda at: sources.load_source('thc112:copy'),
+        lambda at: catalog.load_source('thc112:copy'),
         "unknown part 'copy' of thc112; write thc112 or thc112:copies",
     ),
     # --- stores and scenarios
     'store patch': (
-        lambda at: patches.open_store(sources.load_source('synthetic:4:64'), 8),
+        lambda at: patches.open_store(catalog.load_source('synthetic:4:64'), 8),
         'patch of 8x8 pixels; use at least 16x16',
     ),
     'store stride': (
-        lambda at: patches.open_store(sources.load_source('synthetic:4:64'), 32, 'odd'),
+        lambda at: patches.open_store(catalog.load_source('synthetic:4:64'), 32, 'odd'),
         "unknown stride 'odd'; choose one of: none, even",
     ),
     'store channels': (
-        lambda at: patches.open_store(sources.load_source('synthetic:4:64'), 32, channels=2),
+        lambda at: patches.open_store(catalog.load_source('synthetic:4:64'), 32, channels=2),
         'unknown number of channels 2; choose one of: 1, 3',
     ),
     'store patch too large': (
-        lambda at: patches.open_store(sources.load_source('synthetic:4:64'), 65),
+        lambda at: patches.open_store(catalog.load_source('synthetic:4:64'), 65),
         'synthetic:steel:0:64:0 is 64x64 pixels, smaller than a patch of 65x65; choose a smaller patch',
     ),
     'store cache': (
-        lambda at: patches.open_store(sources.load_source('synthetic:4:64'), 32, root=at / 'file'),
+        lambda at: patches.open_store(catalog.load_source('synthetic:4:64'), 32, root=at / 'file'),
         'cannot create AT/file: File exists; set IMBAL_AL_CACHE to a folder you may write to',
     ),
     'scenario prevalence': (
@@ -847,7 +846,7 @@ CASES = {
         ),
         "unknown augmentation 'blur'; choose one of: random, fixed, none",
     ),
-    'parts size': (lambda at: _resize_pairs(IMAGES, MASKS, 8), 'size = 8 px; use 16 or more'),
+    'parts size': (lambda at: resize_pairs(IMAGES, MASKS, 8), 'size = 8 px; use 16 or more'),
     'learner nothing labelled': (
         lambda at: make_learner(DeviceData(IMAGES, MASKS), []),
         'no labelled patch to train on; give at least one',
@@ -890,11 +889,11 @@ CASES = {
     ),
     # --- strategies and metrics
     'strategy': (
-        lambda at: strategies.select('entropi', strategies.Candidates(5), 2, RNG),
+        lambda at: registry.select('entropi', registry.Candidates(5), 2, RNG),
         "unknown strategy 'entropi'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge",
     ),
     'strategy batch': (
-        lambda at: strategies.select('random', strategies.Candidates(5), 6, RNG),
+        lambda at: registry.select('random', registry.Candidates(5), 6, RNG),
         'a batch of 6 is larger than the 5 images left in the pool; take a smaller batch or fewer cycles',
     ),
     'strategy probabilities': (
@@ -958,15 +957,15 @@ CASES = {
         'an area needs at least two different budgets, none twice; got [0.1, 0.1]',
     ),
     'metrics interval': (
-        lambda at: metrics.mean_interval([1, 2], kind='normal'),
+        lambda at: statistics.mean_interval([1, 2], kind='normal'),
         "unknown kind of interval 'normal'; choose one of: bootstrap, student, wider",
     ),
     'metrics pairs': (
-        lambda at: metrics.paired_interval([1, 2], [1]),
+        lambda at: statistics.paired_interval([1, 2], [1]),
         'paired values of shapes (2,) and (1,); give the same repeats of both',
     ),
     'metrics margin': (
-        lambda at: metrics.non_inferior([1, 2], [1, 2], margin=-1),
+        lambda at: statistics.non_inferior([1, 2], [1, 2], margin=-1),
         'margin -1 is negative; give the disadvantage that is shrugged off as a positive number',
     ),
     # --- figures and claims
@@ -982,8 +981,8 @@ CASES = {
 
 TYPES = {'loss fn_weight text', 'loss ignore_index', 'loss no tensor', 'loss integers'}
 LONG = {
-    '<data sets>': [*sources._SYNTHETIC, *sources.SOURCES, 'folder:IMAGES:MASKS'],
-    '<downloads>': sources.DOWNLOADS,
+    '<data sets>': [*sources.SYNTHETIC, *catalog.SOURCES, 'folder:IMAGES:MASKS'],
+    '<downloads>': download.DOWNLOADS,
     '<settings of a run>': [f.name for f in fields(RunConfig)],
     '<settings of a training>': [f.name for f in fields(LossConfig)],
 }

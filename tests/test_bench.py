@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbal_al import bench
+from imbal_al.dev import bench
 from imbal_al.core import InputError
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path_factory, monkeypatch):
+def cache_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv('IMBAL_AL_CACHE', str(tmp_path_factory.getbasetemp() / 'bench_cache'))
     monkeypatch.delenv('IMBAL_AL_DATA', raising=False)
 

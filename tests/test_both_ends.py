@@ -4,12 +4,15 @@ import io, tarfile
 
 import pytest
 
-from imbal_al.both_ends import *
-from imbal_al.both_ends import _PARTS, _left, _part_configs, _reuse
+from imbal_al.dev.shift_study import both_ends, costs, run_both_ends
+from imbal_al.dev.shift_study import _PARTS, _left, _part_configs, _reuse
 from imbal_al.core import InputError, to_json
-from imbal_al.engine import load_plan, results_table, run_study
-from imbal_al.scenarios import largest_size
-from imbal_al.simulation import RunConfig, check_config, read_result
+from imbal_al.runs.plan import load_plan
+from imbal_al.runs.collect import results_table
+from imbal_al.studies.learning_study import run_study
+from imbal_al.data.scenarios import largest_size
+from imbal_al.studies.run_config import RunConfig, check_config
+from imbal_al.runs.folder import read_result
 
 SMALL = dict(
     data='synthetic:40:64',
@@ -75,8 +78,8 @@ def test_parts_are_what_they_say():
 
 @pytest.mark.parametrize('data', ['sd900', 'potato_leaf', 'mtsdd'])
 def test_every_pool_and_test_can_be_drawn(data):
-    from imbal_al.scenarios import make_scenario
-    from imbal_al.simulation import load_patches
+    from imbal_al.data.scenarios import make_scenario
+    from imbal_al.studies.simulation import load_patches
 
     try:
         load_patches(next(c for c in both_ends() if c.data == data).store_key(), None)
@@ -161,7 +164,7 @@ def test_finished_runs_are_taken_over(done, tmp_path):
 
 
 def test_nothing_of_them_is_trained_again(done, tmp_path, monkeypatch):
-    from imbal_al import simulation
+    from imbal_al.studies import simulation
 
     n, f = [], simulation.run_cycle
     monkeypatch.setattr(simulation, 'run_cycle', lambda c, *a: (n.append(c.strategy), f(c, *a))[1])

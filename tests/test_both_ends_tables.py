@@ -6,15 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbal_al.both_ends import _part_configs
-from imbal_al.both_ends_tables import *
-from imbal_al.both_ends_tables import _finished, _label_rows, _origin, _run_settings, main
+from imbal_al.dev.shift_study import _part_configs
+from imbal_al.dev.shift_study_tables import tables, write_both_ends, main
+from imbal_al.dev.shift_study_tables import _finished, _label_rows, _origin, _run_settings, main
 from imbal_al.core import InputError
-from imbal_al.engine import results_table, run_study
-from imbal_al.metrics import scores_at
-from imbal_al.shift import choose_threshold, f1_at, image_rates, read_run
-from imbal_al.simulation import load_patches, read_record
-from imbal_al.remedies import rates_in, threshold_remedies
+from imbal_al.runs.collect import results_table
+from imbal_al.studies.learning_study import run_study
+from imbal_al.measure.metrics import scores_at
+from imbal_al.measure.threshold import choose_threshold
+from imbal_al.measure.shift import f1_at, image_rates
+from imbal_al.studies.simulation import read_run
+from imbal_al.studies.simulation import load_patches
+from imbal_al.runs.folder import read_record
+from imbal_al.results.remedies import rates_in, threshold_remedies
 
 SMALL = dict(
     data='synthetic:60:64',
@@ -149,7 +153,7 @@ def test_again_with_more_runs(study, files, tmp_path):
 
 
 def test_advice_is_that_of_the_command(study, files):
-    from imbal_al.advise import advise_folder
+    from imbal_al.results.advise import advise_folder
 
     assert (
         files['both_ends_advice.txt'].read_text()
@@ -158,7 +162,7 @@ def test_advice_is_that_of_the_command(study, files):
 
 
 def test_nothing_finished(tmp_path, study):
-    from imbal_al.engine import save_plan
+    from imbal_al.runs.plan import save_plan
 
     save_plan(tmp_path, study[1])
     with pytest.raises(InputError, match='no run of .* is finished') as e:

@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.cli import _duration, _size, app
-from imbal_al.synthetic import image
+from imbal_al.data.synthetic import image
 
 TINY = '--data synthetic:40:64 --patch 32 --strategies random,entropy --pi-u 0.5 --pi-t 0.1 --repeats 1 --cycles 2 --batch 8 --pool-size 40 --test-size 10 --steps 2 --bs 8 --workers 1 --device cpu'.split()
 COMMAND = [sys.executable, '-c', 'from imbal_al.cli import main; main()']
@@ -318,13 +318,15 @@ def test_dry_run_writes_no_study(at):
 
 
 def test_images_are_cut_by_as_many_processes_as_asked_for(at, monkeypatch):
-    from imbal_al import engine
+    from imbal_al.runs import engine
+    from imbal_al.studies import learning_study
+    from imbal_al.runs import plan
 
     seen = []
     real = engine.open_store
     monkeypatch.setattr(engine, 'open_store', lambda *a, **kw: seen.append(kw) or real(*a, **kw))
     for few, n in ((1, 3), (10**6, 1)):
-        monkeypatch.setattr(engine, '_FEW_IMAGES', few)
+        monkeypatch.setattr(learning_study, '_FEW_IMAGES', few)
         seen.clear()
         assert (
             call('study', *TINY, '--dry-run', '--workers', '3').exit_code == 0
@@ -396,14 +398,14 @@ def stub_study(tmp_path):
 
     cs = [stubs.Stub(0), stubs.Stub(1), stubs.Stub(2, 'wrong')]
     stubs.run_all(tmp_path / 's', cs, 0, 'cpu')
-    from imbal_al.engine import save_plan
+    from imbal_al.runs.plan import save_plan
 
     save_plan(tmp_path / 's', [stubs.Stub(3)])
     return tmp_path / 's', [*cs, stubs.Stub(3)]
 
 
 def test_status_says_who_and_why(stub_study):
-    from imbal_al.lock import Lock
+    from imbal_al.runs.lock import Lock
 
     d, cs = stub_study
     (d / 'runs' / cs[3].hash).mkdir()
@@ -445,7 +447,9 @@ def test_watch_ends_with_the_study(stub_study):
 
 def test_retry_and_collect(stub_study, monkeypatch):
     import dataclasses, stubs
-    from imbal_al import engine
+    from imbal_al.runs import engine
+    from imbal_al.studies import learning_study
+    from imbal_al.runs import plan
 
     d, cs = stub_study
     real = engine.run_all
@@ -463,7 +467,7 @@ def test_retry_and_collect(stub_study, monkeypatch):
         )
         or {}
     )
-    monkeypatch.setitem(engine._KINDS, 'Stub', dataclasses.replace(stubs.STUBS, run=fine))
+    monkeypatch.setitem(plan._KINDS, 'Stub', dataclasses.replace(stubs.STUBS, run=fine))
     assert (
         call('retry', d, '--device', 'cpu').stdout == '1 done\n'
         and 'nothing has failed' in call('retry', d).stdout
@@ -478,7 +482,9 @@ def test_retry_and_collect(stub_study, monkeypatch):
 
 
 def test_ctrl_c_is_one_line(at, monkeypatch):
-    from imbal_al import engine
+    from imbal_al.runs import engine
+    from imbal_al.studies import learning_study
+    from imbal_al.runs import plan
 
     def stop(*a, **k):
         raise KeyboardInterrupt

@@ -10,32 +10,29 @@ from hypothesis import given, settings, strategies as st
 from scipy import stats
 from scipy.integrate import quad
 
-from imbal_al.claims import UNTOLD, paired_areas, run_areas
-from imbal_al.compare import *
-from imbal_al.compare import (
-    BETTER,
-    SAME,
-    WORSE,
-    _flips,
-    _kendall_w,
-    _method_table,
-    _pair_row,
-    _ranks,
-    _run_values,
-    _strategy_curves,
-    _undecided_groups,
-    figures_of,
-    needed,
-    penalty_matrix,
-    sd_interval,
-    t_power,
-    t_test,
-    with_sampling,
+from imbal_al.results.claims import UNTOLD
+from imbal_al.results.tables import paired_areas, run_areas
+from imbal_al.results.compare import (
+    BETTER, WORSE, SAME, pair_table, penalty_matrix, compare_results, with_sampling,
 )
+from imbal_al.measure.statistics import (
+    wilcoxon, least_repeats, holm, t_test, t_power, repeats_needed, sd_interval, needed,
+)
+from imbal_al.results.compare_report import (
+    penalty_figure, forest, rank_figure, report_markdown, compare_folder, figures_of,
+    write_comparison,
+)
+from imbal_al.results.compare import (
+    BETTER, SAME, WORSE, _flips, _kendall_w, _method_table, _pair_row, _ranks, _run_values,
+    _strategy_curves, penalty_matrix, with_sampling,
+)
+from imbal_al.results.compare_report import _undecided_groups, figures_of
+from imbal_al.measure.statistics import needed, sd_interval, t_power, t_test
 from imbal_al.core import InputError
-from imbal_al.figures import alt_text, made_up_results
-from imbal_al.loss_figures import made_up_losses
-from imbal_al.metrics import non_inferior, paired_interval
+from imbal_al.results.plotting import alt_text
+from imbal_al.results.tables import made_up_results
+from imbal_al.results.loss_tables import made_up_losses
+from imbal_al.measure.statistics import non_inferior, paired_interval
 
 quick = settings(max_examples=40, deadline=None)
 whole = st.lists(st.integers(-6, 6), min_size=1, max_size=8)
@@ -516,7 +513,7 @@ def test_penalty_with_methods_that_were_not_run_everywhere():
 
 
 def report_lines(p):
-    from imbal_al.compare import _penalty_lines
+    from imbal_al.results.compare_report import _penalty_lines
 
     return _penalty_lines(p)
 
@@ -595,8 +592,8 @@ def test_groups_of_the_undecided():
 
 def test_folder_with_plan(tmp_path):
     from dataclasses import replace
-    from imbal_al.engine import save_plan
-    from imbal_al.simulation import RunConfig
+    from imbal_al.runs.plan import save_plan
+    from imbal_al.studies.run_config import RunConfig
 
     configs = [
         RunConfig(data='made up', strategy=s, repeat=r, pi_u=0.1, pi_t=(0.1, 0.05))
@@ -629,7 +626,7 @@ def test_folder_with_plan(tmp_path):
 
 def test_folder_of_a_study_that_has_only_begun(tmp_path, tiny):
     from dataclasses import replace
-    from imbal_al.engine import save_plan
+    from imbal_al.runs.plan import save_plan
 
     save_plan(tmp_path, [replace(tiny, strategy=s) for s in ('random', 'entropy')])
     with pytest.raises(InputError, match='no run of .* is finished'):
@@ -667,8 +664,8 @@ def test_folder_without_a_usable_table(tmp_path, content):
 def test_runs_that_differ_in_their_labels_are_not_twins(tmp_path):
     "A folder with runs that bought healthy images: the table does not say so, the plan does"
     from dataclasses import replace
-    from imbal_al.engine import save_plan
-    from imbal_al.simulation import RunConfig
+    from imbal_al.runs.plan import save_plan
+    from imbal_al.studies.run_config import RunConfig
 
     t = TABLE[TABLE.strategy != 'coreset']
     base = [
@@ -722,7 +719,7 @@ def test_labels_of_a_study_without_such_runs_are_left_alone(tmp_path):
 
 @pytest.mark.parametrize('alone,lines', [(5, 5), (6, 1), (40, 1)])
 def test_settings_left_out_for_one_reason_are_few_lines(alone, lines):
-    from imbal_al.compare import _paired
+    from imbal_al.results.compare import _paired
 
     rows = [
         dict(setting=f's{i}', method='entropy', unit=u, value=0.5)

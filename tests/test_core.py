@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from imbal_al import core
-from imbal_al.core import *
+from imbal_al.core import (
+    InputError, check_choice, atomic_path, write_text, to_json, config_hash, write_json,
+    read_json, stream, stream_seed, commit, provenance,
+)
 from imbal_al.core import commit
 
 

@@ -5,17 +5,21 @@ import math
 import numpy as np, pytest
 from PIL import Image
 
-from imbal_al import costs as m
+from imbal_al.project import costs as m
 from imbal_al.core import InputError, note, read_json, write_json
-from imbal_al.costs import _elasticity, _fair_counts, Target, cost_target, cost_threshold, guide_costs
-from imbal_al.metrics import BINS
-from imbal_al.oii import oii
-from imbal_al.project import labels, new, open_project, write_label
-from imbal_al.queue import rounds
-from imbal_al.rounds import _guided, is_held_out, next_round
-from imbal_al.shift import made_up_images
-from imbal_al.simulation import write_record
-from imbal_al.where import cost_point, heldout_hist as real_hist
+from imbal_al.project.costs import (
+    _elasticity, _fair_counts, Target, cost_target, cost_threshold, guide_costs,
+)
+from imbal_al.measure.metrics import BINS
+from imbal_al.measure.oii import oii
+from imbal_al.project.store import labels, new, open_project, write_label
+from imbal_al.project.state import rounds
+from imbal_al.project.state import guided_loss, is_held_out
+from imbal_al.project.rounds import next_round
+from imbal_al.measure.prevalence import made_up_images
+from imbal_al.runs.folder import write_record
+from imbal_al.measure.threshold import cost_point
+from imbal_al.project.network import heldout_hist as real_hist
 
 
 def test_elasticity_by_hand():
@@ -177,7 +181,7 @@ def test_a_target_is_reached_and_written(played):
         g.point.threshold,
         5,
         0.2,
-    ) and _guided(p) == dict(loss='dibe', fn_weight=g.fn_weight)
+    ) and guided_loss(p) == dict(loss='dibe', fn_weight=g.fn_weight)
     r = read_json(rounds(p)[-1] / 'round.json')
     assert (
         g.round == 1 == len(rounds(p))
@@ -253,7 +257,7 @@ def test_a_network_clearly_better_keeps_its_weight_and_gets_the_threshold(played
         and g.change.low > 0
         and 'only the threshold kept' in str(g)
         and len(rounds(p)) == 1
-        and _guided(p) == {}
+        and guided_loss(p) == {}
     )
     assert cost_threshold(p, rounds(p)[-1])[0] == g.point.threshold
 
@@ -315,7 +319,7 @@ def test_lost_files_are_made_again(played):
     assert log['trained'][n:] == [0.5]
     note.cache_clear()
     (p.dir / 'guide.json').write_text('{')
-    assert _guided(p) == {} and cost_threshold(p, rounds(p)[-1]) is None
+    assert guided_loss(p) == {} and cost_threshold(p, rounds(p)[-1]) is None
 
 
 @pytest.mark.parametrize(
@@ -359,7 +363,7 @@ def test_labels_that_are_missing_and_a_round_that_is_open(played, tmp_path):
 
 
 def test_the_next_round_is_trained_with_the_weight(played, monkeypatch):
-    from imbal_al import rounds as r
+    from imbal_al.project import network as r
 
     p, _ = played
     g = guide_costs(p, 5, 1, prevalence=0.2, draws=20)

@@ -4,15 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from imbal_al import learner, simulation
+from imbal_al.networks import device as learner
+from imbal_al.studies import simulation
+from imbal_al.runs import folder
 from imbal_al.core import stream
-from imbal_al.learner import DeviceData, fit, make_learner
-from imbal_al.models import create_model
-from imbal_al.scoring import embeddings, score
-from imbal_al.strategies import k_center_greedy
-from imbal_al.synthetic import image
-from imbal_al.training import LOSSES, OnTwoChannels, make_loss
-from imbal_al.uncertainty import measure
+from imbal_al.networks.device import DeviceData
+from imbal_al.networks.learner import fit, make_learner
+from imbal_al.networks.models import create_model
+from imbal_al.networks.scoring import embeddings, score
+from imbal_al.strategies.diversity import k_center_greedy
+from imbal_al.data.synthetic import image
+from imbal_al.losses.registry import LOSSES, OnTwoChannels, make_loss
+from imbal_al.networks.uncertainty import measure
 from fastai.callback.core import Callback
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
@@ -91,7 +94,7 @@ def test_recorded_passes_change_nothing(data, monkeypatch):
     "Losses and weights of a training with CUDA graphs are those without, and the network forgets the graphs"
     net, losses = trained(data)
     assert 'forward' not in net.__dict__
-    monkeypatch.setattr(learner._Graphed, 'before_batch', lambda self: None)
+    monkeypatch.setattr(learner.Graphed, 'before_batch', lambda self: None)
     plain = trained(data)
     assert losses == pytest.approx(plain[1], rel=1e-3)
     for a, b in zip(net.state_dict().values(), plain[0].state_dict().values()):
@@ -158,8 +161,8 @@ def test_scores_are_those_of_the_cpu(data, patches):
 
 
 def test_histogram_is_exact(data):
-    from imbal_al.metrics import histogram
-    from imbal_al.scoring import _logit_histogram
+    from imbal_al.measure.metrics import histogram
+    from imbal_al.networks.scoring import _logit_histogram
 
     g = torch.Generator().manual_seed(0)
     z = 4 * torch.randn(6, 33, 47, generator=g)
@@ -234,14 +237,14 @@ def test_interrupted_run_goes_on_to_the_same_records(tmp_path, tiny, monkeypatch
     assert drop(whole) == drop(again)
     for j in (1, 2, 3):
         a, b = (
-            simulation.read_record(simulation.cycle_path(tmp_path / o / c.hash, j)) for o in 'ab'
+            folder.read_record(simulation.cycle_path(tmp_path / o / c.hash, j)) for o in 'ab'
         )
         assert all(np.array_equal(a[k], b[k]) for k in a if k not in ('seconds', 'phases'))
 
 
 def test_workers_share_a_gpu(tmp_path, tiny):
     from dataclasses import replace
-    from imbal_al.engine import run_study
+    from imbal_al.studies.learning_study import run_study
 
     cs = [replace(tiny, repeat=r) for r in range(2)]
     rows = []
@@ -251,7 +254,7 @@ def test_workers_share_a_gpu(tmp_path, tiny):
             [
                 {k: v for k, v in o.items() if k != 'commit'}
                 for c in cs
-                for o in simulation.read_result(tmp_path / str(workers) / 'runs' / c.hash)['rows']
+                for o in folder.read_result(tmp_path / str(workers) / 'runs' / c.hash)['rows']
             ]
         )
     assert rows[0] == rows[1]

@@ -7,18 +7,12 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError
-from imbal_al.deploy import (
-    _COLUMNS,
-    _deployable,
-    export,
-    _need,
-    open_model,
-    _outline,
-    predict_folder,
-    _threshold_logit,
-    write_onnx,
+from imbal_al.project.deploy import (
+    _COLUMNS, _deployable, export, _need, open_model, _outline, predict_folder,
+    _threshold_logit, write_onnx,
 )
-from imbal_al.windows import Windows, network, predict
+from imbal_al.networks.tiling import Windows
+from imbal_al.networks.predict import network, predict
 
 EXTRA = 'pip install imbal_al[deploy]'
 torch = pytest.importorskip('torch')
@@ -26,8 +20,8 @@ torch = pytest.importorskip('torch')
 
 @pytest.fixture(scope='module')
 def net():
-    from imbal_al.learner import seeded
-    from imbal_al.models import create_model
+    from imbal_al.networks.device import seeded
+    from imbal_al.networks.models import create_model
 
     with seeded(3):
         return create_model(weights=None).eval()
@@ -99,7 +93,7 @@ def test_the_file_is_equal_to_the_network_on_images_of_any_size(net, model):
 def test_a_file_that_disagrees_is_not_kept(net, tmp_path, monkeypatch):
     pytest.importorskip('onnx', reason=EXTRA)
     pytest.importorskip('onnxruntime', reason=EXTRA)
-    from imbal_al import deploy
+    from imbal_al.project import deploy
 
     real = deploy._disagreement
     monkeypatch.setattr(
@@ -174,7 +168,7 @@ def test_stopped_and_given_again_it_goes_on_and_the_table_is_the_same(
 ):
     whole = predict_folder(model, folder, tmp_path / 'whole', overlays=False).read_text()
     seen = []
-    from imbal_al import deploy
+    from imbal_al.project import deploy
 
     real = deploy._write_results
 
@@ -213,7 +207,7 @@ def test_results_of_something_else_are_not_mixed(model, folder, tmp_path):
 
 
 def test_memory_is_that_of_a_batch(model, tmp_path, monkeypatch):
-    from imbal_al import deploy
+    from imbal_al.project import deploy
 
     (tmp_path / 'in').mkdir()
     alive, most = [0], [0]
@@ -237,9 +231,9 @@ def test_memory_is_that_of_a_batch(model, tmp_path, monkeypatch):
 def test_a_project_is_exported_with_its_card(tmp_path):
     pytest.importorskip('onnx', reason=EXTRA)
     pytest.importorskip('onnxruntime', reason=EXTRA)
-    from imbal_al.project import new, write_label
-    from imbal_al.rounds import next_round
-    from imbal_al.synthetic import image
+    from imbal_al.project.store import new, write_label
+    from imbal_al.project.rounds import next_round
+    from imbal_al.data.synthetic import image
 
     (tmp_path / 'i').mkdir()
     truth = {}

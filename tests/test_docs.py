@@ -67,7 +67,7 @@ def test_links_lead_home(docs):
     assert docs.links_home(f'[a]({there}/oii.html#iou)') == '[a](/oii.html#iou)'
     assert (
         docs.links_home(
-            '[a](../70_study_active_learning.ipynb) [b](tutorials/1_first_study.ipynb#x)'
+            '[a](../90_study_active_learning.ipynb) [b](tutorials/1_first_study.ipynb#x)'
         )
         == '[a](../study_active_learning.ipynb) [b](tutorials/first_study.ipynb#x)'
     )
@@ -127,7 +127,7 @@ def test_a_notebook_is_documented_from_its_module_without_running(docs, tmp_path
     with mock.patch(
         'execnb.shell.CaptureShell.run_cell', side_effect=AssertionError('a cell was run')
     ):
-        docs.notebook(root / 'nbs/20_oii.ipynb', tmp_path / 'oii.ipynb')
+        docs.notebook(root / 'nbs/20_measure.oii.ipynb', tmp_path / 'oii.ipynb')
     told = [
         o['data']['text/markdown']
         for c in json.loads((tmp_path / 'oii.ipynb').read_text())['cells']
@@ -209,7 +209,7 @@ def test_the_menu_holds_every_page_once(docs):
 
 def test_a_new_study_finds_its_place_in_the_menu(docs):
     cfg = docs.get_config()
-    pages = sorted([*docs.nbglob(cfg.nbs_path, as_path=True), cfg.nbs_path / '79_study_new.ipynb'])
+    pages = sorted([*docs.nbglob(cfg.nbs_path, as_path=True), cfg.nbs_path / '99_study_new.ipynb'])
     assert 'study_new.ipynb' in next(
         o['contents']
         for o in docs.sidebar(cfg, pages)['website']['sidebar']['contents']

@@ -9,17 +9,17 @@ import pandas as pd
 import pytest
 
 from imbal_al.core import InputError, write_text
-from imbal_al.engine import *
-from imbal_al.engine import (
-    _PRESETS,
-    check_scenarios,
-    high_water,
-    run_seconds,
-    save_plan,
-    write_tables,
+from imbal_al.studies.learning_study import (
+    plan, check_scenarios, preset, run_study, run_seconds, high_water, estimate,
 )
-from imbal_al.lock import Lock
-from imbal_al.simulation import RunConfig, read_record
+from imbal_al.runs.plan import save_plan, load_plan
+from imbal_al.runs.collect import write_tables, results_table, picks_table, status
+from imbal_al.studies.learning_study import _PRESETS, check_scenarios, high_water, run_seconds
+from imbal_al.runs.plan import save_plan
+from imbal_al.runs.collect import write_tables
+from imbal_al.runs.lock import Lock
+from imbal_al.studies.run_config import RunConfig
+from imbal_al.runs.folder import read_record
 
 
 def table(folder, name):
@@ -131,8 +131,8 @@ def test_a_damaged_result_is_done_again(story, runs, tmp_path):
 
 DRIVER = """
 import json, sys
-from imbal_al.engine import run_study
-from imbal_al.simulation import as_config
+from imbal_al.studies.learning_study import run_study
+from imbal_al.studies.run_config import as_config
 if __name__=='__main__': run_study(sys.argv[1], [as_config(o) for o in json.loads(sys.argv[2])], 2, 'cpu')
 """
 
@@ -367,7 +367,7 @@ def test_paper_preset_is_the_reference_table():
 def test_presets():
     for name in _PRESETS:
         base, strategies, pi_u, repeats = preset(name, 'synthetic')
-        from imbal_al.simulation import check_config
+        from imbal_al.studies.run_config import check_config
 
         check_config(base)
         assert (
@@ -409,7 +409,7 @@ def test_estimate(runs):
 
 
 def test_high_water_is_the_most_ever_held():
-    code = "import numpy as np; from imbal_al.engine import high_water; a = high_water(); x = np.ones(10**8//8); b = high_water(); del x; print(b-a, high_water()-b)"
+    code = "import numpy as np; from imbal_al.studies.learning_study import high_water; a = high_water(); x = np.ones(10**8//8); b = high_water(); del x; print(b-a, high_water()-b)"
     grown, after = map(
         int,
         subprocess.check_output(
@@ -449,7 +449,7 @@ def test_losses_are_an_axis(tiny):
 
 def test_a_study_with_losses(tiny, story, tmp_path):
     import shutil
-    from imbal_al.compare import compare_results
+    from imbal_al.results.compare import compare_results
 
     cs = plan(tiny, ('random',), (0.5,), 2, (0.1,), ('combo_paper', 'dibe', 'unified'))
     shutil.copytree(story[0] / 'runs', tmp_path / 'runs')

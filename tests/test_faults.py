@@ -6,22 +6,11 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 
 from imbal_al.core import write_json
-from imbal_al.faults import (
-    _FILES,
-    _append,
-    _campaign_figure,
-    _damage,
-    _differences,
-    _halves,
-    _outcome,
-    _repeated,
-    _stamps,
-    _Try,
-    _where,
-    _World,
-    campaign_table,
+from imbal_al.dev.faults import (
+    _FILES, _append, _campaign_figure, _damage, _differences, _halves, _outcome, _repeated,
+    _stamps, _Try, _where, _World, campaign_table,
 )
-from imbal_al.simulation import write_record
+from imbal_al.runs.folder import write_record
 
 
 def test_short_campaign(tmp_path):
@@ -30,7 +19,7 @@ def test_short_campaign(tmp_path):
         [
             sys.executable,
             '-c',
-            'from imbal_al.faults import main; main()',
+            'from imbal_al.dev.faults import main; main()',
             '--short',
             '--out',
             str(tmp_path / 'faults.csv'),

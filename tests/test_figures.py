@@ -9,8 +9,12 @@ import pandas as pd
 import pytest
 
 from imbal_al.core import InputError
-from imbal_al.figures import *
-from imbal_al.figures import STRATEGY_STYLES
+from imbal_al.results.plotting import STRATEGY_STYLES, strategy_styles, alt_text
+from imbal_al.results.figures import fig2, fig3, fig4, fig5
+from imbal_al.results.tables import (
+    made_up_results, made_up_picks, learning_table, chance_uniqueness,
+)
+from imbal_al.results.plotting import STRATEGY_STYLES
 
 RESULTS, PICKS = made_up_results(repeats=3, cycles=4), made_up_picks(repeats=3, cycles=4)
 
@@ -294,7 +298,7 @@ def test_a_strategy_looks_the_same_in_every_figure():
 
 
 def test_every_strategy_has_a_look_and_no_two_share_a_marker():
-    from imbal_al.strategies import STRATEGIES
+    from imbal_al.strategies.registry import STRATEGIES
 
     assert {k for k, f in STRATEGIES.items() if f.__module__ == 'imbal_al.strategies'} == set(
         STRATEGY_STYLES

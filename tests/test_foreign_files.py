@@ -7,19 +7,17 @@ import numpy as np, pytest, torch
 from PIL import Image
 
 import imbal_al
-from imbal_al import sources
+from imbal_al.data import sources
+from imbal_al.data import download
 from imbal_al.core import InputError
-from imbal_al.sources import (
-    DOWNLOADS,
-    check_source,
-    folder_source,
-    load_source,
-    read_image,
-    read_mask,
-    _unpack,
-)
-from imbal_al.simulation import read_json, read_record, read_result
-from imbal_al.training import _CHECKPOINT, _read_checkpoint
+from imbal_al.data.download import DOWNLOADS, _unpack
+from imbal_al.data.catalog import check_source, load_source
+from imbal_al.data.sources import folder_source
+from imbal_al.data.images import read_image
+from imbal_al.data.masks import read_mask
+from imbal_al.runs.folder import read_record, read_result
+from imbal_al.core import read_json
+from imbal_al.networks.fixed_split import _CHECKPOINT, _read_checkpoint
 
 PACKAGE = sorted(Path(imbal_al.__file__).parent.glob('*.py'))
 
@@ -96,7 +94,7 @@ def test_a_checkpoint_runs_no_code(tmp_path, make):
 
 def test_weights_from_the_hub_s_cache_run_no_code(tmp_path, monkeypatch):
     "torchvision looks into a folder that anybody may have filled, and checks no hash of what is there"
-    from imbal_al.models import vgg16_state_dict
+    from imbal_al.networks.models import vgg16_state_dict
     from torchvision.models import VGG16_BN_Weights
 
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
@@ -184,8 +182,8 @@ def test_the_package_calls_nothing_that_runs_files(path):
 
 def test_an_archive_of_runs_writes_nowhere_else(tmp_path):
     import io, tarfile
-    from imbal_al.both_ends import _reuse
-    from imbal_al.simulation import RunConfig
+    from imbal_al.dev.shift_study import _reuse
+    from imbal_al.studies.run_config import RunConfig
 
     c = RunConfig()
     at = tmp_path / 'study'
@@ -481,11 +479,11 @@ def test_a_download_s_hash_is_checked(tmp_path):
     "Published hash, pinned hash, no hash yet; the tests of `imbal_al.sources` do the same over a socket"
     d, pin = sources.Download('https://x', sha256='a' * 64), tmp_path / 'pin.json'
     with pytest.raises(InputError, match='published') as e:
-        sources._verify_sum('b' * 64, d, pin)
+        download._verify_sum('b' * 64, d, pin)
     one_line(e)
-    sources._verify_sum('a' * 64, d, pin)
-    sources._verify_sum('b' * 64, sources.Download('https://x'), pin)
+    download._verify_sum('a' * 64, d, pin)
+    download._verify_sum('b' * 64, sources.Download('https://x'), pin)
     pin.write_text('{"sha256": "%s"}' % ('c' * 64))
     with pytest.raises(InputError, match='remove that file') as e:
-        sources._verify_sum('b' * 64, sources.Download('https://x'), pin)
+        download._verify_sum('b' * 64, sources.Download('https://x'), pin)
     assert str(pin) in one_line(e)

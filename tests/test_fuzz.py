@@ -7,31 +7,21 @@ import numpy as np, pytest, torch
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from PIL import Image
 
-from imbal_al import sources
+from imbal_al.data import magnetic_tiles
+from imbal_al.data import catalog
+from imbal_al.data import masks
 from imbal_al.cli import _numbers, _patch
 from imbal_al.core import InputError, read_json, seal, to_json, unseal, write_json
-from imbal_al.engine import load_plan, results_table, save_plan, status, study_kind
-from imbal_al.guidance import _read_memory
-from imbal_al.loss_study import (
-    LossConfig,
-    as_loss_config,
-    check_loss_config,
-    diverged,
-    load_loss_plan,
-    read_training,
+from imbal_al.runs.plan import load_plan, save_plan, study_kind
+from imbal_al.runs.collect import results_table, status
+from imbal_al.losses.guidance import _read_memory
+from imbal_al.studies.loss_study import (
+    LossConfig, as_loss_config, check_loss_config, diverged, load_loss_plan, read_training,
 )
-from imbal_al.patches import open_store, read_store
-from imbal_al.simulation import (
-    RunConfig,
-    as_config,
-    check_config,
-    read_record,
-    read_result,
-    records_whole,
-    write_record,
-    write_result,
-)
-from imbal_al.training import _CHECKPOINT, _read_checkpoint
+from imbal_al.data.patches import open_store, read_store
+from imbal_al.studies.run_config import RunConfig, as_config, check_config
+from imbal_al.runs.folder import read_record, read_result, records_whole, write_record, write_result
+from imbal_al.networks.fixed_split import _CHECKPOINT, _read_checkpoint
 
 settings.register_profile(
     'fuzz',
@@ -141,14 +131,14 @@ ANY = (
 @example('1 9223372036854775807 1 9223372036854775807', 3, 3)
 @example('', 3, 3)
 def test_run_lengths(runs, h, w):
-    m = calm(sources.read_mask, f'train.csv::a.jpg::{runs}', 'runs', (h, w))
+    m = calm(masks.read_mask, f'train.csv::a.jpg::{runs}', 'runs', (h, w))
     assert m is None or (m.shape == (h, w) and m.max() <= 1)
 
 
 @given(st.text(max_size=40))
 def test_decoders_of_text_take_any_text(mask):
     for o in ('runs', 'coco'):
-        calm(sources.read_mask, mask, o, (4, 4))
+        calm(masks.read_mask, mask, o, (4, 4))
 
 
 @given(
@@ -161,14 +151,14 @@ def test_decoders_of_text_take_any_text(mask):
 def test_coco_counts(counts):
     t = time.perf_counter()
     calm(
-        sources.read_mask,
+        masks.read_mask,
         'a::b::' + json.dumps(dict(size=[4, 4], masks=[dict(size=[4, 4], counts=counts)])),
         'coco',
         (4, 4),
     )
     assert time.perf_counter() - t < 1
     try:
-        assert sources.coco_counts(counts).dtype == np.int64
+        assert masks.coco_counts(counts).dtype == np.int64
     except (ValueError, OverflowError, TypeError):
         pass
 
@@ -182,7 +172,7 @@ NUMBER = st.floats() | st.integers() | st.floats(-10, 10) | PLAIN
 @example([[[0, 0, -39, 40, 39, -40]]])
 def test_coco_masks(masks):
     m = calm(
-        sources.read_mask, 'a::b::' + json.dumps(dict(size=[4, 4], masks=masks)), 'coco', (4, 4)
+        masks.read_mask, 'a::b::' + json.dumps(dict(size=[4, 4], masks=masks)), 'coco', (4, 4)
     )
     assert m is None or m.shape == (4, 4)
 
@@ -214,7 +204,7 @@ def potato(d):
 @example(text(dict(COCO, images=[dict(COCO['images'][0], height=float('inf'))])))
 def test_coco_files(potato, data):
     potato.write_bytes(data)
-    s = calm(sources.load_source, 'potato', potato.parent.parent.parent)
+    s = calm(catalog.load_source, 'potato', potato.parent.parent.parent)
     for i in range(len(s) if s else 0):
         calm(lambda: s[i])
 
@@ -229,7 +219,7 @@ LINES = st.lists(
 @example(b'0 0x1 1\n0 1_0 1')
 def test_yolo(d, data):
     (d / '0.txt').write_bytes(data)
-    m = calm(sources.read_mask, str(d / '0.txt'), 'yolo', (4, 4))
+    m = calm(masks.read_mask, str(d / '0.txt'), 'yolo', (4, 4))
     assert m is None or m.shape == (4, 4)
 
 
@@ -250,7 +240,7 @@ def severstal(d):
 @example(b'ImageId,EncodedPixels\na.jpg\n')
 def test_severstal_table(severstal, data):
     severstal.write_bytes(data)
-    s = calm(sources.load_source, 'severstal', severstal.parent.parent)
+    s = calm(catalog.load_source, 'severstal', severstal.parent.parent)
     if s:
         calm(lambda: s[0])
 
@@ -258,7 +248,7 @@ def test_severstal_table(severstal, data):
 @given(st.binary(max_size=60) | torn(b'x_num_1.jpg\t0\ny_num_2.jpg\t1\n'))
 def test_tile_groups(d, data):
     (d / 'TILE_GROUPS.tsv').write_bytes(data)
-    calm(sources._read_groups, d / 'TILE_GROUPS.tsv', ['x_num_1.jpg'])
+    calm(magnetic_tiles._read_groups, d / 'TILE_GROUPS.tsv', ['x_num_1.jpg'])
 
 
 # --- names and options
@@ -277,7 +267,7 @@ def test_tile_groups(d, data):
 def test_names_of_data_sets(d, name):
     tracemalloc.start()
     try:
-        s = calm(sources.load_source, name, d / 'none')
+        s = calm(catalog.load_source, name, d / 'none')
         assert tracemalloc.get_traced_memory()[1] < 5e8
     finally:
         tracemalloc.stop()
@@ -507,7 +497,7 @@ def test_every_flipped_byte_of_a_checkpoint_is_seen(d, checkpoint):
 
 @pytest.fixture(scope='module')
 def store(d):
-    return open_store(sources.load_source('synthetic:2:32'), 32, root=d / 'cache')
+    return open_store(catalog.load_source('synthetic:2:32'), 32, root=d / 'cache')
 
 
 @given(st.data())

@@ -7,15 +7,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
-from imbal_al.gallery import (
-    _examples_figure,
-    _patch_iou,
-    _picks_figure,
-    picks_gallery,
-    play,
-    predictions_gallery,
-    _telling,
-    _train_again,
+from imbal_al.results.gallery import (
+    _examples_figure, _patch_iou, _picks_figure, picks_gallery, play, predictions_gallery,
+    _telling, _train_again,
 )
 
 
@@ -86,7 +80,8 @@ def test_play_draws_the_first_values_outside_of_a_live_notebook():
 
 
 def test_a_study_that_has_only_begun_and_networks_again(tmp_path, tiny):
-    from imbal_al.engine import run_study, save_plan
+    from imbal_al.studies.learning_study import run_study
+    from imbal_al.runs.plan import save_plan
 
     other = replace(tiny, strategy='entropy')
     save_plan(tmp_path, [tiny, other])
@@ -106,7 +101,7 @@ def test_a_study_that_has_only_begun_and_networks_again(tmp_path, tiny):
 
 
 def test_a_loss_run_again(tmp_path):
-    from imbal_al.loss_study import LossConfig, run_losses
+    from imbal_al.studies.loss_study import LossConfig, run_losses
 
     c = LossConfig(data='synthetic:16:32', width=0.25, steps=2, validations=1, bs=4, loss='dice')
     assert run_losses(tmp_path, [c], workers=0) == [] and _train_again(tmp_path, c).same

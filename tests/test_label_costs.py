@@ -6,14 +6,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
-from imbal_al.label_costs import *
-from imbal_al.label_costs import (
-    CLICK,
-    MASK,
-    _common_costs,
-    _cost_area,
-    _f1_at_cost,
-    _foreground_efficiency,
+from imbal_al.results.label_costs import CLICK, MASK, add_cost, cost_curves, cost_table, cost_figure
+from imbal_al.results.label_costs import (
+    CLICK, MASK, _common_costs, _cost_area, _f1_at_cost, _foreground_efficiency,
 )
 
 

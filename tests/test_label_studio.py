@@ -8,12 +8,13 @@ import io, json, os, signal, socket, subprocess, time, urllib.error, urllib.requ
 import numpy as np, pytest
 from PIL import Image
 
-from imbal_al.annotations import LS_CONFIG, decode_brush, polygon_mask
-from imbal_al.project import labels, new, open_project, read_mask
-from imbal_al.queue import as_annotations, ingest, waiting, write_queue
-from imbal_al.rounds import next_round
-from imbal_al.synthetic import image
-from imbal_al.where import where
+from imbal_al.project.annotations import LS_CONFIG, decode_brush, polygon_mask
+from imbal_al.project.store import labels, new, open_project, read_mask
+from imbal_al.project.queue import as_annotations, ingest, write_queue
+from imbal_al.project.state import waiting
+from imbal_al.project.rounds import next_round
+from imbal_al.data.synthetic import image
+from imbal_al.project.standing import where
 
 COMMAND = os.environ.get('IMBAL_AL_LABEL_STUDIO')
 pytestmark = pytest.mark.skipif(

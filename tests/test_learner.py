@@ -8,11 +8,15 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy.ndimage import gaussian_filter
 
-from imbal_al import learner
+from imbal_al.networks import learner
 from imbal_al.core import InputError
-from imbal_al.learner import *
-from imbal_al.learner import SCHEDULES, _augment, _gaussian_blur, cast, lr_schedule
-from imbal_al.synthetic import image
+from imbal_al.networks.device import DeviceData, choose_precision, cast
+from imbal_al.networks.batches import Batches, MixedBatches
+from imbal_al.networks.learner import LOSSES, SCHEDULES, make_learner, Converged, lr_schedule, fit
+from imbal_al.networks.learner import SCHEDULES, lr_schedule
+from imbal_al.networks.augment import augment, _gaussian_blur
+from imbal_al.networks.device import cast
+from imbal_al.data.synthetic import image
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -133,7 +137,7 @@ def test_augmentation_statistics():
     x[:, :, 4, 1] = 50
     y = torch.zeros(n, 8, 8, dtype=torch.long)
     y[..., 0] = 1
-    a, b = _augment(x.clone(), y.clone(), gen())
+    a, b = augment(x.clone(), y.clone(), gen())
     flip = b[:, 0, -1] == 1
     blur = (a != x).flatten(1).any(1) & (a != x.flip(-1)).flatten(1).any(1)
     for o in (flip, blur):
@@ -159,11 +163,11 @@ def test_augmentation_statistics():
 
 def test_augmentation_follows_its_generator_only():
     x, y = torch.rand(6, 3, 16, 16, generator=gen(1)), torch.zeros(6, 16, 16, dtype=torch.long)
-    a = _augment(x.clone(), y.clone(), gen(3))[0]
+    a = augment(x.clone(), y.clone(), gen(3))[0]
     torch.manual_seed(99)
     np.random.seed(3)
-    assert torch.equal(a, _augment(x.clone(), y.clone(), gen(3))[0]) and not torch.equal(
-        a, _augment(x.clone(), y.clone(), gen(4))[0]
+    assert torch.equal(a, augment(x.clone(), y.clone(), gen(3))[0]) and not torch.equal(
+        a, augment(x.clone(), y.clone(), gen(4))[0]
     )
 
 

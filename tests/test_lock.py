@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from imbal_al import lock as m
+from imbal_al.runs import lock as m
 from imbal_al.core import InputError
-from imbal_al.lock import Lock, Lost, held, holder
+from imbal_al.runs.lock import Lock, Lost, held, holder
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def elsewhere(path, age=0.0, token='ab' * 8, **kw):
     os.utime(path, (time.time() - age,) * 2)
 
 
-HOLD = "import sys,time; from imbal_al.lock import Lock; print(Lock(sys.argv[1]).acquire(), flush=True); time.sleep(60)"
+HOLD = "import sys,time; from imbal_al.runs.lock import Lock; print(Lock(sys.argv[1]).acquire(), flush=True); time.sleep(60)"
 
 
 def test_a_living_process_keeps_it_and_a_killed_one_does_not(path):
@@ -68,7 +68,7 @@ def test_a_process_number_given_again_is_not_the_owner(path):
     assert Lock(path).acquire()
 
 
-GRAB = "import sys; from imbal_al.lock import Lock; a = Lock(sys.argv[1]); input(); print(a.acquire(-1), flush=True); input()"
+GRAB = "import sys; from imbal_al.runs.lock import Lock; a = Lock(sys.argv[1]); input(); print(a.acquire(-1), flush=True); input()"
 
 
 def test_one_of_many_follows_a_dead_owner(path):
@@ -90,7 +90,7 @@ def test_one_of_many_follows_a_dead_owner(path):
 COUNT = """
 import sys, os, random, signal
 from pathlib import Path
-from imbal_al.lock import Lock
+from imbal_al.runs.lock import Lock
 path, log, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]); rng = random.Random(seed)
 for _ in range(25):
     a = Lock(path)

@@ -6,22 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbal_al.claims import DOES_NOT, HOLDS, UNTOLD, claims_markdown, summary
+from imbal_al.results.claims import DOES_NOT, HOLDS, UNTOLD, claims_markdown, summary
 from imbal_al.core import InputError
-from imbal_al.loss_claims import *
-from imbal_al.loss_claims import (
-    _claim_1,
-    _claim_2,
-    _claim_3,
-    _claim_4,
-    _claim_5,
-    _claim_6,
-    _claim_7,
-    _control,
-    _focal_wander,
-    _paired_runs,
+from imbal_al.measure.statistics import count_interval
+from imbal_al.results.loss_claims import order_scores, variant_evidence, variant_verdict, claims
+from imbal_al.results.loss_claims import (
+    _claim_1, _claim_2, _claim_3, _claim_4, _claim_5, _claim_6, _claim_7, _control,
+    _focal_wander, _paired_runs,
 )
-from imbal_al.loss_figures import RUN, VARIANTS, _CONTROL, _GAIN, final, made_up_losses
+from imbal_al.results.loss_tables import RUN, _CONTROL, _GAIN, final, made_up_losses
+from imbal_al.losses.names import VARIANTS
 
 HALF = dict(ft=5.0, tversky=4.0, dibe_reg=2.0)
 
@@ -585,7 +579,7 @@ def test_curves_above_0(oiis, verdict):
 def test_class_variant_is_focal_with_another_class_weight():
     "What claim 4d rests on"
     import torch
-    from imbal_al.losses import DIBEDisLoss, FocalLoss
+    from imbal_al.losses.pixel import DIBEDisLoss, FocalLoss
 
     g = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 1, 9, 9, generator=g), (torch.rand(2, 1, 9, 9, generator=g) < 0.2).float()

@@ -9,20 +9,17 @@ import pandas as pd
 import pytest
 
 from imbal_al.core import InputError
-from imbal_al.figures import alt_text
-from imbal_al.loss_figures import *
-from imbal_al.loss_figures import (
-    RUN,
-    TABLE4,
-    TABLE5,
-    _end_labels,
-    _of_model,
-    _weight_color,
-    loss_left,
-    made_up_losses,
-    one_setting,
-    setting,
+from imbal_al.results.plotting import alt_text
+from imbal_al.results.loss_tables import (
+    RUN, paper_data, made_up_losses, final, setting, one_setting, extreme, paper_table, TABLE4,
+    TABLE5, table3, table4, table5, table_markdown, replays, table6, table6_markdown,
+    epochs_to_half, loss_left,
 )
+from imbal_al.results.loss_figures import fig9, fig10, fig11, fig14
+from imbal_al.results.loss_tables import (
+    RUN, TABLE4, TABLE5, loss_left, made_up_losses, one_setting, setting,
+)
+from imbal_al.results.loss_figures import _end_labels, _of_model, _weight_color
 
 RESULTS = made_up_losses(epochs=8, half=dict(ft=5.0, tversky=4.0, dibe_reg=2.0))
 FIGURES, TABLES = (fig9, fig10, fig11, fig14), (table3, table4, table5, table6)
@@ -186,7 +183,7 @@ def test_reference_not_found(tmp_path, monkeypatch):
         paper_table(3, tmp_path)
     with pytest.raises(InputError):
         paper_table(7)
-    import imbal_al.loss_figures as module
+    import imbal_al.results.loss_figures as module
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, '__file__', str(tmp_path / 'a' / 'b' / 'loss_figures.py'))

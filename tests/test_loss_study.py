@@ -6,25 +6,13 @@ from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
 
-from imbal_al import loss_study as m
+from imbal_al.studies import loss_study as m
 from imbal_al.core import InputError, read_json, write_json
-from imbal_al.loss_study import (
-    LossConfig,
-    _split,
-    as_loss_config,
-    check_loss_config,
-    diverged,
-    loss_origin,
-    loss_preset,
-    loss_results,
-    loss_status,
-    plan_losses,
-    read_training,
-    run_loss,
-    run_losses,
-    train_at,
+from imbal_al.studies.loss_study import (
+    LossConfig, _split, as_loss_config, check_loss_config, diverged, loss_origin, loss_preset,
+    loss_results, loss_status, plan_losses, read_training, run_loss, run_losses, train_at,
 )
-from imbal_al.simulation import read_record
+from imbal_al.runs.folder import read_record
 
 TINY = LossConfig(
     data='synthetic:20:64', weights=None, width=0.25, steps=4, validations=2, bs=4, lr=1e-3
@@ -230,7 +218,7 @@ def test_the_number_of_workers_changes_nothing(study, tmp_path):
 
 def test_a_killed_study_goes_on_and_equals_an_unbroken_one(study, tmp_path):
     d, configs, _ = study
-    code = f"from imbal_al.loss_study import as_loss_config, run_losses\nfrom pathlib import Path\nif __name__=='__main__': run_losses({str(tmp_path)!r}, [as_loss_config(o) for o in {[asdict(c) for c in configs[:3]]!r}], workers=1)"
+    code = f"from imbal_al.studies.loss_study import as_loss_config, run_losses\nfrom pathlib import Path\nif __name__=='__main__': run_losses({str(tmp_path)!r}, [as_loss_config(o) for o in {[asdict(c) for c in configs[:3]]!r}], workers=1)"
     script = tmp_path / 'go.py'
     script.write_text(code)
     p = subprocess.Popen([sys.executable, script])
@@ -249,7 +237,7 @@ def test_a_killed_study_goes_on_and_equals_an_unbroken_one(study, tmp_path):
 def test_no_defect_to_validate_on_and_too_few_images(monkeypatch):
     with pytest.raises(InputError, match='fewer than a batch of 16'):
         m.check_parts([replace(TINY, bs=16)])
-    from imbal_al.sources import load_source
+    from imbal_al.data.catalog import load_source
 
     monkeypatch.setattr(
         m,
@@ -267,7 +255,7 @@ def test_no_defect_to_validate_on_and_too_few_images(monkeypatch):
 
 def test_guidance_trains_nothing_twice(study, monkeypatch):
     d, configs, _ = study
-    from imbal_al.guidance import grid, guide
+    from imbal_al.losses.guidance import grid, guide
 
     base = replace(configs[0], loss='ft')
     train = train_at(base, d, seeds=2, workers=1)
@@ -294,7 +282,7 @@ def test_seeds_of_a_candidate_are_counted_together(study):
 
 
 def test_another_kind_of_study_is_refused(study, tiny):
-    from imbal_al.engine import save_plan
+    from imbal_al.runs.plan import save_plan
 
     with pytest.raises(InputError, match='another kind'):
         save_plan(study[0], [tiny])
@@ -304,7 +292,7 @@ def test_another_kind_of_study_is_refused(study, tiny):
 
 def test_a_lost_plan_is_made_again_from_the_run_folders(study, tmp_path):
     import shutil
-    from imbal_al.engine import load_plan, save_plan
+    from imbal_al.runs.plan import load_plan, save_plan
 
     shutil.copytree(study[0], tmp_path / 's')
     (tmp_path / 's' / 'study.json').write_text('broken')

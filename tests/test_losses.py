@@ -9,7 +9,10 @@ from hypothesis import given, settings, strategies as st
 from mpmath import mp, mpf
 from torch.nn import functional as F
 
-from imbal_al import losses as L
+from imbal_al.losses import compound as L
+from imbal_al.losses import region
+from imbal_al.losses import numerics
+from imbal_al.losses import pixel
 
 torch.set_num_threads(1)
 PIXEL = ['BCELoss', 'WBCELoss', 'FocalLoss', 'DIBEDisLoss']
@@ -60,11 +63,11 @@ def test_keywords(name):
 
 
 def test_defaults():
-    assert (L.FocalLoss().gamma, L.FocalLoss().class_weight) == (2, 0.25)
-    assert (L.TverskyLoss().fn_weight, round(L.TverskyLoss().fp_weight, 12)) == (0.7, 0.3)
+    assert (pixel.FocalLoss().gamma, pixel.FocalLoss().class_weight) == (2, 0.25)
+    assert (region.TverskyLoss().fn_weight, round(region.TverskyLoss().fp_weight, 12)) == (0.7, 0.3)
     assert (
-        L.FocalTverskyLoss().exponent == 4 / 3
-        and L.FocalTverskyLoss(exponent='abraham').exponent == 0.75
+        region.FocalTverskyLoss().exponent == 4 / 3
+        and region.FocalTverskyLoss(exponent='abraham').exponent == 0.75
     )
     assert all(
         make(k).gamma == 0.3 for k in ('ExpLogLoss', 'DIBEDisLoss', 'DIBERegLoss', 'DIBELoss')
@@ -149,9 +152,9 @@ def test_reductions_agree(name):
 def test_per_image_and_batch_by_hand():
     x = torch.zeros(2, 1, 2)
     y = torch.tensor([[[1, 1]], [[0, 0]]])
-    assert float(L.DiceLoss()(x, y)) == pytest.approx(1 - 3 / 5)
-    assert float(L.DiceLoss(per_image=True)(x, y)) == pytest.approx((1 - 3 / 4 + 1 - 1 / 2) / 2)
-    assert L.DiceLoss(reduction='none')(x, y).tolist() == pytest.approx([0.25, 0.5])
+    assert float(region.DiceLoss()(x, y)) == pytest.approx(1 - 3 / 5)
+    assert float(region.DiceLoss(per_image=True)(x, y)) == pytest.approx((1 - 3 / 4 + 1 - 1 / 2) / 2)
+    assert region.DiceLoss(reduction='none')(x, y).tolist() == pytest.approx([0.25, 0.5])
     assert float(L.ExpLogLoss(mix=1, per_image=True)(x, y)) == pytest.approx(math.log(2) ** 0.3)
     assert float(L.ExpLogLoss(mix=1)(x, y)) == pytest.approx(math.sqrt(2) * math.log(2) ** 0.3)
 
@@ -255,7 +258,7 @@ def test_ignored_pixels_have_no_say(name):
 
 
 @pytest.mark.parametrize('name', ALL)
-@pytest.mark.parametrize('reduction', L.REDUCTIONS)
+@pytest.mark.parametrize('reduction', pixel.REDUCTIONS)
 @pytest.mark.parametrize('smooth', [1.0, 0.0])
 def test_all_ignored_is_zero(name, reduction, smooth):
     kw = {} if name in PIXEL else dict(smooth=smooth)
@@ -286,7 +289,7 @@ VARIED = (
     + [
         (k, dict(variant=v, fn_weight=0.8, fp_weight=0.4, gamma=1.5))
         for k in ('DIBEDisLoss', 'DIBELoss')
-        for v in L.VARIANTS
+        for v in pixel.VARIANTS
     ]
     + [
         ('TverskyLoss', dict(fn_weight=0, fp_weight=1)),
@@ -405,7 +408,7 @@ SCENES = dict(
 )
 REFERENCE = (
     [(k, {}) for k in ALL]
-    + [('DIBEDisLoss', dict(variant=v, fn_weight=0.8)) for v in L.VARIANTS]
+    + [('DIBEDisLoss', dict(variant=v, fn_weight=0.8)) for v in pixel.VARIANTS]
     + [
         ('DIBELoss', dict(variant='tversky', fn_weight=0.9)),
         ('TverskyLoss', dict(fn_weight=0.1, fp_weight=0.9)),
@@ -486,7 +489,7 @@ PRECISIONS = [(torch.float32, 2e-5), (torch.float64, 1e-12)]
 def test_far_logits_with_40_digits(seed, path):
     mp.dps = 40
     x, y = far_example(seed, PATHS[path](seed))
-    assert (L.as_pixels(x, y).at is None) == (path == 'dense')
+    assert (numerics.as_pixels(x, y).at is None) == (path == 'dense')
     groups = as_groups(x, y)
     first = y.flatten().tolist().index(1)
     for name in ALL:
@@ -509,8 +512,8 @@ def test_one_missed_defect_of_16_pixels_costs_what_its_logit_says(dtype):
     y[0, 0, 0] = 1
     x = torch.full((1, 1, 4, 4), -1000.0, dtype=dtype)
     two = torch.cat([-x / 2, x / 2], 1)
-    assert float(L.BCELoss()(x, y)) == 62.5
-    assert float(L.BCELoss(reduction='none')(x, y)[0, 0, 0, 0]) == 1000
+    assert float(pixel.BCELoss()(x, y)) == 62.5
+    assert float(pixel.BCELoss(reduction='none')(x, y)[0, 0, 0, 0]) == 1000
     assert float(L.PaperComboLoss()(two, y)) > 62.5
     slope = x.clone().requires_grad_()
     L.ExpLogLoss(mix=1)(slope, y).backward()
@@ -527,7 +530,7 @@ def few_labels(seed, classes, size=8):
     y[g.permutation(size * size)[:3]] = g.integers(0, classes, 3)
     x = torch.tensor(x, dtype=torch.float32).double()
     y = torch.tensor(y).view(1, size, size)
-    assert L.as_pixels(x, y, 99).at is not None
+    assert numerics.as_pixels(x, y, 99).at is not None
     return x, y
 
 
@@ -583,7 +586,7 @@ def test_far_logits_under_a_softmax(classes, ignored):
 
 @pytest.mark.parametrize('name', ALL)
 @pytest.mark.parametrize('per_image', [True, False])
-@pytest.mark.parametrize('reduction', L.REDUCTIONS)
+@pytest.mark.parametrize('reduction', pixel.REDUCTIONS)
 def test_a_batch_of_one(name, per_image, reduction):
     kw = dict(per_image=per_image) if name in REGION + COMPOUND else {}
     for share in (0.0, 0.03, 0.3):
@@ -643,16 +646,16 @@ def test_paper_combo_is_smp_dice_plus_cross_entropy():
 def test_smp_dice_tversky_focal():
     S, x, y = smp_pair()
     close = lambda a, b: torch.testing.assert_close(a, b, rtol=5e-6, atol=1e-7)
-    close(L.DiceLoss(smooth=2)(x, y), S.DiceLoss('binary', smooth=1)(x, y))
+    close(region.DiceLoss(smooth=2)(x, y), S.DiceLoss('binary', smooth=1)(x, y))
     close(
-        L.TverskyLoss(fn_weight=0.7)(x, y),
+        region.TverskyLoss(fn_weight=0.7)(x, y),
         S.TverskyLoss('binary', alpha=0.3, beta=0.7, smooth=1)(x, y),
     )
     close(
-        L.FocalTverskyLoss(exponent='abraham')(x, y),
+        region.FocalTverskyLoss(exponent='abraham')(x, y),
         S.TverskyLoss('binary', alpha=0.3, beta=0.7, smooth=1, gamma=0.75)(x, y),
     )
-    close(L.FocalLoss()(x, y), S.FocalLoss('binary', alpha=0.25, gamma=2)(x, y.float()))
+    close(pixel.FocalLoss()(x, y), S.FocalLoss('binary', alpha=0.25, gamma=2)(x, y.float()))
 
 
 def test_monai():
@@ -661,21 +664,21 @@ def test_monai():
     f = y[:, None].float()
     close = lambda a, b: torch.testing.assert_close(a, b, rtol=5e-6, atol=1e-7)
     close(
-        L.DiceLoss(per_image=True)(x, y), M.DiceLoss(sigmoid=True, smooth_nr=1, smooth_dr=1)(x, f)
+        region.DiceLoss(per_image=True)(x, y), M.DiceLoss(sigmoid=True, smooth_nr=1, smooth_dr=1)(x, f)
     )
-    close(L.DiceLoss()(x, y), M.DiceLoss(sigmoid=True, batch=True, smooth_nr=1, smooth_dr=1)(x, f))
+    close(region.DiceLoss()(x, y), M.DiceLoss(sigmoid=True, batch=True, smooth_nr=1, smooth_dr=1)(x, f))
     close(
-        L.TverskyLoss(per_image=True)(x, y),
+        region.TverskyLoss(per_image=True)(x, y),
         M.TverskyLoss(sigmoid=True, alpha=0.3, beta=0.7, smooth_nr=1, smooth_dr=1)(x, f),
     )
-    close(L.FocalLoss()(x, y), M.FocalLoss(gamma=2, alpha=0.25)(x, f))
+    close(pixel.FocalLoss()(x, y), M.FocalLoss(gamma=2, alpha=0.25)(x, f))
 
 
 def test_kornia():
     K = pytest.importorskip('kornia.losses')
     _, x, y = smp_pair()
     torch.testing.assert_close(
-        L.FocalLoss()(x, y),
+        pixel.FocalLoss()(x, y),
         K.BinaryFocalLossWithLogits(0.25, reduction='mean')(x, y[:, None].float()),
         rtol=5e-6,
         atol=1e-7,

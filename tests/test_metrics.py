@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
-from imbal_al.metrics import *
-from imbal_al.metrics import BINS, EDGES, P_EDGES
+from imbal_al.measure.metrics import (
+    BINS, EDGES, P_EDGES, histogram, confusion, threshold_bin, snap, counts, pooled, scores,
+    scores_at, f1_curve, threshold_curve, best_threshold, faulty_share, foreground_ratio,
+    uniqueness, random_uniqueness, budget_auc, loss_of_f1,
+)
+from imbal_al.measure.statistics import mean_interval, paired_interval, non_inferior
+from imbal_al.measure.metrics import BINS, EDGES, P_EDGES
 
 quick = settings(max_examples=60, deadline=None)
 seeds = st.integers(0, 2**32 - 1)

@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from imbal_al import models
+from imbal_al.networks import models
 from imbal_al.core import InputError
-from imbal_al.learner import DeviceData
-from imbal_al.models import *
-from imbal_al.scoring import forward, score
+from imbal_al.networks.device import DeviceData
+from imbal_al.networks.models import (
+    IMAGENET, HALF, encoder_stats, lite0_state_dict, scaled, Maps, unpool, SegNet,
+    vgg16_state_dict, ARCHS, create_model,
+)
+from imbal_al.networks.scoring import forward, score
 
 
 @pytest.fixture(scope='module', autouse=True)

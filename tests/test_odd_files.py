@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 
 from imbal_al.cli import _OneLine
 from imbal_al.core import InputError
-from imbal_al.project import labels, open_project, read_mask
-from imbal_al.project_cli import register
-from imbal_al.queue import as_annotations
-from imbal_al.sources import read_image
-from imbal_al.synthetic import image
+from imbal_al.project.store import labels, open_project, read_mask
+from imbal_al.project.commands import register
+from imbal_al.project.queue import as_annotations
+from imbal_al.data.images import read_image
+from imbal_al.data.synthetic import image
 
 app = typer.Typer(cls=_OneLine)
 register(app, _OneLine)
@@ -197,9 +197,10 @@ def test_the_exported_file_reads_12_bits_as_the_project_does(tmp_path, folder):
         say('export', d, tmp_path / 'm.onnx').exit_code == 0
         and '0..4095' in (tmp_path / 'm.md').read_text()
     )
-    from imbal_al.deploy import open_model
-    from imbal_al.rounds import project_windows, read_model
-    from imbal_al.windows import network, predict
+    from imbal_al.project.deploy import open_model
+    from imbal_al.project.state import project_windows
+    from imbal_al.project.network import read_model
+    from imbal_al.networks.predict import network, predict
 
     model = open_model(tmp_path / 'm.onnx', 1)
     assert model.meta['bits'] == 12

@@ -10,18 +10,9 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 import imbal_al
-from imbal_al.oii import (
-    class_counts,
-    class_oii,
-    imbalance_metrics,
-    imbalance_recorder,
-    iou,
-    oii,
-    pixel_counts,
-    precision,
-    recall,
-    score_counts,
-    soft_oii,
+from imbal_al.measure.oii import (
+    class_counts, class_oii, imbalance_metrics, imbalance_recorder, iou, oii, pixel_counts,
+    precision, recall, score_counts, soft_oii,
 )
 
 count = st.one_of(st.just(0.0), st.floats(1e-6, 1e12))
@@ -228,7 +219,7 @@ def test_soft_oii():
 def test_import_is_cheap():
     code = "import sys, imbal_al.oii as o; o.oii(1, 2, 3); sys.exit('torch' in sys.modules or 'fastai' in sys.modules)"
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
-    import imbal_al.oii
+    import imbal_al.measure.oii
 
     with pytest.raises(AttributeError):
         imbal_al.oii.nonsense
@@ -292,6 +283,6 @@ def test_recorder_and_metrics_can_be_pickled():
         'precision',
         'recall',
     ]
-    from imbal_al.oii import ImbalanceRecorder
+    from imbal_al.measure.oii import ImbalanceRecorder
 
     assert isinstance(imbalance_recorder(), ImbalanceRecorder)

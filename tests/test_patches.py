@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from imbal_al import patches
+from imbal_al.data import patches
 from imbal_al.core import InputError, config_hash
-from imbal_al.patches import *
-from imbal_al.patches import STRIDES, _fingerprint
-from imbal_al.sources import folder_source, load_source
-from imbal_al.synthetic import image
+from imbal_al.data.patches import (
+    STRIDES, windows, cut, read_store, cache_root, open_store, split_table,
+)
+from imbal_al.data.patches import STRIDES, _fingerprint
+from imbal_al.data.sources import folder_source
+from imbal_al.data.catalog import load_source
+from imbal_al.data.synthetic import image
 
 
 def fill(d, n=4, size=(64, 96), kind='steel'):
@@ -358,7 +361,7 @@ def test_what_a_killed_build_left_is_removed(pictures, tmp_path):
 
 
 def test_two_processes_at_once(pictures, tmp_path):
-    code = f"from imbal_al.sources import folder_source; from imbal_al.patches import open_store\nimport imbal_al.patches as p\nf=p._build_store\ndef g(*a): print('built'); f(*a)\np._build_store=g\ns=open_store(folder_source({str(pictures/'images')!r},{str(pictures/'masks')!r}),16,root={str(tmp_path)!r}); print(int(s.images.sum()))"
+    code = f"from imbal_al.data.sources import folder_source; from imbal_al.data.patches import open_store\nimport imbal_al.patches as p\nf=p._build_store\ndef g(*a): print('built'); f(*a)\np._build_store=g\ns=open_store(folder_source({str(pictures/'images')!r},{str(pictures/'masks')!r}),16,root={str(tmp_path)!r}); print(int(s.images.sum()))"
     ps = [
         subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
         for _ in range(2)

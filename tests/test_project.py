@@ -4,15 +4,8 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError, note
-from imbal_al.project import (
-    label_state,
-    labels,
-    _list_images,
-    _make_units,
-    new,
-    open_project,
-    read_label,
-    read_mask,
+from imbal_al.project.store import (
+    label_state, labels, _list_images, _make_units, new, open_project, read_label, read_mask,
     write_label,
 )
 
@@ -230,8 +223,8 @@ def test_killed_before_any_rename_and_repeated_all_is_there_once(tmp_path, image
 
 
 def test_only_one_process_makes_it(tmp_path, images):
-    from imbal_al.lock import Lock
-    from imbal_al import project as m
+    from imbal_al.runs.lock import Lock
+    from imbal_al.project import store as m
 
     new(tmp_path / 'p', images)
     lock = Lock(tmp_path / 'p/lock.json')

@@ -7,10 +7,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.cli import _OneLine
-from imbal_al.project import open_project
-from imbal_al.project_cli import register
-from imbal_al.queue import as_annotations
-from imbal_al.synthetic import image
+from imbal_al.project.store import open_project
+from imbal_al.project.commands import register
+from imbal_al.project.queue import as_annotations
+from imbal_al.data.synthetic import image
 
 app = typer.Typer(cls=_OneLine)
 register(app, _OneLine)
@@ -227,10 +227,10 @@ def test_groups_are_told(tmp_path, images):
 
 
 def test_a_project_is_guided_from_the_command_line(tmp_path, images, monkeypatch):
-    from imbal_al import costs
-    from imbal_al.models import create_model
-    from imbal_al.project import write_label
-    from imbal_al.queue import rounds
+    from imbal_al.project import costs
+    from imbal_al.networks.models import create_model
+    from imbal_al.project.store import write_label
+    from imbal_al.project.state import rounds
 
     q = tmp_path / 'q'
     say('project', 'new', q, '--images', images, '--window', 32, '--held-out', 0.5, '--seed', 1)

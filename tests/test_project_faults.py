@@ -1,11 +1,11 @@
-"The short form of the campaign of kills (`python -c 'from imbal_al.project_faults import main; main()'` is the long one), and that it sees what it looks for"
+"The short form of the campaign of kills (`python -c 'from imbal_al.dev.project_faults import main; main()'` is the long one), and that it sees what it looks for"
 
 import json
 
 import numpy as np, pandas as pd, pytest
 
-from imbal_al.project import labels, open_project, write_label
-from imbal_al.project_faults import _Campaign, _campaign, _twice, table
+from imbal_al.project.store import labels, open_project, write_label
+from imbal_al.dev.project_faults import _Campaign, _campaign, _twice, table
 
 
 @pytest.fixture(scope='module')

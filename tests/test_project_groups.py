@@ -6,21 +6,15 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError, read_json
-from imbal_al.project import group_of, groups_of, labels, new, open_project, write_label
-from imbal_al.queue import as_annotations, ingest, rounds, waiting
-from imbal_al.rounds import (
-    _check_strategy,
-    is_held_out,
-    _measure_units,
-    next_round,
-    project_strategies,
-    read_model,
-    _score_pool,
-    _score_units,
-    split_labels,
-)
-from imbal_al.synthetic import image
-from imbal_al.where import prevalence_draws, where
+from imbal_al.project.store import group_of, groups_of, labels, new, open_project, write_label
+from imbal_al.project.queue import as_annotations, ingest
+from imbal_al.project.state import rounds, waiting
+from imbal_al.project.rounds import _check_strategy, next_round, project_strategies
+from imbal_al.project.state import is_held_out, split_labels
+from imbal_al.project.network import _measure_units, read_model, score_pool, score_units
+from imbal_al.data.synthetic import image
+from imbal_al.measure.threshold import prevalence_draws
+from imbal_al.project.standing import where
 
 TRUTH = {}
 
@@ -90,7 +84,7 @@ def test_without_the_option_the_draw_is_the_one_it_was(tmp_path, images):
 
 
 def test_folds_and_bootstraps_take_groups(tmp_path, images, monkeypatch):
-    from imbal_al import where as m
+    from imbal_al.project import standing as m
 
     p = make(tmp_path, images)
     label_all(p)
@@ -183,10 +177,10 @@ def test_every_strategy_that_can_be_served_makes_a_round(tmp_path, images):
 
 
 def test_the_second_pass_is_the_mean_of_the_windows_and_kept(tmp_path, images):
-    from imbal_al.learner import DeviceData
-    from imbal_al.rounds import project_windows
-    from imbal_al.uncertainty import measure
-    from imbal_al.windows import windows_of
+    from imbal_al.networks.device import DeviceData
+    from imbal_al.project.state import project_windows
+    from imbal_al.networks.uncertainty import measure
+    from imbal_al.networks.tiling import windows_of
 
     p = make(tmp_path, images, group_by='')
     label_all(p, 8)
@@ -204,12 +198,12 @@ def test_the_second_pass_is_the_mean_of_the_windows_and_kept(tmp_path, images):
         and np.allclose(got['gradient'][1], want, rtol=0.05, atol=1e-4 * np.abs(want).max() + 1e-7)
     )
     (tmp_path / 's').mkdir()
-    one = _score_pool(p, net, ids, tmp_path / 's', 'cpu', False)
-    assert 'gradient' not in one and 'gradient' in _score_pool(
+    one = score_pool(p, net, ids, tmp_path / 's', 'cpu', False)
+    assert 'gradient' not in one and 'gradient' in score_pool(
         p, net, ids, tmp_path / 's', 'cpu', False, second=('gradient',)
     ), 'a file that lacks it is made again'
     assert (
-        _score_pool(p, None, ids, tmp_path / 's', 'cpu', False, second=('gradient',))[
+        score_pool(p, None, ids, tmp_path / 's', 'cpu', False, second=('gradient',))[
             'gradient'
         ].shape
         == got['gradient'].shape

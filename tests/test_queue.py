@@ -7,19 +7,11 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError, write_json
-from imbal_al.project import labels, new, read_label, read_mask, write_label
-from imbal_al.queue import (
-    as_annotations,
-    _contact_sheet,
-    export_labels,
-    ingest,
-    queued,
-    release,
-    _wrapped,
-    _thumbnail,
-    waiting,
-    write_queue,
+from imbal_al.project.store import labels, new, read_label, read_mask, write_label
+from imbal_al.project.queue import (
+    as_annotations, _contact_sheet, export_labels, ingest, _wrapped, _thumbnail, write_queue,
 )
+from imbal_al.project.state import queued, release, waiting
 from kills import killed_at
 
 

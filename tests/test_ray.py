@@ -7,7 +7,7 @@ import pytest
 
 import stubs
 from imbal_al.core import InputError
-from imbal_al.engine import run_all
+from imbal_al.runs.engine import run_all
 from stubs import Stub, attempts
 
 if not os.environ.get('IMBAL_AL_TEST_RAY'):
@@ -63,7 +63,7 @@ def test_the_same_tables_as_worker_processes_and_a_killed_worker(cluster, tmp_pa
 
 
 def test_a_real_run_is_the_same_bytes(cluster, tmp_path, tiny):
-    from imbal_al.engine import plan, run_study
+    from imbal_al.studies.learning_study import plan, run_study
 
     cs = plan(tiny, ('random', 'entropy'), (0.5,), 1, (0.1,))
     assert (

@@ -4,11 +4,11 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 
 from imbal_al.core import InputError
-from imbal_al.project import labels, new
-from imbal_al.queue import rounds
-from imbal_al.rehearsal import _rehearsal_figure, _truth_of, rehearse
-from imbal_al.sources import load_source
-from imbal_al.synthetic import image
+from imbal_al.project.store import labels, new
+from imbal_al.project.state import rounds
+from imbal_al.dev.rehearsal import _rehearsal_figure, _truth_of, rehearse
+from imbal_al.data.catalog import load_source
+from imbal_al.data.synthetic import image
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_the_truth_of_windows_is_that_of_the_data_set(folder):
 def test_killed_between_rounds_it_goes_on_and_the_table_is_the_same(folder, monkeypatch):
     s = load_source(f"folder:{folder/'images'}:{folder/'masks'}")
     go = lambda p: rehearse(p, _truth_of(p, s), 5, 2, seconds=(6, 60))
-    from imbal_al import rehearsal as m
+    from imbal_al.dev import rehearsal as m
 
     p = new(
         folder / 'p', folder / 'images', window=32, overlap=0, steps=1, bs=2, weights=None, seed=1
@@ -70,7 +70,7 @@ def test_killed_between_rounds_it_goes_on_and_the_table_is_the_same(folder, monk
 def test_a_loop_is_played_gathered_and_not_played_twice(folder, monkeypatch):
     "Groups lie in one folder, are held out together; halved images and masks; kinds"
     from dataclasses import replace
-    from imbal_al import rehearsal as m
+    from imbal_al.dev import rehearsal as m
 
     s = load_source(f"folder:{folder/'images'}:{folder/'masks'}")
     t = s.table.copy()

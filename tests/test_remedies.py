@@ -5,29 +5,19 @@ import pandas as pd
 import pytest
 
 from imbal_al.core import InputError
-from imbal_al.metrics import prevalence_weights, scores, scores_at
-from imbal_al.oii import oii
-from imbal_al.remedies import *
-from imbal_al.remedies import (
-    PRICES,
-    _plans,
-    _price_of,
-    against_plain,
-    loss_rows,
-    rates_in,
-    recovered,
-    remedy_name,
+from imbal_al.measure.metrics import prevalence_weights, scores, scores_at
+from imbal_al.measure.oii import oii
+from imbal_al.results.remedies import (
+    threshold_remedies, recovered, remedy_name, against_plain, PRICES, remedy_table, rates_in,
+    guided, loss_rows, remedy_figure,
 )
-from imbal_al.shift import (
-    Interval,
-    Prevalence,
-    choose_threshold,
-    estimate_prevalence,
-    gated_counts,
-    image_rates,
-    made_up_images,
-    split_loss,
+from imbal_al.results.remedies import (
+    PRICES, _plans, _price_of, against_plain, loss_rows, rates_in, recovered, remedy_name,
 )
+from imbal_al.measure.prevalence import Prevalence, estimate_prevalence, made_up_images
+from imbal_al.measure.threshold import choose_threshold
+from imbal_al.measure.shift import gated_counts, image_rates, split_loss
+from imbal_al.measure.statistics import Interval
 
 
 def run(seed=1, pi_u=1.0, hit=3.0, alarms=0.6):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from imbal_al.core import InputError, write_json
-from imbal_al.report import _part, _settings, run_table, write_report
+from imbal_al.results.report import _part, _settings, run_table, write_report
 
 
 class Nesting(HTMLParser):
@@ -40,7 +40,7 @@ def sound(path):
 
 @pytest.fixture(scope='module')
 def study(tmp_path_factory, tiny):
-    from imbal_al.engine import run_study
+    from imbal_al.studies.learning_study import run_study
 
     d = tmp_path_factory.mktemp('study')
     configs = [replace(tiny, strategy=s, repeat=r) for r in range(2) for s in ('random', 'entropy')]
@@ -69,13 +69,13 @@ def test_images_that_are_not_here(study, monkeypatch):
     def gone(*args, **kwargs):
         raise InputError('the images are <gone>')
 
-    monkeypatch.setattr('imbal_al.simulation.load_patches', gone)
+    monkeypatch.setattr('imbal_al.studies.simulation.load_patches', gone)
     assert 'Not shown: the images are &lt;gone&gt;' in sound(write_report(study[0]))
 
 
 def test_failed_running_and_left(study, tmp_path):
     import shutil
-    from imbal_al.engine import save_plan
+    from imbal_al.runs.plan import save_plan
 
     d = tmp_path / 's'
     shutil.copytree(study[0], d)
@@ -86,7 +86,7 @@ def test_failed_running_and_left(study, tmp_path):
         d / 'runs' / a.hash / 'failed.json',
         dict(line='no <memory> left', traceback='Traceback & more'),
     )
-    from imbal_al.lock import Lock
+    from imbal_al.runs.lock import Lock
 
     (d / 'runs' / b.hash).mkdir()
     lock = Lock(d / 'runs' / b.hash / 'owner.json')
@@ -100,7 +100,7 @@ def test_failed_running_and_left(study, tmp_path):
 
 
 def test_nothing_finished_yet(tmp_path, tiny):
-    from imbal_al.engine import save_plan
+    from imbal_al.runs.plan import save_plan
 
     save_plan(tmp_path, [tiny])
     text = sound(write_report(tmp_path))
@@ -114,7 +114,7 @@ def test_no_study(tmp_path):
 
 
 def test_losses_one_of_them_diverged(tmp_path):
-    from imbal_al.loss_study import LossConfig, plan_losses, run_losses
+    from imbal_al.studies.loss_study import LossConfig, plan_losses, run_losses
 
     base = LossConfig(data='synthetic:16:32', width=0.25, steps=2, validations=2, bs=4)
     failed = run_losses(

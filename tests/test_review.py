@@ -4,9 +4,9 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError, write_json
-from imbal_al.project import file_name, labels, new, read_label, read_mask
-from imbal_al.queue import write_queue
-from imbal_al.review import _KEYS, _picture, _status_line, Session
+from imbal_al.project.store import file_name, labels, new, read_label, read_mask
+from imbal_al.project.queue import write_queue
+from imbal_al.project.review import _KEYS, _picture, _status_line, Session
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_pictures_of_any_size_and_lost_images(project):
 
 def test_the_widget_takes_keys_and_clears_them(project):
     pytest.importorskip('ipywidgets', reason='pip install ipywidgets')
-    from imbal_al.review import reviewer
+    from imbal_al.project.review import reviewer
 
     w = reviewer(project)
     w.entry.value = 'hn'

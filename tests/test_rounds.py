@@ -6,21 +6,15 @@ from pathlib import Path
 import numpy as np, pytest
 from PIL import Image
 
-from imbal_al import rounds as m
+from imbal_al.project import network as m
 from imbal_al.core import InputError, note, read_json
-from imbal_al.project import labels, new, open_project, write_label
-from imbal_al.queue import as_annotations, ingest, queued, release, waiting
-from imbal_al.rounds import (
-    Round,
-    is_held_out,
-    next_round,
-    _pool,
-    _score_pool,
-    _score_units,
-    split_labels,
-    _training_windows,
-)
-from imbal_al.synthetic import image
+from imbal_al.project.store import labels, new, open_project, write_label
+from imbal_al.project.queue import as_annotations, ingest
+from imbal_al.project.state import queued, release, waiting
+from imbal_al.project.rounds import Round, next_round
+from imbal_al.project.state import is_held_out, unlabelled_units, split_labels
+from imbal_al.project.network import score_pool, score_units, _training_windows
+from imbal_al.data.synthetic import image
 from kills import killed_at
 
 TRUTH = {}
@@ -106,7 +100,7 @@ def test_a_queue_that_is_out_is_given_again_and_a_part_of_it_is_enough_to_go_on(
         and set(late) <= set(waiting(p))
     )
     release(p)
-    assert waiting(p) == [] and set(late) <= {*_pool(p)[0], *_pool(p)[1]}
+    assert waiting(p) == [] and set(late) <= {*unlabelled_units(p)[0], *unlabelled_units(p)[1]}
 
 
 def files(p):
@@ -189,12 +183,12 @@ def test_unreadable_images_cost_a_line_and_are_not_picked(tmp_path, images):
 
 def test_scores_are_those_of_one_pass_whatever_the_chunks(tmp_path, images, monkeypatch):
     p = make(tmp_path, images)
-    net = m._cold_model(p)
+    net = m.cold_model(p)
     ids = list(p.units.id)
-    whole, _ = _score_units(p, net, ids, embedding=True)
+    whole, _ = score_units(p, net, ids, embedding=True)
     monkeypatch.setattr(m, '_CHUNK', 7)
     (tmp_path / 's').mkdir()
-    parts = _score_pool(p, net, ids, tmp_path / 's', 'cpu', True)
+    parts = score_pool(p, net, ids, tmp_path / 's', 'cpu', True)
     assert (
         parts['ids'].tolist() == ids
         and np.allclose(parts['entropy'], whole['entropy'], rtol=2e-2)
@@ -202,7 +196,7 @@ def test_scores_are_those_of_one_pass_whatever_the_chunks(tmp_path, images, monk
         and len(list((tmp_path / 's').iterdir())) == 3
     )
     stamp = {o: o.stat().st_mtime_ns for o in (tmp_path / 's').iterdir()}
-    _score_pool(p, None, ids, tmp_path / 's', 'cpu', True)
+    score_pool(p, None, ids, tmp_path / 's', 'cpu', True)
     assert stamp == {o: o.stat().st_mtime_ns for o in (tmp_path / 's').iterdir()}
 
 
@@ -241,7 +235,7 @@ def test_bad_input_is_one_line_and_leaves_no_round(tmp_path, images, kw, says):
 
 @pytest.mark.parametrize('v', [-0.1, 1, True, 'half', None])
 def test_a_balance_that_is_none(v):
-    from imbal_al.project import Settings, _check_settings
+    from imbal_al.project.store import Settings, _check_settings
 
     with pytest.raises(InputError, match='balance') as e:
         _check_settings(Settings(balance=v))
@@ -251,8 +245,9 @@ def test_a_balance_that_is_none(v):
 @pytest.mark.parametrize('share,want', [(0.02, 0.3), (0.3, None), (0.5, None), (0, None)])
 def test_training_is_drawn_towards_defects_where_they_are_rare(monkeypatch, share, want):
     import types
-    from imbal_al import learner, rounds
-    from imbal_al.project import Settings
+    from imbal_al.networks import learner
+    from imbal_al.project import network as rounds
+    from imbal_al.project.store import Settings
 
     masks = np.zeros((100, 4, 4), np.uint8)
     masks[: int(100 * share), 0, 0] = 1

@@ -7,24 +7,20 @@ from pathlib import Path
 import pandas as pd, pytest
 
 import stubs
-from imbal_al import engine, lock, pool
+from imbal_al.runs import engine
+from imbal_al.runs import plan
+from imbal_al.studies import learning_study
+from imbal_al.runs import collect
+from imbal_al.runs import lock
+from imbal_al.runs import workers as pool
 from imbal_al.core import InputError, read_json
-from imbal_al.engine import (
-    collect,
-    failed_runs,
-    load_plan,
-    _rate,
-    read_tables,
-    retry,
-    run_all,
-    save_plan,
-    status,
-    summary,
-    _tables_current,
-    write_tables,
+from imbal_al.runs.collect import (
+    collect, _rate, read_tables, status, summary, _tables_current, write_tables,
 )
-from imbal_al.lock import Lock
-from imbal_al.simulation import read_result
+from imbal_al.runs.engine import failed_runs, retry, run_all
+from imbal_al.runs.plan import load_plan, save_plan
+from imbal_al.runs.lock import Lock
+from imbal_al.runs.folder import read_result
 from stubs import STUBS, Stub, attempts, run_stub
 
 HERE = Path(__file__).parent
@@ -283,7 +279,7 @@ def test_what_failed_elsewhere_meanwhile_is_not_tried_again(tmp_path):
 
 
 def test_two_plans_at_once_both_stay(tmp_path):
-    code = "import sys, stubs; from imbal_al.engine import save_plan\nfor i in range(20): save_plan(sys.argv[1], [stubs.Stub(int(sys.argv[2])+i)])"
+    code = "import sys, stubs; from imbal_al.runs.plan import save_plan\nfor i in range(20): save_plan(sys.argv[1], [stubs.Stub(int(sys.argv[2])+i)])"
     ps = [
         subprocess.Popen(
             [sys.executable, '-c', code, str(tmp_path), str(100 * i)],
@@ -352,13 +348,13 @@ def test_tables_are_written_only_when_something_is_new(tmp_path):
 
 def test_a_notebooks_kind_gives_way_to_a_modules(monkeypatch):
     "Worker processes cannot import what is defined in a notebook"
-    monkeypatch.setattr(engine, '_KINDS', {})
-    ours = replace(engine._RUNS, config=type('RunConfig', (), dict(__module__='__main__')))
-    engine.register(ours)
-    assert engine._kind_named('RunConfig') is ours  # nothing better is known
-    engine.register(engine._RUNS)
-    engine.register(ours)
-    assert engine._kind_named('RunConfig') is engine._RUNS
+    monkeypatch.setattr(plan, '_KINDS', {})
+    ours = replace(learning_study._RUNS, config=type('RunConfig', (), dict(__module__='__main__')))
+    plan.register(ours)
+    assert plan.kind_named('RunConfig') is ours  # nothing better is known
+    plan.register(learning_study._RUNS)
+    plan.register(ours)
+    assert plan.kind_named('RunConfig') is learning_study._RUNS
 
 
 def test_what_cannot_be_worked_at_is_not_planned(tmp_path):
@@ -387,7 +383,7 @@ def test_the_tables_of_the_one_that_ends_last_are_whole(tmp_path, monkeypatch):
     cs = [Stub(i) for i in range(2)]
     run_all(tmp_path, cs[:1], 0, 'cpu')
     (tmp_path / 'tables.json').unlink()
-    real, n = engine._digest, []
+    real, n = collect._digest, []
 
     def slow(*a):
         if not n:
@@ -396,7 +392,7 @@ def test_the_tables_of_the_one_that_ends_last_are_whole(tmp_path, monkeypatch):
             time.sleep(0.3)
         return real(*a)
 
-    monkeypatch.setattr(engine, '_digest', slow)
+    monkeypatch.setattr(collect, '_digest', slow)
     write_tables(tmp_path)
     n[0].communicate(timeout=60)
     assert len(pd.read_csv(tmp_path / 'results.csv')) == 4 and _tables_current(tmp_path)
@@ -435,7 +431,7 @@ def test_status_does_not_read_again_what_is_done(tmp_path, monkeypatch):
     save_plan(tmp_path, cs)
     done, n = {}, []
     monkeypatch.setitem(
-        engine._KINDS, 'Stub', replace(STUBS, read=lambda d: (n.append(d), read_result(d))[1])
+        plan._KINDS, 'Stub', replace(STUBS, read=lambda d: (n.append(d), read_result(d))[1])
     )
     a = status(tmp_path, done)
     b = status(tmp_path, done)
@@ -460,7 +456,7 @@ def test_retry_takes_failed_and_diverged_runs_and_nothing_else(tmp_path, monkeyp
         )
         or {}
     )
-    monkeypatch.setitem(engine._KINDS, 'Stub', replace(STUBS, run=fine))
+    monkeypatch.setitem(plan._KINDS, 'Stub', replace(STUBS, run=fine))
     assert (
         retry(tmp_path, 0, 'cpu') == []
         and failed_runs(tmp_path) == []

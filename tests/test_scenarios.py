@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, example, given, settings, strategies as st
 
 from imbal_al.core import InputError
-from imbal_al.scenarios import *
-from imbal_al.scenarios import MODES
+from imbal_al.data.scenarios import MODES, split_groups, n_faulty, largest_size, make_scenario
+from imbal_al.data.scenarios import MODES
 
 R = np.random.default_rng(0)
 TABLE = pd.DataFrame(

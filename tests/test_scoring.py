@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from imbal_al.learner import DeviceData
-from imbal_al.metrics import BINS, EDGES, counts, histogram
-from imbal_al.models import create_model
-from imbal_al.scoring import *
-from imbal_al.scoring import _logit_histogram, embed, forward, pixel_entropy
-from imbal_al.strategies import mean_entropy
-from imbal_al.synthetic import image
+from imbal_al.networks.device import DeviceData
+from imbal_al.measure.metrics import BINS, EDGES, counts, histogram
+from imbal_al.networks.models import create_model
+from imbal_al.networks.scoring import (
+    pixel_entropy, embed, forward, score, embeddings, embed_training_mode,
+)
+from imbal_al.networks.scoring import _logit_histogram, embed, forward, pixel_entropy
+from imbal_al.strategies.scores import mean_entropy
+from imbal_al.data.synthetic import image
 
 
 @pytest.fixture(scope='module', autouse=True)

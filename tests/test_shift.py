@@ -7,18 +7,23 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError, stream
-from imbal_al.metrics import (
-    BINS,
-    EDGES,
-    P_EDGES,
-    best_threshold,
-    prevalence_weights,
-    scores,
-    scores_at,
-    threshold_bin,
+from imbal_al.measure.metrics import (
+    BINS, EDGES, P_EDGES, best_threshold, prevalence_weights, scores, scores_at, threshold_bin,
 )
-from imbal_al.oii import oii
-from imbal_al.shift import *
+from imbal_al.measure.oii import oii
+from imbal_al.measure.shift import (
+    gated_counts, image_rates, f1_at, oii_at, relative_loss, alarm_ratio, split_loss, decompose,
+    growth, difference,
+)
+from imbal_al.measure.prevalence import (
+    unlabelled, image_scores, fit_logistic, em_prevalence, bbse_prevalence, resample,
+    estimate_prevalence, made_up_images, calibrate_pixels, hedge,
+)
+from imbal_al.measure.threshold import (
+    choose_threshold, deal_folds, cross_fitted, operating_point, account,
+)
+from imbal_al.results.remedies import recovery, WAYS, recoveries, recovery_table
+from imbal_al.studies.simulation import read_run
 
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -594,14 +599,14 @@ def test_an_operating_point_is_careful_unless_told_not_to_be():
 
 
 def test_an_estimated_prevalence_is_hedged_and_widens_what_is_expected():
-    from imbal_al.shift import _above_nothing
+    from imbal_al.measure.prevalence import above_nothing
 
     u = below(0.1)
     est = estimate_prevalence(VAL, FV, u, draws=300)
     o = operating_point(VAL, FV, unlabelled=u)
     assert (
         o.threshold
-        == choose_threshold(VAL, FV, hedge(_above_nothing(est)[1]), caution=1.0).threshold
+        == choose_threshold(VAL, FV, hedge(above_nothing(est)[1]), caution=1.0).threshold
     )
     known = operating_point(VAL, FV, o.pi.mean)
     width = lambda i: i.high - i.low
@@ -639,7 +644,7 @@ def test_a_gate_is_chosen_with_caution():
 
 
 def test_a_hedge_moves_with_its_draw():
-    from imbal_al.shift import _estimates
+    from imbal_al.results.remedies import _estimates
 
     e = _estimates(VAL, FV, below(0.3, 100), None, 30, 0)
     em, hedged = e['em'][:, 0], e['em_hedged']
@@ -650,10 +655,10 @@ def test_a_hedge_moves_with_its_draw():
 
 def test_variance_of_a_difference_is_that_of_images_around_the_mean_of_their_kind():
     """By hand, for two thresholds and one gate"""
-    from imbal_al.shift import _at, _variance
+    from imbal_al.measure.threshold import weights_at, _variance
 
     ks, gates, pi = np.array([70, 50]), np.zeros(2, int), 0.1
-    share = _at(FV, pi)[0]
+    share = weights_at(FV, pi)[0]
     e = []
     f = np.array([float(scores(*share @ gated_counts(VAL, P_EDGES[k]))['f1']) for k in ks])
     for k, o in zip(ks, f):
@@ -671,7 +676,7 @@ def test_variance_of_a_difference_is_that_of_images_around_the_mean_of_their_kin
 
 def test_what_is_not_known_of_the_prevalence_adds_to_caution():
     """The rule in full, for two prevalences far apart"""
-    from imbal_al.shift import _f1_tables, _variance
+    from imbal_al.measure.threshold import _f1_tables, _variance
 
     for seed in range(6):
         hist, y = made_up_images(40, 40, seed=seed)

@@ -9,23 +9,21 @@ import pytest
 import torch
 from PIL import Image
 
-from imbal_al import simulation
+from imbal_al.studies import simulation
+from imbal_al.runs import folder
 from imbal_al.core import InputError, read_json, to_json
-from imbal_al.lock import Lock
-from imbal_al.metrics import counts, pooled, scores
-from imbal_al.simulation import *
-from imbal_al.simulation import (
-    as_config,
-    batch_split,
-    cycle_path,
-    first_batch,
-    load_patches,
-    read_result,
-    workspace,
-    write_record,
+from imbal_al.runs.lock import Lock
+from imbal_al.measure.metrics import counts, pooled, scores
+from imbal_al.studies.run_config import RunConfig, as_config, batch_split
+from imbal_al.studies.simulation import (
+    load_patches, workspace, Trainings, first_batch, run_cycle, cycle_path, run,
 )
-from imbal_al.strategies import STRATEGIES
-from imbal_al.synthetic import image
+from imbal_al.runs.folder import write_record, read_record, read_result
+from imbal_al.studies.run_config import as_config, batch_split
+from imbal_al.studies.simulation import cycle_path, first_batch, load_patches, workspace
+from imbal_al.runs.folder import read_result, write_record
+from imbal_al.strategies.registry import STRATEGIES
+from imbal_al.data.synthetic import image
 
 
 def records(folder):
@@ -328,7 +326,7 @@ def test_a_loss_changes_the_training_and_nothing_before_it(tiny, unbroken, loss,
 
 
 def test_two_channels_are_one_logit():
-    from imbal_al.training import OnTwoChannels, make_loss
+    from imbal_al.losses.registry import OnTwoChannels, make_loss
 
     z, y = (
         torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0)),
@@ -411,7 +409,8 @@ def test_records_tell_what_was_clicked(shared, cfg):
 
 
 def test_the_stream_is_trained_on(cfg, shared, monkeypatch):
-    from imbal_al import learner
+    from imbal_al.networks import learner
+    from imbal_al.networks import device
 
     seen, f = [], learner.make_learner
     monkeypatch.setattr(
@@ -543,7 +542,8 @@ def test_a_record_without_the_option_s_fields_is_not_taken(shared, cfg, tmp_path
 
 def test_a_converged_cycle_ends_early(cfg, tmp_path, monkeypatch):
     "The record has the steps taken, and no more than the limit"
-    from imbal_al import learner
+    from imbal_al.networks import learner
+    from imbal_al.networks import device
 
     monkeypatch.setattr(learner, '_LEAST_FALL', 0.999)
     c = replace(cfg, cycles=1, steps=36, bs=2, stop='converged')
@@ -566,12 +566,13 @@ def warm(cfg, tmp_path_factory):
 
 
 def test_a_warm_start_begins_where_the_last_cycle_ended(warm, unbroken, cfg, monkeypatch):
-    from imbal_al import learner
+    from imbal_al.networks import learner
+    from imbal_al.networks import device
 
     c, d = warm
     rs = records(d)
     first = rs[0]['position']
-    prec = learner.choose_precision('cpu')
+    prec = device.choose_precision('cpu')
     assert (
         rs[0]['hist'].tobytes() == records(unbroken / cfg.hash)[0]['hist'].tobytes()
         and rs[1]['hist'].tobytes() != records(unbroken / cfg.hash)[1]['hist'].tobytes()
@@ -607,7 +608,7 @@ def test_no_weights_are_left(warm):
 
 def stopped_in(c, folder, cycle, monkeypatch):
     "A run that ended while the record of a cycle was written; its process is forgotten"
-    real = simulation.write_record
+    real = folder.write_record
 
     def stop(path, record):
         if path.name == f'cycle_{cycle:02d}.npz':
@@ -615,7 +616,7 @@ def stopped_in(c, folder, cycle, monkeypatch):
         real(path, record)
 
     with monkeypatch.context() as m:
-        m.setattr(simulation, 'write_record', stop)
+        m.setattr(folder, 'write_record', stop)
         with pytest.raises(KeyboardInterrupt):
             run(c, folder, trainings=Trainings())
 
@@ -671,7 +672,7 @@ def test_killed_before_each_rename(cfg, tmp_path):
 
 
 def test_options_in_worker_processes(cfg, tmp_path):
-    from imbal_al.engine import run_study
+    from imbal_al.studies.learning_study import run_study
 
     cs = [replace(cfg, cycles=2, strategy=s, **OPTIONS['all']) for s in ('entropy', 'random')]
     for n in (0, 2):
@@ -829,17 +830,17 @@ def test_killed_in_the_middle_of_a_cycle(cfg, unbroken, tmp_path):
 @pytest.mark.parametrize('where', ['before', 'within'])
 def test_killed_while_writing_a_record(half, cfg, unbroken, monkeypatch, where):
     "Whatever the instant: an error in place of the kill, before the rename or within the write"
-    real = simulation.write_record
+    real = folder.write_record
 
     def stop(path, record):
         if where == 'within':
             path.with_name(f'.{path.name}.12345678.tmp').write_bytes(b'PK\3\4 half')
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(simulation, 'write_record', stop)
+    monkeypatch.setattr(folder, 'write_record', stop)
     with pytest.raises(KeyboardInterrupt):
         run(cfg, half.parent)
-    monkeypatch.setattr(simulation, 'write_record', real)
+    monkeypatch.setattr(folder, 'write_record', real)
     run(cfg, half.parent)
     same_run(half, unbroken / cfg.hash)
     assert not [o.name for o in half.iterdir() if o.name.endswith('.tmp')]
@@ -1053,8 +1054,10 @@ def test_places_one_may_not_write_to(cfg, half, tmp_path, open_dir, unprivileged
 def test_only_strategies_that_say_so_get_tensors_of_a_gpu(monkeypatch, tiny):
     "The network's device decides, the strategy has to agree"
     from types import SimpleNamespace
-    from imbal_al import scoring, simulation
-    from imbal_al.strategies import STRATEGIES
+    from imbal_al.networks import scoring
+    from imbal_al.studies import simulation
+    from imbal_al.runs import folder
+    from imbal_al.strategies.registry import STRATEGIES
 
     asked = []
     monkeypatch.setattr(

@@ -7,37 +7,19 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from imbal_al import sources as S
+from imbal_al.data import sources as S
+from imbal_al.data import public_sets
+from imbal_al.data import catalog
 from imbal_al.core import InputError
-from imbal_al.sources import (
-    DECODERS,
-    EXPECT,
-    INFO,
-    SOURCES,
-    WINDOW,
-    check_source,
-    coco_counts,
-    crop,
-    dark_edge,
-    _defect_windows,
-    data_root,
-    _fetch,
-    flip_groups,
-    folder_source,
-    get_data,
-    list_data,
-    load_source,
-    _original_name,
-    _patch_counts,
-    read_image,
-    read_mask,
-    report_lines,
-    _second_view,
-    _severstal_runs,
-    _split_tiles,
-    _tile_groups,
-    _unpack,
+from imbal_al.data.masks import DECODERS, coco_counts, read_mask
+from imbal_al.data.catalog import (
+    EXPECT, SOURCES, check_source, list_data, load_source, _patch_counts, report_lines,
 )
+from imbal_al.data.sources import INFO, data_root, folder_source
+from imbal_al.data.images import WINDOW, crop, dark_edge, read_image
+from imbal_al.data.magnetic_tiles import _defect_windows, _second_view, _split_tiles, _tile_groups
+from imbal_al.data.download import _fetch, get_data, _unpack
+from imbal_al.data.public_sets import flip_groups, _original_name, _severstal_runs
 
 
 def refuses(*words):
@@ -595,16 +577,16 @@ def test_potato_leaf_groups_copies_in_the_complete_set(tmp_path, monkeypatch):
     Image.open(at / 'images' / 'Late_blight_0.JPG').transpose(Image.Transpose.ROTATE_90).save(
         at / 'images' / 'Late_blight_2.JPG'
     )
-    load = lambda: S._potato_leaf(tmp_path, subset=2).table['group']
+    load = lambda: public_sets._potato_leaf(tmp_path, subset=2).table['group']
     g = load()
     assert (
         g[0] == g[2] != g[1] and load_source('potato_leaf', tmp_path).table['group'].nunique() == 3
     )
-    monkeypatch.setattr(S, 'flip_groups', lambda *a: pytest.fail('not kept in the cache'))
+    monkeypatch.setattr(public_sets, 'flip_groups', lambda *a: pytest.fail('not kept in the cache'))
     assert list(load()) == list(g)
     for o in (Path(os.environ['XDG_CACHE_HOME'])).rglob('*.json'):
         o.write_text('{')
-    monkeypatch.setattr(S, 'flip_groups', flip_groups)
+    monkeypatch.setattr(public_sets, 'flip_groups', flip_groups)
     assert list(load()) == list(g)
 
 
@@ -1553,11 +1535,11 @@ def test_a_set_of_ones_own_is_one_function(tmp_path, monkeypatch):
         S.Download(keep=('i', 'm'), steps=('ask me',)),
     )
     def mine(root):
-        home = S._home('mine', root, needs=['i', 'm'])
+        home = S.home_of('mine', root, needs=['i', 'm'])
         return S.folder_source(home / 'i', home / 'm')
 
     assert (
-        S.load_source is load_source
+        catalog.load_source is load_source
         and 'mine' in list(list_data(tmp_path)['name'])
         and not list_data(tmp_path).set_index('name').here['mine']
     )

@@ -8,15 +8,20 @@ import torch
 from fastai.optimizer import OptimWrapper
 from hypothesis import given, settings, strategies as st
 
-from imbal_al import learner
+from imbal_al.networks import learner
+from imbal_al.losses import compound
 from imbal_al.core import InputError, read_json
-from imbal_al.learner import *
-from imbal_al.learner import cast, lr_schedule
-from imbal_al.losses import PaperComboLoss
-from imbal_al.models import create_model
-from imbal_al.scoring import score
-from imbal_al.simulation import RunConfig, run
-from imbal_al.uncertainty import measure
+from imbal_al.networks.device import DeviceData, cast
+from imbal_al.losses.compound import ComboOnDevice
+from imbal_al.networks.learner import make_learner, lr_schedule, fit, measured_precision
+from imbal_al.networks.device import cast
+from imbal_al.networks.learner import lr_schedule
+from imbal_al.losses.compound import PaperComboLoss
+from imbal_al.networks.models import create_model
+from imbal_al.networks.scoring import score
+from imbal_al.studies.run_config import RunConfig
+from imbal_al.studies.simulation import run
+from imbal_al.networks.uncertainty import measure
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -179,7 +184,7 @@ def test_the_device_s_loss_is_the_paper_s(seed, share):
     g = torch.Generator().manual_seed(seed)
     z = (4 * torch.randn(3, 2, 8, 8, generator=g)).requires_grad_()
     y = (torch.rand(3, 8, 8, generator=g) < share).long()
-    a, b = PaperComboLoss()(z, y), learner.ComboOnDevice()(z, y)
+    a, b = PaperComboLoss()(z, y), compound.ComboOnDevice()(z, y)
     torch.testing.assert_close(a.float(), b, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(
         *(torch.autograd.grad(o, z)[0] for o in (a, b)), rtol=1e-4, atol=1e-7

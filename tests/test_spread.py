@@ -7,11 +7,12 @@ from PIL import Image
 from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
-from imbal_al.project import new, write_label
-from imbal_al.queue import queued
-from imbal_al.rounds import _at_random, is_held_out, next_round, _unit_group
-from imbal_al.strategies import STRATEGIES, Candidates, select, select_spread, take
-from imbal_al.synthetic import image
+from imbal_al.project.store import new, write_label
+from imbal_al.project.state import queued
+from imbal_al.project.rounds import _at_random, next_round
+from imbal_al.project.state import is_held_out, unit_group
+from imbal_al.strategies.registry import STRATEGIES, Candidates, select, select_spread, take
+from imbal_al.data.synthetic import image
 
 
 def candidates(n, seed=0):
@@ -141,7 +142,7 @@ def project(tmp_path):
 @pytest.mark.parametrize('strategy', ['entropy', 'random', 'coreset'])
 def test_a_queue_holds_at_most_so_many_of_a_folder(project, strategy):
     r = next_round(project, 8, strategy, 'cpu', per_group=2)
-    had = Counter(_unit_group(project, o['id']) for o in r.picks)
+    had = Counter(unit_group(project, o['id']) for o in r.picks)
     assert r.record['per_group'] == 2 and had == {str(g): 2 for g in range(4)}
 
 
@@ -183,7 +184,7 @@ def test_random_with_a_cap_reads_no_more_than_it_needs(project, monkeypatch):
         type(project), 'read', lambda self, unit, channels=None: read.append(unit['image'])
     )
     ids = _at_random(project, project.units['id'], 4, 'x', per_group=1)
-    assert len(read) == 4 and sorted(_unit_group(project, o) for o in ids) == ['0', '1', '2', '3']
+    assert len(read) == 4 and sorted(unit_group(project, o) for o in ids) == ['0', '1', '2', '3']
     assert _at_random(project, project.units['id'], 99, 'x', per_group=1).__len__() == 32
 
 
@@ -201,4 +202,4 @@ def test_the_command_takes_it(project, capsys):
         app, ['next', str(project.dir), '--budget', '4', '--per-group', '1', '--device', 'cpu']
     )
     assert r.exit_code == 0, r.output
-    assert Counter(_unit_group(project, o) for o in queued(project)) == {str(g): 1 for g in range(4)}
+    assert Counter(unit_group(project, o) for o in queued(project)) == {str(g): 1 for g in range(4)}

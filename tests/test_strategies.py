@@ -7,9 +7,17 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from imbal_al import strategies
+from imbal_al.strategies import diversity as strategies
 from imbal_al.core import InputError
-from imbal_al.strategies import *
+from imbal_al.strategies.registry import Candidates, STRATEGIES, strategy, select, take
+from imbal_al.strategies.scores import (
+    random, random_faulty, random_predicted_faulty, mean_entropy, entropy, margin,
+    entropy_foreground, bald, clasp, quota,
+)
+from imbal_al.strategies.diversity import (
+    centres, lower, exact, apart, screened, k_center_greedy, FIRST, coreset, coreset_paper,
+    entropy_coreset, kmeans_pp, badge,
+)
 
 
 def brute(x, n, labelled=()):
@@ -320,7 +328,7 @@ def test_memory_stays_far_below_the_embeddings(tmp_path):
 @pytest.mark.parametrize('name', ['unit', 'clustered', 'line', 'far', 'outlier', 'same'])
 def test_device_version_picks_the_same(name):
     "The code for CUDA tensors runs on any device"
-    from imbal_al.strategies import _k_center_device
+    from imbal_al.strategies.diversity import _k_center_device
 
     x = HARD[name].astype(np.float32)
     for labelled in ((), (3,), tuple(range(0, 400, 17))):

@@ -5,7 +5,7 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
-from imbal_al.synthetic import KINDS, dataset, image
+from imbal_al.data.synthetic import KINDS, dataset, image
 
 kinds = st.sampled_from(KINDS)
 sides = st.integers(16, 96)

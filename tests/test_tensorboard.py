@@ -9,8 +9,9 @@ pytest.importorskip(
 
 def test_a_training_is_written_for_tensorboard(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from imbal_al.synthetic import dataset
-    from imbal_al.training import Parts, fit_curve, make_loss, sgd_learner, tensorboard_callback
+    from imbal_al.data.synthetic import dataset
+    from imbal_al.networks.fixed_split import Parts, fit_curve, sgd_learner, tensorboard_callback
+    from imbal_al.losses.registry import make_loss
 
     images, masks = dataset('leaves', 12, 32, seed=1, prevalence=0.9)
     make = lambda: sgd_learner(

@@ -3,26 +3,15 @@
 import numpy as np, pytest, torch
 
 from imbal_al.core import InputError
-from imbal_al.learner import seeded
-from imbal_al.oii import score_counts
-from imbal_al.synthetic import dataset
-from imbal_al.training import (
-    _CHANGES,
-    LOSSES,
-    Curve,
-    Parts,
-    _augment_random,
-    _change,
-    _factors,
-    fit_curve,
-    _fixed_copies,
-    loss_takes,
-    make_loss,
-    _read_checkpoint,
-    _resize_pairs,
-    sgd_learner,
-    stretch,
-    validation_counts,
+from imbal_al.networks.device import seeded
+from imbal_al.measure.oii import score_counts
+from imbal_al.data.synthetic import dataset
+from imbal_al.networks.augment import (
+    _CHANGES, augment_random, _change, _factors, fixed_copies, resize_pairs,
+)
+from imbal_al.losses.registry import LOSSES, loss_takes, make_loss
+from imbal_al.networks.fixed_split import (
+    Curve, Parts, fit_curve, _read_checkpoint, sgd_learner, stretch, validation_counts,
 )
 
 
@@ -81,7 +70,7 @@ def test_loss_settings():
 def test_resize_keeps_area_and_type():
     y = np.zeros((3, 60, 60), np.uint8)
     y[1, 10:30, 10:30] = 1
-    x, z = _resize_pairs(np.repeat(y[..., None] * 200, 3, 3), y, 24)
+    x, z = resize_pairs(np.repeat(y[..., None] * 200, 3, 3), y, 24)
     assert (
         x.shape == (3, 24, 24, 3)
         and x.dtype == np.uint8
@@ -89,7 +78,7 @@ def test_resize_keeps_area_and_type():
         and set(np.unique(z)) == {0, 1}
     )
     assert abs(z[1].mean() - y[1].mean()) < 0.02 and not z[0].any()
-    assert _resize_pairs(x, z, None)[0] is x and _resize_pairs(x, z, 24)[1] is z
+    assert resize_pairs(x, z, None)[0] is x and resize_pairs(x, z, 24)[1] is z
 
 
 def test_changes_leave_the_mean_or_colour_they_should():
@@ -109,7 +98,7 @@ def test_changes_leave_the_mean_or_colour_they_should():
 def test_random_augmentation_flips_image_and_mask_together():
     x = torch.arange(8.0).view(1, 1, 1, 8).expand(64, 3, 4, 8).clone()
     y = (x[:, 0] >= 6).long()
-    a, b = _augment_random(x, y, torch.Generator().manual_seed(0))
+    a, b = augment_random(x, y, torch.Generator().manual_seed(0))
     flipped = b[:, 0, 0] == 1
     assert 16 < int(flipped.sum()) < 48
     assert ((a[:, 0, 0, 0] > a[:, 0, 0, -1]) == flipped).all()
@@ -117,9 +106,9 @@ def test_random_augmentation_flips_image_and_mask_together():
 
 def test_fixed_copies_are_fixed_and_seeded():
     x, y = dataset('leaves', 4, size=32, seed=0)
-    a, b = _fixed_copies(x, y, 5)
+    a, b = fixed_copies(x, y, 5)
     assert len(a) == len(b) == 20 and (b.reshape(5, 4, 32, 32)[[0, 2, 3, 4]] == y).all()
-    assert (_fixed_copies(x, y, 5)[0] == a).all() and (_fixed_copies(x, y, 6)[0] != a).any()
+    assert (fixed_copies(x, y, 5)[0] == a).all() and (fixed_copies(x, y, 6)[0] != a).any()
     assert all((a[4 * k : 4 * k + 4] != x).any() for k in range(1, 5))
 
 

@@ -4,26 +4,21 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError, note
-from imbal_al.metrics import scores_at
-from imbal_al.project import labels, new, write_label
-from imbal_al.rounds import is_held_out, next_round
-from imbal_al.shift import made_up_images
-from imbal_al.synthetic import image
-from imbal_al.where import (
-    Interval,
-    cost_point,
-    _expected_gain,
-    heldout_hist,
-    interval,
-    prevalence_draws,
-    _rounds_at,
-    _verdict,
-    where,
-)
+from imbal_al.measure.metrics import scores_at
+from imbal_al.project.store import labels, new, write_label
+from imbal_al.project.state import is_held_out
+from imbal_al.project.rounds import next_round
+from imbal_al.measure.prevalence import made_up_images
+from imbal_al.data.synthetic import image
+from imbal_al.measure.threshold import cost_point, prevalence_draws
+from imbal_al.project.standing import _expected_gain, _rounds_at, _verdict, where
+from imbal_al.project.network import heldout_hist
+from imbal_al.measure.statistics import interval
+from imbal_al.measure.statistics import Interval
 
 
 def test_scores_of_the_whole_sample_are_those_of_the_metrics_room():
-    from imbal_al.metrics import counts
+    from imbal_al.measure.metrics import counts
 
     hist, y = made_up_images(20, 50)
     for pi in (0.05, 0.5, 1.0):
@@ -43,7 +38,7 @@ def test_windows_of_one_image_are_drawn_together():
 def test_intervals_widen_with_fewer_units():
     width = []
     for n in (15, 150):
-        from imbal_al.metrics import counts
+        from imbal_al.measure.metrics import counts
 
         hist, y = made_up_images(n, 2 * n)
         i = interval(_rounds_at([counts(hist)], prevalence_draws(y, 0.1, 300))['f1'][0])
@@ -112,7 +107,7 @@ def test_a_projects_standing_and_again_from_what_is_kept(project, monkeypatch):
         and 'Round 1, trained on' in str(s)
         and 0 <= s.point.threshold <= 1
     )
-    from imbal_al import where as m
+    from imbal_al.project import standing as m
 
     monkeypatch.setattr(m, 'read_model', lambda *a: pytest.fail('the histograms are there'))
     again = where(project, 0.1, draws=40)
@@ -163,7 +158,7 @@ def test_one_kind_only_is_said(tmp_path, project):
 
 def test_a_lost_model_is_said(project, tmp_path):
     import shutil
-    from imbal_al.project import open_project
+    from imbal_al.project.store import open_project
 
     shutil.copytree(project.dir, tmp_path / 'p')
     p = open_project(tmp_path / 'p')
@@ -175,11 +170,12 @@ def test_a_lost_model_is_said(project, tmp_path):
 
 
 def test_thresholds_are_chosen_in_the_precision_of_the_exported_file(project, monkeypatch):
-    from imbal_al import learner
-    from imbal_al.metrics import histogram
-    from imbal_al.project import read_mask
-    from imbal_al.rounds import project_windows, read_model, split_labels
-    from imbal_al.windows import network, predict
+    from imbal_al.networks import device as learner
+    from imbal_al.measure.metrics import histogram
+    from imbal_al.project.store import read_mask
+    from imbal_al.project.state import project_windows, split_labels
+    from imbal_al.project.network import read_model
+    from imbal_al.networks.predict import network, predict
 
     ids = split_labels(project, project.units['id'])[1]
     f = project.dir / 'rounds/001'

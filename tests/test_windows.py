@@ -5,9 +5,10 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from imbal_al.core import InputError
-from imbal_al.sources import read_image
+from imbal_al.data.images import read_image
 from imbal_al.core import ahead
-from imbal_al.windows import Join, Windows, _fade, _layout, predict, _starts, windows_of
+from imbal_al.networks.tiling import Join, Windows, _fade, _layout, _starts, windows_of
+from imbal_al.networks.predict import predict
 
 
 def value(batch):
