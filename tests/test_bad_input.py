@@ -19,10 +19,10 @@ from imbal_al.measure import oii
 from imbal_al.data import patches
 from imbal_al.data import scenarios
 from imbal_al.data import sources
-from imbal_al.data import images
-from imbal_al.data import download
-from imbal_al.data import masks
 from imbal_al.data import catalog
+from imbal_al.data import images
+from imbal_al.data import masks
+from imbal_al.data import download
 from imbal_al.strategies import scores as strategies
 from imbal_al.strategies import registry
 from imbal_al.data import synthetic
@@ -39,7 +39,7 @@ from imbal_al.studies.loss_study import (
 from imbal_al.losses.pixel import BCELoss, FocalLoss
 from imbal_al.losses.region import DiceLoss, FocalTverskyLoss, TverskyLoss
 from imbal_al.losses.compound import PaperComboLoss
-from imbal_al.networks.models import SegNet, create_model, scaled
+from imbal_al.networks.models import SegNet, _scaled, create_model
 from imbal_al.studies.run_config import RunConfig, as_config, check_config
 from imbal_al.studies.simulation import run
 from imbal_al.networks.fixed_split import Parts, sgd_learner
@@ -868,7 +868,7 @@ CASES = {
         "smp has no encoder 'efficientnet-b33' with weights None; see segmentation_models_pytorch.encoders.get_encoder_names()",
     ),
     'network width': (
-        lambda at: scaled(64, 0),
+        lambda at: _scaled(64, 0),
         'width 0 is not a positive number; 1 is the network as published, 0.25 has a quarter of its channels',
     ),
     'network channels': (
