@@ -19,10 +19,10 @@ from imbal_al.measure import oii
 from imbal_al.data import patches
 from imbal_al.data import scenarios
 from imbal_al.data import sources
-from imbal_al.data import catalog
 from imbal_al.data import images
-from imbal_al.data import masks
 from imbal_al.data import download
+from imbal_al.data import masks
+from imbal_al.data import catalog
 from imbal_al.strategies import scores as strategies
 from imbal_al.strategies import registry
 from imbal_al.data import synthetic
@@ -679,7 +679,7 @@ CASES = {
         'failures = 0; give a whole number from 1',
     ),
     'guidance tie': (
-        lambda at: guidance.middle([0, 1], tie='left'),
+        lambda at: guidance._middle([0, 1], tie='left'),
         "unknown tie rule 'left'; choose one of: nearest, furthest, lower, upper",
     ),
     'guidance trial twice': (
@@ -691,15 +691,15 @@ CASES = {
         "unknown score 'f1'; choose one of: iou, precision, recall",
     ),
     'guidance memory damaged': (
-        lambda at: guidance.read_memory(at / 'memory.json'),
+        lambda at: guidance._read_memory(at / 'memory.json'),
         'AT/memory.json is damaged (Expecting value: line 1 column 10 (char 9)); mend it, or move it away to train anew',
     ),
     'guidance memory of another form': (
-        lambda at: guidance.read_memory(at / 'other.json'),
+        lambda at: guidance._read_memory(at / 'other.json'),
         'AT/other.json holds no trainings of a guidance; choose another file',
     ),
     'guidance memory half': (
-        lambda at: guidance.read_memory(at / 'half.json'),
+        lambda at: guidance._read_memory(at / 'half.json'),
         'AT/half.json is damaged (training 1 of 1 is not whole); mend it, or move it away to train anew',
     ),
     'guidance over runs': (
