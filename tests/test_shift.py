@@ -12,18 +12,25 @@ from imbal_al.measure.metrics import (
 )
 from imbal_al.measure.oii import oii
 from imbal_al.measure.shift import (
-    gated_counts, image_rates, f1_at, oii_at, relative_loss, alarm_ratio, split_loss, decompose,
-    growth, difference,
+    gated_counts, image_rates, f1_at, oii_at, split_loss, decompose, growth, difference,
 )
-from imbal_al.measure.prevalence import (
-    unlabelled, image_scores, fit_logistic, em_prevalence, bbse_prevalence, resample,
-    estimate_prevalence, made_up_images, calibrate_pixels, hedge,
-)
+from imbal_al.measure.prevalence import resample, estimate_prevalence, made_up_images, hedge
 from imbal_al.measure.threshold import (
     choose_threshold, deal_folds, cross_fitted, operating_point, account,
 )
-from imbal_al.results.remedies import recovery, WAYS, recoveries, recovery_table
+from imbal_al.results.remedies import recovery
 from imbal_al.studies.simulation import read_run
+from imbal_al.results.remedies import _WAYS
+from imbal_al.measure.shift import _alarm_ratio
+from imbal_al.measure.prevalence import _bbse_prevalence, _calibrate_pixels, _em_prevalence
+from imbal_al.measure.prevalence import _fit_logistic, _image_scores
+from imbal_al.results.remedies import _recoveries, _recovery_table
+from imbal_al.measure.shift import _relative_loss
+from imbal_al.measure.threshold import cross_fitted, deal_folds
+from imbal_al.measure.shift import gated_counts
+from imbal_al.measure.prevalence import hedge, made_up_images
+from imbal_al.measure.prevalence import resample
+from imbal_al.measure.shift import split_loss
 
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -55,7 +62,7 @@ def test_parts_add_up_to_the_loss_of_the_scores(seed, a, b, t, gate):
         lost, abs=1e-12
     ) and d.lost == pytest.approx(lost, abs=1e-12)
     if d.f1_from > 0:
-        assert float(relative_loss(d.ratio, a, b)) == pytest.approx(d.share, abs=1e-9)
+        assert float(_relative_loss(d.ratio, a, b)) == pytest.approx(d.share, abs=1e-9)
     gated = decompose(hist, y, a, b, t, gate)
     c = gated_counts(hist, t, gate)
     assert gated.f1_to == pytest.approx(
@@ -92,7 +99,7 @@ def test_nothing_is_lost_on_the_spot_and_oii_falls_with_the_prevalence():
 @given(st.floats(0, 5), shares, shares)
 def test_alarm_ratio_inverts_the_loss(k, a, b):
     if abs(a - b) > 1e-3:
-        assert float(alarm_ratio(relative_loss(k, a, b), a, b)) == pytest.approx(
+        assert float(_alarm_ratio(_relative_loss(k, a, b), a, b)) == pytest.approx(
             k, rel=1e-5, abs=1e-9
         )
 
@@ -103,7 +110,7 @@ def test_growth_and_difference_are_complete_and_antisymmetric(s, t, fa, fb, to):
     a, b = (image_rates(*images(o)) for o in (s, t))
     g, back = growth(a, fa, b, fb, to), growth(b, fb, a, fa, to)
     assert g['total'] == pytest.approx(
-        float(relative_loss(b.ratio, fb, to) - relative_loss(a.ratio, fa, to)), abs=1e-9
+        float(_relative_loss(b.ratio, fb, to) - _relative_loss(a.ratio, fa, to)), abs=1e-9
     )
     assert all(g[k] == pytest.approx(-back[k], abs=1e-9) for k in g)
     d = difference(a, b, to)
@@ -131,7 +138,7 @@ def test_em_ends_where_em_ends(seed, v):
         if abs(new - pi) < 1e-13:
             break
         pi = new
-    assert em_prevalence(q, v)[0] == pytest.approx(pi, abs=2e-4)
+    assert _em_prevalence(q, v)[0] == pytest.approx(pi, abs=2e-4)
 
 
 def gaussian(n1, n0, seed):
@@ -144,11 +151,11 @@ def gaussian(n1, n0, seed):
 def test_known_shift_is_found_in_scores(pi):
     s_v, y, n = gaussian(2000, 2000, 0), np.repeat([1.0, 0.0], 2000), 20000
     s_d = gaussian(round(n * pi), n - round(n * pi), 1)
-    a, b = fit_logistic(s_v, y, np.ones((1, 4000)))[0]
+    a, b = _fit_logistic(s_v, y, np.ones((1, 4000)))[0]
     assert a == pytest.approx(2, abs=0.15) and b == pytest.approx(0, abs=0.15)
     q = lambda s: 1 / (1 + np.exp(-a * s - b))
-    assert em_prevalence(q(s_d), 0.5)[0] == pytest.approx(pi, abs=0.015)
-    assert bbse_prevalence(
+    assert _em_prevalence(q(s_d), 0.5)[0] == pytest.approx(pi, abs=0.015)
+    assert _bbse_prevalence(
         (q(s_d) >= 0.5).mean(), (q(s_v[:2000]) >= 0.5).mean(), (q(s_v[2000:]) >= 0.5).mean()
     ) == pytest.approx(pi, abs=0.02)
 
@@ -162,16 +169,15 @@ def test_estimate_from_histograms_with_an_interval(method):
 
 
 def test_calibrated_mean_is_the_share_of_faulty():
-    s = image_scores(VAL, 'mean')
+    s = _image_scores(VAL, 'mean')
     y = np.arange(len(s)) < 20
-    a, b = fit_logistic(s, y.astype(float), np.ones((1, len(s))))[0]
+    a, b = _fit_logistic(s, y.astype(float), np.ones((1, len(s))))[0]
     assert (1 / (1 + np.exp(-a * s - b))).mean() == pytest.approx(y.mean(), abs=1e-6)
 
 
 def test_classes_that_do_not_overlap_have_a_finite_answer():
-    a, b = fit_logistic(np.r_[np.ones(5), -np.ones(5)], np.repeat([1.0, 0.0], 5), np.ones((1, 10)))[
-        0
-    ]
+    s, y = np.r_[np.ones(5), -np.ones(5)], np.repeat([1.0, 0.0], 5)
+    a, b = _fit_logistic(s, y, np.ones((1, 10)))[0]
     assert np.isfinite([a, b]).all() and 1 < a < 50
 
 
@@ -302,7 +308,7 @@ def test_groups_stay_in_one_fold():
 
 
 def test_calibration_is_a_monotone_change_and_right_on_average():
-    p = calibrate_pixels(VAL, FV, 0.05)
+    p = _calibrate_pixels(VAL, FV, 0.05)
     assert (np.diff(p) > 0).all()
     back, fore = np.tensordot(prevalence_weights(FV, 0.05), VAL.astype(float), 1)
     assert (back + fore) @ p == pytest.approx(fore.sum(), rel=1e-3)
@@ -349,7 +355,7 @@ def test_split_loss_is_decompose():
 
 def test_ways_rank_as_they_must():
     test, ft = made_up_images(80, 80, seed=20)
-    r = recoveries(
+    r = _recoveries(
         test[20:140],
         ft[20:140],
         VAL[20:100],
@@ -359,7 +365,7 @@ def test_ways_rank_as_they_must():
         made_up_images(5, 45, seed=21)[0],
         draws=20,
     )
-    assert tuple(r) == WAYS and all(
+    assert tuple(r) == _WAYS and all(
         (r['oracle'] >= r[k] - 1e-12).all()
         for k in (
             'raw',
@@ -374,8 +380,8 @@ def test_ways_rank_as_they_must():
             'em_careful',
         )
     )
-    assert all((r['oracle_gate'] >= r[k] - 1e-12).all() for k in WAYS)
-    t = recovery_table([r, r, r], draws=50).set_index('way')
+    assert all((r['oracle_gate'] >= r[k] - 1e-12).all() for k in _WAYS)
+    t = _recovery_table([r, r, r], draws=50).set_index('way')
     assert t.recovery['oracle'] == 1 and t.gain['raw'] == 0 and (t.runs == 3).all()
 
 
@@ -467,8 +473,8 @@ def bad(line, f, *a, **kw):
         (lambda: decompose(VAL, FV * 2, 1, 0.1), 'must be 0 or 1'),
         (lambda: image_rates(VAL[FV], FV[FV]), 'no healthy image'),
         (lambda: image_rates(VAL, FV, gate=-1), 'gate -1'),
-        (lambda: alarm_ratio(0.99, 0.1, 0.05), 'cannot come from prevalence'),
-        (lambda: alarm_ratio(0.1, 0.1, 0.1), 'the same'),
+        (lambda: _alarm_ratio(0.99, 0.1, 0.05), 'cannot come from prevalence'),
+        (lambda: _alarm_ratio(0.1, 0.1, 0.1), 'the same'),
         (lambda: choose_threshold(VAL, FV, 0), 'prevalence 0'),
         (lambda: choose_threshold(VAL, FV, np.nan), 'prevalence nan'),
         (lambda: choose_threshold(VAL[~FV], FV[~FV], 0.1), 'needs faulty images'),
@@ -485,7 +491,7 @@ def bad(line, f, *a, **kw):
         (lambda: estimate_prevalence(VAL, FV, VAL, draws=3), 'at least 20'),
         (lambda: estimate_prevalence(VAL, FV, VAL, level=2), 'no confidence'),
         (lambda: recovery([1], [1, 2], [1]), 'one value of each'),
-        (lambda: recovery_table([]), 'at least one run'),
+        (lambda: _recovery_table([]), 'at least one run'),
         (lambda: operating_point(VAL, FV), 'give either pi'),
         (lambda: operating_point(VAL, FV, pi=0.1, unlabelled=VAL), 'give either pi'),
         (lambda: operating_point(VAL, pi=0.1), 'faulty is missing'),
@@ -529,7 +535,7 @@ def test_like_is_the_background_rate_of_faulty_images_times_healthy_pixels():
     )
     d = decompose(hist, [1, 1, 0], 1.0, 0.05)
     assert d.like == pytest.approx(
-        d.f1_from * float(relative_loss(r.like / r.counted, 1.0, 0.05))
+        d.f1_from * float(_relative_loss(r.like / r.counted, 1.0, 0.05))
     ) and d.like != pytest.approx(d.lost)
 
 
@@ -537,16 +543,16 @@ def test_em_counts_an_image_as_often_as_its_weight():
     rng = np.random.default_rng(3)
     q = rng.uniform(0.01, 0.99, 40)
     w = rng.integers(0, 4, 40).astype(float)
-    assert em_prevalence(q, 0.4, w[None])[0] == pytest.approx(
-        em_prevalence(np.repeat(q, w.astype(int)), 0.4)[0], abs=1e-9
+    assert _em_prevalence(q, 0.4, w[None])[0] == pytest.approx(
+        _em_prevalence(np.repeat(q, w.astype(int)), 0.4)[0], abs=1e-9
     )
-    assert em_prevalence(q, 0.4, w[None])[0] != pytest.approx(em_prevalence(q, 0.4)[0], abs=1e-3)
+    assert _em_prevalence(q, 0.4, w[None])[0] != pytest.approx(_em_prevalence(q, 0.4)[0], abs=1e-3)
 
 
 def test_logistic_is_where_the_ridge_has_it():
     s = np.r_[-3.0, -2, -1, 1, 2, 3]
     y = (s > 0).astype(float)
-    a, b = fit_logistic(s, y, np.ones((1, 6)), ridge=0.5)[0]
+    a, b = _fit_logistic(s, y, np.ones((1, 6)), ridge=0.5)[0]
     x, slope = s / s.std(), a * s.std()
     q = 1 / (1 + np.exp(-(a * s + b)))
     assert ((y - q) * x).sum() == pytest.approx(0.5 * slope, rel=1e-6) and (
@@ -628,7 +634,7 @@ def test_images_of_another_kind_are_warned_of():
 
 def test_a_gate_is_chosen_with_caution():
     hist, y = made_up_images(40, 40, seed=7)
-    r = recoveries(hist, y, FEW, FF, 0.05, draws=20)
+    r = _recoveries(hist, y, FEW, FF, 0.05, draws=20)
 
     def f1(c):
         return float(

@@ -7,12 +7,16 @@ from PIL import Image
 from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
-from imbal_al.project.store import new, write_label
-from imbal_al.project.state import queued
-from imbal_al.project.rounds import _at_random, next_round
-from imbal_al.project.state import is_held_out, unit_group
-from imbal_al.strategies.registry import STRATEGIES, Candidates, select, select_spread, take
-from imbal_al.data.synthetic import image
+from imbal_al.project import new, write_label
+from imbal_al.queue import queued
+<<<<<<< HEAD
+from imbal_al.rounds import _at_random, is_held_out, next_round, unit_group
+from imbal_al.strategies import STRATEGIES, Candidates, select, select_spread, take
+=======
+from imbal_al.rounds import at_random, is_held_out, next_round, unit_group
+from imbal_al.strategies import STRATEGIES, Candidates, _take, select, select_spread
+>>>>>>> 129cd3863a344dc7eccf4c0d2c8345a87d713753
+from imbal_al.synthetic import image
 
 
 def candidates(n, seed=0):
@@ -84,7 +88,7 @@ def test_wide_enough_it_is_select():
 
 def test_some_of_the_candidates_keep_their_own():
     c = candidates(6)
-    t = take(c, np.array([4, 1]), [2])
+    t = _take(c, np.array([4, 1]), [2])
     assert (
         t.n == 2
         and t.entropy.tolist() == c.entropy[[4, 1]].tolist()
@@ -93,7 +97,7 @@ def test_some_of_the_candidates_keep_their_own():
         and np.array_equal(t.labelled_embedding, np.r_[c.labelled_embedding, c.embedding[[2]]])
         and len(c.labelled_embedding) == 1
     )
-    assert take(Candidates(3), np.array([0])).entropy is None
+    assert _take(Candidates(3), np.array([0])).entropy is None
 
 
 @pytest.mark.parametrize(

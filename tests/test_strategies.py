@@ -9,15 +9,16 @@ from hypothesis import given, settings, strategies as st
 
 from imbal_al.strategies import diversity as strategies
 from imbal_al.core import InputError
-from imbal_al.strategies.registry import Candidates, STRATEGIES, strategy, select, take
+from imbal_al.strategies.registry import Candidates, STRATEGIES, strategy, select
 from imbal_al.strategies.scores import (
     random, random_faulty, random_predicted_faulty, mean_entropy, entropy, margin,
     entropy_foreground, bald, clasp, quota,
 )
 from imbal_al.strategies.diversity import (
-    centres, lower, exact, apart, screened, k_center_greedy, FIRST, coreset, coreset_paper,
-    entropy_coreset, kmeans_pp, badge,
+    centres, lower, exact, apart, screened, k_center_greedy, coreset, coreset_paper,
+    entropy_coreset, badge,
 )
+from imbal_al.strategies.diversity import _kmeans_pp
 
 
 def brute(x, n, labelled=()):
@@ -87,7 +88,7 @@ def test_compared_with_a_few_centres_first_it_picks_the_same(name, kind, first, 
     x = CLOUDS[name].astype(kind)
     l = np.random.default_rng(5).permutation(len(x))[:40]
     whole = k_center_greedy(x, 60, l, block=16)
-    monkeypatch.setattr(strategies, 'FIRST', first)
+    monkeypatch.setattr(strategies, '_FIRST', first)
     asked = []
     shell = strategies._shell
     monkeypatch.setattr(strategies, '_shell', lambda *a: asked.append(len(o := shell(*a))) or o)
@@ -596,7 +597,7 @@ def test_kmeans_pp_equals_its_definition(seed):
             if u < total:
                 break
         want.append(i)
-    np.testing.assert_array_equal(kmeans_pp(x, 20, np.random.default_rng(7)), want)
+    np.testing.assert_array_equal(_kmeans_pp(x, 20, np.random.default_rng(7)), want)
 
 
 def test_kmeans_pp_draws_as_scikit_learn_does():
@@ -610,25 +611,25 @@ def test_kmeans_pp_draws_as_scikit_learn_does():
         )
         if i[0] == 0
     ]
-    ours = [kmeans_pp(x, 2, np.random.default_rng(k))[1] for k in range(len(second))]
+    ours = [_kmeans_pp(x, 2, np.random.default_rng(k))[1] for k in range(len(second))]
     a, b = (np.bincount(o, minlength=6) / len(second) for o in (second, ours))
     assert abs(a - b).max() < 0.15 and (a > 0).sum() > 2
 
 
 def test_kmeans_pp_at_its_ends():
     x = np.repeat(np.eye(3), 2, 0)
-    assert sorted(kmeans_pp(x, 6, rng())) == list(range(6)) and kmeans_pp(x, 0, rng()).shape == (0,)
-    first = kmeans_pp(x, 3, rng())
+    assert sorted(_kmeans_pp(x, 6, rng())) == list(range(6)) and _kmeans_pp(x, 0, rng()).shape == (0,)
+    first = _kmeans_pp(x, 3, rng())
     assert len({tuple(x[i]) for i in first}) == 3, 'doubles come last'
-    assert sorted(kmeans_pp(torch.tensor(x).bfloat16(), 6, rng())) == list(range(6))
+    assert sorted(_kmeans_pp(torch.tensor(x).bfloat16(), 6, rng())) == list(range(6))
     far = x + 1e6
-    assert len({tuple(far[i]) for i in kmeans_pp(far, 3, rng())}) == 3
+    assert len({tuple(far[i]) for i in _kmeans_pp(far, 3, rng())}) == 3
     for bad, match in ((np.zeros(3), 'N,D'), (x * np.nan, 'nan'), (x * np.inf, 'nan')):
         with pytest.raises(InputError, match=match), np.errstate(all='ignore'):
-            kmeans_pp(bad, 1, rng())
+            _kmeans_pp(bad, 1, rng())
     for n in (7, -1):
         with pytest.raises(InputError, match='there are 6'):
-            kmeans_pp(x, n, rng())
+            _kmeans_pp(x, n, rng())
 
 
 def test_clasp_without_noise_is_two_sorted_lists():

@@ -12,170 +12,176 @@ import numpy as np
 
 from ..core import check_choice, InputError, stream
 from .metrics import BINS, EDGES, prevalence_weights
-from .shift import as_flags
+from .shift import as_flags, with_draws
 from .statistics import draws_interval, Interval
 
 # %% auto #0
-__all__ = ['IMAGE_SCORES', 'METHODS', 'unlabelled', 'image_scores', 'fit_logistic', 'em_prevalence', 'bbse_prevalence',
-           'resample', 'log_loss', 'Prevalence', 'estimate_prevalence', 'made_up_images', 'calibrate_pixels',
-           'expected_f1', 'hedge']
+__all__ = ['Prevalence', 'estimate_prevalence']
 
 # %% ../../nbs/24_measure.prevalence.ipynb #0707a1d4
 _CENTRES = (EDGES[1:]+EDGES[:-1])/2
 _P = 1/(1+np.exp(-_CENTRES))
-IMAGE_SCORES = ('mean','top','max','area')
+_IMAGE_SCORES = ('mean','top','max','area')
 
-def unlabelled(hist:np.ndarray # (n,2,128) histograms, or (n,128) without truth
-    )->np.ndarray:             # (n,128) float
-    "Pixels by bin, the truth forgotten; raises `InputError` for other shapes, no image or an image without a pixel"
+# %% ../../nbs/24_measure.prevalence.ipynb #99015874
+def _unlabelled(hist):
+    "Pixels by bin (n,128), the truth forgotten; `InputError` for other shapes, no image or one without a pixel"
     hist = np.asarray(hist)
     if hist.ndim==3 and hist.shape[1]==2: hist = hist.sum(1)
-    if hist.ndim!=2 or hist.shape[1]!=BINS or not len(hist): raise InputError(f"unlabelled histograms have shape {hist.shape}; expected (n, {BINS}) or (n, 2, {BINS}), n at least 1")
-    if (hist.sum(1)==0).any(): raise InputError(f"histogram {int((hist.sum(1)==0).argmax())} holds no pixel; leave that image out")
+    if hist.ndim!=2 or hist.shape[1]!=BINS or not len(hist): raise InputError(
+        f"unlabelled histograms have shape {hist.shape}; expected (n, {BINS}) or (n, 2, {BINS}), n at least 1")
+    empty = hist.sum(1)==0
+    if empty.any(): raise InputError(f"histogram {int(empty.argmax())} holds no pixel; leave that image out")
     return hist.astype(float)
 
-def image_scores(hist:np.ndarray, # (n,2,128) or (n,128) histograms
-    kind:str='mean'               # mean, top, max or area
-    )->np.ndarray:                # (n,)
-    "A score per image that is higher where there is more reason to think it faulty"
-    h, kind = unlabelled(hist), check_choice('image score', kind, IMAGE_SCORES)
-    n = h.sum(1)
-    if kind=='area': return np.log1p(h[:,BINS//2:].sum(1))
-    if kind=='mean': p = h@_P/n; return np.log(p)-np.log1p(-p)
-    if kind=='max': return _CENTRES[BINS-1-(h[:,::-1]>0).argmax(1)]
-    return _CENTRES[(np.cumsum(h, 1)>=.99*n[:,None]).argmax(1)]
+# %% ../../nbs/24_measure.prevalence.ipynb #810c0d66
+def _image_scores(hist, kind='mean'):
+    "A score per image (n,) that is higher where there is more reason to think it faulty"
+    hist_nB, kind = _unlabelled(hist), check_choice('image score', kind, _IMAGE_SCORES)
+    pixels = hist_nB.sum(1)
+    if kind=='area': return np.log1p(hist_nB[:,BINS//2:].sum(1))
+    if kind=='mean':
+        p = hist_nB@_P/pixels
+        return np.log(p)-np.log1p(-p)
+    if kind=='max': return _CENTRES[BINS-1-(hist_nB[:,::-1]>0).argmax(1)]
+    return _CENTRES[(np.cumsum(hist_nB, 1)>=.99*pixels[:,None]).argmax(1)]
 
 # %% ../../nbs/24_measure.prevalence.ipynb #9740b8c9
-def fit_logistic(s:np.ndarray, # (n,) scores
-    y:np.ndarray,              # (n,) 0 or 1
-    w:np.ndarray,              # (draws,n) weights
-    ridge:float=.1             # On the scale of the standardised score
-    )->np.ndarray:             # (draws,2): scale and shift
-    "Weighted logistic regressions on one score, one per row of `w`, by Newton's method"
-    m, d = s.mean(), s.std() or 1.
-    x, beta = np.stack([(s-m)/d, np.ones_like(s)]), np.zeros((len(w),2))
-    for _ in range(60):
-        q = _sigmoid(beta@x)
-        g = (w*(y-q))@x.T - beta*[ridge,0]
-        hess = np.einsum('bn,in,jn->bij', w*q*(1-q), x, x) + np.diag([ridge,1e-9])
-        step = np.clip(np.linalg.solve(hess, g[...,None])[...,0], -1, 1)
-        beta = beta+step
-        if np.abs(step).max()<1e-9: break
-    return np.stack([beta[:,0]/d, beta[:,1]-beta[:,0]*m/d], 1)
-
 def _sigmoid(z): return .5*(1+np.tanh(z/2))
 
+def _fit_logistic(s, y, w, ridge=.1):
+    "Logistic regressions of `y` (n,) on a score `s` (n,), one per row of weights `w` (draws,n): (draws,2) scale, shift"
+    m, d = s.mean(), s.std() or 1.
+    x = np.stack([(s-m)/d, np.ones_like(s)])
+    beta = np.zeros((len(w),2))
+    for _ in range(60):
+        q = _sigmoid(beta@x)
+        slope = (w*(y-q))@x.T - beta*[ridge,0]
+        curvature = np.einsum('bn,in,jn->bij', w*q*(1-q), x, x) + np.diag([ridge,1e-9])
+        step = np.clip(np.linalg.solve(curvature, slope[...,None])[...,0], -1, 1)
+        beta = beta+step
+        if np.abs(step).max()<1e-9: break
+    scale, shift = beta.T
+    return np.stack([scale/d, shift-scale*m/d], 1)
+
 # %% ../../nbs/24_measure.prevalence.ipynb #e495550d
-def em_prevalence(q:np.ndarray, # (n,) or (draws,n) calibrated probability of being faulty
-    pi_v,                       # Share of faulty images where it was calibrated; a number or (draws,)
-    weights=None                # (draws,n) how often each image counts; None: once
-    )->np.ndarray:              # (draws,)
-    "Prevalence of the largest likelihood, where EM ends (Saerens et al. 2002)"
+def _em_prevalence(q, pi_v, weights=None):
+    """Prevalence (draws,) of the largest likelihood, where EM ends (Saerens et al. 2002)
+
+    `q` (n,) or (draws,n) is the calibrated probability of being faulty, `pi_v` the share of faulty images
+    where it was calibrated, `weights` (draws,n) how often each image counts; None: once.
+    """
     q = np.atleast_2d(q)
     v = np.clip(np.broadcast_to(pi_v, (len(q),)), 1e-9, 1-1e-9)[:,None]
-    w, up, down = 1. if weights is None else weights, q/v, (1-q)/(1-v)
+    w = 1. if weights is None else weights
+    up, down = q/v, (1-q)/(1-v)
     low, high = np.zeros((len(q),1)), np.ones((len(q),1))
     for _ in range(40):
         mid = (low+high)/2
-        rises = (w*(up-down)/np.maximum(mid*up+(1-mid)*down, 1e-300)).sum(1, keepdims=True)>0
+        mixed = np.maximum(mid*up+(1-mid)*down, 1e-300)
+        rises = (w*(up-down)/mixed).sum(1, keepdims=True)>0
         low, high = np.where(rises, mid, low), np.where(rises, high, mid)
     return ((low+high)/2)[:,0]
 
 # %% ../../nbs/24_measure.prevalence.ipynb #cbefc38b
-def bbse_prevalence(called, # Share of deployment images called faulty
-    hit,                    # Share of faulty validation images called faulty
-    false                   # Share of healthy validation images called faulty
-    ):                      # Prevalence in [0, 1]; nan where the classifier tells nothing
-    "Prevalence from how many are called faulty (Lipton et al. 2018)"
+def _bbse_prevalence(called, hit, false):
+    """Prevalence in [0,1] from how many are called faulty (Lipton et al. 2018); nan where the classifier tells nothing
+
+    `called` is the share of deployment images called faulty, `hit` and `false` that of faulty and of healthy
+    validation images.
+    """
     gap = np.subtract(hit, false)
-    return np.clip(np.divide(np.subtract(called, false), np.where(np.abs(gap)>1e-9, gap, np.nan)), 0, 1)
+    telling = np.where(np.abs(gap)>1e-9, gap, np.nan)
+    return np.clip(np.divide(np.subtract(called, false), telling), 0, 1)
 
 # %% ../../nbs/24_measure.prevalence.ipynb #93377e06
-def resample(n_or_groups, # Number of images, or (n,) group of each
-    draws:int, rng,       # `np.random.Generator`
-    kinds=None            # (n,) kinds to keep in number; only without groups
-    )->np.ndarray:        # (draws,n) how often each image is in each draw
+def resample(
+    n_or_groups, # Number of images, or (n,) group of each
+    draws:int,   # How often to draw
+    rng,         # `np.random.Generator`
+    kinds=None,  # (n,) kinds to keep in number; only without groups
+    )->np.ndarray: # (draws,n) how often each image is in each draw
     "Bootstrap weights: images within their kind, or whole groups"
     if np.ndim(n_or_groups):
         code = np.unique(n_or_groups, return_inverse=True)[1]
-        g = code.max()+1
-        return rng.multinomial(g, np.full(g, 1/g), size=draws)[:,code].astype(float)
+        groups = code.max()+1
+        return rng.multinomial(groups, np.full(groups, 1/groups), size=draws)[:,code].astype(float)
     kinds = np.zeros(n_or_groups, int) if kinds is None else np.asarray(kinds).astype(int)
     out = np.zeros((draws, n_or_groups))
-    for k in np.unique(kinds):
-        at = np.flatnonzero(kinds==k)
-        out[:,at] = rng.multinomial(len(at), np.full(len(at), 1/len(at)), size=draws)
+    for kind in np.unique(kinds):
+        at = np.flatnonzero(kinds==kind)
+        n = len(at)
+        out[:,at] = rng.multinomial(n, np.full(n, 1/n), size=draws)
     return out
 
 # %% ../../nbs/24_measure.prevalence.ipynb #e46608fb
 def _estimate(s_v, y, w_v, s_d, w_d, method):
     "Prevalence of the deployment images in each draw; `s_d` (n,) or (draws,n)"
-    beta = fit_logistic(s_v, y, w_v)
+    beta = _fit_logistic(s_v, y, w_v)
     q_d = _sigmoid(beta[:,:1]*s_d+beta[:,1:])
-    if method=='bbse':
-        said = _sigmoid(beta[:,:1]*s_v+beta[:,1:])>=.5
-        share = lambda k: (w_v*k*said).sum(1)/np.maximum((w_v*k).sum(1), 1e-12)
-        return bbse_prevalence((w_d*(q_d>=.5)).sum(1)/w_d.sum(1), share(y), share(1-y))
-    return em_prevalence(q_d, (w_v*y).sum(1)/w_v.sum(1), w_d)
+    if method!='bbse': return _em_prevalence(q_d, (w_v*y).sum(1)/w_v.sum(1), w_d)
+    said = _sigmoid(beta[:,:1]*s_v+beta[:,1:])>=.5
+    def share(kind):
+        w = w_v*kind
+        return (w*said).sum(1)/np.maximum(w.sum(1), 1e-12)
+    called = (w_d*(q_d>=.5)).sum(1)/w_d.sum(1)
+    return _bbse_prevalence(called, share(y), share(1-y))
 
-def log_loss(s, y)->float:
+# %% ../../nbs/24_measure.prevalence.ipynb #692517f3
+def _log_loss(s, y):
     "Mean negative log likelihood of the calibrated score"
-    a,b = fit_logistic(s, y, np.ones((1,len(s))))[0]
-    return float(np.mean(np.logaddexp(0, np.where(y==1, -1, 1)*(a*s+b))))
+    a,b = _fit_logistic(s, y, np.ones((1,len(s))))[0]
+    against = np.where(y==1, -1, 1)
+    return float(np.mean(np.logaddexp(0, against*(a*s+b))))
 
-# %% ../../nbs/24_measure.prevalence.ipynb #0bd6d205
+# %% ../../nbs/24_measure.prevalence.ipynb #5d51333c
+def _best_score(hist, y):
+    "The image score that tells faulty from healthy best"
+    losses = {kind:_log_loss(_image_scores(hist, kind), y) for kind in _IMAGE_SCORES}
+    return min(losses, key=losses.get)
+
+# %% ../../nbs/24_measure.prevalence.ipynb #b8033164
 @dataclass(frozen=True)
 class Prevalence:
     "An estimated share of faulty images"
-    pi: Interval   # Estimate and interval; n: deployment images
-    method: str    # em or bbse
-    score: str     # The image score it is from
-    misfit: float  # Largest distance of the deployment scores from the best mixture, 0 to 1
-    p: float       # Of such a distance if label shift were all there is
+    pi: Interval      # Estimate and interval; n: deployment images
+    method: str       # em or bbse
+    score: str        # The image score it is from
+    misfit: float     # Largest distance of the deployment scores from the best mixture, 0 to 1
+    p: float          # Of such a distance if label shift were all there is
     draws: np.ndarray # Bootstrap estimates
-
-METHODS = ('em','bbse')
-
-def estimate_prevalence(hist:np.ndarray, # (n,2,128) validation histograms
-    faulty:np.ndarray,                   # (n,) is the validation image faulty?
-    deployment:np.ndarray,               # (m,128) or (m,2,128) histograms; a truth in it is not looked at
-    method:str='em',                     # em or bbse
-    score:str|None=None,                 # mean, top, max, area; None: the one that separates the validation images best
-    groups=None, deployment_groups=None, # Group of each image, e.g. its photograph, resampled together
-    draws:int=200, level:float=.95, seed:int=0
-    )->Prevalence:
-    "Estimate the share of faulty images from the network's output on them; raises `InputError` where validation has one kind only"
-    y, rng = as_flags(hist, faulty).astype(float), stream(seed, 'prevalence')
-    check_choice('method', method, METHODS); check_draws(draws, level)
-    if not 0<y.mean()<1: raise InputError(f"all {len(y)} validation images are {'faulty' if y.all() else 'healthy'}; no prevalence can be estimated without the other kind, label some")
-    score = score or min(IMAGE_SCORES, key=lambda k: log_loss(image_scores(hist, k), y))
-    s_v, s_d = image_scores(hist, score), image_scores(deployment, score)
-    w_v = np.vstack([np.ones(len(y)), resample_units(y, groups, draws, rng)])
-    w_d = np.vstack([np.ones(len(s_d)), resample_units(np.zeros(len(s_d)), deployment_groups, draws, rng)])
-    step = max(1, 4_000_000//len(s_d))
-    pis = np.concatenate([_estimate(s_v, y, w_v[i:i+step], s_d, w_d[i:i+step], method) for i in range(0, draws+1, step)])
-    return Prevalence(draws_interval(pis[0], pis[1:], level, len(s_d)), method, score, *_misfit(s_v, y, groups, s_d, pis[0], method, draws, rng), pis[1:])
 
 # %% ../../nbs/24_measure.prevalence.ipynb #c720eabd
 def resample_units(y, groups, draws, rng):
     if groups is None: return resample(len(y), draws, rng, y)
-    if np.shape(groups)!=np.shape(y): raise InputError(f"{len(y)} images but groups of shape {np.shape(groups)}; give one group per image")
+    if np.shape(groups)!=np.shape(y): raise InputError(
+        f"{len(y)} images but groups of shape {np.shape(groups)}; give one group per image")
     return resample(groups, draws, rng)
 
+# %% ../../nbs/24_measure.prevalence.ipynb #fd18ec4a
 def check_draws(draws, level):
-    if not (isinstance(draws, (int,np.integer)) and draws>=20): raise InputError(f"draws {draws}: an interval needs a whole number of at least 20 bootstrap draws")
+    if not (isinstance(draws, (int,np.integer)) and draws>=20): raise InputError(
+        f"draws {draws}: an interval needs a whole number of at least 20 bootstrap draws")
     if not 0<level<1: raise InputError(f"level {level} is no confidence; give a number between 0 and 1, such as 0.95")
+
+# %% ../../nbs/24_measure.prevalence.ipynb #a348f92c
+def _cumulative(values, s, w):
+    "Cumulative curves (draws, len(values)) of scores `s` (draws,n) with weights `w`"
+    at = np.searchsorted(values, s)+len(values)*np.arange(len(w))[:,None]
+    sums = np.bincount(at.ravel(), w.ravel(), len(w)*len(values))
+    sums = sums.reshape(len(w), -1).cumsum(1)
+    return sums/np.maximum(sums[:,-1:], 1e-12)
 
 # %% ../../nbs/24_measure.prevalence.ipynb #e9f070d1
 def _distance(values, y, s_v, w_v, s_d, pi):
     "Largest gap between the cumulative curves of deployment and mixture, per draw; s_d (draws,m)"
-    def curve(s, w):
-        at = np.searchsorted(values, s)+len(values)*np.arange(len(w))[:,None]
-        c = np.bincount(at.ravel(), w.ravel(), len(w)*len(values)).reshape(len(w), -1).cumsum(1)
-        return c/np.maximum(c[:,-1:], 1e-12)
-    s = np.broadcast_to(s_v, w_v.shape); p = np.reshape(pi, (-1,1))
-    return np.abs(curve(s_d, np.ones_like(s_d))-p*curve(s, w_v*y)-(1-p)*curve(s, w_v*(1-y))).max(1)
+    s = np.broadcast_to(s_v, w_v.shape)
+    p = np.reshape(pi, (-1,1))
+    met = _cumulative(values, s_d, np.ones_like(s_d))
+    faulty, healthy = _cumulative(values, s, w_v*y), _cumulative(values, s, w_v*(1-y))
+    return np.abs(met-p*faulty-(1-p)*healthy).max(1)
 
+# %% ../../nbs/24_measure.prevalence.ipynb #8b9efc07
 def _misfit(s_v, y, groups, s_d, pi, method, draws, rng):
     "Distance, and the share of draws from a true mixture that are as far"
     s_d = s_d if len(s_d)<=2000 else rng.choice(s_d, 2000, replace=False)
@@ -184,48 +190,96 @@ def _misfit(s_v, y, groups, s_d, pi, method, draws, rng):
     seen = _distance(values, y, s_v, np.ones((1,len(y))), s_d[None], pi)[0]
     w = resample_units(y, groups, draws, rng)
     kind = rng.random((draws, len(s_d)))<pi
-    new = np.where(kind, rng.choice(s_v[y==1], kind.shape), rng.choice(s_v[y==0], kind.shape))
-    pis = np.nan_to_num(_estimate(s_v, y, w, new, np.ones_like(new), method))
-    far = _distance(values, y, s_v, w, new, pis)
+    faulty = rng.choice(s_v[y==1], kind.shape)
+    drawn = np.where(kind, faulty, rng.choice(s_v[y==0], kind.shape))
+    pis = np.nan_to_num(_estimate(s_v, y, w, drawn, np.ones_like(drawn), method))
+    far = _distance(values, y, s_v, w, drawn, pis)
     return float(seen), float((1+(far>=seen-1e-12).sum())/(1+draws))
 
+# %% ../../nbs/24_measure.prevalence.ipynb #0bd6d205
+_METHODS = ('em','bbse')
+
+def estimate_prevalence(
+    hist:np.ndarray,        # (n,2,128) validation histograms
+    faulty:np.ndarray,      # (n,) is the validation image faulty?
+    deployment:np.ndarray,  # (m,128) or (m,2,128) histograms; a truth in it is not looked at
+    method:str='em',        # em or bbse
+    score:str|None=None,    # mean, top, max, area; None: the one that separates the validation images best
+    groups=None,            # (n,) group of each image, e.g. its photograph, resampled together; None: each by itself
+    deployment_groups=None, # (m,) the same for the deployment images
+    draws:int=200,          # Bootstrap draws, at least 20
+    level:float=.95,        # Of the interval
+    seed:int=0,             # Of the bootstrap
+    )->Prevalence: # With its interval and how well the mixture fits
+    "Share of faulty images from the network's output on them; raises `InputError` where validation has one kind only"
+    y, rng = as_flags(hist, faulty).astype(float), stream(seed, 'prevalence')
+    check_choice('method', method, _METHODS)
+    check_draws(draws, level)
+    if not 0<y.mean()<1: raise InputError(
+        f"all {len(y)} validation images are {'faulty' if y.all() else 'healthy'}; "
+        "no prevalence can be estimated without the other kind, label some")
+    score = score or _best_score(hist, y)
+    s_v, s_d = _image_scores(hist, score), _image_scores(deployment, score)
+    w_v = with_draws(y, groups, draws, rng)
+    w_d = with_draws(np.zeros(len(s_d)), deployment_groups, draws, rng)
+    step = max(1, 4_000_000//len(s_d))
+    some = [slice(i, i+step) for i in range(0, draws+1, step)]
+    pis = np.concatenate([_estimate(s_v, y, w_v[rows], s_d, w_d[rows], method) for rows in some])
+    misfit, p = _misfit(s_v, y, groups, s_d, pis[0], method, draws, rng)
+    return Prevalence(
+        pi=draws_interval(pis[0], pis[1:], level, len(s_d)),
+        method=method,
+        score=score,
+        misfit=misfit,
+        p=p,
+        draws=pis[1:])
+
 # %% ../../nbs/24_measure.prevalence.ipynb #8960fec5
-def made_up_images(n_faulty:int, n_healthy:int, seed:int=0,
-    hit:float=3., alarms:float=.3 # Mean logit of a defect; share of healthy images with something like a defect
-    )->tuple:                     # (n,2,128) histograms, (n,) faulty; the faulty first
+def made_up_images(
+    n_faulty:int,    # Images with a defect; they come first
+    n_healthy:int,   # Images without
+    seed:int=0,      # Of all that is drawn
+    hit:float=3.,    # Mean logit of a defect
+    alarms:float=.3, # Share of healthy images with something like a defect
+    )->tuple: # (n,2,128) histograms, (n,) faulty
     "Histograms of images that need no network, for examples and tests"
     rng, n = stream(seed, 'made up'), n_faulty+n_healthy
     faulty, hist = np.arange(n)<n_faulty, np.zeros((n,2,BINS), np.uint32)
     defect = np.where(faulty, rng.integers(5, 80, n), 0)
     alike = np.where(~faulty & (rng.random(n)<alarms), rng.integers(2, 50, n), 0)
-    for i,(k,a) in enumerate(zip(defect, alike)):
+    for i in range(n):
         mood = rng.normal()
-        for kind,z in ((1,rng.normal(hit, 2, k)), (0,np.r_[rng.normal(-4, 1.5, 400-k-a), rng.normal(1, 1.5, a)])):
+        true = rng.normal(hit, 2, defect[i])
+        ground = rng.normal(-4, 1.5, 400-defect[i]-alike[i])
+        back = np.r_[ground, rng.normal(1, 1.5, alike[i])]
+        for kind,z in ((1,true), (0,back)):
             hist[i,kind] = np.histogram(np.clip(z+mood, -7.99, 7.99), EDGES)[0]
     return hist, faulty
 
 # %% ../../nbs/24_measure.prevalence.ipynb #ffbe6d94
-def calibrate_pixels(hist:np.ndarray, # (n,2,128) validation histograms
-    faulty:np.ndarray, pi:float       # (n,) is the image faulty? Prevalence to be right at
-    )->np.ndarray:                    # (128,) calibrated probability of each bin
-    "Scale and shift the logits so that the pixels' probabilities hold at a prevalence"
+def _calibrate_pixels(hist, faulty, pi):
+    "Calibrated probability (128,) of each bin: logits scaled and shifted so that pixels are right at a prevalence"
     faulty = as_flags(hist, faulty)
     back,fore = np.tensordot(prevalence_weights(faulty, pi), np.asarray(hist, float), 1)
-    if not (fore.sum()>0 and back.sum()>0): raise InputError("calibration needs defect and background pixels; give faulty images and a prevalence above 0")
-    a,b = fit_logistic(np.tile(_CENTRES, 2), np.repeat([1.,0.], BINS), np.r_[fore,back][None])[0]
+    if not (fore.sum()>0 and back.sum()>0): raise InputError(
+        "calibration needs defect and background pixels; give faulty images and a prevalence above 0")
+    logits, kinds = np.tile(_CENTRES, 2), np.repeat([1.,0.], BINS)
+    a,b = _fit_logistic(logits, kinds, np.r_[fore,back][None])[0]
     return _sigmoid(a*_CENTRES+b)
 
-def expected_f1(deployment:np.ndarray, # (m,128) or (m,2,128) histograms; a truth in it is not looked at
-    p:np.ndarray                       # (128,) calibrated probability of each bin
-    )->np.ndarray:                     # (129,) F1 at the thresholds `P_EDGES`, nan where nothing is expected
-    "F1 to expect at every threshold, from unlabelled images: expected counts in place of counts"
-    h = unlabelled(deployment).sum(0)
-    above = lambda o: np.r_[np.cumsum(o[::-1])[::-1], 0]
-    with np.errstate(invalid='ignore', divide='ignore'): return 2*above(h*p)/(above(h)+(h*p).sum())
+# %% ../../nbs/24_measure.prevalence.ipynb #e60a53b5
+def _expected_f1(deployment, p):
+    "F1 (129,) to expect at the thresholds `P_EDGES` from unlabelled images, with calibrated `p` (128,); nan: nothing"
+    pixels = _unlabelled(deployment).sum(0)
+    def above(parts): return np.r_[np.cumsum(parts[::-1])[::-1], 0]
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return 2*above(pixels*p)/(above(pixels)+(pixels*p).sum())
 
 # %% ../../nbs/24_measure.prevalence.ipynb #bf31f01d
-def hedge(draws:np.ndarray, # (draws,) bootstrap estimates of a prevalence, or (n,draws)
-    n:int=40)->np.ndarray:  # (n,) or (rows,n)
+def hedge(
+    draws:np.ndarray, # (draws,) bootstrap estimates of a prevalence, or (n,draws)
+    n:int=40,         # How many quantiles
+    )->np.ndarray: # (n,) or (rows,n)
     "Evenly spaced quantiles, to choose a threshold for all of them"
     return np.quantile(draws, (np.arange(n)+.5)/n, axis=-1).T
 
@@ -233,5 +287,8 @@ def hedge(draws:np.ndarray, # (draws,) bootstrap estimates of a prevalence, or (
 def above_nothing(est):
     "Prevalence and its draws, not below half an image: at 0 there is no F1"
     least = .5/est.pi.n
-    if np.isnan(est.pi.mean): raise InputError("the network's output does not tell faulty from healthy validation images; the prevalence cannot be estimated from it, give pi")
-    return max(est.pi.mean, least), np.maximum(np.nan_to_num(est.draws, nan=est.pi.mean), least)
+    if np.isnan(est.pi.mean): raise InputError(
+        "the network's output does not tell faulty from healthy validation images; "
+        "the prevalence cannot be estimated from it, give pi")
+    draws = np.nan_to_num(est.draws, nan=est.pi.mean)
+    return max(est.pi.mean, least), np.maximum(draws, least)

@@ -15,31 +15,33 @@ import numpy as np
 from ..core import InputError
 from .metrics import BINS, counts
 from .oii import oii
+from .prevalence import resample_units
 
 # %% auto #0
-__all__ = ['gated_counts', 'Rates', 'image_rates', 'f1_at', 'oii_at', 'relative_loss', 'alarm_ratio', 'Loss', 'split_loss',
-           'decompose', 'growth', 'difference']
+__all__ = ['Rates', 'image_rates', 'f1_at', 'oii_at', 'Loss', 'decompose', 'growth', 'difference']
 
 # %% ../../nbs/23_measure.shift.ipynb #39da21a3
-def gated_counts(hist:np.ndarray, # (n,2,128) histograms, see `imbal_al.metrics.histogram`
-    threshold:float=.5,           # A pixel is predicted defect from this probability on
-    gate:int=0                    # An image with fewer predicted pixels is called healthy as a whole
-    )->np.ndarray:                # (n,3) int64: tp, fp, fn
-    "Pixels that are right and wrong about the defect, per image, after the gate; raises `InputError` for a bad gate or shape"
+def gated_counts(
+    hist:np.ndarray,    # (n,2,128) histograms, see `imbal_al.metrics.histogram`
+    threshold:float=.5, # A pixel is predicted defect from this probability on
+    gate:int=0,         # An image with fewer predicted pixels is called healthy as a whole
+    )->np.ndarray:      # (n,3) int64: tp, fp, fn
+    "Pixels that are right and wrong about the defect, per image; raises `InputError` for a bad gate or shape"
     if not gate>=0: raise InputError(f"gate {gate} is no number of pixels; give 0 (no gate) or more")
-    c = counts(hist, threshold)
-    shut = c[:,:2].sum(1)<gate
-    c[shut] = np.stack([c[shut,0]*0, c[shut,1]*0, c[shut,0]+c[shut,2]], 1)
-    return c
+    counts_n3 = counts(hist, threshold)
+    shut = counts_n3[:,:2].sum(1)<gate
+    tp,fp,fn = counts_n3[shut].T
+    counts_n3[shut] = np.stack([0*tp, 0*fp, tp+fn], 1)
+    return counts_n3
 
 # %% ../../nbs/23_measure.shift.ipynb #f2b2c0ef
 class Rates(NamedTuple):
     "Mean pixels per image"
-    tp: float     # Found, per faulty image: T
-    fp: float     # False alarms, per faulty image: B
-    fn: float     # Missed, per faulty image: M
-    alarm: float  # False alarms, per healthy image: H
-    like: float   # What `alarm` were if a healthy image's pixels raised alarms as often as the background of faulty ones
+    tp: float    # Found, per faulty image: T
+    fp: float    # False alarms, per faulty image: B
+    fn: float    # Missed, per faulty image: M
+    alarm: float # False alarms, per healthy image: H
+    like: float  # What `alarm` were if healthy images raised alarms as often as the background of faulty ones
     @property
     def counted(self): return 2*self.tp+self.fp+self.fn
     @property
@@ -49,105 +51,148 @@ class Rates(NamedTuple):
 def as_flags(hist, faulty):
     "Flags as bool, one per histogram; healthy images hold no defect"
     hist, faulty = np.asarray(hist), np.asarray(faulty)
-    if hist.ndim!=3 or hist.shape[1:]!=(2,BINS): raise InputError(f"histograms have shape {hist.shape}; expected (n, 2, {BINS})")
-    if faulty.shape!=(len(hist),): raise InputError(f"{len(hist)} histograms but faulty flags of shape {faulty.shape}; give one flag per image")
+    if hist.ndim!=3 or hist.shape[1:]!=(2,BINS):
+        raise InputError(f"histograms have shape {hist.shape}; expected (n, 2, {BINS})")
+    if faulty.shape!=(len(hist),): raise InputError(
+        f"{len(hist)} histograms but faulty flags of shape {faulty.shape}; give one flag per image")
     if not np.isin(faulty, (0,1)).all(): raise InputError("faulty flags must be 0 or 1; give one per image")
     bad = np.flatnonzero((faulty==0) & (hist[:,1].sum(1)>0))
-    if len(bad): raise InputError(f"image {bad[0]} is flagged healthy but holds {int(hist[bad[0],1].sum())} defect pixels; correct its flag or its mask")
+    if len(bad): raise InputError(
+        f"image {bad[0]} is flagged healthy but holds {int(hist[bad[0],1].sum())} defect pixels; "
+        "correct its flag or its mask")
     return faulty.astype(bool)
 
 # %% ../../nbs/23_measure.shift.ipynb #f0150024
-def image_rates(hist:np.ndarray, # (n,2,128) histograms
-    faulty:np.ndarray,           # (n,) is the image faulty?
-    threshold:float=.5,          # A pixel is predicted defect from this probability on
-    gate:int=0,                  # An image with fewer predicted pixels is called healthy
-    weights:np.ndarray|None=None # (n,) weight of each image, e.g. of a bootstrap draw; None: 1 each
-    )->Rates:
+def image_rates(
+    hist:np.ndarray,    # (n,2,128) histograms
+    faulty:np.ndarray,  # (n,) is the image faulty?
+    threshold:float=.5, # A pixel is predicted defect from this probability on
+    gate:int=0,         # An image with fewer predicted pixels is called healthy
+    weights:np.ndarray|None=None, # (n,) weight of each image, e.g. of a bootstrap draw; None: 1 each
+    )->Rates: # Pixels per image
     "Mean counts per faulty and per healthy image; raises `InputError` where a kind has no image"
     faulty = as_flags(hist, faulty)
     w = np.ones(len(hist)) if weights is None else np.asarray(weights, float)
-    f, h = w*faulty, w*~faulty
-    for kind,o in (('faulty',f),('healthy',h)):
-        if not o.sum()>0: raise InputError(f"there is no {kind} image; what a shift costs needs faulty and healthy ones, add some")
-    c, pixels = gated_counts(hist, threshold, gate), hist.sum(2)
-    tp,fp,fn = f@c/f.sum()
-    rate = f@c[:,1]/max(f@pixels[:,0], 1)
-    return Rates(tp, fp, fn, h@c[:,1]/h.sum(), rate*(h@pixels[:,0])/h.sum())
+    w_faulty, w_healthy = w*faulty, w*~faulty
+    for kind,w_kind in (('faulty',w_faulty),('healthy',w_healthy)):
+        if not w_kind.sum()>0: raise InputError(
+            f"there is no {kind} image; what a shift costs needs faulty and healthy ones, add some")
+    counts_n3, pixels_n2 = gated_counts(hist, threshold, gate), hist.sum(2)
+    false = counts_n3[:,1]
+    tp,fp,fn = w_faulty@counts_n3/w_faulty.sum()
+    rate = w_faulty@false/max(w_faulty@pixels_n2[:,0], 1)
+    return Rates(
+        tp=tp,
+        fp=fp,
+        fn=fn,
+        alarm=w_healthy@false/w_healthy.sum(),
+        like=rate*(w_healthy@pixels_n2[:,0])/w_healthy.sum())
 
 # %% ../../nbs/23_measure.shift.ipynb #75e2e4c5
-def odds(pi):
+def _odds(pi):
+    "Healthy images per faulty one"
     try: pi = np.asarray(pi, float)
-    except (TypeError, ValueError): raise InputError(f"prevalence {pi!r} is no number; give a share above 0 and up to 1") from None
-    if not ((pi>0)&(pi<=1)).all(): raise InputError(f"prevalence {pi.min() if (pi<=0).any() else pi.max():g}; give a share above 0 and up to 1 (without faulty images there is no F1)")
+    except (TypeError, ValueError):
+        raise InputError(f"prevalence {pi!r} is no number; give a share above 0 and up to 1") from None
+    if not ((pi>0)&(pi<=1)).all():
+        wrong = pi.min() if (pi<=0).any() else pi.max()
+        raise InputError(
+            f"prevalence {wrong:g}; give a share above 0 and up to 1 (without faulty images there is no F1)")
     return (1-pi)/pi
 
-# %% ../../nbs/23_measure.shift.ipynb #55c90aeb
-def f1_at(rates:Rates, # From `image_rates`
-    pi                 # Share of faulty images, above 0 and up to 1; a number or an array
-    ):                 # F1; nan where nothing is counted
+# %% ../../nbs/23_measure.shift.ipynb #c988044a
+def f1_at(
+    rates:Rates, # From `image_rates`
+    pi,          # Share of faulty images, above 0 and up to 1; a number or an array
+    ): # F1; nan where nothing is counted
     "F1 of the defect class at a prevalence; raises `InputError` for others"
-    o, bottom = odds(pi), rates.counted
-    with np.errstate(invalid='ignore', divide='ignore'): out = np.divide(2*rates.tp, bottom+o*rates.alarm)
+    odds, counted = _odds(pi), rates.counted
+    with np.errstate(invalid='ignore', divide='ignore'):
+        out = np.divide(2*rates.tp, counted+odds*rates.alarm)
     return out if out.ndim else float(out)
 
-def oii_at(rates:Rates, pi):
-    "Output imbalance index at a prevalence: 1 misses only, -1 false alarms only; raises `InputError` outside 0 < pi <= 1"
-    o = odds(pi)
-    out = oii(rates.tp+0*o, rates.fp+o*rates.alarm, rates.fn+0*o)
+# %% ../../nbs/23_measure.shift.ipynb #068d63e5
+def oii_at(
+    rates:Rates, # From `image_rates`
+    pi,          # Share of faulty images, above 0 and up to 1; a number or an array
+    ): # OII, between -1 and 1
+    "Output imbalance index at a prevalence: 1 misses only, -1 false alarms only. Raises `InputError` as `f1_at`"
+    odds = _odds(pi)
+    out = oii(rates.tp+0*odds, rates.fp+odds*rates.alarm, rates.fn+0*odds)
     return out if np.ndim(out) else float(out)
 
 # %% ../../nbs/23_measure.shift.ipynb #00bf2c53
-def relative_loss(ratio, # False alarms per healthy image / counted pixels per faulty image, k = H/A
-    pi_from, pi_to       # Prevalences, above 0 and up to 1
-    ):                   # Share of F1 lost; negative where pi_to is the larger
-    "Share of F1 that a fixed model loses on the way from one prevalence to another"
-    o, to = odds(pi_from), odds(pi_to)
-    return (to-o)*ratio/(1+to*ratio)
+def _relative_loss(ratio, pi_from, pi_to):
+    "Share of F1 that a model with k = H/A loses between two prevalences; negative where `pi_to` is the larger"
+    odds, to = _odds(pi_from), _odds(pi_to)
+    return (to-odds)*ratio/(1+to*ratio)
 
-def alarm_ratio(loss, # Share of F1 lost
-    pi_from, pi_to    # Prevalences, above 0 and up to 1, not the same
-    ):                # k = H/A
-    "The inverse of `relative_loss`: what false alarms a loss implies; raises `InputError` for a loss that no model can have"
-    o, to = odds(pi_from), odds(pi_to)
-    if (to==o).any(): raise InputError("the two prevalences are the same; no loss says anything there")
-    k = np.divide(loss, to-o-np.asarray(loss)*to)
-    if not (k>=0).all(): raise InputError(f"a loss of {np.asarray(loss).tolist()} cannot come from prevalence alone on the way from {pi_from} to {pi_to}")
+# %% ../../nbs/23_measure.shift.ipynb #27b73a44
+def _alarm_ratio(loss, pi_from, pi_to):
+    "The inverse of `_relative_loss`: k = H/A. Raises `InputError` for a loss that no model can have"
+    odds, to = _odds(pi_from), _odds(pi_to)
+    if (to==odds).any(): raise InputError("the two prevalences are the same; no loss says anything there")
+    k = np.divide(loss, to-odds-np.asarray(loss)*to)
+    if not (k>=0).all(): raise InputError(
+        f"a loss of {np.asarray(loss).tolist()} cannot come from prevalence alone "
+        f"on the way from {pi_from} to {pi_to}")
     return k
 
 # %% ../../nbs/23_measure.shift.ipynb #ebbd6ce5
 @dataclass(frozen=True)
 class Loss:
-    "Where the F1 of a fixed model goes on the way from one prevalence to another: `lost` = `arithmetic` + `like` + `excess`"
-    f1_from: float
-    f1_to: float
-    lost: float        # f1_from - f1_to
-    share: float       # lost / f1_from, nan where nothing was there
-    arithmetic: float  # With no false alarm on healthy images: exactly 0
-    like: float        # What were lost if alarms were as frequent as on the background of faulty images
-    excess: float      # What is lost on top (negative: less is lost, there are fewer)
-    alarms: float      # like + excess
-    ratio: float       # k = H/A
-    oii_from: float
-    oii_to: float
-    rates: Rates
+    "Where the F1 of a fixed model goes between two prevalences: `lost` = `arithmetic` + `like` + `excess`"
+    f1_from: float    # F1 at the first prevalence
+    f1_to: float      # F1 at the second
+    lost: float       # f1_from - f1_to
+    share: float      # lost / f1_from, nan where nothing was there
+    arithmetic: float # With no false alarm on healthy images: exactly 0
+    like: float       # What were lost if alarms were as frequent as on the background of faulty images
+    excess: float     # What is lost on top (negative: less is lost, there are fewer)
+    alarms: float     # like + excess
+    ratio: float      # k = H/A
+    oii_from: float   # OII at the first prevalence
+    oii_to: float     # OII at the second
+    rates: Rates      # What all this follows from
 
-def split_loss(r:Rates,      # From `image_rates`
-    pi_from:float, pi_to:float # Prevalences, above 0 and up to 1
-    )->Loss:
+# %% ../../nbs/23_measure.shift.ipynb #73401ec1
+def split_loss(
+    rates:Rates,   # From `image_rates`
+    pi_from:float, # Prevalence above 0 and up to 1
+    pi_to:float,   # Another
+    )->Loss: # With its parts
     "Split the loss of F1 between two prevalences; raises `InputError` where F1 is not defined"
-    if not r.counted>0: raise InputError("the faulty images hold no defect pixel and raise no alarm; F1 is not defined there")
-    at = f1_at(r, pi_from)
-    to, silent = f1_at(r, pi_to), r._replace(alarm=0.)
+    if not rates.counted>0:
+        raise InputError("the faulty images hold no defect pixel and raise no alarm; F1 is not defined there")
+    at, to = f1_at(rates, pi_from), f1_at(rates, pi_to)
+    silent = rates._replace(alarm=0.)
     none = f1_at(silent, pi_from)-f1_at(silent, pi_to)
-    like = at*float(relative_loss(r.like/r.counted, pi_from, pi_to))
-    return Loss(at, to, at-to, (at-to)/at if at else np.nan, none, like, at-to-none-like, at-to-none, r.ratio, oii_at(r, pi_from), oii_at(r, pi_to), r)
+    like = at*float(_relative_loss(rates.like/rates.counted, pi_from, pi_to))
+    return Loss(
+        f1_from=at,
+        f1_to=to,
+        lost=at-to,
+        share=(at-to)/at if at else np.nan,
+        arithmetic=none,
+        like=like,
+        excess=at-to-none-like,
+        alarms=at-to-none,
+        ratio=rates.ratio,
+        oii_from=oii_at(rates, pi_from),
+        oii_to=oii_at(rates, pi_to),
+        rates=rates)
 
-def decompose(hist:np.ndarray, # (n,2,128) histograms
-    faulty:np.ndarray,         # (n,) is the image faulty?
-    pi_from:float, pi_to:float, # Prevalences, above 0 and up to 1
-    threshold:float=.5, gate:int=0, weights=None # As `image_rates`
-    )->Loss:
-    "`split_loss` from histograms; raises `InputError` where a kind has no image or F1 is not defined"
+# %% ../../nbs/23_measure.shift.ipynb #b8276cea
+def decompose(
+    hist:np.ndarray,    # (n,2,128) histograms
+    faulty:np.ndarray,  # (n,) is the image faulty?
+    pi_from:float,      # Prevalence above 0 and up to 1
+    pi_to:float,        # Another
+    threshold:float=.5, # A pixel is predicted defect from this probability on
+    gate:int=0,         # An image with fewer predicted pixels is called healthy
+    weights=None,       # (n,) weight of each image; None: 1 each
+    )->Loss: # With its parts
+    "The parts of a loss, from histograms; raises `InputError` where a kind has no image or F1 is not defined"
     return split_loss(image_rates(hist, faulty, threshold, gate, weights), pi_from, pi_to)
 
 # %% ../../nbs/23_measure.shift.ipynb #fcc5d8e4
@@ -155,23 +200,41 @@ def _shapley(value, a:dict, b:dict)->dict:
     "What each ingredient changes on the way from `a` to `b`, averaged over all orders"
     out, orders = dict.fromkeys(a, 0.), list(permutations(a))
     for order in orders:
-        now, v = dict(a), value(**a)
-        for k in order:
-            now[k] = b[k]; new = value(**now)
-            out[k] += (new-v)/len(orders); v = new
+        now, before = dict(a), value(**a)
+        for name in order:
+            now[name] = b[name]
+            after = value(**now)
+            out[name] += (after-before)/len(orders)
+            before = after
     return out
 
-def growth(a:Rates, from_a:float, # A model and the prevalence it comes from
-    b:Rates, from_b:float,        # Another
-    pi_to:float                   # Where both go
-    )->dict:                      # arithmetic, alarms, counted; total: their sum
+# %% ../../nbs/23_measure.shift.ipynb #caa01d28
+def growth(
+    a:Rates,      # A model
+    from_a:float, # The prevalence it comes from
+    b:Rates,      # Another model
+    from_b:float, # The prevalence that one comes from
+    pi_to:float,  # Where both go
+    )->dict: # arithmetic, alarms, counted; total: their sum
     "Why model b loses a larger share of its F1 than model a"
-    value = lambda arithmetic, alarms, counted: float(relative_loss(alarms/counted, arithmetic, pi_to))
-    parts = _shapley(value, dict(arithmetic=from_a, alarms=a.alarm, counted=a.counted), dict(arithmetic=from_b, alarms=b.alarm, counted=b.counted))
+    first = dict(arithmetic=from_a, alarms=a.alarm, counted=a.counted)
+    second = dict(arithmetic=from_b, alarms=b.alarm, counted=b.counted)
+    def lost(arithmetic, alarms, counted): return float(_relative_loss(alarms/counted, arithmetic, pi_to))
+    parts = _shapley(lost, first, second)
     return dict(parts, total=sum(parts.values()))
 
-def difference(a:Rates, b:Rates, pi:float)->dict: # faulty, healthy; total: their sum
+# %% ../../nbs/23_measure.shift.ipynb #5f51154d
+def difference(
+    a:Rates,  # A model
+    b:Rates,  # Another
+    pi:float, # Share of faulty images, above 0 and up to 1
+    )->dict: # faulty, healthy; total: their sum
     "Why F1 of model b is higher than that of model a at one prevalence"
-    value = lambda faulty, healthy: f1_at(faulty._replace(alarm=healthy), pi)
-    parts = _shapley(value, dict(faulty=a, healthy=a.alarm), dict(faulty=b, healthy=b.alarm))
+    def f1(faulty, healthy): return f1_at(faulty._replace(alarm=healthy), pi)
+    parts = _shapley(f1, dict(faulty=a, healthy=a.alarm), dict(faulty=b, healthy=b.alarm))
     return dict(parts, total=sum(parts.values()))
+
+# %% ../../nbs/23_measure.shift.ipynb #21aec89a
+def with_draws(y, groups, draws, rng):
+    "Weights (1+draws,n): each image once, then those of the draws"
+    return np.vstack([np.ones(len(y)), resample_units(y, groups, draws, rng)])

@@ -126,8 +126,11 @@ def _t_test(difference, margin, level):
 
 # %% ../../nbs/22_measure.statistics.ipynb #bddc490a
 def draws_interval(point, draws, level, n):
-    draws = np.asarray(draws, float); draws = draws[np.isfinite(draws)]
-    low,high = np.quantile(draws, [(1-level)/2, (1+level)/2]) if len(draws) else (np.nan,np.nan)
+    "A number with the quantiles of its draws; the ends are nan without a draw"
+    draws = np.asarray(draws, float)
+    draws = draws[np.isfinite(draws)]
+    ends = [(1-level)/2, (1+level)/2]
+    low,high = np.quantile(draws, ends) if len(draws) else (np.nan,np.nan)
     return Interval(float(point), float(low), float(high), int(n))
 
 # %% ../../nbs/22_measure.statistics.ipynb #794077c0

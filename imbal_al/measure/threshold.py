@@ -19,91 +19,111 @@ from imbal_al.measure.metrics import (
 )
 from .oii import oii
 from imbal_al.measure.prevalence import (
-    above_nothing, check_draws, estimate_prevalence, hedge, Prevalence, resample,
-    resample_units
+    above_nothing, check_draws, estimate_prevalence, hedge, Prevalence, resample
 )
-from .shift import as_flags, decompose, gated_counts, Loss, odds
+from .shift import _odds, as_flags, decompose, gated_counts, Loss, with_draws
 from .statistics import draws_interval, interval, Interval
 from ..studies.simulation import read_run
 from ..text import say_number
 
 # %% auto #0
-__all__ = ['gates_for', 'search', 'Choice', 'choose_threshold', 'deal_folds', 'cross_fitted', 'OperatingPoint', 'operating_point',
-           'account', 'CostPoint', 'cost_point']
+__all__ = ['Choice', 'choose_threshold', 'OperatingPoint', 'operating_point', 'CostPoint', 'cost_point']
 
 # %% ../../nbs/25_measure.threshold.ipynb #8471e5c4
-def gates_for(pixels:int # Pixels per image
-    )->np.ndarray:       # int, the first is 0: no gate
-    "Gates that are tried, growing by the square root of 2 up to half an image"
-    g = np.rint(2**(np.arange(2, 64)/2))
-    return np.r_[0, g[g<=pixels/2]].astype(int)
+def _gates_for(pixels):
+    "Gates that are tried, growing by the square root of 2 up to half an image; the first is 0"
+    gates = np.rint(2**(np.arange(2, 64)/2))
+    return np.r_[0, gates[gates<=pixels/2]].astype(int)
 
+# %% ../../nbs/25_measure.threshold.ipynb #14ce3f94
 def _above(hist):
     "Pixels at or above each of 129 edges"
-    h = np.asarray(hist)[...,::-1].cumsum(-1, dtype=np.int64)[...,::-1]
-    return np.concatenate([h, np.zeros_like(h[...,:1])], -1)
+    down = np.asarray(hist)[...,::-1]
+    sums = down.cumsum(-1, dtype=np.int64)[...,::-1]
+    return np.concatenate([sums, np.zeros_like(sums[...,:1])], -1)
 
-def search(hist:np.ndarray, # (n,2,128) histograms
-    weights:np.ndarray,     # (draws,n)
-    gates                   # (g,) pixels
-    )->np.ndarray:          # (3,draws,g,129) weighted tp, fp, fn at every gate and threshold
-    "Weighted counts of all thresholds and gates"
-    gates = np.asarray(gates); size, out = len(gates)*(BINS+1), 0.
-    for i in range(0, len(hist), step:=max(1, 2_000_000//size)):
-        up = _above(hist[i:i+step]); open_ = up.sum(1)[:,None]>=gates[:,None]
-        out = out + np.stack([weights[:,i:i+step]@(up[:,k,None]*open_).reshape(len(up), -1) for k in (1,0)])
+# %% ../../nbs/25_measure.threshold.ipynb #fe5256da
+def search(hist, weights, gates):
+    "Weighted tp, fp, fn (3,draws,g,129) of all gates (g,) and thresholds, for `weights` (draws,n)"
+    gates = np.asarray(gates)
+    size, out = len(gates)*(BINS+1), 0.
+    step = max(1, 2_000_000//size)
+    for i in range(0, len(hist), step):
+        w = weights[:,i:i+step]
+        up = _above(hist[i:i+step])
+        passed = up.sum(1)[:,None]>=gates[:,None]
+        each = [(up[:,kind,None]*passed).reshape(len(up), -1) for kind in (1,0)]
+        out = out + np.stack([w@o for o in each])
     tp,fp = out.reshape(2, len(weights), len(gates), BINS+1)
-    return np.stack([tp, fp, (weights@hist[:,1].sum(1))[:,None,None]-tp])
+    defect = (weights@hist[:,1].sum(1))[:,None,None]
+    return np.stack([tp, fp, defect-tp])
 
 # %% ../../nbs/25_measure.threshold.ipynb #c9014df9
 class Choice(NamedTuple):
     "A threshold and a gate"
-    threshold: float
-    gate: int
-    f1: float # On the images it was chosen on: too good to be expected
+    threshold: float # A pixel is predicted defect from this probability on
+    gate: int        # An image with fewer predicted pixels is called healthy
+    f1: float        # On the images it was chosen on: too good to be expected
 
 # %% ../../nbs/25_measure.threshold.ipynb #fd80dffb
 def best_cuts(f, gates):
-    "The best combination in each row of F1 (draws,g,129); of several the lowest gate, then the threshold nearest to 1/2"
+    "The best combination in each row of F1 (draws,g,129): the lowest gate, then the threshold nearest to 1/2"
     order = np.argsort(np.abs(np.arange(BINS+1)-BINS//2), kind='stable')
     flat = np.nan_to_num(f[...,order]).reshape(len(f), -1)
-    g,k = np.divmod((flat>=flat.max(1, keepdims=True)*(1-1e-12)).argmax(1), BINS+1)
-    return [Choice(float(P_EDGES[order[b]]), int(gates[a]), float(f[i,a,order[b]])) for i,(a,b) in enumerate(zip(g,k))]
+    first = (flat>=flat.max(1, keepdims=True)*(1-1e-12)).argmax(1)
+    out = []
+    for i,(g,k) in enumerate(zip(*np.divmod(first, BINS+1))):
+        edge = order[k]
+        out.append(Choice(float(P_EDGES[edge]), int(gates[g]), float(f[i,g,edge])))
+    return out
 
+# %% ../../nbs/25_measure.threshold.ipynb #82005d94
 def weights_at(faulty, pi, w=1.):
-    "Weights (draws,n) that give the faulty images the share `pi` in each draw; nan where a draw lacks a kind that is needed"
-    w = np.atleast_2d(w*np.ones(len(faulty))); f,h = w*faulty, w*~faulty
-    part = lambda k, share: np.where(share>0, share*np.divide(k, k.sum(1, keepdims=True)), 0.)
+    "Weights (draws,n) that give the faulty images the share `pi` in each draw; nan where a draw lacks a kind"
+    w = np.atleast_2d(w*np.ones(len(faulty)))
     pi = np.reshape(pi, (-1,1))
-    with np.errstate(invalid='ignore', divide='ignore'): return part(f, pi)+part(h, 1-pi)
+    def part(kind, share):
+        own = np.divide(kind, kind.sum(1, keepdims=True))
+        return np.where(share>0, share*own, 0.)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return part(w*faulty, pi)+part(w*~faulty, 1-pi)
 
 # %% ../../nbs/25_measure.threshold.ipynb #b4254664
 def _f1_tables(hist, faulty, pis, w, gates):
     "F1 (m,draws,g,129) at the prevalences `pis` (draws or 1, m)"
     tp,fp,fn = search(hist, weights_at(faulty, 1., w), gates)
-    h, a = 0*tp if faulty.all() else search(hist, weights_at(faulty, 0., w), gates)[1], 2*tp+fp+fn
-    for o in odds(pis).T:
-        d = a+o[:,None,None]*h
-        yield np.divide(2*tp, d, out=np.zeros_like(d), where=d>0)
+    alarm = 0*tp if faulty.all() else search(hist, weights_at(faulty, 0., w), gates)[1]
+    counted = 2*tp+fp+fn
+    for odds in _odds(pis).T:
+        bottom = counted+odds[:,None,None]*alarm
+        yield np.divide(2*tp, bottom, out=np.zeros_like(bottom), where=bottom>0)
 
 # %% ../../nbs/25_measure.threshold.ipynb #c3f28140
 def check_target(hist, faulty, pi):
-    faulty = as_flags(hist, faulty); odds(pi); prevalence_weights(faulty, float(np.min(pi)))
-    if not np.asarray(hist)[:,1].sum(): raise InputError("no defect pixel in these images; a threshold cannot be chosen on them")
+    "Flags as bool; refuses a prevalence that the images cannot be weighted to"
+    faulty = as_flags(hist, faulty)
+    _odds(pi)
+    prevalence_weights(faulty, float(np.min(pi)))
+    if not np.asarray(hist)[:,1].sum():
+        raise InputError("no defect pixel in these images; a threshold cannot be chosen on them")
     return faulty
 
+# %% ../../nbs/25_measure.threshold.ipynb #1a02b374
 def gates_of(hist, gate):
+    "The gates to try, in pixels"
     if gate is False or gate is None: return np.array([0])
-    if gate is True: return gates_for(int(np.asarray(hist)[0].sum()))
+    if gate is True: return _gates_for(int(np.asarray(hist)[0].sum()))
     gates = np.unique(np.atleast_1d(gate))
-    if gates.dtype.kind not in 'iu' or gates.min()<0: raise InputError(f"gate {gate}: give True, False or whole numbers of pixels, 0 or more")
+    if gates.dtype.kind not in 'iu' or gates.min()<0:
+        raise InputError(f"gate {gate}: give True, False or whole numbers of pixels, 0 or more")
     return gates
 
 # %% ../../nbs/25_measure.threshold.ipynb #bae0a7bf
 def _blocks(n, groups, size):
     "Slices of an order of images that keep groups whole, and where the groups begin in each"
     code = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    order = np.argsort(code, kind='stable'); starts = np.flatnonzero(np.r_[True, np.diff(code[order])>0])
+    order = np.argsort(code, kind='stable')
+    starts = np.flatnonzero(np.r_[True, np.diff(code[order])>0])
     at = 0
     while at<len(starts):
         last = max(at+1, int(np.searchsorted(starts, starts[at]+size)))
@@ -111,25 +131,71 @@ def _blocks(n, groups, size):
         yield order[starts[at]:end], starts[at:last]-starts[at]
         at = last
 
-def _variance(hist, faulty, pi, w, gates, ks, f, groups):
-    "Variance of the first F1 minus each, from the images; `gates` (c,) pixels and `ks` (c,) edges of the combinations, `f` (c,) their F1, `w` (n,) how often each image counts"
-    share, total = weights_at(faulty, pi, w)[0]/np.maximum(w, 1e-12), 0.
-    def terms(rows):
-        up = _above(hist[rows])[:,:,ks]; t = up[:,1]*(o := up.sum(1)>=gates)
-        return t, t+up[:,0]*o+hist[rows][:,1].sum(1)[:,None]
-    blocks = list(_blocks(len(hist), groups, max(1, 2_000_000//len(ks))))
-    d = sum((w*share)[rows]@terms(rows)[1] for rows,_ in blocks)
-    def parts(rows):
-        t,counted = terms(rows)
-        e = (2*t-f*counted)/np.maximum(d, 1e-300)*share[rows][:,None]
+# %% ../../nbs/25_measure.threshold.ipynb #28c67a6a
+def _terms(hist, gates, ks):
+    "Found and counted pixels (n,c) of the combinations: tp, and tp+fp plus the defect pixels"
+    up = _above(hist)[:,:,ks]
+    passed = up.sum(1)>=gates
+    tp = up[:,1]*passed
+    return tp, tp+up[:,0]*passed+hist[:,1].sum(1)[:,None]
+
+# %% ../../nbs/25_measure.threshold.ipynb #d0af3f03
+class _Effects:
+    "What each image adds to the first F1 less what it adds to each other F1, to first order"
+    def __init__(self, hist, share, w, gates, ks, f, groups):
+        self.hist, self.share, self.gates, self.ks, self.f = hist, share, gates, ks, f
+        self.blocks = list(_blocks(len(hist), groups, max(1, 2_000_000//len(ks))))
+        both = w*share
+        self.bottom = sum(both[rows]@_terms(hist[rows], gates, ks)[1] for rows,_ in self.blocks)
+        self.kept = self.of(self.blocks[0][0]) if len(self.blocks)==1 else None
+
+    def of(self, rows):
+        tp,counted = _terms(self.hist[rows], self.gates, self.ks)
+        bottom = np.maximum(self.bottom, 1e-300)
+        e = (2*tp-self.f*counted)/bottom*self.share[rows][:,None]
         return e[:,:1]-e
-    each = [(*o, parts(o[0])) for o in blocks] if len(blocks)==1 else None
-    again = lambda: each or ((*o, parts(o[0])) for o in blocks)
-    mean = {k:sum((w[rows]*(faulty[rows]==k))@e for rows,_,e in again())/max(w[faulty==k].sum(), 1e-12) for k in (True,False)}
-    for rows,starts,e in again():
-        e = e-np.where(faulty[rows][:,None], mean[True], mean[False])
+
+    def __iter__(self):
+        "Images, where their groups begin, and their effects, block by block"
+        for rows,starts in self.blocks: yield rows, starts, self.of(rows) if self.kept is None else self.kept
+
+# %% ../../nbs/25_measure.threshold.ipynb #38efe51e
+def _variance(hist, faulty, pi, w, gates, ks, f, groups):
+    """Variance of the first F1 minus each, from the images
+
+    `gates` (c,) pixels and `ks` (c,) edges of the combinations, `f` (c,) their F1, `w` (n,) how often each image counts
+    """
+    share = weights_at(faulty, pi, w)[0]/np.maximum(w, 1e-12)
+    effects = _Effects(hist, share, w, gates, ks, f, groups)
+    def mean(kind):
+        summed = sum((w[rows]*(faulty[rows]==kind))@e for rows,_,e in effects)
+        return summed/max(w[faulty==kind].sum(), 1e-12)
+    of_faulty, of_healthy = mean(True), mean(False)
+    total = 0.
+    for rows,starts,e in effects:
+        e = e-np.where(faulty[rows][:,None], of_faulty, of_healthy)
         total = total + w[rows][starts]@np.add.reduceat(e, starts, axis=0)**2
     return total
+
+# %% ../../nbs/25_measure.threshold.ipynb #2a123dd0
+def _careful(hist, faulty, pis, w, gates, f, best, caution, groups):
+    "The combination nearest to 1/2 that is within `caution` standard errors of the best"
+    at = int(np.searchsorted(gates, best.gate)), threshold_bin(best.threshold)
+    bins, steps = np.abs(np.arange(BINS+1)-BINS//2), np.arange(len(gates))
+    away = bins+2.*steps[:,None]
+    nearer = np.nonzero((away<away[at]) & (f>0))
+    g, k = np.r_[at[0],nearer[0]], np.r_[at[1],nearer[1]]
+    pi = np.mean(pis)
+    f1 = next(_f1_tables(hist, faulty, np.array([[pi]]), w[None], gates))[0]
+    variance = _variance(hist, faulty, pi, w, gates[g], k, f1[g,k], groups)
+    if len(pis)>1:
+        tables = _f1_tables(hist, faulty, pis[None], w[None], gates)
+        apart = [table[0][at]-table[0][g,k] for table in tables]
+        variance = variance+np.var(apart, axis=0)
+    within = f[at]-f[g,k]<=caution*np.sqrt(variance)+1e-12
+    i = np.where(within, away[g,k], np.inf).argmin()
+    g, k = g[i], k[i]
+    return Choice(float(P_EDGES[k]), int(gates[g]), float(f[g,k]))
 
 # %% ../../nbs/25_measure.threshold.ipynb #676f62db
 def choose_cuts(hist, faulty, pis, w, gates, caution=0., groups=None):
@@ -137,153 +203,244 @@ def choose_cuts(hist, faulty, pis, w, gates, caution=0., groups=None):
     w, m = np.atleast_2d(w), np.shape(pis)[1]
     f = sum(_f1_tables(hist, faulty, pis, w, gates))/m
     best = best_cuts(f, gates)
-    return best if caution==0 else [_careful(hist, faulty, pis[min(i, len(pis)-1)], w[i], gates, f[i], c, caution, groups) for i,c in enumerate(best)]
+    if caution==0: return best
+    def careful(i):
+        own = pis[min(i, len(pis)-1)]
+        return _careful(hist, faulty, own, w[i], gates, f[i], best[i], caution, groups)
+    return [careful(i) for i in range(len(best))]
 
-# %% ../../nbs/25_measure.threshold.ipynb #2a123dd0
-def _careful(hist, faulty, pis, w, gates, f, best, caution, groups):
-    "The combination nearest to 1/2 that is within `caution` standard errors of the best"
-    at = int(np.searchsorted(gates, best.gate)), threshold_bin(best.threshold)
-    near = np.abs(np.arange(BINS+1)-BINS//2)+2.*np.arange(len(gates))[:,None]
-    g,k = (np.r_[i,o] for i,o in zip(at, np.nonzero((near<near[at]) & (f>0))))
-    pi = np.mean(pis)
-    v = _variance(hist, faulty, pi, w, gates[g], k, next(_f1_tables(hist, faulty, np.array([[pi]]), w[None], gates))[0][g,k], groups)
-    if len(pis)>1: v = v+np.var([o[0][at]-o[0][g,k] for o in _f1_tables(hist, faulty, pis[None], w[None], gates)], axis=0)
-    i = np.where(f[at]-f[g,k]<=caution*np.sqrt(v)+1e-12, near[g,k], np.inf).argmin()
-    return Choice(float(P_EDGES[k[i]]), int(gates[g[i]]), float(f[g[i],k[i]]))
-
-# %% ../../nbs/25_measure.threshold.ipynb #f7a32fd7
-def choose_threshold(hist:np.ndarray, # (n,2,128) validation histograms
-    faulty:np.ndarray,                # (n,) is the image faulty?
-    pi,                               # Share of faulty images where it will be used; several: their mean F1 counts
-    gate=False,                       # False: none. True: chosen with the threshold. A number or list of them: these are tried
-    caution:float=0.,                 # Standard errors of F1 that are given up to stay near 1/2
-    groups=None                       # (n,) group of each image, for the standard error
-    )->Choice:
-    "Threshold (and gate) of the highest F1 at a prevalence; raises `InputError` where there is nothing to find or a kind is missing"
-    faulty, gates = check_target(hist, faulty, pi), gates_of(hist, gate); _check_caution(caution, groups, faulty)
-    return choose_cuts(np.asarray(hist), faulty, np.reshape(pi, (1,-1)).astype(float), np.ones((1,len(faulty))), gates, caution, groups)[0]
-
+# %% ../../nbs/25_measure.threshold.ipynb #470215a8
 def _check_caution(caution, groups, faulty):
     if not caution>=0: raise InputError(f"caution {caution}: give a number of standard errors, 0 (none) or more")
-    if groups is not None and np.shape(groups)!=faulty.shape: raise InputError(f"{len(faulty)} images but groups of shape {np.shape(groups)}; give one group per image")
+    if groups is not None and np.shape(groups)!=faulty.shape: raise InputError(
+        f"{len(faulty)} images but groups of shape {np.shape(groups)}; give one group per image")
+
+# %% ../../nbs/25_measure.threshold.ipynb #f7a32fd7
+def choose_threshold(
+    hist:np.ndarray,   # (n,2,128) validation histograms
+    faulty:np.ndarray, # (n,) is the image faulty?
+    pi,                # Share of faulty images where it will be used; several: their mean F1 counts
+    gate=False,        # False: none. True: chosen with the threshold. A number or list of them: these are tried
+    caution:float=0.,  # Standard errors of F1 that are given up to stay near 1/2
+    groups=None,       # (n,) group of each image, for the standard error
+    )->Choice: # With its F1 on these images
+    "Threshold (and gate) of the highest F1 at a prevalence; raises `InputError` for nothing to find or a missing kind"
+    faulty, gates = check_target(hist, faulty, pi), gates_of(hist, gate)
+    _check_caution(caution, groups, faulty)
+    pis = np.reshape(pi, (1,-1)).astype(float)
+    once = np.ones((1,len(faulty)))
+    return choose_cuts(np.asarray(hist), faulty, pis, once, gates, caution, groups)[0]
 
 # %% ../../nbs/25_measure.threshold.ipynb #b566a2fe
-def deal_folds(faulty:np.ndarray, # (n,) bool
-    groups=None,                  # (n,) group of each image, kept together
-    folds:int=5, rng=None         # `np.random.Generator`
-    )->np.ndarray:                # (n,) int
-    "Deal images (or groups) to folds, those with a defect first, so that each fold gets its share; raises `InputError` where a fold would get none"
+def deal_folds(
+    faulty:np.ndarray, # (n,) bool
+    groups=None,       # (n,) group of each image, kept together; None: each by itself
+    folds:int=5,       # How many
+    rng=None,          # `np.random.Generator`
+    )->np.ndarray: # (n,) int
+    """Deal images (or groups) to folds, those with a defect first, so that each fold gets its share
+
+    Raises `InputError` where a fold would get none of a kind.
+    """
     code = np.unique(np.arange(len(faulty)) if groups is None else groups, return_inverse=True)[1]
     has = np.bincount(code, faulty)>0
     order = np.concatenate([rng.permutation(np.flatnonzero(has)), rng.permutation(np.flatnonzero(~has))])
-    fold_of = np.empty(len(has), int); fold_of[order] = np.arange(len(has))%folds
+    fold_of = np.empty(len(has), int)
+    fold_of[order] = np.arange(len(has))%folds
     out = fold_of[code]
-    for kind,o in (('faulty',faulty),('healthy',~faulty)):
-        if o.any() and not all((o&(out!=f)).any() for f in range(folds)): raise InputError(f"too few {kind} images ({o.sum()}) for {folds} folds; give more images or fewer folds")
+    for kind,of_kind in (('faulty',faulty),('healthy',~faulty)):
+        left = [(of_kind&(out!=fold)).any() for fold in range(folds)]
+        if of_kind.any() and not all(left): raise InputError(
+            f"too few {kind} images ({of_kind.sum()}) for {folds} folds; give more images or fewer folds")
     return out
 
-def cross_fitted(hist:np.ndarray, faulty:np.ndarray, pi, gate=False, caution:float=0., # As `choose_threshold`
-    groups=None, folds:int=5, repeats:int=4, # Partitions that are averaged
-    seed:int=0)->np.ndarray:                 # (n,3) tp, fp, fn, averaged over the partitions
+# %% ../../nbs/25_measure.threshold.ipynb #197b0d97
+def cross_fitted(
+    hist:np.ndarray,   # (n,2,128) histograms
+    faulty:np.ndarray, # (n,) is the image faulty?
+    pi,                # Share of faulty images where it will be used; several: their mean F1 counts
+    gate=False,        # As `choose_threshold` takes it
+    caution:float=0.,  # Standard errors of F1 that are given up to stay near 1/2
+    groups=None,       # (n,) group of each image, kept together
+    folds:int=5,       # Parts of a partition, at least 2
+    repeats:int=4,     # Partitions that are averaged
+    seed:int=0,        # Of the partitions
+    )->np.ndarray: # (n,3) tp, fp, fn, averaged over the partitions
     "Counts of each image at the threshold and gate chosen without it"
-    faulty = check_target(hist, faulty, pi); gates = gates_of(hist, gate); _check_caution(caution, groups, faulty)
-    if not (isinstance(folds, (int,np.integer)) and folds>=2): raise InputError(f"folds {folds}: give a whole number of at least 2")
+    faulty, gates = check_target(hist, faulty, pi), gates_of(hist, gate)
+    _check_caution(caution, groups, faulty)
+    if not (isinstance(folds, (int,np.integer)) and folds>=2):
+        raise InputError(f"folds {folds}: give a whole number of at least 2")
     rng = stream(seed, 'folds')
     parts = np.stack([deal_folds(faulty, groups, folds, rng) for _ in range(repeats)])
     left_out = np.concatenate([part==np.arange(folds)[:,None] for part in parts])
-    out, pis = np.zeros((len(hist),3)), np.reshape(pi, (1,-1)).astype(float)
-    for rows,c in zip(left_out, choose_cuts(np.asarray(hist), faulty, pis, 1.*~left_out, gates, caution, groups)):
-        out[rows] += gated_counts(hist[rows], c.threshold, c.gate)/repeats
+    out = np.zeros((len(hist),3))
+    pis = np.reshape(pi, (1,-1)).astype(float)
+    choices = choose_cuts(np.asarray(hist), faulty, pis, 1.*~left_out, gates, caution, groups)
+    for rows,choice in zip(left_out, choices):
+        out[rows] += gated_counts(hist[rows], choice.threshold, choice.gate)/repeats
     return out
 
 # %% ../../nbs/25_measure.threshold.ipynb #c6b5f7c0
 @dataclass(frozen=True)
 class OperatingPoint:
     "A threshold, a gate, and what to expect of them"
-    threshold: float
-    gate: int
-    pi: Interval        # Prevalence; low = high = mean where it was given
-    method: str         # known, em or bbse
-    f1: Interval
-    precision: Interval
-    recall: Interval
-    oii: Interval
-    f1_half: Interval   # At threshold 1/2 without a gate
-    gain: Interval      # f1 - f1_half
-    lost: Loss|None     # From the validation images' prevalence, at threshold 1/2
-    wrong: dict         # Factor on the prevalence -> F1 at this point if that is the true one
-    n_faulty: int
-    n_healthy: int
-    estimate: Prevalence|None
-    warnings: tuple
+    threshold: float   # A pixel is a defect from this probability on
+    gate: int          # An image with fewer such pixels is healthy as a whole; 0: none
+    pi: Interval       # Prevalence; low = high = mean where it was given
+    method: str        # known, em or bbse
+    f1: Interval       # Expected at deployment
+    precision: Interval # The same
+    recall: Interval   # The same
+    oii: Interval      # Above 0 misses outweigh, below 0 false alarms
+    f1_half: Interval  # At threshold 1/2 without a gate
+    gain: Interval     # f1 - f1_half
+    lost: Loss|None    # From the validation images' prevalence, at threshold 1/2
+    wrong: dict        # Factor on the prevalence -> F1 at this point if that is the true one
+    n_faulty: int      # Validation images with a defect
+    n_healthy: int     # And without
+    estimate: Prevalence|None # Where the prevalence was not given
+    warnings: tuple    # Sentences without a full stop
     def account(self)->str: return account(self)
 
-def operating_point(run, # Folder of a finished run, or (n,2,128) validation histograms
-    faulty=None,         # (n,) is the validation image faulty? Not with a folder
-    pi:float|None=None,  # Share of faulty images at deployment, where it is known
-    unlabelled=None,     # (m,128) or (m,2,128) histograms of deployment images, where it is not
-    method:str='em', gate=False, caution:float=1., # em or bbse; see `choose_threshold`
-    groups=None,         # (n,) group of each validation image
-    cycle:int|None=None, # Of a run; None: the last
-    draws:int=300, level:float=.95, seed:int=0
-    )->OperatingPoint:
-    "Threshold, gate and what to expect; raises `InputError` for a folder without histograms, or unless either `pi` or `unlabelled` is given"
-    if (pi is None)==(unlabelled is None): raise InputError("give either pi, the share of faulty images at deployment, or unlabelled deployment images")
-    hist, faulty = _validation(run, faulty, cycle); check_draws(draws, level)
-    est = None if unlabelled is None else estimate_prevalence(hist, faulty, unlabelled, method, groups=groups, draws=draws, level=level, seed=seed)
-    p, pis = (float(pi), np.full(draws, float(pi))) if est is None else above_nothing(est)
-    y = check_target(hist, faulty, p)
-    aim = p if est is None else hedge(pis)
-    c, fixed = choose_threshold(hist, y, aim, gate, caution, groups), cross_fitted(hist, y, aim, gate, caution, groups, seed=seed)
-    w = np.vstack([np.ones(len(y)), resample_units(y, groups, draws, stream(seed, 'operating point'))])
-    w = weights_at(y, np.r_[p, pis], w)
-    said = {k:draws_interval(v[0], v[1:], level, len(y)) for k,v in _expect(w, fixed, counts(hist)).items()}
-    return OperatingPoint(c.threshold, c.gate, Interval(p, p, p, 0) if est is None else est.pi, 'known' if est is None else method, **said,
-        lost=None if y.all() else decompose(hist, y, y.mean(), p), wrong=_wrong(fixed, y, p), n_faulty=int(y.sum()), n_healthy=int((~y).sum()), estimate=est, warnings=tuple(_warnings(hist, y, p, est, c)))
+# %% ../../nbs/25_measure.threshold.ipynb #ce830a11
+def _validation(run, faulty, cycle):
+    "Histograms and flags of the validation images, of a folder or as they are given"
+    if isinstance(run, (str,Path)):
+        if faulty is not None: raise InputError(
+            "a run's folder knows which validation images are faulty; give faulty with arrays only")
+        kept = read_run(run, cycle)
+        return kept['hist_validation'], as_flags(kept['hist_validation'], kept['faulty_validation'])
+    if faulty is None: raise InputError(
+        "faulty is missing; with histograms say which images are faulty, one flag each")
+    return np.asarray(run), as_flags(run, faulty)
 
 # %% ../../nbs/25_measure.threshold.ipynb #db13ae25
 def _expect(w, fixed, raw):
     "Scores of each draw"
     new, old = w@fixed, w@raw
-    s = scores(*new.T); before = scores(*old.T)['f1']
-    return dict(f1=s['f1'], precision=s['precision'], recall=s['recall'], oii=oii(*new.T), f1_half=before, gain=s['f1']-before)
+    at, before = scores(*new.T), scores(*old.T)['f1']
+    return dict(
+        f1=at['f1'],
+        precision=at['precision'],
+        recall=at['recall'],
+        oii=oii(*new.T),
+        f1_half=before,
+        gain=at['f1']-before)
 
+# %% ../../nbs/25_measure.threshold.ipynb #eeeccb07
 def _wrong(fixed, y, p):
+    "F1 where the prevalence is half, as and twice as assumed"
     if y.all(): return {}
-    return {k:float(scores(*pooled(fixed, prevalence_weights(y, min(1., p*k))))['f1']) for k in (.5,1.,2.)}
+    def f1(pi): return float(scores(*pooled(fixed, prevalence_weights(y, pi)))['f1'])
+    return {factor:f1(min(1., p*factor)) for factor in (.5,1.,2.)}
 
-def _warnings(hist, y, p, est, c):
-    if min(y.sum(), (~y).sum())<30: yield f"only {y.sum()} faulty and {(~y).sum()} healthy validation images: intervals from so few are rough"
-    if est and est.p<.01: yield f"the deployment images' scores fit no mixture of validation images (distance {est.misfit:.2f}, p = {est.p:.3f}): more than the prevalence has changed, expect worse"
-    if est and est.pi.mean<.5/est.pi.n: yield f"no faulty image is seen among {est.pi.n}; half an image is assumed"
-    if threshold_bin(c.threshold) in (0, BINS): yield "the best point calls every pixel or no pixel a defect: the network is of no use here"
+# %% ../../nbs/25_measure.threshold.ipynb #0b57aa5d
+def _warnings(hist, y, p, est, choice):
+    "What a user should know before relying on the point"
+    if min(y.sum(), (~y).sum())<30: yield (
+        f"only {y.sum()} faulty and {(~y).sum()} healthy validation images: intervals from so few are rough")
+    if est and est.p<.01: yield (
+        f"the deployment images' scores fit no mixture of validation images (distance {est.misfit:.2f}, "
+        f"p = {est.p:.3f}): more than the prevalence has changed, expect worse")
+    if est and est.pi.mean<.5/est.pi.n: yield (
+        f"no faulty image is seen among {est.pi.n}; half an image is assumed")
+    if threshold_bin(choice.threshold) in (0, BINS): yield (
+        "the best point calls every pixel or no pixel a defect: the network is of no use here")
 
-# %% ../../nbs/25_measure.threshold.ipynb #ce830a11
-def _validation(run, faulty, cycle):
-    if isinstance(run, (str,Path)):
-        if faulty is not None: raise InputError("a run's folder knows which validation images are faulty; give faulty with arrays only")
-        r = read_run(run, cycle)
-        return r['hist_validation'], as_flags(r['hist_validation'], r['faulty_validation'])
-    if faulty is None: raise InputError("faulty is missing; with histograms say which images are faulty, one flag each")
-    return np.asarray(run), as_flags(run, faulty)
+# %% ../../nbs/25_measure.threshold.ipynb #ca45654b
+def operating_point(
+    run,                # Folder of a finished run, or (n,2,128) validation histograms
+    faulty=None,        # (n,) is the validation image faulty? Not with a folder
+    pi:float|None=None, # Share of faulty images at deployment, where it is known
+    unlabelled=None,    # (m,128) or (m,2,128) histograms of deployment images, where it is not
+    method:str='em',    # em or bbse, where the share is estimated
+    gate=False,         # As `choose_threshold` takes it
+    caution:float=1.,   # Standard errors of F1 that are given up to stay near 1/2
+    groups=None,        # (n,) group of each validation image
+    cycle:int|None=None, # Of a run; None: the last
+    draws:int=300,      # Bootstrap draws, at least 20
+    level:float=.95,    # Of the intervals
+    seed:int=0,         # Of the bootstrap and the folds
+    )->OperatingPoint: # With `account()`, the same in words
+    """Threshold, gate and what to expect
+
+    Raises `InputError` for a folder without histograms, or unless either `pi` or `unlabelled` is given.
+    """
+    if (pi is None)==(unlabelled is None): raise InputError(
+        "give either pi, the share of faulty images at deployment, or unlabelled deployment images")
+    hist, faulty = _validation(run, faulty, cycle)
+    check_draws(draws, level)
+    if unlabelled is None: est, p, pis = None, float(pi), np.full(draws, float(pi))
+    else:
+        how = dict(groups=groups, draws=draws, level=level, seed=seed)
+        est = estimate_prevalence(hist, faulty, unlabelled, method, **how)
+        p, pis = above_nothing(est)
+    y = check_target(hist, faulty, p)
+    aim = p if est is None else hedge(pis)
+    choice = choose_threshold(hist, y, aim, gate, caution, groups)
+    fixed = cross_fitted(hist, y, aim, gate, caution, groups, seed=seed)
+    w = with_draws(y, groups, draws, stream(seed, 'operating point'))
+    expected = _expect(weights_at(y, np.r_[p, pis], w), fixed, counts(hist))
+    return OperatingPoint(
+        threshold=choice.threshold,
+        gate=choice.gate,
+        pi=Interval(p, p, p, 0) if est is None else est.pi,
+        method='known' if est is None else method,
+        **{name:draws_interval(v[0], v[1:], level, len(y)) for name,v in expected.items()},
+        lost=None if y.all() else decompose(hist, y, y.mean(), p),
+        wrong=_wrong(fixed, y, p),
+        n_faulty=int(y.sum()),
+        n_healthy=int((~y).sum()),
+        estimate=est,
+        warnings=tuple(_warnings(hist, y, p, est, choice)))
 
 # %% ../../nbs/25_measure.threshold.ipynb #cbfa280a
 def _leaning(i):
     if np.isnan(i.low) or i.low<=0<=i.high: return 'misses and false alarms are about in balance, or it cannot be told'
     return 'misses outweigh false alarms' if i.mean>0 else 'false alarms outweigh misses'
 
-def account(o:OperatingPoint)->str:
+# %% ../../nbs/25_measure.threshold.ipynb #664d51da
+def _prevalence_words(point):
+    "The share of faulty images, and where it is from"
+    est = point.estimate
+    if est is None: return f'{point.pi.mean:.1%} faulty images, as given'
+    name = dict(em='EM', bbse='BBSE')[point.method]
+    pi = est.pi
+    return (f'{pi.mean:.1%} faulty images [{pi.low:.1%}, {pi.high:.1%}], '
+        f'estimated by {name} from {pi.n} unlabelled ones')
+
+# %% ../../nbs/25_measure.threshold.ipynb #88ec67db
+def _why_words(point):
+    "Why 1/2 is worth less at deployment"
+    share = point.n_faulty/(point.n_faulty+point.n_healthy)
+    times = point.lost.rates.alarm/max(point.lost.rates.like, 1e-9)
+    return (f"Why 0.5 is worth less here: from the validation images' own {share:.0%} faulty "
+        f'it loses {point.lost.lost:.2f} of F1, all by false alarms on healthy images; '
+        f'pixel for pixel these raise {times:.1f} times as many as the background of faulty ones.')
+
+def _wrong_words(wrong):
+    "What a prevalence wrong by two does"
+    return (f'If half as many are faulty as assumed, F1 changes by about {wrong[.5]-wrong[1.]:+.2f}; '
+        f'if twice as many, by {wrong[2.]-wrong[1.]:+.2f}.')
+
+# %% ../../nbs/25_measure.threshold.ipynb #3a06baeb
+def account(
+    point:OperatingPoint, # From `operating_point`
+    )->str: # Lines
     "The operating point in plain words"
-    e = o.estimate
-    where = f'{o.pi.mean:.1%} faulty images, as given' if e is None else f'{e.pi.mean:.1%} faulty images [{e.pi.low:.1%}, {e.pi.high:.1%}], estimated by {dict(em="EM", bbse="BBSE")[o.method]} from {e.pi.n} unlabelled ones'
-    lines = [f'Call a pixel a defect from a probability of {o.threshold:.3g} on' + (f', and an image with fewer than {o.gate} such pixels healthy as a whole.' if o.gate else '.'),
-        f'Chosen on {o.n_faulty} faulty and {o.n_healthy} healthy validation images, reweighted to {where}.',
-        f'Expect there: F1 {say_number(o.f1)}, precision {say_number(o.precision)}, recall {say_number(o.recall)}, OII {say_number(o.oii)}: {_leaning(o.oii)}.',
-        f'At 0.5 without a gate: F1 {say_number(o.f1_half)}. The gain is {say_number(o.gain, 3)}' + (': it may be none.' if not o.gain.low>0 else '.')]
-    if o.lost and o.lost.lost>0: lines.append(f'Why 0.5 is worth less here: from the validation images\' own {o.n_faulty/(o.n_faulty+o.n_healthy):.0%} faulty it loses {o.lost.lost:.2f} of F1, '
-        f'all by false alarms on healthy images; pixel for pixel these raise {o.lost.rates.alarm/max(o.lost.rates.like, 1e-9):.1f} times as many as the background of faulty ones.')
-    if o.wrong: lines.append(f'If half as many are faulty as assumed, F1 changes by about {o.wrong[.5]-o.wrong[1.]:+.2f}; if twice as many, by {o.wrong[2.]-o.wrong[1.]:+.2f}.')
-    return '\n'.join(lines + [f'Beware: {w}.' for w in o.warnings])
+    gate = f', and an image with fewer than {point.gate} such pixels healthy as a whole.' if point.gate else '.'
+    scored = f'F1 {say_number(point.f1)}, precision {say_number(point.precision)}, recall {say_number(point.recall)}'
+    unsure = '.' if point.gain.low>0 else ': it may be none.'
+    lines = [
+        f'Call a pixel a defect from a probability of {point.threshold:.3g} on'+gate,
+        f'Chosen on {point.n_faulty} faulty and {point.n_healthy} healthy validation images, '
+            f'reweighted to {_prevalence_words(point)}.',
+        f'Expect there: {scored}, OII {say_number(point.oii)}: {_leaning(point.oii)}.',
+        f'At 0.5 without a gate: F1 {say_number(point.f1_half)}. The gain is {say_number(point.gain, 3)}'+unsure]
+    if point.lost and point.lost.lost>0: lines.append(_why_words(point))
+    if point.wrong: lines.append(_wrong_words(point.wrong))
+    return '\n'.join(lines + [f'Beware: {w}.' for w in point.warnings])
 
 # %% ../../nbs/25_measure.threshold.ipynb #4a53e3f9
 def prevalence_draws(

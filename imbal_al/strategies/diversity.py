@@ -7,320 +7,559 @@ Docs: https://example.github.io/imbal_al/strategies.diversity.html.md"""
 # %% ../../nbs/38_strategies.diversity.ipynb #5c91e453
 from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from fastcore.basics import patch
 
 from ..core import InputError
-from .registry import _top, strategy, to_numpy
+from .registry import _top, Candidates, strategy, to_numpy
+from .scores import CENTRES
 
 # %% auto #0
-__all__ = ['FIRST', 'SHORTLIST', 'k_center_greedy', 'coreset', 'coreset_paper', 'entropy_coreset', 'kmeans_pp', 'badge']
+__all__ = ['k_center_greedy', 'coreset', 'entropy_coreset', 'badge']
 
 # %% ../../nbs/38_strategies.diversity.ipynb #d811cec2
 def _points(embeddings):
     "An array (N,D) that can be read in blocks; a memory map stays one"
-    x = to_numpy(embeddings)
-    if x.ndim!=2: raise InputError(f'embeddings have the shape {x.shape}; give (N,D)')
-    return x
+    points = to_numpy(embeddings)
+    if points.ndim!=2: raise InputError(f'embeddings have the shape {points.shape}; give (N,D)')
+    return points
 
+# %% ../../nbs/38_strategies.diversity.ipynb #777eeae2
 def _check_k_center(n_points, n, labelled):
-    l = to_numpy(() if labelled is None else labelled)
-    if l.size and l.dtype.kind not in 'iu': raise InputError(f'labelled holds {l.dtype} values; give the indices of the labelled points')
-    l = np.unique(l.astype(np.int64))
-    if len(l) and not 0<=l[0]<=l[-1]<n_points: raise InputError(f'labelled index {l[0] if l[0]<0 else l[-1]} is not in 0..{n_points-1}')
-    if n<0 or n>n_points-len(l): raise InputError(f'{n} picks asked for, {n_points-len(l)} points are left of {n_points}')
-    return l
+    "The indices of the labelled points, sorted, each once"
+    labelled = to_numpy(() if labelled is None else labelled)
+    if labelled.size and labelled.dtype.kind not in 'iu': raise InputError(
+        f'labelled holds {labelled.dtype} values; give the indices of the labelled points')
+    labelled = np.unique(labelled.astype(np.int64))
+    if len(labelled) and not 0<=labelled[0]<=labelled[-1]<n_points:
+        wrong = labelled[0] if labelled[0]<0 else labelled[-1]
+        raise InputError(f'labelled index {wrong} is not in 0..{n_points-1}')
+    left = n_points-len(labelled)
+    if n<0 or n>left: raise InputError(f'{n} picks asked for, {left} points are left of {n_points}')
+    return labelled
 
+# %% ../../nbs/38_strategies.diversity.ipynb #2ad5125f
 def _middle(*arrays):
     "About the mean, from some of the rows: squared distances are computed from here"
-    return np.concatenate([o[::-(-len(o)//4096)] for o in arrays if len(o)]).mean(0, dtype=np.float64)
+    some = [rows[::-(-len(rows)//4096)] for rows in arrays if len(rows)]
+    return np.concatenate(some).mean(0, dtype=np.float64)
 
 def _blas():
     from threadpoolctl import ThreadpoolController
     return ThreadpoolController()
 
+def _squares(rows): return np.einsum('ij,ij->i', rows, rows)
+
 # %% ../../nbs/38_strategies.diversity.ipynb #ee5be5a5
 class _Distances:
     "Squared distance of each point to its nearest centre, from above: `bound`"
     def __init__(self, x, more, labelled, threads=None, rows=2048):
-        self.x,self.more,self.ids,self.rows,self.blas = x,more,list(labelled),rows,_blas()
-        self.threads = threads or max([o['num_threads'] for o in self.blas.info() if o['user_api']=='blas'], default=1)
-        self.kind = np.float64 if max(o.dtype.itemsize for o in (x,more))>4 else np.float32
+        self.x, self.more, self.ids, self.rows = x, more, list(labelled), rows
+        self.blas = _blas()
+        own = [o['num_threads'] for o in self.blas.info() if o['user_api']=='blas']
+        self.threads = threads or max(own, default=1)
+        wide = max(o.dtype.itemsize for o in (x,more))>4
+        self.kind = np.float64 if wide else np.float32
         self.shift = _middle(x, more).astype(self.kind)
-        self.norm,self.bound,self.seen,self.fresh = np.empty(len(x)), np.full(len(x),np.inf), np.zeros(len(x),np.int32), np.zeros(len(x),np.int32)
-        self.near,self.low,self.tie = np.zeros(len(x),np.int32), np.full(len(x),np.inf), np.zeros(len(x),bool)
+        self.norm = np.empty(len(x))               # Squared distance from the middle
+        self.bound = np.full(len(x), np.inf)       # To the nearest centre, at most
+        self.seen = np.zeros(len(x), np.int32)     # How many centres it is from
+        self.fresh = np.zeros(len(x), np.int32)    # How many of these were measured in float64
+        self.near = np.zeros(len(x), np.int32)     # The nearest centre, as far as `kind` tells
+        self.low = np.full(len(x), np.inf)         # About its squared distance
+        self.tie = np.zeros(len(x), bool)          # Is another centre as near, up to rounding?
+        self.known = {}                            # index -> (centres, distance) from differences
         self.over(len(x), self._measure)
-        c = self.about(more, np.float64); widest = max(self.norm.max(initial=0), np.einsum('ij,ij->i',c,c).max(initial=0))
-        if not np.isfinite(widest): raise InputError('embeddings hold nan or infinity, or numbers too large to square; check the network that made them')
-        self.slack,self.eps = (2*(x.shape[1]+10)*np.finfo(o).eps*widest for o in (self.kind,np.float64))
-        self.bound[self.ids],self.fresh[self.ids],self.known = -1,1,{}
+        self._set_slack()
+        self.bound[self.ids], self.fresh[self.ids] = -1, 1
+
     def __len__(self): return len(self.more)+len(self.ids)
+
     def about(self, rows, kind):
-        b = np.array(rows, kind); b -= self.shift
-        return b
-    def _measure(self, s):
-        with np.errstate(over='ignore', invalid='ignore'): b = self.about(self.x[s], self.kind); self.norm[s] = np.einsum('ij,ij->i',b,b)
+        "Rows about the middle, a copy"
+        moved = np.array(rows, kind)
+        moved -= self.shift
+        return moved
+
     def over(self, n, f):
         "Call `f` on slices of `n` points, in threads"
         parts = [slice(i,i+self.rows) for i in range(0,n,self.rows)]
-        if self.threads<2 or len(parts)<2: return [f(o) for o in parts]
+        if self.threads<2 or len(parts)<2: return [f(part) for part in parts]
         with self.blas.limit(limits=1), ThreadPoolExecutor(self.threads) as ex: return list(ex.map(f, parts))
+
+    def _measure(self, part):
+        with np.errstate(over='ignore', invalid='ignore'):
+            self.norm[part] = _squares(self.about(self.x[part], self.kind))
+
+    def _set_slack(self):
+        "By how much a squared distance may be wrong, in `kind` and in float64"
+        given = _squares(self.about(self.more, np.float64))
+        widest = max(self.norm.max(initial=0), given.max(initial=0))
+        if not np.isfinite(widest): raise InputError(
+            'embeddings hold nan or infinity, or numbers too large to square; check the network that made them')
+        terms = 2*(self.x.shape[1]+10)
+        self.slack, self.eps = (terms*np.finfo(o).eps*widest for o in (self.kind,np.float64))
 
 # %% ../../nbs/38_strategies.diversity.ipynb #056222ae
 @patch
 def raw(self:_Distances, k):
     "Centres number `k` in float64, as they were given"
-    m,out = len(self.more), np.empty((len(k), self.x.shape[1])); old = k<m
+    given = len(self.more)
+    out, old = np.empty((len(k), self.x.shape[1])), k<given
     out[old] = self.more[k[old]]
-    if not old.all(): out[~old] = self.x[np.array(self.ids)[k[~old]-m]]
+    if old.all(): return out
+    picked = np.array(self.ids)[k[~old]-given]
+    out[~old] = self.x[picked]
     return out
 
+# %% ../../nbs/38_strategies.diversity.ipynb #8dbd1ea2
 @patch
-def centres(self:_Distances, i, kind, m=1024):
+def centres(self:_Distances, i, kind, m=CENTRES):
     "The centres from number `i` on, at most `m`: (D,m) about the middle, and half their squared norms"
-    c = (self.raw(np.arange(i, min(i+m,len(self))))-self.shift).astype(kind)
-    return np.ascontiguousarray(c.T), np.einsum('ij,ij->i',c,c)/2
+    moved = self.raw(np.arange(i, min(i+m,len(self))))-self.shift
+    centre_MD = moved.astype(kind)
+    return np.ascontiguousarray(centre_MD.T), _squares(centre_MD)/2
 
 # %% ../../nbs/38_strategies.diversity.ipynb #bdb6af59
 @patch
 def note(self:_Distances, idx, centre, d, tie):
     "A centre at about `d` from each of `idx`, and whether another of its kind is as near, up to rounding"
     old = self.low[idx]
-    self.tie[idx] = np.where(d<old-2*self.slack, tie, (d<=old+2*self.slack)|self.tie[idx])
-    self.near[idx],self.low[idx] = np.where(d<old, centre, self.near[idx]),np.minimum(d, old)
+    unsure = (d<=old+2*self.slack)|self.tie[idx]
+    self.tie[idx] = np.where(d<old-2*self.slack, tie, unsure)
+    self.near[idx] = np.where(d<old, centre, self.near[idx])
+    self.low[idx] = np.minimum(d, old)
     self.bound[idx] = np.minimum(self.bound[idx], np.maximum(d, 0)+self.slack)
 
+# %% ../../nbs/38_strategies.diversity.ipynb #7cdf9ddc
 @patch
 def lower(self:_Distances, idx, end=None):
     "Bring the bounds of the points `idx` up to date, fast; with `end`, with the centres before that number only"
     end = len(self) if end is None else min(end, len(self))
-    for i in range(int(self.seen[idx].min()) if len(idx) else end, end, 1024):
-        c,half = self.centres(i, self.kind, min(1024, end-i))
-        def f(s):
-            o = idx[s]; g = self.about(self.x[o], self.kind)@c; g -= half; k = g.argmax(1); at = np.arange(len(g)),k; best = g[at]; g[at] = -np.inf
-            self.note(o, i+k, self.norm[o]-2.*best, g.max(1)>=best-self.slack)
-        self.over(len(idx), f)
+    start = int(self.seen[idx].min()) if len(idx) else end
+    for i in range(start, end, CENTRES):
+        centre_DM,half = self.centres(i, self.kind, min(CENTRES, end-i))
+        self.over(len(idx), partial(self._compare, idx, i, centre_DM, half))
     self.seen[idx] = end
 
 # %% ../../nbs/38_strategies.diversity.ipynb #08af277f
 @patch
 def exact(self:_Distances, idx):
     "Measure the points `idx` in float64. Returns squared distances, points about the middle, their squared norms"
-    b,fresh = self.about(self.x[idx], np.float64), self.fresh[idx]
-    s,d = np.einsum('ij,ij->i',b,b), np.where(fresh>0, self.bound[idx], np.inf)
+    block_BD, fresh = self.about(self.x[idx], np.float64), self.fresh[idx]
+    square = _squares(block_BD)
+    d = np.where(fresh>0, self.bound[idx], np.inf)
     known = (fresh==0)&(self.seen[idx]>0)&~self.tie[idx]
-    if known.any(): o = idx[known]; d[known] = self.apart(o, self.near[o])
+    if known.any(): d[known] = self.apart(idx[known], self.near[idx[known]])
     since = np.where(known, self.seen[idx], fresh)
-    level = np.where((since<len(self))&((since==0)|(d>=0)), since//512, -1)
-    for part in (np.flatnonzero(level==o) for o in np.unique(level[level>=0])):
-        i = int(since[part].min()); near = self.screened(idx[part], b[part], i)
-        d[part] = np.minimum(d[part], self.products(idx[part], b[part], s[part], i) if near is None else near)
-    self.bound[idx],self.fresh[idx],self.seen[idx] = d,len(self),len(self)
-    return d,b,s
+    behind = (since<len(self))&((since==0)|(d>=0))
+    level = np.where(behind, since//512, -1)
+    for value in np.unique(level[level>=0]):
+        part = np.flatnonzero(level==value)
+        first = int(since[part].min())
+        near = self.screened(idx[part], block_BD[part], first)
+        if near is None: near = self.products(idx[part], block_BD[part], square[part], first)
+        d[part] = np.minimum(d[part], near)
+    self.bound[idx] = d
+    self.fresh[idx] = self.seen[idx] = len(self)
+    return d, block_BD, square
 
+# %% ../../nbs/38_strategies.diversity.ipynb #b5f29300
 @patch
 def apart(self:_Distances, idx, k):
     "Squared distances of points to centres number `k`, from differences in float64"
-    v = self.x[idx].astype(np.float64); v -= self.raw(k)
-    return np.einsum('ij,ij->i',v,v)
+    gap = self.x[idx].astype(np.float64)
+    gap -= self.raw(k)
+    return _squares(gap)
 
-# %% ../../nbs/38_strategies.diversity.ipynb #8dbd1ea2
+# %% ../../nbs/38_strategies.diversity.ipynb #6d2d5856
 @patch
 def screened(self:_Distances, idx, b, first, cells=2**22):
-    "Smallest squared distance to the centres from number `first` on: float32 leaves a few of them for each point, float64 measures these from differences. None where float32 cannot tell enough of them apart"
+    """Smallest squared distance to the centres from number `first` on
+
+    float32 leaves a few of them for each point, float64 measures these from differences.
+    None where float32 cannot tell enough of them apart.
+    """
     if self.kind!=np.float32: return None
-    n,out = len(self)-first, np.empty(len(idx)); step = max(cells//n, 1)
-    for i in range(0,len(idx),step):
-        a,g = b[i:i+step].astype(np.float32), np.empty((len(idx[i:i+step]),n), np.float32)
-        for j in range(0,n,1024): c,half = self.centres(first+j, np.float32); np.matmul(a, c, out=g[:,j:j+1024]); g[:,j:j+1024] -= half
-        r,k = np.nonzero(g>=g.max(1,keepdims=True)-np.float32(self.slack))
-        if len(r)>4*len(a)+64: return None
-        out[i:i+step] = np.minimum.reduceat(self.apart(idx[i:i+step][r], first+k), np.flatnonzero(np.diff(r, prepend=-1)))
+    step = max(cells//(len(self)-first), 1)
+    out = np.empty(len(idx))
+    for i in range(0, len(idx), step):
+        score = self._scores32(b[i:i+step], first)
+        rows,k = np.nonzero(score>=score.max(1,keepdims=True)-np.float32(self.slack))
+        if len(rows)>4*len(score)+64: return None
+        near = self.apart(idx[i:i+step][rows], first+k)
+        begins = np.flatnonzero(np.diff(rows, prepend=-1))
+        out[i:i+step] = np.minimum.reduceat(near, begins)
     return out
 
+# %% ../../nbs/38_strategies.diversity.ipynb #f10f9204
 @patch
 def products(self:_Distances, idx, b, s, first):
     "The same by products in float64, from differences where points nearly coincide"
     d = np.full(len(idx), np.inf)
-    for i in range(first, len(self), 1024):
-        c,half = self.centres(i, np.float64)
-        g = b@c; g -= half; g *= -2; g += s[:,None]; new = np.maximum(g.min(1), 0)
-        if len(k:=np.flatnonzero(new<1e3*self.eps)): new[k] = self.close(idx[k], g[k], i)
+    for i in range(first, len(self), CENTRES):
+        centre_DM,half = self.centres(i, np.float64)
+        gap = b@centre_DM
+        gap -= half
+        gap *= -2
+        gap += s[:,None]
+        new = np.maximum(gap.min(1), 0)
+        close = np.flatnonzero(new<1e3*self.eps)
+        if len(close): new[close] = self.close(idx[close], gap[close], i)
         d = np.minimum(d, new)
     return d
 
+# %% ../../nbs/38_strategies.diversity.ipynb #aa46d595
 @patch
 def close(self:_Distances, idx, g, i):
-    "Smallest squared distance from differences, of points that nearly coincide with one of the centres from number `i` on; `g` is the squared distance by products"
-    at = lambda r,c: ((self.x[idx[r]].astype(np.float64)-self.raw(i+c))**2).sum(1)
+    """Smallest squared distance from differences, of points that nearly coincide with a centre from number `i` on
+
+    `g` is the squared distance by products.
+    """
+    def at(rows, k):
+        gap = self.x[idx[rows]].astype(np.float64)-self.raw(i+k)
+        return (gap**2).sum(1)
     out = at(np.arange(len(idx)), g.argmin(1))
     rows,cols = np.nonzero((g<1e3*self.eps) & (out>0)[:,None])
-    for k in range(0,len(rows),4096): np.minimum.at(out, rows[k:k+4096], at(rows[k:k+4096],cols[k:k+4096]))
+    for j in range(0, len(rows), 4096):
+        some = slice(j, j+4096)
+        np.minimum.at(out, rows[some], at(rows[some],cols[some]))
     return out
 
+# %% ../../nbs/38_strategies.diversity.ipynb #d6d130fd
 @patch
 def direct(self:_Distances, i):
     "Squared distance of one point to its nearest centre, from differences; what is known of it is kept"
-    k,d = self.known.get(i, (0,np.inf))
-    for k in range(k,len(self),1024): d = min(d, ((self.x[i].astype(np.float64)-self.raw(np.arange(k, min(k+1024,len(self)))))**2).sum(1).min())
+    first,d = self.known.get(i, (0,np.inf))
+    point = self.x[i].astype(np.float64)
+    for k in range(first, len(self), CENTRES):
+        some = self.raw(np.arange(k, min(k+CENTRES,len(self))))
+        d = min(d, ((point-some)**2).sum(1).min())
     self.known[i] = len(self),d
     return d
 
 # %% ../../nbs/38_strategies.diversity.ipynb #68fe5f11
 def _near(d, eps):
-    "By how much squared distances of about `d` may differ by rounding alone; small ones are measured from differences"
+    "By how much squared distances of about `d` may differ by rounding; small ones are measured from differences"
     return min(eps, .01*max(d,0))
 
+# %% ../../nbs/38_strategies.diversity.ipynb #d7e6a244
 def _block(bound, m, eps):
-    "Sorted indices of the `m` largest bounds, with what equals the least of them up to rounding (1024 of these at most, the lowest indices first); and the largest bound outside"
+    """Sorted indices of the `m` largest bounds, and the largest bound outside
+
+    With what equals the least of them up to rounding, 1024 of these at most, the lowest indices first.
+    """
     if len(bound)<=m: return np.arange(len(bound)),-np.inf
-    least = np.partition(bound, -m)[-m]; eps = _near(least, eps); idx = np.flatnonzero(bound>=least-eps)
-    if len(idx)>m+1024: sure = bound[idx]>least+eps; idx = np.sort(np.concatenate([idx[sure], idx[~sure][:m+1024-sure.sum()]]))
-    rest = np.ones(len(bound), bool); rest[idx] = False
+    least = np.partition(bound, -m)[-m]
+    eps = _near(least, eps)
+    idx = np.flatnonzero(bound>=least-eps)
+    if len(idx)>m+1024:
+        sure = bound[idx]>least+eps
+        equal = idx[~sure][:m+1024-sure.sum()]
+        idx = np.sort(np.concatenate([idx[sure], equal]))
+    rest = np.ones(len(bound), bool)
+    rest[idx] = False
     return idx, bound[rest].max(initial=-np.inf)
 
+# %% ../../nbs/38_strategies.diversity.ipynb #5b34814d
 def _best(dist, d, b, idx):
-    "Position of the largest of `d`; what differs by rounding alone is measured again, and of equals the lowest index wins"
-    i = int(d.argmax()); near = np.flatnonzero(d>=d[i]-2*_near(d[i],dist.eps))
+    "Position of the largest of `d`; what differs by rounding is measured again, of equals the lowest index wins"
+    i = int(d.argmax())
+    near = np.flatnonzero(d>=d[i]-2*_near(d[i],dist.eps))
     if len(near)<2 or d[i]==0 or (b[near]==b[i]).all(): return int(near[0])
-    return int(near[np.argmax([dist.direct(int(idx[o])) for o in near])])
+    return int(near[np.argmax([dist.direct(int(idx[j])) for j in near])])
 
+# %% ../../nbs/38_strategies.diversity.ipynb #36e73f25
+def _to_pick(dist, d, idx, i, b, s):
+    "Squared distances of the block's points to its point number `i`"
+    new = b@b[i]
+    new *= -2
+    new += s
+    new += s[i]
+    np.maximum(new, 0, out=new)
+    close = np.flatnonzero((new<1e3*dist.eps)&(d>0))
+    if len(close):
+        gap = dist.x[idx[close]].astype(np.float64)-dist.x[idx[i]]
+        new[close] = (gap**2).sum(1)
+    return new
+
+# %% ../../nbs/38_strategies.diversity.ipynb #b6047d4c
 def _block_picks(dist, idx, tau, n):
     "Up to `n` greedy picks that the points `idx` decide by themselves, as `tau` bounds all others. Returns how many"
-    old = (dist.fresh[idx]==len(dist)).all(); d,b,s = dist.exact(idx); k = 0
+    old = (dist.fresh[idx]==len(dist)).all()
+    d, b, s = dist.exact(idx)
+    k = 0
     while k<n:
         i = _best(dist, d, b, idx)
-        if d[i]<0 or d[i]<=tau+_near(d[i],dist.eps) and not (k==0 and old): break
-        new = b@b[i]; new *= -2; new += s; new += s[i]; np.maximum(new, 0, out=new)
-        if len(c:=np.flatnonzero((new<1e3*dist.eps)&(d>0))): new[c] = ((dist.x[idx[c]].astype(np.float64)-dist.x[idx[i]])**2).sum(1)
-        np.minimum(d, new, out=d); d[i] = -1; dist.ids.append(int(idx[i])); k += 1
-    dist.bound[idx],dist.fresh[idx],dist.seen[idx] = d,len(dist),len(dist)
+        surely = d[i]>tau+_near(d[i],dist.eps) or k==0 and old
+        if d[i]<0 or not surely: break
+        np.minimum(d, _to_pick(dist, d, idx, i, b, s), out=d)
+        d[i] = -1
+        dist.ids.append(int(idx[i]))
+        k += 1
+    dist.bound[idx] = d
+    dist.fresh[idx] = dist.seen[idx] = len(dist)
     return k
 
-# %% ../../nbs/38_strategies.diversity.ipynb #91cf45b3
-def k_center_greedy(embeddings, # (N,D), numpy (a memory map is fine) or torch
-    n:int,                      # How many to pick
-    labelled=None,              # Indices that are centres already; never returned
-    block:int=1024,             # Points measured at a time
-    centres=None,               # (m,D), more centres that are there already, not among the points
-    threads:int|None=None       # Default: as many as numpy's linear algebra may use
-    )->np.ndarray:              # int64 (n,), in pick order
-    """Greedy k-center (Sener & Savarese, arXiv 1708.00489): each pick is the point farthest (Euclidean) from all centres, the lowest index among equals.
-    Without any centre the first pick is the point farthest from the mean. Raises `ValueError` for more picks than points left"""
-    if getattr(embeddings, 'is_cuda', False): return _k_center_device(embeddings, n, labelled, block, centres)
-    x = _points(embeddings); more = x[:0] if centres is None else _points(centres); l = _check_k_center(len(x), n, labelled)
-    if more.shape[1]!=x.shape[1]: raise InputError(f'centres have {more.shape[1]} numbers each, embeddings {x.shape[1]}; give both of one network')
-    if len(x)==0: return np.empty(0, np.int64)
-    dist = _Distances(x, more, l, threads)
-    if n and not len(dist): dist.ids.append(_outermost(x)); dist.bound[dist.ids],dist.fresh[dist.ids] = -1,1
-    _greedy(dist, n+len(l), block)
-    return np.array(dist.ids[len(l):], np.int64)
+# %% ../../nbs/38_strategies.diversity.ipynb #0f7babc9
+_FIRST = 256 # Centres that every point is compared with at first
 
 def _outermost(x, rows=2048):
     "Index of the point farthest from the mean"
-    m = x.mean(0, dtype=np.float64)
-    return int(np.concatenate([((x[i:i+rows]-m)**2).sum(1) for i in range(0,len(x),rows)]).argmax())
+    middle = x.mean(0, dtype=np.float64)
+    def away(part): return ((part-middle)**2).sum(1)
+    parts = [away(x[i:i+rows]) for i in range(0,len(x),rows)]
+    return int(np.concatenate(parts).argmax())
 
-FIRST = 256 # Centres that every point is compared with at first
-
+# %% ../../nbs/38_strategies.diversity.ipynb #5410e3d9
 def _shell(dist, idx, first):
-    "If many of the block `idx` have been compared with `first` centres only: all such points whose bound is as large as theirs, a 64th of all points at least"
-    if np.count_nonzero((dist.seen[idx]==first)&(dist.fresh[idx]==0))<=len(idx)//8: return idx[:0]
-    raw = np.flatnonzero((dist.seen==first)&(dist.fresh==0)); least = dist.bound[idx].min()
-    k = min(max(np.count_nonzero(dist.bound[raw]>=least), len(dist.x)//64), len(raw))
-    return np.sort(raw[np.argpartition(dist.bound[raw], len(raw)-k)[len(raw)-k:]])
+    """If many of the block `idx` have been compared with `first` centres only: all such points with as large a bound
 
+    A 64th of all points at least.
+    """
+    behind = (dist.seen[idx]==first)&(dist.fresh[idx]==0)
+    if np.count_nonzero(behind)<=len(idx)//8: return idx[:0]
+    raw = np.flatnonzero((dist.seen==first)&(dist.fresh==0))
+    large = np.count_nonzero(dist.bound[raw]>=dist.bound[idx].min())
+    k = len(raw)-min(max(large, len(dist.x)//64), len(raw))
+    return np.sort(raw[np.argpartition(dist.bound[raw], k)[k:]])
+
+# %% ../../nbs/38_strategies.diversity.ipynb #96313d71
+def _open_up(dist, idx, block, more, most):
+    "A block decided nothing: bring the bounds above its best up to date. Returns how many points to measure next time"
+    old = np.flatnonzero((dist.bound>=dist.bound[idx].max())&(dist.seen<len(dist)))
+    if len(old)>block:
+        dist.lower(old)
+        return more
+    more = min(4*more, max(most,block))
+    dist.exact(_block(dist.bound, more, dist.eps)[0])
+    return more
+
+# %% ../../nbs/38_strategies.diversity.ipynb #be4d6cdb
 def _greedy(dist, n, block, most=16384):
     "Pick until there are `n` centres among the points"
-    more, first = block, min(FIRST, len(dist)) if len(dist)>=2*FIRST else len(dist)
+    more, first = block, min(_FIRST, len(dist)) if len(dist)>=2*_FIRST else len(dist)
     if len(dist.ids)<n: dist.lower(np.arange(len(dist.x)), first)
     while len(dist.ids)<n:
         idx,tau = _block(dist.bound, block, dist.eps)
-        if first<len(dist) and len(raw:=_shell(dist, idx, first)): dist.lower(raw); continue
-        if _block_picks(dist, idx, tau, n-len(dist.ids)): more = block; continue
-        old = np.flatnonzero((dist.bound>=dist.bound[idx].max())&(dist.seen<len(dist)))
-        if len(old)>block: dist.lower(old)
-        else: more = min(4*more, max(most,block)); dist.exact(_block(dist.bound, more, dist.eps)[0])
+        shell = _shell(dist, idx, first) if first<len(dist) else ()
+        if len(shell): dist.lower(shell)
+        elif _block_picks(dist, idx, tau, n-len(dist.ids)): more = block
+        else: more = _open_up(dist, idx, block, more, most)
+
+# %% ../../nbs/38_strategies.diversity.ipynb #cd175127
+_TILE = 8192 # Points screened at a time
+
+def _norms(rows): return (rows*rows).sum(1)
+
+class _OnDevice:
+    "Points on a device, and for each the squared distance to its nearest centre from above: `bound`"
+    def __init__(self, x):
+        import torch
+        self.points_ND = x if x.dtype==torch.float64 else x.float()
+        self.shift = self.points_ND.mean(0, keepdim=True)
+        self.norm = torch.cat([_norms(tile-self.shift) for tile in self.points_ND.split(_TILE)])
+        self.bound = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+
+    def about(self, rows):
+        "In float64, about the middle"
+        return rows.double()-self.shift.double()
+
+    def set_slack(self, centre_MD):
+        "By how much a squared distance may be wrong, in the points' precision and in float64"
+        import torch
+        widest = float(torch.maximum(self.norm.max(), _norms(centre_MD).max()))
+        if not np.isfinite(widest): raise InputError(
+            'embeddings hold nan or infinity, or numbers too large to square; check the network that made them')
+        terms, kinds = 2*(self.points_ND.shape[1]+10), (self.points_ND.dtype, torch.float64)
+        self.slack, self.eps = (terms*torch.finfo(kind).eps*widest for kind in kinds)
+
+    def lower_bounds(self, centre_MD):
+        "No bound is farther above a point's squared distance to one of these centres than rounding takes"
+        import torch
+        kind = self.points_ND.dtype
+        centre, half = centre_MD.to(kind), _norms(centre_MD)/2
+        for i in range(0, len(self.points_ND), _TILE):
+            bound, norm = self.bound[i:i+_TILE], self.norm[i:i+_TILE]
+            for j in range(0, len(centre), CENTRES):
+                tile, some = self.points_ND[i:i+_TILE]-self.shift, slice(j, j+CENTRES)
+                product = torch.addmm(-half[some].to(kind), tile, centre[some].T).amax(1)
+                near = (norm-2*product).double().clamp(min=0)+self.slack
+                torch.minimum(bound, near, out=bound)
+
+# %% ../../nbs/38_strategies.diversity.ipynb #1a88359a
+def _block_distances(block_BD, square, centre_MD, bound):
+    "Squared distance of each point of a block to its nearest centre; -1 for what is a centre itself"
+    import torch
+    def nearest(some): return (square[:,None]+_norms(some)-2*block_BD@some.T).amin(1)
+    near = torch.stack([nearest(some) for some in centre_MD.split(CENTRES)]).amin(0).clamp(min=0)
+    return torch.where(bound<0, -1., near)
+
+# %% ../../nbs/38_strategies.diversity.ipynb #d3d2ce86
+def _run_ahead(block_BD, square, distance, steps):
+    "Greedy picks within a block, none waited for: their positions and their squared distances"
+    import torch
+    picks, best = [], []
+    for _ in range(steps):
+        i = distance.argmax()
+        picks.append(i)
+        best.append(distance[i])
+        new = (square+square[i]-2*block_BD@block_BD[i]).clamp(min=0)
+        distance = torch.minimum(distance, new)
+        distance[i] = -1
+    return torch.stack(picks), torch.stack(best)
 
 # %% ../../nbs/38_strategies.diversity.ipynb #8e81db01
+def _begin_on_device(pool, labelled, centres):
+    "The first centres about the middle (M,D), and which points are picked with them: the outermost where there is none"
+    import torch
+    points_ND = pool.points_ND
+    at = torch.as_tensor(labelled, device=points_ND.device)
+    given = [] if centres is None else [torch.as_tensor(centres, device=points_ND.device).to(points_ND)]
+    centre_MD, out = pool.about(torch.cat([*given, points_ND[at]])), []
+    if not len(centre_MD):
+        wide = points_ND.double()
+        at = _norms(wide-wide.mean(0)).argmax()[None]
+        centre_MD, out = pool.about(points_ND[at]), at.tolist()
+    pool.set_slack(centre_MD)
+    pool.lower_bounds(centre_MD)
+    pool.bound[at] = -1
+    return centre_MD, out
+
+# %% ../../nbs/38_strategies.diversity.ipynb #75163fd5
 def _k_center_device(x, n, labelled, block=1024, centres=None, ahead=256):
     "`k_center_greedy` on the device of the tensor `x`: float64 in the block, one wait per block"
     import torch
-    l = _check_k_center(len(x), n, labelled); x,out = x.detach(),[]; x = x if x.dtype==torch.float64 else x.float()
+    labelled = _check_k_center(len(x), n, labelled)
     if not n: return np.empty(0, np.int64)
-    shift = x.mean(0, keepdim=True); sq = lambda o: (o*o).sum(1)
-    at = torch.as_tensor(l, device=x.device); c = torch.cat([o for o in (None if centres is None else torch.as_tensor(centres, device=x.device).to(x), x[at]) if o is not None]).double()-shift.double()
-    if not len(c): at = sq(x.double()-x.double().mean(0)).argmax()[None]; out = at.tolist(); c = x[at].double()-shift.double()
-    norm = torch.cat([sq(o-shift) for o in x.split(8192)]); widest = float(torch.maximum(norm.max(), sq(c).max()))
-    if not np.isfinite(widest): raise InputError('embeddings hold nan or infinity, or numbers too large to square; check the network that made them')
-    slack,eps = (2*(x.shape[1]+10)*torch.finfo(o).eps*widest for o in (x.dtype,torch.float64))
-    bound,m = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device), block
-    def lower(c):
-        c,half = c.to(x.dtype), sq(c)/2
-        for i in range(0,len(x),8192):
-            for j in range(0,len(c),1024): torch.minimum(bound[i:i+8192], (norm[i:i+8192]-2*torch.addmm(-half[j:j+1024].to(x.dtype), x[i:i+8192]-shift, c[j:j+1024].T).amax(1)).double().clamp(min=0)+slack, out=bound[i:i+8192])
-    lower(c); bound[at] = -1
+    pool = _OnDevice(x.detach())
+    points_ND, bound = pool.points_ND, pool.bound
+    centre_MD, out = _begin_on_device(pool, labelled, centres)
+    size = block
     while len(out)<n:
-        k = min(m+1,len(x)); v,idx = bound.topk(k); tau = v[-1] if k>m else v.new_tensor(-torch.inf)
-        idx = idx[:m].sort().values; b = x[idx].double()-shift.double(); s = sq(b)
-        d = torch.where(bound[idx]<0, -1., torch.stack([(s[:,None]+sq(o)-2*b@o.T).amin(1) for o in c.split(1024)]).amin(0).clamp(min=0))
-        picks,best = [],[]
-        for _ in range(min(ahead, n-len(out), len(idx))):
-            i = d.argmax(); picks.append(i); best.append(d[i]); d = torch.minimum(d, (s+s[i]-2*b@b[i]).clamp(min=0)); d[i] = -1
-        best = torch.stack(best); sure = int(((best>tau+eps)&(best>=0)).long().cumprod(0).sum()) if k>m else int((best>=0).sum())
-        if not sure: m = min(2*m, len(x)); continue
-        new = idx[torch.stack(picks[:sure])]; out += new.tolist(); lower(x[new].double()-shift.double()); bound[new] = -1
-        c = torch.cat([c, x[new].double()-shift.double()]); m = block
+        top,idx = bound.topk(min(size+1, len(x)))
+        rest = len(top)>size
+        idx = idx[:size].sort().values
+        block_BD = pool.about(points_ND[idx])
+        square = _norms(block_BD)
+        distance = _block_distances(block_BD, square, centre_MD, bound[idx])
+        picks,best = _run_ahead(block_BD, square, distance, min(ahead, n-len(out), len(idx)))
+        decided = best>=0
+        if rest: decided = ((best>top[-1]+pool.eps)&decided).long().cumprod(0)
+        sure = int(decided.sum())
+        if not sure:
+            size = min(2*size, len(x))
+            continue
+        new = idx[picks[:sure]]
+        out += new.tolist()
+        fresh_MD = pool.about(points_ND[new])
+        pool.lower_bounds(fresh_MD)
+        bound[new] = -1
+        centre_MD, size = torch.cat([centre_MD, fresh_MD]), block
     return np.array(out, np.int64)
 
+# %% ../../nbs/38_strategies.diversity.ipynb #91cf45b3
+def k_center_greedy(
+    embeddings,    # (N,D), numpy (a memory map is fine) or torch
+    n:int,         # How many to pick
+    labelled=None, # Indices that are centres already; never returned
+    block:int=1024, # Points measured at a time
+    centres=None,  # (m,D), more centres that are there already, not among the points
+    threads:int|None=None, # Default: as many as numpy's linear algebra may use
+    )->np.ndarray: # int64 (n,), in pick order
+    """Greedy k-center (Sener & Savarese, arXiv 1708.00489): each pick is the point farthest from all centres
+
+    Distances are Euclidean, of equals the lowest index is picked. Without any centre the first pick is
+    the point farthest from the mean. Raises `ValueError` for more picks than points left.
+    """
+    if getattr(embeddings, 'is_cuda', False): return _k_center_device(embeddings, n, labelled, block, centres)
+    points_ND = _points(embeddings)
+    more = points_ND[:0] if centres is None else _points(centres)
+    labelled = _check_k_center(len(points_ND), n, labelled)
+    if more.shape[1]!=points_ND.shape[1]: raise InputError(
+        f'centres have {more.shape[1]} numbers each, embeddings {points_ND.shape[1]}; give both of one network')
+    if len(points_ND)==0: return np.empty(0, np.int64)
+    dist = _Distances(points_ND, more, labelled, threads)
+    if n and not len(dist):
+        dist.ids.append(_outermost(points_ND))
+        dist.bound[dist.ids], dist.fresh[dist.ids] = -1, 1
+    _greedy(dist, n+len(labelled), block)
+    return np.array(dist.ids[len(labelled):], np.int64)
+
 # %% ../../nbs/38_strategies.diversity.ipynb #61bba38b
-def _coreset(c, n):
+@strategy('embedding', on_device=True)
+def coreset(
+    c:Candidates, # With `embedding` and `labelled_embedding`
+    n:int,        # How many to pick
+    rng,          # Not used
+    ): # int (n,), positions
+    "Greedy k-center on embeddings computed in evaluation mode; all labelled images are centres"
     return k_center_greedy(c.embedding, n, centres=c.labelled_embedding)
 
-@strategy('embedding', on_device=True)
-def coreset(c, n, rng):
-    "Greedy k-center on embeddings computed in evaluation mode; all labelled images are centres"
-    return _coreset(c, n)
-
+# %% ../../nbs/38_strategies.diversity.ipynb #4cdabc55
 @strategy('training_embedding')
 def coreset_paper(c, n, rng):
     "The same on embeddings computed in training mode, as in the paper's code"
-    return _coreset(c, n)
+    return k_center_greedy(c.embedding, n, centres=c.labelled_embedding)
 
 # %% ../../nbs/38_strategies.diversity.ipynb #a65afeaa
-SHORTLIST = 4
+_SHORTLIST = 4
 
 @strategy('entropy', 'embedding')
-def entropy_coreset(c, n, rng):
-    "Greedy k-center among the images of highest entropy, four times as many as wanted (after Yang et al., arXiv 1706.04737)"
-    top = _top(c.entropy, min(c.n, SHORTLIST*n), rng)
-    m = len(c.labelled_embedding)
-    return top[k_center_greedy(np.concatenate([c.labelled_embedding, np.asarray(c.embedding)[top]]), n, np.arange(m))-m]
+def entropy_coreset(
+    c:Candidates, # With `entropy`, `embedding` and `labelled_embedding`
+    n:int,        # How many to pick
+    rng,          # `np.random.Generator`: decides between equals
+    ): # int (n,), positions
+    """Greedy k-center among the images of highest entropy, four times as many as wanted
+
+    After Yang et al., arXiv 1706.04737.
+    """
+    top = _top(c.entropy, min(c.n, _SHORTLIST*n), rng)
+    known = len(c.labelled_embedding)
+    points_ND = np.concatenate([c.labelled_embedding, np.asarray(c.embedding)[top]])
+    return top[k_center_greedy(points_ND, n, np.arange(known))-known]
 
 # %% ../../nbs/38_strategies.diversity.ipynb #a70c9552
-def kmeans_pp(points, # (N,D), numpy or torch
-    n:int, rng:np.random.Generator
-    )->np.ndarray:    # int64 (n,), in pick order
-    "k-means++ seeding (Arthur & Vassilvitskii 2007), from the longest vector on; points that fall together with picked ones come last, at random. Raises `InputError` for more picks than points, nan or infinity"
-    x = to_numpy(points)
-    if x.ndim!=2: raise InputError(f'points have the shape {x.shape}; give (N,D)')
-    if not np.isfinite(x).all(): raise InputError('points hold nan or infinity; check the network that made them')
-    if not 0<=n<=len(x): raise InputError(f'{n} picks asked for, there are {len(x)} points')
-    x = x.astype(np.float64); left,d,picks = np.ones(len(x), bool), (x**2).sum(1), []
-    while len(picks)<n:
-        i = int(_top(d, 1, rng)[0]) if not picks else _drawn(np.where(left, d, 0), left, rng)
-        d = np.minimum(((x-x[i])**2).sum(1), d if picks else np.inf)
-        picks.append(i); left[i] = False
-    return np.array(picks, np.int64)
-
 def _drawn(d, left, rng):
     "One index with probability in proportion to `d`; where all are 0, any that is left"
     total = np.cumsum(d)
     if not total[-1]>0: return int(rng.choice(np.flatnonzero(left)))
     return int(np.searchsorted(total, rng.random()*total[-1], side='right'))
 
+# %% ../../nbs/38_strategies.diversity.ipynb #4096e269
+def _kmeans_pp(points, n, rng):
+    """k-means++ seeding (Arthur & Vassilvitskii 2007) from the longest vector on: int64 (n,), in pick order
+
+    Points that fall together with picked ones come last, at random. Raises `InputError` for more picks than
+    points, nan or infinity.
+    """
+    points_ND = to_numpy(points)
+    if points_ND.ndim!=2: raise InputError(f'points have the shape {points_ND.shape}; give (N,D)')
+    if not np.isfinite(points_ND).all():
+        raise InputError('points hold nan or infinity; check the network that made them')
+    if not 0<=n<=len(points_ND): raise InputError(f'{n} picks asked for, there are {len(points_ND)} points')
+    points_ND = points_ND.astype(np.float64)
+    left, d, picks = np.ones(len(points_ND), bool), (points_ND**2).sum(1), []
+    while len(picks)<n:
+        i = _drawn(np.where(left, d, 0), left, rng) if picks else int(_top(d, 1, rng)[0])
+        apart = ((points_ND-points_ND[i])**2).sum(1)
+        d = np.minimum(apart, d if picks else np.inf)
+        picks.append(i)
+        left[i] = False
+    return np.array(picks, np.int64)
+
+# %% ../../nbs/38_strategies.diversity.ipynb #149335f5
 @strategy('gradient')
-def badge(c, n, rng):
-    "k-means++ on gradients of the last layer (Ash et al., arXiv 1906.03671), pooled over the pixels of each image as `imbal_al.uncertainty` says"
-    return kmeans_pp(c.gradient, n, rng)
+def badge(
+    c:Candidates, # With `gradient`
+    n:int,        # How many to pick
+    rng,          # `np.random.Generator`: draws
+    ): # int (n,), positions
+    """k-means++ on gradients of the last layer (Ash et al., arXiv 1906.03671)
+
+    Pooled over the pixels of each image as `imbal_al.uncertainty` says.
+    """
+    return _kmeans_pp(c.gradient, n, rng)

@@ -13,38 +13,51 @@ import numpy as np
 from ..core import check_choice, InputError
 
 # %% auto #0
-__all__ = ['STRATEGIES', 'Candidates', 'strategy', 'select', 'take', 'select_spread']
+__all__ = ['STRATEGIES', 'Candidates', 'strategy', 'select']
 
 # %% ../../nbs/36_strategies.registry.ipynb #0a57b3ee
 @dataclass
 class Candidates:
     "What a strategy may look at; each array has one row per unlabelled image"
-    n: int                                # How many there are
-    entropy: np.ndarray|None=None         # float (n,), mean entropy in nats
-    foreground: np.ndarray|None=None      # int (n,), pixels predicted as defect
-    embedding: np.ndarray|None=None       # float (n,D)
+    n: int                        # How many there are
+    entropy: np.ndarray|None=None # float (n,), mean entropy in nats
+    foreground: np.ndarray|None=None # int (n,), pixels predicted as defect
+    embedding: np.ndarray|None=None # float (n,D)
     labelled_embedding: np.ndarray|None=None # float (m,D), of the images labelled so far
-    faulty: np.ndarray|None=None          # bool (n,), the truth: only for strategies that are openly told
-    margin: np.ndarray|None=None          # float (n,), mean of |2p-1|
-    foreground_entropy: np.ndarray|None=None # float (n,), mean entropy of the pixels predicted as defect; 0 without one
-    gradient: np.ndarray|None=None        # float (n,D), of the last layer, see `imbal_al.uncertainty.badge_embedding`
-    bald: np.ndarray|None=None            # float (n,), mutual information under dropout, nats
-    pi_t: float|None=None                 # Share of faulty images where the network shall be used
-    progress: float=0.                    # 0 at the first pick, towards 1 at the last
+    faulty: np.ndarray|None=None  # bool (n,), the truth: only for strategies that are openly told
+    margin: np.ndarray|None=None  # float (n,), mean of |2p-1|
+    foreground_entropy: np.ndarray|None=None # float (n,), mean over the pixels predicted as defect; 0 without one
+    gradient: np.ndarray|None=None # float (n,D), of the last layer, see `imbal_al.uncertainty`
+    bald: np.ndarray|None=None    # float (n,), mutual information under dropout, nats
+    pi_t: float|None=None         # Share of faulty images where the network shall be used
+    progress: float=0.            # 0 at the first pick, towards 1 at the last
 
+# %% ../../nbs/36_strategies.registry.ipynb #d2bae5df
 STRATEGIES = {}
 
-def strategy(*needs:str, # Fields of `Candidates` it looks at; 'training_embedding' asks for embeddings in training mode
-    on_device:bool=False # It takes embeddings as tensors on a GPU where the network is on one; else they are numpy
-    ):
+def strategy(
+    *needs:str, # Fields of `Candidates` it looks at; 'training_embedding' asks for embeddings in training mode
+    on_device:bool=False, # It takes embeddings as tensors on a GPU where the network is on one; else they are numpy
+    ): # A decorator
     "Register `f(candidates, n, rng) -> positions` under its name"
-    def _reg(f): f.needs,f.on_device = set(needs),on_device; STRATEGIES[f.__name__] = f; return f
+    def _reg(f):
+        f.needs, f.on_device = set(needs), on_device
+        STRATEGIES[f.__name__] = f
+        return f
     return _reg
 
-def select(name:str, c:Candidates, n:int, rng:np.random.Generator)->np.ndarray: # int (n,), positions in order of preference
-    "Let strategy `name` pick `n` of the candidates. Raises `InputError` for an unknown name or if there are fewer than `n`"
+# %% ../../nbs/36_strategies.registry.ipynb #0dc5862c
+def select(
+    name:str,     # A key of `STRATEGIES`
+    c:Candidates, # With what the strategy needs
+    n:int,        # How many to pick
+    rng:np.random.Generator, # Of what is drawn
+    )->np.ndarray: # int (n,), positions in order of preference
+    "Let strategy `name` pick `n` of the candidates. Raises `InputError` for an unknown name or fewer than `n`"
     f = STRATEGIES[check_choice('strategy', name, STRATEGIES)]
-    if n>c.n: raise InputError(f'a batch of {n} is larger than the {c.n} images left in the pool; take a smaller batch or fewer cycles')
+    if n>c.n: raise InputError(
+        f'a batch of {n} is larger than the {c.n} images left in the pool; '
+        'take a smaller batch or fewer cycles')
     return np.asarray(f(c, n, rng), dtype=np.int64)
 
 # %% ../../nbs/36_strategies.registry.ipynb #97aeba82
@@ -57,31 +70,58 @@ def to_numpy(a):
 # %% ../../nbs/36_strategies.registry.ipynb #4de7f3e0
 def _top(score, n, rng):
     "Positions of the `n` highest, equals in random order"
-    s = np.asarray(score, float); order = rng.permutation(len(s))
-    return order[np.argsort(-s[order], kind='stable')][:n]
+    score = np.asarray(score, float)
+    order = rng.permutation(len(score))
+    return order[np.argsort(-score[order], kind='stable')][:n]
 
 # %% ../../nbs/36_strategies.registry.ipynb #7666f7cb
-def take(c:Candidates, at, # Positions, int
-    picked=()              # Positions whose embeddings count as labelled
-    )->Candidates:
-    "Some of the candidates"
-    own = {f.name:getattr(c,f.name) for f in fields(c) if f.name not in ('n','pi_t','progress','labelled_embedding')}
-    known = c.labelled_embedding
-    if known is not None and c.embedding is not None and len(picked): new = to_numpy(c.embedding)[np.asarray(picked)]; known = np.concatenate([to_numpy(known), new]) if len(known) else new
-    return replace(c, n=len(at), labelled_embedding=known, **{k:None if v is None else v[at] for k,v in own.items()})
+_NOT_ROWS = ('n','pi_t','progress','labelled_embedding')
 
-def select_spread(name:str, c:Candidates, n:int, rng:np.random.Generator,
-    groups,   # (c.n,) what each candidate belongs to
-    most:int  # Of a group in the batch, at least 1
-    )->np.ndarray: # int (n,), positions in order of preference
-    "`select` with at most `most` of a group, as long as others have room. Raises `InputError` as `select` does, and for `groups` or `most` that cannot be"
+def _known(c, picked):
+    "Embeddings of the labelled images, with those of the picked ones"
+    if c.labelled_embedding is None or c.embedding is None or not len(picked): return c.labelled_embedding
+    new = to_numpy(c.embedding)[np.asarray(picked)]
+    if not len(c.labelled_embedding): return new
+    return np.concatenate([to_numpy(c.labelled_embedding), new])
+
+# %% ../../nbs/36_strategies.registry.ipynb #9b51a859
+def _take(c, at, picked=()):
+    "The candidates at some positions; those at `picked` count as labelled"
+    own = {f.name:getattr(c,f.name) for f in fields(c) if f.name not in _NOT_ROWS}
+    rows = {name:None if values is None else values[at] for name,values in own.items()}
+    return replace(c, n=len(at), labelled_embedding=_known(c, picked), **rows)
+
+# %% ../../nbs/36_strategies.registry.ipynb #9d96a427
+def _check_spread(c, groups, most):
     if len(groups)!=c.n: raise InputError(f'groups of {len(groups)} candidates given, there are {c.n}')
-    if isinstance(most,bool) or not isinstance(most,(int,np.integer)) or most<1: raise InputError(f'most = {most!r}; give how many of a group may be picked, 1 or more')
+    if isinstance(most,bool) or not isinstance(most,(int,np.integer)) or most<1:
+        raise InputError(f'most = {most!r}; give how many of a group may be picked, 1 or more')
+
+def select_spread(
+    name:str,     # A key of `STRATEGIES`
+    c:Candidates, # With what the strategy needs
+    n:int,        # How many to pick
+    rng:np.random.Generator, # Of what is drawn
+    groups,       # (c.n,) what each candidate belongs to
+    most:int,     # Of a group in the batch, at least 1
+    )->np.ndarray: # int (n,), positions in order of preference
+    """`select` with at most `most` of a group, as long as others have room
+
+    Raises `InputError` as `select` does, and for `groups` or `most` that cannot be.
+    """
+    _check_spread(c, groups, most)
     if n>c.n: return select(name, c, n, rng)
-    of = np.unique(np.asarray(groups), return_inverse=True)[1]; room,free,out = np.full(c.n, most),np.ones(c.n, bool),[]
+    of = np.unique(np.asarray(groups), return_inverse=True)[1]
+    room, free, out = np.full(c.n, most), np.ones(c.n, bool), []
     while len(out)<n:
         at = np.flatnonzero(free & (room[of]>0))
-        if not len(at): room += most; continue
-        for i in at[select(name, take(c, at, out), min(n-len(out), len(at)), rng)]:
-            if room[of[i]]>0: out.append(i); room[of[i]] -= 1; free[i] = False
+        if not len(at):
+            room += most
+            continue
+        wanted = min(n-len(out), len(at))
+        for i in at[select(name, _take(c, at, out), wanted, rng)]:
+            if not room[of[i]]>0: continue
+            out.append(i)
+            room[of[i]] -= 1
+            free[i] = False
     return np.array(out, np.int64)

@@ -9,87 +9,179 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from fastcore.basics import patch
 
 from ..core import InputError
-from .registry import _top, strategy, to_numpy
+from .diversity import _Distances
+from .registry import _top, Candidates, strategy, to_numpy
 
 # %% auto #0
-__all__ = ['FOREGROUND_SHARE', 'random', 'random_faulty', 'random_predicted_faulty', 'mean_entropy', 'entropy', 'margin',
-           'entropy_foreground', 'bald', 'clasp', 'quota']
+__all__ = ['random', 'mean_entropy', 'entropy', 'margin', 'entropy_foreground', 'bald', 'clasp', 'quota']
 
 # %% ../../nbs/37_strategies.scores.ipynb #6453a0e6
 @strategy()
-def random(c, n, rng):
+def random(
+    c:Candidates, # Only their number counts
+    n:int,        # How many to pick
+    rng,          # `np.random.Generator`: decides all
+    ): # int (n,), positions
     "Uniform, without replacement (the paper, section 2.2)"
     return rng.permutation(c.n)[:n]
 
+# %% ../../nbs/37_strategies.scores.ipynb #7c356188
 def _first(preferred, n, rng):
     "A random `n`, from the preferred ones as far as they go"
     order = rng.permutation(len(preferred))
     return order[np.argsort(~preferred[order], kind='stable')][:n]
 
+# %% ../../nbs/37_strategies.scores.ipynb #81c3a279
 @strategy('faulty')
 def random_faulty(c, n, rng):
     "Uniform among the truly faulty images (an oracle baseline)"
     return _first(np.asarray(c.faulty, bool), n, rng)
 
+# %% ../../nbs/37_strategies.scores.ipynb #086026f4
 @strategy('foreground')
 def random_predicted_faulty(c, n, rng):
     "Uniform among the images with at least one pixel predicted as defect"
     return _first(np.asarray(c.foreground)>0, n, rng)
 
-# %% ../../nbs/37_strategies.scores.ipynb #a4f3a67b
-def mean_entropy(probabilities # (N,H,W) or (N,...), of the defect class, numpy or torch
-    )->np.ndarray:             # float64 (N,), in nats; probabilities of 0 and 1 give 0
-    "Mean pixel entropy of each image (the paper, section 2.2, with the minus sign it lacks). Raises `InputError` outside [0,1]"
+# %% ../../nbs/37_strategies.scores.ipynb #31d93657
+def _xlogx(q): return q*np.log(np.where(q>0, q, 1))
+
+def mean_entropy(
+    probabilities, # (N,H,W) or (N,...), of the defect class, numpy or torch
+    )->np.ndarray: # float64 (N,), in nats; probabilities of 0 and 1 give 0
+    """Mean pixel entropy of each image (the paper, section 2.2, with the minus sign it lacks)
+
+    Raises `InputError` outside [0,1].
+    """
     p = to_numpy(probabilities).astype(np.float64)
     if p.ndim<2: raise InputError(f'probabilities have the shape {p.shape}; give (N,H,W)')
-    if not ((p>=0)&(p<=1)).all(): raise InputError('probabilities must lie in [0,1] and not be nan; apply a sigmoid or softmax first')
-    xlogx = lambda q: q*np.log(np.where(q>0, q, 1))
-    return 0.-(xlogx(p)+xlogx(1-p)).mean(tuple(range(1,p.ndim)))
+    if not ((p>=0)&(p<=1)).all(): raise InputError(
+        'probabilities must lie in [0,1] and not be nan; apply a sigmoid or softmax first')
+    return 0.-(_xlogx(p)+_xlogx(1-p)).mean(tuple(range(1,p.ndim)))
 
+# %% ../../nbs/37_strategies.scores.ipynb #b4065ce2
 @strategy('entropy')
-def entropy(c, n, rng):
+def entropy(
+    c:Candidates, # With `entropy`
+    n:int,        # How many to pick
+    rng,          # Not used
+    ): # int (n,), positions
     "Highest mean entropy first"
     return np.argsort(-np.asarray(c.entropy, float), kind='stable')[:n]
 
+# %% ../../nbs/37_strategies.scores.ipynb #ee5be5a5
+CENTRES = 1024 # Compared with the points at a time
+
+# %% ../../nbs/37_strategies.scores.ipynb #1b0a5a56
+@patch
+def _compare(self:_Distances, idx, first, centre_DM, half, part):
+    "Note the nearest of some centres, those from number `first` on, for a part of the points `idx`"
+    rows = idx[part]
+    score = self.about(self.x[rows], self.kind)@centre_DM
+    score -= half
+    nearest = score.argmax(1)
+    at = np.arange(len(score)), nearest
+    best = score[at]
+    score[at] = -np.inf
+    tie = score.max(1)>=best-self.slack
+    self.note(rows, first+nearest, self.norm[rows]-2.*best, tie)
+
+# %% ../../nbs/37_strategies.scores.ipynb #8dbd1ea2
+@patch
+def _scores32(self:_Distances, points_BD, first):
+    "Products with the centres from number `first` on less half their norms, in float32: the largest is the nearest"
+    points_BD, n = points_BD.astype(np.float32), len(self)-first
+    out = np.empty((len(points_BD),n), np.float32)
+    for j in range(0, n, CENTRES):
+        centre_DM,half = self.centres(first+j, np.float32)
+        part = out[:,j:j+CENTRES]
+        np.matmul(points_BD, centre_DM, out=part)
+        part -= half
+    return out
+
 # %% ../../nbs/37_strategies.scores.ipynb #741326e4
 @strategy('margin')
-def margin(c, n, rng):
-    "Smallest mean margin |2p-1| first (Scheffer et al. 2001; per pixel and averaged, which is the usual reading for segmentation)"
+def margin(
+    c:Candidates, # With `margin`
+    n:int,        # How many to pick
+    rng,          # `np.random.Generator`: decides between equals
+    ): # int (n,), positions
+    """Smallest mean margin |2p-1| first
+
+    Scheffer et al. 2001; per pixel and averaged, which is the usual reading for segmentation.
+    """
     return _top(-np.asarray(c.margin, float), n, rng)
 
+# %% ../../nbs/37_strategies.scores.ipynb #58d2eefd
 @strategy('foreground_entropy')
-def entropy_foreground(c, n, rng):
-    "Highest mean entropy over the pixels predicted as defect (one of nnActive's class-wise scores, arXiv 2511.19183, for one foreground class)"
+def entropy_foreground(
+    c:Candidates, # With `foreground_entropy`
+    n:int,        # How many to pick
+    rng,          # `np.random.Generator`: decides between equals
+    ): # int (n,), positions
+    """Highest mean entropy over the pixels predicted as defect
+
+    One of nnActive's class-wise scores (arXiv 2511.19183), for one foreground class.
+    """
     return _top(c.foreground_entropy, n, rng)
 
+# %% ../../nbs/37_strategies.scores.ipynb #e9250ea0
 @strategy('bald')
-def bald(c, n, rng):
-    "Highest mutual information first (Houlsby et al., arXiv 1112.5745; by MC dropout: Gal et al., arXiv 1703.02910), image by image, not BatchBALD"
+def bald(
+    c:Candidates, # With `bald`
+    n:int,        # How many to pick
+    rng,          # `np.random.Generator`: decides between equals
+    ): # int (n,), positions
+    """Highest mutual information first, image by image, not BatchBALD
+
+    Houlsby et al., arXiv 1112.5745; by MC dropout: Gal et al., arXiv 1703.02910.
+    """
     return _top(c.bald, n, rng)
 
 # %% ../../nbs/37_strategies.scores.ipynb #504a84c1
-FOREGROUND_SHARE = 2/3
+_FOREGROUND_SHARE = 2/3
 
 def _disturbed(score, progress, rng):
     "Logarithm of the score plus noise that is gone at progress 1"
-    with np.errstate(divide='ignore'): return np.log(np.asarray(score, float)) + (1-progress)*rng.gumbel(size=len(score))
+    with np.errstate(divide='ignore'):
+        return np.log(np.asarray(score, float)) + (1-progress)*rng.gumbel(size=len(score))
 
 @strategy('entropy', 'foreground_entropy', 'progress')
-def clasp(c, n, rng):
-    "After ClaSP (arXiv 2601.13677): two thirds of the batch by entropy over predicted defects, one third by entropy over all, with decaying noise (form of the noise and of its decay inferred)"
-    places = min(math.ceil(FOREGROUND_SHARE*n), int((np.asarray(c.foreground_entropy)>0).sum()))
+def clasp(
+    c:Candidates, # With `entropy`, `foreground_entropy` and `progress`
+    n:int,        # How many to pick
+    rng,          # `np.random.Generator`: of the noise
+    ): # int (n,), positions
+    """Two thirds of the batch by entropy over predicted defects, one third by entropy over all, with decaying noise
+
+    After ClaSP (arXiv 2601.13677); form of the noise and of its decay inferred.
+    """
+    there = int((np.asarray(c.foreground_entropy)>0).sum())
+    places = min(math.ceil(_FOREGROUND_SHARE*n), there)
     first = _top(_disturbed(c.foreground_entropy, c.progress, rng), places, rng)
     rest = np.setdiff1d(np.arange(c.n), first)
-    return np.concatenate([first, rest[_top(_disturbed(np.asarray(c.entropy)[rest], c.progress, rng), n-places, rng)]])
+    score = _disturbed(np.asarray(c.entropy)[rest], c.progress, rng)
+    return np.concatenate([first, rest[_top(score, n-places, rng)]])
 
 # %% ../../nbs/37_strategies.scores.ipynb #59e7e121
 @strategy('entropy', 'foreground', 'pi_t')
-def quota(c, n, rng):
-    "A share `pi_t` of the batch from the images with a predicted defect, the rest from those without, highest entropy first (this project's)"
-    if c.pi_t is None or not 0<=c.pi_t<=1: raise InputError(f'quota aims at pi_t = {c.pi_t!r}; give the share of faulty images at deployment, 0 to 1')
-    order = _top(c.entropy, c.n, rng); seen = np.asarray(c.foreground)[order]>0
+def quota(
+    c:Candidates, # With `entropy`, `foreground` and `pi_t`
+    n:int,        # How many to pick
+    rng,          # `np.random.Generator`: rounds the number and decides between equals
+    ): # int (n,), positions
+    """A share `pi_t` of the batch from the images with a predicted defect, the rest from those without
+
+    Highest entropy first on both sides; this project's. Raises `InputError` for a `pi_t` that is no share.
+    """
+    if c.pi_t is None or not 0<=c.pi_t<=1: raise InputError(
+        f'quota aims at pi_t = {c.pi_t!r}; give the share of faulty images at deployment, 0 to 1')
+    order = _top(c.entropy, c.n, rng)
+    seen = np.asarray(c.foreground)[order]>0
     faulty,healthy = order[seen], order[~seen]
-    k = min(max(int(c.pi_t*n+rng.random()), n-len(healthy)), len(faulty), n)
+    wanted = int(c.pi_t*n+rng.random())
+    k = min(max(wanted, n-len(healthy)), len(faulty), n)
     return np.concatenate([faulty[:k], healthy[:n-k]])
