@@ -19,10 +19,10 @@ from imbal_al.measure import oii
 from imbal_al.data import patches
 from imbal_al.data import scenarios
 from imbal_al.data import sources
-from imbal_al.data import masks
 from imbal_al.data import catalog
-from imbal_al.data import download
 from imbal_al.data import images
+from imbal_al.data import download
+from imbal_al.data import masks
 from imbal_al.strategies import scores as strategies
 from imbal_al.strategies import registry
 from imbal_al.data import synthetic

@@ -319,8 +319,8 @@ def test_dry_run_writes_no_study(at):
 
 def test_images_are_cut_by_as_many_processes_as_asked_for(at, monkeypatch):
     from imbal_al.runs import engine
-    from imbal_al.runs import plan
     from imbal_al.studies import learning_study
+    from imbal_al.runs import plan
 
     seen = []
     real = engine.open_store
@@ -448,8 +448,8 @@ def test_watch_ends_with_the_study(stub_study):
 def test_retry_and_collect(stub_study, monkeypatch):
     import dataclasses, stubs
     from imbal_al.runs import engine
-    from imbal_al.runs import plan
     from imbal_al.studies import learning_study
+    from imbal_al.runs import plan
 
     d, cs = stub_study
     real = engine.run_all
@@ -483,8 +483,8 @@ def test_retry_and_collect(stub_study, monkeypatch):
 
 def test_ctrl_c_is_one_line(at, monkeypatch):
     from imbal_al.runs import engine
-    from imbal_al.runs import plan
     from imbal_al.studies import learning_study
+    from imbal_al.runs import plan
 
     def stop(*a, **k):
         raise KeyboardInterrupt

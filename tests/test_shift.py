@@ -14,7 +14,8 @@ from imbal_al.measure.oii import oii
 from imbal_al.measure.shift import (
     gated_counts, image_rates, f1_at, oii_at, split_loss, decompose, growth, difference,
 )
-from imbal_al.measure.prevalence import resample, estimate_prevalence, made_up_images, hedge
+from imbal_al.measure.statistics import resample
+from imbal_al.measure.prevalence import estimate_prevalence, made_up_images, hedge
 from imbal_al.measure.threshold import (
     choose_threshold, deal_folds, cross_fitted, operating_point, account,
 )
@@ -29,7 +30,7 @@ from imbal_al.measure.shift import _relative_loss
 from imbal_al.measure.threshold import cross_fitted, deal_folds
 from imbal_al.measure.shift import gated_counts
 from imbal_al.measure.prevalence import hedge, made_up_images
-from imbal_al.measure.prevalence import resample
+from imbal_al.measure.statistics import resample
 from imbal_al.measure.shift import split_loss
 
 quick = settings(max_examples=25, deadline=None)

@@ -8,8 +8,8 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from imbal_al.data import sources as S
-from imbal_al.data import public_sets
 from imbal_al.data import catalog
+from imbal_al.data import public_sets
 from imbal_al.core import InputError
 from imbal_al.data.masks import DECODERS, coco_counts, read_mask
 from imbal_al.data.catalog import (

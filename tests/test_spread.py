@@ -7,16 +7,12 @@ from PIL import Image
 from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
-from imbal_al.project import new, write_label
-from imbal_al.queue import queued
-<<<<<<< HEAD
-from imbal_al.rounds import _at_random, is_held_out, next_round, unit_group
-from imbal_al.strategies import STRATEGIES, Candidates, select, select_spread, take
-=======
-from imbal_al.rounds import at_random, is_held_out, next_round, unit_group
-from imbal_al.strategies import STRATEGIES, Candidates, _take, select, select_spread
->>>>>>> 129cd3863a344dc7eccf4c0d2c8345a87d713753
-from imbal_al.synthetic import image
+from imbal_al.project.store import new, write_label
+from imbal_al.project.state import queued
+from imbal_al.project.rounds import _at_random, next_round
+from imbal_al.project.state import is_held_out, unit_group
+from imbal_al.strategies.registry import STRATEGIES, Candidates, _take, select, select_spread
+from imbal_al.data.synthetic import image
 
 
 def candidates(n, seed=0):

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..core import check_choice, InputError, stream
 from .metrics import BINS, EDGES, prevalence_weights
-from .shift import as_flags, with_draws
-from .statistics import draws_interval, Interval
+from .shift import as_flags
+from .statistics import draws_interval, Interval, resample_units, with_draws
 
 # %% auto #0
 __all__ = ['Prevalence', 'estimate_prevalence']
@@ -94,26 +94,6 @@ def _bbse_prevalence(called, hit, false):
     telling = np.where(np.abs(gap)>1e-9, gap, np.nan)
     return np.clip(np.divide(np.subtract(called, false), telling), 0, 1)
 
-# %% ../../nbs/24_measure.prevalence.ipynb #93377e06
-def resample(
-    n_or_groups, # Number of images, or (n,) group of each
-    draws:int,   # How often to draw
-    rng,         # `np.random.Generator`
-    kinds=None,  # (n,) kinds to keep in number; only without groups
-    )->np.ndarray: # (draws,n) how often each image is in each draw
-    "Bootstrap weights: images within their kind, or whole groups"
-    if np.ndim(n_or_groups):
-        code = np.unique(n_or_groups, return_inverse=True)[1]
-        groups = code.max()+1
-        return rng.multinomial(groups, np.full(groups, 1/groups), size=draws)[:,code].astype(float)
-    kinds = np.zeros(n_or_groups, int) if kinds is None else np.asarray(kinds).astype(int)
-    out = np.zeros((draws, n_or_groups))
-    for kind in np.unique(kinds):
-        at = np.flatnonzero(kinds==kind)
-        n = len(at)
-        out[:,at] = rng.multinomial(n, np.full(n, 1/n), size=draws)
-    return out
-
 # %% ../../nbs/24_measure.prevalence.ipynb #e46608fb
 def _estimate(s_v, y, w_v, s_d, w_d, method):
     "Prevalence of the deployment images in each draw; `s_d` (n,) or (draws,n)"
@@ -150,13 +130,6 @@ class Prevalence:
     misfit: float     # Largest distance of the deployment scores from the best mixture, 0 to 1
     p: float          # Of such a distance if label shift were all there is
     draws: np.ndarray # Bootstrap estimates
-
-# %% ../../nbs/24_measure.prevalence.ipynb #c720eabd
-def resample_units(y, groups, draws, rng):
-    if groups is None: return resample(len(y), draws, rng, y)
-    if np.shape(groups)!=np.shape(y): raise InputError(
-        f"{len(y)} images but groups of shape {np.shape(groups)}; give one group per image")
-    return resample(groups, draws, rng)
 
 # %% ../../nbs/24_measure.prevalence.ipynb #fd18ec4a
 def check_draws(draws, level):

@@ -15,7 +15,6 @@ import numpy as np
 from ..core import InputError
 from .metrics import BINS, counts
 from .oii import oii
-from .prevalence import resample_units
 
 # %% auto #0
 __all__ = ['Rates', 'image_rates', 'f1_at', 'oii_at', 'Loss', 'decompose', 'growth', 'difference']
@@ -233,8 +232,3 @@ def difference(
     def f1(faulty, healthy): return f1_at(faulty._replace(alarm=healthy), pi)
     parts = _shapley(f1, dict(faulty=a, healthy=a.alarm), dict(faulty=b, healthy=b.alarm))
     return dict(parts, total=sum(parts.values()))
-
-# %% ../../nbs/23_measure.shift.ipynb #21aec89a
-def with_draws(y, groups, draws, rng):
-    "Weights (1+draws,n): each image once, then those of the draws"
-    return np.vstack([np.ones(len(y)), resample_units(y, groups, draws, rng)])

@@ -124,6 +124,26 @@ def _t_test(difference, margin, level):
         p=float(p),
         n=n)
 
+# %% ../../nbs/22_measure.statistics.ipynb #93377e06
+def resample(
+    n_or_groups, # Number of images, or (n,) group of each
+    draws:int,   # How often to draw
+    rng,         # `np.random.Generator`
+    kinds=None,  # (n,) kinds to keep in number; only without groups
+    )->np.ndarray: # (draws,n) how often each image is in each draw
+    "Bootstrap weights: images within their kind, or whole groups"
+    if np.ndim(n_or_groups):
+        code = np.unique(n_or_groups, return_inverse=True)[1]
+        groups = code.max()+1
+        return rng.multinomial(groups, np.full(groups, 1/groups), size=draws)[:,code].astype(float)
+    kinds = np.zeros(n_or_groups, int) if kinds is None else np.asarray(kinds).astype(int)
+    out = np.zeros((draws, n_or_groups))
+    for kind in np.unique(kinds):
+        at = np.flatnonzero(kinds==kind)
+        n = len(at)
+        out[:,at] = rng.multinomial(n, np.full(n, 1/n), size=draws)
+    return out
+
 # %% ../../nbs/22_measure.statistics.ipynb #bddc490a
 def draws_interval(point, draws, level, n):
     "A number with the quantiles of its draws; the ends are nan without a draw"
@@ -132,6 +152,18 @@ def draws_interval(point, draws, level, n):
     ends = [(1-level)/2, (1+level)/2]
     low,high = np.quantile(draws, ends) if len(draws) else (np.nan,np.nan)
     return Interval(float(point), float(low), float(high), int(n))
+
+# %% ../../nbs/22_measure.statistics.ipynb #fc9715c6
+def resample_units(y, groups, draws, rng):
+    if groups is None: return resample(len(y), draws, rng, y)
+    if np.shape(groups)!=np.shape(y): raise InputError(
+        f"{len(y)} images but groups of shape {np.shape(groups)}; give one group per image")
+    return resample(groups, draws, rng)
+
+# %% ../../nbs/22_measure.statistics.ipynb #21aec89a
+def with_draws(y, groups, draws, rng):
+    "Weights (1+draws,n): each image once, then those of the draws"
+    return np.vstack([np.ones(len(y)), resample_units(y, groups, draws, rng)])
 
 # %% ../../nbs/22_measure.statistics.ipynb #794077c0
 def no_interval(n=0): return Interval(np.nan, np.nan, np.nan, n)

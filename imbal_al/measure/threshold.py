@@ -19,10 +19,10 @@ from imbal_al.measure.metrics import (
 )
 from .oii import oii
 from imbal_al.measure.prevalence import (
-    above_nothing, check_draws, estimate_prevalence, hedge, Prevalence, resample
+    above_nothing, check_draws, estimate_prevalence, hedge, Prevalence
 )
-from .shift import _odds, as_flags, decompose, gated_counts, Loss, with_draws
-from .statistics import draws_interval, interval, Interval
+from .shift import _odds, as_flags, decompose, gated_counts, Loss
+from .statistics import draws_interval, interval, Interval, resample, with_draws
 from ..studies.simulation import read_run
 from ..text import say_number
 

@@ -14,7 +14,6 @@ from fastcore.basics import patch
 
 from ..core import InputError
 from .registry import _top, Candidates, strategy, to_numpy
-from .scores import CENTRES
 
 # %% auto #0
 __all__ = ['k_center_greedy', 'coreset', 'entropy_coreset', 'badge']
@@ -53,6 +52,8 @@ def _blas():
 def _squares(rows): return np.einsum('ij,ij->i', rows, rows)
 
 # %% ../../nbs/38_strategies.diversity.ipynb #ee5be5a5
+_CENTRES = 1024 # Compared with the points at a time
+
 class _Distances:
     "Squared distance of each point to its nearest centre, from above: `bound`"
     def __init__(self, x, more, labelled, threads=None, rows=2048):
@@ -114,9 +115,9 @@ def raw(self:_Distances, k):
     out[~old] = self.x[picked]
     return out
 
-# %% ../../nbs/38_strategies.diversity.ipynb #8dbd1ea2
+# %% ../../nbs/38_strategies.diversity.ipynb #f203fe74
 @patch
-def centres(self:_Distances, i, kind, m=CENTRES):
+def centres(self:_Distances, i, kind, m=_CENTRES):
     "The centres from number `i` on, at most `m`: (D,m) about the middle, and half their squared norms"
     moved = self.raw(np.arange(i, min(i+m,len(self))))-self.shift
     centre_MD = moved.astype(kind)
@@ -133,14 +134,28 @@ def note(self:_Distances, idx, centre, d, tie):
     self.low[idx] = np.minimum(d, old)
     self.bound[idx] = np.minimum(self.bound[idx], np.maximum(d, 0)+self.slack)
 
+# %% ../../nbs/38_strategies.diversity.ipynb #1b0a5a56
+@patch
+def _compare(self:_Distances, idx, first, centre_DM, half, part):
+    "Note the nearest of some centres, those from number `first` on, for a part of the points `idx`"
+    rows = idx[part]
+    score = self.about(self.x[rows], self.kind)@centre_DM
+    score -= half
+    nearest = score.argmax(1)
+    at = np.arange(len(score)), nearest
+    best = score[at]
+    score[at] = -np.inf
+    tie = score.max(1)>=best-self.slack
+    self.note(rows, first+nearest, self.norm[rows]-2.*best, tie)
+
 # %% ../../nbs/38_strategies.diversity.ipynb #7cdf9ddc
 @patch
 def lower(self:_Distances, idx, end=None):
     "Bring the bounds of the points `idx` up to date, fast; with `end`, with the centres before that number only"
     end = len(self) if end is None else min(end, len(self))
     start = int(self.seen[idx].min()) if len(idx) else end
-    for i in range(start, end, CENTRES):
-        centre_DM,half = self.centres(i, self.kind, min(CENTRES, end-i))
+    for i in range(start, end, _CENTRES):
+        centre_DM,half = self.centres(i, self.kind, min(_CENTRES, end-i))
         self.over(len(idx), partial(self._compare, idx, i, centre_DM, half))
     self.seen[idx] = end
 
@@ -174,6 +189,19 @@ def apart(self:_Distances, idx, k):
     gap -= self.raw(k)
     return _squares(gap)
 
+# %% ../../nbs/38_strategies.diversity.ipynb #8dbd1ea2
+@patch
+def _scores32(self:_Distances, points_BD, first):
+    "Products with the centres from number `first` on less half their norms, in float32: the largest is the nearest"
+    points_BD, n = points_BD.astype(np.float32), len(self)-first
+    out = np.empty((len(points_BD),n), np.float32)
+    for j in range(0, n, _CENTRES):
+        centre_DM,half = self.centres(first+j, np.float32)
+        part = out[:,j:j+_CENTRES]
+        np.matmul(points_BD, centre_DM, out=part)
+        part -= half
+    return out
+
 # %% ../../nbs/38_strategies.diversity.ipynb #6d2d5856
 @patch
 def screened(self:_Distances, idx, b, first, cells=2**22):
@@ -199,7 +227,7 @@ def screened(self:_Distances, idx, b, first, cells=2**22):
 def products(self:_Distances, idx, b, s, first):
     "The same by products in float64, from differences where points nearly coincide"
     d = np.full(len(idx), np.inf)
-    for i in range(first, len(self), CENTRES):
+    for i in range(first, len(self), _CENTRES):
         centre_DM,half = self.centres(i, np.float64)
         gap = b@centre_DM
         gap -= half
@@ -234,8 +262,8 @@ def direct(self:_Distances, i):
     "Squared distance of one point to its nearest centre, from differences; what is known of it is kept"
     first,d = self.known.get(i, (0,np.inf))
     point = self.x[i].astype(np.float64)
-    for k in range(first, len(self), CENTRES):
-        some = self.raw(np.arange(k, min(k+CENTRES,len(self))))
+    for k in range(first, len(self), _CENTRES):
+        some = self.raw(np.arange(k, min(k+_CENTRES,len(self))))
         d = min(d, ((point-some)**2).sum(1).min())
     self.known[i] = len(self),d
     return d
@@ -383,8 +411,8 @@ class _OnDevice:
         centre, half = centre_MD.to(kind), _norms(centre_MD)/2
         for i in range(0, len(self.points_ND), _TILE):
             bound, norm = self.bound[i:i+_TILE], self.norm[i:i+_TILE]
-            for j in range(0, len(centre), CENTRES):
-                tile, some = self.points_ND[i:i+_TILE]-self.shift, slice(j, j+CENTRES)
+            for j in range(0, len(centre), _CENTRES):
+                tile, some = self.points_ND[i:i+_TILE]-self.shift, slice(j, j+_CENTRES)
                 product = torch.addmm(-half[some].to(kind), tile, centre[some].T).amax(1)
                 near = (norm-2*product).double().clamp(min=0)+self.slack
                 torch.minimum(bound, near, out=bound)
@@ -394,7 +422,7 @@ def _block_distances(block_BD, square, centre_MD, bound):
     "Squared distance of each point of a block to its nearest centre; -1 for what is a centre itself"
     import torch
     def nearest(some): return (square[:,None]+_norms(some)-2*block_BD@some.T).amin(1)
-    near = torch.stack([nearest(some) for some in centre_MD.split(CENTRES)]).amin(0).clamp(min=0)
+    near = torch.stack([nearest(some) for some in centre_MD.split(_CENTRES)]).amin(0).clamp(min=0)
     return torch.where(bound<0, -1., near)
 
 # %% ../../nbs/38_strategies.diversity.ipynb #d3d2ce86

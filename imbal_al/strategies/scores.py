@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from fastcore.basics import patch
 
 from ..core import InputError
-from .diversity import _Distances
 from .registry import _top, Candidates, strategy, to_numpy
 
 # %% auto #0
@@ -71,36 +69,6 @@ def entropy(
     ): # int (n,), positions
     "Highest mean entropy first"
     return np.argsort(-np.asarray(c.entropy, float), kind='stable')[:n]
-
-# %% ../../nbs/37_strategies.scores.ipynb #ee5be5a5
-CENTRES = 1024 # Compared with the points at a time
-
-# %% ../../nbs/37_strategies.scores.ipynb #1b0a5a56
-@patch
-def _compare(self:_Distances, idx, first, centre_DM, half, part):
-    "Note the nearest of some centres, those from number `first` on, for a part of the points `idx`"
-    rows = idx[part]
-    score = self.about(self.x[rows], self.kind)@centre_DM
-    score -= half
-    nearest = score.argmax(1)
-    at = np.arange(len(score)), nearest
-    best = score[at]
-    score[at] = -np.inf
-    tie = score.max(1)>=best-self.slack
-    self.note(rows, first+nearest, self.norm[rows]-2.*best, tie)
-
-# %% ../../nbs/37_strategies.scores.ipynb #8dbd1ea2
-@patch
-def _scores32(self:_Distances, points_BD, first):
-    "Products with the centres from number `first` on less half their norms, in float32: the largest is the nearest"
-    points_BD, n = points_BD.astype(np.float32), len(self)-first
-    out = np.empty((len(points_BD),n), np.float32)
-    for j in range(0, n, CENTRES):
-        centre_DM,half = self.centres(first+j, np.float32)
-        part = out[:,j:j+CENTRES]
-        np.matmul(points_BD, centre_DM, out=part)
-        part -= half
-    return out
 
 # %% ../../nbs/37_strategies.scores.ipynb #741326e4
 @strategy('margin')
