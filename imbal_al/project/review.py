@@ -10,7 +10,7 @@ import io, time
 
 import numpy as np
 from PIL import Image, ImageDraw
-from fastcore.basics import patch
+from scipy.ndimage import label
 
 from ..core import InputError
 from .queue import tinted
@@ -20,6 +20,68 @@ from .store import file_name, Project, read_label, read_mask, write_label
 # %% auto #0
 __all__ = ['Session', 'reviewer']
 
+# %% ../../nbs/71_project.review.ipynb #dff9ed8e
+def _regions(
+    prob:np.ndarray, # float (h,w)
+    threshold:float  # Probability from which a pixel belongs to a region
+    )->list[np.ndarray]: # bool (h,w) each
+    "Connected regions, largest first, nine at most; the last holds the rest"
+    eight_neighbours = np.ones((3,3))
+    at,n = label(prob>=threshold, eight_neighbours)
+    size = np.bincount(at.ravel(), minlength=n+1)[1:]
+    order = 1+np.argsort(-size, kind='stable')
+    found = [at==number for number in order[:9]]
+    if n>9: found[8] = found[8]|np.isin(at, order[9:])
+    return found
+
+# %% ../../nbs/71_project.review.ipynb #656983b4
+class _Drawing:
+    "What is drawn on a unit: the regions of a probability map (h,w), and what a pen has changed"
+    def __init__(self, prob):
+        h,w = prob.shape
+        self.prob, self.threshold = prob, .5
+        self.off, self.show = set(), True # Regions that are off, by number; is the mask seen?
+        self.pen, self.radius = [h//2,w//2], 6
+        self.drawn = np.zeros((h,w), np.int8) # 1: painted, -1: erased
+    def regions(self): return _regions(self.prob, self.threshold)
+    def mask(self):
+        "What would be accepted, bool (h,w)"
+        on = np.zeros(self.prob.shape, bool)
+        for i,region in enumerate(self.regions(), 1):
+            if i not in self.off: on |= region
+        return (on|(self.drawn>0))&~(self.drawn<0)
+    def change(self, key):
+        "Do what a key says"
+        if key=='m': self.show = not self.show
+        elif key in '+-':
+            step = .05 if key=='+' else -.05
+            self.threshold, self.off = float(np.clip(self.threshold+step, .05, .95)), set()
+        elif key=='0': self.off = set()
+        elif key.isdigit(): self.off ^= {int(key)}
+        elif key in 'ijkl': self._move(key)
+        elif key in 'pe': self.drawn[self._disc()] = 1 if key=='p' else -1
+        elif key in '[]':
+            factor = 2/3 if key=='[' else 1.5
+            self.radius = int(np.clip(self.radius*factor+.5, 1, 200))
+    def _move(self, key):
+        step = max(1, self.radius)*(1 if key in 'kl' else -1)
+        axis = 0 if key in 'ik' else 1
+        last = self.prob.shape[axis]-1
+        self.pen[axis] = int(np.clip(self.pen[axis]+step, 0, last))
+    def _disc(self):
+        h,w = self.prob.shape
+        y,x = np.ogrid[:h,:w]
+        return (y-self.pen[0])**2+(x-self.pen[1])**2<=self.radius**2
+
+# %% ../../nbs/71_project.review.ipynb #1ac97091
+def _probability(p, unit):
+    "The queue's probability map, if it has one; a label that is there counts as certain"
+    if read_label(p, unit['id']): return read_mask(p, unit['id']).astype(np.float32)
+    for folder in reversed(rounds(p)):
+        path = folder/'queue'/'probabilities'/f'{file_name(unit)}.png'
+        if path.is_file(): return np.asarray(Image.open(path)).astype(np.float32)/255
+    return np.zeros((unit['h'],unit['w']), np.float32)
+
 # %% ../../nbs/71_project.review.ipynb #76d5410e
 _KEYS = 'ha+-1234567890ijklpe[]mnb'
 
@@ -27,165 +89,48 @@ class Session:
     "A walk through units by keys"
     def __init__(self,
         p:Project, # The project
-        ids=None,  # Units to walk through; None: those that are out, in the order of their queues
+        ids=None   # Units to walk through; None: those that are out, in the order of their queues
         ):
         self.p, self.ids = p, list(waiting(p) if ids is None else ids)
         self.at, self.said = 0, ''
         for id in self.ids:
             if id not in p.row: raise InputError(
                 f'{id} is no unit of {p.dir}; it may be of another project')
-        self._load()
-
+        self.go(0)
     @property
-    def done(self)->bool:
-        "Is the end reached?"
-        return self.at>=len(self.ids)
-
+    def done(self)->bool: return self.at>=len(self.ids)
     @property
-    def id(self)->str:
-        "The unit that is shown"
-        return self.ids[self.at]
-
-    @property
-    def unit(self)->dict:
-        "Its row in the project's table"
-        return self.p.row[self.id]
-
+    def unit(self)->dict: return self.p.row[self.ids[self.at]] # The one that is shown
     def go(self,
-        step:int, # Units forward; negative: back
+        step:int # Units forward; negative: back
         ):
         "Go to another unit; nothing is labelled"
         self.at = max(0, min(len(self.ids), self.at+step))
-        self._load()
-
-# %% ../../nbs/71_project.review.ipynb #1ac97091
-@patch
-def _probability(self:Session):
-    "The queue's probability map, if it has one; a label that is there counts as certain"
-    if read_label(self.p, self.id): return read_mask(self.p, self.id).astype(np.float32)
-    for folder in reversed(rounds(self.p)):
-        path = folder/'queue'/'probabilities'/f'{file_name(self.unit)}.png'
-        if path.is_file(): return np.asarray(Image.open(path)).astype(np.float32)/255
-    return np.zeros((self.unit['h'],self.unit['w']), np.float32)
-
-# %% ../../nbs/71_project.review.ipynb #85077ef0
-@patch
-def _load(self:Session):
-    "Show the unit that the session is at"
-    self.threshold, self.off, self.show, self.radius = .5, set(), True, 6
-    if self.done: return
-    try: self.image = self.p.read(self.unit)
-    except InputError as error:
-        self.said = str(error)
-        self.ids.pop(self.at)
-        return self._load()
-    self.prob = self._probability()
-    h,w = self.prob.shape
-    self.pen, self.drawn = [h//2,w//2], np.zeros((h,w), np.int8)
-
-# %% ../../nbs/71_project.review.ipynb #dff9ed8e
-@patch
-def regions(self:Session)->list[np.ndarray]: # bool (h,w) each
-    "Connected regions at the threshold, largest first, nine at most; the last holds the rest"
-    from scipy.ndimage import label
-    eight_neighbours = np.ones((3,3))
-    at,n = label(self.prob>=self.threshold, eight_neighbours)
-    size = np.bincount(at.ravel(), minlength=n+1)[1:]
-    order = 1+np.argsort(-size, kind='stable')
-    found = [at==number for number in order[:9]]
-    if n>9: found[8] = found[8]|np.isin(at, order[9:])
-    return found
-
-# %% ../../nbs/71_project.review.ipynb #55836ea8
-@patch
-def mask(self:Session)->np.ndarray: # bool (h,w)
-    "What would be accepted"
-    on = np.zeros(self.prob.shape, bool)
-    for i,region in enumerate(self.regions(), 1):
-        if i not in self.off: on |= region
-    return (on|(self.drawn>0))&~(self.drawn<0)
-
-# %% ../../nbs/71_project.review.ipynb #fb781b77
-@patch
-def _label(self:Session, mask, word):
-    "Write a label and go on"
-    now = time.strftime('%Y-%m-%dT%H:%M:%S')
-    state = write_label(self.p, self.id, mask, 'reviewer', now, revert=True)
-    self.said = f"{self.unit['name']}: {word} ({state})"
-    self.go(1)
-
-@patch
-def _accept(self:Session):
-    "Label with the mask that is shown, if there is one"
-    mask = self.mask()
-    if mask.any(): self._label(mask, f'{int(mask.sum())} defect pixels')
-    else: self.said = 'no mask is shown; press h if there is no defect'
-
-# %% ../../nbs/71_project.review.ipynb #d313068e
-@patch
-def _healthy(self:Session):
-    "Label as free of defects"
-    self._label(np.zeros(self.prob.shape), 'healthy')
-
-# %% ../../nbs/71_project.review.ipynb #a9ad4098
-@patch
-def _raise(self:Session, step):
-    "Move the threshold; all regions are on again"
-    self.threshold = float(np.clip(self.threshold+step, .05, .95))
-    self.off = set()
-
-@patch
-def _move(self:Session, key):
-    "Move the pen"
-    step = max(1, self.radius)*(1 if key in 'kl' else -1)
-    axis = 0 if key in 'ik' else 1
-    last = self.prob.shape[axis]-1
-    self.pen[axis] = int(np.clip(self.pen[axis]+step, 0, last))
-
-# %% ../../nbs/71_project.review.ipynb #b47b4c28
-@patch
-def _draw(self:Session, value):
-    "Paint (1) or erase (-1) a disc at the pen"
-    h,w = self.prob.shape
-    y,x = np.ogrid[:h,:w]
-    distance2 = (y-self.pen[0])**2+(x-self.pen[1])**2
-    self.drawn[distance2<=self.radius**2] = value
-
-@patch
-def _resize(self:Session, factor):
-    "A larger or smaller pen"
-    self.radius = int(np.clip(self.radius*factor+.5, 1, 200))
-
-# %% ../../nbs/71_project.review.ipynb #0c672965
-@patch
-def _set_regions(self:Session, digit):
-    "Switch one region off or on; 0: all on"
-    if digit=='0': self.off = set()
-    else: self.off ^= {int(digit)}
-
-@patch
-def _flip_mask(self:Session):
-    "Mask off or on"
-    self.show = not self.show
-
-# %% ../../nbs/71_project.review.ipynb #3589f6d0
-@patch
-def key(self:Session,
-    k:str, # One character
-    ):
-    "Do what a key says; others are passed over"
-    if k=='b': return self.go(-1)
-    if self.done or k not in _KEYS: return
-    self.said = ''
-    if k=='h': self._healthy()
-    elif k=='a': self._accept()
-    elif k=='n': self.go(1)
-    elif k=='m': self._flip_mask()
-    elif k in '+-': self._raise(.05 if k=='+' else -.05)
-    elif k.isdigit(): self._set_regions(k)
-    elif k in 'ijkl': self._move(k)
-    elif k in 'pe': self._draw(1 if k=='p' else -1)
-    elif k in '[]': self._resize(2/3 if k=='[' else 1.5)
+        while not self.done:
+            try: self.image = self.p.read(self.unit)
+            except InputError as error:
+                self.said = str(error)
+                self.ids.pop(self.at)
+            else:
+                self.drawing = _Drawing(_probability(self.p, self.unit))
+                return
+    def key(self,
+        k:str # One character
+        ):
+        "Do what a key says; others are passed over"
+        if k=='b': return self.go(-1)
+        if self.done or k not in _KEYS: return
+        self.said = ''
+        if k=='h': self._label(np.zeros_like(self.drawing.prob), 'healthy')
+        elif k=='n': self.go(1)
+        elif k!='a': self.drawing.change(k)
+        elif (mask := self.drawing.mask()).any(): self._label(mask, f'{int(mask.sum())} defect pixels')
+        else: self.said = 'no mask is shown; press h if there is no defect'
+    def _label(self, mask, word):
+        now, unit = time.strftime('%Y-%m-%dT%H:%M:%S'), self.unit
+        state = write_label(self.p, unit['id'], mask, 'reviewer', now, revert=True)
+        self.said = f"{unit['name']}: {word} ({state})"
+        self.go(1)
 
 # %% ../../nbs/71_project.review.ipynb #ef6f57d0
 def _factor(h, w, size):
@@ -217,13 +162,14 @@ def _pen(draw, pen, radius, factor):
 def _picture(s, size=560):
     "The unit, the mask's regions with their numbers, and the pen"
     if s.done: return Image.new('RGB', (size,size//3), 'white')
-    h,w = s.prob.shape
+    drawing = s.drawing
+    h,w = drawing.prob.shape
     factor = _factor(h, w, size)
     shown = _enlarged(Image.fromarray(s.image).convert('RGB'), h, w, factor)
-    if s.show: shown = tinted(shown, s.mask())
+    if drawing.show: shown = tinted(shown, drawing.mask())
     draw = ImageDraw.Draw(shown)
-    for i,region in enumerate(s.regions(), 1): _number(draw, region, i, factor, i not in s.off)
-    _pen(draw, s.pen, s.radius, factor)
+    for i,region in enumerate(drawing.regions(), 1): _number(draw, region, i, factor, i not in drawing.off)
+    _pen(draw, drawing.pen, drawing.radius, factor)
     return shown
 
 # %% ../../nbs/71_project.review.ipynb #cf4657bf
@@ -233,9 +179,9 @@ def _status_line(s):
     parts = [
         f'{s.at+1} of {len(s.ids)}',
         s.unit['name'],
-        queued(s.p).get(s.id, {}).get('why', ''),
-        f'threshold {s.threshold:.2f}',
-        'labelled' if read_label(s.p, s.id) else '',
+        queued(s.p).get(s.unit['id'], {}).get('why', ''),
+        f'threshold {s.drawing.threshold:.2f}',
+        'labelled' if read_label(s.p, s.unit['id']) else '',
         s.said]
     return ' &middot; '.join(filter(None, parts))
 
@@ -264,7 +210,7 @@ def reviewer(
     size:int=560, # Pixels of the picture's longer side, about
     ):            # A widget with its `session` and its `entry`, the text field
     "A widget that labels a queue by keys. Raises `InputError` without ipywidgets"
-    try: import ipywidgets as widgets
+    try: import ipywidgets as widgets # Here: it is optional
     except ImportError as error:
         raise InputError('ipywidgets is not installed; `pip install ipywidgets`') from error
     session = Session(p, ids)
