@@ -1,4 +1,4 @@
-"""Five times as bad to miss a pixel as to alarm in vain: which output imbalance, which weight of misses and which threshold follow, found in a few trainings on a project's own labels
+"""What a missed and a false pixel cost: which weight of misses and which threshold follow
 
 Docs: https://example.github.io/imbal_al/project.costs.html.md"""
 
@@ -309,7 +309,8 @@ def _sure_line(g):
     return line+' The weight was chosen on the same labels, so the cost is a little flattered.'
 
 # %% ../../nbs/69_project.costs.ipynb #d7880733
-def guide_costs(p:Project,
+def guide_costs(
+    p:Project, # The project
     misses:float,               # Cost of a missed pixel
     alarms:float,               # Cost of a false one
     prevalence:float|None=None, # Share of faulty units at deployment; None: as in the held-out labels, a random sample
@@ -416,8 +417,6 @@ def _judged(b, search, wants, own_target):
         change = interval(cost-base, n=len(both))
         if change.low>0: use, cost, kept = other, base, 'threshold'
     point = cost_point(use, y, b.pi, b.misses, b.alarms, b.draws, seed, groups)
-    tp, fp, fn = (np.nan_to_num(w)@counts(hist)).T
-    drawn = oii(tp, fp, fn)[1:]
     return Guided(
         prevalence=b.pi,
         given=b.given,
@@ -431,7 +430,7 @@ def _judged(b, search, wants, own_target):
         cost=interval(cost, n=len(both)),
         half=point.cost_half,
         change=change,
-        inside=float(np.mean((drawn>=wants.low)&(drawn<=wants.high))),
+        inside=_share_inside(hist, w, wants),
         kept=kept,
         tested=len(both),
         faulty=int(y.sum()),
@@ -440,6 +439,12 @@ def _judged(b, search, wants, own_target):
         against=last)
 
 # %% ../../nbs/69_project.costs.ipynb #132e0356
+def _share_inside(hist, w, wants):
+    "Share of the draws in which OII at a threshold of 1/2 is in the target"
+    tp, fp, fn = (np.nan_to_num(w)@counts(hist)).T
+    drawn = oii(tp, fp, fn)[1:]
+    return float(np.mean((drawn>=wants.low)&(drawn<=wants.high)))
+
 def _fair_cost(b, hist, y, groups, w):
     "Cost per unit in each draw, cross-fitted"
     fitted = _fair_counts(hist, y, b.pi, b.misses, b.alarms, groups, seed=b.p.settings.seed)
@@ -496,7 +501,8 @@ def _round_record(b, w, key, number):
         commit=commit())
 
 # %% ../../nbs/69_project.costs.ipynb #6f6d5303
-def cost_threshold(p:Project,
+def cost_threshold(
+    p:Project, # The project
     folder:Path,                # A round's
     prevalence:float|None=None, # At deployment; None: the guidance's
     device:str='cpu'            # That the network computes on

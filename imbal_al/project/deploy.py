@@ -58,7 +58,8 @@ def _to_onnx(module, example, path):
                 external_data=False, verbose=False, dynamic_shapes=shapes, **names)
 
 # %% ../../nbs/71_project.deploy.ipynb #0e874d02
-def write_onnx(net,          # A network in evaluation mode
+def write_onnx(
+    net,                     # A network in evaluation mode
     path:str|Path,           # The file
     w:Windows,               # How images are cut
     channels:int,            # 1 or 3
@@ -75,7 +76,18 @@ def write_onnx(net,          # A network in evaluation mode
     if samples is None:
         shape = (3,w.size,w.size,channels)
         samples = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    meta = dict(about or {},
+    meta = {**(about or {}), **_surroundings(w, channels, encoder, threshold)}
+    with atomic_path(path) as tmp:
+        _to_onnx(module, torch.from_numpy(samples[:2].copy()), tmp)
+        model = onnx.load(str(tmp))
+        onnx.helper.set_model_props(model, {'imbal_al':json.dumps(meta, sort_keys=True)})
+        onnx.save(model, str(tmp))
+        return _disagreement(module, open_model(tmp), samples)
+
+# %% ../../nbs/71_project.deploy.ipynb #3b986afa
+def _surroundings(w, channels, encoder, threshold):
+    "What is around the network, as it stands in the file"
+    return dict(
         form=MODEL_FORM,
         size=w.size,
         overlap=w.overlap,
@@ -85,12 +97,6 @@ def write_onnx(net,          # A network in evaluation mode
         encoder=encoder,
         threshold=threshold,
         commit=commit())
-    with atomic_path(path) as tmp:
-        _to_onnx(module, torch.from_numpy(samples[:2].copy()), tmp)
-        model = onnx.load(str(tmp))
-        onnx.helper.set_model_props(model, {'imbal_al':json.dumps(meta, sort_keys=True)})
-        onnx.save(model, str(tmp))
-        return _disagreement(module, open_model(tmp), samples)
 
 # %% ../../nbs/71_project.deploy.ipynb #68b688c5
 def _disagreement(module, model, samples):
@@ -182,7 +188,8 @@ class Exported:
     notes: list # A line for each thing that the card cannot tell
 
 # %% ../../nbs/71_project.deploy.ipynb #31a30a98
-def export(p:Project,
+def export(
+    p:Project, # The project
     path:str|Path,              # The file to write; the card gets the same name with the ending .md
     prevalence:float|None=None, # At deployment; decides the threshold
     threshold:float|None=None,  # Probability; None: the cheapest where costs guided the project, else see `prevalence`

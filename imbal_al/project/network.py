@@ -59,7 +59,8 @@ def _drawn_share(p, masks):
     return p.settings.balance if 0<share<p.settings.balance else None
 
 # %% ../../nbs/65_project.network.ipynb #dfe72fb4
-def train(p:Project,
+def train(
+    p:Project, # The project
     labelled,                  # [(id, version)] trained on
     seed:int,                  # Weights, order, augmentation, dropout
     device='cpu',              # That the network computes on
@@ -94,7 +95,8 @@ def write_model(
     with atomic_path(path) as f: torch.save(net.state_dict(), f)
 
 # %% ../../nbs/65_project.network.ipynb #657328d4
-def read_model(p:Project,
+def read_model(
+    p:Project, # The project
     path:Path,    # `model.pt` in a round's folder
     device='cpu'  # That the network is put on
     ):            # In evaluation mode; None if the file is absent or damaged
@@ -115,7 +117,8 @@ def cold_model(p, device='cpu'):
     return net.to(device, memory_format=torch.channels_last).eval()
 
 # %% ../../nbs/65_project.network.ipynb #f6acd5ed
-def read_all(p:Project,
+def read_all(
+    p:Project, # The project
     ids,         # Of units
     lines:list,  # Gets a line for each unit that cannot be read
     got:list     # Gets the ids of the others, in order
@@ -222,7 +225,8 @@ def _joined(parts):
 # %% ../../nbs/65_project.network.ipynb #44c9b1af
 _PRECISION = 'fp32'
 
-def heldout_hist(p:Project,
+def heldout_hist(
+    p:Project, # The project
     folder:Path,  # A round's
     ids:list,     # Labelled units
     device='cpu'  # That the network computes on

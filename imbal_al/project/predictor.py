@@ -51,9 +51,16 @@ class Model:
     @property
     def windows(self)->Windows:
         return Windows(*(self.meta[name] for name in ('size','overlap','margin','align')))
-    def run(self, batch): return self.session.run(['logit'], {'image':np.ascontiguousarray(batch)})[0], None
-    def logits(self, images, bs:int=8):
-        "Yield the logits (H,W) of images uint8 (H,W) or (H,W,C)"
+    def run(self,
+        batch # uint8 (B,size,size,channels)
+        ):    # Logits (B,size,size), and no embedding
+        "The network's output, as `predict` asks for it"
+        return self.session.run(['logit'], {'image':np.ascontiguousarray(batch)})[0], None
+    def logits(self,
+        images,  # uint8 (H,W) or (H,W,C), of any size
+        bs:int=8 # Windows in a batch
+        ):
+        "Yield the logits (H,W) of images"
         for z,_ in predict(self.run, images, self.windows, bs): yield z
 
 # %% ../../nbs/70_project.predictor.ipynb #afd6b724

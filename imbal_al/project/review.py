@@ -83,14 +83,9 @@ def _probability(p, unit):
     return np.zeros((unit['h'],unit['w']), np.float32)
 
 # %% ../../nbs/72_project.review.ipynb #76d5410e
-_KEYS = 'ha+-1234567890ijklpe[]mnb'
-
-class Session:
-    "A walk through units by keys"
-    def __init__(self,
-        p:Project, # The project
-        ids=None   # Units to walk through; None: those that are out, in the order of their queues
-        ):
+class _Walk:
+    "A walk through units of a project, one after another"
+    def __init__(self, p, ids=None):
         self.p, self.ids = p, list(waiting(p) if ids is None else ids)
         self.at, self.said = 0, ''
         for id in self.ids:
@@ -101,10 +96,8 @@ class Session:
     def done(self)->bool: return self.at>=len(self.ids)
     @property
     def unit(self)->dict: return self.p.row[self.ids[self.at]] # The one that is shown
-    def go(self,
-        step:int # Units forward; negative: back
-        ):
-        "Go to another unit; nothing is labelled"
+    def go(self, step):
+        "Go so many units forward, or back where negative; nothing is labelled"
         self.at = max(0, min(len(self.ids), self.at+step))
         while not self.done:
             try: self.image = self.p.read(self.unit)
@@ -114,6 +107,14 @@ class Session:
             else:
                 self.drawing = _Drawing(_probability(self.p, self.unit))
                 return
+
+# %% ../../nbs/72_project.review.ipynb #12a20f9e
+_KEYS = 'ha+-1234567890ijklpe[]mnb'
+
+class Session(_Walk):
+    """A walk through units by keys: `Session(p, ids)`
+
+    `ids` are the units of project `p` to walk through; None: those that are out, in the order of their queues."""
     def key(self,
         k:str # One character
         ):

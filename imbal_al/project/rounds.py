@@ -175,7 +175,8 @@ def _dealt(budget, held_out, n_train, n_test):
     return from_pool, min(n_test, budget-from_pool)
 
 # %% ../../nbs/67_project.rounds.ipynb #a90f8ea0
-def next_round(p:Project,
+def next_round(
+    p:Project, # The project
     budget:int=50,              # Units to label; 0: train only, where the last model does not know all labels
     strategy:str='entropy',     # One of `project_strategies`
     device:str|None=None,       # Default the best there is

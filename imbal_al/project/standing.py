@@ -1,4 +1,4 @@
-"""F1, precision, recall and OII at the factory's prevalence, from labels that were never trained on, and whether more labels are likely to pay
+"""What to expect at the line's prevalence, and whether more labels are likely to pay
 
 Docs: https://example.github.io/imbal_al/project.standing.html.md"""
 
@@ -90,7 +90,8 @@ class Standing:
         return '\n'.join([*lines, self.advice])
 
 # %% ../../nbs/68_project.standing.ipynb #770533d0
-def where(p:Project,
+def where(
+    p:Project, # The project
     prevalence:float,  # Share of faulty units at deployment, above 0 and up to 1
     more:int=50,       # Labels that one thinks of adding
     worth:float=.01,   # F1 that they should bring
@@ -173,7 +174,8 @@ def _fitted(hist, y, pi, groups):
     return counts(hist)
 
 # %% ../../nbs/68_project.standing.ipynb #25af1dd5
-def project_costs(p:Project,
+def project_costs(
+    p:Project, # The project
     prevalence:float, # Share of faulty units at deployment, 0 to 1
     misses:float,     # Cost of a missed pixel
     alarms:float,     # Cost of a false one

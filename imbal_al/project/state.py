@@ -19,7 +19,9 @@ from ..runs.lock import held
 __all__ = ['waiting', 'release', 'split_labels']
 
 # %% ../../nbs/64_project.state.ipynb #c45635a8
-def rounds(p:Project)->list[Path]:
+def rounds(
+    p:Project # The project
+    )->list[Path]:
     "The folders of the rounds, in order"
     folder = p.dir/'rounds'
     if not folder.is_dir(): return []
@@ -33,7 +35,9 @@ def is_finished(
     return read_json(folder/'queue.json') is not None and read_json(folder/'queue'/'done.json') is not None
 
 # %% ../../nbs/64_project.state.ipynb #1f1fbdee
-def queued(p:Project)->dict: # id -> dict(round, why, held_out)
+def queued(
+    p:Project # The project
+    )->dict: # id -> dict(round, why, held_out)
     "Every unit that was ever picked and not released, from the rounds' `queue.json`"
     out = {}
     for folder in rounds(p):
@@ -47,13 +51,17 @@ def queued(p:Project)->dict: # id -> dict(round, why, held_out)
 def _released(folder): return (read_json(folder/'released.json') or {}).get('ids', [])
 
 # %% ../../nbs/64_project.state.ipynb #5fc5e062
-def waiting(p:Project)->list[str]:
+def waiting(
+    p:Project # The project
+    )->list[str]:
     "Ids of the units that are out"
     done = set(labels(p)['id'])
     return [id for id in queued(p) if id not in done]
 
 # %% ../../nbs/64_project.state.ipynb #2440841f
-def release(p:Project)->int: # How many
+def release(
+    p:Project # The project
+    )->int: # How many
     "Put the units that are out back into the pool"
     with held(p.dir/'lock.json'):
         out, picked = waiting(p), queued(p)
@@ -63,7 +71,8 @@ def release(p:Project)->int: # How many
     return len(out)
 
 # %% ../../nbs/64_project.state.ipynb #84daafa3
-def is_held_out(p:Project,
+def is_held_out(
+    p:Project, # The project
     image:str # Its name in the table of units
     )->bool:
     "Whether an image's labels are for testing only"
@@ -74,7 +83,8 @@ def is_held_out(p:Project,
 def unit_group(p, id): return group_of(p.row[str(id)]['image'], p.settings.group_by)
 
 # %% ../../nbs/64_project.state.ipynb #f9b99ec1
-def split_labels(p:Project,
+def split_labels(
+    p:Project, # The project
     ids                # Of units, labelled or not
     )->tuple[list,list]:
     "(ids to train on, ids to test on)"
@@ -90,7 +100,9 @@ def unlabelled_units(p):
     return split_labels(p, [id for id in p.units['id'] if id not in gone])
 
 # %% ../../nbs/64_project.state.ipynb #6ff6f795
-def project_windows(p:Project)->Windows:
+def project_windows(
+    p:Project # The project
+    )->Windows:
     "How a project's images are cut"
     return Windows(p.settings.window, p.settings.overlap)
 

@@ -74,12 +74,7 @@ def _check_settings(s):
     if s.channels not in (1,3): raise InputError(f'channels = {s.channels!r}; give 1 or 3')
     if not _is_share(s.held_out): raise InputError(
         f'held_out = {s.held_out!r}; give a share from 0 to below 1')
-    for name in ('bs','steps','per_image'):
-        value = getattr(s, name)
-        if not _is_whole(value) or value<1: raise InputError(
-            f'{name} = {value!r}; give a whole number above 0')
-    if not _is_whole(s.seed) or s.seed<0: raise InputError(
-        f'seed = {s.seed!r}; give a whole number, 0 or larger')
+    _check_counts(s)
     if s.bits not in _BITS: raise InputError(f"bits = {s.bits!r}; give one of {', '.join(map(str,_BITS))}")
     for name in ('lr','wd'):
         value = getattr(s, name)
@@ -89,6 +84,16 @@ def _check_settings(s):
     if not isinstance(s.group_by, str): raise InputError(
         f"group_by = {s.group_by!r}; give 'folder' or a regular expression")
     group_of('', s.group_by)
+
+# %% ../../nbs/63_project.store.ipynb #d560796e
+def _check_counts(s):
+    "The same of the whole numbers"
+    for name in ('bs','steps','per_image'):
+        value = getattr(s, name)
+        if not _is_whole(value) or value<1: raise InputError(
+            f'{name} = {value!r}; give a whole number above 0')
+    if not _is_whole(s.seed) or s.seed<0: raise InputError(
+        f'seed = {s.seed!r}; give a whole number, 0 or larger')
 
 def _is_share(value): return isinstance(value,(int,float)) and 0<=value<1
 
@@ -191,8 +196,11 @@ class Project:
     def row(self)->dict:
         "Units as dicts by id"
         return {unit['id']:unit for unit in self.units.to_dict('records')}
-    def read(self, unit, channels=None)->np.ndarray:
-        """Pixels of a unit, uint8 (h,w) or (h,w,3)
+    def read(self,
+        unit,                  # A row of the units' table
+        channels:int|None=None # 1 or 3; None: the project's
+        )->np.ndarray:         # uint8 (h,w) or (h,w,3)
+        """Pixels of a unit
 
         Raises `InputError` if the file cannot be read or has another size than when it was listed."""
         s, path = self.settings, self.images/unit['image']
@@ -215,7 +223,8 @@ def _image(path, channels, unit, bits):
     except OSError: return read_image(path, channels, bits)
 
 # %% ../../nbs/63_project.store.ipynb #150df2fb
-def groups_of(p:Project,
+def groups_of(
+    p:Project, # The project
     ids           # Of units
     )->list|None: # One group each; None where all are different
     "What units must stay together with, for folds and bootstraps"
@@ -344,7 +353,8 @@ def _refresh(old, images, rows, lines):
     return open_project(old.dir)
 
 # %% ../../nbs/63_project.store.ipynb #5cb86008
-def read_label(p:Project,
+def read_label(
+    p:Project, # The project
     id:str       # Of a unit
     )->dict|None:
     """What is known of a unit's label; None if it has none
@@ -362,7 +372,8 @@ def _checksum(mask):
     return config_hash(dict(shape=list(mask.shape), crc=zlib.crc32(packed.tobytes())))
 
 # %% ../../nbs/63_project.store.ipynb #faffbe84
-def label_state(p:Project,
+def label_state(
+    p:Project, # The project
     id:str,            # Of a unit
     mask:np.ndarray,   # (h,w)
     revert:bool=False  # As `write_label` is told
@@ -376,7 +387,8 @@ def label_state(p:Project,
     return 'older' if content in versions and not revert else 'changed'
 
 # %% ../../nbs/63_project.store.ipynb #0e764024
-def write_label(p:Project,
+def write_label(
+    p:Project, # The project
     id:str,           # Of a unit
     mask:np.ndarray,  # (h,w) of the unit, 0 = healthy
     by:str='',        # Where it comes from, e.g. the name of an export
@@ -423,7 +435,8 @@ def _png(mask):
     return out.getvalue()
 
 # %% ../../nbs/63_project.store.ipynb #5800e3cb
-def read_mask(p:Project,
+def read_mask(
+    p:Project, # The project
     id:str,                # Of a unit
     version:int|None=None  # From 1; None: the last
     )->np.ndarray:         # uint8 (h,w), 1 = defect
@@ -446,7 +459,9 @@ def read_mask(p:Project,
 # %% ../../nbs/63_project.store.ipynb #533a0287
 _LABELS = ['id','version','pixels','faulty','by','at','content']
 
-def labels(p:Project)->pd.DataFrame: # id, version (from 1), pixels, faulty (0 or 1), by, at, content
+def labels(
+    p:Project # The project
+    )->pd.DataFrame: # id, version (from 1), pixels, faulty (0 or 1), by, at, content
     "The labels that count, in the order of the units"
     folder = p.dir/'labels'
     there = {path.stem for path in folder.glob('*.json')} if folder.is_dir() else set()
