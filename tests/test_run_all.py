@@ -8,8 +8,8 @@ import pandas as pd, pytest
 
 import stubs
 from imbal_al.runs import engine
-from imbal_al.runs import plan
 from imbal_al.studies import learning_study
+from imbal_al.runs import plan
 from imbal_al.runs import collect
 from imbal_al.runs import lock
 from imbal_al.runs import workers as pool
