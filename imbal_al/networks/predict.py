@@ -1,4 +1,4 @@
-"""A large image in windows, one network, one map
+"""A folder of images of any size through one network, in memory that does not grow
 
 Docs: https://example.github.io/imbal_al/networks.predict.html.md"""
 
@@ -19,18 +19,19 @@ __all__ = ['predict', 'network']
 # %% ../../nbs/57_networks.predict.ipynb #a1137cf8
 class _Waiting(NamedTuple):
     "A window that waits for its batch"
-    join: Join        # Of its image
+    join: Join         # Of its image
     i: int             # Which window
     pixels: np.ndarray # uint8 (size,size,C)
 
 def _flush(run, batch):
     "Run the windows in `batch`, hand each result to its image, and empty the batch"
-    z,e = run(np.stack([waiting.pixels for waiting in batch]))
-    for k,waiting in enumerate(batch):
-        logits = np.asarray(z[k], np.float32)
-        waiting.join.add(waiting.i, logits, None if e is None else e[k])
+    z, e = run(np.stack([waiting.pixels for waiting in batch]))
+    for n,waiting in enumerate(batch):
+        logits = np.asarray(z[n], np.float32)
+        waiting.join.add(waiting.i, logits, None if e is None else e[n])
     batch.clear()
 
+# %% ../../nbs/57_networks.predict.ipynb #bf1a907b
 def predict(
     run,       # f(uint8 (B,size,size,C)) -> (logits (B,size,size), embeddings (B,D) or None)
     images,    # Iterable of uint8 (H,W) or (H,W,C), all with one number of channels
@@ -39,10 +40,10 @@ def predict(
     ):         # Yields (logits (H,W) float32, embedding (D,) or None) for each image, in order
     "Cut every image, run its windows in batches that images share, and join what comes back"
     joins, batch = deque(), []
-    for im in images:
-        join = Join(im.shape, w)
+    for image in images:
+        join = Join(image.shape, w)
         joins.append(join)
-        for i,pixels in enumerate(windows_of(im, w)):
+        for i,pixels in enumerate(windows_of(image, w)):
             batch.append(_Waiting(join=join, i=i, pixels=pixels))
             if len(batch)==bs: _flush(run, batch)
         while joins and not joins[0].left: yield joins.popleft().result()
@@ -51,23 +52,26 @@ def predict(
 
 # %% ../../nbs/57_networks.predict.ipynb #d14eafac
 def network(
-    net,                     # Trained, in evaluation mode; of `imbal_al.models.create_model`
+    net,                     # Trained, in evaluation mode; of `create_model`
     encoder:str='lite0',     # Whose normalisation
     in_channels:int=3,       # Channels the network sees
     device='cpu',            # Where the network is
     precision:str|None=None, # Default: the best for evaluation
-    embedding:bool=False     # Also embeddings, see `imbal_al.scoring.embed`
+    embedding:bool=False     # Also embeddings, see `embed` of *Scoring*
     ):                       # f(uint8 (B,size,size,C)) -> (logits, embeddings or None)
     "`run` for `predict`, from a network"
+    # Here, since `predict` is also for those without PyTorch
     import torch
     from imbal_al.networks.device import DeviceData, cast, choose_precision
     from imbal_al.networks.scoring import embed, forward
     precision = precision or choose_precision(device)['eval']
+
     def run(batch):
         "Logits, and embeddings if wanted, of uint8 (B,size,size,C)"
         data = DeviceData(batch, batch[...,0], device, encoder, in_channels)
         with torch.inference_mode(), cast(precision, device):
-            z,maps = forward(net, data.normalise(data.raw(slice(None))))
+            z, maps = forward(net, data.normalise(data.raw(slice(None))))
             logits = data.crop(z).cpu().numpy()
             return logits, embed(maps).cpu().numpy() if embedding else None
+
     return run

@@ -1,4 +1,4 @@
-"""An image of any size in overlapping windows, and their predictions joined without seams
+"""An image of any size cut into overlapping windows, and what is said of these joined without seams
 
 Docs: https://example.github.io/imbal_al/networks.tiling.html.md"""
 
@@ -15,6 +15,15 @@ from ..data.images import crop
 
 # %% auto #0
 __all__ = ['Windows', 'windows_of']
+
+# %% ../../nbs/56_networks.tiling.ipynb #e60b5ecc
+def _is_size(value):
+    "Whether this is a number of pixels"
+    return isinstance(value, (int,np.integer)) and not isinstance(value, bool) and value>=0
+
+def _margin_fits(w):
+    "Whether something is left of the overlap between two margins"
+    return w.overlap>2*w.margin if w.overlap else not w.margin
 
 # %% ../../nbs/56_networks.tiling.ipynb #595b3bb5
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Windows:
         if self.step<self.align: raise InputError(
             f'an overlap of {self.overlap} pixels leaves windows of {self.size} no step forward; '
             f'give at most {self.size-self.align}')
-        if not self._margin_fits(): raise InputError(
+        if not _margin_fits(self): raise InputError(
             f'a margin of {self.margin} pixels needs an overlap of more than {2*self.margin}, '
             f'not {self.overlap}')
 
@@ -42,14 +51,6 @@ class Windows:
     def step(self)->int:
         "Pixels from one window to the next, at most"
         return (self.size-self.overlap)//self.align*self.align
-
-    def _margin_fits(self):
-        "Whether something is left of the overlap between two margins"
-        return self.overlap>2*self.margin if self.overlap else not self.margin
-
-def _is_size(value):
-    "Whether this is a number of pixels"
-    return isinstance(value, (int,np.integer)) and not isinstance(value, bool) and value>=0
 
 # %% ../../nbs/56_networks.tiling.ipynb #b6095000
 def _starts(length, w):
@@ -62,7 +63,8 @@ def _starts(length, w):
 # %% ../../nbs/56_networks.tiling.ipynb #0f49fbf6
 def _fade(w, before, after):
     "Weights float32 (size,) along one side, if there is a window before, or after it"
-    distance, shared = np.arange(w.size)+.5-w.margin, max(w.overlap-2*w.margin, 1)
+    distance = np.arange(w.size)+.5-w.margin
+    shared = max(w.overlap-2*w.margin, 1)
     t = np.clip(distance/shared, 0, 1).astype(np.float32)
     return (t if before else np.ones_like(t))*(t[::-1] if after else 1)
 
@@ -76,6 +78,16 @@ def _layout(shape, w):
     "((y, x), weights down, weights across), float32 (size,), for each window of an image, row by row"
     down, across = (_side(length, w) for length in shape[:2])
     return [((y,x), a, b) for y,a in down for x,b in across]
+
+# %% ../../nbs/56_networks.tiling.ipynb #e92f81df
+def windows_of(
+    image:np.ndarray, # uint8 (H,W) or (H,W,C)
+    w:Windows         # How to cut
+    )->list:          # uint8 (size,size,C), row by row
+    "The windows of an image, mirrored where they reach past it"
+    image = image[...,None] if image.ndim==2 else image
+    corners = [corner for corner,*_ in _layout(image.shape, w)]
+    return [crop(image, (*corner, w.size, w.size)) for corner in corners]
 
 # %% ../../nbs/56_networks.tiling.ipynb #9edd7144
 class Join:
@@ -109,13 +121,3 @@ class Join:
         z, e = self.total/self.weight, self.embedding
         if np.ndim(e)==0: return z, None
         return z, (e/max(np.linalg.norm(e), 1e-12)).astype(np.float32)
-
-# %% ../../nbs/56_networks.tiling.ipynb #e92f81df
-def windows_of(
-    image:np.ndarray, # uint8 (H,W) or (H,W,C)
-    w:Windows         # How to cut
-    )->list:          # uint8 (size,size,C), row by row
-    "The windows of an image, mirrored where they reach past it"
-    image = image[...,None] if image.ndim==2 else image
-    corners = [corner for corner,*_ in _layout(image.shape, w)]
-    return [crop(image, (*corner, w.size, w.size)) for corner in corners]
