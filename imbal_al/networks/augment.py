@@ -29,7 +29,8 @@ def _gaussian_blur(x:torch.Tensor, # (B,C,H,W)
     "Blur every image of a batch with its own sigma, reflecting at the border"
     B, C, H, W = x.shape
     radius = min(radius, H-1, W-1)
-    kernels = _kernels(sigma.to(x).clamp(min=1e-3), radius).repeat_interleave(C,0)
+    sigma = sigma.to(x).clamp(min=1e-3)
+    kernels = _kernels(sigma, radius).repeat_interleave(C,0)
     y = F.pad(x, (radius,)*4, mode='reflect')
     y = y.reshape(1, B*C, *y.shape[2:])
     y = F.conv2d(y, kernels[:,None,None,:], groups=B*C)
@@ -50,13 +51,15 @@ def augment(
     ): # (x, y), augmented
     "Horizontal flip and Gaussian blur, each with probability 1/2 per image (the paper's public code)"
     flips, blurs, u = torch.rand(3, len(x), generator=g)
-    blurred, sigma = (blurs<.5).nonzero()[:,0], .5+1.5*u
-    at = _sent((flips<.5).nonzero()[:,0], x.device)
+    flipped = (flips<.5).nonzero()[:,0]
+    blurred = (blurs<.5).nonzero()[:,0]
+    at = _sent(flipped, x.device)
     x[at] = x[at].flip(-1)
     y[at] = y[at].flip(-1)
     if not len(blurred): return x, y
     at = _sent(blurred, x.device)
-    blurry = _gaussian_blur(x[at].contiguous(), _sent(sigma[blurred], x.device))
+    sigma = _sent(.5+1.5*u[blurred], x.device)
+    blurry = _gaussian_blur(x[at].contiguous(), sigma)
     x[at] = blurry.to(memory_format=torch.channels_last)
     return x, y
 
@@ -89,8 +92,9 @@ def augment_random(
     g  # CPU generator
     ): # (x, y), augmented
     "Each of `_CHANGES` with probability 1/2 per image"
-    on = torch.rand(len(_CHANGES), len(x), generator=g)<.5
-    factors = _factors(len(_CHANGES)*len(x), g).view(len(_CHANGES), -1)
+    n = len(_CHANGES)
+    on = torch.rand(n, len(x), generator=g)<.5
+    factors = _factors(n*len(x), g).view(n, -1)
     flip = on[0].to(x.device)
     y = torch.where(flip[:,None,None], y.flip(-1), y)
     for i,what in enumerate(_CHANGES):
@@ -101,7 +105,8 @@ def augment_random(
 # %% ../../nbs/50_networks.augment.ipynb #e1198d54
 def _as_floats(images):
     "Bytes (N,H,W,C) as float (N,C,H,W)"
-    return torch.from_numpy(np.array(images)).permute(0,3,1,2).float()
+    x = torch.from_numpy(np.array(images))
+    return x.permute(0,3,1,2).float()
 
 def _as_bytes(x):
     "And back: float (N,C,H,W) in 0..255 as bytes (N,H,W,C)"
@@ -125,18 +130,20 @@ def fixed_copies(images:np.ndarray, # uint8 (N,H,W,C)
     g = torch.Generator().manual_seed(stream_seed(seed,'fixed copies'))
     x, y = [images], [masks]
     for what in _CHANGES:
-        factor = torch.zeros(len(images)) if what=='flip' else _factors(len(images), g)
+        is_flip = what=='flip'
+        factor = torch.zeros(len(images)) if is_flip else _factors(len(images), g)
         x.append(_changed_bytes(images, what, factor))
-        y.append(masks[:,:,::-1] if what=='flip' else masks)
+        y.append(masks[:,:,::-1] if is_flip else masks)
     return np.concatenate(x), np.concatenate(y)
 
 # %% ../../nbs/50_networks.augment.ipynb #8567163b
 def _resized(images, masks, size):
     "A block of images (N,H,W,C) and masks (N,H,W) at a new size, as bytes"
-    x, y = _as_floats(images), torch.from_numpy(np.array(masks))[:,None].float()
+    x = _as_floats(images)
+    y = torch.from_numpy(np.array(masks))[:,None].float()
     x = F.interpolate(x, (size,size), mode='bilinear', antialias=True)
-    y = F.interpolate(y, (size,size), mode='area')[:,0]
-    return _as_bytes(x.clamp(0,255)), (y>=.5).byte().numpy()
+    y = F.interpolate(y, (size,size), mode='area')>=.5
+    return _as_bytes(x.clamp(0,255)), y[:,0].byte().numpy()
 
 # %% ../../nbs/50_networks.augment.ipynb #9131aa48
 def resize_pairs(images:np.ndarray, # uint8 (N,H,W,C)

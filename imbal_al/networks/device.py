@@ -36,6 +36,7 @@ def _as_tensor(array):
     if isinstance(array, torch.Tensor): return array
     return torch.as_tensor(np.require(array, requirements='W'))
 
+# %% ../../nbs/49_networks.device.ipynb #5a2c643d
 def _normalisation(encoder, in_channels, device):
     "(mean, standard deviation) of an encoder's images, for values from 0 to 255"
     stats = encoder_stats(encoder)
@@ -244,6 +245,7 @@ def _is_bilinear(func, kwargs):
     if func is not F.interpolate or kwargs.get('mode')!='bilinear': return False
     return not kwargs.get('recompute_scale_factor') and not kwargs.get('antialias')
 
+# %% ../../nbs/49_networks.device.ipynb #e3500658
 class _Bilinear(TorchFunctionMode):
     "Inside, bilinear interpolation is `_bilinear`"
     def __torch_function__(self, func, types, args=(), kwargs=None):

@@ -23,6 +23,7 @@ class _Waiting(NamedTuple):
     i: int             # Which window
     pixels: np.ndarray # uint8 (size,size,C)
 
+# %% ../../nbs/57_networks.predict.ipynb #dc75dc33
 def _flush(run, batch):
     "Run the windows in `batch`, hand each result to its image, and empty the batch"
     z, e = run(np.stack([waiting.pixels for waiting in batch]))

@@ -84,7 +84,8 @@ class Scores:
 # %% ../../nbs/54_networks.scoring.ipynb #2873c38c
 def _joined(parts):
     "Batches as one array of the host"
-    return torch.cat(parts).cpu().numpy() if parts else np.empty(0)
+    if not parts: return np.empty(0)
+    return torch.cat(parts).cpu().numpy()
 
 def _check_finite(values):
     "Raise a `FloatingPointError` for what a diverged network gives"

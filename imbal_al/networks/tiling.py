@@ -74,6 +74,7 @@ def _side(length, w):
     starts = _starts(length, w)
     return [(start, _fade(w, i>0, i<len(starts)-1)) for i,start in enumerate(starts)]
 
+# %% ../../nbs/56_networks.tiling.ipynb #c3475123
 def _layout(shape, w):
     "((y, x), weights down, weights across), float32 (size,), for each window of an image, row by row"
     down, across = (_side(length, w) for length in shape[:2])
