@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from imbal_al.networks import device as learner
+from imbal_al.networks import device
 from imbal_al.studies import simulation
 from imbal_al.runs import folder
 from imbal_al.core import stream
@@ -94,7 +94,7 @@ def test_recorded_passes_change_nothing(data, monkeypatch):
     "Losses and weights of a training with CUDA graphs are those without, and the network forgets the graphs"
     net, losses = trained(data)
     assert 'forward' not in net.__dict__
-    monkeypatch.setattr(learner.Graphed, 'before_batch', lambda self: None)
+    monkeypatch.setattr(device.Graphed, 'before_batch', lambda self: None)
     plain = trained(data)
     assert losses == pytest.approx(plain[1], rel=1e-3)
     for a, b in zip(net.state_dict().values(), plain[0].state_dict().values()):

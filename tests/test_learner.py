@@ -1,4 +1,4 @@
-"imbal_al.learner: what is trained on, in which order, and that nothing else is touched"
+"Device, augmentation, batches, learner: what is trained on, in which order, and that nothing else is touched"
 
 import random
 
@@ -8,15 +8,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy.ndimage import gaussian_filter
 
-from imbal_al.networks import learner
 from imbal_al.core import InputError
-from imbal_al.networks.device import DeviceData, choose_precision, cast
-from imbal_al.networks.batches import Batches, MixedBatches
-from imbal_al.networks.learner import LOSSES, SCHEDULES, make_learner, Converged, lr_schedule, fit
-from imbal_al.networks.learner import SCHEDULES, lr_schedule
-from imbal_al.networks.augment import augment, _gaussian_blur
-from imbal_al.networks.device import cast
 from imbal_al.data.synthetic import image
+from imbal_al.networks import learner
+from imbal_al.networks.augment import augment, _gaussian_blur
+from imbal_al.networks.batches import Batches, MixedBatches
+from imbal_al.networks.device import cast, choose_precision, DeviceData
+from imbal_al.networks.learner import Converged, fit, LOSSES, lr_schedule, make_learner, SCHEDULES
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -363,7 +361,7 @@ def test_precision_choice(monkeypatch):
     st.integers(0, 99),
 )
 def test_batches_at_a_prevalence(nf, nh, pi, bs, seed):
-    "Patches of the class that was drawn, within six standard deviations of the share; the same again from the same seed"
+    "Patches of the drawn class, within six standard deviations of the share; the same from the same seed"
     data, idx = blank((32, 32), 1), np.arange(50, 50 + nf + nh)
     f = np.arange(nf + nh) < nf
     draw = lambda: MixedBatches(data, idx, bs, 300, torch.Generator().manual_seed(seed), pi, f)
@@ -459,7 +457,7 @@ def test_a_converged_training_keeps_to_its_limit(steps, schedule, seed, fall):
     ],
 )
 def test_when_it_ends(losses, n):
-    "A limit of 120: warm-up and tail of 24, windows of 10; the first comparison is after step 44, and what falls later is not waited for"
+    "Of 120 steps 24 warm up, 24 are the tail; first compared after step 44; what falls later is not waited for"
     assert watched(losses, 120)[0] == n
 
 

@@ -1,4 +1,4 @@
-"imbal_al.models: one factory, with weights that are there"
+"Models: one factory, with weights that are there"
 
 import os, pickle, subprocess, sys
 
@@ -132,7 +132,7 @@ def test_unknown_names(kw, match):
 
 def test_weights_that_cannot_be_fetched(tmp_path):
     "Offline, an encoder whose weights are not installed is refused in one line"
-    code = "from imbal_al.models import *; from imbal_al.core import InputError\ntry: create_model(encoder='resnet18')\nexcept InputError as e: print(e)"
+    code = "from imbal_al.networks.models import *; from imbal_al.core import InputError\ntry: create_model(encoder='resnet18')\nexcept InputError as e: print(e)"
     env = dict(os.environ, HF_HUB_OFFLINE='1', HF_HOME=str(tmp_path), TORCH_HOME=str(tmp_path))
     out = (
         subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"imbal_al.scoring: the same numbers from any batch size, equal to the numpy definitions"
+"Scoring: the same numbers from any batch size, equal to the numpy definitions"
 
 import numpy as np
 import pytest
@@ -8,9 +8,8 @@ from imbal_al.networks.device import DeviceData
 from imbal_al.measure.metrics import BINS, EDGES, counts, histogram
 from imbal_al.networks.models import create_model
 from imbal_al.networks.scoring import (
-    pixel_entropy, embed, forward, score, embeddings, embed_training_mode,
+    _logit_histogram, embed, embed_training_mode, embeddings, forward, pixel_entropy, score,
 )
-from imbal_al.networks.scoring import _logit_histogram, embed, forward, pixel_entropy
 from imbal_al.strategies.scores import mean_entropy
 from imbal_al.data.synthetic import image
 

@@ -1,4 +1,4 @@
-"What is done for speed changes nothing else: layouts, the device's own loss, a training that the host never waits for, choices that are kept"
+"What is done for speed changes nothing else: layouts, the device's own loss, no waiting, choices that are kept"
 
 from functools import partial
 
@@ -8,17 +8,14 @@ import torch
 from fastai.optimizer import OptimWrapper
 from hypothesis import given, settings, strategies as st
 
-from imbal_al.networks import learner
-from imbal_al.losses import compound
 from imbal_al.core import InputError, read_json
-from imbal_al.networks.device import DeviceData, cast
-from imbal_al.losses.compound import ComboOnDevice
-from imbal_al.networks.learner import make_learner, lr_schedule, fit, measured_precision
-from imbal_al.networks.device import cast
-from imbal_al.networks.learner import lr_schedule
-from imbal_al.losses.compound import PaperComboLoss
+from imbal_al.losses.compound import ComboOnDevice, PaperComboLoss
+from imbal_al.networks import learner
+from imbal_al.networks.device import cast, DeviceData
+from imbal_al.networks.learner import fit, lr_schedule, make_learner, measured_precision
 from imbal_al.networks.models import create_model
 from imbal_al.networks.scoring import score
+from imbal_al.studies import simulation
 from imbal_al.studies.run_config import RunConfig
 from imbal_al.studies.simulation import run
 from imbal_al.networks.uncertainty import measure
@@ -121,9 +118,13 @@ def test_a_run_keeps_what_it_measured(tmp_path, monkeypatch):
     monkeypatch.setenv('IMBAL_AL_CACHE', str(tmp_path / 'cache'))
     asked = []
     chosen = {'train': 'fp32 contiguous', 'eval': 'bf16', 'train_fp32': 0.02, 'eval_bf16': 0.01}
-    monkeypatch.setattr(
-        learner, 'measured_precision', lambda *a: asked.append(a[1:]) or dict(chosen)
-    )
+
+    def measured(*a):
+        asked.append(a[1:])
+        return dict(chosen)
+
+    monkeypatch.setattr(learner, 'measured_precision', measured)
+    monkeypatch.setattr(simulation, 'measured_precision', measured, raising=False)
     c = RunConfig(
         data='synthetic:60:64',
         pool_size=12,
@@ -184,7 +185,7 @@ def test_the_device_s_loss_is_the_paper_s(seed, share):
     g = torch.Generator().manual_seed(seed)
     z = (4 * torch.randn(3, 2, 8, 8, generator=g)).requires_grad_()
     y = (torch.rand(3, 8, 8, generator=g) < share).long()
-    a, b = PaperComboLoss()(z, y), compound.ComboOnDevice()(z, y)
+    a, b = PaperComboLoss()(z, y), ComboOnDevice()(z, y)
     torch.testing.assert_close(a.float(), b, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(
         *(torch.autograd.grad(o, z)[0] for o in (a, b)), rtol=1e-4, atol=1e-7

@@ -211,7 +211,8 @@ def test_a_full_disk_costs_the_checkpoint_not_the_training(parts, tmp_path, capl
 def test_divergence_names_step_and_last_finite_loss(loss, parts):
     with pytest.raises(
         FloatingPointError,
-        match=r'^the training diverged at step \d+ \(validation stretch \d\): .*; last finite loss [\d.e+-]+; use a smaller learning rate$',
+        match=r'^the training diverged at step \d+ \(validation stretch \d\): .*; '
+        r'last finite loss [\d.e+-]+; use a smaller learning rate$',
     ):
         fit(parts, loss, lr=1e20, schedule='flat', steps=30)
 

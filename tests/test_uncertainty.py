@@ -1,4 +1,4 @@
-"imbal_al.uncertainty: gradients against autograd, BALD against its definition, one pass that leaves everything as it was"
+"Uncertainty: gradients against autograd, BALD against its definition, one pass that changes nothing"
 
 import copy
 

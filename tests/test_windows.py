@@ -1,4 +1,4 @@
-"Windows: every pixel once, no seams, any size, one batch in memory"
+"Tiling and prediction: every pixel once, no seams, any size, one batch in memory"
 
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st

@@ -1,4 +1,4 @@
-"""Flips, blurs and changes of contrast, drawn from a stream of their own
+"""Images changed before a network sees them: flipped, blurred, brightened, shrunk
 
 Docs: https://example.github.io/imbal_al/networks.augment.html.md"""
 
@@ -14,21 +14,28 @@ from ..core import InputError, stream_seed
 # %% auto #0
 __all__ = []
 
+# %% ../../nbs/50_networks.augment.ipynb #d6970a55
+def _kernels(sigma, radius):
+    "(B,2*radius+1) Gaussians of sum 1"
+    at = torch.arange(-radius, radius+1, device=sigma.device, dtype=sigma.dtype)
+    kernels = torch.exp(-at**2/(2*sigma[:,None]**2))
+    return kernels/kernels.sum(1, keepdim=True)
+
 # %% ../../nbs/50_networks.augment.ipynb #53c8808d
 def _gaussian_blur(x:torch.Tensor, # (B,C,H,W)
     sigma:torch.Tensor,            # (B,), in pixels; 0 leaves an image as it is
     radius:int=6                   # Half width of the kernel: three times the largest sigma
     )->torch.Tensor:
     "Blur every image of a batch with its own sigma, reflecting at the border"
-    b, c, h, w = x.shape
-    radius = min(radius, h-1, w-1)
-    t = torch.arange(-radius, radius+1, device=x.device, dtype=x.dtype)
-    sigma = sigma.to(x).clamp(min=1e-3)[:,None]
-    kernel = torch.exp(-t**2/(2*sigma**2))
-    kernel = (kernel/kernel.sum(1,keepdim=True)).repeat_interleave(c,0)
-    y = F.pad(x, (radius,)*4, mode='reflect').reshape(1,b*c,h+2*radius,w+2*radius)
-    y = F.conv2d(y, kernel[:,None,None,:], groups=b*c)
-    return F.conv2d(y, kernel[:,None,:,None], groups=b*c).reshape(b,c,h,w)
+    B, C, H, W = x.shape
+    radius = min(radius, H-1, W-1)
+    sigma = sigma.to(x).clamp(min=1e-3)
+    kernels = _kernels(sigma, radius).repeat_interleave(C,0)
+    y = F.pad(x, (radius,)*4, mode='reflect')
+    y = y.reshape(1, B*C, *y.shape[2:])
+    y = F.conv2d(y, kernels[:,None,None,:], groups=B*C)
+    y = F.conv2d(y, kernels[:,None,:,None], groups=B*C)
+    return y.reshape(B, C, H, W)
 
 # %% ../../nbs/50_networks.augment.ipynb #1ad9f976
 def _sent(t, device):
@@ -37,42 +44,23 @@ def _sent(t, device):
     return t.pin_memory().to(device, non_blocking=True)
 
 # %% ../../nbs/50_networks.augment.ipynb #6b027a36
-def augment(x, y, g):
-    """Horizontal flip and Gaussian blur, each with probability 1/2 per image (the paper's public code).
-    x (B,C,H,W) raw images, y (B,H,W) masks, g a CPU generator -> (x, y), augmented"""
-    drawn = torch.rand(3, len(x), generator=g)
-    flipped, blurred = ((row<.5).nonzero()[:,0] for row in drawn[:2])
-    sigma = .5+1.5*drawn[2]
+def augment(
+    x, # (B,C,H,W) raw images; changed in place
+    y, # (B,H,W) masks; changed in place
+    g  # CPU generator
+    ): # (x, y), augmented
+    "Horizontal flip and Gaussian blur, each with probability 1/2 per image (the paper's public code)"
+    flips, blurs, u = torch.rand(3, len(x), generator=g)
+    flipped = (flips<.5).nonzero()[:,0]
+    blurred = (blurs<.5).nonzero()[:,0]
     at = _sent(flipped, x.device)
-    x[at], y[at] = x[at].flip(-1), y[at].flip(-1)
-    if len(blurred):
-        at = _sent(blurred, x.device)
-        blurry = _gaussian_blur(x[at].contiguous(), _sent(sigma[blurred], x.device))
-        x[at] = blurry.to(memory_format=torch.channels_last)
-    return x, y
-
-# %% ../../nbs/50_networks.augment.ipynb #8567163b
-def _resized(images, masks, size):
-    "A block of images (N,H,W,C) and masks (N,H,W) at a new size, as bytes"
-    x = torch.from_numpy(np.array(images)).permute(0,3,1,2).float()
-    y = torch.from_numpy(np.array(masks))[:,None].float()
-    x = F.interpolate(x, (size,size), mode='bilinear', antialias=True).round().clamp(0,255)
-    y = F.interpolate(y, (size,size), mode='area')[:,0]>=.5
-    return x.permute(0,2,3,1).byte().numpy(), y.byte().numpy()
-
-# %% ../../nbs/50_networks.augment.ipynb #9131aa48
-def resize_pairs(images:np.ndarray, # uint8 (N,H,W,C)
-    masks:np.ndarray,               # uint8 (N,H,W), 0 or 1
-    size:int|None,                  # New height and width, pixels; None: as they are
-    block:int=64                    # Images at a time
-    )->tuple[np.ndarray,np.ndarray]: # uint8 (N,size,size,C), uint8 (N,size,size)
-    "Resize images and masks. Raises `InputError` for a size below 16"
-    if size is None or images.shape[1:3]==(size,size): return np.asarray(images), np.asarray(masks)
-    if size<16: raise InputError(f'size = {size} px; use 16 or more')
-    x = np.empty((len(images),size,size,images.shape[3]), np.uint8)
-    y = np.empty((len(images),size,size), np.uint8)
-    for i in range(0, len(images), block):
-        x[i:i+block], y[i:i+block] = _resized(images[i:i+block], masks[i:i+block], size)
+    x[at] = x[at].flip(-1)
+    y[at] = y[at].flip(-1)
+    if not len(blurred): return x, y
+    at = _sent(blurred, x.device)
+    sigma = _sent(.5+1.5*u[blurred], x.device)
+    blurry = _gaussian_blur(x[at].contiguous(), sigma)
+    x[at] = blurry.to(memory_format=torch.channels_last)
     return x, y
 
 # %% ../../nbs/50_networks.augment.ipynb #5beab27d
@@ -98,10 +86,15 @@ def _factors(n, g):
     return 1+_STRENGTH*(2*torch.rand(n, generator=g)-1)
 
 # %% ../../nbs/50_networks.augment.ipynb #ee000cad
-def augment_random(x, y, g):
-    "Each of `_CHANGES` with probability 1/2 per image: (x, y) raw images and masks -> the same, augmented"
-    on = torch.rand(len(_CHANGES), len(x), generator=g)<.5
-    factors = _factors(len(_CHANGES)*len(x), g).view(len(_CHANGES), -1)
+def augment_random(
+    x, # (B,C,H,W) raw images
+    y, # (B,H,W) masks
+    g  # CPU generator
+    ): # (x, y), augmented
+    "Each of `_CHANGES` with probability 1/2 per image"
+    n = len(_CHANGES)
+    on = torch.rand(n, len(x), generator=g)<.5
+    factors = _factors(n*len(x), g).view(n, -1)
     flip = on[0].to(x.device)
     y = torch.where(flip[:,None,None], y.flip(-1), y)
     for i,what in enumerate(_CHANGES):
@@ -109,14 +102,23 @@ def augment_random(x, y, g):
         x = _change(x, what, torch.where(on[i], changed, 1.))
     return x.contiguous(memory_format=torch.channels_last), y
 
+# %% ../../nbs/50_networks.augment.ipynb #e1198d54
+def _as_floats(images):
+    "Bytes (N,H,W,C) as float (N,C,H,W)"
+    x = torch.from_numpy(np.array(images))
+    return x.permute(0,3,1,2).float()
+
+def _as_bytes(x):
+    "And back: float (N,C,H,W) in 0..255 as bytes (N,H,W,C)"
+    return x.round().byte().permute(0,2,3,1).numpy()
+
 # %% ../../nbs/50_networks.augment.ipynb #cdb75bf9
 def _changed_bytes(images, what, factor, block=64):
     "Images (N,H,W,C) as bytes, changed, block by block"
     parts = []
     for i in range(0, len(images), block):
-        x = torch.from_numpy(np.array(images[i:i+block])).permute(0,3,1,2).float()
-        x = _change(x, what, factor[i:i+block])
-        parts.append(x.round().byte().permute(0,2,3,1).numpy())
+        x = _as_floats(images[i:i+block])
+        parts.append(_as_bytes(_change(x, what, factor[i:i+block])))
     return np.concatenate(parts)
 
 # %% ../../nbs/50_networks.augment.ipynb #cbe438de
@@ -128,7 +130,35 @@ def fixed_copies(images:np.ndarray, # uint8 (N,H,W,C)
     g = torch.Generator().manual_seed(stream_seed(seed,'fixed copies'))
     x, y = [images], [masks]
     for what in _CHANGES:
-        factor = torch.zeros(len(images)) if what=='flip' else _factors(len(images), g)
+        is_flip = what=='flip'
+        factor = torch.zeros(len(images)) if is_flip else _factors(len(images), g)
         x.append(_changed_bytes(images, what, factor))
-        y.append(masks[:,:,::-1] if what=='flip' else masks)
+        y.append(masks[:,:,::-1] if is_flip else masks)
     return np.concatenate(x), np.concatenate(y)
+
+# %% ../../nbs/50_networks.augment.ipynb #8567163b
+def _resized(images, masks, size):
+    "A block of images (N,H,W,C) and masks (N,H,W) at a new size, as bytes"
+    x = _as_floats(images)
+    y = torch.from_numpy(np.array(masks))[:,None].float()
+    x = F.interpolate(x, (size,size), mode='bilinear', antialias=True)
+    y = F.interpolate(y, (size,size), mode='area')>=.5
+    return _as_bytes(x.clamp(0,255)), y[:,0].byte().numpy()
+
+# %% ../../nbs/50_networks.augment.ipynb #9131aa48
+def resize_pairs(images:np.ndarray, # uint8 (N,H,W,C)
+    masks:np.ndarray,               # uint8 (N,H,W), 0 or 1
+    size:int|None,                  # New height and width, pixels; None: as they are
+    block:int=64                    # Images at a time
+    )->tuple[np.ndarray,np.ndarray]: # uint8 (N,size,size,C), uint8 (N,size,size)
+    "Resize images and masks. Raises `InputError` for a size below 16"
+    if size is None or images.shape[1:3]==(size,size):
+        return np.asarray(images), np.asarray(masks)
+    if size<16: raise InputError(f'size = {size} px; use 16 or more')
+    n, channels = len(images), images.shape[3]
+    x = np.empty((n,size,size,channels), np.uint8)
+    y = np.empty((n,size,size), np.uint8)
+    for i in range(0, n, block):
+        part = slice(i, i+block)
+        x[part], y[part] = _resized(images[part], masks[part], size)
+    return x, y

@@ -1,4 +1,4 @@
-"""Which patches a step sees
+"""Which patches each step of a training sees
 
 Docs: https://example.github.io/imbal_al/networks.batches.html.md"""
 
@@ -25,14 +25,11 @@ class Batches:
         bs:int,             # Patches in a batch
         steps:int,          # Batches
         g:torch.Generator,  # CPU generator of order and augmentation
-        aug=augment        # f(raw images, masks, g) -> the same, augmented; None: as they are
+        aug=augment         # f(raw images, masks, g) -> the same, augmented; None: as they are
         ):
-        self.data = data
+        self.data, self.g, self.aug = data, g, aug
         self.idx = torch.as_tensor(np.asarray(idx))
-        self.bs = min(bs,len(idx))
-        self.steps = steps
-        self.g = g
-        self.aug = aug
+        self.bs, self.steps = min(bs,len(idx)), steps
 
     def __len__(self): return self.steps
 
@@ -53,9 +50,16 @@ class Batches:
             if self.aug: x, y = self.aug(x,y,self.g)
             yield self.data.normalise(x), y
 
+# %% ../../nbs/51_networks.batches.ipynb #63edd0eb
+def _drawn_from(places, u):
+    "The places that numbers from 0 to 1 stand for"
+    if not len(places): return torch.zeros_like(u, dtype=torch.long)
+    return places[(u*len(places)).long()]
+
 # %% ../../nbs/51_networks.batches.ipynb #4377d1be
 class MixedBatches(Batches):
-    "Batches in which a patch is faulty with probability `pi`; plain ones if a class that this asks for is missing"
+    """Batches in which a patch is faulty with probability `pi`;
+    plain ones if a class that this asks for is missing"""
     def __init__(self,
         data:DeviceData,    # The patches
         idx,                # Indices of those to train on
@@ -64,12 +68,11 @@ class MixedBatches(Batches):
         g:torch.Generator,  # CPU generator of order and augmentation
         pi:float,           # Expected share of faulty patches, 0 to 1
         faulty,             # Whether each patch of `idx` is faulty
-        aug=augment        # See `Batches`
+        aug=augment         # See `Batches`
         ):
         super().__init__(data, idx, bs, steps, g, aug)
-        self.pi = pi
+        self.pi, self.share = pi, math.nan
         self.faulty = torch.as_tensor(np.asarray(faulty, bool))
-        self.share = math.nan
 
     def order(self)->torch.Tensor:
         "(steps,bs) indices; sets `share`, the part of them that is faulty"
@@ -79,21 +82,58 @@ class MixedBatches(Batches):
 
     def _drawn(self):
         "(steps,bs) places in `idx`"
-        healthy, faulty = (~self.faulty).nonzero()[:,0], self.faulty.nonzero()[:,0]
+        healthy, faulty = (kind.nonzero()[:,0] for kind in (~self.faulty, self.faulty))
         want = torch.rand(self.steps, self.bs, generator=self.g)<self.pi
-        if not len(healthy) and bool((~want).any()): return self._plain()
-        if not len(faulty) and bool(want.any()): return self._plain()
+        if not len(healthy) and not want.all(): return self._plain()
+        if not len(faulty) and want.any(): return self._plain()
         u = torch.rand(want.shape, generator=self.g, dtype=torch.float64)
         return torch.where(want, _drawn_from(faulty, u), _drawn_from(healthy, u))
 
     def _plain(self):
         "What `Batches` would draw"
-        return Batches(self.data, torch.arange(len(self.idx)), self.bs, self.steps, self.g).order()
+        places = torch.arange(len(self.idx))
+        return Batches(self.data, places, self.bs, self.steps, self.g).order()
 
-# %% ../../nbs/51_networks.batches.ipynb #63edd0eb
-def _drawn_from(places, u):
-    "The places that numbers from 0 to 1 stand for"
-    return places[(u*len(places)).long()] if len(places) else torch.zeros_like(u, dtype=torch.long)
+# %% ../../nbs/51_networks.batches.ipynb #61722214
+def has_defect(
+    data:DeviceData, # The patches
+    idx              # Indices of those that are asked about
+    )->np.ndarray:   # bool, one for each of `idx`
+    "Whether the mask of each has a pixel of a defect"
+    at = torch.as_tensor(np.asarray(idx)).to(data.device)
+    highest = data.masks[at].flatten(1).amax(1)
+    return (highest>0).cpu().numpy()
+
+# %% ../../nbs/51_networks.batches.ipynb #49f61b55
+class EvenBatches(Batches):
+    "Batches over which the faulty images are spread evenly; parameters are those of `Batches`"
+    def __init__(self, data, idx, bs, steps, g, aug=None):
+        super().__init__(data, idx, bs, steps, g, aug)
+        self.faulty = torch.as_tensor(has_defect(data, self.idx))
+
+    def one_pass(self):
+        "All images once: faulty and healthy ones shuffled by themselves, then merged at even distances"
+        at = torch.empty(len(self.idx), dtype=torch.float64)
+        for kind in (self.faulty, ~self.faulty):
+            n = int(kind.sum())
+            if not n: continue
+            places = torch.randperm(n, generator=self.g).double()
+            at[kind] = (places+.5)/n
+        return self.idx[at.sort(stable=True).indices]
+
+    def _shuffled(self):
+        "(.,bs) indices: one pass from a random place, without a partial batch"
+        n, order = len(self.idx)//self.bs, self.one_pass()
+        spare = len(order)-n*self.bs
+        start = int(torch.randint(spare+1, (1,), generator=self.g))
+        return order[start:start+n*self.bs].view(n,self.bs)
+
+    def order(self):
+        "(steps,bs) indices; the batches of a pass are shuffled"
+        n = len(self.idx)//self.bs
+        passes = [self._shuffled() for _ in range(-(-self.steps//n))]
+        shuffled = [batches[torch.randperm(n, generator=self.g)] for batches in passes]
+        return torch.cat(shuffled)[:self.steps]
 
 # %% ../../nbs/51_networks.batches.ipynb #5e6be432
 class Loaders:
@@ -106,38 +146,3 @@ class Loaders:
         self.train, self.device = train, device
 
     def __getitem__(self, i): return (self.train,[])[i]
-
-# %% ../../nbs/51_networks.batches.ipynb #61722214
-def has_defect(data, idx):
-    "Whether the mask of each of `idx` has a pixel of a defect"
-    at = torch.as_tensor(np.asarray(idx)).to(data.device)
-    return (data.masks[at].flatten(1).amax(1)>0).cpu().numpy()
-
-# %% ../../nbs/51_networks.batches.ipynb #49f61b55
-class EvenBatches(Batches):
-    "Batches over which the faulty images are spread evenly"
-    def __init__(self, data, idx, bs, steps, g, aug=None):
-        super().__init__(data, idx, bs, steps, g, aug)
-        masks = data.masks[self.idx.to(data.device)]
-        self.faulty = torch.as_tensor(masks.flatten(1).amax(1)>0).cpu()
-
-    def one_pass(self):
-        "All images once: faulty and healthy ones shuffled by themselves, then merged at even distances"
-        at = torch.empty(len(self.idx), dtype=torch.float64)
-        for kind in (self.faulty, ~self.faulty):
-            n = int(kind.sum())
-            if n: at[kind] = (torch.randperm(n, generator=self.g).double()+.5)/n
-        return self.idx[at.sort(stable=True).indices]
-
-    def _one_pass_of_batches(self, n):
-        "(n,bs) indices: one pass from a random place, without a partial batch"
-        order = self.one_pass()
-        start = int(torch.randint(len(self.idx)-n*self.bs+1, (1,), generator=self.g))
-        return order[start:start+n*self.bs].view(n,self.bs)
-
-    def order(self):
-        "(steps,bs) indices; the batches of a pass are shuffled"
-        n = len(self.idx)//self.bs
-        passes = [self._one_pass_of_batches(n) for _ in range(-(-self.steps//n))]
-        shuffled = [batches[torch.randperm(n, generator=self.g)] for batches in passes]
-        return torch.cat(shuffled)[:self.steps]

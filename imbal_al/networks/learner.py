@@ -1,4 +1,4 @@
-"""From labelled patches to a trained network: the whole pool in memory as bytes, batches by index, fastai's loop
+"""From labelled patches to a trained network: a fresh network, the paper's loss and optimiser, fastai's loop
 
 Docs: https://example.github.io/imbal_al/networks.learner.html.md"""
 
@@ -6,7 +6,14 @@ Docs: https://example.github.io/imbal_al/networks.learner.html.md"""
 
 # %% ../../nbs/52_networks.learner.ipynb #a6d8ba01
 from __future__ import annotations
-import math, os, time, warnings
+from .device import Cast, cast, choose_precision, CONTIGUOUS, DeviceData, Graphed
+from .device import place, repeatable, seeded
+
+# %% auto #0
+__all__ = ['make_learner', 'Converged', 'fit', 'measured_precision']
+
+# %% ../../nbs/52_networks.learner.ipynb #2215cf5b
+import math, time
 from contextlib import nullcontext
 from functools import partial
 from itertools import product
@@ -21,20 +28,7 @@ from fastai.optimizer import OptimWrapper
 from ..core import check_choice, InputError, stream_seed
 from ..losses.compound import ComboOnDevice, PaperComboLoss
 from .batches import Batches, has_defect, Loaders, MixedBatches
-from imbal_al.networks.device import (
-    Cast, cast, choose_precision, CONTIGUOUS, DeviceData, Graphed, place, repeatable, seeded
-)
 from .models import create_model
-
-# %% auto #0
-__all__ = ['make_learner', 'Converged', 'fit', 'measured_precision']
-
-# %% ../../nbs/52_networks.learner.ipynb #c67c84dc
-warnings.filterwarnings('ignore', message='.*torch.jit.script.*')
-# CUDA graphs are recorded on a stream of their own
-warnings.filterwarnings('ignore', message=".*AccumulateGrad node's stream.*")
-# Asked for by matrix products in a fixed order
-os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
 
 # %% ../../nbs/52_networks.learner.ipynb #f2e6440a
 class _LossOnDevice(AvgSmoothLoss):
@@ -67,7 +61,8 @@ def _batches(data, idx, bs, steps, seed, train_pi, faulty):
     "The training batches, at another prevalence if one is given"
     g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
     if train_pi is None: return Batches(data, idx, bs, steps, g)
-    return MixedBatches(data, idx, bs, steps, g, train_pi, has_defect(data, idx) if faulty is None else faulty)
+    if faulty is None: faulty = has_defect(data, idx)
+    return MixedBatches(data, idx, bs, steps, g, train_pi, faulty)
 
 def _adam(wd):
     "Adam in one kernel, as fastai makes an optimiser"
@@ -201,10 +196,16 @@ def _step_seconds(net, x, y, phase, precision):
     if x.is_cuda: torch.cuda.synchronize()
     return time.perf_counter()-begun
 
+# %% ../../nbs/52_networks.learner.ipynb #6f2428f7
 def _precisions(device):
     "Names of the precisions and layouts to try"
     names = ('fp32','bf16','fp16') if device.type=='cuda' else ('fp32','bf16')
     return [name+layout for name,layout in product(names, ('',CONTIGUOUS))]
+
+def _fastest(best, phase):
+    "The precision with the shortest time in a phase"
+    seconds = {name:value for (of,name),value in best.items() if of==phase}
+    return min(seconds, key=seconds.get)
 
 # %% ../../nbs/52_networks.learner.ipynb #3e18ceb7
 def measured_precision(data:DeviceData, # Some patches
@@ -223,5 +224,5 @@ def measured_precision(data:DeviceData, # Some patches
             for key in product(('train','eval'), names):
                 seconds = _step_seconds(net, x, y, *key)
                 best[key] = min(best.get(key,seconds), seconds) if turn>1 else seconds
-    fastest = {phase:min(names, key=lambda name: best[phase,name]) for phase in ('train','eval')}
-    return fastest | {f'{phase}_{name}':round(seconds,6) for (phase,name),seconds in best.items()}
+    measured = {f'{phase}_{name}':round(seconds,6) for (phase,name),seconds in best.items()}
+    return {phase:_fastest(best, phase) for phase in ('train','eval')} | measured

@@ -1,4 +1,4 @@
-"""One forward pass per image gives all that any strategy or metric will ever ask for
+"""One forward pass per image gives all that a metric and most strategies ask for
 
 Docs: https://example.github.io/imbal_al/networks.scoring.html.md"""
 
@@ -30,7 +30,8 @@ def pixel_entropy(z:torch.Tensor # Logits ln(p/(1-p)), any shape
 def embed(maps:list[torch.Tensor] # The encoder's maps, (B,C_i,H_i,W_i)
     )->torch.Tensor:              # (B, sum C_i), float32, rows of length 1
     "Pool each map over its pixels, concatenate, normalise (the paper's core-set features)"
-    pooled = torch.cat([one.mean((2,3), dtype=torch.float32) for one in maps], 1)
+    means = [one.mean((2,3), dtype=torch.float32) for one in maps]
+    pooled = torch.cat(means, 1)
     return pooled/pooled.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 # %% ../../nbs/54_networks.scoring.ipynb #fe6e7702
@@ -40,30 +41,36 @@ def forward(net, # An smp network with one or two output channels
     "(logit z (B,H,W) float32, encoder maps) of an smp network with one or two output channels"
     maps = net.encoder(x)
     out = net.segmentation_head(net.decoder(maps)).float()
-    return (out[:,1]-out[:,0] if out.shape[1]==2 else out[:,0]), maps
+    if out.shape[1]==2: return out[:,1]-out[:,0], maps
+    return out[:,0], maps
 
 # %% ../../nbs/54_networks.scoring.ipynb #1380b15f
 def _bins(z, y):
     "(B,H*W) bytes: the bin of each logit, and BINS more on a defect; z is not changed"
-    scaled = (z*(BINS/(EDGES[-1]-EDGES[0]))).floor_().add_(BINS//2).clamp_(0,BINS-1)
+    scaled = z*(BINS/(EDGES[-1]-EDGES[0]))
+    scaled = scaled.floor_().add_(BINS//2).clamp_(0,BINS-1)
     return scaled.to(torch.uint8).add_(y.to(torch.uint8)*BINS).flatten(1)
 
+# %% ../../nbs/54_networks.scoring.ipynb #7924c0f8
 def _logit_histogram(z:torch.Tensor, # (B,H,W)
     y:torch.Tensor                  # (B,H,W), 0 or 1
     )->torch.Tensor:                # int64 (B,2,BINS): background, defect
     "Histograms of the logit on background and on defect pixels, per image"
     n, bins = len(z), _bins(z, y)
     if not z.is_cuda:
-        return torch.stack([torch.bincount(image, minlength=2*BINS) for image in bins]).view(n,2,BINS)
-    at = (torch.arange(n, device=z.device)[:,None]*2*BINS + bins).flatten()
-    zeros = torch.zeros(n*2*BINS, dtype=torch.long, device=z.device)
-    return zeros.scatter_add_(0, at, torch.ones_like(at)).view(n,2,BINS)
+        counts = [torch.bincount(image, minlength=2*BINS) for image in bins]
+        return torch.stack(counts).view(n,2,BINS)
+    first = torch.arange(n, device=z.device)[:,None]*2*BINS
+    at = (first+bins).flatten()
+    counts = torch.zeros(n*2*BINS, dtype=torch.long, device=z.device)
+    return counts.scatter_add_(0, at, torch.ones_like(at)).view(n,2,BINS)
 
 # %% ../../nbs/54_networks.scoring.ipynb #c321fdac
 def batch_size(data:DeviceData # The images
     )->int:
     "Images per forward pass: 64; on a GPU as many small ones as have 2 million pixels"
-    return 64 if data.device.type=='cpu' else max(64, 2**21//data.masks[0].numel())
+    if data.device.type=='cpu': return 64
+    return max(64, 2**21//data.masks[0].numel())
 
 # %% ../../nbs/54_networks.scoring.ipynb #34b4c7ba
 @dataclass
@@ -77,7 +84,8 @@ class Scores:
 # %% ../../nbs/54_networks.scoring.ipynb #2873c38c
 def _joined(parts):
     "Batches as one array of the host"
-    return torch.cat(parts).cpu().numpy() if parts else np.empty(0)
+    if not parts: return np.empty(0)
+    return torch.cat(parts).cpu().numpy()
 
 def _check_finite(values):
     "Raise a `FloatingPointError` for what a diverged network gives"
@@ -106,7 +114,8 @@ def score(net,            # A trained network, in evaluation mode
     entropies, foregrounds, embedded, hists = [], [], [], []
     with torch.inference_mode(), cast(precision, data.device):
         for i in batches:
-            with repeatable(data.device): z, maps = forward(net, data.normalise(data.raw(i)))
+            with repeatable(data.device):
+                z, maps = forward(net, data.normalise(data.raw(i)))
             z = data.crop(z)
             entropies.append(pixel_entropy(z).mean((1,2)))
             foregrounds.append((z>=0).sum((1,2)))
@@ -122,8 +131,12 @@ def score(net,            # A trained network, in evaluation mode
         hist=_joined(hists).astype(small) if hist else None)
 
 # %% ../../nbs/54_networks.scoring.ipynb #55d7ba8e
-def _embedded(net, data, i): return embed(net.encoder(data.normalise(data.raw(i))))
+def _embedded(net, data, i):
+    "The embeddings (B,D) of a batch, from the encoder alone"
+    x = data.normalise(data.raw(i))
+    return embed(net.encoder(x))
 
+# %% ../../nbs/54_networks.scoring.ipynb #e74f9c05
 def embeddings(net,          # A trained network, in evaluation mode
     data:DeviceData,         # The images
     idx,                     # Indices of the images, in the order of the result
@@ -142,9 +155,9 @@ def embeddings(net,          # A trained network, in evaluation mode
 # %% ../../nbs/54_networks.scoring.ipynb #a4dc0d0f
 def embed_training_mode(net, # A trained network; it is not changed
     data:DeviceData,         # The images
-    idx,        # In the order of the batches; the paper's code has faulty images first
-    bs:int=50,  # The paper's batch
-    seed:int=0  # For what is dropped
+    idx,                     # In the order of the batches; the paper's code has faulty images first
+    bs:int=50,               # The paper's batch
+    seed:int=0               # For what is dropped
     )->np.ndarray: # float32 (n,D)
     """Embeddings as the paper's code computes them: batch statistics, and drop-connect if the encoder has it;
     the given network is not changed"""
