@@ -8,18 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from imbal_al.core import InputError
-from imbal_al.networks.device import DeviceData
-from imbal_al.networks.models import ARCHS, create_model
-from imbal_al.networks.scoring import score
-from imbal_al.studies.run_config import _DROPOUT
-from imbal_al.strategies.registry import STRATEGIES
-from imbal_al.strategies.scores import mean_entropy
-from imbal_al.data.synthetic import image
-from imbal_al.networks.uncertainty import (
-    foreground_entropy, last_layer, badge_embedding, dropouts, dropping, mutual_information,
-    FIELDS, measure,
-)
-from imbal_al.networks.uncertainty import dropping
+from imbal_al.learner import DeviceData
+from imbal_al.models import ARCHS, create_model
+from imbal_al.scoring import score
+from imbal_al.simulation import _DROPOUT
+from imbal_al.strategies import STRATEGIES, mean_entropy
+from imbal_al.synthetic import image
+from imbal_al.uncertainty import *
+from imbal_al.uncertainty import _dropouts, _last_layer, dropping
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -34,7 +30,7 @@ def made(arch='fpn', encoder='lite0', **k):
     torch.manual_seed(0)
     m = create_model(arch, encoder, None, **k).eval()
     with torch.no_grad():
-        [o.weight.mul_(3) for o in (last_layer(m)[0],)]
+        [o.weight.mul_(3) for o in (_last_layer(m)[0],)]
     return m
 
 
@@ -90,7 +86,7 @@ def test_what_scoring_gives_too_is_the_same(net, data, whole):
 def test_gradient_is_autograd_s(data, arch, encoder, classes):
     "Of the mean cross entropy towards the network's own prediction, padded pixels left out"
     m = made(arch, encoder, classes=classes)
-    w = last_layer(m)[0].weight
+    w = _last_layer(m)[0].weight
     got = measure(m, data, range(2), ['gradient'], precision='fp32')['gradient']
     for i in range(2):
         out = data.crop(m(data.batch([i])[0]))
@@ -141,7 +137,11 @@ def test_bald_follows_from_the_seed_and_grows_no_larger_than_entropy(net, data, 
 def test_which_networks_have_dropout():
     "The table that configurations are checked by"
     for a in ARCHS:
+<<<<<<< HEAD
         assert bool(dropouts(made(a, 'vgg16' if a == 'segnet' else 'lite0'))) == (a in _DROPOUT), a
+=======
+        assert bool(_dropouts(made(a, 'vgg16' if a == 'segnet' else 'lite0'))) == (a in DROPOUT), a
+>>>>>>> 0929ca1f191fad4fc16469180a7679c55cf0906d
 
 
 @pytest.mark.parametrize('arch', ['unet', 'segnet'])

@@ -7,6 +7,7 @@ Docs: https://example.github.io/imbal_al/networks.uncertainty.html.md"""
 # %% ../../nbs/55_networks.uncertainty.ipynb #ae247069
 from __future__ import annotations
 from contextlib import contextmanager
+from itertools import product
 
 import numpy as np, torch, torch.nn.functional as F
 from torch.nn.modules.dropout import _DropoutNd
@@ -16,103 +17,158 @@ from .device import cast, choose_precision, DeviceData, place, repeatable, seede
 from .scoring import batch_size, embed, pixel_entropy
 
 # %% auto #0
-__all__ = ['FROM_LOGITS', 'FIELDS', 'pixel_margin', 'foreground_entropy', 'last_layer', 'last_layer_gradient', 'badge_embedding',
-           'dropouts', 'dropping', 'mutual_information', 'measure']
+__all__ = ['FIELDS', 'badge_embedding', 'mutual_information', 'measure']
 
 # %% ../../nbs/55_networks.uncertainty.ipynb #9f29b2d4
-def pixel_margin(z:torch.Tensor # Logits, any shape
-    )->torch.Tensor:            # Same shape, between 0 and 1
-    "Gap between the two class probabilities (Scheffer et al. 2001, for two classes)"
+def _pixel_margin(z):
+    "Gap between the two class probabilities (Scheffer et al. 2001, for two classes), of logits of any shape"
     return (z.abs()/2).tanh()
 
-def foreground_entropy(z:torch.Tensor # (B,H,W) logits
-    )->torch.Tensor:                  # (B,), nats; 0 where nothing is predicted
-    "Mean entropy of the pixels that are predicted as defect"
+# %% ../../nbs/55_networks.uncertainty.ipynb #e8a7cff5
+def _foreground_entropy(z):
+    "Mean entropy of the pixels that are predicted as defect (B,), of logits (B,H,W); 0 where nothing is predicted"
     on = z>=0
     return (pixel_entropy(z)*on).sum((1,2))/on.sum((1,2)).clamp(min=1)
 
 # %% ../../nbs/55_networks.uncertainty.ipynb #88a686cf
-def last_layer(net):
+def _last_layer(net):
     "(the last convolution, what comes after it) of an smp network"
     head = net.segmentation_head
     if isinstance(head, torch.nn.Conv2d): return head, torch.nn.Identity()
     return head[0], torch.nn.Sequential(*list(head)[1:])
 
-def last_layer_gradient(net,
-    features:torch.Tensor, # (B,C,h,w), input of the last convolution
-    residual:torch.Tensor, # (B,H,W), what the loss's derivative by the logit is
-    )->torch.Tensor:       # (B, C * kernel size), float32
-    "Gradient by the weights of the last convolution, image by image"
-    conv,after = last_layer(net); (kh,kw),(ph,pw),(h,w) = conv.kernel_size, conv.padding, features.shape[-2:]
-    low = torch.zeros(len(features), 1, h, w, device=features.device, requires_grad=True)
-    with torch.autocast(features.device.type, enabled=False):
-        with torch.enable_grad(): r, = torch.autograd.grad(after(low), low, residual[:,None].float())
-        f = F.pad(features.float(), (pw,pw,ph,ph))
-        return torch.stack([torch.einsum('bchw,bhw->bc', f[:,:,i:i+h,j:j+w], r[:,0]) for i in range(kh) for j in range(kw)], -1).flatten(1)
+# %% ../../nbs/55_networks.uncertainty.ipynb #5c19245b
+def _carried_back(after, residual, size):
+    "The residual (B,1,h,w) in front of the layers `after`: through their transpose"
+    low = torch.zeros(len(residual), 1, *size, device=residual.device, requires_grad=True)
+    with torch.enable_grad():
+        back, = torch.autograd.grad(after(low), low, residual[:,None].float())
+    return back
 
-def badge_embedding(net, features, z, pad)->torch.Tensor: # (B,D)
-    "BADGE's embedding of each image; `z` (B,H,W) without the padding, `pad` what `DeviceData` added"
+# %% ../../nbs/55_networks.uncertainty.ipynb #766e53d5
+def _last_layer_gradient(net, features, residual):
+    """Gradient by the weights of the last convolution, image by image: (B, C * kernel size), float32
+
+    `features` (B,C,h,w) is the convolution's input, `residual` (B,H,W) the loss's derivative by the logit.
+    """
+    conv,after = _last_layer(net)
+    (rows,cols),(top,left),(h,w) = conv.kernel_size, conv.padding, features.shape[-2:]
+    with torch.autocast(features.device.type, enabled=False):
+        back = _carried_back(after, residual, (h,w))[:,0]
+        padded = F.pad(features.float(), (left,left,top,top))
+        def at(i, j): return torch.einsum('bchw,bhw->bc', padded[:,:,i:i+h,j:j+w], back)
+        shifts = product(range(rows), range(cols))
+        return torch.stack([at(i, j) for i,j in shifts], -1).flatten(1)
+
+# %% ../../nbs/55_networks.uncertainty.ipynb #30c64d76
+def badge_embedding(
+    net,      # A network of smp, in evaluation mode
+    features:torch.Tensor, # (B,C,h,w), input of the last convolution
+    z:torch.Tensor, # (B,H,W), the network's logits without the padding
+    pad,      # What `DeviceData` added: left, right, top, bottom
+    )->torch.Tensor: # (B,D)
+    "BADGE's embedding of each image: the gradient of the last layer if the network's own prediction were true"
     residual = torch.sigmoid(z)-(z>=0).float()
-    return last_layer_gradient(net, features, F.pad(residual/z[:1].numel() if len(z) else residual, pad))
+    if len(z): residual = residual/z[:1].numel()
+    return _last_layer_gradient(net, features, F.pad(residual, pad))
 
 # %% ../../nbs/55_networks.uncertainty.ipynb #d5d96750
-def dropouts(net)->list:
+def _dropouts(net):
     "The dropout layers behind the encoder that do something"
-    return [m for part in (net.decoder, net.segmentation_head) for m in part.modules() if isinstance(m, _DropoutNd) and m.p>0]
+    layers = [*net.decoder.modules(), *net.segmentation_head.modules()]
+    return [layer for layer in layers if isinstance(layer, _DropoutNd) and layer.p>0]
 
+# %% ../../nbs/55_networks.uncertainty.ipynb #5f0be78b
 @contextmanager
-def dropping(net):
+def dropping(
+    net, # A network of smp, in evaluation mode
+    ): # Nothing; it is in evaluation mode again afterwards
     "Inside, the network drops at random. Raises `InputError` for one that has nothing to drop"
-    layers = dropouts(net)
-    if not layers: raise InputError(f"{type(net).__name__} has no dropout behind its encoder, so BALD by MC dropout cannot be had from it; take fpn, pspnet or deeplabv3, or another strategy")
-    try: [o.train() for o in layers]; yield
-    finally: [o.eval() for o in layers]
+    layers = _dropouts(net)
+    if not layers: raise InputError(
+        f"{type(net).__name__} has no dropout behind its encoder, so BALD by MC dropout cannot be had from it; "
+        "take fpn, pspnet or deeplabv3, or another strategy")
+    try:
+        for layer in layers: layer.train()
+        yield
+    finally:
+        for layer in layers: layer.eval()
 
-def mutual_information(z:torch.Tensor # (T,B,H,W) logits of T networks
-    )->torch.Tensor:                  # (B,), nats, mean over pixels
+# %% ../../nbs/55_networks.uncertainty.ipynb #1ddf34a4
+def mutual_information(
+    z:torch.Tensor, # (T,B,H,W) logits of T networks
+    )->torch.Tensor: # (B,), nats, mean over pixels
     "BALD from the logits of several networks"
     p = torch.sigmoid(z.double()).mean(0)
     total = torch.special.entr(p)+torch.special.entr(1-p)
-    return (total-pixel_entropy(z.double()).mean(0)).clamp(min=0).mean((1,2)).float()
+    each = pixel_entropy(z.double()).mean(0)
+    return (total-each).clamp(min=0).mean((1,2)).float()
 
-# %% ../../nbs/55_networks.uncertainty.ipynb #8473534b
-FROM_LOGITS = dict(entropy=lambda z: pixel_entropy(z).mean((1,2)), foreground=lambda z: (z>=0).sum((1,2)), margin=lambda z: pixel_margin(z).mean((1,2)), foreground_entropy=foreground_entropy)
+# %% ../../nbs/55_networks.uncertainty.ipynb #0ca74cc6
+def _mean_entropy(z): return pixel_entropy(z).mean((1,2))
+def _predicted(z): return (z>=0).sum((1,2))
+def _mean_margin(z): return _pixel_margin(z).mean((1,2))
+
+FROM_LOGITS = dict(
+    entropy=_mean_entropy,
+    foreground=_predicted,
+    margin=_mean_margin,
+    foreground_entropy=_foreground_entropy)
+
+# %% ../../nbs/55_networks.uncertainty.ipynb #ba5eabf3
 FIELDS = (*FROM_LOGITS, 'embedding', 'gradient', 'bald')
 
+# %% ../../nbs/55_networks.uncertainty.ipynb #03ae9ff6
 def _defect_logit(out):
     out = out.float()
     return out[:,1]-out[:,0] if out.shape[1]==2 else out[:,0]
 
-def measure(net,         # A trained network, in evaluation mode
-    data:DeviceData,
-    idx,                 # Indices of the images, in the order of the result
-    fields,              # Names in `FIELDS`
-    bs:int|None=None,    # Images per forward pass; default see `imbal_al.scoring.batch_size`
+# %% ../../nbs/55_networks.uncertainty.ipynb #b87c1473
+def _disagreement(net, data, maps, draws):
+    "BALD from stochastic passes of the decoder"
+    def logits(): return data.crop(_defect_logit(net.segmentation_head(net.decoder(maps))))
+    with dropping(net): return mutual_information(torch.stack([logits() for _ in range(draws)]))
+
+# %% ../../nbs/55_networks.uncertainty.ipynb #4fdfe2cb
+def _measure_batch(net, data, i, fields, draws):
+    "name -> what is asked for, of the images `i`"
+    maps = net.encoder(data.normalise(data.raw(i)))
+    features = net.decoder(maps)
+    z = data.crop(_defect_logit(net.segmentation_head(features)))
+    out = {field:FROM_LOGITS[field](z) for field in fields if field in FROM_LOGITS}
+    if 'embedding' in fields: out['embedding'] = embed(maps)
+    if 'gradient' in fields: out['gradient'] = badge_embedding(net, features, z, data.pad)
+    if 'bald' in fields: out['bald'] = _disagreement(net, data, maps, draws)
+    return out
+
+# %% ../../nbs/55_networks.uncertainty.ipynb #8473534b
+def _whole(parts, name):
+    "The batches' values as one array"
+    if not parts: return np.empty(0, np.float32)
+    values = torch.cat(parts).cpu().numpy()
+    return values if name=='foreground' else values.astype(np.float32)
+
+def measure(
+    net,              # A trained network, in evaluation mode
+    data:DeviceData,  # The images
+    idx,              # Indices of the images, in the order of the result
+    fields,           # Names in `FIELDS`
+    bs:int|None=None, # Images per forward pass; default see `imbal_al.scoring.batch_size`
     precision:str|None=None, # Default: the best for evaluation
-    draws:int=10,        # Stochastic passes of the decoder, for 'bald'
-    seed:int=0           # Of what is dropped
-    )->dict:             # name -> float32 (n,) or (n,D); foreground int64
-    "Pass once over `idx` for all `fields`. Raises `InputError` for an unknown field, and for 'bald' from a network without dropout"
-    for k in fields: check_choice('field', k, FIELDS)
+    draws:int=10,     # Stochastic passes of the decoder, for 'bald'
+    seed:int=0,       # Of what is dropped
+    )->dict: # name -> float32 (n,) or (n,D); foreground int64
+    """Pass once over `idx` for all `fields`
+
+    Raises `InputError` for an unknown field, and for 'bald' from a network without dropout.
+    """
+    for field in fields: check_choice('field', field, FIELDS)
     precision = precision or choose_precision(data.device)['eval']
-    idx,out = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device), {k:[] for k in fields}; place(net, precision)
+    idx = torch.as_tensor(np.asarray(idx), dtype=torch.long).to(data.device)
+    out = {field:[] for field in fields}
+    place(net, precision)
     with torch.no_grad(), cast(precision, data.device), repeatable(data.device), seeded(seed, data.device):
         for i in idx.split(bs or batch_size(data)):
             got = _measure_batch(net, data, i, fields, draws)
-            for k in fields: out[k].append(got[k])
-    return {k:_whole(v, k) for k,v in out.items()}
-
-def _measure_batch(net, data, i, fields, draws):
-    maps = net.encoder(data.normalise(data.raw(i))); features = net.decoder(maps)
-    z = data.crop(_defect_logit(net.segmentation_head(features)))
-    out = {k:FROM_LOGITS[k](z) for k in fields if k in FROM_LOGITS}
-    if 'embedding' in fields: out['embedding'] = embed(maps)
-    if 'gradient' in fields: out['gradient'] = badge_embedding(net, features, z, data.pad)
-    if 'bald' in fields:
-        with dropping(net): out['bald'] = mutual_information(torch.stack([data.crop(_defect_logit(net.segmentation_head(net.decoder(maps)))) for _ in range(draws)]))
-    return out
-
-def _whole(parts, name):
-    if not parts: return np.empty(0, np.float32)
-    a = torch.cat(parts).cpu().numpy()
-    return a if name=='foreground' else a.astype(np.float32)
+            for field in fields: out[field].append(got[field])
+    return {field:_whole(parts, field) for field,parts in out.items()}
