@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..core import check_choice, InputError
+from . import magnetic_tiles, public_sets # their readers register themselves
 from .images import crop, dark_edge, read_image, window_of
 from .masks import read_mask
-from imbal_al.data.sources import (
-    data_root, DATA_SETS, folder_source, listed_sources, make_source, Source, SYNTHETIC, View
-)
+from .sources import data_root, DATA_SETS, folder_source, listed_sources
+from .sources import make_source, Source, SYNTHETIC
 
 # %% auto #0
 __all__ = ['load_source', 'list_data', 'check_source', 'report_lines']
@@ -92,10 +92,6 @@ def list_data(
 def _drawn_row(name):
     "The row of synthetic images, which are always here"
     return dict(name=name, here=True, folder='', licence='', cite='', url='', note=_DRAWN)
-
-# %% ../../nbs/16_data.catalog.ipynb #aaa264b0
-SOURCES = View(lambda known: known.read, listed_sources)
-EXPECT = View(lambda known: list(known.expect), lambda: list(DATA_SETS))
 
 # %% ../../nbs/16_data.catalog.ipynb #46601eea
 def _patch_counts(mask, patch):

@@ -14,10 +14,8 @@ import numpy as np, pandas as pd
 from ..core import InputError
 from .images import crop, shape_of, WINDOW
 from .masks import read_mask
-from imbal_al.data.sources import (
-    data_set, Download, files_below, files_by_stem, github_zip, home_of, make_source,
-    must_match
-)
+from .sources import data_set, Download, github_zip
+from .sources import files_below, files_by_stem, home_of, make_source, must_match
 
 # %% auto #0
 __all__ = []
@@ -68,6 +66,7 @@ _TILE_FACTS = dict(
         'each tile was shot under about six lights and stays together',
     expect=[dict(by='counted here', images=1344, groups=168, faulty_images=388,
         defect_pixels=3539881, patches=5061, faulty_patches=410)],
+    order=3,
     **_TILE_FACTS)
 def _mtsdd(root, name='mtsdd'):
     home = home_of(name, root, 'mtsdd')
@@ -249,6 +248,7 @@ def _with_split(row, known):
     expect=[dict(by='counted here', images=171, train=101, val=70, groups=19, faulty_images=171,
         defect_pixels=26403, patches=171, faulty_patches=171)],
     folder='mtsdd',
+    order=8,
     **_TILE_FACTS)
 def _mtsdd_blowhole(root): return _mtsdd_windows(root, 'mtsdd_blowhole')
 
@@ -259,6 +259,7 @@ def _mtsdd_blowhole(root): return _mtsdd_windows(root, 'mtsdd_blowhole')
     expect=[dict(by='counted here', images=77, train=46, val=31, groups=11, faulty_images=77,
         defect_pixels=36026, patches=77, faulty_patches=77)],
     folder='mtsdd',
+    order=8,
     **_TILE_FACTS)
 def _mtsdd_crack(root): return _mtsdd_windows(root, 'mtsdd_crack')
 
@@ -270,5 +271,6 @@ def _mtsdd_crack(root): return _mtsdd_windows(root, 'mtsdd_crack')
     expect=[dict(by='counted here', images=1140, train=674, val=466, groups=143, faulty_images=188,
         defect_pixels=53435, patches=1140, faulty_patches=188)],
     folder='mtsdd',
+    order=8,
     **_TILE_FACTS)
 def _mtsdd_extreme(root): return _mtsdd_windows(root, 'mtsdd_extreme')

@@ -22,7 +22,7 @@ from filelock import FileLock
 from ..core import ahead, check_choice, config_hash, InputError, note, seal, to_json, unseal
 from .images import crop, dark_edge, read_image, WINDOW, window_of
 from .masks import read_mask
-from .sources import Source
+from .sources import cache_home, Source
 
 # %% auto #0
 __all__ = ['windows', 'PatchStore', 'read_store', 'cache_root', 'open_store', 'split_table']
@@ -303,9 +303,7 @@ def cache_root(
     )->Path:                # Absolute; need not exist
     "The folder for stores: `root`, else `IMBAL_AL_CACHE`, else `~/.cache/imbal_al`"
     given = root or os.environ.get('IMBAL_AL_CACHE')
-    if given: return Path(given).absolute()
-    cache = os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache'
-    return (Path(cache)/'imbal_al').absolute()
+    return Path(given or cache_home()).absolute()
 
 # %% ../../nbs/18_data.patches.ipynb #b3417c9d
 def _locked(path):
@@ -339,7 +337,7 @@ def _current(source, path, want):
 
 # %% ../../nbs/18_data.patches.ipynb #694865c0
 def open_store(
-    source:Source,           # From `imbal_al.sources.load_source`
+    source:Source,           # From `load_source`
     patch:tuple|int,         # (height, width) in pixels, or one number for a square
     stride:str='none',       # See `windows`
     channels:int|None=None,  # 1 (grey) or 3 (RGB); default the source's own
