@@ -6,7 +6,8 @@ Docs: https://example.github.io/imbal_al/data.download.html.md"""
 
 # %% ../../nbs/17_data.download.ipynb #7057f9b2
 from __future__ import annotations
-import hashlib, http.client, json, os, platform, shutil, stat, tempfile, urllib.request, zipfile, zlib
+import hashlib, http.client, json, os, platform, shutil, stat, tempfile
+import urllib.request, zipfile, zlib
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -221,10 +222,10 @@ def _pin_sum(pin, url, sha, path):
 def get_data(
     name:str,                   # A data set with a reader
     root:str|Path|None=None,    # Where the data sets are, see `data_root`
-    progress=None,              # f(what, done, total): what is download, unpack or check; total may be None
+    progress=None,              # f(what, done, total): download, unpack or check; total may be None
     archive:str|Path|None=None, # A zip downloaded by hand
     timeout:float=60            # Seconds without an answer from the server
-    )->dict:                    # folder, sha256, check (of `check_source`); only folder if it was there
+    )->dict:                    # folder, sha256, check (a report); only folder if it was there
     """Download, verify and unpack a data set.
 
     Raises `InputError`, in one line, with what to do where that cannot be"""

@@ -22,7 +22,7 @@ __all__ = []
 
 # %% ../../nbs/14_data.magnetic_tiles.ipynb #39543306
 def _tile_groups(names, gap=400):
-    "Group of each file name with '_num_NUMBER': a larger step than `gap` begins a new tile (inferred)"
+    "Group of each file name with '_num_NUMBER': a step above `gap` begins a new tile (inferred)"
     found = {name:re.search(r'_num_(\d+)', name) for name in names}
     odd = sorted(name for name,match in found.items() if not match)
     if odd: raise InputError(
@@ -57,7 +57,8 @@ _TILE_FACTS = dict(
     url='https://github.com/abin24/Magnetic-tile-defect-datasets.',
     layout='MT_{Blowhole,Break,Crack,Fray,Free,Uneven}/Imgs/*.jpg with *.png',
     download=Download(
-        github_zip('abin24/Magnetic-tile-defect-datasets.', 'cc4eb530b57b9cb7225bf76023873043ffd50655'),
+        github_zip('abin24/Magnetic-tile-defect-datasets.',
+            'cc4eb530b57b9cb7225bf76023873043ffd50655'),
         keep=('MT_Blowhole','MT_Break','MT_Crack','MT_Fray','MT_Free','MT_Uneven')))
 
 # %% ../../nbs/14_data.magnetic_tiles.ipynb #7ec4611a
@@ -70,7 +71,8 @@ _TILE_FACTS = dict(
     **_TILE_FACTS)
 def _mtsdd(root, name='mtsdd'):
     home = home_of(name, root, 'mtsdd')
-    files = [file for file in files_below(home, '.jpg', '.png') if re.match(r'MT_[^/]*/Imgs/', file)]
+    files = files_below(home, '.jpg', '.png')
+    files = [file for file in files if re.match(r'MT_[^/]*/Imgs/', file)]
     images = files_by_stem([file for file in files if file.lower().endswith('.jpg')], home)
     masks = files_by_stem([file for file in files if file.lower().endswith('.png')], home)
     must_match(images, masks, home)
@@ -86,7 +88,7 @@ def _mtsdd(root, name='mtsdd'):
 
 # %% ../../nbs/14_data.magnetic_tiles.ipynb #091ed6ac
 def _reach(n, size):
-    "First and last position of a window along a side of `n` pixels: inside, or the side in its middle"
+    "First and last place of a window along a side of `n` pixels: inside, or the side in its middle"
     return (-((size-n)//2),)*2 if n<size else (0, n-size)
 
 def _middle(first, last, reach, size):
@@ -157,7 +159,7 @@ def _second_view(mask, first, size=224, margin=8):
 
 # %% ../../nbs/14_data.magnetic_tiles.ipynb #aa381b92
 def _split_tiles(n, d, train, fixed=None, most=16):
-    """Whether each tile trains: the train part has about `train` windows, and its share of the defect.
+    """Whether each tile trains: that part has about `train` windows, and its share of the defect.
 
     `n` windows and `d` defect pixels of each tile; `fixed` int8 per tile: 1 train, 0 val, -1 free
     (default all free); `most` tiles are tried in every combination"""

@@ -284,7 +284,7 @@ def _build_folder(path):
 
 # %% ../../nbs/18_data.patches.ipynb #a6f9bb81
 def _build_store(source, settings, path, want, progress, workers):
-    "Cut all images of `source` into a store at `path`, replacing what is there, whole or not at all"
+    "Cut all images of `source` into a store at `path`, in place of what is there, or not at all"
     folder = _build_folder(path)
     try:
         _write_store(source, settings, folder, want, progress, workers)
@@ -403,7 +403,7 @@ def _paper_columns(known):
 def split_table(
     stores,                  # `PatchStore`, or several
     paper:pd.DataFrame=None  # Its Table 2 (dataset, train, val, total, fg_bg); None: ours alone
-    )->pd.DataFrame:         # A row per store: data, train, val, total, fg_bg, fg_bg_train, fg_bg_val
+    )->pd.DataFrame:         # Data, train, val, total, fg_bg, fg_bg_train, fg_bg_val
     """Patches to train and validate on and the ratio of defect to background pixels.
 
     In the form of the paper's Table 2; with `paper` also its own columns, paper, paper_train ...

@@ -177,7 +177,8 @@ def _cfd(root):
     url='https://github.com/stoy95536/KolektorSDD_Yolov8_Datasets',
     layout='Datasets/images/{train,val}/*.jpg and Datasets/labels/{train,val}/*.txt',
     download=Download(
-        github_zip('stoy95536/KolektorSDD_Yolov8_Datasets', '81e5cf333010730a05f11d1c0357bc0f24ecf502'),
+        github_zip('stoy95536/KolektorSDD_Yolov8_Datasets',
+            '81e5cf333010730a05f11d1c0357bc0f24ecf502'),
         keep=('Datasets',)),
     note='commutator surfaces, about 500x1260 grey; blocks of eight numbers stay together',
     expect=[
@@ -389,7 +390,7 @@ def _copy_of(stem):
 
 # %% ../../nbs/15_data.public_sets.ipynb #5ce5b654
 def _numbered(copies, originals, at):
-    "Dict from a copy's stem to its original's place in the order; `copies` is stem -> (number, kind)"
+    "From a copy's stem to its original's place in the order; `copies` is stem -> (number, kind)"
     place, bad = {}, []
     for stem,(number,kind) in copies.items():
         place[stem], k = divmod(number-originals-1, 4)

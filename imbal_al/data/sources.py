@@ -27,9 +27,9 @@ _COLUMNS = ['name','image','mask','decoder','group','split']
 class Source:
     "A data set as a table of images, and what is known about it"
     name: str             # As given to `load_source`
-    table: pd.DataFrame   # One row per image; the columns above, and more where the data set has more
+    table: pd.DataFrame   # One row per image; the columns above, and more if the set has more
     channels: int = 3     # 1 (grey) or 3 (RGB)
-    drop: str|None = None # Which images are left out when their pixels are read: None or 'dark_edge'
+    drop: str|None = None # Which images are left out once they are read: None or 'dark_edge'
     licence: str = ''     # As stated by the data set
     cite: str = ''        # What to cite
     url: str = ''         # Where it comes from
@@ -94,7 +94,7 @@ def files_below(folder, *endings, past=None):
 class Download:
     "Where an archive is and what of it is wanted"
     url: str = ''         # Empty: needs an account
-    keep: tuple = ()      # Top-level names to unpack, below the archive's own single folder if it has one
+    keep: tuple = ()      # Top-level names to unpack; the archive's own single folder is left off
     size: int|None = None # Bytes, where known
     sha256: str = ''      # Where known
     steps: tuple = ()     # What to do by hand where there is no url
@@ -116,14 +116,14 @@ class DataSet:
     read: Callable         # f(root) -> `Source`; with a `suffix` also f(root, name=...)
     note: str = ''         # What to know before using it
     patch: tuple = (128,128) # (h,w) in pixels, cut by default in `check_source`
-    expect: tuple = ()     # dicts of what is known: by, images, train, val, ...; `check_source` compares
-    drop: str|None = None  # Which images are left out when their pixels are read: None or 'dark_edge'
+    expect: tuple = ()     # dicts of what `check_source` compares: by, images, train, val, ...
+    drop: str|None = None  # Which images are left out once they are read: None or 'dark_edge'
     folder: str = ''       # Below the data root; empty: its name
     below: str = ''        # Where several sets share a folder: its own folder in it
-    twins: tuple = ()      # Pairs of names without ending: one picture, two files; their groups are joined
-    suffix: str = ''       # What may follow the name after a colon; the reader then takes `name`, too
+    twins: tuple = ()      # Pairs of names without ending: one picture, two files
+    suffix: str = ''       # What may follow the name after a colon; empty: nothing
     order: int = 100       # Its place in lists; of equal ones, the first registered is first
-    first: bool = False    # Whether `data list` begins with it: the sets of the active-learning paper
+    first: bool = False    # Whether `data list` begins with it: the active-learning paper's sets
 
     def home(self, base:Path)->Path:
         "Where its images are, below the data root `base`"
@@ -192,7 +192,8 @@ def make_source(name, rows, home, **facts):
     known = DATA_SETS.get(name.partition(':')[0])
     if known:
         _join_twins(table, known.twins)
-        said = {key:getattr(known, key) for key in ('channels','drop','licence','cite','url','note')}
+        told = ('channels','drop','licence','cite','url','note')
+        said = {key:getattr(known, key) for key in told}
         facts = {**said, **facts}
     more = [column for column in table if column not in _COLUMNS]
     table = table[_COLUMNS+more].sort_values('name', kind='stable', ignore_index=True)
@@ -200,7 +201,7 @@ def make_source(name, rows, home, **facts):
 
 # %% ../../nbs/13_data.sources.ipynb #407346ae
 def files_by_stem(files, home):
-    "Dict from a file's name without its ending to the file; two files with one such name are refused"
+    "Dict from a file's name without its ending to the file; two of one name are refused"
     found = {}
     for file in files:
         stem = os.path.splitext(file)[0]
@@ -233,10 +234,11 @@ def _masks_of(images, masks, at, to, suffixes):
 def _only_images(files, suffixes):
     "The files that are not another one's mask by their name"
     stems = {os.path.splitext(file)[0] for file in files}
-    return [file for file in files if not _names_another(os.path.splitext(file)[0], stems, suffixes)]
+    return [file for file in files if not _names_another(file, stems, suffixes)]
 
-def _names_another(stem, stems, suffixes):
-    "Whether `stem` is one of `stems` followed by one of the words"
+def _names_another(file, stems, suffixes):
+    "Whether a file's name without its ending is one of `stems` followed by one of the words"
+    stem = os.path.splitext(file)[0]
     ends = [end for end in suffixes if end and stem.endswith(end)]
     return any(stem.removesuffix(end) in stems for end in ends)
 
