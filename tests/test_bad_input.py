@@ -21,7 +21,6 @@ from imbal_al.data import scenarios
 from imbal_al.data import sources
 from imbal_al.data import catalog
 from imbal_al.data import images
-from imbal_al.data import download
 from imbal_al.data import masks
 from imbal_al.strategies import scores as strategies
 from imbal_al.strategies import registry
@@ -113,8 +112,8 @@ def cli(*args):
 
 
 TABLE = pd.DataFrame(dict(group=range(100), faulty=[1] * 20 + [0] * 80))
-COCO = lambda masks: masks.read_mask(
-    'a.json::a.jpg::' + json.dumps(dict(size=[2, 3], masks=masks)), 'coco', (2, 3)
+COCO = lambda drawn: masks.read_mask(
+    'a.json::a.jpg::' + json.dumps(dict(size=[2, 3], masks=drawn)), 'coco', (2, 3)
 )
 RUNS = lambda text: masks.read_mask('train.csv::a.jpg::' + text, 'runs', (2, 3))
 X, Y = torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4)
@@ -981,8 +980,8 @@ CASES = {
 
 TYPES = {'loss fn_weight text', 'loss ignore_index', 'loss no tensor', 'loss integers'}
 LONG = {
-    '<data sets>': [*sources.SYNTHETIC, *catalog.SOURCES, 'folder:IMAGES:MASKS'],
-    '<downloads>': download.DOWNLOADS,
+    '<data sets>': [*sources.SYNTHETIC, *sources.listed_sources(), 'folder:IMAGES:MASKS'],
+    '<downloads>': sources.ordered_sources(),
     '<settings of a run>': [f.name for f in fields(RunConfig)],
     '<settings of a training>': [f.name for f in fields(LossConfig)],
 }

@@ -10,7 +10,7 @@ import imbal_al
 from imbal_al.data import sources
 from imbal_al.data import download
 from imbal_al.core import InputError
-from imbal_al.data.download import DOWNLOADS, _unpack
+from imbal_al.data.download import _unpack
 from imbal_al.data.catalog import check_source, load_source
 from imbal_al.data.sources import folder_source
 from imbal_al.data.images import read_image
@@ -338,7 +338,7 @@ def test_an_archive_that_would_fill_the_disk(tmp_path):
 
 def test_an_archive_larger_than_the_disk(tmp_path, monkeypatch):
     a = archive(tmp_path / 'a.zip', ('x/x.png', bytes(10000)))
-    monkeypatch.setattr(sources.shutil, 'disk_usage', lambda p: type('U', (), dict(free=100)))
+    monkeypatch.setattr(download.shutil, 'disk_usage', lambda p: type('U', (), dict(free=100)))
     with pytest.raises(InputError, match='make room') as e:
         _unpack(a, tmp_path / 'to')
     one_line(e)
@@ -469,14 +469,15 @@ def test_names_in_annotations_stay_in_their_folder(tmp_path):
 
 def test_every_download_is_one_commit_over_https():
     "A name that moves (main, latest) would be another data set tomorrow; the first archive's hash is pinned beside the data"
-    urls = {d.url for d in DOWNLOADS.values() if d.url} - {
-        DOWNLOADS['ksdd2'].url
+    downloads = {name: known.download for name, known in sources.DATA_SETS.items()}
+    urls = {d.url for d in downloads.values() if d.url} - {
+        downloads['ksdd2'].url
     }  # Its authors keep one archive under one name
     assert len(urls) >= 6 and all(re.fullmatch(r'https://[\w.]+/\S+/[0-9a-f]{40}', o) for o in urls)
 
 
 def test_a_download_s_hash_is_checked(tmp_path):
-    "Published hash, pinned hash, no hash yet; the tests of `imbal_al.sources` do the same over a socket"
+    "Published hash, pinned hash, no hash yet; tests/test_sources.py does the same over a socket"
     d, pin = sources.Download('https://x', sha256='a' * 64), tmp_path / 'pin.json'
     with pytest.raises(InputError, match='published') as e:
         download._verify_sum('b' * 64, d, pin)

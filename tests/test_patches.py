@@ -1,4 +1,4 @@
-"imbal_al.patches: windows, cutting, and a store that is whole, current, or not there"
+"imbal_al.data.patches: windows, cutting, and a store that is whole, current, or not there"
 
 import json, os, shutil, subprocess, sys
 from pathlib import Path
@@ -11,9 +11,8 @@ from PIL import Image
 from imbal_al.data import patches
 from imbal_al.core import InputError, config_hash
 from imbal_al.data.patches import (
-    STRIDES, windows, cut, read_store, cache_root, open_store, split_table,
+    STRIDES, windows, cut, _fingerprint, read_store, cache_root, open_store, split_table,
 )
-from imbal_al.data.patches import STRIDES, _fingerprint
 from imbal_al.data.sources import folder_source
 from imbal_al.data.catalog import load_source
 from imbal_al.data.synthetic import image
@@ -361,9 +360,20 @@ def test_what_a_killed_build_left_is_removed(pictures, tmp_path):
 
 
 def test_two_processes_at_once(pictures, tmp_path):
-    code = f"from imbal_al.data.sources import folder_source; from imbal_al.data.patches import open_store\nimport imbal_al.patches as p\nf=p._build_store\ndef g(*a): print('built'); f(*a)\np._build_store=g\ns=open_store(folder_source({str(pictures/'images')!r},{str(pictures/'masks')!r}),16,root={str(tmp_path)!r}); print(int(s.images.sum()))"
+    code = '''import sys
+from imbal_al.data import patches
+from imbal_al.data.sources import folder_source
+build = patches._build_store
+def told(*a):
+    print('built')
+    build(*a)
+patches._build_store = told
+images, masks, root = sys.argv[1:]
+store = patches.open_store(folder_source(images, masks), 16, root=root)
+print(int(store.images.sum()))'''
+    folders = [str(pictures / 'images'), str(pictures / 'masks'), str(tmp_path)]
     ps = [
-        subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, '-c', code, *folders], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     out = [p.communicate()[0].split() for p in ps]

@@ -1,4 +1,4 @@
-"imbal_al.scenarios: exact numbers, no leak, pairs that are pairs, and refusals that tell the truth"
+"imbal_al.data.scenarios: exact numbers, no leak, pairs that are pairs, and refusals that tell the truth"
 
 import re
 
@@ -9,7 +9,6 @@ from hypothesis import assume, example, given, settings, strategies as st
 
 from imbal_al.core import InputError
 from imbal_al.data.scenarios import MODES, split_groups, n_faulty, largest_size, make_scenario
-from imbal_al.data.scenarios import MODES
 
 R = np.random.default_rng(0)
 TABLE = pd.DataFrame(

@@ -13,9 +13,9 @@ from imbal_al.data import public_sets
 from imbal_al.core import InputError
 from imbal_al.data.masks import DECODERS, coco_counts, read_mask
 from imbal_al.data.catalog import (
-    EXPECT, SOURCES, check_source, list_data, load_source, _patch_counts, report_lines,
+    check_source, list_data, load_source, _patch_counts, report_lines,
 )
-from imbal_al.data.sources import INFO, data_root, folder_source
+from imbal_al.data.sources import DATA_SETS, data_root, folder_source
 from imbal_al.data.images import WINDOW, crop, dark_edge, read_image
 from imbal_al.data.magnetic_tiles import _defect_windows, _second_view, _split_tiles, _tile_groups
 from imbal_al.data.download import _fetch, get_data, _unpack
@@ -51,7 +51,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 def known(monkeypatch, name, **facts):
     "Other facts of a data set, for one test"
-    monkeypatch.setitem(S.DATA_SETS, name, replace(S.DATA_SETS[name], **facts))
+    monkeypatch.setitem(DATA_SETS, name, replace(DATA_SETS[name], **facts))
 
 
 def real(name):
@@ -609,13 +609,13 @@ def test_two_images_with_one_name(tmp_path):
         load_source('potato_leaf', tmp_path)
 
 
-@pytest.mark.parametrize('name', SOURCES)
+@pytest.mark.parametrize('name', DATA_SETS)
 def test_missing_data_set_says_where_and_how(tmp_path, name):
     with refuses(f"data set '{name}' not found in {tmp_path}", f'imbal-al data get {name}'):
         load_source(name, tmp_path)
 
 
-@pytest.mark.parametrize('name', SOURCES)
+@pytest.mark.parametrize('name', DATA_SETS)
 def test_empty_data_set(tmp_path, name):
     for o in (
         'SD-saliency-900/Source Images',
@@ -629,8 +629,8 @@ def test_empty_data_set(tmp_path, name):
         'train',
         'test',
     ):
-        (tmp_path / INFO[name].get('folder', name) / o).mkdir(parents=True)
-    for o in {o.below for o in S.DATA_SETS.values() if o.below}:
+        (tmp_path / (DATA_SETS[name].folder or name) / o).mkdir(parents=True)
+    for o in {o.below for o in DATA_SETS.values() if o.below}:
         for part in ('train', 'val'):
             [
                 (tmp_path / 'dibe' / o / f'{part}_{k}').mkdir(parents=True)
@@ -668,8 +668,8 @@ def test_sources_pickle_and_list():
     t = pickle.loads(pickle.dumps(s))
     pd.testing.assert_frame_equal(s.table, t.table)
     d = list_data()
-    assert {*SOURCES} <= set(d['name']) and (
-        d[d['name'].isin(INFO)][['licence', 'cite', 'url']] != ''
+    assert {*DATA_SETS} <= set(d['name']) and (
+        d[d['name'].isin(DATA_SETS)][['licence', 'cite', 'url']] != ''
     ).all().all()
 
 
@@ -684,7 +684,6 @@ def test_data_root_order(tmp_path, monkeypatch):
 
 
 def test_synthetic_image_and_mask_come_from_one_draw():
-    pytest.importorskip('imbal_al.synthetic')
     for kind, ch in (('cells', 1), ('steel', 1), ('leaves', 3)):
         s = load_source(f'synthetic_{kind}:12:64:3')
         shares = []
@@ -990,7 +989,7 @@ def test_dibe_split_and_copies(tmp_path):
     assert (
         s.name == 'thc112'
         and c.name == 'thc112:copies'
-        and c.licence == s.licence == INFO['thc112']['licence']
+        and c.licence == s.licence == DATA_SETS['thc112'].licence
         and s.root == c.root
     )
     assert (
@@ -1076,9 +1075,9 @@ def test_dibe_counts_are_compared_with_the_paper(tmp_path):
     dibe(tmp_path)
     problems = check_source(load_source('thc112', tmp_path))['problems']
     assert len(problems) == 1 and problems[0].startswith('15 images, expected 2,511 (the paper)')
-    dibe_sets = [k for k, o in S.DATA_SETS.items() if o.below]
+    dibe_sets = [k for k, o in DATA_SETS.items() if o.below]
     assert len(dibe_sets) == 6
-    assert all(o['images'] == o['train'] + o['val'] for k in dibe_sets for o in EXPECT[k])
+    assert all(o['images'] == o['train'] + o['val'] for k in dibe_sets for o in DATA_SETS[k].expect)
 
 
 def test_listing_shows_the_part_of_dibe_that_is_there(tmp_path):
@@ -1137,8 +1136,8 @@ def test_patch_counts(H, W, h, w, seed):
 
 
 def test_paper_counts_are_consistent():
-    (p,) = EXPECT['potato']
-    (s,) = EXPECT['severstal']
+    (p,) = DATA_SETS['potato'].expect
+    (s,) = DATA_SETS['severstal'].expect
     assert (
         p['faulty_patches'] + p['healthy_patches'] == p['patches'] == 4 * p['images']
         and s['patches'] <= 4 * s['images']
@@ -1447,7 +1446,13 @@ def test_get_no_permission(tmp_path):
 
 def test_killed_half_way_leaves_no_data_set(tmp_path, monkeypatch):
     root, body = tmp_path / 'data', tiny(tmp_path / 'a.zip')
-    code = "import sys; from dataclasses import replace; from imbal_al import sources as S; S.DATA_SETS['sd900'] = replace(S.DATA_SETS['sd900'], download=S.Download(sys.argv[1], ('SD-saliency-900',))); S.get_data('sd900', sys.argv[2])"
+    code = '''import sys
+from dataclasses import replace
+from imbal_al.data.download import get_data
+from imbal_al.data.sources import DATA_SETS, Download
+here = Download(sys.argv[1], ('SD-saliency-900',))
+DATA_SETS['sd900'] = replace(DATA_SETS['sd900'], download=here)
+get_data('sd900', sys.argv[2])'''
     with Server(body, pause=60) as s:
         p = subprocess.Popen([sys.executable, '-c', code, s.url, str(root)])
         until = time.time() + 30
@@ -1493,7 +1498,7 @@ def test_get_ksdd2_over_a_socket(tmp_path, monkeypatch):
     root = tmp_path / 'data'
     counts = [dict(by='here', images=3, train=2, val=1, faulty_images=1)]
     with Server(ksdd2_zip(tmp_path / 'a.zip')) as s:
-        here = S.Download(s.url, S.DATA_SETS['ksdd2'].download.keep)
+        here = S.Download(s.url, DATA_SETS['ksdd2'].download.keep)
         known(monkeypatch, 'ksdd2', download=here, expect=counts)
         r = get_data('ksdd2', root)
     assert (
@@ -1523,7 +1528,7 @@ def test_ksdd2_of_other_counts_or_without_a_mask_is_refused(tmp_path, monkeypatc
 
 
 def test_a_set_of_ones_own_is_one_function(tmp_path, monkeypatch):
-    monkeypatch.setitem(S.DATA_SETS, 'mine', None)
+    monkeypatch.setitem(DATA_SETS, 'mine', None)
 
     @S.data_set(
         'mine',

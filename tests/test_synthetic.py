@@ -109,7 +109,9 @@ FIXED = {'cells': '6ccd57456d2b3b23', 'steel': '0cc823a4fc37b3ac', 'leaves': '1a
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_fixed_bytes(kind):
-    "Changes only when the drawing is changed on purpose, or numpy its random streams (then every seed means another image)"
+    """Changes only when the drawing is changed on purpose, or numpy its random streams.
+
+    Then every seed means another image."""
     assert (
         digest(*image(kind, 7, (48, 80), 11, True), *image(kind, 8, 33, 11, True, 0.01))
         == FIXED[kind]
@@ -118,8 +120,9 @@ def test_fixed_bytes(kind):
 
 def test_same_in_another_process():
     code = (
-        "import hashlib\nfrom imbal_al.synthetic import *\n"
-        "print(hashlib.sha256(b''.join(o.tobytes() for k in KINDS for o in dataset(k, 3, (40,56), 9))).hexdigest()[:16])"
+        "import hashlib\nfrom imbal_al.data.synthetic import *\n"
+        "drawn = (o.tobytes() for k in KINDS for o in dataset(k, 3, (40,56), 9))\n"
+        "print(hashlib.sha256(b''.join(drawn)).hexdigest()[:16])"
     )
     out = subprocess.run(
         [sys.executable, '-c', code],

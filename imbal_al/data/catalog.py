@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..core import check_choice, InputError
+from . import magnetic_tiles, public_sets # their readers register themselves
 from .images import crop, dark_edge, read_image, window_of
 from .masks import read_mask
-from imbal_al.data.sources import (
-    data_root, DATA_SETS, folder_source, listed_sources, make_source, Source, SYNTHETIC, View
-)
+from .sources import data_root, DATA_SETS, folder_source, listed_sources
+from .sources import make_source, Source, SYNTHETIC
 
 # %% auto #0
 __all__ = ['load_source', 'list_data', 'check_source', 'report_lines']
@@ -57,7 +57,7 @@ def _folder_name(name):
 
 # %% ../../nbs/16_data.catalog.ipynb #90d2c493
 def load_source(
-    name:str,               # In `list_data`, also with :copies, or synthetic, or folder:IMAGES:MASKS
+    name:str,               # In `list_data`, perhaps with :copies; synthetic; folder:IMAGES:MASKS
     root:str|Path|None=None # Where the data sets are, see `data_root`
     )->Source:              # Of the pixels, only masks that windows are placed on are read
     """The table of one data set; THC and DIBE names may end in `:copies`.
@@ -75,7 +75,7 @@ def load_source(
 def list_data(
     root:str|Path|None=None # Where the data sets are, see `data_root`
     )->pd.DataFrame:        # A row per data set: name, here, folder, licence, cite, url, note
-    "Every data set there is a reader for: whether it is there, where it belongs, its licence and source"
+    "Every data set that can be read: whether it is there, where it belongs, its licence and source"
     base, rows = data_root(root), [_drawn_row(name) for name in SYNTHETIC[1:]]
     for known in (DATA_SETS[name] for name in listed_sources()):
         home = known.home(base)
@@ -92,10 +92,6 @@ def list_data(
 def _drawn_row(name):
     "The row of synthetic images, which are always here"
     return dict(name=name, here=True, folder='', licence='', cite='', url='', note=_DRAWN)
-
-# %% ../../nbs/16_data.catalog.ipynb #aaa264b0
-SOURCES = View(lambda known: known.read, listed_sources)
-EXPECT = View(lambda known: list(known.expect), lambda: list(DATA_SETS))
 
 # %% ../../nbs/16_data.catalog.ipynb #46601eea
 def _patch_counts(mask, patch):
@@ -207,7 +203,8 @@ def check_source(
     background, defect = report['pixels']-report['defect_pixels'], report['defect_pixels']
     report['background_per_defect'] = background/defect if defect else float('inf')
     if report['torn_groups']: problems.append(
-        f"{report['torn_groups']} groups lie in more than one split of the data set; split by group")
+        f"{report['torn_groups']} groups lie in more than one split of the data set; "
+        'split by group')
     problems += _expected(report)
     return report
 

@@ -6,25 +6,25 @@ Docs: https://example.github.io/imbal_al/data.download.html.md"""
 
 # %% ../../nbs/17_data.download.ipynb #7057f9b2
 from __future__ import annotations
-import hashlib, http.client, json, os, platform, shutil, stat, tempfile, urllib.request, zipfile, zlib
+import hashlib, http.client, json, os, platform, shutil, stat, tempfile
+import urllib.request, zipfile, zlib
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ..core import check_choice, InputError, to_json, write_text
 from .catalog import check_source, load_source
-from .sources import data_root, DATA_SETS, View
+from .sources import data_root, DATA_SETS, ordered_sources
 
 # %% auto #0
 __all__ = ['get_data']
 
-# %% ../../nbs/17_data.download.ipynb #9b0b6a08
-DOWNLOADS = View(lambda known: known.download, lambda: list(DATA_SETS))
-
 # %% ../../nbs/17_data.download.ipynb #4b6fea6b
+def _known(name): return DATA_SETS[check_choice('data set', name, ordered_sources())]
+
 def _how_to_get(name, root=None):
     "What to do by hand to have a data set below `root` (see `data_root`), one step a line"
-    known, base = DATA_SETS[check_choice('data set', name, DATA_SETS)], data_root(root)
+    known, base = _known(name), data_root(root)
     steps = known.download.steps or (f'download {known.download.url} on a machine with a network',)
     return [*steps,
         f'run `imbal-al data get {name} --archive FILE.zip --data-root {base}`, '
@@ -222,14 +222,14 @@ def _pin_sum(pin, url, sha, path):
 def get_data(
     name:str,                   # A data set with a reader
     root:str|Path|None=None,    # Where the data sets are, see `data_root`
-    progress=None,              # f(what, done, total): what is download, unpack or check; total may be None
+    progress=None,              # f(what, done, total): download, unpack or check; total may be None
     archive:str|Path|None=None, # A zip downloaded by hand
     timeout:float=60            # Seconds without an answer from the server
-    )->dict:                    # folder, sha256, check (of `check_source`); only folder if it was there
+    )->dict:                    # folder, sha256, check (a report); only folder if it was there
     """Download, verify and unpack a data set.
 
     Raises `InputError`, in one line, with what to do where that cannot be"""
-    known, base = DATA_SETS[check_choice('data set', name, DATA_SETS)], data_root(root)
+    known, base = _known(name), data_root(root)
     folder, url = known.folder or name, known.download.url
     home, pin = base/folder, base/f'{folder}.download.json'
     if home.is_dir() and any(home.iterdir()): return dict(folder=str(home))

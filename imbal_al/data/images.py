@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..core import InputError
+from .synthetic import image as synthetic_image
 
 # %% auto #0
 __all__ = ['read_image']
@@ -112,10 +113,9 @@ def _eight_bit(im, path, bits=16):
 @lru_cache(4)
 def draw_synthetic(spec):
     "Image and mask of a synthetic specification"
-    from imbal_al.data.synthetic import image
     _, kind, seed, size, index = spec.split(':')
     h, _, w = size.partition('x')
-    return image(kind, int(index), size=(int(h), int(w or h)), seed=int(seed))
+    return synthetic_image(kind, int(index), size=(int(h), int(w or h)), seed=int(seed))
 
 # %% ../../nbs/11_data.images.ipynb #ed3203b8
 def _with_channels(a, channels):
@@ -130,7 +130,9 @@ def read_image(
     channels:int=3, # 1: grey, 3: RGB
     bits:int=16     # Of the pixels of 16-bit grey: 12 makes 4095 white
     )->np.ndarray:  # uint8 (H,W) or (H,W,3)
-    "The pixels of one image. Raises `InputError` for a file that is missing, empty, truncated or no image"
+    """The pixels of one image.
+
+    Raises `InputError` for a file that is missing, empty, truncated or no image"""
     if spec.startswith('synthetic:'): return _with_channels(draw_synthetic(spec)[0], channels)
     im = _eight_bit(ImageOps.exif_transpose(open_picture(spec)), spec, bits)
     return np.array(im.convert('L' if channels==1 else 'RGB'))

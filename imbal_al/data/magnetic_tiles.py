@@ -14,17 +14,15 @@ import numpy as np, pandas as pd
 from ..core import InputError
 from .images import crop, shape_of, WINDOW
 from .masks import read_mask
-from imbal_al.data.sources import (
-    data_set, Download, files_below, files_by_stem, github_zip, home_of, make_source,
-    must_match
-)
+from .sources import data_set, Download, github_zip
+from .sources import files_below, files_by_stem, home_of, make_source, must_match
 
 # %% auto #0
 __all__ = []
 
 # %% ../../nbs/14_data.magnetic_tiles.ipynb #39543306
 def _tile_groups(names, gap=400):
-    "Group of each file name with '_num_NUMBER': a larger step than `gap` begins a new tile (inferred)"
+    "Group of each file name with '_num_NUMBER': a step above `gap` begins a new tile (inferred)"
     found = {name:re.search(r'_num_(\d+)', name) for name in names}
     odd = sorted(name for name,match in found.items() if not match)
     if odd: raise InputError(
@@ -59,7 +57,8 @@ _TILE_FACTS = dict(
     url='https://github.com/abin24/Magnetic-tile-defect-datasets.',
     layout='MT_{Blowhole,Break,Crack,Fray,Free,Uneven}/Imgs/*.jpg with *.png',
     download=Download(
-        github_zip('abin24/Magnetic-tile-defect-datasets.', 'cc4eb530b57b9cb7225bf76023873043ffd50655'),
+        github_zip('abin24/Magnetic-tile-defect-datasets.',
+            'cc4eb530b57b9cb7225bf76023873043ffd50655'),
         keep=('MT_Blowhole','MT_Break','MT_Crack','MT_Fray','MT_Free','MT_Uneven')))
 
 # %% ../../nbs/14_data.magnetic_tiles.ipynb #7ec4611a
@@ -68,10 +67,12 @@ _TILE_FACTS = dict(
         'each tile was shot under about six lights and stays together',
     expect=[dict(by='counted here', images=1344, groups=168, faulty_images=388,
         defect_pixels=3539881, patches=5061, faulty_patches=410)],
+    order=3,
     **_TILE_FACTS)
 def _mtsdd(root, name='mtsdd'):
     home = home_of(name, root, 'mtsdd')
-    files = [file for file in files_below(home, '.jpg', '.png') if re.match(r'MT_[^/]*/Imgs/', file)]
+    files = files_below(home, '.jpg', '.png')
+    files = [file for file in files if re.match(r'MT_[^/]*/Imgs/', file)]
     images = files_by_stem([file for file in files if file.lower().endswith('.jpg')], home)
     masks = files_by_stem([file for file in files if file.lower().endswith('.png')], home)
     must_match(images, masks, home)
@@ -87,7 +88,7 @@ def _mtsdd(root, name='mtsdd'):
 
 # %% ../../nbs/14_data.magnetic_tiles.ipynb #091ed6ac
 def _reach(n, size):
-    "First and last position of a window along a side of `n` pixels: inside, or the side in its middle"
+    "First and last place of a window along a side of `n` pixels: inside, or the side in its middle"
     return (-((size-n)//2),)*2 if n<size else (0, n-size)
 
 def _middle(first, last, reach, size):
@@ -158,7 +159,7 @@ def _second_view(mask, first, size=224, margin=8):
 
 # %% ../../nbs/14_data.magnetic_tiles.ipynb #aa381b92
 def _split_tiles(n, d, train, fixed=None, most=16):
-    """Whether each tile trains: the train part has about `train` windows, and its share of the defect.
+    """Whether each tile trains: that part has about `train` windows, and its share of the defect.
 
     `n` windows and `d` defect pixels of each tile; `fixed` int8 per tile: 1 train, 0 val, -1 free
     (default all free); `most` tiles are tried in every combination"""
@@ -249,6 +250,7 @@ def _with_split(row, known):
     expect=[dict(by='counted here', images=171, train=101, val=70, groups=19, faulty_images=171,
         defect_pixels=26403, patches=171, faulty_patches=171)],
     folder='mtsdd',
+    order=8,
     **_TILE_FACTS)
 def _mtsdd_blowhole(root): return _mtsdd_windows(root, 'mtsdd_blowhole')
 
@@ -259,6 +261,7 @@ def _mtsdd_blowhole(root): return _mtsdd_windows(root, 'mtsdd_blowhole')
     expect=[dict(by='counted here', images=77, train=46, val=31, groups=11, faulty_images=77,
         defect_pixels=36026, patches=77, faulty_patches=77)],
     folder='mtsdd',
+    order=8,
     **_TILE_FACTS)
 def _mtsdd_crack(root): return _mtsdd_windows(root, 'mtsdd_crack')
 
@@ -270,5 +273,6 @@ def _mtsdd_crack(root): return _mtsdd_windows(root, 'mtsdd_crack')
     expect=[dict(by='counted here', images=1140, train=674, val=466, groups=143, faulty_images=188,
         defect_pixels=53435, patches=1140, faulty_patches=188)],
     folder='mtsdd',
+    order=8,
     **_TILE_FACTS)
 def _mtsdd_extreme(root): return _mtsdd_windows(root, 'mtsdd_extreme')

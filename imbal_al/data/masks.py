@@ -99,7 +99,7 @@ def _potato_palette(mask, shape):
 # %% ../../nbs/12_data.masks.ipynb #738db0eb
 @decoder('cfd')
 def _cfd_mask(mask, shape):
-    from scipy.io import loadmat
+    from scipy.io import loadmat # slow to load, and one data set needs it
     try: a = loadmat(mask)['groundTruth'][0,0]['Segmentation']
     except FileNotFoundError as e: raise InputError(
         f"{mask} is missing; fetch the data set again") from e

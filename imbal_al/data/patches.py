@@ -22,7 +22,7 @@ from filelock import FileLock
 from ..core import ahead, check_choice, config_hash, InputError, note, seal, to_json, unseal
 from .images import crop, dark_edge, read_image, WINDOW, window_of
 from .masks import read_mask
-from .sources import Source
+from .sources import cache_home, Source
 
 # %% auto #0
 __all__ = ['windows', 'PatchStore', 'read_store', 'cache_root', 'open_store', 'split_table']
@@ -284,7 +284,7 @@ def _build_folder(path):
 
 # %% ../../nbs/18_data.patches.ipynb #a6f9bb81
 def _build_store(source, settings, path, want, progress, workers):
-    "Cut all images of `source` into a store at `path`, replacing what is there, whole or not at all"
+    "Cut all images of `source` into a store at `path`, in place of what is there, or not at all"
     folder = _build_folder(path)
     try:
         _write_store(source, settings, folder, want, progress, workers)
@@ -303,9 +303,7 @@ def cache_root(
     )->Path:                # Absolute; need not exist
     "The folder for stores: `root`, else `IMBAL_AL_CACHE`, else `~/.cache/imbal_al`"
     given = root or os.environ.get('IMBAL_AL_CACHE')
-    if given: return Path(given).absolute()
-    cache = os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache'
-    return (Path(cache)/'imbal_al').absolute()
+    return Path(given or cache_home()).absolute()
 
 # %% ../../nbs/18_data.patches.ipynb #b3417c9d
 def _locked(path):
@@ -339,7 +337,7 @@ def _current(source, path, want):
 
 # %% ../../nbs/18_data.patches.ipynb #694865c0
 def open_store(
-    source:Source,           # From `imbal_al.sources.load_source`
+    source:Source,           # From `load_source`
     patch:tuple|int,         # (height, width) in pixels, or one number for a square
     stride:str='none',       # See `windows`
     channels:int|None=None,  # 1 (grey) or 3 (RGB); default the source's own
@@ -405,7 +403,7 @@ def _paper_columns(known):
 def split_table(
     stores,                  # `PatchStore`, or several
     paper:pd.DataFrame=None  # Its Table 2 (dataset, train, val, total, fg_bg); None: ours alone
-    )->pd.DataFrame:         # A row per store: data, train, val, total, fg_bg, fg_bg_train, fg_bg_val
+    )->pd.DataFrame:         # Data, train, val, total, fg_bg, fg_bg_train, fg_bg_val
     """Patches to train and validate on and the ratio of defect to background pixels.
 
     In the form of the paper's Table 2; with `paper` also its own columns, paper, paper_train ...

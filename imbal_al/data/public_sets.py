@@ -16,10 +16,8 @@ from PIL import Image
 from ..core import config_hash, InputError, to_json, write_text
 from .images import IMAGES, read_image, shape_of
 from .masks import mask_numbers
-from imbal_al.data.sources import (
-    cache_home, data_set, DATA_SETS, Download, files_below, files_by_stem, github_zip, home_of,
-    make_source, must_match
-)
+from .sources import cache_home, data_set, DATA_SETS, Download, github_zip
+from .sources import files_below, files_by_stem, home_of, make_source, must_match
 
 # %% auto #0
 __all__ = ['flip_groups']
@@ -38,12 +36,14 @@ __all__ = ['flip_groups']
     patch=(64,64),
     expect=[dict(by='counted here', images=900, groups=898, faulty_images=900,
         defect_pixels=4234960, patches=8100, faulty_patches=4479)],
-    twins=[('Pa_101','Pa_105'), ('Sc_232','Sc_247')])
+    twins=[('Pa_101','Pa_105'), ('Sc_232','Sc_247')],
+    order=1)
 def _sd900(root):
     needs = ('SD-saliency-900/Source Images','SD-saliency-900/Ground truth')
     home = home_of('sd900', root, needs=needs)
     at, to = (home/folder for folder in needs)
-    images, masks = files_by_stem(files_below(at, *IMAGES), at), files_by_stem(files_below(to, '.png'), to)
+    images = files_by_stem(files_below(at, *IMAGES), at)
+    masks = files_by_stem(files_below(to, '.png'), to)
     must_match(images, masks, at)
     rows = [dict(
         name=file,
@@ -70,7 +70,7 @@ def flip_groups(
     progress=None       # Called with (done, total)
     )->np.ndarray:      # int (N,), the same for copies up to flips and quarter turns
     "Group images that are copies of each other up to the eight positions of a square"
-    from scipy.sparse import coo_matrix
+    from scipy.sparse import coo_matrix # slow to load, and only this needs it
     from scipy.sparse.csgraph import connected_components
     small = _thumbnails(paths, progress=progress)
     N, D = len(small), small[0].size
@@ -116,7 +116,8 @@ def _kept_groups(home, files):
     expect=[
         dict(by='counted here', images=1967, groups=1967, faulty_images=1967,
             defect_pixels=18386301, patches=9240, faulty_patches=7602),
-        dict(by='the complete set, as published', images=5048)])
+        dict(by='the complete set, as published', images=5048)],
+    order=2)
 def _potato_leaf(root, subset=1967):
     home = home_of('potato_leaf', root, needs=['potato'])/'potato'
     files = files_below(home, *IMAGES)
@@ -151,11 +152,13 @@ def _image_of(file): return file.replace('/masks/','/images/')[:-len('_pseudo.pn
         keep=('image','groundTruth')),
     note='road cracks, 480x320 RGB; images without ground truth are not read',
     expect=[dict(by='counted here', images=118, train=60, val=58, groups=118, faulty_images=118,
-        defect_pixels=294237, patches=708, faulty_patches=470)])
+        defect_pixels=294237, patches=708, faulty_patches=470)],
+    order=4)
 def _cfd(root):
     home = home_of('cfd', root, needs=['image','groundTruth'])
     at, to = home/'image', home/'groundTruth'
-    images, masks = files_by_stem(files_below(at, *IMAGES), at), files_by_stem(files_below(to, '.mat'), to)
+    images = files_by_stem(files_below(at, *IMAGES), at)
+    masks = files_by_stem(files_below(to, '.mat'), to)
     both = [stem for stem in images if stem in masks]
     train = both[:round(len(both)*60/118)]
     rows = [dict(
@@ -174,18 +177,21 @@ def _cfd(root):
     url='https://github.com/stoy95536/KolektorSDD_Yolov8_Datasets',
     layout='Datasets/images/{train,val}/*.jpg and Datasets/labels/{train,val}/*.txt',
     download=Download(
-        github_zip('stoy95536/KolektorSDD_Yolov8_Datasets', '81e5cf333010730a05f11d1c0357bc0f24ecf502'),
+        github_zip('stoy95536/KolektorSDD_Yolov8_Datasets',
+            '81e5cf333010730a05f11d1c0357bc0f24ecf502'),
         keep=('Datasets',)),
     note='commutator surfaces, about 500x1260 grey; blocks of eight numbers stay together',
     expect=[
         dict(by='counted here', images=104, groups=47, faulty_images=52,
             defect_pixels=170667, patches=2820, faulty_patches=119),
         dict(by='the complete set, as published', images=399, faulty_images=52)],
-    twins=[('005','148'), ('098','225'), ('235','252'), ('237','254')])
+    twins=[('005','148'), ('098','225'), ('235','252'), ('237','254')],
+    order=5)
 def _kolektorsdd(root):
     home = home_of('kolektorsdd', root, needs=['Datasets/images','Datasets/labels'])
     at, to = home/'Datasets'/'images', home/'Datasets'/'labels'
-    images, masks = files_by_stem(files_below(at, *IMAGES), at), files_by_stem(files_below(to, '.txt'), to)
+    images = files_by_stem(files_below(at, *IMAGES), at)
+    masks = files_by_stem(files_below(to, '.txt'), to)
     must_match(images, masks, at)
     rows = [dict(
         name=file,
@@ -243,7 +249,8 @@ def _severstal_runs(path):
     patch=(256,400),
     expect=[dict(by='the paper', images=12568, patches=43048, faulty_patches=9358)],
     drop='dark_edge',
-    first=True)
+    first=True,
+    order=6)
 def _severstal(root):
     home = home_of('severstal', root, needs=['train_images'])
     at = home/'train_images'
@@ -285,13 +292,15 @@ def _coco_records(d):
         key, name = image['id'], _name(image['file_name'])
         size = [int(image['height']), int(image['width'])]
         found[key] = (name, dict(size=size, masks=[]))
-    for o in d['annotations']: found[o['image_id']][1]['masks'].append(o['segmentation'])
+    for annotation in d['annotations']:
+        _, record = found[annotation['image_id']]
+        record['masks'].append(annotation['segmentation'])
     return found
 
-def _name(o):
-    "`o` if it is a file name"
-    if isinstance(o, str): return o
-    raise TypeError(f'{o!r} is no file name')
+def _name(given):
+    "What is given, if it is a file name"
+    if isinstance(given, str): return given
+    raise TypeError(f'{given!r} is no file name')
 
 # %% ../../nbs/15_data.public_sets.ipynb #f4ed3284
 def _coco_masks(path):
@@ -353,7 +362,8 @@ def _all_listed(names, others, folder, what):
     patch=(256,256),
     expect=[dict(by='the paper', images=6447,
         patches=25788, faulty_patches=20341, healthy_patches=5447)],
-    first=True)
+    first=True,
+    order=7)
 def _potato(root):
     home, rows = home_of('potato', root), []
     for folder,split in dict(train='train', valid='val', test='test').items():
@@ -380,7 +390,7 @@ def _copy_of(stem):
 
 # %% ../../nbs/15_data.public_sets.ipynb #5ce5b654
 def _numbered(copies, originals, at):
-    "Dict from a copy's stem to its original's place in the order; `copies` is stem -> (number, kind)"
+    "From a copy's stem to its original's place in the order; `copies` is stem -> (number, kind)"
     place, bad = {}, []
     for stem,(number,kind) in copies.items():
         place[stem], k = divmod(number-originals-1, 4)
@@ -455,7 +465,8 @@ def _originals(made, stems, labels, at):
 def _dibe_part(home, part, copies):
     "The rows of one part of a data set"
     at, to = _folder_of(home, part, 'dataset'), _folder_of(home, part, 'label')
-    images, labels = files_by_stem(files_below(at, *IMAGES), at), files_by_stem(files_below(to, *IMAGES), to)
+    images = files_by_stem(files_below(at, *IMAGES), at)
+    labels = files_by_stem(files_below(to, *IMAGES), to)
     made = {stem:_copy_of(stem) for stem in images if _copy_of(stem)}
     stems = [stem for stem in images if stem not in made]
     wanted = list(images) if copies else stems
@@ -501,7 +512,8 @@ def _dibe_set(name, below, note, train, val, patch, of=''):
         expect=[dict(by='the paper', images=train+val, train=train, val=val)],
         folder='dibe',
         below=below,
-        suffix='copies')
+        suffix='copies',
+        order=9)
     register(partial(_dibe, name=name))
 
 # %% ../../nbs/15_data.public_sets.ipynb #94ded640
@@ -540,7 +552,8 @@ _dibe_set('dibe_cfd', 'CFD', 'tiles of cfd, 1:25',
         'https://data.vicos.si/datasets/KSDD/KolektorSDD2.zip',
         keep=('train','test')),
     note='surfaces of one item, about 230x630, read as grey; archive of about 853 MB',
-    expect=[dict(by='as published', images=3335, train=2331, val=1004)])
+    expect=[dict(by='as published', images=3335, train=2331, val=1004)],
+    order=10)
 def _ksdd2(root):
     home = home_of('ksdd2', root, needs=['train','test'])
     stems = files_by_stem(files_below(home, '.png'), home)

@@ -1,4 +1,4 @@
-"""Who is in the pool, who is in the test, and how many of them are faulty: the two prevalences of the active-learning paper, drawn so that comparisons are fair
+"""Who is in the pool, who is in the test, and how many of them are faulty
 
 Docs: https://example.github.io/imbal_al/data.scenarios.html.md"""
 
@@ -25,20 +25,21 @@ def _no_ids(): return np.empty(0, np.int64)
 @dataclass
 class Scenario:
     "Indices into a patch store"
-    pool: np.ndarray        # int (pool_size,), faulty ones first; the active learner may ask for these
-    validation: np.ndarray  # int (validation_size,), half of it faulty where there are enough; not in pool or test
-    tests: dict             # {pi_t: int (test_size,)}: the test sets drawn at each prevalence
-    heldout: np.ndarray     # int (m,), all patches evaluated: every test is part of it
-    stream: np.ndarray = field(default_factory=_no_ids) # int (stream_size,), healthy, beside the pool
+    pool: np.ndarray       # int (pool_size,), faulty ones first; what the learner may ask for
+    validation: np.ndarray # int (validation_size,), half faulty if it can be; not in pool or test
+    tests: dict            # {pi_t: int (test_size,)}: the test sets drawn at each prevalence
+    heldout: np.ndarray    # int (m,), all patches evaluated: every test is part of it
+    stream: np.ndarray = field(default_factory=_no_ids) # int (stream_size,), healthy
 
 # %% ../../nbs/19_data.scenarios.ipynb #671b80a7
 _PARTS = (.7,.1,.2)
 
-def split_groups(groups, # Group of each patch
-    faulty,              # Whether each patch is faulty
-    parts=_PARTS,        # Shares of pool, validation, test
-    rng=None             # `np.random.Generator`
-    )->np.ndarray:       # int8 (N,): 0 pool, 1 validation, 2 test
+def split_groups(
+    groups,        # Group of each patch
+    faulty,        # Whether each patch is faulty
+    parts=_PARTS,  # Shares of pool, validation, test
+    rng=None       # `np.random.Generator`
+    )->np.ndarray: # int8 (N,): 0 pool, 1 validation, 2 test
     "Deal whole groups to the three parts"
     code, _ = pd.factorize(np.asarray(groups))
     has_fault = np.bincount(code, weights=np.asarray(faulty, float))>0
@@ -50,11 +51,13 @@ def split_groups(groups, # Group of each patch
     return part_of_group[code]
 
 # %% ../../nbs/19_data.scenarios.ipynb #4abf16c2
-def n_faulty(size:int, # Patches of a set
-    pi:float           # Share of faulty ones, 0 to 1
-    )->int:
-    """How many of `size` are faulty at prevalence `pi`: rounded down, as in the paper's code, but safe against
-    0.29*100 = 28.999..."""
+def n_faulty(
+    size:int, # Patches of a set
+    pi:float  # Share of faulty ones, 0 to 1
+    )->int:   # Whole patches
+    """How many of `size` are faulty at prevalence `pi`: rounded down, as in the paper's code.
+
+    But safe against 0.29*100 = 28.999..."""
     return math.floor(pi*size+1e-9)
 
 # %% ../../nbs/19_data.scenarios.ipynb #26380ec6
@@ -62,10 +65,11 @@ def _allows(size, pi, faulty, healthy):
     "Are there enough patches for a set?"
     return n_faulty(size,pi)<=faulty and size-n_faulty(size,pi)<=healthy
 
-def largest_size(pi:float, # Share of faulty patches, 0 to 1
-    faulty:int,            # Faulty patches that there are
-    healthy:int            # Healthy ones
-    )->int:
+def largest_size(
+    pi:float,   # Share of faulty patches, 0 to 1
+    faulty:int, # Faulty patches that there are
+    healthy:int # Healthy ones
+    )->int:     # Patches
     "The largest set at prevalence `pi` that `faulty` and `healthy` patches allow"
     by_faulty = (faulty+1)/pi if pi>0 else math.inf
     by_healthy = (healthy+1)/(1-pi) if pi<1 else math.inf
@@ -81,7 +85,8 @@ def _draw(pi, size, faulty, healthy, what):
     else: return np.concatenate([faulty[:n], healthy[:size-n]])
     largest = largest_size(pi, len(faulty), len(healthy))
     raise InputError(
-        f"{what} = {pi:g} with {size} patches needs {lack}; the largest size at this prevalence is {largest}")
+        f"{what} = {pi:g} with {size} patches needs {lack}; "
+        f"the largest size at this prevalence is {largest}")
 
 # %% ../../nbs/19_data.scenarios.ipynb #8e6f7615
 def _check_prevalence(name, value):
@@ -110,8 +115,9 @@ def _needed(tests, flags):
 
 # %% ../../nbs/19_data.scenarios.ipynb #5aee5461
 def _evaluated(limit, faulty, healthy, tests, flags):
-    """The faulty, then the healthy patches of a part that are evaluated: within the limit, half of each where
-    there are enough, but no fewer than the tests need"""
+    """The faulty, then the healthy patches of a part that are evaluated.
+
+    Within the limit, half of each where there are enough, but no fewer than the tests need"""
     if limit is None: return np.concatenate([faulty, healthy])
     n_faulty = max(_needed(tests, flags), limit-min(len(healthy),limit//2))
     n_healthy = max(_needed(tests, ~flags), limit-min(len(faulty),limit//2))
@@ -135,16 +141,17 @@ def _split(groups, faulty, mode, seed, repeat):
     return part, stream(seed,'order',repeat).permutation(len(faulty))
 
 # %% ../../nbs/19_data.scenarios.ipynb #e7bc4131
-def make_scenario(table:pd.DataFrame, # A patch store's table: columns `group` and `faulty`
+def make_scenario(
+    table:pd.DataFrame,    # A patch store's table: columns `group` and `faulty`
     pi_u:float,            # Share of faulty patches in the pool, 0 to 1
     pool_size:int,         # Patches in the pool
     pi_t:tuple=(.05,),     # Share of faulty patches in each test
     test_size:int=500,     # Patches in each test
     seed:int=0,            # The study's seed
     repeat:int=0,          # Which repeat
-    mode:str='paired',     # 'paired': split by group, redrawn per repeat; 'paper': by patch 80/10/10, always the same
-    heldout_size:int|None=None, # Most held-out patches evaluated, half faulty where there are enough; default all
-    validation_size:int|None=None, # Most validation patches, chosen the same way; default all
+    mode:str='paired',     # 'paired': by group, drawn anew in each repeat; 'paper': by patch, once
+    heldout_size:int|None=None, # Most held-out patches evaluated, half faulty; default all
+    validation_size:int|None=None, # Most validation patches, half faulty; default all
     stream_size:int=0      # Healthy patches of the line's stream, beside the pool
     )->Scenario:
     """Pool, validation, tests and stream at given prevalences.

@@ -7,7 +7,7 @@ Docs: https://example.github.io/imbal_al/data.sources.html.md"""
 # %% ../../nbs/13_data.sources.ipynb #0c788d23
 from __future__ import annotations
 import os, re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .images import channels_of, crop, IMAGES, read_image, window_of
 from .masks import DECODERS, read_mask
 
 # %% auto #0
-__all__ = ['Source', 'data_root', 'Download', 'data_set', 'folder_source']
+__all__ = ['Source', 'data_root', 'Download', 'DataSet', 'data_set', 'folder_source']
 
 # %% ../../nbs/13_data.sources.ipynb #d65665b1
 _COLUMNS = ['name','image','mask','decoder','group','split']
@@ -27,9 +27,9 @@ _COLUMNS = ['name','image','mask','decoder','group','split']
 class Source:
     "A data set as a table of images, and what is known about it"
     name: str             # As given to `load_source`
-    table: pd.DataFrame   # One row per image; the columns above, and more where the data set has more
+    table: pd.DataFrame   # One row per image; the columns above, and more if the set has more
     channels: int = 3     # 1 (grey) or 3 (RGB)
-    drop: str|None = None # Which images are left out when their pixels are read: None or 'dark_edge'
+    drop: str|None = None # Which images are left out once they are read: None or 'dark_edge'
     licence: str = ''     # As stated by the data set
     cite: str = ''        # What to cite
     url: str = ''         # Where it comes from
@@ -94,7 +94,7 @@ def files_below(folder, *endings, past=None):
 class Download:
     "Where an archive is and what of it is wanted"
     url: str = ''         # Empty: needs an account
-    keep: tuple = ()      # Top-level names to unpack, below the archive's own single folder if it has one
+    keep: tuple = ()      # Top-level names to unpack; the archive's own single folder is left off
     size: int|None = None # Bytes, where known
     sha256: str = ''      # Where known
     steps: tuple = ()     # What to do by hand where there is no url
@@ -106,96 +106,70 @@ def github_zip(repo, commit): return f'https://codeload.github.com/{repo}/zip/{c
 @dataclass(frozen=True)
 class DataSet:
     "The facts of one data set, and its reader"
-    name: str          # As given to `load_source`
-    read: Callable     # f(root) -> `Source`; with a `suffix` also f(root, name=...)
-    channels: int      # 1 (grey) or 3 (RGB)
-    licence: str       # As stated by the data set
-    cite: str          # What to cite
-    url: str           # Where it comes from
-    layout: str        # What its folder must hold, in words
-    download: Download # Its archive
-    note: str          # What to know before using it
-    patch: tuple       # (h,w) in pixels, cut by default in `check_source`
-    expect: tuple      # dicts of what is known: by, images, train, val, ...
-    drop: str|None     # Which images are left out when their pixels are read: None or 'dark_edge'
-    folder: str        # Below the data root; empty: its name
-    below: str         # Where several sets share a folder: its own folder in it, else empty
-    twins: tuple       # Pairs of names without ending: one picture, two files
-    suffix: str        # What may follow the name after a colon; empty: nothing
-    first: bool        # Whether lists begin with it: the sets of the active-learning paper
+    name: str              # As given to `load_source`
+    channels: int          # 1 (grey) or 3 (RGB)
+    licence: str           # As stated by the data set
+    cite: str              # What to cite
+    url: str               # Where it comes from
+    layout: str            # What its folder must hold, in words
+    download: Download     # Its archive
+    read: Callable         # f(root) -> `Source`; with a `suffix` also f(root, name=...)
+    note: str = ''         # What to know before using it
+    patch: tuple = (128,128) # (h,w) in pixels, cut by default in `check_source`
+    expect: tuple = ()     # dicts of what `check_source` compares: by, images, train, val, ...
+    drop: str|None = None  # Which images are left out once they are read: None or 'dark_edge'
+    folder: str = ''       # Below the data root; empty: its name
+    below: str = ''        # Where several sets share a folder: its own folder in it
+    twins: tuple = ()      # Pairs of names without ending: one picture, two files
+    suffix: str = ''       # What may follow the name after a colon; empty: nothing
+    order: int = 100       # Its place in lists; of equal ones, the first registered is first
+    first: bool = False    # Whether `data list` begins with it: the active-learning paper's sets
 
     def home(self, base:Path)->Path:
         "Where its images are, below the data root `base`"
         return base/(self.folder or self.name)/self.below
 
-DATA_SETS = {} # Name -> `DataSet`, in the order of registration
+# %% ../../nbs/13_data.sources.ipynb #f991fc8c
+DATA_SETS = {} # Name -> `DataSet`
 
-def listed_sources(): return sorted(DATA_SETS, key=lambda name: not DATA_SETS[name].first)
+def ordered_sources():
+    "The names of all data sets by `order`"
+    return sorted(DATA_SETS, key=lambda name: DATA_SETS[name].order)
+
+def listed_sources():
+    "The same, those of the active-learning paper before the others"
+    return sorted(ordered_sources(), key=lambda name: not DATA_SETS[name].first)
 
 # %% ../../nbs/13_data.sources.ipynb #feb57975
 SYNTHETIC = ('synthetic','synthetic_cells','synthetic_steel','synthetic_leaves')
 
 # %% ../../nbs/13_data.sources.ipynb #eb9fe5d8
 def data_set(
-    name:str,              # Its name here: small letters, digits and _
-    channels:int,          # 1 (grey) or 3 (RGB)
-    licence:str,           # As stated by the data set
-    cite:str,              # What to cite
-    url:str,               # Where it comes from
-    layout:str,            # What its folder must hold, in words
-    download:Download,     # Its archive
-    note:str='',           # What to know before using it
-    patch:tuple=(128,128), # (h,w) in pixels: the patch that it is cut into by default
-    expect:tuple=(),       # dicts of what is known: by, images, train, val, ...; `check_source` compares
-    drop:str|None=None,    # Which images are left out when their pixels are read: None or 'dark_edge'
-    folder:str='',         # Below the data root; empty: its name
-    below:str='',          # Where several sets share a folder: its own folder in it
-    twins:tuple=(),        # Pairs of names without ending that are one picture; their groups are joined
-    suffix:str='',         # What may follow the name after a colon; the reader then takes `name`, too
-    first:bool=False       # Whether lists begin with it
-    )->Callable:           # A decorator, which gives the reader back as it is
+    name:str,          # Its name here: small letters, digits and _
+    channels:int,      # 1 (grey) or 3 (RGB)
+    licence:str,       # As stated by the data set
+    cite:str,          # What to cite
+    url:str,           # Where it comes from
+    layout:str,        # What its folder must hold, in words
+    download:Download, # Its archive
+    **facts            # Other fields of `DataSet`: note, patch, expect, drop, folder, ...
+    )->Callable:       # A decorator, which gives the reader back as it is
     "Register `f(root) -> Source` as the reader of a data set. Raises `InputError` for a bad name"
     if name in SYNTHETIC or name=='folder' or not re.fullmatch('[a-z0-9_]+', name):
         raise InputError(f'{name!r} cannot name a data set; take small letters, digits and _')
     def register(read):
         DATA_SETS[name] = DataSet(
             name=name,
-            read=read,
             channels=channels,
             licence=licence,
             cite=cite,
             url=url,
             layout=layout,
             download=download,
-            note=note,
-            patch=patch,
-            expect=tuple(expect),
-            drop=drop,
-            folder=folder,
-            below=below,
-            twins=tuple(twins),
-            suffix=suffix,
-            first=first)
+            read=read,
+            **facts)
         return read
     return register
-
-# %% ../../nbs/13_data.sources.ipynb #fa687c35
-class View(Mapping):
-    "One fact of every data set: read only, always as registered now"
-    def __init__(self, fact, names): self.fact,self.names = fact,names
-    def __getitem__(self, name): return self.fact(DATA_SETS[name])
-    def __iter__(self): return iter(self.names())
-    def __len__(self): return len(DATA_SETS)
-
-def _info(known):
-    "What a source and the lists say of a data set"
-    facts = dict(channels=known.channels, layout=known.layout, licence=known.licence)
-    facts |= dict(url=known.url, cite=known.cite, note=known.note)
-    if known.drop: facts['drop'] = known.drop
-    if known.folder: facts['folder'] = known.folder
-    return facts
-
-INFO = View(_info, listed_sources)
 
 # %% ../../nbs/13_data.sources.ipynb #355d88c3
 def _join_twins(table, twins):
@@ -218,7 +192,8 @@ def make_source(name, rows, home, **facts):
     known = DATA_SETS.get(name.partition(':')[0])
     if known:
         _join_twins(table, known.twins)
-        said = {key:getattr(known, key) for key in ('channels','drop','licence','cite','url','note')}
+        told = ('channels','drop','licence','cite','url','note')
+        said = {key:getattr(known, key) for key in told}
         facts = {**said, **facts}
     more = [column for column in table if column not in _COLUMNS]
     table = table[_COLUMNS+more].sort_values('name', kind='stable', ignore_index=True)
@@ -226,7 +201,7 @@ def make_source(name, rows, home, **facts):
 
 # %% ../../nbs/13_data.sources.ipynb #407346ae
 def files_by_stem(files, home):
-    "Dict from a file's name without its ending to the file; two files with one such name are refused"
+    "Dict from a file's name without its ending to the file; two of one name are refused"
     found = {}
     for file in files:
         stem = os.path.splitext(file)[0]
@@ -259,10 +234,11 @@ def _masks_of(images, masks, at, to, suffixes):
 def _only_images(files, suffixes):
     "The files that are not another one's mask by their name"
     stems = {os.path.splitext(file)[0] for file in files}
-    return [file for file in files if not _names_another(os.path.splitext(file)[0], stems, suffixes)]
+    return [file for file in files if not _names_another(file, stems, suffixes)]
 
-def _names_another(stem, stems, suffixes):
-    "Whether `stem` is one of `stems` followed by one of the words"
+def _names_another(file, stems, suffixes):
+    "Whether a file's name without its ending is one of `stems` followed by one of the words"
+    stem = os.path.splitext(file)[0]
     ends = [end for end in suffixes if end and stem.endswith(end)]
     return any(stem.removesuffix(end) in stems for end in ends)
 

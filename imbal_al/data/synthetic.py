@@ -1,4 +1,4 @@
-"""Solar cells, strip steel and potato leaves from a seed, with a mask that is exactly the pixels the defect changed
+"""Solar cells, strip steel and potato leaves from a seed, with exact masks
 
 Docs: https://example.github.io/imbal_al/data.synthetic.html.md"""
 
