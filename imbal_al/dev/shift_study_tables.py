@@ -175,7 +175,7 @@ def _print_progress(i, n): print(f'{i} of {n} runs', end='\r' if i<n else '\n', 
 def main(
     args=None, # The two folders; None: from the command line
     ):
-    "`python -m imbal_al.both_ends_tables STUDY OUT`"
+    "`python -m imbal_al.dev.shift_study_tables STUDY OUT`"
     args = sys.argv[1:] if args is None else args
     if len(args)!=2: raise SystemExit('give the folder of the study and the folder for its tables')
     try: files = write_both_ends(*args, workers=os.cpu_count() or 1, progress=_print_progress)
