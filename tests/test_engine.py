@@ -405,7 +405,7 @@ def test_estimate(runs):
 
 
 def test_high_water_is_the_most_ever_held():
-    code = "import numpy as np; from imbal_al.studies.learning_study import high_water; a = high_water(); x = np.ones(10**8//8); b = high_water(); del x; print(b-a, high_water()-b)"
+    code = "import numpy as np; from imbal_al.studies.run_costs import high_water; a = high_water(); x = np.ones(10**8//8); b = high_water(); del x; print(b-a, high_water()-b)"
     grown, after = map(
         int,
         subprocess.check_output(

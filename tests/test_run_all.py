@@ -134,9 +134,13 @@ def test_no_more_is_handed_in_than_there_are_workers(tmp_path, monkeypatch):
     cs = [Stub(i) for i in range(40)]
     writes = []
     real = engine.write_json
-    monkeypatch.setattr(
-        engine, 'write_json', lambda p, o: (writes.append(Path(p).name), real(p, o))
-    )
+
+    def write(path, content):
+        writes.append(Path(path).name)
+        real(path, content)
+
+    for room in (engine, plan, collecting):
+        monkeypatch.setattr(room, 'write_json', write)
     run_all(tmp_path, cs, 2, 'cpu')
     assert max(seen) <= 2 and len(seen) == 40 and writes == ['study.json', 'tables.json']
 

@@ -49,7 +49,7 @@ def _start_worker(pid, threads):
     _set_threads(threads)
     threading.Thread(target=_watch_parent, args=(pid,), daemon=True).start()
 
-# %% ../../nbs/41_runs.workers.ipynb #259b24a4
+# %% ../../nbs/41_runs.workers.ipynb #104f6806
 @contextmanager
 def cpu_threads(n:int # CPU threads of what is computed inside
     ):

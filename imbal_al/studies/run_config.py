@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+import imbal_al.strategies.diversity, imbal_al.strategies.scores # They register strategies
 from ..core import check_choice, config_hash, InputError
 from ..data.patches import STRIDES
 from ..data.scenarios import MODES
