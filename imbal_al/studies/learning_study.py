@@ -19,7 +19,7 @@ from ..runs.engine import run_all
 from ..runs.folder import read_result
 from ..runs.plan import Kind, register
 from ..strategies.registry import STRATEGIES
-from .run_config import as_config, batch_split, check_config, RunConfig
+from .run_config import as_config, check_config, RunConfig
 from .run_records import cycle_path, load_patches, scenario_of
 
 # %% auto #0
@@ -151,7 +151,7 @@ def _open_stores(configs, root):
     "Cut the patches that the runs share, before workers ask for them"
     for key in dict.fromkeys(config.store_key() for config in configs): load_patches(key, root)
 
-# %% ../../nbs/60_studies.learning_study.ipynb #853218c3
+# %% ../../nbs/60_studies.learning_study.ipynb #1374d70e
 def _run_one(config, runs, device, root, threads):
     "Run one configuration"
     from imbal_al.studies.simulation import run # Loads the networks: only for those who train

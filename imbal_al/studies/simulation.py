@@ -58,7 +58,7 @@ def workspace(key, # A configuration's `scenario_key`
     faulty = store.table['faulty'].to_numpy()[ids].astype(bool)
     return _Workspace(scenario, data, ids, faulty, store.meta['content'])
 
-# %% ../../nbs/59_studies.simulation.ipynb #a8741fc2
+# %% ../../nbs/59_studies.simulation.ipynb #e448fbda
 def check_networks(configs:list, # The runs
     device:str|None=None         # 'cpu', 'cuda', ...; None: 'cpu'
     ):
