@@ -37,7 +37,7 @@ from imbal_al.studies.loss_study import load_loss_plan, loss_preset, plan_losses
 from imbal_al.losses.pixel import BCELoss, FocalLoss
 from imbal_al.losses.region import DiceLoss, FocalTverskyLoss, TverskyLoss
 from imbal_al.losses.compound import PaperComboLoss
-from imbal_al.networks.models import SegNet, create_model, scaled
+from imbal_al.networks.models import SegNet, _scaled, create_model
 from imbal_al.studies.run_config import RunConfig, as_config, check_config
 from imbal_al.studies.simulation import run
 from imbal_al.networks.fixed_split import Parts, sgd_learner
@@ -677,7 +677,7 @@ CASES = {
         'failures = 0; give a whole number from 1',
     ),
     'guidance tie': (
-        lambda at: guidance.middle([0, 1], tie='left'),
+        lambda at: guidance._middle([0, 1], tie='left'),
         "unknown tie rule 'left'; choose one of: nearest, furthest, lower, upper",
     ),
     'guidance trial twice': (
@@ -689,15 +689,15 @@ CASES = {
         "unknown score 'f1'; choose one of: iou, precision, recall",
     ),
     'guidance memory damaged': (
-        lambda at: guidance.read_memory(at / 'memory.json'),
+        lambda at: guidance._read_memory(at / 'memory.json'),
         'AT/memory.json is damaged (Expecting value: line 1 column 10 (char 9)); mend it, or move it away to train anew',
     ),
     'guidance memory of another form': (
-        lambda at: guidance.read_memory(at / 'other.json'),
+        lambda at: guidance._read_memory(at / 'other.json'),
         'AT/other.json holds no trainings of a guidance; choose another file',
     ),
     'guidance memory half': (
-        lambda at: guidance.read_memory(at / 'half.json'),
+        lambda at: guidance._read_memory(at / 'half.json'),
         'AT/half.json is damaged (training 1 of 1 is not whole); mend it, or move it away to train anew',
     ),
     'guidance over runs': (
@@ -866,7 +866,7 @@ CASES = {
         "smp has no encoder 'efficientnet-b33' with weights None; see segmentation_models_pytorch.encoders.get_encoder_names()",
     ),
     'network width': (
-        lambda at: scaled(64, 0),
+        lambda at: _scaled(64, 0),
         'width 0 is not a positive number; 1 is the network as published, 0.25 has a quarter of its channels',
     ),
     'network channels': (

@@ -7,9 +7,9 @@ import numpy as np, pytest, torch
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from PIL import Image
 
-from imbal_al.data import magnetic_tiles
 from imbal_al.data import catalog
 from imbal_al.data import masks
+from imbal_al.data import magnetic_tiles
 from imbal_al.cli import _numbers, _patch
 from imbal_al.core import InputError, read_json, seal, to_json, unseal, write_json
 from imbal_al.runs.plan import load_plan, save_plan, study_kind

@@ -10,9 +10,9 @@ from mpmath import mp, mpf
 from torch.nn import functional as F
 
 from imbal_al.losses import compound as L
+from imbal_al.losses import pixel
 from imbal_al.losses import region
 from imbal_al.losses import numerics
-from imbal_al.losses import pixel
 
 torch.set_num_threads(1)
 PIXEL = ['BCELoss', 'WBCELoss', 'FocalLoss', 'DIBEDisLoss']

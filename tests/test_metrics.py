@@ -8,12 +8,12 @@ from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
 from imbal_al.measure.metrics import (
-    BINS, EDGES, P_EDGES, histogram, confusion, threshold_bin, snap, counts, pooled, scores,
+    BINS, EDGES, P_EDGES, histogram, confusion, threshold_bin, counts, pooled, scores,
     scores_at, f1_curve, threshold_curve, best_threshold, faulty_share, foreground_ratio,
     uniqueness, random_uniqueness, budget_auc, loss_of_f1,
 )
 from imbal_al.measure.statistics import mean_interval, paired_interval, non_inferior
-from imbal_al.measure.metrics import BINS, EDGES, P_EDGES
+from imbal_al.measure.metrics import BINS, EDGES, P_EDGES, _snap, pooled, threshold_bin
 
 quick = settings(max_examples=60, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -72,13 +72,13 @@ def test_half_counts_as_defect_in_probabilities_and_logits(seed):
 def test_counts_elsewhere_are_exact_at_the_snapped_threshold(seed, t):
     p, mask, _ = images(seed)
     p[p == 1] = 0.999
-    np.testing.assert_array_equal(counts(histogram(p, mask), t), brute(p, mask, snap(t)))
+    np.testing.assert_array_equal(counts(histogram(p, mask), t), brute(p, mask, _snap(t)))
 
 
 @given(st.floats(0, 1))
 def test_snap_is_idempotent_and_near(t):
-    s = snap(t)
-    assert snap(s) == s and abs(s - t) < 0.016
+    s = _snap(t)
+    assert _snap(s) == s and abs(s - t) < 0.016
 
 
 def test_snap_knows_float32_edges():

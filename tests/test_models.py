@@ -12,9 +12,9 @@ from imbal_al.networks import models
 from imbal_al.core import InputError
 from imbal_al.networks.device import DeviceData
 from imbal_al.networks.models import (
-    IMAGENET, HALF, encoder_stats, lite0_state_dict, scaled, Maps, unpool, SegNet,
-    vgg16_state_dict, ARCHS, create_model,
+    encoder_stats, lite0_state_dict, Maps, SegNet, vgg16_state_dict, ARCHS, create_model,
 )
+from imbal_al.networks.models import _HALF, _IMAGENET, Maps, _scaled, _unpool
 from imbal_al.networks.scoring import forward, score
 
 
@@ -113,7 +113,7 @@ def test_training_step_changes_all_weights(lite0):
 
 
 def test_normalisation():
-    assert encoder_stats('lite0') == HALF and encoder_stats('efficientnet-b3') == IMAGENET
+    assert encoder_stats('lite0') == _HALF and encoder_stats('efficientnet-b3') == _IMAGENET
 
 
 @pytest.mark.parametrize(
@@ -184,12 +184,12 @@ def test_a_narrow_decoder_keeps_the_encoder_s_weights():
 
 @given(st.integers(1, 128), st.floats(0.001, 4))
 def test_scaled_is_a_multiple_of_8_near_the_exact_width(c8, width):
-    got = scaled(8 * c8, width)
+    got = _scaled(8 * c8, width)
     assert (
         got % 8 == 0
         and got >= 8
         and (got == 8 or abs(got - 8 * c8 * width) <= 4 + 1e-9)
-        and scaled(8 * c8) == 8 * c8
+        and _scaled(8 * c8) == 8 * c8
     )
 
 
@@ -286,7 +286,7 @@ def test_unpooling_puts_values_where_they_were(h, w, seed, last, dtype):
     maps = Maps([x])
     maps.pool(x)
     idx, size = maps.pools[0]
-    back = unpool(maps[1], idx, size)
+    back = _unpool(maps[1], idx, size)
     assert back.shape == x.shape and back.dtype == dtype
     torch.testing.assert_close(
         back, nn.functional.max_unpool2d(maps[1], idx, 2, 2, output_size=size), rtol=0, atol=0

@@ -764,6 +764,7 @@ def value_of(name):
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
         m.setenv('IMBAL_AL_CACHE', str(Path(d) / 'cache'))
+        m.setenv('IMBAL_AL_DATA', str(Path(d) / 'data'))
         m.setenv('OMP_NUM_THREADS', '1')
         (Path(d) / 'at').mkdir()
         m.chdir(Path(d) / 'at')

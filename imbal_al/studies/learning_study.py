@@ -15,6 +15,7 @@ import numpy as np
 from ..core import check_choice, InputError
 from ..data.catalog import load_source
 from ..data.patches import open_store
+from ..losses.names import LOSS_NAMES, loss_takes, PAPER_COMBO
 from ..runs.engine import run_all
 from ..runs.folder import read_result
 from ..runs.plan import Kind, register
@@ -28,10 +29,8 @@ __all__ = ['plan', 'preset', 'run_study']
 # %% ../../nbs/60_studies.learning_study.ipynb #c2536218
 def _weighed(base, losses, fn_weights):
     "(loss, weight of misses) pairs; a loss without such a weight comes once"
-    from imbal_al.networks.learner import LOSSES as own
-    from imbal_al.losses.registry import LOSSES, loss_takes
-    for loss in losses: check_choice('loss', loss, [*own, *LOSSES])
-    weighed = {loss for loss in losses if loss in LOSSES and loss_takes(loss, 'fn_weight')}
+    for loss in losses: check_choice('loss', loss, [PAPER_COMBO, *LOSS_NAMES])
+    weighed = {loss for loss in losses if loss!=PAPER_COMBO and loss_takes(loss, 'fn_weight')}
     pairs = [(loss, weight if loss in weighed else None) for loss,weight in product(losses, fn_weights)]
     return list(dict.fromkeys(pairs)) or [(base.loss, base.fn_weight)]
 
@@ -151,7 +150,7 @@ def _open_stores(configs, root):
     "Cut the patches that the runs share, before workers ask for them"
     for key in dict.fromkeys(config.store_key() for config in configs): load_patches(key, root)
 
-# %% ../../nbs/60_studies.learning_study.ipynb #1374d70e
+# %% ../../nbs/60_studies.learning_study.ipynb #bf66d26d
 def _run_one(config, runs, device, root, threads):
     "Run one configuration"
     from imbal_al.studies.simulation import run # Loads the networks: only for those who train

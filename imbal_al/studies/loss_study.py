@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..core import check_choice, InputError
+from ..losses.names import LOSS_NAMES, loss_takes
 from ..measure.oii import score_counts
 from ..runs.collect import read_tables, status, study_origin
 from ..runs.engine import run_all
@@ -35,9 +36,8 @@ def plan_losses(
     )->list[LossConfig]:
     """The grid of runs, seed by seed, without doubles.
     Raises `InputError` for an unknown loss or no seed"""
-    from imbal_al.losses.registry import LOSSES, loss_takes
     if seeds<1: raise InputError(f'{seeds} seeds; give 1 or more')
-    for loss in losses: check_choice('loss', loss, LOSSES)
+    for loss in losses: check_choice('loss', loss, LOSS_NAMES)
     runs, own = [], replace(base, encoder=None).encoder
     for seed,arch,loss in product(range(base.seed, base.seed+seeds), archs, losses):
         weights = fn_weights if loss_takes(loss, 'fn_weight') else (None,)
@@ -66,11 +66,10 @@ def loss_preset(
     **changes,     # Fields of `LossConfig` to set otherwise
     )->LossConfig: # For `plan_losses`
     "A preset's configuration for a data set. Raises `InputError` for an unknown name"
-    from imbal_al.losses.registry import LOSSES, loss_takes
     settings = dict(_PRESETS[check_choice('preset', name, _PRESETS)], data=data)
     if name=='laptop' and data=='cfd': settings.update(size=None, steps=240)
     loss = changes.get('loss', LossConfig.loss)
-    if loss in LOSSES and not loss_takes(loss, 'class_weight'): settings.pop('class_weight', None)
+    if loss in LOSS_NAMES and not loss_takes(loss, 'class_weight'): settings.pop('class_weight', None)
     return LossConfig(**{**settings, **changes})
 
 # %% ../../nbs/61_studies.loss_study.ipynb #137c2699
@@ -214,9 +213,8 @@ def train_at(
     ):                    # fn_weight -> dict of oii, iou, precision, recall, of the last validation
     """A train function for `imbal_al.losses.guidance`. Raises `FloatingPointError` where a training
     diverges, `InputError` if the loss has no weight for misses"""
-    from imbal_al.losses.registry import LOSSES, loss_takes
     if not loss_takes(base.loss, 'fn_weight'):
-        able = ', '.join(loss for loss in LOSSES if loss_takes(loss, 'fn_weight'))
+        able = ', '.join(loss for loss in LOSS_NAMES if loss_takes(loss, 'fn_weight'))
         raise InputError(
             f'loss {base.loss!r} has no weight of misses to guide; choose one of: {able}')
     def train(fn_weight):

@@ -16,6 +16,7 @@ import imbal_al.strategies.diversity, imbal_al.strategies.scores # They register
 from ..core import check_choice, config_hash, InputError
 from ..data.patches import STRIDES
 from ..data.scenarios import MODES
+from ..losses.names import FN_WEIGHT, LOSS_NAMES, loss_takes, PAPER_COMBO
 from ..strategies.registry import STRATEGIES
 
 # %% auto #0
@@ -99,9 +100,8 @@ class RunConfig:
 
     def _default_weight(self):
         "A loss that has a weight of misses gets the usual one, if none is given"
-        if self.loss=='combo_paper' or not isinstance(self.loss, str): return
-        from imbal_al.losses.registry import FN_WEIGHT, LOSSES, loss_takes
-        takes_weight = self.loss in LOSSES and loss_takes(self.loss, 'fn_weight')
+        if self.loss==PAPER_COMBO or not isinstance(self.loss, str): return
+        takes_weight = self.loss in LOSS_NAMES and loss_takes(self.loss, 'fn_weight')
         if self.fn_weight is None and takes_weight: object.__setattr__(self, 'fn_weight', FN_WEIGHT)
         if isinstance(self.fn_weight, (int,float)):
             object.__setattr__(self, 'fn_weight', round(float(self.fn_weight), 6))
@@ -187,10 +187,9 @@ def loss_of(c:RunConfig # The run
     ):                  # Name of a loss of `imbal_al.networks.learner`, or a module
     """The loss as `imbal_al.networks.learner.make_learner` takes it.
     Raises `InputError` for one there is none of, or a weight that it does not have"""
-    from imbal_al.networks import learner
-    from imbal_al.losses import registry as training
-    check_choice('loss', c.loss, [*learner.LOSSES, *training.LOSSES])
-    if c.loss in training.LOSSES: return training.OnTwoChannels(training.make_loss(c.loss, c.fn_weight))
+    from imbal_al.losses.registry import make_loss, OnTwoChannels # Loads PyTorch: only for those who train
+    check_choice('loss', c.loss, [PAPER_COMBO, *LOSS_NAMES])
+    if c.loss!=PAPER_COMBO: return OnTwoChannels(make_loss(c.loss, c.fn_weight))
     if c.fn_weight is not None: raise InputError(
         f"loss {c.loss!r} has no weight of misses (fn_weight = {c.fn_weight!r}); "
         "leave it out, or take another loss")
@@ -259,7 +258,7 @@ def _check_training(config):
 # %% ../../nbs/58_studies.run_config.ipynb #13a69be1
 def _check_choices(config):
     "Refuse names that are not known"
-    from imbal_al.networks.learner import SCHEDULES, STOPS
+    from imbal_al.networks.learner import SCHEDULES, STOPS # Loads PyTorch: only for those who train
     from imbal_al.networks.models import ARCHS
     check_choice('network', config.arch, ARCHS)
     check_choice('schedule', config.schedule, SCHEDULES)
