@@ -357,6 +357,16 @@ def test_a_notebooks_kind_gives_way_to_a_modules(monkeypatch):
     assert plan.kind_named('RunConfig') is learning_study._RUNS
 
 
+def test_a_process_that_has_imported_nothing_finds_each_kind():
+    "A study on the disk names its kind; whoever only looks at it loads no network"
+    code = (
+        'import sys; from imbal_al.runs.plan import _HOMES, kind_named; '
+        'print([kind_named(name).config.__name__ for name in _HOMES], "torch" in sys.modules)'
+    )
+    r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert r.stdout.strip() == "['RunConfig', 'LossConfig'] False"
+
+
 def test_what_cannot_be_worked_at_is_not_planned(tmp_path):
     with pytest.raises(InputError, match="unknown backend 'dask'"):
         run_all(tmp_path, [Stub(0)], 1, 'cpu', backend='dask')
