@@ -25,7 +25,7 @@ from ..runs.collect import results_table, study_origin
 from ..runs.folder import read_record, read_result
 from ..runs.plan import load_plan
 from ..studies.run_config import batch_split, RunConfig
-from ..studies.simulation import cycle_path, load_patches, read_run
+from ..studies.run_records import cycle_path, load_patches, read_run
 
 # %% auto #0
 __all__ = ['tables', 'write_both_ends']

@@ -1,4 +1,4 @@
-"""Which loss takes which setting, told without loading torch
+"""What each loss is called, which equation it is, and which settings it takes: told without loading torch
 
 Docs: https://example.github.io/imbal_al/losses.names.html.md"""
 
@@ -7,12 +7,66 @@ Docs: https://example.github.io/imbal_al/losses.names.html.md"""
 # %% ../../nbs/28_losses.names.ipynb #81145b90
 from __future__ import annotations
 
+from ..core import check_choice
+
 # %% auto #0
-__all__ = []
+__all__ = ['LOSS_NAMES', 'VARIANTS', 'loss_takes']
 
 # %% ../../nbs/28_losses.names.ipynb #7acfeae3
-LOSS_NAMES = dict(
-    bce='CE', wbce='WBCE', focal='Focal', dice='Dice', tversky='Tversky', ft='FT',
-    dibe_reg='DIBEReg', combo='Combo', el='EL', hf='HF', unified='Unified',
-    dibe_dis='DIBEDis', dibe='DIBE')
-VARIANTS = ('region', 'class', 'normalised', 'tversky')
+LOSS_NAMES = dict( # short name -> as tables and figures have it
+    bce='CE',
+    wbce='WBCE',
+    focal='Focal',
+    dice='Dice',
+    tversky='Tversky',
+    ft='FT',
+    dibe_reg='DIBEReg',
+    combo='Combo',
+    el='EL',
+    hf='HF',
+    unified='Unified',
+    dibe_dis='DIBEDis',
+    dibe='DIBE')
+
+# %% ../../nbs/28_losses.names.ipynb #08819f43
+PAPER_COMBO = 'combo_paper'
+
+# %% ../../nbs/28_losses.names.ipynb #27527ad0
+VARIANTS = ('region', 'class', 'normalised', 'tversky') # the first is the default
+
+# %% ../../nbs/28_losses.names.ipynb #6c879c5a
+FN_WEIGHT = .7 # the usual weight of misses
+
+# %% ../../nbs/28_losses.names.ipynb #6fb80c84
+_OWN_SETTINGS = dict(
+    bce='',
+    wbce='class_weight',
+    focal='class_weight gamma',
+    dice='smooth per_image',
+    tversky='fn_weight fp_weight smooth per_image',
+    ft='exponent fn_weight fp_weight smooth per_image',
+    dibe_reg='gamma fn_weight fp_weight smooth per_image',
+    combo='class_weight mix smooth per_image',
+    el='gamma mix smooth per_image',
+    hf='class_weight gamma fn_weight fp_weight exponent mix smooth per_image',
+    unified='class_weight gamma mix smooth per_image',
+    dibe_dis='class_weight gamma fn_weight fp_weight variant',
+    dibe='class_weight gamma fn_weight fp_weight mix variant smooth per_image')
+
+LOSS_SETTINGS = { # short name -> keywords of the constructor
+    name: (*own.split(), 'reduction', 'ignore_index') for name,own in _OWN_SETTINGS.items()}
+
+# %% ../../nbs/28_losses.names.ipynb #55014049
+def loss_takes(
+    loss:str, # a key of `LOSS_NAMES`
+    setting:str, # 'fn_weight', 'variant', 'gamma', ...
+)->bool: # has it a setting of this name?
+    "Whether a loss takes a setting. Raises InputError for a loss there is none of."
+    return setting in LOSS_SETTINGS[check_choice('loss', loss, LOSS_SETTINGS)]
+
+# %% ../../nbs/28_losses.names.ipynb #f1cf4b65
+def losses_with(
+    setting:str, # 'fn_weight', 'variant', ...
+)->list: # keys of `LOSS_NAMES`, in their order
+    "The losses that take a setting."
+    return [loss for loss in LOSS_NAMES if loss_takes(loss, setting)]

@@ -1,4 +1,55 @@
-"""Cross entropy, focal and the distribution part of DIBE: one term a pixel
+r"""Cross entropy, Focal and the distribution part of DIBE: a curve for each pixel, and what its slope does when defects are rare
+
+## BCE
+
+*Binary cross entropy, Eq. 1. Certain.*
+
+$$L=-y\ln p-(1-y)\ln(1-p)=\ln(1+e^{z}),\qquad \frac{dL}{dz}=q$$
+
+Every pixel counts the same. At one defect pixel in 2,228, as in the paper's THC448, a network that answers "no defect" everywhere with $p=0.001$
+has a loss of $0.004$: there is hardly anything left to learn for it.
+
+## WBCE
+
+*Weighted binary cross entropy, Eq. 2, Pihur. Strong inference.*
+
+$$L=-\delta\,y\ln p-(1-\delta)(1-y)\ln(1-p),\qquad \frac{dL}{dz}=w_y\,q,\quad w_1=\delta,\ w_0=1-\delta$$
+
+The weights are inferred: Focal loss must become this at $\gamma=0$. The default $\delta=0.5$ is half of BCE; with a defect share $\rho$, $\delta=1-\rho$
+gives both classes the same total weight. This is a remedy for *input* imbalance: it moves misses and false alarms only through
+the class.
+
+## Focal
+
+*Focal loss, Eq. 3, Lin. Certain.*
+
+$$L=-\delta\,y(1-p)^\gamma\ln p-(1-\delta)(1-y)p^\gamma\ln(1-p)=w_y\,q^\gamma\ln(1+e^{z})$$
+
+The factor $q^\gamma$ takes the easy pixels out of the sum. Defaults $\gamma=2$, $\delta=0.25$ are Lin's. In the wrongness,
+
+$$\frac{dL}{dz}=w_y\,q^\gamma\big(\gamma(1-q)\ln(1+e^z)+q\big),$$
+
+which is finite for every $\gamma$, below 1 too, where $(1-p)^\gamma$ by automatic differentiation is NaN at saturation.
+
+## DIBEDis
+
+*The distribution part of DIBE, Eq. 18. Moderate inference: four readings.*
+
+The printed equation cannot be recovered. What the text says: it is Focal loss with weights on the hard false negatives and false
+positives, exactly Focal at one setting, and its gradient grows with $\alpha$. Four readings do that; `variant` selects one.
+
+| variant | weight of a defect pixel | of a background pixel | is Focal at |
+|---|---|---|---|
+| `region` (default) | $\alpha$ where $p<0.5$, else 1 | $\beta$ where $p\ge0.5$, else 1 | $\alpha=\beta=1$ |
+| `class` | $\alpha$ | $\beta$ | $\alpha=\beta=1$ |
+| `normalised` | $2\alpha$ | $2\beta$ | $\alpha=\beta=\frac12$ |
+| `tversky` | $\ln p\to\ln\frac{p}{p+\alpha(1-p)}$ | $\ln(1-p)\to\ln\frac{1-p}{(1-p)+\beta p}$ | $\alpha=\beta=1$ |
+
+At a defect pixel (Eq. 19)
+
+$$\frac{dL}{dp}=w\,\delta\Big(\gamma(1-p)^{\gamma-1}\ln p-\frac{(1-p)^\gamma}{p}\Big).$$
+
+In the wrongness the `tversky` reading is a shift: $\ln(1+\alpha e^{z})=\ln(1+e^{z+\ln\alpha})$.
 
 Docs: https://example.github.io/imbal_al/losses.pixel.html.md"""
 
@@ -13,22 +64,42 @@ import numpy as np, torch
 from torch import nn
 
 from ..core import InputError
+from .names import VARIANTS
 from imbal_al.losses.numerics import (
     apply_job, as_pixels, error_weights, focal_curve, Job, number, plain, Weights, widen
 )
 
 # %% auto #0
-__all__ = ['REDUCTIONS', 'VARIANTS', 'SegLoss', 'PixelLoss', 'BCELoss', 'WBCELoss', 'FocalLoss', 'DIBEDisLoss']
+__all__ = ['REDUCTIONS', 'SegLoss', 'PixelLoss', 'BCELoss', 'WBCELoss', 'FocalLoss', 'DIBEDisLoss']
 
 # %% ../../nbs/30_losses.pixel.ipynb #de3d4c4f
 REDUCTIONS = ('mean', 'sum', 'none')
 
-class SegLoss(nn.Module):
-    "What all losses share: a checked `reduction`, `ignore_index`, fastai's `activation` and `decodes`, autocast off."
-    def __init__(self, *,
-        reduction:str='mean', # 'mean', 'sum', 'none'; InputError for another
-        ignore_index:int|None=None, # label of pixels to leave out
-    ):
+# %% ../../nbs/30_losses.pixel.ipynb #2dcdd039
+class _Decoding(nn.Module):
+    "What fastai asks of a loss beside its value; and how it is printed."
+    def activation(self,
+        logits, # (N,1,H,W), (N,H,W) or (N,C,H,W)
+    ): # probabilities of the same shape
+        "A sigmoid for each channel."
+        return torch.sigmoid(widen(plain(logits)))
+
+    def decodes(self,
+        probs, # from `activation`
+    ): # (N,H,W) integers
+        "The class of each pixel; of one channel, defect from a half on."
+        probs = plain(probs)
+        if probs.ndim == 4 and probs.shape[1] > 1: return probs.argmax(1)
+        return (probs[:,0] if probs.ndim == 4 else probs).ge(.5).long()
+
+    def extra_repr(self):
+        own = {name: value for name,value in vars(self).items() if name not in nn.Module().__dict__}
+        return ', '.join(f'{name.lstrip("_")}={value!r}' for name,value in own.items())
+
+# %% ../../nbs/30_losses.pixel.ipynb #d46b1fb7
+class _Reducing(_Decoding):
+    "A checked `reduction`, and a checked `ignore_index`."
+    def __init__(self, reduction, ignore_index):
         super().__init__()
         whole = isinstance(ignore_index, numbers.Integral) and not isinstance(ignore_index, bool)
         if ignore_index is not None and not whole:
@@ -44,23 +115,29 @@ class SegLoss(nn.Module):
             raise InputError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {value!r}")
         self._reduction = value
 
-    def forward(self, logits, targets):
+# %% ../../nbs/30_losses.pixel.ipynb #f3265247
+class SegLoss(_Reducing):
+    "What all losses share: a checked `reduction`, `ignore_index`, fastai's `activation` and `decodes`, autocast off."
+    def __init__(self, *,
+        reduction:str='mean', # 'mean', 'sum', 'none'; InputError for another
+        ignore_index:int|None=None, # label of pixels to leave out
+    ): super().__init__(reduction, ignore_index)
+
+    def forward(self,
+        logits, # (N,1,H,W), (N,H,W) or (N,C,H,W)
+        targets, # (N,H,W) or (N,1,H,W); 0 and 1, or classes
+    ): # a scalar; with 'none' one value per pixel or per image
+        "The loss. Raises TypeError or InputError (a ValueError) for what does not fit."
         device = logits.device.type if isinstance(logits, torch.Tensor) else 'cpu'
         if not torch.is_autocast_enabled(device): return self.reduced(self.pixels(logits, targets))
         with torch.autocast(device, enabled=False): return self.reduced(self.pixels(logits, targets))
 
-    def pixels(self, logits, targets): return as_pixels(logits, targets, self.ignore_index)
-
-    def activation(self, logits): return torch.sigmoid(widen(plain(logits)))
-
-    def decodes(self, probs):
-        probs = plain(probs)
-        if probs.ndim == 4 and probs.shape[1] > 1: return probs.argmax(1)
-        return (probs[:,0] if probs.ndim == 4 else probs).ge(.5).long()
-
-    def extra_repr(self):
-        own = {k: v for k,v in vars(self).items() if k not in nn.Module().__dict__}
-        return ', '.join(f'{k.lstrip("_")}={v!r}' for k,v in own.items())
+    def pixels(self,
+        logits, # as for `forward`
+        targets, # as for `forward`
+    ): # `Pixels`
+        "Checked rows of pixels."
+        return as_pixels(logits, targets, self.ignore_index)
 
 # %% ../../nbs/30_losses.pixel.ipynb #51ea113b
 class PixelLoss(SegLoss):
@@ -71,7 +148,7 @@ class PixelLoss(SegLoss):
 
     def curve(self): return partial(focal_curve, gamma=self.gamma)
 
-    def reduced(self, px):
+    def reduced(self, px): # checked rows of pixels
         "The mean over valid pixels, their sum, or the value of each."
         job = Job(self.curve(), self.weights())
         if self.reduction == 'none':
@@ -113,9 +190,6 @@ class FocalLoss(PixelLoss):
         super().__init__(reduction=reduction, ignore_index=ignore_index)
         self.class_weight = number('class_weight', class_weight, 0, 1)
         self.gamma = number('gamma', gamma)
-
-# %% ../../nbs/30_losses.pixel.ipynb #5eb61e7d
-VARIANTS = ('region', 'class', 'normalised', 'tversky')
 
 # %% ../../nbs/30_losses.pixel.ipynb #049aee20
 def check_variant(value):

@@ -13,59 +13,74 @@ from ..core import check_choice, InputError
 from imbal_al.losses.compound import (
     ComboLoss, DIBELoss, ExpLogLoss, HybridFocalLoss, UnifiedFocalLoss
 )
+from .names import LOSS_NAMES, LOSS_SETTINGS
 from .pixel import BCELoss, DIBEDisLoss, FocalLoss, WBCELoss
 from .region import DIBERegLoss, DiceLoss, FocalTverskyLoss, TverskyLoss
 
 # %% auto #0
-__all__ = ['LOSSES', 'make_loss']
+__all__ = ['LOSSES', 'make_loss', 'named_loss', 'forget_loss']
 
 # %% ../../nbs/33_losses.registry.ipynb #d9158700
-LOSSES = dict( # Name -> (as tables have it, class)
-    bce=('CE',BCELoss),
-    wbce=('WBCE',WBCELoss),
-    focal=('Focal',FocalLoss),
-    dice=('Dice',DiceLoss),
-    tversky=('Tversky',TverskyLoss),
-    ft=('FT',FocalTverskyLoss),
-    dibe_reg=('DIBEReg',DIBERegLoss),
-    combo=('Combo',ComboLoss),
-    el=('EL',ExpLogLoss),
-    hf=('HF',HybridFocalLoss),
-    unified=('Unified',UnifiedFocalLoss),
-    dibe_dis=('DIBEDis',DIBEDisLoss),
-    dibe=('DIBE',DIBELoss))
+_CLASSES = dict(
+    bce=BCELoss,
+    wbce=WBCELoss,
+    focal=FocalLoss,
+    dice=DiceLoss,
+    tversky=TverskyLoss,
+    ft=FocalTverskyLoss,
+    dibe_reg=DIBERegLoss,
+    combo=ComboLoss,
+    el=ExpLogLoss,
+    hf=HybridFocalLoss,
+    unified=UnifiedFocalLoss,
+    dibe_dis=DIBEDisLoss,
+    dibe=DIBELoss)
 
-# %% ../../nbs/33_losses.registry.ipynb #dbc775d2
-FN_WEIGHT = .7 # The usual weight of misses
-
-def _settings(loss): return LOSSES[check_choice('loss', loss, LOSSES)][1].__init__.__kwdefaults__
-
-def loss_takes(loss:str,  # A key of `LOSSES`
-    setting:str           # 'fn_weight', 'variant', 'gamma', ...
-    )->bool:
-    "Whether a loss has a setting of this name. Raises `InputError` for a loss there is none of"
-    return setting in _settings(loss)
+# %% ../../nbs/33_losses.registry.ipynb #52092bb8
+LOSSES = {name: (title, _CLASSES[name]) for name,title in LOSS_NAMES.items()} # name -> (as tables have it, class)
 
 # %% ../../nbs/33_losses.registry.ipynb #a5925732
-def make_loss(loss:str,         # A key of `LOSSES`
-    fn_weight:float|None=None,  # Weight of misses; only for losses that have one
-    variant:str|None=None,      # Reading of DIBEDis; only for losses that have it
-    **options                   # Any other keyword of the loss
-    )->torch.nn.Module:
-    "A loss for logits (N,1,H,W). Raises `InputError` for a loss there is none of or a setting it does not have"
-    known = _settings(loss)
+def make_loss(
+    loss:str, # a key of `LOSSES`
+    fn_weight:float|None=None, # weight of misses; only for losses that have one
+    variant:str|None=None, # reading of DIBEDis; only for losses that have it
+    **options, # any other keyword of the loss; None: its default
+)->torch.nn.Module: # f(logits (N,1,H,W), targets (N,H,W))
+    "A loss by its name. Raises InputError for a loss there is none of or a setting it does not have."
+    known = LOSS_SETTINGS[check_choice('loss', loss, LOSSES)]
     options = dict(options, fn_weight=fn_weight, variant=variant)
-    given = {name:value for name,value in options.items() if value is not None}
+    given = {name: value for name,value in options.items() if value is not None}
     for name in given:
-        if name not in known: raise InputError(f"loss {loss!r} has no setting {name!r}; it takes: {', '.join(known)}")
+        if name not in known: raise InputError(
+            f"loss {loss!r} has no setting {name!r}; it takes: {', '.join(known)}")
     return LOSSES[loss][1](**given)
+
+# %% ../../nbs/33_losses.registry.ipynb #d252ecd0
+def named_loss(
+    name:str, # how commands and files call it
+    title:str, # how tables and figures call it
+): # decorator of the class
+    "Give a loss of one's own a name. Its settings are the keyword-only parameters with a default."
+    def named(made):
+        "The same class."
+        LOSSES[name] = title, made
+        LOSS_NAMES[name] = title
+        LOSS_SETTINGS[name] = tuple(made.__init__.__kwdefaults__ or ())
+        return made
+    return named
+
+def forget_loss(
+    name:str, # as `named_loss` got it
+):
+    "Take a name away again. Raises KeyError for a name there is none of."
+    for table in (LOSSES, LOSS_NAMES, LOSS_SETTINGS): del table[name]
 
 # %% ../../nbs/33_losses.registry.ipynb #c6da9a5c
 class OnTwoChannels(torch.nn.Module):
-    "A loss for logits (N,1,H,W) as one for (N,2,H,W): background, defect"
+    "A loss for logits (N,1,H,W) as one for (N,2,H,W): background, defect."
     def __init__(self,
-        loss:torch.nn.Module # f(logits (N,1,H,W), targets (N,H,W))
-        ):
+        loss:torch.nn.Module, # f(logits (N,1,H,W), targets (N,H,W))
+    ):
         super().__init__()
         self.loss = loss
 

@@ -8,7 +8,6 @@ Docs: https://example.github.io/imbal_al/measure.threshold.html.md"""
 from __future__ import annotations
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,6 @@ from imbal_al.measure.prevalence import (
 )
 from .shift import _odds, as_flags, decompose, gated_counts, Loss
 from .statistics import draws_interval, interval, Interval, resample, with_draws
-from ..studies.simulation import read_run
 from ..text import say_number
 
 # %% auto #0
@@ -304,16 +302,11 @@ class OperatingPoint:
     def account(self)->str: return account(self)
 
 # %% ../../nbs/25_measure.threshold.ipynb #ce830a11
-def _validation(run, faulty, cycle):
-    "Histograms and flags of the validation images, of a folder or as they are given"
-    if isinstance(run, (str,Path)):
-        if faulty is not None: raise InputError(
-            "a run's folder knows which validation images are faulty; give faulty with arrays only")
-        kept = read_run(run, cycle)
-        return kept['hist_validation'], as_flags(kept['hist_validation'], kept['faulty_validation'])
+def _validation(hist, faulty):
+    "Histograms and flags of the validation images, as arrays"
     if faulty is None: raise InputError(
         "faulty is missing; with histograms say which images are faulty, one flag each")
-    return np.asarray(run), as_flags(run, faulty)
+    return np.asarray(hist), as_flags(hist, faulty)
 
 # %% ../../nbs/25_measure.threshold.ipynb #db13ae25
 def _expect(w, fixed, raw):
@@ -350,26 +343,25 @@ def _warnings(hist, y, p, est, choice):
 
 # %% ../../nbs/25_measure.threshold.ipynb #ca45654b
 def operating_point(
-    run,                # Folder of a finished run, or (n,2,128) validation histograms
-    faulty=None,        # (n,) is the validation image faulty? Not with a folder
+    hist,               # (n,2,128) validation histograms; of a run: see `run_operating_point`
+    faulty=None,        # (n,) is the validation image faulty?
     pi:float|None=None, # Share of faulty images at deployment, where it is known
     unlabelled=None,    # (m,128) or (m,2,128) histograms of deployment images, where it is not
     method:str='em',    # em or bbse, where the share is estimated
     gate=False,         # As `choose_threshold` takes it
     caution:float=1.,   # Standard errors of F1 that are given up to stay near 1/2
     groups=None,        # (n,) group of each validation image
-    cycle:int|None=None, # Of a run; None: the last
     draws:int=300,      # Bootstrap draws, at least 20
     level:float=.95,    # Of the intervals
     seed:int=0,         # Of the bootstrap and the folds
     )->OperatingPoint: # With `account()`, the same in words
     """Threshold, gate and what to expect
 
-    Raises `InputError` for a folder without histograms, or unless either `pi` or `unlabelled` is given.
+    Raises `InputError` unless either `pi` or `unlabelled` is given.
     """
     if (pi is None)==(unlabelled is None): raise InputError(
         "give either pi, the share of faulty images at deployment, or unlabelled deployment images")
-    hist, faulty = _validation(run, faulty, cycle)
+    hist, faulty = _validation(hist, faulty)
     check_draws(draws, level)
     if unlabelled is None: est, p, pis = None, float(pi), np.full(draws, float(pi))
     else:
