@@ -25,7 +25,7 @@ from imbal_al.measure.prevalence import (
 from .shift import as_flags, decompose, gated_counts, Loss, odds
 from .statistics import draws_interval, Interval, interval
 from ..studies.simulation import read_run
-from ..text import say_number
+from ..text import interval_text
 
 # %% auto #0
 __all__ = ['gates_for', 'search', 'Choice', 'choose_threshold', 'deal_folds', 'cross_fitted', 'OperatingPoint', 'operating_point',
@@ -272,14 +272,16 @@ def _leaning(i):
     if np.isnan(i.low) or i.low<=0<=i.high: return 'misses and false alarms are about in balance, or it cannot be told'
     return 'misses outweigh false alarms' if i.mean>0 else 'false alarms outweigh misses'
 
+def _said(interval, spec='.2f'): return interval_text(interval, spec, 'nan', flat=False)
+
 def account(o:OperatingPoint)->str:
     "The operating point in plain words"
     e = o.estimate
     where = f'{o.pi.mean:.1%} faulty images, as given' if e is None else f'{e.pi.mean:.1%} faulty images [{e.pi.low:.1%}, {e.pi.high:.1%}], estimated by {dict(em="EM", bbse="BBSE")[o.method]} from {e.pi.n} unlabelled ones'
     lines = [f'Call a pixel a defect from a probability of {o.threshold:.3g} on' + (f', and an image with fewer than {o.gate} such pixels healthy as a whole.' if o.gate else '.'),
         f'Chosen on {o.n_faulty} faulty and {o.n_healthy} healthy validation images, reweighted to {where}.',
-        f'Expect there: F1 {say_number(o.f1)}, precision {say_number(o.precision)}, recall {say_number(o.recall)}, OII {say_number(o.oii)}: {_leaning(o.oii)}.',
-        f'At 0.5 without a gate: F1 {say_number(o.f1_half)}. The gain is {say_number(o.gain, 3)}' + (': it may be none.' if not o.gain.low>0 else '.')]
+        f'Expect there: F1 {_said(o.f1)}, precision {_said(o.precision)}, recall {_said(o.recall)}, OII {_said(o.oii)}: {_leaning(o.oii)}.',
+        f'At 0.5 without a gate: F1 {_said(o.f1_half)}. The gain is {_said(o.gain, ".3f")}' + (': it may be none.' if not o.gain.low>0 else '.')]
     if o.lost and o.lost.lost>0: lines.append(f'Why 0.5 is worth less here: from the validation images\' own {o.n_faulty/(o.n_faulty+o.n_healthy):.0%} faulty it loses {o.lost.lost:.2f} of F1, '
         f'all by false alarms on healthy images; pixel for pixel these raise {o.lost.rates.alarm/max(o.lost.rates.like, 1e-9):.1f} times as many as the background of faulty ones.')
     if o.wrong: lines.append(f'If half as many are faulty as assumed, F1 changes by about {o.wrong[.5]-o.wrong[1.]:+.2f}; if twice as many, by {o.wrong[2.]-o.wrong[1.]:+.2f}.')
