@@ -14,7 +14,7 @@ from imbal_al.results.loss_claims import (
     _claim_1, _claim_2, _claim_3, _claim_4, _claim_5, _claim_6, _claim_7, _control,
     _focal_wander, _paired_runs,
 )
-from imbal_al.results.loss_tables import RUN, _CONTROL, _GAIN, final, made_up_losses
+from imbal_al.results.loss_tables import RUN, MADE_UP_CONTROL, MADE_UP_GAIN, final, made_up_losses
 from imbal_al.losses.names import VARIANTS
 
 HALF = dict(ft=5.0, tversky=4.0, dibe_reg=2.0)

@@ -183,10 +183,10 @@ def test_reference_not_found(tmp_path, monkeypatch):
         paper_table(3, tmp_path)
     with pytest.raises(InputError):
         paper_table(7)
-    import imbal_al.results.loss_figures as module
+    import imbal_al.results.loss_tables as module
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, '__file__', str(tmp_path / 'a' / 'b' / 'loss_figures.py'))
+    monkeypatch.setattr(module, '__file__', str(tmp_path / 'a' / 'b' / 'results' / 'loss_tables.py'))
     assert paper_table(3) is None
     for f in TABLES:
         assert f(RESULTS).filter(like='paper').select_dtypes('number').isna().all(axis=None)
