@@ -17,7 +17,8 @@ from imbal_al.runs.collect import write_tables
 from imbal_al.runs.folder import write_record
 from imbal_al.runs.plan import save_plan
 from imbal_al.studies.run_config import RunConfig
-from imbal_al.studies.simulation import cycle_path, read_run, result_rows
+from imbal_al.studies.run_records import cycle_path, read_run
+from imbal_al.studies.simulation import result_rows
 
 
 def study(folder, hits, repeats=6, pi_u=0.5, data='made up', cycles=1, alarms=0.3, noise=0.05):

@@ -19,7 +19,7 @@ from ..measure.threshold import choose_threshold
 from imbal_al.results.compare import (
     BETTER, is_losses, judge, pair_table, read_study, SAME, texts, WORSE
 )
-from ..studies.simulation import read_run
+from ..studies.run_records import read_run
 from ..text import interval_text, number_text
 
 # %% auto #0

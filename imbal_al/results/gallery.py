@@ -7,7 +7,7 @@ Docs: https://example.github.io/imbal_al/results.gallery.html.md"""
 # %% ../../nbs/85_results.gallery.ipynb #08adaf42
 from __future__ import annotations
 import io, os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np, torch
 from threadpoolctl import threadpool_limits
 
-from ..core import InputError, read_json, stream_seed
-from ..losses.registry import make_loss
+from ..core import InputError, read_json
 from ..measure.metrics import counts
-from ..networks.fixed_split import fit_curve, sgd_learner
+from ..networks.fixed_split import fit_curve
 from ..networks.scoring import forward, score
 from imbal_al.results.plotting import (
     draw_framed, draw_image, FAULTY, house_look, new_figure, pixel_entropy, strategy_label,
@@ -26,8 +25,9 @@ from imbal_al.results.plotting import (
 )
 from ..runs.folder import read_record
 from ..runs.plan import load_plan
-from ..studies.loss_study import load_parts
-from ..studies.simulation import cycle_path, load_patches, process_trainings, workspace
+from ..studies.loss_training import load_parts, loss_learner
+from ..studies.run_records import cycle_path, load_patches
+from ..studies.simulation import process_trainings, workspace
 
 # %% auto #0
 __all__ = ['picks_gallery', 'predictions_gallery', 'play']
@@ -180,8 +180,7 @@ def _cycle_again(folder, c, cycle, precision, device, root):
         f'{c.hash}: cycle {cycle} is not there, {len(records)} cycle(s) are')
     labelled = np.concatenate([record['position'] for record in records[:cycle]])
     scenario, data, *_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
-    first = replace(c, strategy='random') if cycle==1 else c
-    made = process_trainings().trained(first, cycle, labelled, device, root, precision)
+    made = process_trainings().trained(c, cycle, labelled, device, root, precision)
     n, stored = len(scenario.heldout), records[cycle-1]['hist']
     return _Again(
         net=made.network,
@@ -190,22 +189,13 @@ def _cycle_again(folder, c, cycle, precision, device, root):
         hist=stored,
         same=bool(np.array_equal(stored, made.hist[:n])))
 
-# %% ../../nbs/85_results.gallery.ipynb #9b4be4e8
-def _loss_learner(c, parts, precision):
-    "The learner of a training of losses, as the study makes it"
-    loss = make_loss(c.loss, c.fn_weight, c.variant, class_weight=c.class_weight, **dict(c.options))
-    return sgd_learner(
-        parts, loss, c.arch, c.encoder, c.weights, c.width,
-        c.lr, c.momentum, c.wd, c.bs, c.steps, c.epochs, c.validations,
-        c.augment, precision, stream_seed(c.seed,'loss study'), None, c.clip, c.prior, c.even)
-
 # %% ../../nbs/85_results.gallery.ipynb #75b0d711
 def _loss_again(folder, c, cycle, precision, device, root):
     "The network of a training of losses"
     record = read_record(Path(folder)/'runs'/c.hash/'final.npz')
     if record is None: raise InputError(f'{c.hash}: this training has not ended')
     parts,_ = load_parts(c.parts_key(), device, root)
-    learn = _loss_learner(c, parts, precision)
+    learn = loss_learner(c, parts, precision)
     fit_curve(learn, c.schedule)
     net = learn.model.eval()
     mine = score(net, parts.data, parts.valid, hist=True, precision=precision['eval']).hist

@@ -53,7 +53,7 @@ def recovery(
     rest = (gain-found.mean*gap)/gap.mean()
     return _hull(found, mean_interval(rest, level=level, kind='student'))
 
-# %% ../../nbs/83_results.remedies.ipynb #ec7887ed
+# %% ../../nbs/83_results.remedies.ipynb #fecb7143
 def _check_runs(raw, fixed, oracle):
     "Raise an `InputError` unless there is one value of each per run"
     if raw.shape==fixed.shape==oracle.shape and raw.ndim==1 and len(raw): return
@@ -85,7 +85,7 @@ def _estimate_draws(hist, faulty, deployment, method, groups, draws, seed):
     share, drawn = above_nothing(estimate)
     return np.concatenate([np.r_[share], drawn])
 
-# %% ../../nbs/83_results.remedies.ipynb #d8fe5ad4
+# %% ../../nbs/83_results.remedies.ipynb #d4633f01
 def _estimates(hist, faulty, deployment, groups, draws, seed):
     "way -> shares (1+draws,m) to aim at in each draw; {} without images of the deployment"
     if deployment is None: return {}
@@ -101,7 +101,7 @@ def _aims(pi, pi_u, estimates):
     wrong = dict(half=pi/2, twice=min(1., 2*pi))
     return dict(known=pi, **wrong, careful=pi, gate=pi, **own, **estimates)
 
-# %% ../../nbs/83_results.remedies.ipynb #8495d79c
+# %% ../../nbs/83_results.remedies.ipynb #ec450515
 def _chosen(hist, faulty, w, way, aim, gates, groups):
     "`Choice` of one way in each draw"
     gated = 'gate' in way
@@ -115,7 +115,7 @@ def _f1_of(choices, f1, gates):
     at = [(np.searchsorted(gates, one.gate), threshold_bin(one.threshold)) for one in choices]
     return np.array([f1[i,gate,cut] for i,(gate,cut) in enumerate(at)])
 
-# %% ../../nbs/83_results.remedies.ipynb #87a4e539
+# %% ../../nbs/83_results.remedies.ipynb #81db8766
 def recoveries(
     hist:np.ndarray,              # (n,2,128) held-out histograms
     faulty:np.ndarray,            # (n,) is the held-out image faulty?
@@ -173,7 +173,7 @@ def recovery_table(
         rows.append(dict(way=way, runs=n, f1=f1[0], **_told(*told)))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/83_results.remedies.ipynb #c60716b1
+# %% ../../nbs/83_results.remedies.ipynb #88db3401
 def _mean_f1(runs, i, j):
     "(1+draws,) mean over runs, then over resampled runs `i` (draws,n), each in its draw `j`"
     f1 = np.stack(runs)
@@ -268,7 +268,7 @@ def _oracle_row(run, pi_t, way, *gate):
 
 # %% ../../nbs/83_results.remedies.ipynb #beaf470f
 def threshold_remedies(
-    run:dict,       # From `imbal_al.studies.simulation.read_run`
+    run:dict,       # From `imbal_al.studies.run_records.read_run`
     pi_t:float,     # Share of faulty images at deployment
     groups=None,    # (n,) group of each validation image; None: each stands alone
     draws:int=40,   # Bootstrap draws of each estimate of the share
