@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from .core import InputError
 from .project.commands import register
+from .text import progress_text
 
 # %% auto #0
 __all__ = ['app', 'main', 'save_figures']
@@ -780,10 +781,7 @@ def _what(run):
 # %% ../nbs/88_cli.ipynb #88fe45e6
 def _sum_line(count):
     "All runs in one line"
-    line = (
-        f"{count['done']} of {count['runs']} runs done, {count['running']} running, "
-        f"{count['failed']} failed, {count['left']} left; "
-        f"{count['trained']} of {count['trainings']} trainings")
+    line = progress_text(count)
     if count['rate']: line += f", {_duration(count['rate'])} a training lately"
     if count['seconds_left']: line += f", about {_duration(count['seconds_left'])} left"
     return line

@@ -7,53 +7,92 @@ Docs: https://example.github.io/imbal_al/text.html.md"""
 # %% ../nbs/01_text.ipynb #9dda305a
 from __future__ import annotations
 
-import numpy as np
+import math
 
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/01_text.ipynb #2b2a2395
-def say_number(i, digits=2): return f'{i.mean:.{digits}f}' + ('' if not np.isfinite(i.low) or i.low==i.high else f' [{i.low:.{digits}f}, {i.high:.{digits}f}]')
+# %% ../nbs/01_text.ipynb #f31ea958
+def number_text(
+    x:float|None,         # None or nan: not known
+    spec:str='.3f',       # Format; '+.3f' has a sign always
+    missing:str='–',      # What stands for a number that is not known
+    )->str:
+    "A number as text"
+    if x is None or math.isnan(x): return missing
+    return '∞' if math.isinf(x) else format(x, spec)
 
 # %% ../nbs/01_text.ipynb #ab804e14
-def with_interval(mean, low, high):
-    "A number with its interval, as far as they are known"
-    if np.isnan(mean): return '-'
-    return f'{mean:.3f}' if np.isnan(low) else f'{mean:.3f} [{low:.3f}, {high:.3f}]'
+def with_interval(
+    mean:float,           # nan: not known
+    low:float,            # nan: there is no interval
+    high:float,           # The other end
+    spec:str='.3f',       # Format of all three
+    missing:str='–',      # What stands for a number that is not known
+    )->str:
+    "A number and its interval, as far as they are known"
+    said = number_text(mean, spec, missing)
+    if math.isnan(low): return said
+    return f'{said} [{number_text(low, spec, missing)}, {number_text(high, spec, missing)}]'
+
+# %% ../nbs/01_text.ipynb #4a008247
+def interval_text(
+    interval,             # Has mean, low and high, such as `measure.statistics.Interval`
+    spec:str='.3f',       # Format of all three
+    missing:str='–',      # What stands for a number that is not known
+    flat:bool=True,       # Say an interval without width, too?
+    )->str:
+    "An interval with its mean"
+    mean, low, high = interval.mean, interval.low, interval.high
+    if not flat and low==high: return number_text(mean, spec, missing)
+    return with_interval(mean, low, high, spec, missing)
+
+# %% ../nbs/01_text.ipynb #dba1b885
+def p_text(
+    p:float, # 0 to 1; nan: not known
+    )->str:
+    "A p-value as text"
+    return '<0.001' if p<.001 else number_text(p)
+
+# %% ../nbs/01_text.ipynb #6bca171b
+def percent(
+    share:float, # 0 to 1
+    )->str:
+    "A share in per cent"
+    return f'{100*share:.3g} %'
 
 # %% ../nbs/01_text.ipynb #26b7c7ab
-def _listed(words):
-    "Words as a list in a sentence; at least one"
+def listed(
+    words:list, # Of texts; one at least
+    )->str:
+    "Words as a list in a sentence"
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last
 
+# %% ../nbs/01_text.ipynb #336299b8
+def some_of(
+    words:list, # Of texts
+    most:int,   # How many are named
+    )->str:
+    "The first few words, and how many there are if more"
+    more = f', ... ({len(words)} in all)' if len(words)>most else ''
+    return ', '.join(words[:most])+more
+
 # %% ../nbs/01_text.ipynb #efdfae52
-def _lines(rows):
-    "A Markdown table; the first row is its head"
-    head, *body = rows
-    lines = [head, ['---']*len(head), *body]
-    return '\n'.join('| '+' | '.join(map(str, row))+' |' for row in lines)
-
-# %% ../nbs/01_text.ipynb #64a26503
-def signed(x): return f'{x:+.3f}' if x==x else '-'
-
-# %% ../nbs/01_text.ipynb #f31ea958
-def num(x, spec='.3f'):
-    "A number as text; – where it is not known"
-    if x is None or np.isnan(x): return '–'
-    return '∞' if np.isinf(x) else format(x, spec)
-
-def p_value(x): return '<0.001' if x<.001 else num(x)
-
-def mean_range(mean, low, high, spec='+.3f'):
-    "A mean and its interval in brackets, where there is one"
-    if np.isnan(low): return num(mean, spec)
-    return f'{num(mean, spec)} [{num(low, spec)}, {num(high, spec)}]'
-
-def markdown_rows(head, rows):
+def markdown_table(
+    head, # Names of the columns
+    rows, # Of as many values each
+    )->str:
     "A Markdown table"
-    rows = [head, ['---']*len(head), *rows]
-    return '\n'.join('| '+' | '.join(map(str, row))+' |' for row in rows)
+    lines = [head, ['---']*len(head), *rows]
+    return '\n'.join('| '+' | '.join(map(str, line))+' |' for line in lines)
 
-# %% ../nbs/01_text.ipynb #4a008247
-def pm(i, form='{:.3g}'): return f'{form.format(i.mean)} [{form.format(i.low)}, {form.format(i.high)}]'
+# %% ../nbs/01_text.ipynb #f5430789
+def progress_text(
+    count:dict, # From `runs.collect.summary`
+    )->str:
+    "How many runs and trainings are done, running, failed and left"
+    return (
+        f"{count['done']} of {count['runs']} runs done, {count['running']} running, "
+        f"{count['failed']} failed, {count['left']} left; "
+        f"{count['trained']} of {count['trainings']} trainings")

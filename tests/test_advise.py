@@ -1,4 +1,4 @@
-"imbal_al.advise: what is advised follows from made-up studies whose truth is known"
+"imbal_al.results.advise: what is advised follows from made-up studies whose truth is known"
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -7,20 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbal_al.results.advise import Advice, advise_folder
-from imbal_al.results.advise import _reference_of, _threshold_gain
-from imbal_al.results.compare import BETTER
 from imbal_al.core import InputError, write_json
-from imbal_al.runs.plan import save_plan
-from imbal_al.runs.collect import write_tables
 from imbal_al.measure.metrics import scores_at
-from imbal_al.measure.threshold import choose_threshold
 from imbal_al.measure.prevalence import made_up_images
-from imbal_al.studies.run_records import read_run
-from imbal_al.studies.run_config import RunConfig
-from imbal_al.studies.run_records import cycle_path
-from imbal_al.studies.simulation import result_rows
+from imbal_al.measure.threshold import choose_threshold
+from imbal_al.results.advise import _reference_of, _threshold_gain, Advice, advise_folder
+from imbal_al.results.compare import BETTER
+from imbal_al.runs.collect import write_tables
 from imbal_al.runs.folder import write_record
+from imbal_al.runs.plan import save_plan
+from imbal_al.studies.run_config import RunConfig
+from imbal_al.studies.run_records import cycle_path, read_run
+from imbal_al.studies.simulation import result_rows
 
 
 def study(folder, hits, repeats=6, pi_u=0.5, data='made up', cycles=1, alarms=0.3, noise=0.05):

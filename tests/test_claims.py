@@ -1,20 +1,19 @@
-"imbal_al.claims: verdicts against known and missing effects, partial studies, wrong tables"
+"imbal_al.results.claims: verdicts against known and missing effects, partial studies, wrong tables"
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from imbal_al.results.claims import HOLDS, DOES_NOT, UNTOLD, above, claims, summary, claims_markdown
-from imbal_al.results.tables import (
-    claim_value, run_areas, f1_at_budget, paired_areas, picked_shares,
-)
-from imbal_al.measure.statistics import welch_interval
-from imbal_al.results.claims import DOES_NOT, HOLDS, UNTOLD, _near, _uniqueness_spread, above
-from imbal_al.results.tables import claim_value
 from imbal_al.core import InputError
-from imbal_al.results.tables import made_up_picks, made_up_results
-from imbal_al.measure.statistics import Interval
 from imbal_al.measure.metrics import uniqueness
+from imbal_al.measure.statistics import Interval, welch_interval
+from imbal_al.results.claims import (
+    _near, _uniqueness_spread, above, claims, claims_markdown, DOES_NOT, HOLDS, summary, UNTOLD,
+)
+from imbal_al.results.tables import (
+    claim_value, f1_at_budget, made_up_picks, made_up_results, paired_areas, picked_shares,
+    run_areas,
+)
 
 KNOWN, PICKS = made_up_results(repeats=6, cycles=6), made_up_picks(repeats=6, cycles=6)
 

@@ -1,4 +1,4 @@
-"imbal_al.compare: against scipy's tests and quadrature, properties, refusals, single repeats, ties, nan"
+"imbal_al.results.compare: against scipy's tests and quadrature, properties, refusals, single repeats, ties, nan"
 
 import warnings
 from itertools import permutations, product
@@ -10,29 +10,23 @@ from hypothesis import given, settings, strategies as st
 from scipy import stats
 from scipy.integrate import quad
 
-from imbal_al.results.claims import UNTOLD
-from imbal_al.results.tables import paired_areas, run_areas
-from imbal_al.results.compare import (
-    BETTER, WORSE, SAME, pair_table, penalty_matrix, compare_results, with_sampling,
-)
+from imbal_al.core import InputError
 from imbal_al.measure.statistics import (
-    wilcoxon, least_repeats, holm, t_test, t_power, repeats_needed, sd_interval, needed,
+    holm, least_repeats, needed, non_inferior, paired_interval, repeats_needed, sd_interval,
+    t_power, t_test, wilcoxon,
+)
+from imbal_al.results.claims import UNTOLD
+from imbal_al.results.compare import (
+    _flips, _kendall_w, _method_table, _pair_row, _ranks, _run_values, _strategy_curves, BETTER,
+    compare_results, pair_table, penalty_matrix, SAME, with_sampling, WORSE,
 )
 from imbal_al.results.compare_report import (
-    penalty_figure, forest, rank_figure, report_markdown, compare_folder, figures_of,
-    write_comparison,
+    _undecided_groups, compare_folder, figures_of, forest, penalty_figure, rank_figure,
+    report_markdown, write_comparison,
 )
-from imbal_al.results.compare import (
-    BETTER, SAME, WORSE, _flips, _kendall_w, _method_table, _pair_row, _ranks, _run_values,
-    _strategy_curves, penalty_matrix, with_sampling,
-)
-from imbal_al.results.compare_report import _undecided_groups, figures_of
-from imbal_al.measure.statistics import needed, sd_interval, t_power, t_test
-from imbal_al.core import InputError
-from imbal_al.results.plotting import alt_text
-from imbal_al.results.tables import made_up_results
 from imbal_al.results.loss_tables import made_up_losses
-from imbal_al.measure.statistics import non_inferior, paired_interval
+from imbal_al.results.plotting import alt_text
+from imbal_al.results.tables import made_up_results, paired_areas, run_areas
 
 quick = settings(max_examples=40, deadline=None)
 whole = st.lists(st.integers(-6, 6), min_size=1, max_size=8)

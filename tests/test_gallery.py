@@ -8,8 +8,8 @@ from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
 from imbal_al.results.gallery import (
-    _examples_figure, _patch_iou, _picks_figure, picks_gallery, play, predictions_gallery,
-    _telling, _train_again,
+    _examples_figure, _patch_iou, _picks_figure, _telling, _train_again, picks_gallery, play,
+    predictions_gallery,
 )
 
 

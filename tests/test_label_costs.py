@@ -1,4 +1,4 @@
-"imbal_al.label_costs: what is spent, and F1 for it"
+"imbal_al.results.label_costs: what is spent, and F1 for it"
 
 import numpy as np
 import pandas as pd
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
-from imbal_al.results.label_costs import CLICK, MASK, add_cost, cost_curves, cost_table, cost_figure
 from imbal_al.results.label_costs import (
-    CLICK, MASK, _common_costs, _cost_area, _f1_at_cost, _foreground_efficiency,
+    _common_costs, _cost_area, _f1_at_cost, _foreground_efficiency, add_cost, CLICK, cost_curves,
+    cost_figure, cost_table, MASK,
 )
 
 

@@ -1,4 +1,4 @@
-"imbal_al.loss_claims: every claim with a table in which it holds, fails, and cannot be told; partial and wrong tables"
+"imbal_al.results.loss_claims: every claim with a table in which it holds, fails, and cannot be told; partial and wrong tables"
 
 import numpy as np
 import pandas as pd
@@ -6,16 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbal_al.results.claims import DOES_NOT, HOLDS, UNTOLD, claims_markdown, summary
 from imbal_al.core import InputError
-from imbal_al.measure.statistics import count_interval
-from imbal_al.results.loss_claims import order_scores, variant_evidence, variant_verdict, claims
-from imbal_al.results.loss_claims import (
-    _claim_1, _claim_2, _claim_3, _claim_4, _claim_5, _claim_6, _claim_7, _control,
-    _focal_wander, _paired_runs,
-)
-from imbal_al.results.loss_tables import RUN, _CONTROL, _GAIN, final, made_up_losses
 from imbal_al.losses.names import VARIANTS
+from imbal_al.measure.statistics import count_interval
+from imbal_al.results.claims import claims_markdown, DOES_NOT, HOLDS, summary, UNTOLD
+from imbal_al.results.loss_claims import (
+    _claim_1, _claim_2, _claim_3, _claim_4, _claim_5, _claim_6, _claim_7, _control, _focal_wander,
+    _paired_runs, claims, order_scores, variant_evidence, variant_verdict,
+)
+from imbal_al.results.loss_tables import final, MADE_UP_CONTROL, MADE_UP_GAIN, made_up_losses, RUN
 
 HALF = dict(ft=5.0, tversky=4.0, dibe_reg=2.0)
 

@@ -1,4 +1,4 @@
-"imbal_al.loss_figures: tables against hand-made numbers, partial and wrong tables, what the figures draw and say"
+"imbal_al.results.loss_figures: tables against hand-made numbers, partial and wrong tables, what the figures draw and say"
 
 import io
 from pathlib import Path
@@ -9,17 +9,15 @@ import pandas as pd
 import pytest
 
 from imbal_al.core import InputError
+from imbal_al.results.loss_figures import (
+    _end_labels, _of_model, _weight_color, fig10, fig11, fig14, fig9,
+)
+from imbal_al.results.loss_tables import (
+    epochs_to_half, extreme, final, loss_left, made_up_losses, one_setting, paper_data,
+    paper_table, replays, RUN, setting, table3, TABLE4, table4, TABLE5, table5, table6,
+    table6_markdown, table_markdown,
+)
 from imbal_al.results.plotting import alt_text
-from imbal_al.results.loss_tables import (
-    RUN, paper_data, made_up_losses, final, setting, one_setting, extreme, paper_table, TABLE4,
-    TABLE5, table3, table4, table5, table_markdown, replays, table6, table6_markdown,
-    epochs_to_half, loss_left,
-)
-from imbal_al.results.loss_figures import fig9, fig10, fig11, fig14
-from imbal_al.results.loss_tables import (
-    RUN, TABLE4, TABLE5, loss_left, made_up_losses, one_setting, setting,
-)
-from imbal_al.results.loss_figures import _end_labels, _of_model, _weight_color
 
 RESULTS = made_up_losses(epochs=8, half=dict(ft=5.0, tversky=4.0, dibe_reg=2.0))
 FIGURES, TABLES = (fig9, fig10, fig11, fig14), (table3, table4, table5, table6)
@@ -183,10 +181,10 @@ def test_reference_not_found(tmp_path, monkeypatch):
         paper_table(3, tmp_path)
     with pytest.raises(InputError):
         paper_table(7)
-    import imbal_al.results.loss_figures as module
+    import imbal_al.results.loss_tables as module
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, '__file__', str(tmp_path / 'a' / 'b' / 'loss_figures.py'))
+    monkeypatch.setattr(module, '__file__', str(tmp_path / 'a' / 'b' / 'results' / 'loss_tables.py'))
     assert paper_table(3) is None
     for f in TABLES:
         assert f(RESULTS).filter(like='paper').select_dtypes('number').isna().all(axis=None)

@@ -1,4 +1,4 @@
-"imbal_al.remedies: what is chosen, what is paired with what, and what it recovers"
+"imbal_al.results.remedies: what is chosen, what is paired with what, and what it recovers"
 
 import numpy as np
 import pandas as pd
@@ -7,17 +7,14 @@ import pytest
 from imbal_al.core import InputError
 from imbal_al.measure.metrics import prevalence_weights, scores, scores_at
 from imbal_al.measure.oii import oii
-from imbal_al.results.remedies import (
-    threshold_remedies, recovered, remedy_name, against_plain, PRICES, remedy_table, rates_in,
-    guided, loss_rows, remedy_figure,
-)
-from imbal_al.results.remedies import (
-    PRICES, _plans, _price_of, against_plain, loss_rows, rates_in, recovered, remedy_name,
-)
-from imbal_al.measure.prevalence import Prevalence, estimate_prevalence, made_up_images
-from imbal_al.measure.threshold import choose_threshold
+from imbal_al.measure.prevalence import estimate_prevalence, made_up_images, Prevalence
 from imbal_al.measure.shift import gated_counts, image_rates, split_loss
 from imbal_al.measure.statistics import Interval
+from imbal_al.measure.threshold import choose_threshold
+from imbal_al.results.remedies import (
+    _plans, _price_of, against_plain, guided, loss_rows, PRICES, rates_in, recovered,
+    remedy_figure, remedy_name, remedy_table, threshold_remedies,
+)
 
 
 def run(seed=1, pi_u=1.0, hit=3.0, alarms=0.6):

@@ -69,7 +69,7 @@ def test_images_that_are_not_here(study, monkeypatch):
     def gone(*args, **kwargs):
         raise InputError('the images are <gone>')
 
-    monkeypatch.setattr('imbal_al.studies.simulation.load_patches', gone)
+    monkeypatch.setattr('imbal_al.results.gallery.load_patches', gone)
     assert 'Not shown: the images are &lt;gone&gt;' in sound(write_report(study[0]))
 
 

@@ -22,7 +22,7 @@ from imbal_al.measure.prevalence import (
 )
 from .shift import _odds, as_flags, decompose, gated_counts, Loss
 from .statistics import draws_interval, interval, Interval, resample, with_draws
-from ..text import say_number
+from ..text import interval_text
 
 # %% auto #0
 __all__ = ['Choice', 'choose_threshold', 'OperatingPoint', 'operating_point', 'CostPoint', 'cost_point']
@@ -417,19 +417,21 @@ def _wrong_words(wrong):
         f'if twice as many, by {wrong[2.]-wrong[1.]:+.2f}.')
 
 # %% ../../nbs/25_measure.threshold.ipynb #3a06baeb
+def _said(interval, spec='.2f'): return interval_text(interval, spec, 'nan', flat=False)
+
 def account(
     point:OperatingPoint, # From `operating_point`
     )->str: # Lines
     "The operating point in plain words"
     gate = f', and an image with fewer than {point.gate} such pixels healthy as a whole.' if point.gate else '.'
-    scored = f'F1 {say_number(point.f1)}, precision {say_number(point.precision)}, recall {say_number(point.recall)}'
+    scored = f'F1 {_said(point.f1)}, precision {_said(point.precision)}, recall {_said(point.recall)}'
     unsure = '.' if point.gain.low>0 else ': it may be none.'
     lines = [
         f'Call a pixel a defect from a probability of {point.threshold:.3g} on'+gate,
         f'Chosen on {point.n_faulty} faulty and {point.n_healthy} healthy validation images, '
             f'reweighted to {_prevalence_words(point)}.',
-        f'Expect there: {scored}, OII {say_number(point.oii)}: {_leaning(point.oii)}.',
-        f'At 0.5 without a gate: F1 {say_number(point.f1_half)}. The gain is {say_number(point.gain, 3)}'+unsure]
+        f'Expect there: {scored}, OII {_said(point.oii)}: {_leaning(point.oii)}.',
+        f'At 0.5 without a gate: F1 {_said(point.f1_half)}. The gain is {_said(point.gain, '.3f')}'+unsure]
     if point.lost and point.lost.lost>0: lines.append(_why_words(point))
     if point.wrong: lines.append(_wrong_words(point.wrong))
     return '\n'.join(lines + [f'Beware: {w}.' for w in point.warnings])

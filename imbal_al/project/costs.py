@@ -34,7 +34,7 @@ from imbal_al.project.state import (
 )
 from .store import groups_of, labels, Project
 from ..runs.lock import held
-from ..text import pm
+from ..text import interval_text
 
 # %% auto #0
 __all__ = ['Guided', 'guide_costs']
@@ -274,7 +274,7 @@ def _asked_line(g):
     "What the costs ask for, and where that is from"
     if g.own: asked = 'given'
     elif g.target.assumed: asked = 'assumed: the first network finds nothing that is worth its alarms'
-    else: asked = f'cheapest {pm(g.target.oii, "{:+.2f}")}, on the first network'
+    else: asked = f'cheapest {interval_text(g.target.oii, "+.2f")}, on the first network'
     given = 'given' if g.given else 'as in the held-out labels'
     return (
         f'At {100*g.prevalence:.3g} % faulty ({given}), '
@@ -284,7 +284,9 @@ def _asked_line(g):
 # %% ../../nbs/69_project.costs.ipynb #b1bd3fcd
 def _cost_line(g):
     "What the network costs that is kept"
-    line = f'From a probability of {g.point.threshold:.3g} on it costs {pm(g.cost)} per unit, at 0.5 {g.half:.3g}.'
+    line = (
+        f'From a probability of {g.point.threshold:.3g} on it costs '
+        f'{interval_text(g.cost, ".3g")} per unit, at 0.5 {g.half:.3g}.')
     if not g.cost.mean>=g.half: return line
     return line+(
         ' On labels that it was not chosen on it is no cheaper than 0.5: '
@@ -297,7 +299,7 @@ def _change_line(g):
     elif g.kept=='threshold': so = 'so the weight is given up and only the threshold kept.'
     else: so = 'which cannot be told from nothing: the threshold may do it alone.'
     own = f"Against the project's own network (round {g.against}) at its cheapest threshold"
-    return f"{own}: {pm(g.change, '{:+.3g}')} per unit, {so}"
+    return f"{own}: {interval_text(g.change, '+.3g')} per unit, {so}"
 
 # %% ../../nbs/69_project.costs.ipynb #d0cf1662
 def _sure_line(g):

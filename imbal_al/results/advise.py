@@ -20,9 +20,10 @@ from imbal_al.results.compare import (
     BETTER, is_losses, judge, pair_table, read_study, SAME, texts, WORSE
 )
 from ..studies.run_records import read_run
+from ..text import interval_text, number_text
 
 # %% auto #0
-__all__ = ['run_point', 'Advice', 'advise_folder']
+__all__ = ['Advice', 'advise_folder']
 
 # %% ../../nbs/86_results.advise.ipynb #d7faccc5
 def run_point(
@@ -78,7 +79,7 @@ def _against(points, reference, margin=.01, test='t'):
     "`pair_table` of every method with the reference on the repeats that both have, the best first"
     wide = points.pivot(index='unit', columns='method', values='f1')
     rows, family = [], wide.shape[1]-1
-    for method in [o for o in wide if o!=reference]:
+    for method in [name for name in wide if name!=reference]:
         both = wide[[method,reference]].dropna()
         if len(both): rows.append(pair_table(both, reference, margin, test=test, family=family))
     if not rows: return pd.DataFrame()
@@ -213,13 +214,7 @@ def _cannot(points, pairs, reference, test):
     yield 'another data set, network, patch size or budget: nothing here was measured there'
 
 # %% ../../nbs/86_results.advise.ipynb #bf04adaf
-def _num(x, spec='.3f'): return 'not known' if x is None or np.isnan(x) else format(x, spec)
-
-def _with(interval, spec='.3f'):
-    "A mean and its interval in brackets, where there is one"
-    mean = _num(interval.mean, spec)
-    if np.isnan(interval.low): return mean
-    return f'{mean} [{_num(interval.low,spec)}, {_num(interval.high,spec)}]'
+_OPEN = 'not known'
 
 def _repeats(n): return 'too many' if not np.isfinite(n) else f'{n:.0f}'
 
@@ -241,7 +236,8 @@ def _shown(advice):
 # %% ../../nbs/86_results.advise.ipynb #42764944
 def _front_runner(row):
     "The method with the highest mean, and the repeats it takes to know"
-    said = f"{row.a}, {row['mean']:+.3f} F1 [{_num(row.low,'+.3f')}, {_num(row.high,'+.3f')}]"
+    low, high = (number_text(end, '+.3f', _OPEN) for end in (row.low, row.high))
+    said = f"{row.a}, {row['mean']:+.3f} F1 [{low}, {high}]"
     if row.n<=1: return f'Front-runner: {said}.'
     return (f'Front-runner: {said}, p {row.p:.3f}; '
         f'to know, about {_repeats(row.needed)} repeats (there are {row.n}).')
@@ -274,7 +270,7 @@ def _threshold(advice):
     "Which threshold is advised, and what it gained"
     mine, gain = advice.mine(), _threshold_gain(advice)
     thresholds = np.sort(mine.threshold.to_numpy())
-    middle, said = np.median(thresholds), _with(gain, '+.3f')
+    middle, said = np.median(thresholds), interval_text(gain, '+.3f', _OPEN)
     if not gain.low>0: return (
         f'1/2. Setting another one ({middle:.3g} in the median) gains {said}, '
         'which may be nothing.')
@@ -298,7 +294,7 @@ def _direction(advice):
         said = 'false alarms outweigh misses'
         more = '; a smaller weight of misses turns it the other way'
     if np.isnan(advice.fn_weight): more = ''
-    return f'OII {_num(lean,"+.2f")} there: {said}{more}.'
+    return f'OII {number_text(lean, "+.2f", _OPEN)} there: {said}{more}.'
 
 # %% ../../nbs/86_results.advise.ipynb #7ff6fd5d
 def _sampling(row):
@@ -322,7 +318,8 @@ def _expected(mine):
     "The F1 to expect, with the threshold and without"
     half = mean_interval(mine.f1_half.to_numpy(), kind='wider')
     now = mean_interval(mine.f1.to_numpy(), kind='wider')
-    return (f'F1 {_with(now)} with it, {_with(half)} at 1/2; '
+    with_it, without = (interval_text(f1, missing=_OPEN) for f1 in (now, half))
+    return (f'F1 {with_it} with it, {without} at 1/2; '
         f'best possible threshold {mine.f1_oracle.mean():.3f}.')
 
 # %% ../../nbs/86_results.advise.ipynb #826cbbab

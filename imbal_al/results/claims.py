@@ -17,9 +17,9 @@ from imbal_al.measure.statistics import (
 )
 from imbal_al.results.tables import (
     check_table, claim_value, losses_at_budget, paired_areas, PAPER_LOSS, picked_shares,
-    run_areas, shifted_to, uniqueness_table, unshifted
+    run_areas, shifted_to, twin_row, uniqueness_table, unshifted
 )
-from ..text import _listed, with_interval
+from ..text import listed, markdown_table, with_interval
 
 # %% auto #0
 __all__ = ['claims', 'summary', 'claims_markdown', 'in_short']
@@ -213,10 +213,9 @@ def _one_kind(name, results):
             kinds = ', '.join(map(str, sorted(results[column].unique())))
             raise InputError(f"results of {name} mix {column} {kinds}; filter them to one")
     keys = ['strategy','pi_u','pi_t','repeat','cycle']
-    twice = results[results.duplicated(keys)]
-    if len(twice):
-        row = ', '.join(f'{key}={twice[key].iloc[0]}' for key in keys)
-        raise InputError(f"results of {name} have two rows for {row}; filter them to one study")
+    row = twin_row(results, keys)
+    if row: raise InputError(
+        f'results of {name} have two rows for {row}; filter them to one study')
 
 # %% ../../nbs/77_results.claims.ipynb #c309f9bd
 _NEEDED = ['data','strategy','pi_u','pi_t','repeat','cycle','budget','f1','faulty_share']
@@ -272,11 +271,11 @@ def claims_markdown(
     )->str:             # A Markdown table
     "The table in Markdown, with the interval behind our number"
     if 'ours' in table:
-        numbers = [with_interval(*ends) for ends in zip(table.ours, table.low, table.high)]
+        ends = zip(table.ours, table.low, table.high)
+        numbers = [with_interval(*each, missing='-') for each in ends]
         table = table.assign(ours=numbers).drop(columns=['low','high'])
         table = table.rename(columns={'ours':'ours [95 %]', 'n':'repeats'})
-    lines = [table.columns, ['---']*table.shape[1], *table.astype(str).to_numpy()]
-    return '\n'.join('| '+' | '.join(words)+' |' for words in lines)
+    return markdown_table(table.columns, table.astype(str).to_numpy())
 
 # %% ../../nbs/77_results.claims.ipynb #629ac795
 def _subject(setting):
@@ -292,7 +291,7 @@ def _told(rows):
     for verdict in (HOLDS, DOES_NOT, UNTOLD):
         pools = rows.pool[rows.verdict==verdict].tolist()
         if not pools: continue
-        parts.append(f'{verdict} at {_listed(pools)} %' if by_pool and pools[0] else verdict)
+        parts.append(f'{verdict} at {listed(pools)} %' if by_pool and pools[0] else verdict)
     told = '; '.join(parts)
     if pd.to_numeric(rows.paper, errors='coerce').isna().any(): return told
     ours = ', '.join(f'{share:.2f}' for share in rows.ours)

@@ -20,8 +20,10 @@ from imbal_al.measure.statistics import (
 )
 from .claims import UNTOLD
 from .loss_tables import check_losses, loss_name, one_setting
-from .plotting import percent
 from .tables import check_table, claim_value, f1_at_budget
+from ..runs.collect import results_table
+from ..runs.plan import load_plan
+from ..text import percent, some_of
 
 # %% auto #0
 __all__ = ['pair_up', 'pair_table', 'Comparison', 'compare_results']
@@ -47,7 +49,11 @@ def _words(table, axis):
     "The words of a column, one per row"
     return table[axis].map({value:_axis(axis, value) for value in table[axis].unique()})
 
-def texts(table, axes, sep=', '):
+def texts(
+    table:pd.DataFrame, # Any table
+    axes,               # Columns of it
+    sep:str=', ',       # Between two words
+    )->list[str]:       # One text per row
     "One text per row from these columns, which have a word for each value"
     if not axes: return ['']*len(table)
     words = [_words(table, axis) for axis in axes]
@@ -100,8 +106,8 @@ def _strategy_curves(results, value=None, methods='strategy'):
 
     Raises `InputError` for missing columns or two rows for one point."""
     value = value or claim_value(results)
-    needed = ['data','strategy','pi_u','pi_t','repeat','cycle','labelled','budget']
-    check_table(results, [*needed,value])
+    columns = ['data','strategy','pi_u','pi_t','repeat','cycle','labelled','budget']
+    check_table(results, [*columns,value])
     compared = [axis for axis in _axes(methods) if axis in results]
     check_table(results, _axes(methods)[:1])
     rest = [axis for axis in _AXES if _in_setting(results, axis, compared)]
@@ -204,18 +210,13 @@ def _by_number(unit):
     words = str(unit).split()
     return [(0,int(word),'') if word.isdigit() else (1,0,word) for word in words]
 
-def _some(names):
-    "The first eight names, and how many there are if more"
-    more = f', ... ({len(names)} in all)' if len(names)>8 else ''
-    return ', '.join(names[:8])+more
-
 # %% ../../nbs/81_results.compare.ipynb #0901f74d
 def _unpaired(holes):
     "What is not paired, in one line"
     lacks = []
     for method in holes.columns[holes.any()]:
-        units = _some([str(unit) for unit in holes.index[holes[method]]])
-        lacks.append(f'{method} lacks {units}')
+        units = [str(unit) for unit in holes.index[holes[method]]]
+        lacks.append(f'{method} lacks {some_of(units, 8)}')
     left = int((~holes.any(axis=1)).sum())
     return (f"not paired, the repeats (seeds) differ: {'; '.join(lacks)}; run what is missing, "
         f'or ask for the {left} common ones (common=True, --common)')
@@ -457,8 +458,8 @@ def _budget_tables(curves, common):
         missing = methods-set(rows.method)
         if missing and common: continue
         if missing: raise InputError(
-            f'{rows.setting.iloc[0]}: not paired, {_some(sorted(missing))} has no value at budget '
-            f'{budget:g}; compare runs of one plan, or use only what is common '
+            f'{rows.setting.iloc[0]}: not paired, {some_of(sorted(missing), 8)} has no value '
+            f'at budget {budget:g}; compare runs of one plan, or use only what is common '
             '(common=True, --common)')
         tables.append(pair_up(rows, common))
     differ = [table for table in tables if np.ptp(table.to_numpy(), axis=1).max()>1e-12]
@@ -556,17 +557,17 @@ def _raw_same(wide, pairs, margin):
     return raw
 
 # %% ../../nbs/81_results.compare.ipynb #244a6000
-def _all_pairs(wide, family, options):
+def _all_pairs(wide, family, rules):
     "The pair tables of all settings, corrected over the family"
-    reference, alpha, test = options['reference'], options['alpha'], options['test']
     whole = family=='all'
-    count = sum(_pairs_of(table, reference) for table in wide.values()) if whole else None
+    count = sum(_pairs_of(table, rules.reference) for table in wide.values()) if whole else None
     found = []
     for setting,table in wide.items():
-        found.append(pair_table(table, family=count, **options).assign(setting=setting))
+        found.append(pair_table(table, family=count, **asdict(rules)).assign(setting=setting))
     pairs = pd.concat(found, ignore_index=True)
     if not whole: return pairs
-    return judge(pairs.assign(p_same=_raw_same(wide, pairs, options['margin'])), alpha, test)
+    raw = _raw_same(wide, pairs, rules.margin)
+    return judge(pairs.assign(p_same=raw), rules.alpha, rules.test)
 
 # %% ../../nbs/81_results.compare.ipynb #577ea9d9
 def _front(table): return table[['setting', *(name for name in table.columns if name!='setting')]]
@@ -589,44 +590,49 @@ def _counted(points, wide, losses):
     if losses: points = points[points.budget==points.groupby('setting').budget.transform('max')]
     return points[points.setting.isin(wide)]
 
+# %% ../../nbs/81_results.compare.ipynb #9ae3d411
+@dataclass(frozen=True)
+class PairRules:
+    "How the pairs of a results table are judged"
+    reference: str|None = None # Compare all with this method; None: all pairs
+    margin: float = .01        # Disadvantage that is shrugged off
+    target: float = .02        # Difference of interest, for the repeats needed
+    power: float = .8          # Of the test, for the repeats needed
+    alpha: float = .05         # Level of the tests
+    test: str = 'wilcoxon'     # Of the verdict: wilcoxon or t
+    seed: int = 0              # Of the intervals
+
 # %% ../../nbs/81_results.compare.ipynb #a16689d0
 def compare_results(
     results:pd.DataFrame,     # Tidy results, of strategies or of losses
     what=None,                # area, final or a budget; None: area for strategies, final for losses
     value:str=None,           # Score; None: f1_heldout or f1 for strategies, iou for losses
     methods='strategy',       # Of strategies: strategy, loss, model, sampling, or several with commas
-    reference:str=None,       # Compare all with this method; None: all pairs
-    margin:float=.01,         # Disadvantage that is shrugged off
-    target:float=.02,         # Difference of interest, for the repeats needed
-    alpha:float=.05,          # Level of the tests
-    power:float=.8,           # For the repeats needed
-    test:str='wilcoxon',      # Of the verdict: wilcoxon or t
     common:bool=False,        # Use only the repeats that all methods of a setting have
     family:str='setting',     # Holm's correction over the pairs of a 'setting' or of 'all'
     every:bool=False,         # Of losses: is each variant and fn_weight a method of its own?
-    seed:int=0,               # Of the intervals
+    **rules,                  # Of `PairRules`: reference, margin, target, power, alpha, test, seed
     )->Comparison:
     """Compare all methods in each setting.
 
     Raises `InputError` for what is not paired or cannot be compared."""
+    rules = PairRules(**rules)
     check_choice('family', family, ('setting','all'))
-    check_choice('test', test, ('wilcoxon','t'))
+    check_choice('test', rules.test, ('wilcoxon','t'))
     losses, notes = is_losses(results), []
     if what is None: what = 'final' if losses else 'area'
     what = _as_what(what)
     points = _curves(results, value, methods, every)
-    wide = _paired(_run_values(points, what), reference, common, notes)
-    options = dict(reference=reference, margin=margin, target=target,
-        power=power, alpha=alpha, test=test, seed=seed)
-    pairs = _all_pairs(wide, family, options)
+    wide = _paired(_run_values(points, what), rules.reference, common, notes)
+    pairs = _all_pairs(wide, family, rules)
     score = value or ('iou' if losses else claim_value(results))
     return Comparison(
         pairs=_front(pairs),
-        methods=_front(_all_methods(wide, seed)),
-        agreement=_front(_all_agreement(wide, seed)),
-        penalty=penalty_matrix(_counted(points, wide, losses), alpha, common),
+        methods=_front(_all_methods(wide, rules.seed)),
+        agreement=_front(_all_agreement(wide, rules.seed)),
+        penalty=penalty_matrix(_counted(points, wide, losses), rules.alpha, common),
         wide=wide,
-        how=dict(options, what=what, value=score, family=family),
+        how=dict(asdict(rules), what=what, value=score, family=family),
         notes=notes)
 
 # %% ../../nbs/81_results.compare.ipynb #f9afcdcb
@@ -720,8 +726,6 @@ def read_study(
         'give the folder that `imbal-al study` or `imbal-al losses` wrote to, '
         'or a results table as CSV')
     if not planned: return _read_table(table), None
-    from imbal_al.runs.plan import load_plan
-    from imbal_al.runs.collect import results_table
     plan = {config.hash:asdict(config) for config in load_plan(folder)}
     results = _read_table(table) if table.is_file() else results_table(folder)
     if not len(results): raise InputError(

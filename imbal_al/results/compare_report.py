@@ -18,9 +18,9 @@ from imbal_al.results.compare import (
     BETTER, compare_results, Comparison, is_losses, only_these, Penalty, plan_notes,
     read_study, SAME, WORSE
 )
-from .plotting import house_look, new_figure, STRATEGY_STYLES
+from .plotting import house_look, new_figure, strategy_label, STRATEGY_STYLES
 from .tables import check_table
-from ..text import markdown_rows, mean_range, num, p_value
+from ..text import markdown_table, number_text, p_text, with_interval
 
 # %% auto #0
 __all__ = ['penalty_figure', 'forest', 'rank_figure', 'repeats_figure', 'report_markdown', 'compare_folder', 'write_comparison']
@@ -28,16 +28,14 @@ __all__ = ['penalty_figure', 'forest', 'rank_figure', 'repeats_figure', 'report_
 # %% ../../nbs/82_results.compare_report.ipynb #ef544ff8
 _DECIDED, _OPEN, _EQUAL = '#0072B2', '#767676', '#009E73'
 
-def _label(name): return STRATEGY_STYLES.get(name, {}).get('label', name)
-
 def _broken_label(name):
     "A label with its long forms on two lines"
-    label = _label(name).replace(' among ', '\namong ')
+    label = strategy_label(name).replace(' among ', '\namong ')
     return label.replace(', then', ',\nthen').replace(' of the ', '\nof the ')
 
 def _cell(ax, column, row, share, **style):
     "The number of one cell of the heat map"
-    text = '–' if np.isnan(share) else f'{share:.2f}'
+    text = number_text(share, '.2f')
     color = 'white' if share<.35 else 'black'
     ax.text(column, row, text, ha='center', va='center', color=color, fontsize=6.5, **style)
 
@@ -45,7 +43,8 @@ def _cell(ax, column, row, share, **style):
 def _penalty_alt(penalty):
     "The figure in words: who lost how much"
     most = int(penalty.settings.to_numpy().max(initial=0))
-    lost = '; '.join(f'{_label(method)} {share:.2f}' for method,share in penalty.lost.items())
+    lost = '; '.join(
+        f'{strategy_label(method)} {share:.2f}' for method,share in penalty.lost.items())
     return ' '.join([
         f'A heat map of the share of settings (at most {most} per pair) and budgets '
         'in which each method beats each other one.',
@@ -74,7 +73,7 @@ def penalty_figure(
     ax.grid(False)
     ax.set_xticks(range(k), [_broken_label(name) for name in order],
         rotation=25 if k<8 else 40, ha='right', rotation_mode='anchor')
-    ax.set_yticks(range(k+1), [*map(_label, order), 'lost, mean'])
+    ax.set_yticks(range(k+1), [*map(strategy_label, order), 'lost, mean'])
     ax.set_title('share in which the row beats the column')
     return fig
 
@@ -108,7 +107,7 @@ def _forest_row(ax, y, row):
 def _forest_alt(rows, left):
     "The figure in words: every difference with its interval and verdict"
     said = '; '.join(
-        f'{_label(row.a)} minus {_label(row.b)} {row.mean:+.3f} '
+        f'{strategy_label(row.a)} minus {strategy_label(row.b)} {row.mean:+.3f} '
         f'[{row.low:+.3f}, {row.high:+.3f}], {row.verdict}' for row in rows.itertuples())
     more = f'; {left} further pairs are not drawn' if left else ''
     return f'Paired differences with 95 % intervals: {said}{more}.'
@@ -133,7 +132,7 @@ def forest(
     ax.axvspan(-margin, margin, color='#EDEDED', linewidth=0)
     ax.axvline(0, color='#4D4D4D', linewidth=.8)
     for y,row in enumerate(rows.itertuples()): _forest_row(ax, y, row)
-    names = [f'{_label(a)} − {_label(b)}' for a,b in zip(rows.a, rows.b)]
+    names = [f'{strategy_label(a)} − {strategy_label(b)}' for a,b in zip(rows.a, rows.b)]
     ax.set_yticks(range(len(rows)), names)
     ax.set_ylim(len(rows)-.4, -.6)
     ax.grid(axis='y', visible=False)
@@ -175,9 +174,10 @@ def _rank_row(ax, y, row):
 def _rank_alt(rows, groups):
     "The figure in words: every mean rank, and which cannot be told apart"
     said = '; '.join(
-        f"{_label(row['method'])} {row['rank']:.1f} [{row['rank_low']:.1f}, {row['rank_high']:.1f}]"
+        f"{strategy_label(row['method'])} {row['rank']:.1f} "
+        f"[{row['rank_low']:.1f}, {row['rank_high']:.1f}]"
         for row in rows.to_dict('records'))
-    alike = '; '.join([', '.join(map(_label, group)) for group in groups]) or 'none'
+    alike = '; '.join([', '.join(map(strategy_label, group)) for group in groups]) or 'none'
     return f'Mean ranks with 95 % intervals, 1 is the best: {said}. Cannot be told apart: {alike}.'
 
 # %% ../../nbs/82_results.compare_report.ipynb #18ebd34e
@@ -198,7 +198,7 @@ def rank_figure(
     for i,group in enumerate(groups):
         ends = [names.index(group[0])-.2, names.index(group[-1])+.2]
         ax.plot([k+.25+.15*i]*2, ends, color='#333333', linewidth=3, solid_capstyle='butt')
-    ax.set_yticks(range(k), [_label(name) for name in names])
+    ax.set_yticks(range(k), [strategy_label(name) for name in names])
     ax.set_xticks(range(1, k+1))
     ax.set_ylim(k-.5, -.5)
     ax.set_xlim(.8, k+.4+.15*len(groups))
@@ -224,8 +224,8 @@ def _need_curve(row, differences, **options):
     def repeats(sd): return np.array([repeats_needed(d, sd, **options) for d in differences])
     low, high = sd_interval(row.sd, int(row.n))
     return _NeedCurve(
-        name=f'{_label(row.a)} − {_label(row.b)}',
-        said=f'{_label(row.a)} and {_label(row.b)}',
+        name=f'{strategy_label(row.a)} − {strategy_label(row.b)}',
+        said=f'{strategy_label(row.a)} and {strategy_label(row.b)}',
         sd=row.sd,
         need_D=repeats(row.sd),
         low_D=repeats(low),
@@ -297,30 +297,30 @@ def repeats_figure(
 def _method_line(row):
     "One method"
     return [
-        _label(row['method']),
-        mean_range(row['mean'], row['low'], row['high'], '.3f'),
-        mean_range(row['rank'], row['rank_low'], row['rank_high'], '.1f'),
-        num(row['first'], '.0%')]
+        strategy_label(row['method']),
+        with_interval(row['mean'], row['low'], row['high'], '.3f'),
+        with_interval(row['rank'], row['rank_low'], row['rank_high'], '.1f'),
+        number_text(row['first'], '.0%')]
 
 def _method_lines(methods):
     "The methods as a Markdown table"
     head = ['method', 'mean', 'mean rank', 'comes first']
-    return markdown_rows(head, [_method_line(row) for row in methods.to_dict('records')])
+    return markdown_table(head, [_method_line(row) for row in methods.to_dict('records')])
 
 # %% ../../nbs/82_results.compare_report.ipynb #70d49df0
 def _pair_line(row):
     "One pair"
     return [
-        f"{_label(row['a'])} − {_label(row['b'])}",
-        mean_range(row['mean'], row['low'], row['high']),
+        f"{strategy_label(row['a'])} − {strategy_label(row['b'])}",
+        with_interval(row['mean'], row['low'], row['high'], '+.3f'),
         f"{row['wins']}/{row['ties']}/{row['losses']}",
-        p_value(row['p']),
+        p_text(row['p']),
         row['verdict'],
         row['a_not_worse'],
         row['b_not_worse'],
-        num(row['flips'], '.0%'),
-        mean_range(row['needed'], row['needed_low'], row['needed_high'], '.0f'),
-        mean_range(row['needed_target'], row['target_low'], row['target_high'], '.0f')]
+        number_text(row['flips'], '.0%'),
+        with_interval(row['needed'], row['needed_low'], row['needed_high'], '.0f'),
+        with_interval(row['needed_target'], row['target_low'], row['target_high'], '.0f')]
 
 # %% ../../nbs/82_results.compare_report.ipynb #8b95e2ae
 def _pair_lines(pairs, target):
@@ -328,7 +328,7 @@ def _pair_lines(pairs, target):
     head = ['pair', 'difference [95 %]', 'won/tied/lost', 'p (Holm)', 'verdict']
     head += ['first not worse', 'second not worse', 'flips']
     head += ['repeats for this', f'repeats for {target:g}']
-    return markdown_rows(head, [_pair_line(row) for row in pairs.to_dict('records')])
+    return markdown_table(head, [_pair_line(row) for row in pairs.to_dict('records')])
 
 # %% ../../nbs/82_results.compare_report.ipynb #88cc9f61
 def _many(count, word): return f"{count} {word}{'s'*(count>1)}"
@@ -356,7 +356,7 @@ def _setting_markdown(c, setting):
     if n<2: said.append('One repeat decides nothing: there is no spread to judge by.')
     else: said.append(
         'Agreement of the repeats on the ranking: '
-        f"Kendall's W {num(agreed.w,'.2f')} (p {p_value(agreed.p)}).")
+        f"Kendall's W {number_text(agreed.w,'.2f')} (p {p_text(agreed.p)}).")
     said.append(_cannot_decide(n, count, c.how))
     tables = [_method_lines(methods), _pair_lines(pairs, c.how['target'])]
     return '\n\n'.join([f'### {setting}', ''.join(said), *tables])
@@ -370,12 +370,13 @@ def _penalty_cell(penalty, a, b):
 
 def _penalty_lines(penalty):
     "The penalty matrix as a Markdown table"
-    order = list(penalty.lost.index)
-    rows = []
+    order, rows = list(penalty.lost.index), []
     for method in order:
-        rows.append([_label(method), *(_penalty_cell(penalty, method, other) for other in order)])
-    rows.append(['**lost, mean share**', *(num(penalty.lost[method], '.2f') for method in order)])
-    return markdown_rows(['beats', *map(_label, order)], rows)
+        cells = [_penalty_cell(penalty, method, other) for other in order]
+        rows.append([strategy_label(method), *cells])
+    lost = [number_text(penalty.lost[method], '.2f') for method in order]
+    rows.append(['**lost, mean share**', *lost])
+    return markdown_table(['beats', *map(strategy_label, order)], rows)
 
 # %% ../../nbs/82_results.compare_report.ipynb #cddb520e
 def _explain(how):

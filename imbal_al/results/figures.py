@@ -9,16 +9,18 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np, pandas as pd
+from matplotlib.lines import Line2D
 
 from ..core import InputError, stream
 from imbal_al.results.plotting import (
-    draw_framed, draw_image, FAULTY, house_look, new_figure, percent, pixel_entropy,
+    draw_framed, draw_image, empty_panel, FAULTY, house_look, new_figure, pixel_entropy,
     round_ticks, strategy_styles
 )
 from imbal_al.results.tables import (
     chance_uniqueness, learning_table, one_study, PICK_KEYS, RESULT_KEYS, share_table,
     uniqueness_table
 )
+from ..text import percent
 
 # %% auto #0
 __all__ = ['fig2', 'fig3', 'fig4', 'fig5']
@@ -193,18 +195,12 @@ def _line(ax, x, mean, q25, q75, style):
 
 def _legend(fig, styles, extra=()):
     "All styles below the figure, in one row or two"
-    from matplotlib.lines import Line2D
     lines = [Line2D([], [], **style) for style in (*styles.values(), *extra)]
     columns = len(lines) if len(lines)<6 else -(-len(lines)//2)
     place = dict(loc='outside lower center', ncols=columns)
     fig.legend(handles=lines, handlelength=2.8, columnspacing=1.4, **place)
 
 # %% ../../nbs/76_results.figures.ipynb #df060d90
-def _empty_panel(ax, text):
-    "Say in a panel why it is empty"
-    where = dict(transform=ax.transAxes, ha='center', va='center')
-    ax.text(.5, .5, text, color='#777777', **where)
-
 def _test_rows(table, pi_u, shift=None):
     "Rows of one pool prevalence and one test; shift None: the test like the pool"
     pi_t = pi_u if shift is None else shift
@@ -219,7 +215,7 @@ def _fig4_panel(ax, table, styles, title):
         if len(rows): _line(ax, 100*rows.budget, rows['mean'], rows.q25, rows.q75, style)
     repeats = _repeats_text(table.n) if len(table) else ''
     ax.set_title('\n'.join(filter(None, [title, repeats])))
-    if not len(table): _empty_panel(ax, 'no results yet')
+    if not len(table): empty_panel(ax, 'no results yet')
 
 # %% ../../nbs/76_results.figures.ipynb #c196eed3
 def _fig4_alt(table, label, shift):
@@ -289,7 +285,7 @@ def _chance_line(ax, unique, pi_u, pool_size, bank):
     chance = [chance_uniqueness(pi_u, batch, n, pool_size, bank)
               for batch,n in zip(cycles.batch, cycles.n)]
     if not np.isnan(chance).all(): ax.plot(cycles.cycle, chance, **_CHANCE_LINE)
-    if unique.uniqueness.isna().all(): _empty_panel(ax, 'needs two repeats')
+    if unique.uniqueness.isna().all(): empty_panel(ax, 'needs two repeats')
 
 def _fig5_lines(top, low, shares, unique, style):
     "One strategy and pool: shares above, uniqueness below"

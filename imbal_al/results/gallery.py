@@ -12,13 +12,22 @@ from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
+import numpy as np, torch
+from threadpoolctl import threadpool_limits
 
 from ..core import InputError, read_json
 from ..measure.metrics import counts
+from ..networks.fixed_split import fit_curve
+from ..networks.scoring import forward, score
 from imbal_al.results.plotting import (
-    draw_framed, draw_image, FAULTY, house_look, new_figure, pixel_entropy, STRATEGY_STYLES
+    draw_framed, draw_image, FAULTY, house_look, new_figure, pixel_entropy, strategy_label,
+    STRATEGY_STYLES
 )
+from ..runs.folder import read_record
+from ..runs.plan import load_plan
+from ..studies.loss_training import load_parts, loss_learner
+from ..studies.run_records import cycle_path, load_patches
+from ..studies.simulation import process_trainings, workspace
 
 # %% auto #0
 __all__ = ['picks_gallery', 'predictions_gallery', 'play']
@@ -48,8 +57,6 @@ def _telling(hist, n=2):
 # %% ../../nbs/85_results.gallery.ipynb #1429c904
 def _records(folder, c):
     "The cycles of a run that are there, in order"
-    from imbal_al.studies.run_records import cycle_path
-    from imbal_al.runs.folder import read_record
     records = []
     for cycle in range(1, c.cycles+1):
         record = read_record(cycle_path(Path(folder)/'runs'/c.hash, cycle))
@@ -59,7 +66,7 @@ def _records(folder, c):
 
 def _row_label(name):
     "A strategy's label, its long form on two lines"
-    return STRATEGY_STYLES.get(name, {}).get('label', name).replace(' among ', ' among\n')
+    return strategy_label(name).replace(' among ', ' among\n')
 
 # %% ../../nbs/85_results.gallery.ipynb #443a8f9a
 def _in_order(picks):
@@ -140,8 +147,6 @@ def picks_gallery(
     """What the strategies of an active-learning study picked, as far as they have come.
 
     Raises `InputError` if the images are not here or nothing has been picked."""
-    from imbal_al.runs.plan import load_plan
-    from imbal_al.studies.run_records import load_patches
     plan = load_plan(folder)
     if not plan or not hasattr(plan[0], 'strategy'): raise InputError(
         f'{folder} holds no active-learning study; give the folder that `imbal-al study` wrote to')
@@ -169,29 +174,24 @@ class _Again:
 # %% ../../nbs/85_results.gallery.ipynb #f489d59a
 def _cycle_again(folder, c, cycle, precision, device, root):
     "The network of a cycle of active learning"
-    from imbal_al.studies.simulation import process_trainings, workspace
     records = _records(folder, c)
     cycle = cycle or len(records)
     if not 1<=cycle<=len(records): raise InputError(
         f'{c.hash}: cycle {cycle} is not there, {len(records)} cycle(s) are')
     labelled = np.concatenate([record['position'] for record in records[:cycle]])
     scenario, data, *_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
-    trained = process_trainings().trained(c, cycle, labelled, device, root, precision)
+    made = process_trainings().trained(c, cycle, labelled, device, root, precision)
     n, stored = len(scenario.heldout), records[cycle-1]['hist']
     return _Again(
-        net=trained.network,
+        net=made.network,
         data=data,
         indices=len(scenario.pool)+np.arange(n),
         hist=stored,
-        same=bool(np.array_equal(stored, trained.hist[:n])))
+        same=bool(np.array_equal(stored, made.hist[:n])))
 
 # %% ../../nbs/85_results.gallery.ipynb #75b0d711
 def _loss_again(folder, c, cycle, precision, device, root):
     "The network of a training of losses"
-    from imbal_al.studies.loss_training import load_parts, loss_learner
-    from imbal_al.networks.scoring import score
-    from imbal_al.runs.folder import read_record
-    from imbal_al.networks.fixed_split import fit_curve
     record = read_record(Path(folder)/'runs'/c.hash/'final.npz')
     if record is None: raise InputError(f'{c.hash}: this training has not ended')
     parts,_ = load_parts(c.parts_key(), device, root)
@@ -212,8 +212,6 @@ def _train_again(folder, c, cycle=None, device='cpu', root=None, threads=1):
 
     cycle: of active learning, None: the last one there is.
     Raises `InputError` if nothing of the run is there."""
-    import torch
-    from threadpoolctl import threadpool_limits
     run = Path(folder)/'runs'/c.hash
     begun = read_json(run/'config.json')
     if not begun: raise InputError(f'{run}: this run has not begun')
@@ -227,8 +225,6 @@ def _train_again(folder, c, cycle=None, device='cpu', root=None, threads=1):
 # %% ../../nbs/85_results.gallery.ipynb #e9b716ae
 def _predict(net, data, idx):
     "Probability of a defect, pixel by pixel: float32 (n,H,W)"
-    import torch
-    from imbal_al.networks.scoring import forward
     maps = []
     with torch.inference_mode():
         for part in torch.as_tensor(np.asarray(idx)).split(32):
@@ -301,14 +297,14 @@ def _png(fig):
 
 def _is_live():
     "Is this a notebook that a person has open, with widgets at hand?"
-    import IPython
+    import IPython # As in `play`
     if type(IPython.get_ipython()).__name__!='ZMQInteractiveShell': return False
     return 'IN_TEST' not in os.environ and find_spec('ipywidgets') is not None
 
 # %% ../../nbs/85_results.gallery.ipynb #7e7fc0b8
 def _widget(values):
     "A dropdown of a list, else a slider of whole numbers or floats"
-    from ipywidgets import Dropdown, FloatSlider, IntSlider
+    from ipywidgets import Dropdown, FloatSlider, IntSlider # As in `play`
     if isinstance(values, list): return Dropdown(options=values)
     low, high, first = values
     if all(isinstance(value, int) for value in values):
@@ -322,11 +318,11 @@ def play(
     **sliders,  # Argument of `f` -> (lowest, highest, first value), or a list to choose from
     ):          # None in a live notebook, else a picture
     "Let a reader move the arguments of a figure"
-    from IPython.display import Image
+    from IPython.display import Image # Not among the requirements: a notebook has it
     def picture(**now):
         fig = f(**now)
         return Image(_png(fig), alt=fig.get_label())
     def first(values): return values[0] if isinstance(values, list) else values[2]
     if not _is_live(): return picture(**{name:first(values) for name,values in sliders.items()})
-    from ipywidgets import interact
+    from ipywidgets import interact # Likewise
     interact(picture, **{name:_widget(values) for name,values in sliders.items()})

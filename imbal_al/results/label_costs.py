@@ -8,6 +8,7 @@ Docs: https://example.github.io/imbal_al/results.label_costs.html.md"""
 from __future__ import annotations
 
 import numpy as np, pandas as pd
+from scipy.optimize import minimize_scalar
 
 from ..core import InputError
 from ..measure.metrics import budget_auc
@@ -72,7 +73,6 @@ def _cost_area(curves, points=41):
 # %% ../../nbs/84_results.label_costs.ipynb #167a64b2
 def _gap_closes(u, y, full):
     "The curve that fits F1 best: (log of the rate in u, squared error)"
-    from scipy.optimize import minimize_scalar
     top = full-y[0]
     def misfit(log_rate):
         gap = top*np.exp(-np.exp(log_rate)*u)

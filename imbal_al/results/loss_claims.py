@@ -16,14 +16,15 @@ from imbal_al.measure.statistics import (
 )
 from .claims import above, claim_row, DOES_NOT, HOLDS, UNTOLD
 from imbal_al.results.loss_tables import (
-    _paper_iou, arch, check_losses, data_order, epochs_to_half, extreme, final, loss_name,
-    model_name, network, networks, one_setting, paper5, paper6, paper_data, paper_table,
-    replays, setting, swept_networks, TABLE4, TABLE6
+    arch, check_losses, data_order, epochs_to_half, extreme, final, loss_name, model_name,
+    network, networks, one_setting, paper5, paper6, paper_data, paper_iou, paper_table, replays,
+    setting, swept_networks, TABLE4, TABLE6
 )
-from ..text import signed
+from .tables import in_both
+from ..text import number_text
 
 # %% auto #0
-__all__ = ['order_scores', 'variant_evidence', 'variant_verdict', 'claims']
+__all__ = ['variant_evidence', 'variant_verdict', 'claims']
 
 # %% ../../nbs/80_results.loss_claims.ipynb #18f0aa88
 def _paired_runs(ends, a, b, model, column='iou', fn_weight=None, variant=None):
@@ -32,9 +33,7 @@ def _paired_runs(ends, a, b, model, column='iou', fn_weight=None, variant=None):
         "The score of one loss, indexed by seed"
         rows = one_setting(ends, loss, fn_weight, variant)
         return rows[(rows.model==model) & rows.complete].set_index('seed')[column]
-    x, y = by_seed(a), by_seed(b)
-    both = sorted(set(x.index) & set(y.index))
-    return x.loc[both].to_numpy(float), y.loc[both].to_numpy(float)
+    return in_both(by_seed(a), by_seed(b))
 
 # %% ../../nbs/80_results.loss_claims.ipynb #4640f4ab
 def _beyond(interval, level, fails=None):
@@ -57,6 +56,9 @@ def _name(ends, loss, fn_weight=None, variant=None):
 def _pair(ends, a, b, fn_weight=None, variant=None):
     "Two losses with their settings, as a difference"
     return f'{_name(ends, a, fn_weight, variant)} − {_name(ends, b, fn_weight, variant)}'
+
+# %% ../../nbs/80_results.loss_claims.ipynb #db0f84ec
+def _signed(gain): return number_text(gain, '+.3f', '-')
 
 # %% ../../nbs/80_results.loss_claims.ipynb #b573bba2
 def _judge(claim, statement, text, paper, interval, verdict, value='iou'):
@@ -84,7 +86,7 @@ def _claim_1(results, margin=.002, seed=0, model=None, fn_weight=None):
             claim='1',
             statement=f'{LOSS_NAMES[ours]} beats {LOSS_NAMES[other]} (IoU, U-Net)',
             text=_pair(ends, ours, other, fn_weight),
-            paper=signed(paper5(paper, data, ours)-paper5(paper, data, other)) + source,
+            paper=_signed(paper5(paper, data, ours)-paper5(paper, data, other)) + source,
             interval=gain,
             verdict=above(gain, fails=margin)))
     return rows
@@ -104,11 +106,11 @@ def _rivals(ends, loss, models, fn_weight):
 def _best_network(ends, loss, models, fn_weight):
     "U-Net against the strongest rival; and is its mean the highest? (None: nothing to compare)"
     rivals = _rivals(ends, loss, models, fn_weight)
-    unet = _paper_iou(4, loss, 'unet')
-    best_other = max(_paper_iou(4, loss, name) for name in ('segnet','pspnet','deeplabv3'))
+    unet = paper_iou(4, loss, 'unet')
+    best_other = max(paper_iou(4, loss, name) for name in ('segnet','pspnet','deeplabv3'))
     text = f'{_name(ends, loss, fn_weight)}, U-Net − '
     same = dict(
-        claim='2a', statement='U-Net is the best network (IoU)', paper=signed(unet-best_other))
+        claim='2a', statement='U-Net is the best network (IoU)', paper=_signed(unet-best_other))
     if not rivals:
         return _judge(text=text+'rivals', interval=no_interval(), verdict=UNTOLD, **same), None
     strongest = min(rivals, key=lambda model: rivals[model].mean)
@@ -123,7 +125,7 @@ def _best_network(ends, loss, models, fn_weight):
 def _over_networks(ends, a, b, models, margin, seed, fn_weight):
     "Gain of one loss over another, network by network and counted"
     better, rows, signs = f'{LOSS_NAMES[a]} better than {LOSS_NAMES[b]}', [], []
-    paper = {model:_paper_iou(4, a, model)-_paper_iou(4, b, model) for model in models}
+    paper = {model:paper_iou(4, a, model)-paper_iou(4, b, model) for model in models}
     for model in models:
         x, y = _paired_runs(ends, a, b, model, 'iou', fn_weight)
         signs += list(x>y)
@@ -132,7 +134,7 @@ def _over_networks(ends, a, b, models, margin, seed, fn_weight):
             claim='2c',
             statement=f'{better}, network by network (IoU)',
             text=f'{model_name(model)}, {_pair(ends, a, b, fn_weight)}',
-            paper=signed(paper[model]),
+            paper=_signed(paper[model]),
             interval=gain,
             verdict=above(gain, fails=margin)))
     return [*rows, _counted(better, signs, [gain for gain in paper.values() if gain==gain])]
@@ -176,7 +178,7 @@ def _like_focal(ends, model, tolerance, fn_weight, variant):
         claim='3a',
         statement=f'DIBEDis not worse than Focal by {tolerance:g} (IoU)',
         text=f"{model_name(model)}, {_pair(ends, 'dibe_dis', 'focal', fn_weight, variant)}",
-        paper=signed(_paper_iou(3, 'dibe_dis', model)-_paper_iou(3, 'focal', model)),
+        paper=_signed(paper_iou(3, 'dibe_dis', model)-paper_iou(3, 'focal', model)),
         interval=Interval(test.mean, test.low, test.high, test.n),
         verdict=test.verdict)
 
@@ -188,7 +190,7 @@ def _better_than_ce(ends, model, margin, seed, fn_weight, variant):
         claim='3b',
         statement='DIBEDis better than CE (IoU)',
         text=f"{model_name(model)}, {_pair(ends, 'dibe_dis', 'bce', fn_weight, variant)}",
-        paper=signed(_paper_iou(3, 'dibe_dis', model)-_paper_iou(3, 'bce', model)),
+        paper=_signed(paper_iou(3, 'dibe_dis', model)-paper_iou(3, 'bce', model)),
         interval=gain,
         verdict=above(gain, fails=margin))
 
@@ -316,8 +318,7 @@ def _sooner(times, column):
     "Epochs to half by FT and DIBEReg in the seeds of both; never is one validation after the last"
     times = times.assign(epochs=times[column].fillna(times['last']+times.spacing))
     ft, reg = (times[times.loss==loss].set_index('seed').epochs for loss in ('ft','dibe_reg'))
-    both = sorted(set(ft.index) & set(reg.index))
-    return ft.loc[both].to_numpy(float), reg.loc[both].to_numpy(float)
+    return in_both(ft, reg)
 
 def _never(times, column):
     "Which losses did not get there, and in how many runs, in brackets; '' if all did"
@@ -367,7 +368,7 @@ def _guided_row(runs, where, paper, seed):
     "Claim 6a for one loss and network: guided against basic"
     moved = runs[runs.times_oii>1]
     column, gain, verdict = _better_of_two(moved, seed)
-    printed = {name:signed(paper['oii'][f'paper_{name}']-paper['basic'][f'paper_{name}'])
+    printed = {name:_signed(paper['oii'][f'paper_{name}']-paper['basic'][f'paper_{name}'])
                for name in ('iou','precision')}
     stayed = f', {len(runs)-len(moved)} of {len(runs)} seeds started inside the target'
     return _judge(
@@ -388,7 +389,7 @@ def _grid_row(runs, where, paper, tolerance):
         claim='6b',
         statement=f'guided not worse than the grid by {tolerance:g} (IoU)',
         text=where,
-        paper=signed(paper['oii']['paper_iou']-paper['grid']['paper_iou']),
+        paper=_signed(paper['oii']['paper_iou']-paper['grid']['paper_iou']),
         interval=Interval(test.mean, test.low, test.high, test.n),
         verdict=test.verdict)
 
@@ -435,9 +436,7 @@ def _iou_at_half(ends, variant_ends, model, tolerance):
     "IoU of a variant at `fn_weight` 1/2 and of Focal, by seed, and is the first comparable?"
     half = variant_ends[np.isclose(variant_ends.fn_weight, .5)].set_index('seed').iou
     focal = ends[(ends.loss=='focal') & (ends.model==model) & ends.complete].set_index('seed').iou
-    both = sorted(set(half.index) & set(focal.index))
-    test = non_inferior(half.loc[both].to_numpy(float), focal.loc[both].to_numpy(float), tolerance)
-    return half, focal, test.verdict
+    return half, focal, non_inferior(*in_both(half, focal), tolerance).verdict
 
 # %% ../../nbs/80_results.loss_claims.ipynb #4ec1756b
 def _criteria(results, ends, loss, variant, model, order, slack, tolerance, seed):
@@ -573,7 +572,7 @@ def claims(
     tolerance:float=.02,  # Loss of IoU that counts as comparable (claims 3a, 6b, 7)
     order:float=.6,       # Order score that curves in order exceed (claims 4, 7)
     slack:float=.02,      # Inversion of two OII curves that is forgiven (claims 4, 7)
-    fn_weight=None,       # Setting for claims 1, 2, 3 and 5, see `loss_figures.setting`
+    fn_weight=None,       # Setting for claims 1, 2, 3 and 5, see `loss_tables.setting`
     variant:str=None,     # Likewise, for claim 3 and also for 4 and 6
     seed:int=0,           # Of the bootstrap
     )->pd.DataFrame: # data, value, claim, statement, setting, paper, ours, low, high, n, verdict

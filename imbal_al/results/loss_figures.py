@@ -1,4 +1,4 @@
-"""Figures 9, 10, 11 and 14 and Tables 3 to 6 of the output-imbalance paper as functions of one tidy table, also of one that is still growing
+"""Figures 9, 10, 11 and 14 of the output-imbalance paper as functions of one tidy table, also of one that is still growing
 
 Docs: https://example.github.io/imbal_al/results.loss_figures.html.md"""
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np, pandas as pd
+from matplotlib import colormaps
 
 from ..core import check_choice
 from ..losses.names import LOSS_NAMES
@@ -16,7 +17,8 @@ from imbal_al.results.loss_tables import (
     by_epoch, check_losses, data_name, data_order, extreme_of, first_epoch, loss_left,
     loss_name, model_name, network, of_variant, one_setting, swept_networks
 )
-from .plotting import house_look, new_figure, percent, round_ticks
+from .plotting import empty_panel, house_look, new_figure, round_ticks
+from ..text import percent
 
 # %% auto #0
 __all__ = ['fig9', 'fig10', 'fig11', 'fig14']
@@ -24,7 +26,6 @@ __all__ = ['fig9', 'fig10', 'fig11', 'fig14']
 # %% ../../nbs/79_results.loss_figures.ipynb #b36c5f48
 def _weight_color(fn_weight):
     "From dark (few misses punished) to bright"
-    from matplotlib import colormaps
     return colormaps['viridis'](.88*float(fn_weight))
 
 # %% ../../nbs/79_results.loss_figures.ipynb #778ea911
@@ -47,11 +48,6 @@ def _seeds_text(counts):
     "How many seeds there are, from the fewest to the most"
     low, high = (int(min(counts)), int(max(counts))) if len(counts) else (0, 0)
     return f'{low}–{high} seeds' if low<high else f"{high} seed{'s'*(high!=1)}"
-
-def _empty(ax):
-    "Say that a panel has no results"
-    where = dict(transform=ax.transAxes, ha='center', va='center')
-    ax.text(.5, .25, 'no results yet', color='#777777', **where)
 
 # %% ../../nbs/79_results.loss_figures.ipynb #81f39c58
 def _only(results, data, model, losses):
@@ -107,7 +103,7 @@ def _ratio_panel(ax, table):
     where = dict(transform=ax.get_yaxis_transform(), ha='left', va='center')
     text = 'more false\nalarms than\nmisses'
     ax.text(1.015, .5, text, color='#555555', fontsize=6, **where)
-    if not len(table): _empty(ax)
+    if not len(table): empty_panel(ax, 'no results yet', .25)
     round_ticks(ax.xaxis, 5, integer=True)
 
 # %% ../../nbs/79_results.loss_figures.ipynb #3208fe06
@@ -191,7 +187,7 @@ def _fig10_panel(ax, table, focal, loss, model):
     _oii_panel(ax, table, 'mean', True, focal)
     name = loss_name(loss, next((variant for variant in table.variant if variant), ''))
     ax.set_title(f'{name}, {model_name(model)}, {_seeds_text(table[table.n>0].n)}')
-    if not len(table): _empty(ax)
+    if not len(table): empty_panel(ax, 'no results yet', .25)
 
 # %% ../../nbs/79_results.loss_figures.ipynb #539e35a6
 def _fig10_alt(tables, focal, models, data):
@@ -278,7 +274,7 @@ def _fig11_panel(ax, results, data):
     for loss in _PAIR: _fig11_curve(ax, results[results.loss==loss], loss)
     seeds = f"\n{_seeds_text(results.groupby('loss').seed.nunique())}" if len(results) else ''
     ax.set_title(f'{data_name(data)}{seeds}')
-    if not len(results): _empty(ax)
+    if not len(results): empty_panel(ax, 'no results yet', .25)
     round_ticks(ax.xaxis, 5, integer=True)
 
 # %% ../../nbs/79_results.loss_figures.ipynb #72396dbe
@@ -335,7 +331,6 @@ def fig14(
 # %% ../../nbs/79_results.loss_figures.ipynb #7174f694
 def _fig14_panel(ax, tables, title, ratios):
     "One loss; `tables` hold what is left of it, by data set"
-    from matplotlib import colormaps
     ax.set(xlabel='epoch', title=title)
     labels = []
     for i,(name,rows) in enumerate(tables.items()):
@@ -348,7 +343,7 @@ def _fig14_panel(ax, tables, title, ratios):
         labels.append((rows['mean'].iloc[-1], data_name(name)+ratio, color))
     ax.set_ylim(bottom=0)
     _end_labels(ax, labels)
-    if not labels: _empty(ax)
+    if not labels: empty_panel(ax, 'no results yet', .25)
     round_ticks(ax.xaxis, 5, integer=True)
 
 # %% ../../nbs/79_results.loss_figures.ipynb #93ac393e

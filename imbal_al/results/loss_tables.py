@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..core import check_choice, InputError, stream
+from ..losses.guidance import candidates, check_target, grid, guide
 from ..losses.names import LOSS_NAMES, VARIANTS
 from ..measure.oii import oii
-from .tables import check_table
-from ..text import _lines
+from .tables import check_table, twin_row
+from ..text import markdown_table
 
 # %% auto #0
-__all__ = ['check_losses', 'final', 'paper_table', 'table3', 'table4', 'table5', 'table_markdown', 'replays', 'table6',
-           'table6_markdown', 'by_epoch', 'epochs_to_half']
+__all__ = ['paper_table', 'table3', 'table4', 'table5', 'table_markdown', 'table6', 'table6_markdown']
 
 # %% ../../nbs/78_results.loss_tables.ipynb #c876349c
 MODEL_NAMES = dict(segnet='SegNet', unet='U-Net', pspnet='PSPNet', deeplabv3='DeepLabv3')
@@ -137,8 +137,8 @@ def _made_up_rows(run, epoch, iou, miss, w, defect=50000):
 _LEVEL = dict(
     mtsdd_extreme=.45, mtsdd_blowhole=.7, mtsdd_crack=.6, cfd=.5,
     unet=1., segnet=.85, pspnet=.75, deeplabv3=.8)
-_GAIN = dict(bce=-.1, focal=-.05, dibe_dis=-.045, dibe_reg=.04, dibe=.05)
-_CONTROL = {
+MADE_UP_GAIN = dict(bce=-.1, focal=-.05, dibe_dis=-.045, dibe_reg=.04, dibe=.05)
+MADE_UP_CONTROL = {
     'dibe_dis region':     (.35,.75),
     'dibe_dis class':      (.5,.5),
     'dibe_dis normalised': (.5,.45),
@@ -151,9 +151,9 @@ def made_up_losses(
     seed:int=0,        # Of the noise
     seeds:int=3,       # Runs of each setting
     epochs:int=16,     # Validated epochs of a run
-    gain=_GAIN,        # IoU added by a loss; others add none
+    gain=MADE_UP_GAIN,        # IoU added by a loss; others add none
     half=_HALF,        # Epoch with half of the final IoU, at extreme imbalance; others 5
-    control=_CONTROL,  # 'loss variant', loss or 'other' -> (slope, share of misses at weight 1/2)
+    control=MADE_UP_CONTROL,  # 'loss variant', loss or 'other' -> (slope, share of misses at weight 1/2)
     level=_LEVEL,      # IoU of a data set, and factor of a network
     noise:float=.008,  # Standard deviation of IoU per run; per epoch it is half of it
     plan=None,         # Runs (data, model, loss, variant, fn_weight); None: those of `_plan`
@@ -186,10 +186,8 @@ def check_losses(
     results = results.assign(
         variant=results.variant.fillna('').astype(str),
         fn_weight=results.fn_weight.astype(float).round(6))
-    twice = results[results.duplicated(keys)]
-    if len(twice):
-        row = ', '.join(f'{key}={twice[key].iloc[0]}' for key in keys)
-        raise InputError(f"the losses table has two rows for {row}; filter it to one study")
+    row = twin_row(results, keys)
+    if row: raise InputError(f'the losses table has two rows for {row}; filter it to one study')
     return results
 
 # %% ../../nbs/78_results.loss_tables.ipynb #af398e3e
@@ -277,7 +275,7 @@ def networks(
 def _reference_folders():
     "Where `data/reference` may be: beside the package, here, or in a folder above"
     here = Path.cwd()
-    package = Path(__file__).resolve().parent.parent if '__file__' in globals() else here
+    package = Path(__file__).resolve().parents[2] if '__file__' in globals() else here
     return [folder/'data'/'reference' for folder in (package, here, *here.parents)]
 
 # %% ../../nbs/78_results.loss_tables.ipynb #3c868f0d
@@ -297,7 +295,11 @@ def paper_table(
     return None if found is None else pd.read_csv(found)
 
 # %% ../../nbs/78_results.loss_tables.ipynb #92094a29
-def _paper_iou(number, loss, model):
+def paper_iou(
+    number:int, # 3 or 4
+    loss:str,   # Key of the loss
+    model:str,  # 'unet-lite0'
+    )->float:
     "The paper's IoU of a loss and a network in Table 3 or 4; nan where there is none"
     table = paper_table(number)
     rows = table[table.loss==LOSS_NAMES.get(loss, loss)] if table is not None else []
@@ -334,7 +336,7 @@ def _by_network(results, losses, number, data, fn_weight, variant):
     source = 'THC448' if data=='thc448' else 'THC448 (other images)'
     for loss,model in product(losses, networks(results)):
         cell = _cell(results, ends, loss, model, fn_weight, variant)
-        paper = _paper_iou(number, loss, model)
+        paper = paper_iou(number, loss, model)
         rows.append(dict(data=data, **cell, paper=paper, paper_data=source))
     return pd.DataFrame(rows)
 
@@ -395,7 +397,11 @@ def table5(
     return pd.DataFrame(rows, columns=_TABLE5_COLUMNS)
 
 # %% ../../nbs/78_results.loss_tables.ipynb #ec4951a7
-def paper5(paper, data, loss):
+def paper5(
+    paper:pd.DataFrame|None, # From `paper_table(5)`
+    data:str,                # Our name of a data set, or the paper's
+    loss:str,                # Key of the loss
+    )->float:
     "The paper's IoU of a data set and a loss in Table 5; nan where there is none"
     row = DATA[data][1] if data in DATA else data
     rows = paper[paper.dataset.str.lower()==row.lower()] if paper is not None else []
@@ -417,20 +423,21 @@ def _loss_label(rows):
 
 # %% ../../nbs/78_results.loss_tables.ipynb #406e12c8
 def _data_rows(table):
-    "A row per data set, a column per loss"
-    rows = [['data set', *(_loss_label(own) for _,own in table.groupby('loss', sort=False))]]
+    "Head and rows: a row per data set, a column per loss"
+    head = ['data set', *(_loss_label(own) for _,own in table.groupby('loss', sort=False))]
+    rows = []
     for (data,source),own in table.groupby(['data','paper_data'], sort=False):
         name = f"{data_name(data) or '-'} / {source or '-'}"
         rows.append([name, *map(_cell_text, own.itertuples())])
-    return rows
+    return head, rows
 
 # %% ../../nbs/78_results.loss_tables.ipynb #728c7e60
 def _loss_rows(table):
-    "A row per loss, a column per network"
-    rows = [['loss', *map(model_name, table.model.unique())]]
+    "Head and rows: a row per loss, a column per network"
+    head, rows = ['loss', *map(model_name, table.model.unique())], []
     for _,own in table.groupby('loss', sort=False):
         rows.append([_loss_label(own), *map(_cell_text, own.itertuples())])
-    return rows
+    return head, rows
 
 # %% ../../nbs/78_results.loss_tables.ipynb #14145177
 def table_markdown(
@@ -441,7 +448,7 @@ def table_markdown(
     head = ("IoU at the last epoch: mean ± standard deviation (seeds) / the paper's number, "
             f"which is from {sources or 'no data set of ours'}.")
     by_data = table['data'].nunique()>1 or table.model.nunique()==1
-    return f'{head}\n\n{_lines(_data_rows(table) if by_data else _loss_rows(table))}'
+    return f'{head}\n\n{markdown_table(*(_data_rows(table) if by_data else _loss_rows(table)))}'
 
 # %% ../../nbs/78_results.loss_tables.ipynb #35736d7d
 TABLE6 = ('dibe_dis', 'tversky', 'dibe_reg')
@@ -485,7 +492,6 @@ def _replay(method, ends, target, n):
 # %% ../../nbs/78_results.loss_tables.ipynb #051efeeb
 def _chosen(method, lookup, target, n):
     "The weight that a way keeps, or None, and why it stops"
-    from imbal_al.losses.guidance import grid, guide
     if method=='basic':
         lookup(.5)
         return .5, ''
@@ -495,7 +501,6 @@ def _chosen(method, lookup, target, n):
 # %% ../../nbs/78_results.loss_tables.ipynb #eeb0ea7f
 def _incomplete(method, lookup, n):
     "A way that needs a run which is not in the table: no result, but the weights that are missing"
-    from imbal_al.losses.guidance import candidates
     lacks = lookup.asked[-1:]
     if method=='grid': lacks = [weight for weight in candidates(n) if not len(lookup.runs(weight))]
     return dict(
@@ -507,13 +512,20 @@ def _incomplete(method, lookup, n):
         missing=', '.join(f'{weight:g}' for weight in lacks))
 
 # %% ../../nbs/78_results.loss_tables.ipynb #54853c97
-def swept_networks(results, losses):
+def swept_networks(
+    results:pd.DataFrame, # A losses table
+    losses,               # Keys of the losses
+    )->list:              # Models
     "Networks with at least two values of fn_weight for one of the losses; else the first two"
     counts = results[results.loss.isin(losses)].groupby(['model','loss']).fn_weight.nunique()
     most, names = counts.groupby('model').max(), networks(results)
     return [model for model in names if most.get(model, 0)>1] or names[:2]
 
-def of_variant(results, loss, variant=None):
+def of_variant(
+    results:pd.DataFrame, # A losses table
+    loss:str,             # Key of the loss
+    variant:str=None,     # None: as run most often
+    )->pd.DataFrame:      # Rows of `results`
     "The rows of a loss with the variant that stands for it, with all values of fn_weight"
     rows = results[results.loss==loss]
     return rows[rows.variant==setting(rows, loss, None, variant)[0]]
@@ -537,7 +549,6 @@ def replays(
     """Basic, grid and OII guidance, seed by seed, looked up in finished runs. Columns: data, model,
     loss, variant, seed, method, times, fn_weight, path, iou, precision, oii, stop, missing.
     Raises `InputError` for missing columns, a bad target or n"""
-    from imbal_al.losses.guidance import candidates, check_target
     check_target(target)
     candidates(n)
     results = check_losses(results, ('iou','precision','oii'))
@@ -575,7 +586,12 @@ def _over_seeds(rows):
         missing='; '.join(told))
 
 # %% ../../nbs/78_results.loss_tables.ipynb #bea8609b
-def paper6(paper, method, loss, model):
+def paper6(
+    paper:pd.DataFrame|None, # From `paper_table(6)`
+    method:str,              # basic, grid or oii
+    loss:str,                # Key of the loss
+    model:str,               # 'unet-lite0'
+    )->dict:                 # paper_times, paper_fn_weight, paper_iou, paper_precision
     "The paper's numbers for one row of Table 6; nan where there are none"
     own = []
     if paper is not None: own = paper[(paper.method==method) & (paper.loss==LOSS_NAMES[loss])]
@@ -652,7 +668,7 @@ def table6_markdown(
         'IoU and precision (PA) at the last epoch: mean ± standard deviation (seeds) ',
         f"/ the paper's, from THC448{'' if data=='thc448' else ' (other images)'}."])
     rows = [_table6_row(row) for row in table.itertuples()]
-    return f'{head}\n\n{_lines([_TABLE6_HEAD, *rows])}'
+    return f'{head}\n\n{markdown_table(_TABLE6_HEAD, rows)}'
 
 # %% ../../nbs/78_results.loss_tables.ipynb #8be74a77
 def by_epoch(

@@ -8,7 +8,10 @@ Docs: https://example.github.io/imbal_al/results.plotting.html.md"""
 from __future__ import annotations
 from functools import wraps
 
-import numpy as np
+import matplotlib, numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 # %% auto #0
 __all__ = ['strategy_styles', 'alt_text']
@@ -49,6 +52,13 @@ def strategy_styles(
     spare = {name:dict(SPARE_STYLES[i%len(SPARE_STYLES)], label=name) for i,name in enumerate(new)}
     return {**known, **spare}
 
+# %% ../../nbs/75_results.plotting.ipynb #7f9c5e5c
+def strategy_label(
+    name:str, # Of a strategy, or of anything else that is compared
+    )->str:   # A name that is not known stays as it is
+    "How a strategy is called in a figure"
+    return STRATEGY_STYLES.get(name, {}).get('label', name)
+
 # %% ../../nbs/75_results.plotting.ipynb #575444c1
 _LOOK = {
     'font.size': 7,
@@ -81,19 +91,18 @@ def house_look(draw):
     "Decorator: draw with these sizes and fonts"
     @wraps(draw)
     def wrapped(*args, **kwargs):
-        import matplotlib
         with matplotlib.rc_context(_LOOK): return draw(*args, **kwargs)
     return wrapped
 
-def new_figure(width, height, alt):
+def new_figure(
+    width:float,  # Inches
+    height:float, # Inches
+    alt:str,      # The figure in words
+    ):            # A Matplotlib `Figure`
     "An empty figure with its description"
-    from matplotlib.figure import Figure
     fig = Figure(figsize=(width, height), layout='constrained')
     fig.set_label(alt)
     return fig
-
-# %% ../../nbs/75_results.plotting.ipynb #f12ca0c9
-def percent(share): return f'{100*share:.3g} %'
 
 # %% ../../nbs/75_results.plotting.ipynb #0d3c276e
 def alt_text(
@@ -101,6 +110,16 @@ def alt_text(
     )->str: # A description in words, with the main numbers
     "What the figure shows, for those who cannot see it"
     return fig.get_label()
+
+# %% ../../nbs/75_results.plotting.ipynb #8853b6d9
+def empty_panel(
+    ax,        # Axes of the panel
+    text:str,  # Why it is empty
+    y:float=.5, # Height of the text, 0 to 1
+    ):
+    "Say in a panel why it is empty"
+    where = dict(transform=ax.transAxes, ha='center', va='center')
+    ax.text(.5, y, text, color='#777777', **where)
 
 # %% ../../nbs/75_results.plotting.ipynb #ad68b477
 def pixel_entropy(p):
@@ -124,7 +143,6 @@ def draw_image(ax, image, title, **kwargs):
 # %% ../../nbs/75_results.plotting.ipynb #f9913ee9
 def draw_framed(ax, patches, faulty, title, columns):
     "Draw patches (N,h,w[,3]) side by side, the faulty ones in a thick frame"
-    from matplotlib.patches import Rectangle
     h, w = np.shape(patches)[1:3]
     gap = max(2, round(.12*max(h,w)))
     rows = -(-len(patches)//columns)
@@ -142,5 +160,4 @@ def draw_framed(ax, patches, faulty, title, columns):
 # %% ../../nbs/75_results.plotting.ipynb #ec4fe21e
 def round_ticks(axis, n, integer=False):
     "About `n` round tick marks"
-    from matplotlib.ticker import MaxNLocator
     axis.set_major_locator(MaxNLocator(n, steps=[1,2,5,10], integer=integer))

@@ -24,79 +24,170 @@ from imbal_al.measure.threshold import (
 )
 from .plotting import house_look, new_figure
 from .tables import check_table
+from ..text import percent
 
 # %% auto #0
-__all__ = ['WAYS', 'recovery', 'recoveries', 'recovery_table', 'threshold_remedies', 'remedy_table', 'guided', 'remedy_figure']
+__all__ = ['recovery', 'threshold_remedies', 'remedy_table', 'guided', 'remedy_figure']
 
 # %% ../../nbs/83_results.remedies.ipynb #28b55ec3
-def recovery(raw, fixed, oracle, # (R,) F1 of each run
-    floor:float=.01,             # Mean gap below which there is nothing to recover
-    draws:int=1000, level:float=.95, seed:int=0,
-    kind:str='bootstrap'         # Of interval: bootstrap over runs, or wider (the hull with Student's)
-    )->Interval:                 # nan below the floor; the ends are nan with one run
-    "Share of the gap between raw and oracle that was closed, pooled over runs; raises `InputError` for unequal lengths"
-    raw,fixed,oracle = (np.atleast_1d(np.asarray(o, float)) for o in (raw,fixed,oracle))
+def recovery(
+    raw:np.ndarray,         # (R,) F1 of each run, plain at 1/2
+    fixed:np.ndarray,       # (R,) with the remedy
+    oracle:np.ndarray,      # (R,) plain at the best threshold
+    floor:float=.01,        # Mean gap below which there is nothing to recover
+    draws:int=1000,         # Resamples of the runs
+    level:float=.95,        # Two-sided confidence
+    seed:int=0,             # Of the resampling
+    kind:str='bootstrap',   # Of interval: bootstrap over runs, or wider (the hull with Student's)
+    )->Interval:            # nan below the floor; the ends are nan with one run
+    """Share of the gap between raw and oracle that was closed, pooled over runs.
+    Raises `InputError` for unequal lengths"""
+    raw, fixed, oracle = (np.atleast_1d(np.asarray(f1, float)) for f1 in (raw, fixed, oracle))
     check_choice('kind of interval', kind, ('bootstrap','wider'))
-    if not raw.shape==fixed.shape==oracle.shape or raw.ndim!=1 or not len(raw): raise InputError(f"raw, fixed and oracle have shapes {raw.shape}, {fixed.shape}, {oracle.shape}; give one value of each per run")
+    _check_runs(raw, fixed, oracle)
     gain, gap, n = fixed-raw, oracle-raw, len(raw)
     if not gap.mean()>=floor: return Interval(np.nan, np.nan, np.nan, n)
-    w = stream(seed, 'recovery').multinomial(n, np.full(n, 1/n), size=draws)
-    with np.errstate(divide='ignore', invalid='ignore'): each = np.where(w@gap>=floor*n, (w@gain)/(w@gap), np.nan)
-    out = draws_interval(gain.sum()/gap.sum(), each if n>1 else [], level, n)
-    return out if kind=='bootstrap' or n<2 else _hull(out, mean_interval((gain-out.mean*gap)/gap.mean(), level=level, kind='student'))
+    drawn = _drawn_ratios(gain, gap, floor, draws, seed) if n>1 else []
+    found = draws_interval(gain.sum()/gap.sum(), drawn, level, n)
+    if kind=='bootstrap' or n<2: return found
+    rest = (gain-found.mean*gap)/gap.mean()
+    return _hull(found, mean_interval(rest, level=level, kind='student'))
 
-def _hull(a, rest): return a._replace(low=min(a.low, a.mean+rest.low), high=max(a.high, a.mean+rest.high))
+# %% ../../nbs/83_results.remedies.ipynb #fecb7143
+def _check_runs(raw, fixed, oracle):
+    "Raise an `InputError` unless there is one value of each per run"
+    if raw.shape==fixed.shape==oracle.shape and raw.ndim==1 and len(raw): return
+    raise InputError(
+        f'raw, fixed and oracle have shapes {raw.shape}, {fixed.shape}, {oracle.shape}; '
+        'give one value of each per run')
+
+def _drawn_ratios(gain, gap, floor, draws, seed):
+    "(draws,) ratios of sums over resampled runs; nan where the gap is below the floor"
+    n = len(gain)
+    w = stream(seed, 'recovery').multinomial(n, np.full(n, 1/n), size=draws)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return np.where(w@gap>=floor*n, (w@gain)/(w@gap), np.nan)
+
+def _hull(found, rest):
+    "The interval that holds both, `rest` being about the mean of `found`"
+    low, high = found.mean+rest.low, found.mean+rest.high
+    return found._replace(low=min(found.low, low), high=max(found.high, high))
 
 # %% ../../nbs/83_results.remedies.ipynb #3ee0beaf
-WAYS = ('raw','unaware','known','half','twice','bbse','em','em_hedged','careful','em_careful','gate','em_gate','oracle','oracle_gate')
+WAYS = (
+    'raw', 'unaware', 'known', 'half', 'twice', 'bbse', 'em', 'em_hedged', 'careful', 'em_careful',
+    'gate', 'em_gate', 'oracle', 'oracle_gate')
 
-def recoveries(hist:np.ndarray, faulty:np.ndarray,         # Held-out histograms and flags
-    hist_validation:np.ndarray, faulty_validation:np.ndarray, # Validation histograms and flags
-    pi:float,                # True share of faulty images at deployment
-    pi_u:float|None=None,    # Share in the pool; None: no `unaware`
-    deployment=None,         # Unlabelled histograms; None: no `em` and `bbse`
-    groups=None, groups_validation=None, draws:int=30, seed:int=0
-    )->dict:                 # way -> (1+draws,) F1 on the held-out images, the first without resampling
-    "F1 at deployment for each way to set the threshold"
-    y, v = check_target(hist, faulty, pi), check_target(hist_validation, faulty_validation, pi); check_draws(draws, .95)
-    rng, gates = stream(seed, 'recoveries'), gates_of(hist, True)
-    resampled = lambda o, g: np.vstack([np.ones(len(o)), resample_units(o, g, draws, rng)])
-    tested, w_v = scores(*search(hist, weights_at(y, pi, resampled(y, groups)), gates))['f1'], resampled(v, groups_validation)
-    aims = dict(known=pi, half=pi/2, twice=min(1., 2*pi), careful=pi, gate=pi, **({} if pi_u is None else dict(unaware=pi_u)), **_estimates(hist_validation, v, deployment, groups_validation, draws, seed))
-    out = dict(raw=tested[:,0,BINS//2])
-    for way,aim in aims.items():
-        g = gates if 'gate' in way else gates[:1]
-        out[way] = _score_choices(choose_cuts(np.asarray(hist_validation), v, np.reshape(aim, (len(aim) if np.ndim(aim) else 1,-1)), w_v, g, float('gate' in way or 'careful' in way), groups_validation), tested, gates)
-    for way,f in (('oracle',tested[:,:1]),('oracle_gate',tested)): out[way] = np.array([c.f1 for c in best_cuts(f, gates)])
-    return {k:out[k] for k in WAYS if k in out}
+def _estimate_draws(hist, faulty, deployment, method, groups, draws, seed):
+    "(1+draws,) the estimated share of faulty images, then its bootstrap draws"
+    estimate = estimate_prevalence(
+        hist, faulty, deployment, method, groups=groups, draws=draws, seed=seed)
+    share, drawn = above_nothing(estimate)
+    return np.concatenate([np.r_[share], drawn])
 
-def _estimates(hist, v, deployment, groups, draws, seed):
-    "Prevalences (1+draws,m) to aim at in each draw; to hedge, the spread of the draws is moved to each draw's estimate"
+# %% ../../nbs/83_results.remedies.ipynb #d4633f01
+def _estimates(hist, faulty, deployment, groups, draws, seed):
+    "way -> shares (1+draws,m) to aim at in each draw; {} without images of the deployment"
     if deployment is None: return {}
-    em,bbse = (np.concatenate([np.r_[p], d]) for p,d in (above_nothing(estimate_prevalence(hist, v, deployment, m, groups=groups, draws=draws, seed=seed)) for m in METHODS))
+    how = groups, draws, seed
+    em, bbse = (_estimate_draws(hist, faulty, deployment, method, *how) for method in METHODS)
     hedged = np.clip(hedge(em[1:])+(em-em[0])[:,None], .5/len(deployment), 1)
-    return dict(em=em[:,None], bbse=bbse[:,None], em_hedged=hedged, em_careful=hedged, em_gate=hedged)
+    return dict(
+        em=em[:,None], bbse=bbse[:,None], em_hedged=hedged, em_careful=hedged, em_gate=hedged)
 
-def _score_choices(choices, f, gates):
-    return np.array([f[i, np.searchsorted(gates, c.gate), threshold_bin(c.threshold)] for i,c in enumerate(choices)])
+def _aims(pi, pi_u, estimates):
+    "way -> the share to aim at, or several in each draw"
+    own = {} if pi_u is None else dict(unaware=pi_u)
+    wrong = dict(half=pi/2, twice=min(1., 2*pi))
+    return dict(known=pi, **wrong, careful=pi, gate=pi, **own, **estimates)
+
+# %% ../../nbs/83_results.remedies.ipynb #ec450515
+def _chosen(hist, faulty, w, way, aim, gates, groups):
+    "`Choice` of one way in each draw"
+    gated = 'gate' in way
+    shares = np.reshape(aim, (len(aim) if np.ndim(aim) else 1, -1))
+    caution = float(gated or 'careful' in way)
+    gates = gates if gated else gates[:1]
+    return choose_cuts(np.asarray(hist), faulty, shares, w, gates, caution, groups)
+
+def _f1_of(choices, f1, gates):
+    "(1+draws,) F1 of the choices in the table of all, `f1` (1+draws,g,129)"
+    at = [(np.searchsorted(gates, one.gate), threshold_bin(one.threshold)) for one in choices]
+    return np.array([f1[i,gate,cut] for i,(gate,cut) in enumerate(at)])
+
+# %% ../../nbs/83_results.remedies.ipynb #81db8766
+def recoveries(
+    hist:np.ndarray,              # (n,2,128) held-out histograms
+    faulty:np.ndarray,            # (n,) is the held-out image faulty?
+    hist_validation:np.ndarray,   # (m,2,128) validation histograms
+    faulty_validation:np.ndarray, # (m,) likewise
+    pi:float,                     # True share of faulty images at deployment
+    pi_u:float|None=None,         # Share in the pool; None: no `unaware`
+    deployment=None,              # Unlabelled histograms; None: no `em` and `bbse`
+    groups=(None,None),           # Group of each held-out and validation image; None: each alone
+    draws:int=30,                 # Bootstrap draws
+    seed:int=0,                   # Of the draws
+    )->dict:                      # way -> (1+draws,) F1 on the held-out images
+    "F1 at deployment for each way to set the threshold: without resampling, then in each draw"
+    y = check_target(hist, faulty, pi)
+    v = check_target(hist_validation, faulty_validation, pi)
+    check_draws(draws, .95)
+    rng, gates = stream(seed, 'recoveries'), gates_of(hist, True)
+    def resampled(flags, groups):
+        "Weights (1+draws,n), the first row without resampling"
+        return np.vstack([np.ones(len(flags)), resample_units(flags, groups, draws, rng)])
+    f1 = scores(*search(hist, weights_at(y, pi, resampled(y, groups[0])), gates))['f1']
+    w_v = resampled(v, groups[1])
+    out = dict(raw=f1[:,0,BINS//2])
+    estimates = _estimates(hist_validation, v, deployment, groups[1], draws, seed)
+    for way,aim in _aims(pi, pi_u, estimates).items():
+        chosen = _chosen(hist_validation, v, w_v, way, aim, gates, groups[1])
+        out[way] = _f1_of(chosen, f1, gates)
+    out['oracle'] = np.array([best.f1 for best in best_cuts(f1[:,:1], gates)])
+    out['oracle_gate'] = np.array([best.f1 for best in best_cuts(f1, gates)])
+    return {way:out[way] for way in WAYS if way in out}
 
 # %% ../../nbs/83_results.remedies.ipynb #82522696
-def recovery_table(runs:list, # From `recoveries`, one per run
-    floor:float=.01,          # Mean gap to the oracle below which there is nothing to recover
-    draws:int=1000, level:float=.95, seed:int=0
-    )->pd.DataFrame:          # way, runs, f1, gain, gain_low, gain_high, recovery, recovery_low, recovery_high
-    "Mean F1, gain over 1/2 and recovery of each way; raises `InputError` for no run or runs of different ways"
-    if not runs or len({tuple(r) for r in runs})>1: raise InputError("give at least one run, and the same ways for each")
+def recovery_table(
+    runs:list,        # From `recoveries`, one per run
+    floor:float=.01,  # Mean gap to the oracle below which there is nothing to recover
+    draws:int=1000,   # Resamples of the runs
+    level:float=.95,  # Two-sided confidence
+    seed:int=0,       # Of the resampling
+    )->pd.DataFrame:  # way, runs, f1; gain and recovery, each with low and high
+    """Mean F1, gain over 1/2 and recovery of each way.
+    Raises `InputError` for no run or runs of different ways"""
+    if not runs or len({tuple(run) for run in runs})>1: raise InputError(
+        'give at least one run, and the same ways for each')
     n, rng = len(runs), stream(seed, 'recovery table')
-    i, j = rng.integers(n, size=(draws,n)), rng.integers(1, len(runs[0]['raw']), size=(draws,n))
-    mean = {k:np.r_[f[:,0].mean(), f[i,j].mean(1)] for k in runs[0] for f in [np.stack([r[k] for r in runs])]}
-    rows, gap = [], mean['oracle']-mean['raw']
-    for k,f in mean.items():
-        gain = f-mean['raw']
-        share = np.divide(gain, gap, out=np.full(draws+1, np.nan), where=(gap>=floor)&(gap[0]>=floor))
-        g, r = (draws_interval(o[0], o[1:], level, n) for o in (gain, share))
-        rows.append(dict(way=k, runs=n, f1=f[0], gain=g.mean, gain_low=g.low, gain_high=g.high, recovery=r.mean, recovery_low=r.low, recovery_high=r.high))
+    i = rng.integers(n, size=(draws,n))
+    j = rng.integers(1, len(runs[0]['raw']), size=(draws,n))
+    mean = {way:_mean_f1([run[way] for run in runs], i, j) for way in runs[0]}
+    gap = mean['oracle']-mean['raw']
+    rows = []
+    for way,f1 in mean.items():
+        gain = f1-mean['raw']
+        share = np.full(draws+1, np.nan)
+        np.divide(gain, gap, out=share, where=(gap>=floor)&(gap[0]>=floor))
+        told = [draws_interval(each[0], each[1:], level, n) for each in (gain, share)]
+        rows.append(dict(way=way, runs=n, f1=f1[0], **_told(*told)))
     return pd.DataFrame(rows)
+
+# %% ../../nbs/83_results.remedies.ipynb #88db3401
+def _mean_f1(runs, i, j):
+    "(1+draws,) mean over runs, then over resampled runs `i` (draws,n), each in its draw `j`"
+    f1 = np.stack(runs)
+    return np.r_[f1[:,0].mean(), f1[i,j].mean(1)]
+
+def _told(gain, recovery):
+    "Columns of two intervals"
+    return dict(
+        gain=gain.mean,
+        gain_low=gain.low,
+        gain_high=gain.high,
+        recovery=recovery.mean,
+        recovery_low=recovery.low,
+        recovery_high=recovery.high)
 
 # %% ../../nbs/83_results.remedies.ipynb #e1a334ac
 _CAUTIONS = (.5, 2., 4.)
@@ -177,7 +268,7 @@ def _oracle_row(run, pi_t, way, *gate):
 
 # %% ../../nbs/83_results.remedies.ipynb #beaf470f
 def threshold_remedies(
-    run:dict,       # From `imbal_al.shift.read_run`
+    run:dict,       # From `imbal_al.studies.run_records.read_run`
     pi_t:float,     # Share of faulty images at deployment
     groups=None,    # (n,) group of each validation image; None: each stands alone
     draws:int=40,   # Bootstrap draws of each estimate of the share
@@ -204,7 +295,7 @@ def recovered(
     oracle, # (R,) plain at the best threshold
     )->dict: # runs; means raw, fixed, oracle, gain, recovery; gain_low and so on
     "Gain and recovery of one remedy, paired by repeat; raises `InputError` for unequal lengths"
-    raw,fixed,oracle = (np.asarray(o, float) for o in (raw,fixed,oracle))
+    raw, fixed, oracle = (np.asarray(f1, float) for f1 in (raw, fixed, oracle))
     ratio = recovery(raw, fixed, oracle, kind='wider')
     gain = paired_interval(fixed, raw, kind='wider')
     return dict(
@@ -212,12 +303,7 @@ def recovered(
         raw=raw.mean(),
         fixed=fixed.mean(),
         oracle=oracle.mean(),
-        gain=gain.mean,
-        gain_low=gain.low,
-        gain_high=gain.high,
-        recovery=ratio.mean,
-        recovery_low=ratio.low,
-        recovery_high=ratio.high)
+        **_told(gain, ratio))
 
 # %% ../../nbs/83_results.remedies.ipynb #27ba19aa
 _REMEDY = ('loss','fn_weight','healthy_share','train_pi')
@@ -394,7 +480,7 @@ def loss_rows(
     runs:pd.DataFrame,   # config, pi_u
     rates:pd.DataFrame,  # config, cycle, and the columns of `rates_in`
     pi_t:float,          # Share of faulty images at deployment
-    )->pd.DataFrame:     # Those of `rates`, and those of `imbal_al.shift.Loss`
+    )->pd.DataFrame:     # Those of `rates`, and those of `imbal_al.measure.shift.Loss`
     "The F1 each run and cycle loses between its pool's share and `pi_t`; nan where it is not defined"
     both = rates.merge(runs[['config','pi_u']], on='config')
     found = pd.DataFrame([_loss_row(row, pi_t) for row in both.to_dict('records')])
@@ -420,7 +506,7 @@ def _remedy_alt(panels):
         said = '; '.join(
             f'{row.remedy} {row.gain:+.3f} [{row.gain_low:+.3f}, {row.gain_high:+.3f}]'
             for row in rows.itertuples())
-        lines.append(f'{data}, pool {100*pi_u:.3g} %: {said}.')
+        lines.append(f'{data}, pool {percent(pi_u)}: {said}.')
     return ' '.join(lines)
 
 # %% ../../nbs/83_results.remedies.ipynb #c57822ed
@@ -451,7 +537,7 @@ def remedy_figure(
     ticks = 4 if len(panels)<4 else 2
     for ax,((data,pi_u),rows) in zip(axes, panels):
         rows = rows.set_index('remedy').reindex(names)
-        _panel(ax, rows, f'{data}{between}pool {100*pi_u:.3g} %', ticks)
+        _panel(ax, rows, f'{data}{between}pool {percent(pi_u)}', ticks)
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names)-.5, -.5)
     fig.supxlabel('F1 gained at deployment; dashed: the best threshold', size=7)

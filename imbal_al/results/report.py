@@ -11,13 +11,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+from markdown_it import MarkdownIt
 
 from ..core import InputError, read_json, write_text
+from . import claims, loss_claims, loss_figures, loss_tables
+from .compare import compare_results
+from .compare_report import figures_of, report_markdown
+from .figures import fig4, fig5
+from .gallery import picks_gallery, predictions_gallery
+from .tables import claim_value
 from ..runs.collect import picks_table, results_table, status, study_origin, summary
 from ..runs.plan import load_plan
+from ..text import progress_text, some_of
 
 # %% auto #0
-__all__ = ['run_table', 'write_report']
+__all__ = ['write_report']
 
 # %% ../../nbs/87_results.report.ipynb #c1ec9840
 def _esc(content): return html.escape(str(content))
@@ -37,7 +45,6 @@ def _details(title, content): return f'<details><summary>{title}</summary>{conte
 
 # %% ../../nbs/87_results.report.ipynb #211801f3
 def _markdown(text):
-    from markdown_it import MarkdownIt
     page = MarkdownIt('commonmark', {'html':False}).enable('table').render(text)
     wide = page.replace('<table>', '<div class="wide"><table>')
     return wide.replace('</table>', '</table></div>')
@@ -95,14 +102,13 @@ def _by_number(text):
 # %% ../../nbs/87_results.report.ipynb #7be9d838
 def _some(values):
     "The first twelve values in order"
-    more = f', ... ({len(values)} in all)' if len(values)>12 else ''
-    return ', '.join(sorted(values, key=_by_number)[:12])+more
+    return some_of(sorted(values, key=_by_number), 12)
 
 # %% ../../nbs/87_results.report.ipynb #117e9210
 def _settings(configs):
     "The plan in two short tables: what varies (setting, values), what is shared (setting, value)"
     rows = [asdict(config) for config in configs]
-    varies,shared = [],[]
+    varies, shared = [],[]
     for name in rows[0]:
         seen = list(dict.fromkeys(_value(row[name]) for row in rows))
         if len(seen)>1: varies.append(dict(setting=name, values=_some(seen)))
@@ -132,24 +138,18 @@ def _how_far(count):
     "The state in a sentence"
     seconds = count['seconds_left']
     left = f', about {max(1, round(seconds/60))} minutes left' if seconds else ''
-    return (
-        f"{count['done']} of {count['runs']} runs done, {count['running']} running, "
-        f"{count['failed']} failed, {count['left']} left; "
-        f"{count['trained']} of {count['trainings']} trainings{left}")
+    return progress_text(count)+left
 
 # %% ../../nbs/87_results.report.ipynb #70944412
 def _verdicts(claims_of, *args, **named):
     "The table of claims in short, with every number folded away"
-    from imbal_al.results.claims import claims_markdown, summary as in_short
     table = claims_of(*args, **named)
-    numbers = _markdown(claims_markdown(table.drop(columns=['value'])))
-    return _markdown(claims_markdown(in_short(table)))+_details('Every number behind it', numbers)
+    numbers = _markdown(claims.claims_markdown(table.drop(columns=['value'])))
+    return _markdown(claims.claims_markdown(claims.summary(table)))+_details('Every number behind it', numbers)
 
 # %% ../../nbs/87_results.report.ipynb #8cef1320
 def _compared(results):
     "The comparison as text and figures"
-    from imbal_al.results.compare import compare_results
-    from imbal_al.results.compare_report import figures_of, report_markdown
     comparison = compare_results(results)
     first,*more = figures_of(comparison).values()
     tables = _markdown(report_markdown(comparison))
@@ -159,24 +159,19 @@ def _compared(results):
         +_details(f'{len(more)} more figures', ''.join(map(_picture, more))))
 
 # %% ../../nbs/87_results.report.ipynb #4b4bfda7
-def _picks_figure(picks, data):
-    from imbal_al.results.figures import fig5
-    return fig5(picks[picks.data==data])
+def _picks_figure(picks, data): return fig5(picks[picks.data==data])
 
 # %% ../../nbs/87_results.report.ipynb #50c6a93e
 def _learning_parts(results, picks):
     "Results of an active-learning study"
-    from imbal_al.results import claims
-    from imbal_al.results import tables
-    from imbal_al.results import figures
-    value = tables.claim_value(results)
+    value = claim_value(results)
     title = 'The claims of the active-learning paper'
     out = [
         _part(title, _verdicts, claims.claims, results, picks),
         _part('Comparison of the strategies', _compared, results)]
     for data in results['data'].unique():
         title = f'{data}: F1 against the labelled share'
-        out.append(_part(title, figures.fig4, results, value, data=data))
+        out.append(_part(title, fig4, results, value, data=data))
         out.append(_part(f'{data}: what was picked', _picks_figure, picks, data))
     return out
 
@@ -188,24 +183,21 @@ def _loss_table(make, as_markdown, results, **one):
 # %% ../../nbs/87_results.report.ipynb #5bc0f4e3
 def _loss_parts(results):
     "Results of a loss study"
-    from imbal_al.results import loss_claims
-    from imbal_al.results import loss_tables as paper
     one = dict(fn_weight=.7, variant='region')
     title = 'The claims of the output-imbalance paper'
     out = [
         _part(title, _verdicts, loss_claims.claims, results, **one),
         _part('Comparison of the losses', _compared, results)]
     tables = {
-        'Four losses on all data sets (table 5)': paper.table5,
-        'Losses and networks (table 4)': paper.table4,
-        'Losses and networks (table 3)': paper.table3}
+        'Four losses on all data sets (table 5)': loss_tables.table5,
+        'Losses and networks (table 4)': loss_tables.table4,
+        'Losses and networks (table 3)': loss_tables.table3}
     for title,table in tables.items():
-        out.append(_part(title, _loss_table, table, paper.table_markdown, results, **one))
-    guided = _part(
-        'Guidance by OII (table 6)', _loss_table, paper.table6, paper.table6_markdown, results)
-    out.append(guided)
+        out.append(_part(title, _loss_table, table, loss_tables.table_markdown, results, **one))
+    guidance = loss_tables.table6, loss_tables.table6_markdown
+    out.append(_part('Guidance by OII (table 6)', _loss_table, *guidance, results))
     for number in (9, 10, 11, 14):
-        out.append(_part(f'Figure {number}', getattr(paper, f'fig{number}'), results))
+        out.append(_part(f'Figure {number}', getattr(loss_figures, f'fig{number}'), results))
     return out
 
 # %% ../../nbs/87_results.report.ipynb #8c2be429
@@ -281,8 +273,7 @@ _ASK = (
 
 def _picked(folder, configs, root):
     "What was picked, a part for each data set and pool"
-    from imbal_al.results.gallery import picks_gallery
-    out,repeat = [],min(config.repeat for config in configs)
+    out, repeat = [],min(config.repeat for config in configs)
     for data,pi_u in dict.fromkeys((config.data, config.pi_u) for config in configs):
         title = f'Picked from {data}, pool {pi_u:.0%} faulty'
         out.append(_part(title, picks_gallery, folder, pi_u, repeat, data, root=root, level=4))
@@ -291,13 +282,13 @@ def _picked(folder, configs, root):
 # %% ../../nbs/87_results.report.ipynb #f728b68e
 def _looks(folder, configs, states, results, predictions, root, device):
     "Pictures: picks, and predictions of one run per data set"
-    from imbal_al.results.gallery import predictions_gallery
     out = _picked(folder, configs, root) if hasattr(configs[0], 'strategy') else []
     if not predictions: return ''.join(out)+_NO_NETWORKS.format(_ASK)
     done = set(states.config[states.state=='done'])
     for config in _shown(configs, done, results):
-        title,to = f'Predictions: {_name(config)}',dict(device=device, root=root)
-        out.append(_part(title, predictions_gallery, folder, config, predictions, level=4, **to))
+        title = f'Predictions: {_name(config)}'
+        how = dict(device=device, root=root, level=4)
+        out.append(_part(title, predictions_gallery, folder, config, predictions, **how))
     return ''.join(out)+_NO_NETWORKS.format('Those shown here were trained again.')
 
 # %% ../../nbs/87_results.report.ipynb #7836a1a8
@@ -331,7 +322,7 @@ def _found(folder, results, learning):
 def _sections(folder, configs, states, predictions, root, device):
     "Title -> HTML"
     results = results_table(folder)
-    varies,shared = _settings(configs)
+    varies, shared = _settings(configs)
     shown = folder, configs, states, results, predictions, root, device
     found = _found(folder, results, hasattr(configs[0], 'strategy'))
     run = (

@@ -14,8 +14,7 @@ from ..core import InputError, stream
 from ..measure.metrics import budget_auc, loss_of_f1, random_uniqueness, uniqueness
 
 # %% auto #0
-__all__ = ['made_up_results', 'made_up_picks', 'learning_table', 'chance_uniqueness', 'share_table', 'uniqueness_table',
-           'run_areas', 'f1_at_budget', 'paired_areas', 'losses_at_budget', 'picked_shares']
+__all__ = ['made_up_results', 'made_up_picks', 'learning_table', 'share_table', 'uniqueness_table', 'run_areas', 'paired_areas']
 
 # %% ../../nbs/74_results.tables.ipynb #2ea47062
 def check_table(
@@ -34,6 +33,15 @@ def check_table(
         f'the {what} table is empty; run the study first, or check the filter')
     return table
 
+# %% ../../nbs/74_results.tables.ipynb #dae1c217
+def twin_row(
+    table:pd.DataFrame, # Any table
+    keys,               # Columns that tell its rows apart
+    )->str:             # 'seed=0, epoch=3'; '' where no row stands there twice
+    "The keys of the first row that has the keys of one above it, in words"
+    twice = table[table.duplicated(keys)]
+    return ', '.join(f'{key}={twice[key].iloc[0]}' for key in keys) if len(twice) else ''
+
 # %% ../../nbs/74_results.tables.ipynb #702d1945
 def one_study(table, columns, what, data=None):
     "The rows of one data set; no two of them may speak of the same run, cycle and test"
@@ -46,10 +54,8 @@ def one_study(table, columns, what, data=None):
             raise InputError(f'the {what} table mixes {name} {mixed}; filter it to one')
     known = ('strategy','pi_u','pi_t','seed','repeat','cycle','id')
     keys = [name for name in known if name in table]
-    twice = table[table.duplicated(keys)]
-    if len(twice):
-        row = ', '.join(f'{key}={twice[key].iloc[0]}' for key in keys)
-        raise InputError(f'the {what} table has two rows for {row}; filter it to one study')
+    row = twin_row(table, keys)
+    if row: raise InputError(f'the {what} table has two rows for {row}; filter it to one study')
     return table
 
 # %% ../../nbs/74_results.tables.ipynb #7b5cf75f
@@ -254,9 +260,20 @@ def shifted_to(pi_u, table, shift):
     pools, tests = table.pi_u.to_numpy(float), table.pi_t.to_numpy(float)
     return np.isclose(pools, pi_u) & np.isclose(tests, shift)
 
-def unshifted(pi_u, table): return shifted_to(pi_u, table, pi_u)
+def unshifted(pi_u, table):
+    "Which rows are of this pool and of a test like it?"
+    return shifted_to(pi_u, table, pi_u)
 
 # %% ../../nbs/74_results.tables.ipynb #2244581f
+def in_both(
+    a:pd.Series, # Numbers by repeat (or seed)
+    b:pd.Series, # Likewise
+    )->tuple[np.ndarray,np.ndarray]: # Numbers of both, as many
+    "What two series have in the repeats that both have, in order"
+    both = sorted(set(a.index) & set(b.index))
+    return a.loc[both].to_numpy(float), b.loc[both].to_numpy(float)
+
+# %% ../../nbs/74_results.tables.ipynb #5d6540ec
 def paired_areas(
     areas:pd.DataFrame,  # From `run_areas`, rows of one pool prevalence and one test
     strategy:str,        # Name of one strategy
@@ -264,8 +281,7 @@ def paired_areas(
     )->tuple[np.ndarray,np.ndarray]: # Areas of both, in the repeats that both have
     "Areas of two strategies, paired by repeat"
     a, b = (areas[areas.strategy==name].set_index('repeat').area for name in (strategy, other))
-    both = sorted(set(a.index) & set(b.index))
-    return a.loc[both].to_numpy(), b.loc[both].to_numpy()
+    return in_both(a, b)
 
 # %% ../../nbs/74_results.tables.ipynb #4d9bc014
 def losses_at_budget(
