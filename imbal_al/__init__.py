@@ -1,4 +1,14 @@
-"Active learning and losses for defect segmentation under class imbalance and label shift"
+"""Active learning and losses for defect segmentation under class imbalance and label shift
+
+Modules:
+
+- `imbal_al.losses.pixel`: Cross entropy, Focal and the distribution part of DIBE: a curve for each pixel, and what its slope does when defects are rare
+- `imbal_al.measure.prevalence`: How many of the images are faulty, told from the network's output
+- `imbal_al.measure.shift`: Where the F1 goes when fewer images are faulty than in training, and what a threshold gets back
+- `imbal_al.measure.statistics`: Intervals, tests and the number of repeats they take
+- `imbal_al.strategies.diversity`: Core-set, BADGE and their kin: picks that differ from what is labelled and from each other
+- `imbal_al.strategies.k_center`: The farthest point again and again, exactly, without looking at most points
+- `imbal_al.strategies.scores`: Random, and those that take the highest of a score per image"""
 
 from importlib import import_module
 

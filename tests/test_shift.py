@@ -1,4 +1,4 @@
-"Hard corners of imbal_al.shift: exact decompositions, known shifts found again, thresholds that behave, one-line errors"
+"Hard corners of measure.shift, .prevalence and .threshold: exact decompositions, known shifts found again, thresholds that behave, one-line errors"
 
 import itertools, json
 
@@ -11,27 +11,20 @@ from imbal_al.measure.metrics import (
     BINS, EDGES, P_EDGES, best_threshold, prevalence_weights, scores, scores_at, threshold_bin,
 )
 from imbal_al.measure.oii import oii
+from imbal_al.measure.prevalence import (
+    _bbse_prevalence, _calibrate_pixels, _em_prevalence, _fit_logistic, _image_scores,
+    estimate_prevalence, hedge, made_up_images,
+)
 from imbal_al.measure.shift import (
-    gated_counts, image_rates, f1_at, oii_at, split_loss, decompose, growth, difference,
+    _alarm_ratio, _relative_loss, decompose, difference, f1_at, gated_counts, growth, image_rates,
+    oii_at, split_loss,
 )
-from imbal_al.measure.statistics import resample
-from imbal_al.measure.prevalence import estimate_prevalence, made_up_images, hedge
+from imbal_al.measure.statistics import resample_units
 from imbal_al.measure.threshold import (
-    choose_threshold, deal_folds, cross_fitted, operating_point, account,
+    account, choose_threshold, cross_fitted, deal_folds, operating_point,
 )
-from imbal_al.results.remedies import recovery
+from imbal_al.results.remedies import _recoveries, _recovery_table, _WAYS, recovery
 from imbal_al.studies.run_records import read_run, run_operating_point
-from imbal_al.results.remedies import _WAYS
-from imbal_al.measure.shift import _alarm_ratio
-from imbal_al.measure.prevalence import _bbse_prevalence, _calibrate_pixels, _em_prevalence
-from imbal_al.measure.prevalence import _fit_logistic, _image_scores
-from imbal_al.results.remedies import _recoveries, _recovery_table
-from imbal_al.measure.shift import _relative_loss
-from imbal_al.measure.threshold import cross_fitted, deal_folds
-from imbal_al.measure.shift import gated_counts
-from imbal_al.measure.prevalence import hedge, made_up_images
-from imbal_al.measure.statistics import resample
-from imbal_al.measure.shift import split_loss
 
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -121,7 +114,7 @@ def test_growth_and_difference_are_complete_and_antisymmetric(s, t, fa, fb, to):
 
 
 def test_bootstrap_weights_count_images():
-    w = resample(len(FV), 1, stream(3, 'x'), FV)[0]
+    w = resample_units(FV, None, 1, stream(3, 'x'))[0]
     again = np.repeat(np.arange(len(FV)), w.astype(int))
     assert image_rates(VAL, FV, weights=w) == pytest.approx(image_rates(VAL[again], FV[again]))
 

@@ -7,18 +7,17 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from imbal_al.strategies import diversity as strategies
 from imbal_al.core import InputError
-from imbal_al.strategies.registry import Candidates, STRATEGIES, strategy, select
-from imbal_al.strategies.scores import (
-    random, random_faulty, random_predicted_faulty, mean_entropy, entropy, margin,
-    entropy_foreground, bald, clasp, quota,
-)
+from imbal_al.strategies import k_center
 from imbal_al.strategies.diversity import (
-    centres, lower, exact, apart, screened, k_center_greedy, coreset, coreset_paper,
-    entropy_coreset, badge,
+    _kmeans_pp, badge, coreset, coreset_paper, entropy_coreset, k_center_greedy,
 )
-from imbal_al.strategies.diversity import _kmeans_pp
+from imbal_al.strategies.k_center_device import k_center_device
+from imbal_al.strategies.registry import Candidates, select, STRATEGIES, strategy
+from imbal_al.strategies.scores import (
+    bald, clasp, entropy, entropy_foreground, margin, mean_entropy, quota, random, random_faulty,
+    random_predicted_faulty,
+)
 
 
 def brute(x, n, labelled=()):
@@ -88,10 +87,10 @@ def test_compared_with_a_few_centres_first_it_picks_the_same(name, kind, first, 
     x = CLOUDS[name].astype(kind)
     l = np.random.default_rng(5).permutation(len(x))[:40]
     whole = k_center_greedy(x, 60, l, block=16)
-    monkeypatch.setattr(strategies, '_FIRST', first)
+    monkeypatch.setattr(k_center, '_FIRST', first)
     asked = []
-    shell = strategies._shell
-    monkeypatch.setattr(strategies, '_shell', lambda *a: asked.append(len(o := shell(*a))) or o)
+    shell = k_center._shell
+    monkeypatch.setattr(k_center, '_shell', lambda *a: asked.append(len(o := shell(*a))) or o)
     p = k_center_greedy(x, 60, l, block=16)
     assert sum(asked) > 0 and np.array_equal(p, whole)
     (
@@ -107,16 +106,16 @@ def test_compared_with_a_few_centres_first_it_picks_the_same(name, kind, first, 
 
 def test_screening_in_float32_gives_the_distances_of_float64(monkeypatch):
     x = CLOUDS['clustered'].astype(np.float32)
-    d = strategies._Distances(x, x[:0], np.arange(50))
+    d = k_center._Points(x, x[:0], np.arange(50))
     idx = np.arange(50, 300)
     true = ((x[idx, None].astype(float) - x[None, :50]) ** 2).sum(2)
     for first in (0, 17):
-        near = d.screened(idx, d.about(x[idx], np.float64), first, cells=999)
+        near = k_center._screened(d, idx, d.about(x[idx], np.float64), first, cells=999)
         np.testing.assert_allclose(near, true[:, first:].min(1), rtol=1e-12)
     twins = np.repeat(x[:5], 120, 0)
-    e = strategies._Distances(twins, twins[:0], np.arange(599))
+    e = k_center._Points(twins, twins[:0], np.arange(599))
     assert (
-        e.screened(np.array([599]), e.about(twins[[599]], np.float64), 0) is None
+        k_center._screened(e, np.array([599]), e.about(twins[[599]], np.float64), 0) is None
     ), 'all alike: float32 tells nothing apart'
 
 
@@ -127,12 +126,12 @@ def test_centres_that_float32_cannot_tell_apart_are_measured():
     twins = c + g.normal(size=c.shape) * 3e-7
     p = c.repeat(5, 0) + g.normal(size=(200, 8)) * 0.2
     x = np.concatenate([c, twins, p]).astype(np.float32)
-    d = strategies._Distances(x, x[:0], np.arange(80))
+    d = k_center._Bounds(k_center._Points(x, x[:0], np.arange(80)))
     idx = np.arange(80, 280)
-    d.lower(idx)
+    k_center._lower(d, idx)
     assert d.tie[idx].mean() > 0.5
     np.testing.assert_allclose(
-        d.exact(idx)[0],
+        k_center._exact(d, idx)[0],
         ((x[idx, None].astype(float) - x[None, :80]) ** 2).sum(2).min(1),
         rtol=1e-12,
     )
@@ -329,15 +328,13 @@ def test_memory_stays_far_below_the_embeddings(tmp_path):
 @pytest.mark.parametrize('name', ['unit', 'clustered', 'line', 'far', 'outlier', 'same'])
 def test_device_version_picks_the_same(name):
     "The code for CUDA tensors runs on any device"
-    from imbal_al.strategies.diversity import _k_center_device
-
     x = HARD[name].astype(np.float32)
     for labelled in ((), (3,), tuple(range(0, 400, 17))):
         np.testing.assert_array_equal(
-            _k_center_device(torch.tensor(x), 60, labelled, 16, ahead=7), brute(x, 60, labelled)
+            k_center_device(torch.tensor(x), 60, labelled, 16, ahead=7), brute(x, 60, labelled)
         )
     np.testing.assert_array_equal(
-        _k_center_device(torch.tensor(x[50:]), 40, [3], 1024, x[:50]),
+        k_center_device(torch.tensor(x[50:]), 40, [3], 1024, x[:50]),
         brute(x, 40, (*range(50), 53)) - 50,
     )
 

@@ -1,4 +1,55 @@
-"""How many of the images are faulty, told from the network's output
+r"""How many of the images are faulty, told from the network's output
+
+## One score per image
+
+How many of the images at deployment are faulty is not known. It can be estimated from the network's
+own output on *unlabelled* images, if each image is given a score. Of a histogram we use: the logit
+of the **mean** probability; the **top**: the logit that one pixel in a hundred exceeds; the
+**max**; the logarithm of the predicted **area** (plus one pixel).
+
+## A probability per image
+
+The score becomes a probability of being faulty by a scale and a shift of its logit,
+$q=\sigma(as+b)$, fitted to the validation images by likelihood. With two classes this is both
+Platt's scaling and *bias-corrected temperature scaling* (Alexandari et al. 2020, arXiv 1901.06852):
+the free $b$ makes the mean of $q$ equal to the share of faulty validation images, which is the
+property that EM below rests on.
+
+The scale carries a slight ridge (0.1 on the standardised score), so that classes that do not
+overlap have a finite answer. All bootstrap draws are fitted at once.
+
+## How many are faulty?
+
+**EM** (Saerens, Latinne & Decaestecker 2002). With the validation images' share $\pi_v$ of faulty
+ones and calibrated $q_i$ for the deployment images, the likelihood of another prevalence is
+
+$$\ell(\pi)=\sum_i\log\Big(\frac{\pi}{\pi_v}q_i+\frac{1-\pi}{1-\pi_v}(1-q_i)\Big).$$
+
+EM climbs it step by step. As it is concave in one number (each term is the logarithm of a linear
+function), we bisect its derivative instead: the same answer, exact at the ends 0 and 1, for all
+bootstrap draws at once.
+
+**BBSE** (black-box shift estimation, Lipton, Wang & Smola 2018, arXiv 1802.03916): call an image
+faulty where $q\ge 1/2$. On the validation images this is right for a share $t$ of the faulty ones
+and wrong for a share $u$ of the healthy ones. If a share $c$ of the deployment images is called
+faulty, then $c=\pi t+(1-\pi)u$, so
+
+$$\hat\pi=\frac{c-u}{t-u},$$
+
+kept within 0 and 1. It needs no calibration, and throws away all but one bit per image.
+
+## Is it the mixture alone?
+
+Both methods rest on **label shift**: faulty images look like the faulty ones in validation, healthy
+like healthy; only the mixture is new. This can be checked in part: the deployment scores must be a
+mixture of the two kinds of validation scores. `misfit` is the largest distance between the two
+distributions' cumulative curves (Kolmogorov-Smirnov), with a p-value from drawing both sets anew
+from the validation images. A small p says that no mixture fits: new lighting, new material, a new
+kind of defect. A large one does not prove the opposite. (Groups among the deployment images are not
+known to it; where they are large, p is too small.)
+
+Where validation has images of one kind only, **nothing can be estimated**: whatever pool was
+labelled, some images of the other kind are needed.
 
 Docs: https://example.github.io/imbal_al/measure.prevalence.html.md"""
 
@@ -132,7 +183,11 @@ class Prevalence:
     draws: np.ndarray # Bootstrap estimates
 
 # %% ../../nbs/24_measure.prevalence.ipynb #fd18ec4a
-def check_draws(draws, level):
+def check_draws(
+    draws:int,   # Bootstrap draws
+    level:float, # Confidence
+    ):
+    "Raises `InputError` for fewer than 20 draws, or for a level that is no share"
     if not (isinstance(draws, (int,np.integer)) and draws>=20): raise InputError(
         f"draws {draws}: an interval needs a whole number of at least 20 bootstrap draws")
     if not 0<level<1: raise InputError(f"level {level} is no confidence; give a number between 0 and 1, such as 0.95")
@@ -169,9 +224,10 @@ def _misfit(s_v, y, groups, s_d, pi, method, draws, rng):
     far = _distance(values, y, s_v, w, drawn, pis)
     return float(seen), float((1+(far>=seen-1e-12).sum())/(1+draws))
 
-# %% ../../nbs/24_measure.prevalence.ipynb #0bd6d205
-_METHODS = ('em','bbse')
+# %% ../../nbs/24_measure.prevalence.ipynb #911a6e8c
+METHODS = ('em','bbse')
 
+# %% ../../nbs/24_measure.prevalence.ipynb #0bd6d205
 def estimate_prevalence(
     hist:np.ndarray,        # (n,2,128) validation histograms
     faulty:np.ndarray,      # (n,) is the validation image faulty?
@@ -186,7 +242,7 @@ def estimate_prevalence(
     )->Prevalence: # With its interval and how well the mixture fits
     "Share of faulty images from the network's output on them; raises `InputError` where validation has one kind only"
     y, rng = as_flags(hist, faulty).astype(float), stream(seed, 'prevalence')
-    check_choice('method', method, _METHODS)
+    check_choice('method', method, METHODS)
     check_draws(draws, level)
     if not 0<y.mean()<1: raise InputError(
         f"all {len(y)} validation images are {'faulty' if y.all() else 'healthy'}; "
@@ -257,8 +313,10 @@ def hedge(
     return np.quantile(draws, (np.arange(n)+.5)/n, axis=-1).T
 
 # %% ../../nbs/24_measure.prevalence.ipynb #54731181
-def above_nothing(est):
-    "Prevalence and its draws, not below half an image: at 0 there is no F1"
+def above_nothing(
+    est:Prevalence, # From `estimate_prevalence`
+    )->tuple: # The prevalence and its draws (draws,)
+    "Prevalence and its draws, not below half an image; raises `InputError` where nothing could be estimated"
     least = .5/est.pi.n
     if np.isnan(est.pi.mean): raise InputError(
         "the network's output does not tell faulty from healthy validation images; "

@@ -1,4 +1,68 @@
-"""Where the F1 goes when fewer images are faulty than in training, and what a threshold gets back
+r"""Where the F1 goes when fewer images are faulty than in training, and what a threshold gets back
+
+## Three numbers per model
+
+A network is trained, its pixels are thresholded. What F1 it has depends on how many of the images
+it meets are faulty. Per **faulty** image, let it find $T$ defect pixels, raise $B$ false ones and
+miss $M$; $A = 2T+B+M$ are the counted pixels. Per **healthy** image, let it raise $H$ false ones.
+Among images of which a share $\pi$ is faulty, with all pixels pooled,
+
+$$F_1(\pi) = \frac{2\pi T}{\pi A + (1-\pi) H}.$$
+
+This is exact, as a healthy image has nothing to find or to miss. (It follows from the definition of
+F1; what is derived from it below is ours.) `image_rates` counts the numbers from the stored
+histograms.
+
+It already knows the *image-level gate* that *The threshold* chooses: an image with fewer than
+`gate` predicted pixels is called healthy as a whole, all its alarms are dropped, true ones too.
+
+## A straight line
+
+Turn the formula over, with the odds of a healthy image $o=(1-\pi)/\pi$:
+
+$$\frac1{F_1} = \frac{A}{2T} + o\,\frac{H}{2T}.$$
+
+In the odds, $1/F_1$ is a **straight line**. It starts at the quality on faulty images alone,
+$1/F_1(1)$, and rises by the false alarms on healthy images, in units of what is found. Two things
+can be read off at once:
+
+1. **Where $H=0$, prevalence costs nothing.** There is no arithmetic of prevalence apart from false
+   alarms: F1 does not count true negatives, so healthy images that stay silent are not there.
+2. Relative to where it started, the loss of a fixed model depends on the model through *one*
+   number, $k=H/A$:
+
+$$L = 1-\frac{F_1(\pi_\text{to})}{F_1(\pi_\text{from})} = \frac{(o_\text{to}-o_\text{from})\,k}{1+o_\text{to}\,k}.$$
+
+## Decomposition
+
+As silent healthy images cost nothing, "arithmetic of prevalence" and "false alarms" cannot be two
+shares of one model's loss: the first, **with no alarms on healthy images, is exactly 0**.
+`decompose` says so, and splits the rest where a split means something:
+
+- **like**: were a healthy image's pixels to raise alarms just as often as the background of faulty
+  images, what would be lost? This is dilution: the same error rate, spread over more background.
+- **excess**: what is lost on top, because healthy images raise *more* alarms (or less: then it is
+  negative).
+
+With $k_0 = H_0/A$ for that rate, $F = F_1(\pi_\text{from})$ and the relative loss $L$ of above, the
+parts are $F\,L(0)=0$, $F\,L(k_0)$ and $F\,(L(k)-L(k_0))$. They add up to
+$F_1(\pi_\text{from})-F_1(\pi_\text{to})$ exactly; as $L$ rises with $k$, the signs say what they
+seem to say, and no part exceeds what was there to lose. $H_0$ is a choice (false alarms of faulty
+images often lie along the border of a true defect, which healthy images do not have); that the
+parts add up is not.
+
+### Between two models
+
+Two questions remain that one model cannot answer, and there prevalence does have arithmetic of its
+own. Both are answered by Shapley's rule: replace the ingredients one by one, in every order, and
+average what each changes. It is exact, additive and needs no order (Shapley 1953).
+
+- `growth`: a network trained on 100 % faulty loses more than one trained on 10 %. How much of that
+  is because its way is *longer* (odds from 0 to 19 instead of 9 to 19: **arithmetic**), how much
+  because of more **alarms** per healthy image ($H$), how much because of other **counted** pixels
+  ($A$)?
+- `difference`: at one prevalence, two models differ in F1. How much of it is from faulty images
+  ($T$, $A$), how much from healthy ones ($H$)?
 
 Docs: https://example.github.io/imbal_al/measure.shift.html.md"""
 
@@ -21,7 +85,7 @@ __all__ = ['Rates', 'image_rates', 'f1_at', 'oii_at', 'Loss', 'decompose', 'grow
 
 # %% ../../nbs/23_measure.shift.ipynb #39da21a3
 def gated_counts(
-    hist:np.ndarray,    # (n,2,128) histograms, see `imbal_al.metrics.histogram`
+    hist:np.ndarray,    # (n,2,128) histograms, see `imbal_al.measure.metrics.histogram`
     threshold:float=.5, # A pixel is predicted defect from this probability on
     gate:int=0,         # An image with fewer predicted pixels is called healthy as a whole
     )->np.ndarray:      # (n,3) int64: tp, fp, fn
@@ -47,8 +111,11 @@ class Rates(NamedTuple):
     def ratio(self): return self.alarm/self.counted
 
 # %% ../../nbs/23_measure.shift.ipynb #ca89ac78
-def as_flags(hist, faulty):
-    "Flags as bool, one per histogram; healthy images hold no defect"
+def as_flags(
+    hist,   # (n,2,128) histograms
+    faulty, # (n,) flags, 0 or 1
+    )->np.ndarray: # (n,) bool
+    "Flags as bool, one per histogram; raises `InputError` unless healthy images hold no defect"
     hist, faulty = np.asarray(hist), np.asarray(faulty)
     if hist.ndim!=3 or hist.shape[1:]!=(2,BINS):
         raise InputError(f"histograms have shape {hist.shape}; expected (n, 2, {BINS})")
@@ -88,8 +155,10 @@ def image_rates(
         like=rate*(w_healthy@pixels_n2[:,0])/w_healthy.sum())
 
 # %% ../../nbs/23_measure.shift.ipynb #75e2e4c5
-def _odds(pi):
-    "Healthy images per faulty one"
+def odds(
+    pi, # Share of faulty images, above 0 and up to 1; a number or an array
+    )->np.ndarray: # o = (1-pi)/pi
+    "Healthy images per faulty one; raises `InputError` for what is no share"
     try: pi = np.asarray(pi, float)
     except (TypeError, ValueError):
         raise InputError(f"prevalence {pi!r} is no number; give a share above 0 and up to 1") from None
@@ -105,9 +174,9 @@ def f1_at(
     pi,          # Share of faulty images, above 0 and up to 1; a number or an array
     ): # F1; nan where nothing is counted
     "F1 of the defect class at a prevalence; raises `InputError` for others"
-    odds, counted = _odds(pi), rates.counted
+    o, counted = odds(pi), rates.counted
     with np.errstate(invalid='ignore', divide='ignore'):
-        out = np.divide(2*rates.tp, counted+odds*rates.alarm)
+        out = np.divide(2*rates.tp, counted+o*rates.alarm)
     return out if out.ndim else float(out)
 
 # %% ../../nbs/23_measure.shift.ipynb #068d63e5
@@ -116,22 +185,22 @@ def oii_at(
     pi,          # Share of faulty images, above 0 and up to 1; a number or an array
     ): # OII, between -1 and 1
     "Output imbalance index at a prevalence: 1 misses only, -1 false alarms only. Raises `InputError` as `f1_at`"
-    odds = _odds(pi)
-    out = oii(rates.tp+0*odds, rates.fp+odds*rates.alarm, rates.fn+0*odds)
+    o = odds(pi)
+    out = oii(rates.tp+0*o, rates.fp+o*rates.alarm, rates.fn+0*o)
     return out if np.ndim(out) else float(out)
 
 # %% ../../nbs/23_measure.shift.ipynb #00bf2c53
 def _relative_loss(ratio, pi_from, pi_to):
     "Share of F1 that a model with k = H/A loses between two prevalences; negative where `pi_to` is the larger"
-    odds, to = _odds(pi_from), _odds(pi_to)
-    return (to-odds)*ratio/(1+to*ratio)
+    at, to = odds(pi_from), odds(pi_to)
+    return (to-at)*ratio/(1+to*ratio)
 
 # %% ../../nbs/23_measure.shift.ipynb #27b73a44
 def _alarm_ratio(loss, pi_from, pi_to):
     "The inverse of `_relative_loss`: k = H/A. Raises `InputError` for a loss that no model can have"
-    odds, to = _odds(pi_from), _odds(pi_to)
-    if (to==odds).any(): raise InputError("the two prevalences are the same; no loss says anything there")
-    k = np.divide(loss, to-odds-np.asarray(loss)*to)
+    at, to = odds(pi_from), odds(pi_to)
+    if (to==at).any(): raise InputError("the two prevalences are the same; no loss says anything there")
+    k = np.divide(loss, to-at-np.asarray(loss)*to)
     if not (k>=0).all(): raise InputError(
         f"a loss of {np.asarray(loss).tolist()} cannot come from prevalence alone "
         f"on the way from {pi_from} to {pi_to}")

@@ -1,4 +1,41 @@
-"""Intervals, tests and the number of repeats they take
+r"""Intervals, tests and the number of repeats they take
+
+## Not worse than
+
+"Not worse than" is a claim of its own. That a difference is not significant shows only that there
+were too few repeats. Non-inferiority turns it round: one says beforehand how large a disadvantage
+would be shrugged off (the margin), and demands that the data exclude a larger one. Here: the
+one-sided lower bound of the mean paired difference $\overline{a-b}$ (Student) lies above $-margin$;
+the same as a one-sided $t$ test of $H_0: E[a-b]\le-margin$ with $p<0.05$.
+
+## Wilcoxon's test, exactly
+
+The signed-rank test (Wilcoxon 1945) asks whether the differences $d_r$ of two methods lie around 0,
+without assuming a normal distribution. $W$ is the sum of the ranks of $|d_r|$ over $d_r>0$. If
+nothing distinguishes the methods each sign is a coin, so that the distribution of $W$ follows
+exactly, ties included, by adding the ranks one by one:
+$$P_r(w)=\tfrac12 P_{r-1}(w)+\tfrac12 P_{r-1}(w-\text{rank}_r).$$
+
+Approximations have no place with three or six repeats. Zeros are left out, as Wilcoxon did;
+differences within $10^{-12}$ count as equal.
+
+## How many repeats a difference needs
+
+If the differences of two methods have the standard deviation $\sigma$, then the t test with $n$
+repeats sees a true difference $\delta$ with the probability
+$$\text{power}(n)=P\big(|T|>t_{n-1,1-\alpha/2}\big),\qquad T\sim t_{n-1}\Big(\frac\delta\sigma\sqrt n\Big)$$
+(noncentral t; Cohen 1988, ch. 2). The number of repeats is the smallest $n$ with a power of 0.8.
+Wilcoxon's test needs $\pi/3$ times as many on normal differences (its asymptotic relative
+efficiency; Lehmann 1975), and no fewer than `least_repeats`; below, this rule is checked by
+simulation. (SciPy's noncentral t is nan in tails too small to hold; they count as 0.)
+
+But $\sigma$ itself is known from few repeats only. With $n$ of them its confidence interval is
+$\big[s\sqrt{(n-1)/\chi^2_{.975}},\ s\sqrt{(n-1)/\chi^2_{.025}}\big]$ for normal differences: with
+three repeats from 0.52 to 6.3 times $s$, a factor of 146 in the number of repeats. `needed` gives
+that range. It answers for a difference of *interest*, which is known beforehand, or for the
+*observed* one. Then the interval is that of the standardised difference $\delta/\sigma$, by
+inverting the noncentral t (Steiger & Fouladi 1997); if it contains 0 the high end is infinite. To
+plan by the observed difference is optimistic where it was picked for being large.
 
 Docs: https://example.github.io/imbal_al/measure.statistics.html.md"""
 
@@ -13,8 +50,9 @@ import numpy as np
 from ..core import check_choice, InputError, stream
 
 # %% auto #0
-__all__ = ['Interval', 'mean_interval', 'paired_interval', 'non_inferior', 'welch_interval', 'jackknife_interval',
-           'count_interval', 'wilcoxon', 'least_repeats', 'holm', 'repeats_needed']
+__all__ = ['Interval', 'mean_interval', 'paired_interval', 'welch_interval', 'jackknife_interval', 'count_interval',
+           'NonInferiority', 'non_inferior', 'wilcoxon', 'least_repeats', 'holm', 't_test', 'repeats_needed', 'Needed',
+           'needed']
 
 # %% ../../nbs/22_measure.statistics.ipynb #2eb56779
 class Interval(NamedTuple):
@@ -24,15 +62,37 @@ class Interval(NamedTuple):
     high: float # upper end; nan with fewer than two values
     n: int      # values that are numbers
 
+# %% ../../nbs/22_measure.statistics.ipynb #794077c0
+def no_interval(
+    n:int=0,           # Values behind it
+    mean:float=np.nan, # Theirs, where there is one
+    )->Interval: # With ends that are nan
+    "An interval without ends"
+    return Interval(float(mean), np.nan, np.nan, n)
+
+def _around(mean, half, n):
+    "The interval that reaches as far to both sides"
+    return Interval(float(mean), float(mean-half), float(mean+half), n)
+
+# %% ../../nbs/22_measure.statistics.ipynb #f59aeea7
+def _there(values):
+    "The values that there are, as numbers"
+    values = np.asarray(values, float)
+    return values[~np.isnan(values)]
+
+def _special():
+    "SciPy's distributions, imported when they are asked for: commands that need none start without them"
+    from scipy import special
+    return special
+
 # %% ../../nbs/22_measure.statistics.ipynb #b1dfb9d9
 def _standard_error(values):
     "Of the mean."
     return values.std(ddof=1)/np.sqrt(len(values))
 
-def _t_quantile(q, n):
-    "Of Student's distribution for n values."
-    from scipy.special import stdtrit
-    return float(stdtrit(n-1, q))
+def _t_quantile(q, freedom):
+    "Of Student's distribution with some degrees of freedom."
+    return float(_special().stdtrit(freedom, q))
 
 # %% ../../nbs/22_measure.statistics.ipynb #bf382ead
 def mean_interval(
@@ -44,17 +104,16 @@ def mean_interval(
 )->Interval: # low and high are nan with fewer than two values
     "Mean over repeats with a two-sided interval (percentile bootstrap: Efron & Tibshirani 1993, ch. 13)"
     check_choice('kind of interval', kind, ('bootstrap','student','wider'))
-    seen = np.asarray(values, float).ravel()
-    seen = seen[~np.isnan(seen)]
-    mean = float(seen.mean()) if len(seen) else np.nan
-    if len(seen)<2: return Interval(mean, np.nan, np.nan, len(seen))
+    seen = _there(values)
+    mean = seen.mean() if len(seen) else np.nan
+    if len(seen)<2: return no_interval(len(seen), mean)
     tail, ends = (1-level)/2, []
     if kind!='student': ends.append(_bootstrap_ends(seen, seed, tail, draws))
     if kind!='bootstrap':
-        half = _t_quantile(1-tail, len(seen))*_standard_error(seen)
-        ends.append(seen.mean() + half*np.array([-1,1]))
+        half = _t_quantile(1-tail, len(seen)-1)*_standard_error(seen)
+        ends.append(mean + half*np.array([-1,1]))
     low, high = np.array(ends).T
-    return Interval(mean, float(low.min()), float(high.max()), len(seen))
+    return Interval(float(mean), float(low.min()), float(high.max()), len(seen))
 
 def _bootstrap_ends(values, seed, tail, draws):
     "Quantiles of the means of resamples."
@@ -79,6 +138,113 @@ def _difference(a, b):
         f"paired values of shapes {a.shape} and {b.shape}; give the same repeats of both")
     return a-b
 
+# %% ../../nbs/22_measure.statistics.ipynb #bfb6582e
+def welch_interval(
+    a,               # Values of a group; nan is left out
+    b,               # Values of another group, independent of the first
+    level:float=.95, # Two-sided confidence
+    )->Interval:     # Of mean(a) - mean(b); n is the smaller group
+    """Difference of two means with Welch's interval (unequal variances).
+    Its ends are nan with fewer than two values in a group"""
+    a, b = _there(a), _there(b)
+    n = min(len(a), len(b))
+    mean = (a.mean() if len(a) else np.nan)-(b.mean() if len(b) else np.nan)
+    if n<2: return no_interval(n, mean)
+    va, vb = a.var(ddof=1)/len(a), b.var(ddof=1)/len(b)
+    if va+vb==0: return _around(mean, 0, n)
+    freedom = (va+vb)**2/(va**2/(len(a)-1)+vb**2/(len(b)-1))
+    return _around(mean, _t_quantile(.5+level/2, freedom)*np.sqrt(va+vb), n)
+
+# %% ../../nbs/22_measure.statistics.ipynb #81835283
+def jackknife_interval(
+    repeats,         # Ids of the repeats
+    statistic,       # Function of a list of repeats
+    level:float=.95, # Two-sided confidence
+    )->Interval:     # nan ends with fewer than three repeats
+    "A statistic of all repeats, with the jackknife's standard error and Student's quantile"
+    repeats, n = list(repeats), len(repeats)
+    if n<3: return no_interval(n, statistic(repeats) if n>1 else np.nan)
+    def without(repeat):
+        "The statistic of all other repeats"
+        return statistic([other for other in repeats if other!=repeat])
+    whole, left = statistic(repeats), np.array([without(repeat) for repeat in repeats])
+    error = np.sqrt((n-1)/n*((left-left.mean())**2).sum())
+    return _around(whole, _t_quantile(.5+level/2, n-1)*error, n)
+
+# %% ../../nbs/22_measure.statistics.ipynb #121809ee
+def count_interval(
+    hits:int,        # Of `n`
+    n:int,           # Cases
+    level:float=.95, # Two-sided confidence
+    )->Interval:     # Of the share of hits; nan without a case
+    "Share of hits with its exact interval (Clopper & Pearson 1934)"
+    if not n: return no_interval()
+    quantile, tail = _special().betaincinv, (1-level)/2
+    return Interval(
+        mean=hits/n,
+        low=float(quantile(hits, n-hits+1, tail)) if hits else 0.,
+        high=float(quantile(hits+1, n-hits, 1-tail)) if hits<n else 1.,
+        n=n)
+
+# %% ../../nbs/22_measure.statistics.ipynb #93377e06
+def resample_units(
+    y,           # (n,) kind of each unit, 0 or 1; not looked at with groups
+    groups,      # (n,) group of each unit, drawn as a whole; None: each by itself
+    draws:int,   # How often to draw
+    rng,         # `np.random.Generator`
+    )->np.ndarray: # (draws,n) how often each unit is in each draw
+    "Bootstrap weights: units within their kind, or whole groups; raises `InputError` for groups of another shape"
+    if groups is None: return _within_kinds(np.asarray(y).astype(int), draws, rng)
+    if np.shape(groups)!=np.shape(y): raise InputError(
+        f"{len(y)} images but groups of shape {np.shape(groups)}; give one group per image")
+    code = np.unique(groups, return_inverse=True)[1]
+    return _draw(code.max()+1, draws, rng)[:,code].astype(float)
+
+def _within_kinds(kinds, draws, rng):
+    "Weights that keep the number of each kind"
+    out = np.zeros((draws, len(kinds)))
+    for kind in np.unique(kinds):
+        at = np.flatnonzero(kinds==kind)
+        out[:,at] = _draw(len(at), draws, rng)
+    return out
+
+def _draw(n, draws, rng):
+    "How often each of `n` is among `n` drawn with replacement (draws,n)"
+    return rng.multinomial(n, np.full(n, 1/n), size=draws)
+
+# %% ../../nbs/22_measure.statistics.ipynb #21aec89a
+def with_draws(
+    y,         # (n,) kind of each unit, 0 or 1
+    groups,    # (n,) group of each unit, drawn as a whole; None: each by itself
+    draws:int, # How often to draw
+    rng,       # `np.random.Generator`
+    )->np.ndarray: # (1+draws,n)
+    "Weights of each unit: once, then as `resample_units` draws it"
+    return np.vstack([np.ones(len(y)), resample_units(y, groups, draws, rng)])
+
+# %% ../../nbs/22_measure.statistics.ipynb #bddc490a
+def draws_interval(
+    point:float, # What was measured
+    draws,       # (draws,) the same in each draw; what is not finite is left out
+    level:float, # Share of the draws inside
+    n:int,       # Units behind it, told on
+    )->Interval: # Its ends are nan without a draw
+    "A number with the quantiles of its draws"
+    draws = np.asarray(draws, float)
+    draws = draws[np.isfinite(draws)]
+    ends = [(1-level)/2, (1+level)/2]
+    low, high = np.quantile(draws, ends) if len(draws) else (np.nan,np.nan)
+    return Interval(float(point), float(low), float(high), int(n))
+
+# %% ../../nbs/22_measure.statistics.ipynb #e698664e
+def interval(
+    draws,           # (1+draws,), the first without resampling
+    level:float=.95, # Share of the draws inside
+    n:int=0          # Units behind it, told on
+    )->Interval: # As `draws_interval` gives it
+    "The first value, with the range of the others"
+    return draws_interval(draws[0], draws[1:], level, n)
+
 # %% ../../nbs/22_measure.statistics.ipynb #15d25509
 class NonInferiority(NamedTuple):
     "The result of a non-inferiority test"
@@ -100,20 +266,18 @@ def non_inferior(
     'does not': worse by more than the margin, with the same confidence. Raises `InputError` for a negative margin"""
     if not margin>=0: raise InputError(
         f"margin {margin} is negative; give the disadvantage that is shrugged off as a positive number")
-    difference = _difference(a, b)
-    difference = difference[~np.isnan(difference)]
+    difference = _there(_difference(a, b))
     n = len(difference)
     mean = float(difference.mean()) if n else np.nan
     if n<2: return NonInferiority('cannot be told', mean, np.nan, np.nan, np.nan, n)
-    return _t_test(difference, margin, level)
+    return _one_sided(difference, margin, level)
 
-def _t_test(difference, margin, level):
+def _one_sided(difference, margin, level):
     "`non_inferior` of two or more differences."
-    from scipy.special import stdtr
     n, mean, error = len(difference), difference.mean(), _standard_error(difference)
-    half = _t_quantile(level, n)*error
+    half = _t_quantile(level, n-1)*error
     low, high = mean-half, mean+half
-    p = 1-stdtr(n-1, (mean+margin)/error) if error>0 else float(mean<=-margin)
+    p = 1-_special().stdtr(n-1, (mean+margin)/error) if error>0 else float(mean<=-margin)
     if low>-margin: verdict = 'holds'
     else: verdict = 'does not' if high<-margin else 'cannot be told'
     return NonInferiority(
@@ -124,109 +288,7 @@ def _t_test(difference, margin, level):
         p=float(p),
         n=n)
 
-# %% ../../nbs/22_measure.statistics.ipynb #93377e06
-def resample(
-    n_or_groups, # Number of images, or (n,) group of each
-    draws:int,   # How often to draw
-    rng,         # `np.random.Generator`
-    kinds=None,  # (n,) kinds to keep in number; only without groups
-    )->np.ndarray: # (draws,n) how often each image is in each draw
-    "Bootstrap weights: images within their kind, or whole groups"
-    if np.ndim(n_or_groups):
-        code = np.unique(n_or_groups, return_inverse=True)[1]
-        groups = code.max()+1
-        return rng.multinomial(groups, np.full(groups, 1/groups), size=draws)[:,code].astype(float)
-    kinds = np.zeros(n_or_groups, int) if kinds is None else np.asarray(kinds).astype(int)
-    out = np.zeros((draws, n_or_groups))
-    for kind in np.unique(kinds):
-        at = np.flatnonzero(kinds==kind)
-        n = len(at)
-        out[:,at] = rng.multinomial(n, np.full(n, 1/n), size=draws)
-    return out
-
-# %% ../../nbs/22_measure.statistics.ipynb #bddc490a
-def draws_interval(point, draws, level, n):
-    "A number with the quantiles of its draws; the ends are nan without a draw"
-    draws = np.asarray(draws, float)
-    draws = draws[np.isfinite(draws)]
-    ends = [(1-level)/2, (1+level)/2]
-    low,high = np.quantile(draws, ends) if len(draws) else (np.nan,np.nan)
-    return Interval(float(point), float(low), float(high), int(n))
-
-# %% ../../nbs/22_measure.statistics.ipynb #fc9715c6
-def resample_units(y, groups, draws, rng):
-    if groups is None: return resample(len(y), draws, rng, y)
-    if np.shape(groups)!=np.shape(y): raise InputError(
-        f"{len(y)} images but groups of shape {np.shape(groups)}; give one group per image")
-    return resample(groups, draws, rng)
-
-# %% ../../nbs/22_measure.statistics.ipynb #21aec89a
-def with_draws(y, groups, draws, rng):
-    "Weights (1+draws,n): each image once, then those of the draws"
-    return np.vstack([np.ones(len(y)), resample_units(y, groups, draws, rng)])
-
-# %% ../../nbs/22_measure.statistics.ipynb #794077c0
-def no_interval(n=0): return Interval(np.nan, np.nan, np.nan, n)
-
-# %% ../../nbs/22_measure.statistics.ipynb #bfb6582e
-def welch_interval(
-    a,               # Values of a group; nan is left out
-    b,               # Values of another group, independent of the first
-    level:float=.95, # Two-sided confidence
-    )->Interval:     # Of mean(a) - mean(b); n is the smaller group
-    """Difference of two means with Welch's interval (unequal variances).
-    Its ends are nan with fewer than two values in a group"""
-    a, b = (np.asarray(values, float) for values in (a, b))
-    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
-    n = min(len(a), len(b))
-    mean = (a.mean() if len(a) else np.nan)-(b.mean() if len(b) else np.nan)
-    if n<2: return Interval(float(mean), np.nan, np.nan, n)
-    va, vb = a.var(ddof=1)/len(a), b.var(ddof=1)/len(b)
-    if va+vb==0: return Interval(float(mean), float(mean), float(mean), n)
-    from scipy.special import stdtrit
-    df = (va+vb)**2/(va**2/(len(a)-1)+vb**2/(len(b)-1))
-    half = stdtrit(df, .5+level/2)*np.sqrt(va+vb)
-    return Interval(float(mean), float(mean-half), float(mean+half), n)
-
-# %% ../../nbs/22_measure.statistics.ipynb #81835283
-def jackknife_interval(
-    repeats,         # Ids of the repeats
-    statistic,       # Function of a list of repeats
-    level:float=.95, # Two-sided confidence
-    )->Interval:     # nan ends with fewer than three repeats
-    "A statistic of all repeats, with the jackknife's standard error and Student's quantile"
-    repeats, n = list(repeats), len(repeats)
-    if n<3: return Interval(float(statistic(repeats)) if n>1 else np.nan, np.nan, np.nan, n)
-    def without(repeat):
-        "The statistic of all other repeats"
-        return statistic([other for other in repeats if other!=repeat])
-    whole, left = statistic(repeats), np.array([without(repeat) for repeat in repeats])
-    from scipy.special import stdtrit
-    half = stdtrit(n-1, .5+level/2)*np.sqrt((n-1)/n*((left-left.mean())**2).sum())
-    return Interval(float(whole), float(whole-half), float(whole+half), n)
-
-# %% ../../nbs/22_measure.statistics.ipynb #121809ee
-def count_interval(
-    hits:int,        # Of `n`
-    n:int,           # Cases
-    level:float=.95, # Two-sided confidence
-    )->Interval:     # Of the share of hits; nan without a case
-    "Share of hits with its exact interval (Clopper & Pearson 1934)"
-    if not n: return no_interval()
-    from scipy.special import betaincinv
-    tail = (1-level)/2
-    return Interval(
-        mean=hits/n,
-        low=float(betaincinv(hits, n-hits+1, tail)) if hits else 0.,
-        high=float(betaincinv(hits+1, n-hits, 1-tail)) if hits<n else 1.,
-        n=n)
-
-# %% ../../nbs/22_measure.statistics.ipynb #f59aeea7
-def _there(differences):
-    "The differences that there are, as numbers"
-    differences = np.asarray(differences, float)
-    return differences[~np.isnan(differences)]
-
+# %% ../../nbs/22_measure.statistics.ipynb #09b7d5e2
 def _signed_ranks(d):
     "(rank of |d| doubled, so that mid-ranks are whole; sign), zeros left out"
     d = np.round(np.asarray(d, float), 12)
@@ -234,10 +296,6 @@ def _signed_ranks(d):
     _, where, many = np.unique(np.abs(d), return_inverse=True, return_counts=True)
     doubled = 2*np.cumsum(many)-many+1
     return doubled[where], np.sign(d)
-
-def _normal_tail(z):
-    from scipy.special import ndtr
-    return ndtr(-z)
 
 # %% ../../nbs/22_measure.statistics.ipynb #00a66076
 def wilcoxon(
@@ -250,14 +308,18 @@ def wilcoxon(
     w, total = int(rank[sign>0].sum()), int(rank.sum())
     if len(rank)>200:
         sd = np.sqrt((rank.astype(float)**2).sum()/4)
-        return float(min(1, 2*_normal_tail((abs(2*w-total)/2-1)/sd)))
+        z = (abs(2*w-total)/2-1)/sd
+        return float(min(1, 2*_special().ndtr(-z)))
     p = np.zeros(total+1)
     p[0] = 1
     for r in rank: p = .5*p + .5*np.r_[np.zeros(r), p[:-r]]
     return float(min(1, 2*min(p[:w+1].sum(), p[w:].sum())))
 
 # %% ../../nbs/22_measure.statistics.ipynb #2375fccb
-def check_share(share, name):
+def check_share(
+    share:float, # What should be between 0 and 1
+    name:str,    # What it is called
+    )->float: # The share
     "The share; raises `InputError` where it is not between 0 and 1"
     if not 0<share<1: raise InputError(
         f'{name} {share} is not between 0 and 1; give a share such as 0.05')
@@ -269,7 +331,11 @@ def least_repeats(
     pairs:int=1,     # Comparisons in the family (Holm, Bonferroni)
     )->int:          # Repeats
     "Repeats below which Wilcoxon's test cannot reject, whatever the data: $2/2^n\\leq\\alpha/m$"
-    return int(np.ceil(np.log2(2*pairs/check_share(alpha, 'alpha')) - 1e-9))
+    return _doublings(2*pairs/check_share(alpha, 'alpha'))
+
+def _doublings(many):
+    "How often 1 is doubled to reach `many`"
+    return int(np.ceil(np.log2(many) - 1e-9))
 
 # %% ../../nbs/22_measure.statistics.ipynb #7c3fa11f
 def holm(
@@ -290,10 +356,9 @@ def t_test(
     "Student's paired t test"
     d = np.round(_there(d), 12)
     if len(d)<2: return np.nan
-    from scipy.special import stdtr
-    se = d.std(ddof=1)/np.sqrt(len(d))
-    if se<1e-14: return float(np.isclose(d.mean(), 0, atol=1e-12))
-    return float(2*stdtr(len(d)-1, -abs(d.mean())/se))
+    error = _standard_error(d)
+    if error<1e-14: return float(np.isclose(d.mean(), 0, atol=1e-12))
+    return float(2*_special().stdtr(len(d)-1, -abs(d.mean())/error))
 
 # %% ../../nbs/22_measure.statistics.ipynb #73fc01bd
 def t_power(
@@ -304,11 +369,11 @@ def t_power(
     )->float:         # Probability
     "Probability that a paired t test with `n` repeats sees the effect"
     if n<2: return 0.
-    from scipy.special import nctdtr, stdtrit
-    centre, critical = abs(effect)*np.sqrt(n), stdtrit(n-1, 1-alpha/sides)
+    below = _special().nctdtr
+    centre, critical = abs(effect)*np.sqrt(n), _t_quantile(1-alpha/sides, n-1)
     if centre>critical+50: return 1.
-    upper = 1-np.nan_to_num(nctdtr(n-1, centre, critical))
-    lower = np.nan_to_num(nctdtr(n-1, centre, -critical)) if sides==2 else 0
+    upper = 1-np.nan_to_num(below(n-1, centre, critical))
+    lower = np.nan_to_num(below(n-1, centre, -critical)) if sides==2 else 0
     return float(upper+lower)
 
 # %% ../../nbs/22_measure.statistics.ipynb #0fb8e739
@@ -342,8 +407,7 @@ def repeats_needed(
     if not abs(difference)>0: return np.inf
     n = _fewest(abs(difference)/sd if sd>0 else np.inf, power, alpha, sides, most)
     if test=='wilcoxon' and n<np.inf:
-        floor = int(np.ceil(np.log2(sides/alpha)-1e-9))
-        n = max(int(np.ceil(n*np.pi/3)), floor)
+        n = max(int(np.ceil(n*np.pi/3)), _doublings(sides/alpha))
     return float(n) if n<=most else np.inf
 
 # %% ../../nbs/22_measure.statistics.ipynb #8dd69f10
@@ -363,18 +427,16 @@ def sd_interval(
     level:float=.95,   # Of the interval
     )->tuple[float,float]: # Low and high end
     "Confidence interval of a standard deviation from `n` normal values"
-    from scipy.special import chdtri
-    tails = ((1-level)/2, (1+level)/2)
-    return tuple(float(sd*np.sqrt((n-1)/chdtri(n-1, tail))) for tail in tails)
+    quantile, tails = _special().chdtri, ((1-level)/2, (1+level)/2)
+    return tuple(float(sd*np.sqrt((n-1)/quantile(n-1, tail))) for tail in tails)
 
 # %% ../../nbs/22_measure.statistics.ipynb #1ff70d9c
 def _effect_ends(mean, sd, n, level):
     "The largest and the smallest |difference|/sd within the confidence interval"
-    from scipy.special import nctdtrinc
     if sd<1e-14: return [np.inf if abs(mean)>0 else 0.]*2
-    t = abs(mean)/sd*np.sqrt(n)
-    small = float(nctdtrinc(n-1, (1+level)/2, t))/np.sqrt(n)
-    large = float(nctdtrinc(n-1, (1-level)/2, t))/np.sqrt(n)
+    centre, t = _special().nctdtrinc, abs(mean)/sd*np.sqrt(n)
+    small = float(centre(n-1, (1+level)/2, t))/np.sqrt(n)
+    large = float(centre(n-1, (1-level)/2, t))/np.sqrt(n)
     return large, max(small, 0.)
 
 # %% ../../nbs/22_measure.statistics.ipynb #f42551c6
@@ -399,12 +461,3 @@ def needed(
     else:
         low, high = (repeats(ask, end) for end in sd_interval(sd, n, level))
     return Needed(repeats=repeats(ask, sd), low=low, high=high, difference=ask, sd=sd, n=n)
-
-# %% ../../nbs/22_measure.statistics.ipynb #e698664e
-def interval(
-    draws,           # (1+draws,), the first without resampling
-    level:float=.95, # Share of the draws inside
-    n:int=0          # Units behind it, told on
-    )->Interval:
-    "The first value, with the range of the others"
-    return draws_interval(draws[0], draws[1:], level, n)

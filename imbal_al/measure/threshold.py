@@ -1,4 +1,39 @@
-"""The cut that is best at the line's prevalence, chosen without the units it is applied to
+r"""The cut that is best at the line's prevalence, chosen without the units it is applied to
+
+## The lower envelope
+
+For each threshold there is the straight line of *Shift*: $1/F_1=a(t)+o\,h(t)$. At a given
+prevalence the best threshold is the line that is lowest there, so $1/F_1^*$ is the **lower
+envelope** of straight lines. Three consequences, all tested: $F_1^*$ falls as faulty images get
+rarer; the alarms per found pixel, $h$, of the chosen threshold never rise; and a wrong prevalence
+costs no more than the gap between one line and the envelope.
+
+## Threshold and gate
+
+A threshold treats all pixels alike. What it cannot do is to see that three lonely pixels in an
+image are more likely noise than three pixels among hundreds. The **gate** does, roughly: an image
+with fewer than $g$ predicted pixels is called healthy as a whole. It is chosen together with the
+threshold: all 129 thresholds by gates at $0, 2, 3, 4, 6, 8, 11, \dots$, growing by $\sqrt2$, up to
+half an image. (Finer gates fit the luck of a hundred validation images.)
+
+`search` sums the counts of all combinations for many weightings of the images at once: bootstrap
+draws, folds, prevalences.
+
+### No more change than the data ask for
+
+On two hundred images the curve of F1 against the threshold is flat and rough, and its highest point
+lies somewhere by luck. A factory that runs at 1/2 should not be moved to .98 by luck. So there is a
+`caution` $c$: of all combinations whose F1 is within $c$ standard errors of the best one's, that
+nearest to 1/2 is taken (the one-standard-error rule of Breiman et al. 1984 for pruning trees,
+applied here to thresholds). Near is counted in bins of the logit, and two bins per gate step, which
+is a convention. With $c=0$ the best is taken.
+
+The standard error is that of the *difference* to the best, on the same images. With
+$e_i=\frac{s_i}{D}\,(2\,tp_i-F_1(2\,tp_i+fp_i+fn_i))$ what image $i$ adds to F1 to first order (its
+share $s_i$ of the weight, $D$ the weighted denominator; centred within faulty and healthy), the
+variance of the difference is the sum of squares of the differences of $e_i$, over images or over
+groups. Where several prevalences are in question, the variance of the difference over them is
+added.
 
 Docs: https://example.github.io/imbal_al/measure.threshold.html.md"""
 
@@ -20,12 +55,12 @@ from .oii import oii
 from imbal_al.measure.prevalence import (
     above_nothing, check_draws, estimate_prevalence, hedge, Prevalence
 )
-from .shift import _odds, as_flags, decompose, gated_counts, Loss
-from .statistics import draws_interval, interval, Interval, resample, with_draws
+from .shift import as_flags, decompose, gated_counts, Loss, odds
+from .statistics import draws_interval, interval, Interval, with_draws
 from ..text import interval_text
 
 # %% auto #0
-__all__ = ['Choice', 'choose_threshold', 'OperatingPoint', 'operating_point', 'CostPoint', 'cost_point']
+__all__ = ['Choice', 'choose_threshold', 'cross_fitted', 'OperatingPoint', 'operating_point', 'CostPoint', 'cost_point']
 
 # %% ../../nbs/25_measure.threshold.ipynb #8471e5c4
 def _gates_for(pixels):
@@ -41,8 +76,12 @@ def _above(hist):
     return np.concatenate([sums, np.zeros_like(sums[...,:1])], -1)
 
 # %% ../../nbs/25_measure.threshold.ipynb #fe5256da
-def search(hist, weights, gates):
-    "Weighted tp, fp, fn (3,draws,g,129) of all gates (g,) and thresholds, for `weights` (draws,n)"
+def search(
+    hist,    # (n,2,128) histograms
+    weights, # (draws,n)
+    gates,   # (g,) pixels, the same for all
+    )->np.ndarray: # (3,draws,g,129) tp, fp, fn
+    "Weighted counts of all gates and thresholds at once"
     gates = np.asarray(gates)
     size, out = len(gates)*(BINS+1), 0.
     step = max(1, 2_000_000//size)
@@ -51,7 +90,7 @@ def search(hist, weights, gates):
         up = _above(hist[i:i+step])
         passed = up.sum(1)[:,None]>=gates[:,None]
         each = [(up[:,kind,None]*passed).reshape(len(up), -1) for kind in (1,0)]
-        out = out + np.stack([w@o for o in each])
+        out = out + np.stack([w@pixels for pixels in each])
     tp,fp = out.reshape(2, len(weights), len(gates), BINS+1)
     defect = (weights@hist[:,1].sum(1))[:,None,None]
     return np.stack([tp, fp, defect-tp])
@@ -64,8 +103,11 @@ class Choice(NamedTuple):
     f1: float        # On the images it was chosen on: too good to be expected
 
 # %% ../../nbs/25_measure.threshold.ipynb #fd80dffb
-def best_cuts(f, gates):
-    "The best combination in each row of F1 (draws,g,129): the lowest gate, then the threshold nearest to 1/2"
+def best_cuts(
+    f,     # (draws,g,129) F1
+    gates, # (g,) pixels
+    )->list: # A `Choice` for each draw
+    "The best combinations: of equals the lowest gate, then the threshold nearest to 1/2"
     order = np.argsort(np.abs(np.arange(BINS+1)-BINS//2), kind='stable')
     flat = np.nan_to_num(f[...,order]).reshape(len(f), -1)
     first = (flat>=flat.max(1, keepdims=True)*(1-1e-12)).argmax(1)
@@ -76,8 +118,12 @@ def best_cuts(f, gates):
     return out
 
 # %% ../../nbs/25_measure.threshold.ipynb #82005d94
-def weights_at(faulty, pi, w=1.):
-    "Weights (draws,n) that give the faulty images the share `pi` in each draw; nan where a draw lacks a kind"
+def weights_at(
+    faulty, # (n,) bool
+    pi,     # Share of faulty images wanted, 0 to 1; one, or (draws,)
+    w=1.,   # (draws,n) how often each image is there
+    )->np.ndarray: # (draws,n), of sum 1
+    "Weights that give the faulty images their share in each draw; nan where a draw lacks a kind that is needed"
     w = np.atleast_2d(w*np.ones(len(faulty)))
     pi = np.reshape(pi, (-1,1))
     def part(kind, share):
@@ -92,23 +138,30 @@ def _f1_tables(hist, faulty, pis, w, gates):
     tp,fp,fn = search(hist, weights_at(faulty, 1., w), gates)
     alarm = 0*tp if faulty.all() else search(hist, weights_at(faulty, 0., w), gates)[1]
     counted = 2*tp+fp+fn
-    for odds in _odds(pis).T:
-        bottom = counted+odds[:,None,None]*alarm
+    for o in odds(pis).T:
+        bottom = counted+o[:,None,None]*alarm
         yield np.divide(2*tp, bottom, out=np.zeros_like(bottom), where=bottom>0)
 
 # %% ../../nbs/25_measure.threshold.ipynb #c3f28140
-def check_target(hist, faulty, pi):
-    "Flags as bool; refuses a prevalence that the images cannot be weighted to"
+def check_target(
+    hist,   # (n,2,128) histograms
+    faulty, # (n,) is the image faulty?
+    pi,     # Share of faulty images wanted, or several
+    )->np.ndarray: # (n,) bool
+    "Flags as bool; raises `InputError` for a prevalence that the images cannot be weighted to"
     faulty = as_flags(hist, faulty)
-    _odds(pi)
+    odds(pi)
     prevalence_weights(faulty, float(np.min(pi)))
     if not np.asarray(hist)[:,1].sum():
         raise InputError("no defect pixel in these images; a threshold cannot be chosen on them")
     return faulty
 
 # %% ../../nbs/25_measure.threshold.ipynb #1a02b374
-def gates_of(hist, gate):
-    "The gates to try, in pixels"
+def gates_of(
+    hist, # (n,2,128) histograms, of images of one size
+    gate, # False or None: none. True: those of `_gates_for`. A number or list of them: these
+    )->np.ndarray: # (g,) in pixels
+    "The gates to try; raises `InputError` for what is no number of pixels"
     if gate is False or gate is None: return np.array([0])
     if gate is True: return _gates_for(int(np.asarray(hist)[0].sum()))
     gates = np.unique(np.atleast_1d(gate))
@@ -196,8 +249,16 @@ def _careful(hist, faulty, pis, w, gates, f, best, caution, groups):
     return Choice(float(P_EDGES[k]), int(gates[g]), float(f[g,k]))
 
 # %% ../../nbs/25_measure.threshold.ipynb #676f62db
-def choose_cuts(hist, faulty, pis, w, gates, caution=0., groups=None):
-    "A `Choice` for each row of `w` (draws,n) and of `pis` (draws or 1, m)"
+def choose_cuts(
+    hist,        # (n,2,128) histograms
+    faulty,      # (n,) bool
+    pis,         # (draws or 1, m) prevalences, of which the mean F1 counts
+    w,           # (draws,n) how often each image is there
+    gates,       # (g,) pixels
+    caution=0.,  # Standard errors of F1 that are given up to stay near 1/2
+    groups=None, # (n,) group of each image, for the standard error
+    )->list: # A `Choice` for each draw
+    "Thresholds and gates for all draws"
     w, m = np.atleast_2d(w), np.shape(pis)[1]
     f = sum(_f1_tables(hist, faulty, pis, w, gates))/m
     best = best_cuts(f, gates)
@@ -299,7 +360,9 @@ class OperatingPoint:
     n_healthy: int     # And without
     estimate: Prevalence|None # Where the prevalence was not given
     warnings: tuple    # Sentences without a full stop
-    def account(self)->str: return account(self)
+    def account(self)->str:
+        "The same in words"
+        return account(self)
 
 # %% ../../nbs/25_measure.threshold.ipynb #ce830a11
 def _validation(hist, faulty):
@@ -379,7 +442,7 @@ def operating_point(
         gate=choice.gate,
         pi=Interval(p, p, p, 0) if est is None else est.pi,
         method='known' if est is None else method,
-        **{name:draws_interval(v[0], v[1:], level, len(y)) for name,v in expected.items()},
+        **{name:interval(drawn, level, len(y)) for name,drawn in expected.items()},
         lost=None if y.all() else decompose(hist, y, y.mean(), p),
         wrong=_wrong(fixed, y, p),
         n_faulty=int(y.sum()),
@@ -388,9 +451,11 @@ def operating_point(
         warnings=tuple(_warnings(hist, y, p, est, choice)))
 
 # %% ../../nbs/25_measure.threshold.ipynb #cbfa280a
-def _leaning(i):
-    if np.isnan(i.low) or i.low<=0<=i.high: return 'misses and false alarms are about in balance, or it cannot be told'
-    return 'misses outweigh false alarms' if i.mean>0 else 'false alarms outweigh misses'
+def _leaning(oii):
+    "What an interval of OII says of the errors"
+    if np.isnan(oii.low) or oii.low<=0<=oii.high:
+        return 'misses and false alarms are about in balance, or it cannot be told'
+    return 'misses outweigh false alarms' if oii.mean>0 else 'false alarms outweigh misses'
 
 # %% ../../nbs/25_measure.threshold.ipynb #664d51da
 def _prevalence_words(point):
@@ -444,19 +509,9 @@ def prevalence_draws(
     seed:int=0,        # Of the draws
     groups=None        # (n,) units of one group are drawn together; None: each by itself
     )->np.ndarray:     # (1+draws,n), the first without resampling
-    "Weights that give the faulty units the share `pi`, in each bootstrap draw"
+    "Weights that give the faulty units the share `pi` in each draw; nan where one lacks a kind that is needed"
     faulty = np.asarray(faulty, bool)
-    rng = stream(seed, 'where')
-    drawn = resample(len(faulty), draws, rng, faulty) if groups is None else resample(groups, draws, rng)
-    w = np.vstack([np.ones(len(faulty)), drawn])
-    return _with_share(w, faulty, pi)+_with_share(w, ~faulty, 1-pi)
-
-# %% ../../nbs/25_measure.threshold.ipynb #047bc23e
-def _with_share(w, kind, share):
-    "Weights of one kind of units, of sum `share` in each draw; nan in a draw that has none of them"
-    if not share: return np.zeros_like(w)
-    total = (w*kind).sum(1, keepdims=True)
-    return share*np.divide(w*kind, total, out=np.full_like(w, np.nan), where=total>0)
+    return weights_at(faulty, pi, with_draws(faulty, groups, draws, stream(seed, 'where')))
 
 # %% ../../nbs/25_measure.threshold.ipynb #78f23fd6
 @dataclass(frozen=True)
@@ -490,7 +545,7 @@ def cheapest(
     lowest = np.flatnonzero(cost<=cost.min()*(1+1e-12))
     return int(min(lowest, key=lambda i: abs(i-BINS//2)))
 
-# %% ../../nbs/25_measure.threshold.ipynb #c05700a2
+# %% ../../nbs/25_measure.threshold.ipynb #589d2fb3
 def check_costs(
     misses:float, # Cost of a missed pixel
     alarms:float  # Cost of a false one

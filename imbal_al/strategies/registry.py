@@ -13,7 +13,7 @@ import numpy as np
 from ..core import check_choice, InputError
 
 # %% auto #0
-__all__ = ['STRATEGIES', 'Candidates', 'strategy', 'select']
+__all__ = ['STRATEGIES', 'Candidates', 'strategy', 'select', 'select_spread']
 
 # %% ../../nbs/36_strategies.registry.ipynb #0a57b3ee
 @dataclass
@@ -27,7 +27,7 @@ class Candidates:
     faulty: np.ndarray|None=None  # bool (n,), the truth: only for strategies that are openly told
     margin: np.ndarray|None=None  # float (n,), mean of |2p-1|
     foreground_entropy: np.ndarray|None=None # float (n,), mean over the pixels predicted as defect; 0 without one
-    gradient: np.ndarray|None=None # float (n,D), of the last layer, see `imbal_al.uncertainty`
+    gradient: np.ndarray|None=None # float (n,D), of the last layer, see `imbal_al.networks.uncertainty`
     bald: np.ndarray|None=None    # float (n,), mutual information under dropout, nats
     pi_t: float|None=None         # Share of faulty images where the network shall be used
     progress: float=0.            # 0 at the first pick, towards 1 at the last
@@ -61,14 +61,20 @@ def select(
     return np.asarray(f(c, n, rng), dtype=np.int64)
 
 # %% ../../nbs/36_strategies.registry.ipynb #97aeba82
-def to_numpy(a):
+def to_numpy(
+    a, # An array, a tensor on any device, or a list
+    )->np.ndarray: # Without a gradient
     "An array from what numpy or torch gives, bfloat16 (which numpy has not) included"
     if not hasattr(a,'detach'): return np.asarray(a)
     a = a.detach().cpu()
     return (a.float() if 'bfloat16' in str(a.dtype) else a).numpy()
 
 # %% ../../nbs/36_strategies.registry.ipynb #4de7f3e0
-def _top(score, n, rng):
+def highest(
+    score, # (n,) numbers
+    n:int, # How many are wanted
+    rng,   # `np.random.Generator`: decides between equals
+    )->np.ndarray: # int (n,), positions
     "Positions of the `n` highest, equals in random order"
     score = np.asarray(score, float)
     order = rng.permutation(len(score))
@@ -91,12 +97,13 @@ def _take(c, at, picked=()):
     rows = {name:None if values is None else values[at] for name,values in own.items()}
     return replace(c, n=len(at), labelled_embedding=_known(c, picked), **rows)
 
-# %% ../../nbs/36_strategies.registry.ipynb #9d96a427
+# %% ../../nbs/36_strategies.registry.ipynb #f221c028
 def _check_spread(c, groups, most):
     if len(groups)!=c.n: raise InputError(f'groups of {len(groups)} candidates given, there are {c.n}')
     if isinstance(most,bool) or not isinstance(most,(int,np.integer)) or most<1:
         raise InputError(f'most = {most!r}; give how many of a group may be picked, 1 or more')
 
+# %% ../../nbs/36_strategies.registry.ipynb #9d96a427
 def select_spread(
     name:str,     # A key of `STRATEGIES`
     c:Candidates, # With what the strategy needs

@@ -1,4 +1,30 @@
-"""Which images to label next: a registry of pure functions of scores
+r"""Random, and those that take the highest of a score per image
+
+## Entropy
+
+The mean over an image's pixels of $-p\ln p-(1-p)\ln(1-p)$, highest first. Being a *mean over
+pixels*, it favours large defects (the paper's Figure 2), and on images with tiny defects it is
+mostly the entropy of the background. Ties keep the pool's order.
+
+### Class by class, with noise
+
+The authors of nnActive found classic strategies no better than a foreground-aware random choice
+(arXiv 2511.19183), and then one that is (arXiv 2601.13677): entropy is ranked per *predicted
+class*, so that rare structures have places of their own, and the ranking is disturbed by noise on
+the logarithm of the score, which decays as labelling goes on: diverse batches first, greedy ones
+later. Known from their code is the share: two thirds of a batch by the entropy of predicted
+foreground classes, one third by the entropy of everything. Inferred is the rest: Gumbel noise on
+$\ln s$ (which draws in proportion to $s$ at scale 1; Kirsch et al., arXiv 2106.12059), its scale
+falling linearly from 1 to 0.
+
+### Aiming at the deployment
+
+All of the above chase defects. Where the network will see few faulty images, most of its errors can
+be false alarms on healthy ones (see *Shift*), and those are learned from healthy ones. `quota`
+gives the predicted faulty images the share $\pi_t$ of the batch that they will have at deployment,
+and the rest to the predicted healthy ones, on both sides the most uncertain first. The number is
+rounded up or down at random such that its mean is exact. It is this project's, and the simplest
+that aims at $\pi_t$.
 
 Docs: https://example.github.io/imbal_al/strategies.scores.html.md"""
 
@@ -11,10 +37,11 @@ import math
 import numpy as np
 
 from ..core import InputError
-from .registry import _top, Candidates, strategy, to_numpy
+from .registry import Candidates, highest, strategy, to_numpy
 
 # %% auto #0
-__all__ = ['random', 'mean_entropy', 'entropy', 'margin', 'entropy_foreground', 'bald', 'clasp', 'quota']
+__all__ = ['random', 'random_faulty', 'random_predicted_faulty', 'mean_entropy', 'entropy', 'margin', 'entropy_foreground',
+           'bald', 'clasp', 'quota']
 
 # %% ../../nbs/37_strategies.scores.ipynb #6453a0e6
 @strategy()
@@ -34,13 +61,21 @@ def _first(preferred, n, rng):
 
 # %% ../../nbs/37_strategies.scores.ipynb #81c3a279
 @strategy('faulty')
-def random_faulty(c, n, rng):
+def random_faulty(
+    c:Candidates, # With `faulty`
+    n:int,        # How many to pick
+    rng,          # `np.random.Generator`: decides
+    ): # int (n,), positions
     "Uniform among the truly faulty images (an oracle baseline)"
     return _first(np.asarray(c.faulty, bool), n, rng)
 
 # %% ../../nbs/37_strategies.scores.ipynb #086026f4
 @strategy('foreground')
-def random_predicted_faulty(c, n, rng):
+def random_predicted_faulty(
+    c:Candidates, # With `foreground`
+    n:int,        # How many to pick
+    rng,          # `np.random.Generator`: decides
+    ): # int (n,), positions
     "Uniform among the images with at least one pixel predicted as defect"
     return _first(np.asarray(c.foreground)>0, n, rng)
 
@@ -81,7 +116,7 @@ def margin(
 
     Scheffer et al. 2001; per pixel and averaged, which is the usual reading for segmentation.
     """
-    return _top(-np.asarray(c.margin, float), n, rng)
+    return highest(-np.asarray(c.margin, float), n, rng)
 
 # %% ../../nbs/37_strategies.scores.ipynb #58d2eefd
 @strategy('foreground_entropy')
@@ -94,7 +129,7 @@ def entropy_foreground(
 
     One of nnActive's class-wise scores (arXiv 2511.19183), for one foreground class.
     """
-    return _top(c.foreground_entropy, n, rng)
+    return highest(c.foreground_entropy, n, rng)
 
 # %% ../../nbs/37_strategies.scores.ipynb #e9250ea0
 @strategy('bald')
@@ -107,9 +142,9 @@ def bald(
 
     Houlsby et al., arXiv 1112.5745; by MC dropout: Gal et al., arXiv 1703.02910.
     """
-    return _top(c.bald, n, rng)
+    return highest(c.bald, n, rng)
 
-# %% ../../nbs/37_strategies.scores.ipynb #504a84c1
+# %% ../../nbs/37_strategies.scores.ipynb #c74105c5
 _FOREGROUND_SHARE = 2/3
 
 def _disturbed(score, progress, rng):
@@ -117,6 +152,7 @@ def _disturbed(score, progress, rng):
     with np.errstate(divide='ignore'):
         return np.log(np.asarray(score, float)) + (1-progress)*rng.gumbel(size=len(score))
 
+# %% ../../nbs/37_strategies.scores.ipynb #504a84c1
 @strategy('entropy', 'foreground_entropy', 'progress')
 def clasp(
     c:Candidates, # With `entropy`, `foreground_entropy` and `progress`
@@ -129,10 +165,10 @@ def clasp(
     """
     there = int((np.asarray(c.foreground_entropy)>0).sum())
     places = min(math.ceil(_FOREGROUND_SHARE*n), there)
-    first = _top(_disturbed(c.foreground_entropy, c.progress, rng), places, rng)
+    first = highest(_disturbed(c.foreground_entropy, c.progress, rng), places, rng)
     rest = np.setdiff1d(np.arange(c.n), first)
     score = _disturbed(np.asarray(c.entropy)[rest], c.progress, rng)
-    return np.concatenate([first, rest[_top(score, n-places, rng)]])
+    return np.concatenate([first, rest[highest(score, n-places, rng)]])
 
 # %% ../../nbs/37_strategies.scores.ipynb #59e7e121
 @strategy('entropy', 'foreground', 'pi_t')
@@ -147,7 +183,7 @@ def quota(
     """
     if c.pi_t is None or not 0<=c.pi_t<=1: raise InputError(
         f'quota aims at pi_t = {c.pi_t!r}; give the share of faulty images at deployment, 0 to 1')
-    order = _top(c.entropy, c.n, rng)
+    order = highest(c.entropy, c.n, rng)
     seen = np.asarray(c.foreground)[order]>0
     faulty,healthy = order[seen], order[~seen]
     wanted = int(c.pi_t*n+rng.random())
