@@ -6,6 +6,7 @@ Modules:
 - `imbal_al.measure.prevalence`: How many of the images are faulty, told from the network's output
 - `imbal_al.measure.shift`: Where the F1 goes when fewer images are faulty than in training, and what a threshold gets back
 - `imbal_al.measure.statistics`: Intervals, tests and the number of repeats they take
+- `imbal_al.measure.threshold`: The cut that is best at the line's prevalence, chosen without the units it is applied to
 - `imbal_al.strategies.diversity`: Core-set, BADGE and their kin: picks that differ from what is labelled and from each other
 - `imbal_al.strategies.k_center`: The farthest point again and again, exactly, without looking at most points
 - `imbal_al.strategies.scores`: Random, and those that take the highest of a score per image"""
