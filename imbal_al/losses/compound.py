@@ -1,4 +1,61 @@
-"""What each loss rewards, and what its derivative does when defects are rare
+r"""A loss of pixels and a loss of regions, added: where one has no slope the other has
+
+## Combo
+
+*Eq. 9, Taghanaki. Certain.*
+
+$$L=\lambda\,\overline{L_\text{WBCE}}+(1-\lambda)L_\text{Dice},\qquad\lambda=\delta=0.5$$
+
+## Exponential Logarithmic
+
+*Eqs. 10 and 11, Wong. Certain.*
+
+$$L=w_D(-\ln D)^g+w_C\,\overline{w_l(-\ln p_l)^g},\qquad w_l=\sqrt{\textstyle\sum f/f_l}$$
+
+$D$ is the defect's Dice, $g=0.3$, $w_D=0.8$, $w_C=0.2$: `mix` is $w_C$. Wong takes the label
+frequencies $f$ of the training set; a loss knows only what it is given, so they are those of the
+batch (or image) here. A label without a pixel has no term.
+
+## Hybrid Focal
+
+*Eq. 12, Yeung. Certain, with the originals' numbers.*
+
+$$L=\lambda\,\overline{L_\text{Focal}}+(1-\lambda)L_\text{FT}$$
+
+## Unified Focal
+
+*The later form of Hybrid Focal, Yeung: Computerized Medical Imaging and Graphics 95, 102026, the
+symmetric form. The defect's index alone is an inference for the binary case.*
+
+$$L=\lambda\,\overline{w_y\,q^{1-\gamma}(-\ln p_t)}+(1-\lambda)(1-TI)^{\gamma}$$
+
+It merges the parameters: $\delta=0.6$ is the class weight and also the weight of misses, $1-\delta$
+of false alarms, and one $\gamma=0.5$ serves both parts.
+
+## DIBE
+
+*Eq. 21. Strong inference.*
+
+$$L=\lambda\,\overline{L_\text{Dis}}+(1-\lambda)L_\text{Reg}$$
+
+$\alpha$, $\beta$ and $\gamma$ are shared by both parts; $\delta$ is the class weight;
+$\lambda=0.5$, smaller for extreme imbalance.
+
+## The paper's combo
+
+*The loss of the active-learning paper. Certain, from its code.*
+
+Two channels, background and defect, and a softmax over them. The loss adds cross entropy and one
+minus the Dice score with the same weight,
+
+$$L=-\frac1n\sum_i\ln p_{i,y_i}+\frac1C\sum_c[n_c>0]\Big(1-\frac{TP_c+S}{TP_c+\frac12FP_c+\frac12FN_c+S}\Big),\qquad S=1.$$
+
+The sums run over the whole batch, and a class that the batch does not hold adds 0: that is what the
+paper's code gets from `segmentation_models_pytorch` 0.6. Its smoothing stands beside $TP$, not
+beside $2TP$, so $S=1$ there is $\epsilon=2$ in the usual form
+$(2TP+\epsilon)/(2TP+FP+FN+\epsilon)$. The formula printed in the paper has a wrong sign at $S$ and
+no label in the cross entropy; this is the code's form. False alarms on a batch without defects are
+punished by the cross entropy and by the background's Dice.
 
 Docs: https://example.github.io/imbal_al/losses.compound.html.md"""
 
@@ -36,7 +93,8 @@ class CompoundLoss(RegionLoss):
 
     def curve(self): return partial(focal_curve, gamma=0.)
 
-    def weights(self, px, each): return Weights(self.class_weight, 1-self.class_weight)
+    def weights(self, px): # checked rows of pixels
+        return Weights(self.class_weight, 1-self.class_weight)
 
 # %% ../../nbs/32_losses.compound.ipynb #6b3ae4c5
 class ComboLoss(CompoundLoss):
@@ -87,7 +145,8 @@ class ExpLogLoss(CompoundLoss):
 
     def curve(self): return partial(log_power_curve, power=self.gamma)
 
-    def weights(self, px, each): return _label_weights(px, each)
+    def weights(self, px): # checked rows of pixels
+        return _label_weights(px, self.each())
 
     def index(self): return Index(.5, .5, self.smooth/2, self.gamma, True)
 
@@ -162,17 +221,19 @@ class DIBELoss(CompoundLoss):
 
     def curve(self): return dis_curve(self.variant, self.gamma, self.fn_weight, self.fp_weight)
 
-    def weights(self, px, each):
+    def weights(self, px): # checked rows of pixels
         return dis_weights(self.variant, self.class_weight, self.fn_weight, self.fp_weight)
 
     def index(self): return Index(self.fn_weight, self.fp_weight, self.smooth, self.gamma, True)
 
 # %% ../../nbs/32_losses.compound.ipynb #697f267c
 def _lack(right, wrong, share, smooth):
-    "What a class lacks in Dice, and how fast that falls with `right` and rises with twice `wrong`; all times `share`."
+    """What a class lacks in Dice, how fast that falls with `right`
+    and rises with twice `wrong`; all times `share`."""
     bottom = np.maximum(right+wrong+smooth, 1e-7)
     return share*wrong/bottom, share*wrong/bottom**2, share*(right+smooth)/bottom**2/2
 
+# %% ../../nbs/32_losses.compound.ipynb #06c73b42
 def _class_dice(
     counts, # TP, FN, FP (3,...,C), numpy
     held, # (...,C) pixels of each class
@@ -195,8 +256,20 @@ def _class_dice(
         slopes[2] += falls
     return value, slopes
 
+# %% ../../nbs/32_losses.compound.ipynb #8af7f960
+class _Softmax(SegLoss):
+    "Rows and probabilities of a softmax over the channels."
+    def pixels(self, logits, targets): return softmax_pixels(logits, targets, self.ignore_index)
+
+    def activation(self, logits): return widen(plain(logits)).softmax(1)
+
+def _dice_part(held, count, smooth, share, counts):
+    "`_class_dice` times `share`, summed over the classes: `region` of a `Job`."
+    value, slopes = _class_dice(counts, held, count, smooth)
+    return (value*share).sum(-1 if share.ndim == 2 else None), slopes*share
+
 # %% ../../nbs/32_losses.compound.ipynb #75eeea3e
-class PaperComboLoss(SegLoss):
+class PaperComboLoss(_Softmax):
     "Cross entropy plus batch Dice over a softmax, 1:1: the active-learning paper's loss, equal to its code."
     def __init__(self, *,
         smooth:float=1., # S, beside TP; the paper's code
@@ -206,32 +279,22 @@ class PaperComboLoss(SegLoss):
         super().__init__(reduction=reduction, ignore_index=ignore_index)
         self.smooth = number('smooth', smooth)
 
-    def pixels(self, logits, targets): return softmax_pixels(logits, targets, self.ignore_index)
-
-    def reduced(self, px):
+    def reduced(self, px): # checked rows of pixels
         "Both parts of the batch, or of each image."
         each = self.reduction == 'none'
         count, held = px.counted(each), px.defects(each)
         share = shares(count, px, self.reduction, each)*px.classes
-
-        def region(counts):
-            "The Dice part, and its derivatives."
-            value, slopes = _class_dice(counts, held, count, self.smooth)
-            return (value*share).sum(-1 if each else None), slopes*share
-
         job = Job(
             curve=partial(focal_curve, gamma=0.),
             weights=Weights() if px.classes == 1 else Weights(1., 0.),
             scale=share/np.maximum(count, 1),
-            region=region,
+            region=partial(_dice_part, held, count, self.smooth, share),
             images=each)
         return apply_job(px, job, each)
 
-    def activation(self, logits): return widen(plain(logits)).softmax(1)
-
 # %% ../../nbs/32_losses.compound.ipynb #99ec2bb7
 class ComboOnDevice(torch.nn.Module):
-    "`PaperComboLoss` on two channels, from PyTorch's own parts: the host waits for nothing"
+    "`PaperComboLoss` on two channels, from PyTorch's own parts: the host waits for nothing."
     def forward(self, logits, masks):
         z, y = logits.float(), torch.stack([1-masks, masks], 1).float()
         p = z.softmax(1)

@@ -1,4 +1,27 @@
-"""The weight of misses found by OII in a few trainings, where a grid trains them all
+r"""The weight of misses found by OII in a few trainings, where a grid trains them all
+
+## Candidates
+
+$\alpha_i=\frac{2i-1}{2n}$, the middles of $n$ equal parts of $[0,1]$ (certain for $n=5$: Table 6
+has .1, .3, .5, .7). Each is one division of two whole numbers, so it is the very float that one
+writes: there is nothing to round. Adding up steps of $1/n$ would give `0.30000000000000004`, which
+would never be found again in a table of trainings that are done.
+
+## The decision
+
+It is a pure function of the trials so far. So a search needs no state of its own: whoever has its
+trials can go on with it. With $i_>$ the highest candidate whose OII was above $u$ and $i_<$ the
+lowest below $l$, what is left are the untried ones between them.
+
+- $l\le o\le u$: stop with it.
+- Something is left: its middle is next. After $o>u$ that is to the right (raise $\alpha$), after
+  $o<l$ to the left.
+- Nothing is left: keep the best seen, by IoU. If no training told its IoU, the one whose OII is
+  nearest to the interval; that also decides between equal IoUs.
+- A training that diverged or whose OII is no number tells no direction, so the bounds stay and it
+  alone is struck out: next is the middle of the rest, which is its neighbour. After `failures` of
+  them (2) the search stops: a second divergence at another weight is hardly the weight's doing, and
+  each costs a training. This is ours; the paper does not treat it.
 
 Docs: https://example.github.io/imbal_al/losses.guidance.html.md"""
 
@@ -183,6 +206,7 @@ def _check_score(
     if math.isfinite(number) and not low-1e-9 <= number <= high+1e-9:
         raise InputError(f"{where} {name} = {number:g}; it lies between {low} and {high}")
 
+# %% ../../nbs/35_losses.guidance.ipynb #840f55e8
 def _check_result(
     fn_weight:float, # what was trained
     result, # what `train` returned
@@ -237,6 +261,18 @@ class Guidance:
     def account(self, markdown:bool=False)->str: return _account(self, markdown)
     def _repr_markdown_(self)->str: return self.account(True)
 
+# %% ../../nbs/35_losses.guidance.ipynb #76c9886e
+def _check_callable(train):
+    "Raises InputError unless it is a function."
+    if not callable(train):
+        raise InputError(f"train = {train!r} cannot be called; give a function of fn_weight")
+
+def _check_failures(failures):
+    "Raises InputError unless it is a whole number from 1."
+    whole = isinstance(failures, (int, np.integer)) and not isinstance(failures, bool)
+    if not whole or failures < 1:
+        raise InputError(f"failures = {failures!r}; give a whole number from 1")
+
 # %% ../../nbs/35_losses.guidance.ipynb #50d36244
 def guide(
     train, # fn_weight -> dict with oii and, if known, iou, precision, recall; raises FloatingPointError if it diverged
@@ -248,9 +284,7 @@ def guide(
     "Choose fn_weight by bisection on OII, Appendix C. Raises InputError for a bad target, n or result of `train`."
     weights, target, trials = _weights(n), check_target(target), ()
     _check_callable(train)
-    whole = isinstance(failures, (int, np.integer)) and not isinstance(failures, bool)
-    if not whole or failures < 1:
-        raise InputError(f"failures = {failures!r}; give a whole number from 1")
+    _check_failures(failures)
     while True:
         decision = next_candidate(trials, weights, target, failures)
         search = Guidance(
@@ -264,11 +298,6 @@ def guide(
         if report and trials: report(_step_line(search, len(trials)))
         if decision.index is None: return search
         trials += (_trial(train, decision.index, weights[decision.index]),)
-
-def _check_callable(train):
-    "Raises InputError unless it is a function."
-    if not callable(train):
-        raise InputError(f"train = {train!r} cannot be called; give a function of fn_weight")
 
 # %% ../../nbs/35_losses.guidance.ipynb #0ffb9bc8
 _SAYS = {
@@ -287,6 +316,7 @@ def _grid_line(g, trial):
     if math.isfinite(trial.oii): return f"{weight} gave OII {trial.oii:.3f}{_scores(trial)}."
     return f"{weight} gave no result ({trial.error or 'OII is nan'})."
 
+# %% ../../nbs/35_losses.guidance.ipynb #b9fbf8ab
 def _step_line(
     g:Guidance, # a search
     step:int, # which training, from 1
@@ -312,9 +342,10 @@ def _bracket(
 )->tuple: # (Trial|None, Trial|None)
     "The last trial above the target and the first one below it, by fn_weight."
     def side(word): return [trial for trial in g.trials if _verdict(trial.oii, g.target) == word]
-    last_above = max(side('above'), key=lambda trial: trial.index, default=None)
-    return last_above, min(side('below'), key=lambda trial: trial.index, default=None)
+    last_above = max(side('above'), key=operator.attrgetter('index'), default=None)
+    return last_above, min(side('below'), key=operator.attrgetter('index'), default=None)
 
+# %% ../../nbs/35_losses.guidance.ipynb #a08414ee
 def _exhausted(g):
     "Why no candidate is left."
     (low, high), (above, below) = g.target, _bracket(g)
@@ -354,7 +385,7 @@ def _rises(
     g:Guidance, # a search
 )->list: # pairs of `Trial`s, the lower weight first
     "Neighbouring trials between which OII rose though fn_weight did too."
-    seen = sorted(_finished(g.trials), key=lambda trial: trial.index)
+    seen = sorted(_finished(g.trials), key=operator.attrgetter('index'))
     return [(a, b) for a,b in zip(seen, seen[1:]) if b.oii > a.oii]
 
 def _caution(g, a, b):
@@ -379,6 +410,7 @@ def _outcome(g, bold):
     else: chosen = f"{bold}fn_weight {g.chosen:g}{bold}, {_how(g)}"
     return [f"Stopped: {_because(g)}.", f"Chosen: {chosen}, after {cost}."]
 
+# %% ../../nbs/35_losses.guidance.ipynb #2f0ad45b
 def _account(
     g:Guidance, # a search
     markdown:bool=False, # a numbered list in Markdown, else plain text
@@ -412,12 +444,22 @@ def _trace_row(g, step):
         error=trial.error)
     return {**row, **{name: value for name,value in trial.more if name not in row}}
 
+# %% ../../nbs/35_losses.guidance.ipynb #182b8779
 def _trace(
     g:Guidance, # a search
 )->pd.DataFrame: # a row for each training, `_COLUMNS` and what else `train` returned
     "The trainings as a table."
     rows = [_trace_row(g, step) for step in range(1, g.trainings+1)]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=_COLUMNS)
+
+# %% ../../nbs/35_losses.guidance.ipynb #5655ee45
+def _best_of_grid(trials, by, middle):
+    "Index of the highest score, of equal ones the nearest to the middle; None if all failed."
+    def rank(trial):
+        score = getattr(trial, by)
+        return score if math.isfinite(score) else -1, -abs(trial.index-middle)
+    fit = _finished(trials)
+    return max(fit, key=rank).index if fit else None
 
 # %% ../../nbs/35_losses.guidance.ipynb #9273b857
 def grid(
@@ -437,14 +479,6 @@ def grid(
         if report: report(_step_line(replace(search, trials=trials), i+1))
     chosen = _best_of_grid(trials, by, (len(weights)-1)/2)
     return replace(search, trials=trials, stop='grid', index=chosen)
-
-def _best_of_grid(trials, by, middle):
-    "Index of the highest score, of equal ones the nearest to the middle; None if all failed."
-    def rank(trial):
-        score = getattr(trial, by)
-        return score if math.isfinite(score) else -1, -abs(trial.index-middle)
-    fit = _finished(trials)
-    return max(fit, key=rank).index if fit else None
 
 # %% ../../nbs/35_losses.guidance.ipynb #52f725b9
 def compare(
@@ -595,6 +629,7 @@ def _search_tree(
         todo += [tried+((decision.index, oii),) for oii in (1., -1.)]
     return nodes
 
+# %% ../../nbs/35_losses.guidance.ipynb #73c6268f
 def _search_cost(
     n:int, # candidates
 )->dict: # n, worst, mean, mean_one, mean_none
@@ -608,6 +643,22 @@ def _search_cost(
         mean_one=float(s.sum()/n),
         mean_none=float((s+1).sum()/(n+1)))
 
+# %% ../../nbs/35_losses.guidance.ipynb #c13c8a28
+def _write(ax, text, at, away, **kw):
+    "A text some points away from a place."
+    ax.annotate(text, at, away, textcoords='offset points', fontsize=8, **kw)
+
+def _mark_trial(ax, g, trial, step):
+    "A numbered dot, blue if it was chosen; a line for a trial that failed."
+    x, red = g.weights[trial.index], '#D55E00'
+    if math.isfinite(trial.oii):
+        colour = '#0072B2' if trial.index == g.index else '#4D4D4D'
+        ax.scatter(x, trial.oii, s=40, zorder=3, color=colour)
+        _write(ax, str(step), (x, trial.oii), (5, 5))
+    else:
+        ax.axvline(x, color=red, ls=':', lw=1)
+        _write(ax, f'{step} failed', (x, 0), (3, 0), color=red)
+
 # %% ../../nbs/35_losses.guidance.ipynb #49bb0521
 def trace_figure(
     g:Guidance, # from `guide` or `grid`
@@ -615,7 +666,7 @@ def trace_figure(
     height:float=2.6, # inches
 ): # matplotlib Figure; `get_label()` describes it in words
     "OII of each trial against fn_weight, numbered, with the target and what was chosen."
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure # late: a search is made without matplotlib
     fig = Figure(figsize=(width, height), layout='constrained')
     ax = fig.add_subplot()
     fig.set_label(g.account())
@@ -633,18 +684,3 @@ def trace_figure(
     if len(g.weights) <= 12: ax.set_xticks(g.weights, [f'{weight:.3g}' for weight in g.weights])
     ax.spines[['top', 'right']].set_visible(False)
     return fig
-
-def _write(ax, text, at, away, **kw):
-    "A text some points away from a place."
-    ax.annotate(text, at, away, textcoords='offset points', fontsize=8, **kw)
-
-def _mark_trial(ax, g, trial, step):
-    "A numbered dot, blue if it was chosen; a line for a trial that failed."
-    x, red = g.weights[trial.index], '#D55E00'
-    if math.isfinite(trial.oii):
-        colour = '#0072B2' if trial.index == g.index else '#4D4D4D'
-        ax.scatter(x, trial.oii, s=40, zorder=3, color=colour)
-        _write(ax, str(step), (x, trial.oii), (5, 5))
-    else:
-        ax.axvline(x, color=red, ls=':', lw=1)
-        _write(ax, f'{step} failed', (x, 0), (3, 0), color=red)

@@ -1,4 +1,38 @@
-"""Sums that stay exact from one defect pixel to all, at logits of any size
+r"""Sums that stay exact from one defect pixel to all, at logits of any size
+
+## Three numerical rules
+
+With one defect pixel in 65,536 the usual implementations lose their digits in three places. All
+losses here obey three rules.
+
+**1. Wrongness instead of $1-p$.** Let $z=x(1-2y)$: the logit with its sign turned so that positive
+means wrong. Then the probability given to the wrong class is $q=\sigma(z)$, and everything is
+written in $z$: $-\ln p_t=\ln(1+e^z)$, $(1-p_t)^\gamma=e^{\gamma\ln\sigma(z)}$. Nothing is
+subtracted from 1, nothing is clamped before a logarithm.
+
+**2. Region terms from the ratio of wrong to right.** With $W=\alpha FN+\beta FP$, $T=TP+\epsilon$
+and $r=\ln W-\ln T$,
+
+$$1-TI=\frac{W}{W+T}=\sigma(r),\qquad -\ln TI=\ln\Big(1+\frac WT\Big)=\ln(1+e^{r}).$$
+
+$TP=\sum y\,\sigma(x)$, $FN=\sum y\,\sigma(-x)$, $FP=\sum(1-y)\sigma(x)$ are sums of positive
+numbers, so none cancels. $(-\ln TI)^\gamma$ has an infinite slope in $TI$ at 1, but not in the
+logits: no guard term, which would move the value, is needed.
+
+**3. A derivative that is not zero is not rounded to zero.** $\sigma'(10^4)=e^{-10000}$ is no float.
+Slopes are evaluated at logits limited to $\pm60$ (float32) or $\pm500$ (float64); the derivative
+passes straight through the limit. Values move by less than $10^{-25}$ under a logarithm, and
+$10^{-7}$ under a power 0.3.
+
+Computation is in float32 with autocast off, float64 stays float64; sums over pixels end in float64.
+float16 logits have one more trap: the gradient is cast back to float16 on its way out. There, the
+gradient of a saturated pixel is rounded away from zero.
+
+## Functions of counts
+
+All region losses are a power of $1-TI$ or of $-\ln TI$, rule 2 above. With $R=TP+\epsilon$ and
+$W=\alpha FN+\beta FP$ the derivatives of $W/(W+R)$ are $R/(W+R)^2$ in $W$ and $-W/(W+R)^2$ in $R$;
+those of $\ln(1+W/R)$ are $1/(W+R)$ and $-(W/R)/(W+R)$.
 
 Docs: https://example.github.io/imbal_al/losses.numerics.html.md"""
 
@@ -110,7 +144,7 @@ class Pixels(NamedTuple):
     classes: int # C, 1 if binary
     shape: tuple # of a value per pixel
 
-    def counted(self, each):
+    def counted(self, each): # of each image, or of the batch?
         "Valid pixels, numpy: (N,1) of each image, or (1,) of the batch."
         if self.valid is None:
             pixels = float(self.x.shape[1])
@@ -119,7 +153,7 @@ class Pixels(NamedTuple):
         count = first_class.sum(1).double().cpu().numpy()
         return count[:,None] if each else count.sum(keepdims=True)
 
-    def defects(self, each):
+    def defects(self, each): # of each image, or of the batch?
         "Defect pixels, numpy: (N,C) of each image, or (C,) of the batch."
         if self.at is None: ones = self.y.sum(1).double().cpu().numpy()
         else: ones = _count_rows(self.at, self.x).numpy().astype(float)
@@ -352,19 +386,19 @@ class Wrong(NamedTuple):
         "sigmoid(-z), a new tensor."
         return 1-self.q if self.near else self.z.clamp(max=_limit(self.z)).neg_().sigmoid_()
 
-    def slope(self, out=None):
+    def slope(self, out=None): # where to; None: a new tensor
         "The sigmoid's slope q(1-q), into `out`."
         if self.near: return torch.addcmul(self.q, self.q, self.q, value=-1, out=out)
         return torch.mul(self.q, self.right(), out=out)
 
-    def pushed(self, push):
-        """The slope times `push` (number, or one that broadcasts), in place of q;
+    def pushed(self, push): # number, or a tensor that broadcasts
+        """The slope times `push`, in place of q;
         without a wrong pixel in one pass, as the sigmoid's own backward does it."""
         if not self.near: return torch.mul(self.q, self.right(), out=self.q).mul_(push)
         push = torch.as_tensor(push, dtype=self.q.dtype, device=self.q.device).expand_as(self.q)
         return torch.ops.aten.sigmoid_backward.grad_input(push, self.q, grad_input=self.q)
 
-    def ce(self, shift=None):
+    def ce(self, shift=None): # number or tensor added to z; None: nothing
         "ln(1 + exp(z + shift)), a new tensor; 0 for a pixel that does not count."
         if self.near and shift is None:
             rest = self.right()
@@ -393,6 +427,13 @@ def _by_class(
     if isinstance(defect, float) and defect == rest: return defect
     return y*(defect-rest)+rest
 
+# %% ../../nbs/29_losses.numerics.ipynb #c8e80023
+def _focus(w, gamma, ce):
+    "q^gamma as a power of two, from ln q = z - ln(1 + exp(z)); `ce` is that logarithm if it is known."
+    if gamma in (1, 2): return w.q**gamma
+    log_q = (w.z-(w.ce() if ce is None else ce)).clamp_(max=0)
+    return log_q.mul_(gamma/math.log(2)).exp2_()
+
 # %% ../../nbs/29_losses.numerics.ipynb #0687c025
 def focal_curve(
     w:Wrong, # wrongness; `w.q` becomes the slope in z
@@ -411,12 +452,6 @@ def focal_curve(
     pull = torch.addcmul(ce, ce, w.q, value=-1) if w.near else w.right().mul_(ce)
     torch.add(dce, pull, alpha=gamma, out=w.q).mul_(focus)
     return ce.mul_(focus)
-
-def _focus(w, gamma, ce):
-    "q^gamma as a power of two, from ln q = z - ln(1 + exp(z)); `ce` is that logarithm if it is known."
-    if gamma in (1, 2): return w.q**gamma
-    log_q = (w.z-(w.ce() if ce is None else ce)).clamp_(max=0)
-    return log_q.mul_(gamma/math.log(2)).exp2_()
 
 # %% ../../nbs/29_losses.numerics.ipynb #f631b120
 def log_power_curve(
@@ -452,8 +487,8 @@ class Weights(NamedTuple):
     rest: float = 1. # of any other pixel; or (rows,1)
     hard: tuple|None = None # times as much where a pixel is wrong: of misses, of false alarms
 
-    def of(self, part):
-        "Number, (rows,1) or (rows,P): the weights of a `_Piece` or of `_Defects`."
+    def of(self, part): # a `_Piece` or `_Defects`
+        "Number, (rows,1) or (rows,P): the weights of its pixels."
         weight = _by_class(part.rows(self.defect), part.rows(self.rest), part.y)
         return weight if self.hard is None else _hard_weights(part.z, part.y, *self.hard, weight)
 
@@ -523,6 +558,12 @@ def _weighted_sum(
     if weight.shape[1] == 1: return value.sum(1).mul_(weight[:,0])
     return _row_dot(value, weight)
 
+# %% ../../nbs/29_losses.numerics.ipynb #3b9aad58
+def _add_product(a, b, factor):
+    "a += b*factor; the factor a number or a tensor."
+    if isinstance(factor, float): a.add_(b, alpha=factor)
+    else: a.addcmul_(b, factor)
+
 # %% ../../nbs/29_losses.numerics.ipynb #d9ea4f09
 def _finish(
     part, # `_Piece` or `_Defects`; `part.q` becomes the gradient in the logits
@@ -547,10 +588,20 @@ def _finish(
     if slope is not None: _add_product(w.q, slope, push)
     return _weighted_sum(value, weight)
 
-def _add_product(a, b, factor):
-    "a += b*factor; the factor a number or a tensor."
-    if isinstance(factor, float): a.add_(b, alpha=factor)
-    else: a.addcmul_(b, factor)
+# %% ../../nbs/29_losses.numerics.ipynb #209696e8
+def _both_classes(x, y, q, cut):
+    "The piece at `cut`, a pair of slices."
+    label = y[cut].to(x.dtype)
+    z = (x[cut]*(1-2*label)).clamp_(min=-_limit(x))
+    return _Piece(z=z, q=q[cut], y=label, at=cut[0])
+
+def _count_both(piece, counts):
+    "Add TP, FN, FP of a piece."
+    right = _wrong(piece.z, piece.q).right()
+    healthy = torch.addcmul(piece.q, piece.q, piece.y, value=-1)
+    piece.add(counts[0], _row_dot(right, piece.y))
+    piece.add(counts[1], _row_dot(piece.q, piece.y))
+    piece.add(counts[2], healthy.sum(1))
 
 # %% ../../nbs/29_losses.numerics.ipynb #79f3a139
 def _dense_parts(
@@ -568,19 +619,17 @@ def _dense_parts(
         if counts is not None: _count_both(piece, counts)
     return (_both_classes(x, y, q, cut) for cut in _pieces(x))
 
-def _both_classes(x, y, q, cut):
-    "The piece at `cut`, a pair of slices."
-    label = y[cut].to(x.dtype)
-    z = (x[cut]*(1-2*label)).clamp_(min=-_limit(x))
-    return _Piece(z=z, q=q[cut], y=label, at=cut[0])
-
-def _count_both(piece, counts):
-    "Add TP, FN, FP of a piece."
-    right = _wrong(piece.z, piece.q).right()
-    healthy = torch.addcmul(piece.q, piece.q, piece.y, value=-1)
-    piece.add(counts[0], _row_dot(right, piece.y))
-    piece.add(counts[1], _row_dot(piece.q, piece.y))
-    piece.add(counts[2], healthy.sum(1))
+# %% ../../nbs/29_losses.numerics.ipynb #0adc8c4a
+def _defect_part(x, at, counts, near):
+    """The defect pixels by themselves; arguments of `_sparse_parts`, and whether no logit is below -`_FAR`.
+    `x` is not limited yet: what is far right as background is far wrong as a defect."""
+    z = x.take(at).neg_().clamp_(min=-_limit(x))[:,None]
+    held = _count_rows(at, x) if x.shape[0] > 1 else None
+    part = _Defects(z=z, q=z.sigmoid(), held=held, near=near)
+    if counts is not None:
+        part.add(counts[0], _wrong(z, part.q, near).right())
+        part.add(counts[1], part.q)
+    return part
 
 # %% ../../nbs/29_losses.numerics.ipynb #cdbf2227
 _FAR = 5.2 # a logit from which on 1 - sigmoid loses digits that matter
@@ -607,17 +656,6 @@ def _sparse_parts(
     parts = [_Piece(z=z[cut], q=q[cut], y=0., at=cut[0], near=near) for cut in cuts]
     if not len(at): return parts
     return parts+[_defect_part(x, at, counts, small and low > -_FAR)]
-
-def _defect_part(x, at, counts, near):
-    """The defect pixels by themselves; arguments of `_sparse_parts`, and whether no logit is below -`_FAR`.
-    `x` is not limited yet: what is far right as background is far wrong as a defect."""
-    z = x.take(at).neg_().clamp_(min=-_limit(x))[:,None]
-    held = _count_rows(at, x) if x.shape[0] > 1 else None
-    part = _Defects(z=z, q=z.sigmoid(), held=held, near=near)
-    if counts is not None:
-        part.add(counts[0], _wrong(z, part.q, near).right())
-        part.add(counts[1], part.q)
-    return part
 
 # %% ../../nbs/29_losses.numerics.ipynb #48bf2f9e
 def _check_finite(
@@ -648,7 +686,7 @@ def _per_row(
     by_row = np.broadcast_to(a, (len(x)//classes, classes)).reshape(-1, 1)
     return torch.tensor(by_row, dtype=x.dtype, device=x.device)
 
-# %% ../../nbs/29_losses.numerics.ipynb #6a225c65
+# %% ../../nbs/29_losses.numerics.ipynb #cb089668
 def _slope_at(
     x, # (rows,P) logits
     at, # (k,) places
@@ -657,6 +695,11 @@ def _slope_at(
     z = x.take(at).clamp_(-_limit(x), _limit(x))
     return z.sigmoid(), z.neg_().sigmoid_()
 
+def _exact_slopes(flat, x, far, factor):
+    "Put the sigmoid's exact slope times `factor` in the places `far`."
+    flat.index_copy_(0, far, torch.mul(*_slope_at(x, far)).mul_(factor))
+
+# %% ../../nbs/29_losses.numerics.ipynb #6a225c65
 def _evaluate_counts(
     x, # (1,P) logits
     at, # (k,) places of the defect pixels, k > 0
@@ -681,16 +724,22 @@ def _evaluate_counts(
         if len(far): _exact_slopes(flat, x, torch.from_numpy(far), in_fp)
     return value, q
 
-def _exact_slopes(flat, x, far, factor):
-    "Put the sigmoid's exact slope times `factor` in the places `far`."
-    flat.index_copy_(0, far, torch.mul(*_slope_at(x, far)).mul_(factor))
-
-# %% ../../nbs/29_losses.numerics.ipynb #7f91fa61
+# %% ../../nbs/29_losses.numerics.ipynb #b1f4d16a
 def _counts_alone(x, at, valid, job, shape):
     "Is this the case of the short cut?"
     listed = at is not None and len(at) and valid is None
     return listed and job.curve is None and shape == (1,) and x.shape[0] == 1
 
+# %% ../../nbs/29_losses.numerics.ipynb #ded85de5
+def _finish_all(parts, job, scale, push, grad, sums):
+    "Work through the parts and add up the curve; gives the last part."
+    part = None
+    for part in parts:
+        done = _finish(part, job.curve, job.weights, scale, push, grad)
+        if done is not None: part.add(sums, done)
+    return part
+
+# %% ../../nbs/29_losses.numerics.ipynb #7f91fa61
 def _evaluate(
     x, # (rows,P) logits
     y, # (rows,P) targets; not needed with `at`
@@ -720,14 +769,6 @@ def _evaluate(
     if job.curve is not None:
         value = value+(job.scale*_total(sums[:1], shape)[0]).sum(-1 if job.images else None)
     return value, q
-
-def _finish_all(parts, job, scale, push, grad, sums):
-    "Work through the parts and add up the curve; gives the last part."
-    part = None
-    for part in parts:
-        done = _finish(part, job.curve, job.weights, scale, push, grad)
-        if done is not None: part.add(sums, done)
-    return part
 
 # %% ../../nbs/29_losses.numerics.ipynb #c7d1a3d6
 class _Loss(torch.autograd.Function):
@@ -775,8 +816,8 @@ class Index(NamedTuple):
     power: float = 1. # of the whole
     log: bool = False # is it the logarithm's?
 
-    def value(self, counts):
-        "TP, FN, FP -> value and its three derivatives; arrays, or Python numbers."
+    def value(self, counts): # TP, FN, FP: arrays, or Python numbers
+        "The value and its three derivatives."
         tp, fn, fp = counts
         arrays = isinstance(tp, np.ndarray)
         larger, log1p = (np.maximum, np.log1p) if arrays else (max, math.log1p)
@@ -822,7 +863,7 @@ def _exact_log_counts(
     _check_finite(torch.stack(logs).detach().cpu().numpy())
     return logs
 
-# %% ../../nbs/29_losses.numerics.ipynb #6e4ea461
+# %% ../../nbs/29_losses.numerics.ipynb #6e76edfa
 def _log(v):
     "ln v, -inf at 0."
     return math.log(v) if v > 0 else -math.inf
@@ -840,6 +881,7 @@ def _log_ratio(
     r = torch.logaddexp(fn+_log(fn_weight), fp+_log(fp_weight))-tp
     return r+(r.clamp(-_limit(px.x)-20, high)-r).detach()
 
+# %% ../../nbs/29_losses.numerics.ipynb #6e4ea461
 def exact_index(
     index:Index, # with `smooth` 0
     px:Pixels, # checked input

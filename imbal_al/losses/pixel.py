@@ -6,8 +6,9 @@ r"""Cross entropy, Focal and the distribution part of DIBE: a curve for each pix
 
 $$L=-y\ln p-(1-y)\ln(1-p)=\ln(1+e^{z}),\qquad \frac{dL}{dz}=q$$
 
-Every pixel counts the same. At one defect pixel in 2,228, as in the paper's THC448, a network that answers "no defect" everywhere with $p=0.001$
-has a loss of $0.004$: there is hardly anything left to learn for it.
+Every pixel counts the same. At one defect pixel in 2,228, as in the paper's THC448, a network that
+answers "no defect" everywhere with $p=0.001$ has a loss of $0.004$: there is hardly anything left
+to learn for it.
 
 ## WBCE
 
@@ -15,9 +16,9 @@ has a loss of $0.004$: there is hardly anything left to learn for it.
 
 $$L=-\delta\,y\ln p-(1-\delta)(1-y)\ln(1-p),\qquad \frac{dL}{dz}=w_y\,q,\quad w_1=\delta,\ w_0=1-\delta$$
 
-The weights are inferred: Focal loss must become this at $\gamma=0$. The default $\delta=0.5$ is half of BCE; with a defect share $\rho$, $\delta=1-\rho$
-gives both classes the same total weight. This is a remedy for *input* imbalance: it moves misses and false alarms only through
-the class.
+The weights are inferred: Focal loss must become this at $\gamma=0$. The default $\delta=0.5$ is
+half of BCE; with a defect share $\rho$, $\delta=1-\rho$ gives both classes the same total weight.
+This is a remedy for *input* imbalance: it moves misses and false alarms only through the class.
 
 ## Focal
 
@@ -25,18 +26,21 @@ the class.
 
 $$L=-\delta\,y(1-p)^\gamma\ln p-(1-\delta)(1-y)p^\gamma\ln(1-p)=w_y\,q^\gamma\ln(1+e^{z})$$
 
-The factor $q^\gamma$ takes the easy pixels out of the sum. Defaults $\gamma=2$, $\delta=0.25$ are Lin's. In the wrongness,
+The factor $q^\gamma$ takes the easy pixels out of the sum. Defaults $\gamma=2$, $\delta=0.25$ are
+Lin's. In the wrongness,
 
 $$\frac{dL}{dz}=w_y\,q^\gamma\big(\gamma(1-q)\ln(1+e^z)+q\big),$$
 
-which is finite for every $\gamma$, below 1 too, where $(1-p)^\gamma$ by automatic differentiation is NaN at saturation.
+which is finite for every $\gamma$, below 1 too, where $(1-p)^\gamma$ by automatic differentiation
+is NaN at saturation.
 
 ## DIBEDis
 
 *The distribution part of DIBE, Eq. 18. Moderate inference: four readings.*
 
-The printed equation cannot be recovered. What the text says: it is Focal loss with weights on the hard false negatives and false
-positives, exactly Focal at one setting, and its gradient grows with $\alpha$. Four readings do that; `variant` selects one.
+The printed equation cannot be recovered. What the text says: it is Focal loss with weights on the
+hard false negatives and false positives, exactly Focal at one setting, and its gradient grows with
+$\alpha$. Four readings do that; `variant` selects one.
 
 | variant | weight of a defect pixel | of a background pixel | is Focal at |
 |---|---|---|---|

@@ -1,4 +1,50 @@
-"""Dice, Tversky and the region part of DIBE: ratios of sums
+r"""Dice, Tversky and the region part of DIBE: ratios of sums, where a thousand healthy pixels weigh nothing
+
+## Dice
+
+*Dice loss, Eqs. 4 and 5, Sudre. Certain; $\epsilon=1$ inferred.*
+
+$$L=1-\frac{2TP+\epsilon}{2TP+FP+FN+\epsilon}=\sigma(r),\qquad r=\ln\tfrac12(FN+FP)-\ln\big(TP+\tfrac\epsilon2\big)$$
+
+## Tversky
+
+*Tversky loss, Eqs. 6 and 7, Salehi. Certain.*
+
+$$L=1-TI,\qquad TI=\frac{TP+\epsilon}{TP+\alpha FN+\beta FP+\epsilon}$$
+
+$\alpha$ weighs misses here. That is certain: in the paper's Table 6 a smaller $\alpha$ raises
+precision every time. Salehi writes it the other way round. Defaults 0.7 for misses and 0.3 for
+false alarms are Salehi's. With $\alpha=\beta=\frac12$ and $\epsilon=0$ it is Dice; with the same
+$\epsilon>0$ it is not, because Dice's stands beside $2TP$: $\epsilon$ in Dice is $\epsilon/2$ here.
+
+## Focal Tversky
+
+*Focal Tversky loss, Eq. 8, Abraham. Form certain, $q$ inferred.*
+
+$$L=(1-TI)^q,\qquad \frac{dL}{dTI}=-q(1-TI)^{q-1}\quad(\text{Eq. 24})$$
+
+The paper's analysis, a gradient that vanishes near $TI=1$, needs $q>1$: $q=\frac43$ is the default.
+Abraham's own code uses 0.75, which is the named preset `exponent='abraham'` and does the opposite.
+
+## DIBEReg
+
+*The region part of DIBE, Eq. 20. Strong inference; the number $\gamma$ unknown.*
+
+$$L=(-\ln TI)^\gamma,\qquad \frac{dL}{dTI}=-\frac{\gamma}{TI}(-\ln TI)^{\gamma-1}\quad(\text{Eq. 25})$$
+
+The logarithm raises the gradient where $TI$ is near 0, as it is for tiny defects; $\gamma<1$ makes
+it grow again near 1. "Decreases at the beginning, then increases rapidly" holds only for
+$\gamma<1$, with the minimum at $TI=e^{\gamma-1}$. The number itself is **unknown**; 0.3, from the
+Exponential Logarithmic loss, is the best guess and the default. In the logits the slope stays
+finite: $dL/dr=\gamma\,(\ln(1+e^r))^{\gamma-1}\sigma(r)\to\gamma e^{\gamma r}$.
+
+## Empty masks
+
+A healthy patch has no defect pixel. `smp`'s region losses return 0 with gradient 0 for it, so that
+false alarms on healthy patches are never punished. Here nothing is special about an empty mask:
+$TP=0$, and with $\epsilon=1$ the loss is $\beta FP/(\beta FP+1)$. It grows with every false alarm
+and its gradient is never 0. The price is known: at 448x448 and a mean $p$ of 0.001 the loss is
+already 0.98 and flat, one more reason for sums over the batch.
 
 Docs: https://example.github.io/imbal_al/losses.region.html.md"""
 
@@ -32,11 +78,50 @@ def shares(
     if reduction == 'mean': return seen/max(some.sum(), 1)
     return seen if each else seen*px.n
 
-# %% ../../nbs/31_losses.region.ipynb #6dc1f42d
-class RegionLoss(SegLoss):
-    "A function of soft counts: sub-classes say which `index`. `CompoundLoss` adds a curve."
-    mix = 0.
+# %% ../../nbs/31_losses.region.ipynb #9b270d6b
+def _averaged(
+    index, # `Index`
+    share, # numpy (N,C) or (C,): what each value counts for
+    images, # one value for each image?
+    counts, # TP, FN, FP as for a `Job`
+): # value and three derivatives, as `region` of a `Job` gives them
+    "The index of the counts, times `share`."
+    value, slopes = index.value(counts)
+    if isinstance(value, float):
+        share = float(share[0])
+        return value*share, [slope*share for slope in slopes]
+    return (value*share).sum(-1 if images else None), [slope*share for slope in slopes]
 
+# %% ../../nbs/31_losses.region.ipynb #6c081d81
+class _Declared(SegLoss):
+    "What a region loss is made of; sub-classes say which `index`, and perhaps a curve."
+    mix = 0.
+    per_image = False
+
+    def curve(self): return None
+
+    def weights(self, px): # checked rows of pixels
+        return Weights()
+
+    def images(self):
+        "Does each image have a value of its own in what comes out?"
+        return self.reduction == 'none'
+
+    def each(self):
+        "Are the sums those of images, or of the batch?"
+        return self.per_image or self.images()
+
+    def job(self, px, count, share):
+        "The `Job`, without its region part; `share` from `shares`."
+        return Job(
+            curve=self.curve(),
+            weights=self.weights(px),
+            scale=share*self.mix/np.maximum(count, 1),
+            images=self.images())
+
+# %% ../../nbs/31_losses.region.ipynb #6dc1f42d
+class RegionLoss(_Declared):
+    "A function of soft counts: sub-classes say which `index`. `CompoundLoss` adds a curve."
     def __init__(self, *,
         smooth:float, # epsilon of the index
         per_image:bool, # sums per image, then averaged; else over the batch
@@ -48,36 +133,17 @@ class RegionLoss(SegLoss):
             raise TypeError(f"per_image must be True or False, got {per_image!r}")
         self.smooth, self.per_image = number('smooth', smooth), per_image
 
-    def curve(self): return None
-
-    def weights(self, px, each): return Weights()
-
-    def reduced(self, px):
+    def reduced(self, px): # checked rows of pixels
         "Averaged over classes, then over images."
-        images, index = self.reduction == 'none', self.index()
-        each = self.per_image or images
+        index, each, images = self.index(), self.each(), self.images()
         count = px.counted(each)
         share = shares(count, px, self.reduction, each)
-        of_index = share*(1-self.mix)
-        job = Job(
-            curve=self.curve(),
-            weights=self.weights(px, each),
-            scale=share*self.mix/np.maximum(count, 1),
-            region=partial(_region, index, of_index, images),
-            images=images)
-        if index.smooth > TINY: return apply_job(px, job, each)
+        job, of_index = self.job(px, count, share), share*(1-self.mix)
+        if index.smooth > TINY:
+            return apply_job(px, job._replace(region=partial(_averaged, index, of_index, images)), each)
         value = exact_index(index, px, each)*torch.as_tensor(of_index, device=px.x.device)
         value = (value.sum(-1) if images else value.sum()).to(px.x.dtype)
-        if job.curve is None: return value
-        return value+apply_job(px, job._replace(region=None), each)
-
-def _region(index, share, images, counts):
-    "The index of the counts, times `share`, and its derivatives: `region` of a `Job`."
-    value, slopes = index.value(counts)
-    if isinstance(value, float):
-        share = float(share[0])
-        return value*share, [slope*share for slope in slopes]
-    return (value*share).sum(-1 if images else None), [slope*share for slope in slopes]
+        return value if job.curve is None else value+apply_job(px, job, each)
 
 # %% ../../nbs/31_losses.region.ipynb #2f0a2fbe
 class DiceLoss(RegionLoss):

@@ -1,4 +1,44 @@
-"""Every score at every prevalence and every threshold from two small histograms per image; and what can be said from a handful of repeats
+r"""Every score at every prevalence and every threshold, from two small histograms per image
+
+## Scores
+
+$$F_1=\frac{2\,TP}{2\,TP+FP+FN},\quad \mathrm{IoU}=\frac{TP}{TP+FP+FN},\quad \mathrm{precision}=\frac{TP}{TP+FP},\quad \mathrm{recall}=\frac{TP}{TP+FN}$$
+
+Where nothing was to be found and nothing was claimed, these are $0/0$. We return nan: such a test
+says nothing, and a made-up 0 or 1 would move a mean.
+
+## F1 under label shift
+
+Let a fixed model count $T$ true positive pixels and $A = 2T+FN+FP$ pixels in all per faulty image,
+and $H$ false positive pixels per healthy image. Then
+
+$$F_1(\pi)=\frac{2\,\pi\,T}{\pi A+(1-\pi)H}$$
+
+Recall does not change with $\pi$. Everything that is lost under shift is lost to $H$: alarms on
+healthy images.
+
+## Uniqueness
+
+Do $R$ repeats of a strategy pick the same images in a cycle? Let $S_r$ be the $b$ images that
+repeat $r$ picks. The paper's equation (1) prints
+
+$$us=\frac{|\cap_r S_r|-b}{b(R-1)}$$
+
+and says that 1 means all different and 0 all the same. That cannot be: the intersection has at most
+$b$ elements, so this is never positive. With the *union* it does what the text says (our repair;
+inferred from the text):
+
+$$us=\frac{|\cup_r S_r|-b}{b(R-1)}$$
+
+How unique is chance? An image of the pool of $N$ escapes one random batch with probability $1-b/N$,
+and all $R$ with $(1-b/N)^R$. The union has $N(1-(1-b/N)^R)$ images on average, so
+
+$$us_{random}=\frac{N\left(1-(1-b/N)^R\right)-b}{b(R-1)}$$
+
+The value is exact for the first cycle. Later the labelled images, different ones in each repeat,
+are out of reach; to the random strategy that makes no difference, because its order of all images
+is a random one and any $b$ places in it are a random batch. With the paper's sizes it is 0.862. A
+cycle near that line is no sign of exploration: chance does as well.
 
 Docs: https://example.github.io/imbal_al/measure.metrics.html.md"""
 
@@ -9,6 +49,7 @@ from __future__ import annotations
 from array import array
 
 import numpy as np
+from PIL import Image
 
 from ..core import check_choice, InputError
 
@@ -73,9 +114,8 @@ def _probability_bins(p):
     return bins.astype(np.uint8)
 
 # %% ../../nbs/21_measure.metrics.ipynb #d5295baf
-def _tally(codes):
+def tally(codes):
     "How often each byte occurs, as Pillow counts the greys of an image"
-    from PIL import Image
     flat = np.ascontiguousarray(codes)
     return array('I', Image.frombuffer('L', (codes.size,1), flat, 'raw', 'L', 0, 1).histogram())
 
@@ -98,7 +138,7 @@ def histogram(
         if mask.max()>1: raise InputError(_NOT_BINARY)
         code = bins(image)
         truth = np.multiply(mask, np.uint8(BINS), out=side)
-        hist_NB[i] = _tally(np.bitwise_or(code, truth, out=code))
+        hist_NB[i] = tally(np.bitwise_or(code, truth, out=code))
     hist_N2B = hist_NB.reshape(-1, 2, BINS)
     return np.roll(hist_N2B, BINS//2, 2) if logits else hist_N2B
 

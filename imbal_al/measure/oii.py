@@ -1,4 +1,41 @@
-"""One number between -1 and 1 that says whether a model misses defects or invents them
+r"""One number between -1 and 1 that says whether a model misses defects or invents them
+
+## The index
+
+With $k=FP/FN$ the number $k+1/k\ge2$ does not care which error is called which. So $1-1/(k+1/k-1)$
+is 0 at $k=1$ and goes to 1 on both sides; the sign of $FN-FP$ gives the direction. Assumptions 1
+and 2 hold. What is missing is $TP$: a *regulating factor* linear in the IoU (Eq. 17), between
+$\frac12$ for a perfect overlap and 1 for none, damps the index where the errors matter little:
+
+$$\mathrm{OII}=\operatorname{sign}(FN-FP)\Big(1-\frac{\mathrm{IoU}}2\Big)\Big(1-\frac1{\frac{FP}{FN}+\frac{FN}{FP}-1}\Big),
+\qquad \mathrm{IoU}=\frac{TP}{TP+FP+FN}.$$
+
+**Certain**: of a large family of closed forms it is the only one that gives all ten rows of Table
+1. Positive means too many misses, negative too many false alarms.
+
+As it stands the formula divides by $FP$ and by $FN$, which are often 0. With $d=FN-FP$,
+
+$$1-\frac1{k+1/k-1}=\frac{FP^2+FN^2-2FP\,FN}{FP^2+FN^2-FP\,FN}=\frac{d^2}{d^2+FP\,FN},\qquad
+\mathrm{OII}=\Big(1-\frac{\mathrm{IoU}}2\Big)\frac{d\,|d|}{d^2+FP\,FN}.$$
+
+No division by either error is left. The index is homogeneous of degree 0, counts or rates give the
+same; so the errors are divided by the larger one before they are squared, and neither half
+precision nor a gigapixel overflows.
+
+## More than two classes
+
+Each class against the rest has its own hits, misses and false alarms, and its own OII; the average
+over the classes is their macro average. The *micro* average, which adds the counts of all classes
+first, is useless: each wrong pixel is one false positive, of the class it was given, and one false
+negative, of the class it is. So $\sum FP=\sum FN$ always and the micro-averaged OII is identically
+0.
+
+## A soft index with a gradient
+
+`oii` of tensors is differentiable. Soft counts from probabilities turn it into something that
+training can see: $TP=\sum yp$, $FN=\sum y(1-p)$, $FP=\sum(1-y)p$. It is a monitor that moves with
+every step, and a term that could pull a loss towards a wanted balance. At $FP=FN$ its slope is 0:
+$d|d|$ is flat there.
 
 Docs: https://example.github.io/imbal_al/measure.oii.html.md"""
 
@@ -22,9 +59,15 @@ def _is_tensor(v):
     "Is it torch's? Asked without importing torch."
     return 'torch' in sys.modules and isinstance(v, sys.modules['torch'].Tensor)
 
+def _torch():
+    "Late: whoever has numbers or arrays needs none, and whoever has a tensor has loaded it."
+    import torch
+    return torch
+
+# %% ../../nbs/20_measure.oii.ipynb #c29296c8
 def _tensors(counts):
     "`_alike` where one count is a tensor."
-    torch = sys.modules['torch']
+    torch = _torch()
     like = next(count for count in counts if _is_tensor(count))
     floating = like.is_floating_point()
     kind = like.dtype if floating else torch.get_default_dtype()
@@ -32,6 +75,7 @@ def _tensors(counts):
     def back(v): return v.to(kind)
     return [torch.as_tensor(count, device=like.device).to(work) for count in counts], back
 
+# %% ../../nbs/20_measure.oii.ipynb #9ec8abfc
 def _arrays(counts):
     "`_alike` where there is no tensor."
     any_array = any(isinstance(count, (np.ndarray, np.generic)) for count in counts)
@@ -59,11 +103,11 @@ def _checked(**counts):
 # %% ../../nbs/20_measure.oii.ipynb #04a9a837
 def _where(mask, a, b):
     "As `where` of their kind."
-    return sys.modules['torch'].where(mask, a, b) if _is_tensor(mask) else np.where(mask, a, b)
+    return _torch().where(mask, a, b) if _is_tensor(mask) else np.where(mask, a, b)
 
 def _maximum(a, b):
     "As `maximum` of their kind."
-    return sys.modules['torch'].maximum(a, b) if _is_tensor(a) else np.maximum(a, b)
+    return _torch().maximum(a, b) if _is_tensor(a) else np.maximum(a, b)
 
 def _divide(a, b, empty):
     "a/b, and `empty` where b is 0, without a warning or a NaN in the gradient."
@@ -118,6 +162,22 @@ def oii(
     factor = 1-_divide(share, share+error*(a+b), 0.)/2
     return back(factor*_divide(d*abs(d), d*d+a*b, 0.))
 
+# %% ../../nbs/20_measure.oii.ipynb #fd1375b8
+def _confused(p, y, valid):
+    "TP, FP and FN of predicted and true pixels."
+    return [int((a & b & valid).sum()) for a,b in ((p, y), (p, ~y), (~p, y))]
+
+# %% ../../nbs/20_measure.oii.ipynb #97ddd124
+def _predicted(logits, targets, threshold):
+    "Pairs of predicted and true pixels (N,H,W), one for each class."
+    channels = logits.shape[1] if logits.ndim == 4 else 1
+    if channels > 2:
+        predicted = logits.argmax(1)
+        return [(predicted == c, targets == c) for c in range(channels)]
+    if channels == 2: logits = logits[:,1].float()-logits[:,0].float()
+    lowest = math.log(threshold/(1-threshold))
+    return [(logits.reshape(targets.shape) >= lowest, targets > 0)]
+
 # %% ../../nbs/20_measure.oii.ipynb #09a64346
 def pixel_counts(
     logits, # torch (N,1,H,W), (N,H,W) or (N,C,H,W)
@@ -127,7 +187,7 @@ def pixel_counts(
 ): # int64 array (classes,3) of TP, FP, FN; one row for one or two channels
     """Count hits, false alarms and misses.
     Raises InputError (a ValueError) for shapes that do not fit and thresholds outside 0..1."""
-    import torch
+    torch = _torch()
     if not 0 < threshold < 1:
         raise InputError(f"threshold must be between 0 and 1, got {threshold!r}")
     logits, targets = (t.detach().as_subclass(torch.Tensor) for t in (logits, targets))
@@ -137,18 +197,7 @@ def pixel_counts(
     targets = targets.reshape(small)
     valid = torch.ones_like(targets, dtype=torch.bool)
     if ignore_index is not None: valid = targets != ignore_index
-    channels = logits.shape[1] if logits.ndim == 4 else 1
-    if channels > 2:
-        predicted = logits.argmax(1)
-        pairs = [(predicted == c, targets == c) for c in range(channels)]
-    else:
-        score = logits.reshape(small) if channels == 1 else logits[:,1].float()-logits[:,0].float()
-        pairs = [(score >= math.log(threshold/(1-threshold)), targets > 0)]
-    return np.array([_confused(p, y, valid) for p,y in pairs])
-
-def _confused(p, y, valid):
-    "TP, FP and FN of predicted and true pixels."
-    return [int((a & b & valid).sum()) for a,b in ((p, y), (p, ~y), (~p, y))]
+    return np.array([_confused(p, y, valid) for p,y in _predicted(logits, targets, threshold)])
 
 # %% ../../nbs/20_measure.oii.ipynb #f292cbc2
 def class_counts(
@@ -180,7 +229,7 @@ def soft_oii(
     ignore_index:int|None=None, # label of pixels to leave out
 ): # differentiable scalar, or (N,), in float32 or float64
     "OII of soft counts. Raises InputError (a ValueError) for shapes that do not fit."
-    import torch
+    torch = _torch()
     logits, targets = (t.as_subclass(torch.Tensor) for t in (logits, targets))
     if targets.numel() != logits.numel(): raise InputError(
         f"targets must be {tuple(logits.shape)} like the logits, got {tuple(targets.shape)}")
@@ -213,10 +262,14 @@ def _mean(values):
     return float(np.mean(values)) if np.isnan(values).all() else float(np.nanmean(values))
 
 # %% ../../nbs/20_measure.oii.ipynb #c6cbff9c
+def _at_home(part):
+    "The class, to be found by name in this module: for pickle."
+    part.__module__, part.__qualname__ = __name__, part.__name__
+    return part
+
 @lru_cache(1)
-def _fastai_parts():
-    "fastai's base classes are only known once it is imported."
-    from fastai.callback.core import Callback
+def _metric_class():
+    "Late: fastai's base class is only known once it is imported."
     from fastai.learner import Metric
 
     class ImbalanceMetric(Metric):
@@ -231,6 +284,13 @@ def _fastai_parts():
             return score_counts(self.total)[self.score] if np.ndim(self.total) else None
         @property
         def name(self): return self.score
+    return _at_home(ImbalanceMetric)
+
+# %% ../../nbs/20_measure.oii.ipynb #aacfbf18
+@lru_cache(1)
+def _recorder_class():
+    "Late: fastai's base class is only known once it is imported."
+    from fastai.callback.core import Callback
 
     class ImbalanceRecorder(Callback):
         "OII, IoU, precision and recall of the validation set after each epoch, in `records`."
@@ -247,16 +307,15 @@ def _fastai_parts():
         def after_epoch(self):
             if not np.ndim(self.total): return
             self.records.append({'epoch': self.epoch, **score_counts(self.total)})
-
-    parts = {'ImbalanceMetric': ImbalanceMetric, 'ImbalanceRecorder': ImbalanceRecorder}
-    for name,part in parts.items(): part.__module__, part.__qualname__ = __name__, name
-    return parts
+    return _at_home(ImbalanceRecorder)
 
 # %% ../../nbs/20_measure.oii.ipynb #77e5b8ee
+_ON_DEMAND = dict(ImbalanceMetric=_metric_class, ImbalanceRecorder=_recorder_class)
+
 def __getattr__(name):
-    "`ImbalanceMetric` and `ImbalanceRecorder` on demand (PEP 562), so that they can be imported and unpickled by name."
-    if name in ('ImbalanceMetric', 'ImbalanceRecorder'): return _fastai_parts()[name]
-    raise AttributeError(f"module 'imbal_al.oii' has no attribute {name!r}")
+    "`ImbalanceMetric` and `ImbalanceRecorder` on demand (PEP 562)."
+    if name in _ON_DEMAND: return _ON_DEMAND[name]()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 # %% ../../nbs/20_measure.oii.ipynb #bdb8b33f
 def imbalance_metrics(
@@ -264,7 +323,7 @@ def imbalance_metrics(
     ignore_index:int|None=None, # label of pixels to leave out
 )->list: # four fastai metrics: oii, iou, precision, recall
     "Metrics for `Learner(metrics=...)`."
-    metric = _fastai_parts()['ImbalanceMetric']
+    metric = _metric_class()
     return [metric(name, threshold, ignore_index) for name in _SCORES]
 
 # %% ../../nbs/20_measure.oii.ipynb #0fa34037
@@ -273,4 +332,4 @@ def imbalance_recorder(
     ignore_index:int|None=None, # label of pixels to leave out
 ): # a fastai callback whose `records` is a list of one dict per epoch
     "Callback for `Learner(cbs=...)`; also importable as `ImbalanceRecorder`."
-    return _fastai_parts()['ImbalanceRecorder'](threshold, ignore_index)
+    return _recorder_class()(threshold, ignore_index)
