@@ -301,23 +301,3 @@ def test_tidying_removes_error_streams_only():
         and list(nb.metadata) == ['kernelspec']
         and not m.tidy(nb)
     )
-
-
-def test_each_notebook_has_a_number_of_its_own_and_imports_go_down(docs):
-    import re
-
-    cfg = docs.get_config()
-    home, numbers = {}, []
-    for p in sorted(cfg.nbs_path.glob('[0-9]*.ipynb')):
-        numbers.append(p.name[:2])
-        home |= {m: p.stem for m in re.findall(r'#\| default_exp (\w+)', p.read_text())}
-    assert len(set(numbers)) == len(numbers)
-    found = [
-        (stem, home[d])
-        for mod, stem in home.items()
-        for d in re.findall(
-            r'(?:from|import) (?:imbal_al)?\.(\w+)', (cfg.lib_path / f'{mod}.py').read_text()
-        )
-        if home.get(d, '') > stem
-    ]
-    assert not found, f'a lower notebook imports a higher one: {found}'
