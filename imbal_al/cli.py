@@ -293,7 +293,7 @@ class _Grid:
         help="Shares of faulty patches in the tests, besides the pool's own")]='0.05'
     repeats: Annotated[Optional[int], typer.Option(min=1)]=None
 
-# %% ../nbs/88_cli.ipynb #8f346793
+# %% ../nbs/88_cli.ipynb #bf6bb44c
 def _configs(preset, axes):
     "The runs that the options ask for; `preset` as `imbal_al.studies.learning_study.preset` gives it"
     from imbal_al.studies.learning_study import plan
@@ -340,7 +340,8 @@ def _cutting(images, total):
 # %% ../nbs/88_cli.ipynb #00ab5ab5
 def _check_all(configs, work):
     "Refuse before anything is started: settings, data set, prevalences, network, device"
-    from imbal_al.studies.learning_study import check_networks, check_scenarios
+    from imbal_al.studies.learning_study import check_scenarios
+    from imbal_al.studies.simulation import check_networks
     check_scenarios(configs, work.data_root, _cutting, work.workers or os.cpu_count())
     check_networks(configs, _checked_device(work))
 
@@ -388,8 +389,8 @@ def _end_if(failed):
 # %% ../nbs/88_cli.ipynb #ec4e85d2
 def _print_dry_run(configs, work):
     "What the study would cost"
-    from imbal_al.studies.learning_study import estimate
     from imbal_al.core import best_device
+    from imbal_al.studies.run_costs import estimate
     device = work.device or best_device()
     workers = work.workers or (1 if device.startswith('cuda') else os.cpu_count())
     cost = estimate(configs, workers, device, work.data_root, work.threads)
@@ -534,19 +535,6 @@ _LossOut = Annotated[Optional[Path], typer.Option(
 def _loss_folder(out, data, preset):
     return out or Path('runs')/f'losses-{_file_part(data)}-{preset}'
 
-# %% ../nbs/88_cli.ipynb #9a13853c
-def _check_loss_networks(configs, device):
-    "Refuse a device or a network that cannot be had"
-    import torch
-    from imbal_al.networks.models import create_model
-    try: torch.empty(1, device=device or 'cpu')
-    except (RuntimeError, AssertionError) as e: raise InputError(
-        f'device {device!r} cannot be used here ({str(e).splitlines()[0]}); '
-        'write cpu, cuda or cuda:1, or leave it out') from e
-    networks = [(c.arch, c.encoder, c.weights, c.in_channels, c.width) for c in configs]
-    for arch,encoder,weights,channels,width in dict.fromkeys(networks):
-        create_model(arch, encoder, weights, 1, channels, width)
-
 # %% ../nbs/88_cli.ipynb #13dec1e0
 def _print_final(results):
     "IoU, precision, recall and OII at the end of the trainings"
@@ -572,7 +560,7 @@ def _print_final(results):
 def _print_loss_dry_run(configs, work):
     "What the trainings would take"
     from imbal_al.runs.engine import where_to_run
-    from imbal_al.studies.loss_study import loss_estimate
+    from imbal_al.studies.loss_training import loss_estimate
     where,workers = where_to_run(work.device, work.workers)
     cost = loss_estimate(configs, work.data_root, where, workers, work.threads)
     steps = ', '.join(f'{1e3*seconds:.0f}' for seconds in cost['step_seconds'])
@@ -607,7 +595,8 @@ class _LossGrid:
 
 def _loss_configs(base, axes):
     "The trainings that the options ask for"
-    from imbal_al.studies.loss_study import check_loss_config, plan_losses
+    from imbal_al.studies.loss_config import check_loss_config
+    from imbal_al.studies.loss_study import plan_losses
     configs = plan_losses(
         base,
         _one_of(axes.losses, '--losses', 'ft,dibe'),
@@ -647,12 +636,13 @@ def _losses(
         imbal-al losses --data mtsdd_extreme --preset laptop --losses tversky,dibe_dis --fn-weights 0.1,0.3,0.5,0.7,0.9
     """
     from imbal_al.runs.plan import save_plan
-    from imbal_al.studies.loss_study import check_parts, run_losses
+    from imbal_al.studies.loss_study import run_losses
+    from imbal_al.studies.loss_training import check_loss_networks, check_parts
     base = _loss_base(data, preset, training)
     configs = _loss_configs(base, axes)
     how = _how(work)
     check_parts(configs, work.data_root)
-    _check_loss_networks(configs, _checked_device(work))
+    check_loss_networks(configs, _checked_device(work))
     if dry_run: return _print_loss_dry_run(configs, work)
     folder = _loss_folder(out, data, preset)
     save_plan(folder, configs)
@@ -699,7 +689,7 @@ class _Search:
     variant: Annotated[Optional[str], typer.Option(
         help='Reading of DIBEDis: region, class, normalised, tversky')]=None
 
-# %% ../nbs/88_cli.ipynb #d722e435
+# %% ../nbs/88_cli.ipynb #7dc74fba
 def _search_weight(base, folder, wanted, work):
     "Let OII choose, say how it went; exit code 1 if it found no weight"
     from imbal_al.losses.guidance import compare, guide as search, grid as all_of
@@ -756,13 +746,14 @@ def _guide(
             wanted.loss, wanted.candidates,
             wanted.target if _given(ctx, 'target') else None, work.device)
     from imbal_al.losses.guidance import check_target
-    from imbal_al.studies.loss_study import check_loss_config, check_parts
+    from imbal_al.studies.loss_config import check_loss_config
+    from imbal_al.studies.loss_training import check_loss_networks, check_parts
     check_target(wanted.target)
     base = _loss_base(
         data, preset, training, arch=wanted.model, loss=wanted.loss, variant=wanted.variant)
     check_loss_config(base)
     check_parts([base], work.data_root)
-    _check_loss_networks([base], work.device)
+    check_loss_networks([base], work.device)
     _search_weight(base, _loss_folder(out, data, preset), wanted, work)
 
 # %% ../nbs/88_cli.ipynb #0ca41763
@@ -879,7 +870,7 @@ class _Comparing:
     only: Annotated[Optional[str], typer.Option(
         help='Only these strategies, with commas (for losses: losses)')]=None
 
-# %% ../nbs/88_cli.ipynb #86a97acd
+# %% ../nbs/88_cli.ipynb #14825dc5
 @app.command('compare')
 @_options
 def _compare(

@@ -1,4 +1,4 @@
-"imbal_al.engine with runs that take no time: killed workers, two engines on one folder, retries, tables, status, collecting"
+"imbal_al.runs.engine with runs that take no time: killed workers, two engines on one folder, retries, tables, status, collecting"
 
 import csv, json, os, signal, subprocess, sys, time
 from dataclasses import asdict, fields, replace
@@ -7,13 +7,8 @@ from pathlib import Path
 import pandas as pd, pytest
 
 import stubs
-from imbal_al.runs import engine
-from imbal_al.runs import plan
-from imbal_al.studies import learning_study
-from imbal_al.runs import collect
-from imbal_al.runs import lock
-from imbal_al.runs import workers as pool
 from imbal_al.core import InputError, read_json
+from imbal_al.runs import collect as collecting, engine, lock, plan, workers as pool
 from imbal_al.runs.collect import (
     collect, _rate, read_tables, status, summary, _tables_current, write_tables,
 )
@@ -21,6 +16,7 @@ from imbal_al.runs.engine import failed_runs, retry, run_all
 from imbal_al.runs.plan import load_plan, save_plan
 from imbal_al.runs.lock import Lock
 from imbal_al.runs.folder import read_result
+from imbal_al.studies import learning_study
 from stubs import STUBS, Stub, attempts, run_stub
 
 HERE = Path(__file__).parent
@@ -383,7 +379,7 @@ def test_the_tables_of_the_one_that_ends_last_are_whole(tmp_path, monkeypatch):
     cs = [Stub(i) for i in range(2)]
     run_all(tmp_path, cs[:1], 0, 'cpu')
     (tmp_path / 'tables.json').unlink()
-    real, n = collect._digest, []
+    real, n = collecting._digest, []
 
     def slow(*a):
         if not n:
@@ -392,7 +388,7 @@ def test_the_tables_of_the_one_that_ends_last_are_whole(tmp_path, monkeypatch):
             time.sleep(0.3)
         return real(*a)
 
-    monkeypatch.setattr(collect, '_digest', slow)
+    monkeypatch.setattr(collecting, '_digest', slow)
     write_tables(tmp_path)
     n[0].communicate(timeout=60)
     assert len(pd.read_csv(tmp_path / 'results.csv')) == 4 and _tables_current(tmp_path)

@@ -23,7 +23,7 @@ from imbal_al.measure.threshold import (
     choose_threshold, deal_folds, cross_fitted, operating_point, account,
 )
 from imbal_al.results.remedies import recovery, WAYS, recoveries, recovery_table
-from imbal_al.studies.simulation import read_run
+from imbal_al.studies.run_records import read_run
 
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)

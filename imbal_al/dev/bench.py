@@ -32,8 +32,8 @@ from ..networks.scoring import embed, forward, score
 from ..strategies.diversity import k_center_greedy
 from ..studies.learning_study import run_study
 from ..studies.run_config import RunConfig
-from ..studies.simulation import (
-    first_batch, load_patches, run_cycle, Trainings, workspace)
+from ..studies.run_records import load_patches
+from ..studies.simulation import first_batch, run_cycle, Trainings, workspace
 
 # %% auto #0
 __all__ = ['wanted_rows', 'run_rows', 'main']

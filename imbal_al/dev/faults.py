@@ -23,7 +23,8 @@ from .campaign import (
 from ..networks.fixed_split import fit_curve
 from ..runs.folder import write_record
 from ..studies.learning_study import plan, run_study
-from ..studies.loss_study import LossConfig, plan_losses, run_losses
+from ..studies.loss_config import LossConfig
+from ..studies.loss_study import plan_losses, run_losses
 from ..studies.run_config import RunConfig
 
 # %% auto #0
@@ -227,7 +228,7 @@ class _Campaign(Tries):
         for file in ('log','journal'): (folder/file).unlink(missing_ok=True)
         return folder
 
-# %% ../../nbs/dev/2_dev.faults.ipynb #6b7539a6
+# %% ../../nbs/dev/2_dev.faults.ipynb #f6001b68
 def _judge(campaign, name, folder, row, before, but=(), keep=False):
     "Resume, compare, count, clear away; the row"
     world = campaign.worlds[name]
@@ -608,7 +609,7 @@ def _line(row):
     if row.bad: line += f'  [{row.message}]'
     return line
 
-# %% ../../nbs/dev/2_dev.faults.ipynb #11509761
+# %% ../../nbs/dev/2_dev.faults.ipynb #1c37390b
 def main(
     args=None, # Arguments as a list; None: those of the program
     ):

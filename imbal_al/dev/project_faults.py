@@ -194,7 +194,7 @@ class _Campaign(Tries):
         "The folder before the command of this name"
         return self.base/'before'/name
 
-# %% ../../nbs/dev/3_dev.project_faults.ipynb #cc65daa8
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #953aa78b
 def _same_units(campaign, folder):
     "Whether a new project has the units of the unbroken one, in one table"
     unbroken = campaign.before('next, cold')/'p'
@@ -207,7 +207,7 @@ def _different(campaign, step, folder):
     try: return [] if _same_units(campaign, folder) else ['units']
     except InputError as e: return [str(e)]
 
-# %% ../../nbs/dev/3_dev.project_faults.ipynb #37a08b32
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #265bea2d
 def _kills(campaign, step, folder, rng, most):
     "Kill a command up to `most` times; after how many seconds each"
     at = []
@@ -267,7 +267,7 @@ def _keep_lost(campaign):
     kept = Path(tempfile.gettempdir())/f'imbal_al_lost_{campaign.n}'
     shutil.copytree(campaign.base/f'try-{campaign.n}', kept, dirs_exist_ok=True)
 
-# %% ../../nbs/dev/3_dev.project_faults.ipynb #b58de3fa
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #8c3067da
 def main(
     args=None, # Arguments as a list; None: those of the program
     ):

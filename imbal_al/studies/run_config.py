@@ -55,9 +55,9 @@ class _ScenarioKey(NamedTuple):
 @dataclass(frozen=True)
 class RunConfig:
     "All that decides the outcome of one run"
-    data: str='synthetic'        # Data set, see `imbal_al.sources`
+    data: str='synthetic'        # Data set, see `imbal_al.data.catalog`
     patch: tuple=(64,64)         # Height and width of patches, pixels
-    stride: str='none'           # See `imbal_al.patches.windows`
+    stride: str='none'           # See `imbal_al.data.patches.windows`
     channels: int|None=None      # 1 or 3; None: as the data set is
     pi_u: float=.1               # Share of faulty patches in the pool
     pi_t: tuple=(.1,.05)         # Share of faulty patches in each test
@@ -71,11 +71,11 @@ class RunConfig:
     seed: int=0                  # The study's seed
     cycles: int=5                # Trainings, one after each batch of labels
     batch: int=40                # Patches labelled per cycle
-    arch: str='fpn'              # Network, see `imbal_al.models.create_model`
+    arch: str='fpn'              # Network, see `imbal_al.networks.models.create_model`
     encoder: str='lite0'         # Its encoder
     weights: str|None='imagenet' # The encoder's weights at the start; None: random ones
     in_channels: int=3           # Channels the network sees
-    loss: str='combo_paper'      # The paper's, or a key of `imbal_al.training.LOSSES`
+    loss: str='combo_paper'      # The paper's, or a key of `imbal_al.losses.registry.LOSSES`
     lr: float=2e-3               # Adam's learning rate
     wd: float=1e-4               # Adam's weight decay
     bs: int=16                   # Patches in a training batch
@@ -86,7 +86,7 @@ class RunConfig:
     fn_weight: float|None=None   # Weight of misses, for losses that have one; None: .7
     healthy_share: float=0.      # Share of a cycle's budget for clicks, see *Healthy patches for a click*
     healthy_price: float=.05     # What such a patch costs, in masks: assumed
-    stop: str='none'             # 'converged': `steps` is a limit, see `imbal_al.learner.Converged`
+    stop: str='none'             # 'converged': `steps` is a limit, see `imbal_al.networks.learner.Converged`
     warm_start: bool=False       # Begin a cycle with the last one's weights instead of new ones
     train_pi: float|None=None    # Faulty share of training batches, see `MixedBatches`; None: as labelled
 
@@ -183,8 +183,8 @@ def _check_kinds(config):
 
 # %% ../../nbs/58_studies.run_config.ipynb #aa6d975e
 def loss_of(c:RunConfig # The run
-    ):                  # Name of a loss of `imbal_al.learner`, or a module
-    """The loss as `imbal_al.learner.make_learner` takes it.
+    ):                  # Name of a loss of `imbal_al.networks.learner`, or a module
+    """The loss as `imbal_al.networks.learner.make_learner` takes it.
     Raises `InputError` for one there is none of, or a weight that it does not have"""
     from imbal_al.networks import learner
     from imbal_al.losses import registry as training
