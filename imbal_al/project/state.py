@@ -25,6 +25,13 @@ def rounds(p:Project)->list[Path]:
     if not folder.is_dir(): return []
     return sorted(path for path in folder.glob('[0-9][0-9][0-9]*') if path.is_dir())
 
+# %% ../../nbs/64_project.state.ipynb #c58cbe17
+def is_finished(
+    folder:Path # A round's
+    )->bool:
+    "Has a round written its queue?"
+    return read_json(folder/'queue.json') is not None and read_json(folder/'queue'/'done.json') is not None
+
 # %% ../../nbs/64_project.state.ipynb #1f1fbdee
 def queued(p:Project)->dict: # id -> dict(round, why, held_out)
     "Every unit that was ever picked and not released, from the rounds' `queue.json`"
@@ -82,9 +89,6 @@ def unlabelled_units(p):
     gone = {*labels(p)['id'], *queued(p)}
     return split_labels(p, [id for id in p.units['id'] if id not in gone])
 
-def _finished(folder)->bool:
-    return read_json(folder/'queue.json') is not None and read_json(folder/'queue'/'done.json') is not None
-
 # %% ../../nbs/64_project.state.ipynb #6ff6f795
 def project_windows(p:Project)->Windows:
     "How a project's images are cut"
@@ -96,11 +100,17 @@ def guided_loss(p):
     return {name:guide[name] for name in ('loss','fn_weight')} if guide.get('loss') else {}
 
 # %% ../../nbs/64_project.state.ipynb #f6f156af
+def rounds_with_model(p):
+    "(folder, `round.json`) of the rounds that have a trained model, in order"
+    out = []
+    for folder in rounds(p):
+        record = read_json(folder/'round.json')
+        if record and not record['cold'] and (folder/'model.pt').exists(): out.append((folder,record))
+    return out
+
 def trained_rounds(p):
-    "(folder, `round.json`) of the rounds that have a trained model. Raises `InputError` where there is none"
-    done = [(folder,read_json(folder/'round.json')) for folder in rounds(p)]
-    out = [(folder,record) for folder,record in done
-           if record and not record['cold'] and (folder/'model.pt').exists()]
+    "The same. Raises `InputError` where there is none"
+    out = rounds_with_model(p)
     if not out: raise InputError(
         f'{p.dir} has no trained model yet; label the first queue, ingest it and give `imbal-al next` again')
     return out
@@ -117,3 +127,12 @@ def tested_units(p, pi):
             f"{p.dir} has {len(ids)} held-out labels, none of them {kind}; "
             f"label more of the units that are picked 'to test on', a prevalence of {pi:g} needs both kinds")
     return ids, y
+
+def flags_of(
+    read, # Ids of the units that could be read
+    ids,  # From `tested_units`
+    y     # From there
+    )->np.ndarray:
+    "Whether units are faulty, in the order of `read`"
+    is_faulty = dict(zip(ids, y))
+    return np.array([is_faulty[id] for id in read])

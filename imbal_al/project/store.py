@@ -20,6 +20,7 @@ from imbal_al.core import (
 )
 from ..data.images import crop, IMAGES, read_image
 from ..data.patches import windows
+from ..data.sources import files_below, named_group
 from ..networks.tiling import Windows
 from ..runs.lock import held
 
@@ -35,15 +36,15 @@ class Settings:
     overlap: int=64         # Shared by neighbouring windows, pixels
     channels: int=3         # 1 (grey) or 3
     held_out: float=.2      # Share of each queue that is picked at random and never trained on
-    arch: str='fpn'         # See `imbal_al.models.create_model`
+    arch: str='fpn'         # See `imbal_al.networks.models.create_model`
     encoder: str='lite0'    # See there
     weights: str|None='imagenet' # Of the encoder at the start; None: random
-    loss: str='combo_paper' # See `imbal_al.learner.make_learner`
+    loss: str='combo_paper' # See `imbal_al.networks.learner.make_learner`
     lr: float=2e-3          # Learning rate
     wd: float=1e-4          # Weight decay
     bs: int=16              # Windows in a batch
     steps: int=200          # Optimiser steps per round
-    schedule: str='cosine'  # Of the learning rate, see `imbal_al.learner.fit`
+    schedule: str='cosine'  # Of the learning rate, see `imbal_al.networks.learner.fit`
     per_image: int=16       # Windows of a labelled image that are trained on, at most; those with a defect first
     seed: int=0             # Of the hold-out, trainings and picks
     bits: int=16            # That 16-bit grey images use: 8, 10, 12, 14 or 16; `new` reads it off the images
@@ -57,11 +58,7 @@ def group_of(
     )->str:
     "What an image must stay together with. Raises `InputError` for a pattern that is no regular expression"
     if by=='folder': return os.path.dirname(image)
-    try: found = re.search(by, image) if by else None
-    except re.error as e: raise InputError(
-        f"group_by {by!r} is no regular expression ({e}); write for example 'part([0-9]+)', or folder") from e
-    if not found: return image
-    return (found[1] or '') if found.re.groups else found[0]
+    return named_group(image, by, 'group_by', "'part([0-9]+)', or folder") or ''
 
 # %% ../../nbs/63_project.store.ipynb #467010a4
 _FORM = 'imbal_al project 1'
@@ -104,12 +101,7 @@ def image_names(
     folder:Path   # With sub-folders
     )->list[str]: # With `/`, whatever the system
     "Relative names of the images below a folder, sorted; hidden ones and projects are passed over"
-    out = []
-    for at,folders,names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith('.') and not _is_project(Path(at)/name)]
-        images = [name for name in names if not name.startswith('.') and name.lower().endswith(SUFFIXES)]
-        out += [(Path(at)/name).relative_to(folder).as_posix() for name in images]
-    return sorted(out)
+    return files_below(folder, *SUFFIXES, past=_is_project)
 
 def _is_project(folder): return (folder/'project.json').is_file()
 
