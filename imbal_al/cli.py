@@ -14,7 +14,7 @@ from typing import Annotated, get_type_hints, Optional
 import typer
 from typer.core import TyperGroup
 
-from .core import InputError
+from .core import atomic_path, best_device, InputError
 from .project.commands import register
 
 # %% auto #0
@@ -389,7 +389,6 @@ def _end_if(failed):
 # %% ../nbs/88_cli.ipynb #ec4e85d2
 def _print_dry_run(configs, work):
     "What the study would cost"
-    from imbal_al.core import best_device
     from imbal_al.studies.run_costs import estimate
     device = work.device or best_device()
     workers = work.workers or (1 if device.startswith('cuda') else os.cpu_count())
@@ -452,7 +451,6 @@ def save_figures(
     )->list[Path]: # The files written
     "Draw the paper's figures 4 and 5 from a study's tables into `folder/figures`, for each data set and loss"
     import pandas as pd
-    from imbal_al.core import atomic_path
     from imbal_al.results.figures import fig4, fig5
     results,picks = pd.read_csv(folder/'results.csv'),pd.read_csv(folder/'picks.csv')
     results['_loss'] = _loss_names(results)

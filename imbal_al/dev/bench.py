@@ -52,6 +52,7 @@ def _clock(f, *args, **named):
     _settled()
     return time.perf_counter()-began
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #04c01d35
 def _scaled(factor, f, *args, **named):
     "Seconds of a part, times `factor`"
     return factor*_clock(f, *args, **named)
@@ -98,6 +99,7 @@ def _row(number, what, *, wanted, full, short):
         return make
     return register
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #60a57951
 def _bar(seconds):
     "A time that is asked for"
     return partial(float, seconds)
@@ -106,6 +108,7 @@ def _bar(seconds):
 def _card():
     return f', {torch.cuda.get_device_name()}' if torch.cuda.is_available() else ''
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #ba046c86
 def _hardware(card=False):
     "Processor, cores, graphics card if one is asked for and there, version of PyTorch"
     came = provenance()
@@ -125,6 +128,7 @@ def _timed(row, size, rounds, threads):
         _NOTES.pop(row.number, None)
         return _pairs(row.make(Path(folder), **size), rounds)
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #97561181
 def _against(name, kind, least, seconds):
     "The part of a line that says how another variant does beside ours"
     here = name in seconds
@@ -248,6 +252,7 @@ def _on_disk(path, n, d):
     del written
     return np.load(path, mmap_mode='r', allow_pickle=False)
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #20152c9a
 def _products(x, known_DN):
     "All points times all labelled ones, in blocks"
     for i in range(0, len(x), 2048): (x[i:i+2048]@known_DN).max(1)
@@ -352,6 +357,7 @@ def _masks(n, size, seed=0):
     logits = rng.normal(-5, 3, (n,size,size)).astype(np.float32)
     return logits, (rng.random((n,size,size))<.03).astype(np.uint8)
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #9705880e
 def _count_floor(found, there):
     "True and false positives, and misses"
     for pixels in (found&there, found&~there, ~found&there): np.count_nonzero(pixels)
@@ -375,6 +381,7 @@ def _smp(found, there):
     def go(): f1_score(*get_stats(p.long(), y, mode='binary'), reduction='micro')
     return _clock(go)
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #c7e69e56
 def _counting(logits, masks):
     "The variants that rows of counts and of histograms share"
     found,there = logits>=0,masks.astype(bool)
@@ -741,6 +748,7 @@ def _our_cycle(cycle):
     "Seconds of `run_cycle`, with nothing trained before"
     return _clock(run_cycle, cycle.config, 1, cycle.first, trainings=Trainings())
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #ce39ddcf
 def _store_of(config):
     "The store's table, and where its images come from"
     return load_patches(config.store_key(), None).table, load_source(config.data)

@@ -58,6 +58,7 @@ def _be_child(work, log):
     try: code = exit_code(partial(_as_child, work, log))
     finally: os._exit(code)
 
+# %% ../../nbs/dev/0_dev.campaign.ipynb #9782a7cd
 def fork(
     work,     # f(), which returns an exit code
     log:Path, # File that gets what the child says
@@ -133,6 +134,7 @@ def different(
     "Names of what is not the same, or not in both"
     return sorted(name for name in {*mine, *want} if mine.get(name)!=want.get(name))
 
+# %% ../../nbs/dev/0_dev.campaign.ipynb #96a4f547
 def verdict(
     bad:list, # What is different
     )->str:

@@ -141,6 +141,7 @@ def _whole(path):
         return True
     except Exception: return False
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #a5a7f871
 def _is_half(path):
     "Is it a file under a final name that is not whole?"
     if not path.is_file() or path.name.startswith('.'): return False
@@ -280,6 +281,7 @@ def _where(folder, name, rng):
     found = sorted(path for path in folder.rglob(name) if path.is_file())
     return found[rng.integers(len(found))] if found else None
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #cad2282a
 def _damage(path, how, rng):
     "Cut ('truncated') or flip a bit ('flipped'), in place"
     content = bytearray(path.read_bytes())
@@ -405,6 +407,7 @@ def _turn_clock(seconds):
     def turned(): return real()-seconds
     time.time = turned
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #612ab357
 def _clock(campaign, name, years, seed):
     "Kill, turn the clock, go on"
     world,rng,folder = campaign.worlds[name],stream(seed,'clock',name,years),campaign.fresh()
@@ -445,6 +448,7 @@ def _small_memory(rng):
     limit = pages*resource.getpagesize()+int(rng.uniform(5e6, 1.5e8))
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #8b3cccbb
 def _out_of_memory(campaign, name, seed):
     "An address space that ends soon"
     world,rng,folder = campaign.worlds[name],stream(seed,'memory',name),campaign.fresh()

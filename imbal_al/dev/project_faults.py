@@ -61,6 +61,7 @@ def _steel(i):
     "Image and mask of a number; the even ones are faulty"
     return image('steel', i, _SIZE, faulty=i%2==0)
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #29ddfc3d
 def _truth(name):
     "The mask of an image, by its name"
     return _steel(int(name[:2]))[1]
@@ -81,6 +82,7 @@ def _do(folder, step):
     cli.main()
     return 0
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #dbbe7b74
 def _give(folder, step):
     "Start a command in a fork, its output in `folder/log`; its process number"
     return fork(partial(_do, folder, step), folder/'log')
@@ -122,6 +124,7 @@ def _files(place):
         hidden = path.name.startswith('.') or path.name in _UNREAD
         if path.is_file() and not hidden: yield path
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #9343b70e
 def _state(folder):
     "A project and what was exported from it, as it is compared: relative path -> content"
     paths = []
@@ -170,6 +173,7 @@ def _begin(work, images):
     (work/'images').mkdir(parents=True)
     for i in range(images): Image.fromarray(_steel(i)[0]).save(work/'images'/f'{i:02d}.png')
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #1cd0a093
 class _Campaign(Tries):
     "The unbroken project, kept before each command"
     def __init__(self, base, export=True, images=16):
@@ -201,6 +205,7 @@ def _same_units(campaign, folder):
     if len(open_project(folder/'p').units)!=len(open_project(unbroken).units): return False
     return len(list(folder.glob('p/units-*.csv')))==1
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #8201952c
 def _different(campaign, step, folder):
     "What is not as in the unbroken project"
     if step.name!='new': return different(_state(folder), campaign.after[step.name])
@@ -217,6 +222,7 @@ def _kills(campaign, step, folder, rng, most):
         at.append(f'{seconds:.2f}')
     return at
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #ec1d45bd
 def _play(campaign, step, seed, most=3):
     "Kill a command up to `most` times, let it end, compare; the try"
     folder = campaign.copy_of(campaign.before(step.name))
