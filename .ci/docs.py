@@ -1,4 +1,9 @@
-"Build the site from the notebooks into `_docs`, without Quarto and complete offline; `check` looks for broken links and the like, `figures` draws the front page's figures"
+"""Build the site from the notebooks into `_docs`, without Quarto and complete offline
+
+    python .ci/docs.py            build it
+    python .ci/docs.py check      look for broken links and the like
+    python .ci/docs.py figures    draw the front page's figures
+"""
 
 import ast, inspect, json, os, re, shutil, subprocess, sys
 from functools import lru_cache
@@ -151,7 +156,8 @@ def add_alts(nb):
             and 'fig-alt' not in c.source
             and any(k.startswith('image/') for o in c.get('outputs', []) for k in o.get('data', {}))
         ):
-            c.source = f"#| fig-alt: {json.dumps(f'Figure, {head}. {prose}'.strip(), ensure_ascii=False)}\n{c.source}"
+            alt = json.dumps(f'Figure, {head}. {prose}'.strip(), ensure_ascii=False)
+            c.source = f'#| fig-alt: {alt}\n{c.source}'
 
 
 def fold_code(nb):
@@ -247,11 +253,9 @@ def source_page(path):
         out.append(
             f'<span class="line" id="L{n}" data-n="{n}">{text}{"</span>" if is_open else ""}</span>'
         )
-    return (
-        f'---\ntitle: {path.parent.name}/{path.name}\nsearch: false\ntoc: false\n---\n\n```{{=html}}\n<pre class="source"><code>'
-        + ''.join(out)
-        + '</code></pre>\n```\n'
-    )
+    head = f'---\ntitle: {path.parent.name}/{path.name}\nsearch: false\ntoc: false\n---\n\n'
+    code = '<pre class="source"><code>' + ''.join(out) + '</code></pre>'
+    return f'{head}```{{=html}}\n{code}\n```\n'
 
 
 def escape(text):
@@ -379,7 +383,7 @@ def prepare(cfg, work):
 
 
 def get_katex(home):
-    "KaTeX's folder, from npm the first time; None, with a line that says so, where npm is not or gets nothing"
+    "KaTeX's folder, from npm the first time; None, with a line, where npm is not or gets nothing"
     dist = home / 'node_modules/katex/dist'
     if not dist.exists():
         npm = [
@@ -397,8 +401,10 @@ def get_katex(home):
         try:
             subprocess.run(npm, check=True, capture_output=True, timeout=120)
         except (OSError, subprocess.SubprocessError) as e:
+            command = ' '.join([*npm[:4], npm[-1]])
             print(
-                f'no KaTeX, so formulas stay as they are typed ({type(e).__name__}); to have them: {" ".join(npm[:4])} {npm[-1]}'
+                f'no KaTeX, so formulas stay as they are typed ({type(e).__name__}); '
+                f'to have them: {command}'
             )
     return dist if dist.exists() else None
 
@@ -433,19 +439,25 @@ def localise(out, katex):
         sys.exit(
             'smalldocs reads its search index in another way than 0.5.4; see localise in .ci/docs.py'
         )
-    js.write_text(
-        text.replace(
-            old,
-            'await new Promise((ok, no) => { const s = document.createElement("script"); s.src = offset + "search.js"; s.onload = ok; s.onerror = no; document.head.append(s); });\n      index = window.searchIndex;',
-        )
-    )
+    js.write_text(text.replace(old, FROM_SCRIPT))
     (out / 'search.js').write_text(
         'window.searchIndex = ' + (out / 'search.json').read_text().replace('</', '<\\/') + ';\n'
     )
 
 
+# The search index by a script, which a browser also loads from disk
+FROM_SCRIPT = """await new Promise((ok, no) => {
+        const s = document.createElement("script");
+        s.src = offset + "search.js"; s.onload = ok; s.onerror = no;
+        document.head.append(s);
+      });
+      index = window.searchIndex;"""
+
+
 def not_here(home):
-    "The page for an address that is none, as hosts look for it; it may be shown at any depth, so its links are whole addresses"
+    """The page for an address that is none, as hosts look for it
+
+    It may be shown at any depth, so its links are whole addresses."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Not here</title>
 <style>:root {{ color-scheme: light dark }} body {{ font: 1.1rem/1.6 sans-serif; max-width: 34rem; margin: 15vh auto; padding: 0 1rem }}</style></head>

@@ -1,4 +1,8 @@
-"Open the built site in Chromium as a reader would; fails on console errors, a search without hits, raw formulas, empty figures, dead source links. Screenshots go to `_proc/shots`. `--quick`: only the main pages"
+"""Open the built site in Chromium as a reader would
+
+Fails on console errors, a search without hits, raw formulas, empty figures, dead source links.
+Screenshots go to `_proc/shots`. `--quick`: only the main pages.
+"""
 
 import shutil, sys
 from pathlib import Path
@@ -11,12 +15,17 @@ chromium = (
 FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
 SHOWN = (
     'index.html',
-    'losses.html',
+    'losses.compound.html',
     'study_active_learning.html',
     'study_losses.html',
     'api.html',
     'tutorials/first_study.html',
 )
+# Formulas that are not rendered, and pictures that do not load: how many
+RAW = """[...document.querySelectorAll('.math')].filter(o => !o.querySelector('.katex')).length
+    + document.querySelectorAll('.katex-error').length"""
+EMPTY = """Promise.all([...document.images].map(o => o.decode().then(() => 0, () => 1)))
+    .then(o => o.reduce((a,b) => a+b, 0))"""
 
 
 def needed():
@@ -34,12 +43,8 @@ def needed():
 def visit(page, path, wrong):
     "Load a page and look at its formulas and pictures"
     page.goto((site / path).as_uri(), wait_until='load')
-    raw = page.evaluate(
-        "[...document.querySelectorAll('.math')].filter(o => !o.querySelector('.katex')).length + document.querySelectorAll('.katex-error').length"
-    )
-    empty = page.evaluate(
-        "Promise.all([...document.images].map(o => o.decode().then(() => 0, () => 1))).then(o => o.reduce((a,b) => a+b, 0))"
-    )
+    raw = page.evaluate(RAW)
+    empty = page.evaluate(EMPTY)
     wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     if raw:
         wrong.append(f'{path}: {raw} formula(s) not rendered')
@@ -116,7 +121,7 @@ def main():
                 print(f'{kind}, {scheme}: {len(every)} pages')
         page = b.new_page(viewport=dict(width=1280, height=900))
         search(page, 'DIBELoss', wrong)
-        source(page, 'losses.html', 'DIBELoss', wrong)
+        source(page, 'losses.compound.html', 'DIBELoss', wrong)
         b.close()
     print(
         '\n'.join(dict.fromkeys(wrong))

@@ -1,5 +1,8 @@
-"""Open a tutorial in JupyterLab as a reader would, run it to its end, move a slider; fails if a cell fails, is not run, or the figure stays as it was. JupyterLab runs on this machine's loopback only, with settings of
-its own, and nothing is saved. Screenshots go to `_proc/shots`. Another notebook than the third tutorial: its path in `nbs`
+"""Open a tutorial in JupyterLab as a reader would, run it to its end, move a slider
+
+Fails if a cell fails, is not run, or the figure stays as it was. JupyterLab runs on this machine's
+loopback only, with settings of its own, and nothing is saved. Screenshots go to `_proc/shots`.
+Another notebook than the third tutorial: its path in `nbs`.
 """
 
 import json, os, secrets, shutil, socket, subprocess, sys, tempfile, time

@@ -1,4 +1,7 @@
-"Remove error streams (warnings, paths of one machine) from the saved outputs of all notebooks, and name the kernel, so that JupyterLab need not ask"
+"""Remove error streams (warnings, paths of one machine) from the saved outputs of all notebooks
+
+And name the kernel, so that JupyterLab need not ask.
+"""
 
 from fastcore.nbio import read_nb, write_nb
 from nbdev.config import get_config

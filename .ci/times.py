@@ -1,4 +1,8 @@
-"Run every notebook by itself, or those named, and print how long each took; a notebook of more than LIMIT seconds is marked. `nbs/tutorials` has two minutes on two cores, everything else one minute on one"
+"""Run every notebook by itself, or those named, and print how long each took
+
+A notebook of more than LIMIT seconds is marked. `nbs/tutorials` has two minutes on two cores,
+everything else one minute on one.
+"""
 
 import os, sys, time
 from pathlib import Path

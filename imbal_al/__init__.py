@@ -2,7 +2,13 @@
 
 Modules:
 
+- `imbal_al.losses.compound`: A loss of pixels and a loss of regions, added: where one has no slope the other has
+- `imbal_al.losses.guidance`: The weight of misses found by OII in a few trainings, where a grid trains them all
+- `imbal_al.losses.numerics`: Sums that stay exact from one defect pixel to all, at logits of any size
 - `imbal_al.losses.pixel`: Cross entropy, Focal and the distribution part of DIBE: a curve for each pixel, and what its slope does when defects are rare
+- `imbal_al.losses.region`: Dice, Tversky and the region part of DIBE: ratios of sums, where a thousand healthy pixels weigh nothing
+- `imbal_al.measure.metrics`: Every score at every prevalence and every threshold, from two small histograms per image
+- `imbal_al.measure.oii`: One number between -1 and 1 that says whether a model misses defects or invents them
 - `imbal_al.measure.prevalence`: How many of the images are faulty, told from the network's output
 - `imbal_al.measure.shift`: Where the F1 goes when fewer images are faulty than in training, and what a threshold gets back
 - `imbal_al.measure.statistics`: Intervals, tests and the number of repeats they take

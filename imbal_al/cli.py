@@ -14,7 +14,7 @@ from typing import Annotated, get_type_hints, Optional
 import typer
 from typer.core import TyperGroup
 
-from .core import InputError
+from .core import atomic_path, best_device, InputError
 from .project.commands import register
 from .text import progress_text
 
@@ -162,7 +162,7 @@ class _Work:
 
 # %% ../nbs/88_cli.ipynb #fb547cfb
 def _how(work):
-    "How runs are worked off, for `imbal_al.engine.run_all`"
+    "How runs are worked off, for `imbal_al.runs.engine.run_all`"
     from imbal_al.runs.workers import check_backend
     check_backend(work.backend, work.address)
     return dict(
@@ -276,19 +276,38 @@ def _check_lists(strategies, losses, fn_weights):
         'give these too, for example --losses dibe')
 
 # %% ../nbs/88_cli.ipynb #bbadaae2
-def _configs(preset, strategies, pi_u, pi_t, repeats, losses, fn_weights):
-    "The grid of runs that the options ask for; `preset` as `imbal_al.engine.preset` gives it"
+@dataclass(frozen=True)
+class _Grid:
+    "The axes of a study; None: as the preset has it"
+    strategies: Annotated[Optional[str], typer.Option(
+        help='Names with commas: random, entropy, coreset, margin, entropy_foreground, clasp, '
+        'entropy_coreset, quota, badge, bald; coreset_paper, random_faulty, '
+        'random_predicted_faulty')]=None
+    losses: Annotated[Optional[str], typer.Option(
+        help="With commas: combo_paper (the paper's, the default), bce, wbce, focal, dice, "
+        'tversky, ft, dibe_reg, combo, el, hf, unified, dibe_dis, dibe')]=None
+    fn_weights: Annotated[Optional[str], typer.Option(
+        help='Weights of misses with commas, for the losses that have one; default 0.7')]=None
+    pi_u: Annotated[Optional[str], typer.Option(
+        help='Shares of faulty patches in the pool, with commas')]=None
+    pi_t: Annotated[str, typer.Option(
+        help="Shares of faulty patches in the tests, besides the pool's own")]='0.05'
+    repeats: Annotated[Optional[int], typer.Option(min=1)]=None
+
+# %% ../nbs/88_cli.ipynb #dfadd4d3
+def _configs(preset, axes):
+    "The runs that the options ask for; `preset` as `imbal_al.studies.learning_study.preset` gives it"
     from imbal_al.studies.learning_study import plan
     base,names,pis,n = preset
-    _check_lists(strategies, losses, fn_weights)
+    _check_lists(axes.strategies, axes.losses, axes.fn_weights)
     return plan(
         base,
-        names if strategies is None else _names(strategies),
-        pis if pi_u is None else _numbers(pi_u, '--pi-u'),
-        n if repeats is None else repeats,
-        _numbers(pi_t, '--pi-t'),
-        _names(losses or ''),
-        _numbers(fn_weights, '--fn-weights') if fn_weights else (None,))
+        names if axes.strategies is None else _names(axes.strategies),
+        pis if axes.pi_u is None else _numbers(axes.pi_u, '--pi-u'),
+        n if axes.repeats is None else axes.repeats,
+        _numbers(axes.pi_t, '--pi-t'),
+        _names(axes.losses or ''),
+        _numbers(axes.fn_weights, '--fn-weights') if axes.fn_weights else (None,))
 
 # %% ../nbs/88_cli.ipynb #b86662c7
 def _progress_bar():
@@ -372,7 +391,6 @@ def _end_if(failed):
 def _print_dry_run(configs, work):
     "What the study would cost"
     from imbal_al.studies.run_costs import estimate
-    from imbal_al.core import best_device
     device = work.device or best_device()
     workers = work.workers or (1 if device.startswith('cuda') else os.cpu_count())
     cost = estimate(configs, workers, device, work.data_root, work.threads)
@@ -434,7 +452,6 @@ def save_figures(
     )->list[Path]: # The files written
     "Draw the paper's figures 4 and 5 from a study's tables into `folder/figures`, for each data set and loss"
     import pandas as pd
-    from imbal_al.core import atomic_path
     from imbal_al.results.figures import fig4, fig5
     results,picks = pd.read_csv(folder/'results.csv'),pd.read_csv(folder/'picks.csv')
     results['_loss'] = _loss_names(results)
@@ -469,20 +486,7 @@ def _study(
     *,
     data: Annotated[str, typer.Option(help='Data set; see `imbal-al data list`')]='synthetic',
     preset: Annotated[str, typer.Option(help='quick, laptop or paper')]='quick',
-    strategies: Annotated[Optional[str], typer.Option(
-        help='Names with commas: random, entropy, coreset, margin, entropy_foreground, clasp, '
-        'entropy_coreset, quota, badge, bald; coreset_paper, random_faulty, '
-        'random_predicted_faulty')]=None,
-    losses: Annotated[Optional[str], typer.Option(
-        help="With commas: combo_paper (the paper's, the default), bce, wbce, focal, dice, "
-        'tversky, ft, dibe_reg, combo, el, hf, unified, dibe_dis, dibe')]=None,
-    fn_weights: Annotated[Optional[str], typer.Option(
-        help='Weights of misses with commas, for the losses that have one; default 0.7')]=None,
-    pi_u: Annotated[Optional[str], typer.Option(
-        help='Shares of faulty patches in the pool, with commas')]=None,
-    pi_t: Annotated[str, typer.Option(
-        help="Shares of faulty patches in the tests, besides the pool's own")]='0.05',
-    repeats: Annotated[Optional[int], typer.Option(min=1)]=None,
+    axes: _Grid,
     learning: _Learning,
     out: Annotated[Optional[Path], typer.Option(
         help="The study's folder; default runs/DATA-PRESET")]=None,
@@ -511,7 +515,7 @@ def _study(
     from imbal_al.studies.learning_study import preset as preset_of
     from imbal_al.runs.plan import save_plan
     ready = preset_of(preset, data, **changes)
-    configs = _configs(ready, strategies, pi_u, pi_t, repeats, losses, fn_weights)
+    configs = _configs(ready, axes)
     how = _how(work)
     _check_all(configs, work)
     if dry_run: return _print_dry_run(configs, work)
@@ -529,12 +533,6 @@ _LossOut = Annotated[Optional[Path], typer.Option(
 
 def _loss_folder(out, data, preset):
     return out or Path('runs')/f'losses-{_file_part(data)}-{preset}'
-
-# %% ../nbs/88_cli.ipynb #9a13853c
-def _check_loss_networks(configs, device):
-    "Refuse a device or a network that cannot be had"
-    from imbal_al.studies.loss_training import check_loss_networks
-    check_loss_networks(configs, device)
 
 # %% ../nbs/88_cli.ipynb #13dec1e0
 def _print_final(results):
@@ -580,17 +578,31 @@ def _print_loss_results(folder, configs):
     typer.echo(f"table: {folder/'results.csv'}")
 
 # %% ../nbs/88_cli.ipynb #7a768baa
-def _loss_configs(base, losses, models, seeds, fn_weights, variants):
-    "The grid of trainings that the options ask for"
+@dataclass(frozen=True)
+class _LossGrid:
+    "The axes of a loss study"
+    models: Annotated[str, typer.Option(
+        help='Networks with commas: unet, segnet, pspnet, deeplabv3, fpn')]='unet'
+    losses: Annotated[str, typer.Option(
+        help='With commas: bce, wbce, focal, dice, tversky, ft, dibe_reg, combo, el, hf, '
+        'unified, dibe_dis, dibe')]='ft,dibe_reg,hf,dibe'
+    seeds: Annotated[int, typer.Option(min=1, help='Trainings of each kind')]=1
+    fn_weights: Annotated[Optional[str], typer.Option(
+        help='Weights of misses with commas, for the losses that have one; default 0.7')]=None
+    variants: Annotated[Optional[str], typer.Option(
+        help='Readings of DIBEDis with commas: region, class, normalised, tversky')]=None
+
+def _loss_configs(base, axes):
+    "The trainings that the options ask for"
     from imbal_al.studies.loss_config import check_loss_config
     from imbal_al.studies.loss_study import plan_losses
     configs = plan_losses(
         base,
-        _one_of(losses, '--losses', 'ft,dibe'),
-        _one_of(models, '--models', 'unet'),
-        seeds,
-        _numbers(fn_weights, '--fn-weights') if fn_weights else (None,),
-        _one_of(variants, '--variants', 'region') if variants else (None,))
+        _one_of(axes.losses, '--losses', 'ft,dibe'),
+        _one_of(axes.models, '--models', 'unet'),
+        axes.seeds,
+        _numbers(axes.fn_weights, '--fn-weights') if axes.fn_weights else (None,),
+        _one_of(axes.variants, '--variants', 'region') if axes.variants else (None,))
     for config in configs: check_loss_config(config)
     return configs
 
@@ -601,16 +613,7 @@ def _losses(
     *,
     data: _LossData='synthetic:120:96',
     preset: _LossPreset='quick',
-    models: Annotated[str, typer.Option(
-        help='Networks with commas: unet, segnet, pspnet, deeplabv3, fpn')]='unet',
-    losses: Annotated[str, typer.Option(
-        help='With commas: bce, wbce, focal, dice, tversky, ft, dibe_reg, combo, el, hf, '
-        'unified, dibe_dis, dibe')]='ft,dibe_reg,hf,dibe',
-    seeds: Annotated[int, typer.Option(min=1, help='Trainings of each kind')]=1,
-    fn_weights: Annotated[Optional[str], typer.Option(
-        help='Weights of misses with commas, for the losses that have one; default 0.7')]=None,
-    variants: Annotated[Optional[str], typer.Option(
-        help='Readings of DIBEDis with commas: region, class, normalised, tversky')]=None,
+    axes: _LossGrid,
     training: _Training,
     out: _LossOut=None,
     work: _Work,
@@ -633,12 +636,12 @@ def _losses(
     """
     from imbal_al.runs.plan import save_plan
     from imbal_al.studies.loss_study import run_losses
-    from imbal_al.studies.loss_training import check_parts
+    from imbal_al.studies.loss_training import check_loss_networks, check_parts
     base = _loss_base(data, preset, training)
-    configs = _loss_configs(base, losses, models, seeds, fn_weights, variants)
+    configs = _loss_configs(base, axes)
     how = _how(work)
     check_parts(configs, work.data_root)
-    _check_loss_networks(configs, _checked_device(work))
+    check_loss_networks(configs, _checked_device(work))
     if dry_run: return _print_loss_dry_run(configs, work)
     folder = _loss_folder(out, data, preset)
     save_plan(folder, configs)
@@ -667,21 +670,40 @@ def _is_project(ctx, dir):
     return dir is not None
 
 # %% ../nbs/88_cli.ipynb #dd4a635a
-def _search_weight(base, folder, target, candidates, seeds, work, grid):
+@dataclass(frozen=True)
+class _Search:
+    "What the search for a weight of misses trains and wants"
+    loss: Annotated[str, typer.Option(
+        help='A loss with a weight of misses: tversky, ft, dibe_reg, hf, dibe_dis, dibe')]='dibe'
+    target: Annotated[tuple[float,float], typer.Option(
+        metavar='LOW HIGH', help='Interval of OII that is wanted: '
+        '0 is balanced, above 0 misses, below 0 false alarms')]=(.1,.3)
+    candidates: Annotated[int, typer.Option(
+        min=1, help='How many weights between 0 and 1')]=5
+    grid: Annotated[bool, typer.Option(
+        '--grid', help='Also train all candidates and compare')]=False
+    model: Annotated[str, typer.Option(help='unet, segnet, pspnet, deeplabv3, fpn')]='unet'
+    seeds: Annotated[int, typer.Option(
+        min=1, help='Trainings of each candidate; their counts are added')]=1
+    variant: Annotated[Optional[str], typer.Option(
+        help='Reading of DIBEDis: region, class, normalised, tversky')]=None
+
+# %% ../nbs/88_cli.ipynb #ad5923c3
+def _search_weight(base, folder, wanted, work):
     "Let OII choose, say how it went; exit code 1 if it found no weight"
     from imbal_al.losses.guidance import compare, guide as search, grid as all_of
     from imbal_al.studies.loss_study import train_at
     train = train_at(
-        base, folder, seeds, work.workers, work.device, work.data_root, work.threads,
+        base, folder, wanted.seeds, work.workers, work.device, work.data_root, work.threads,
         **_how(work))
     def loud(weight):
         "Train, and say so"
-        _say(f'training with fn_weight {weight:g} ({seeds} seed(s)) in {folder}')
+        _say(f'training with fn_weight {weight:g} ({wanted.seeds} seed(s)) in {folder}')
         return train(weight)
-    guided = search(loud, target, candidates)
+    guided = search(loud, wanted.target, wanted.candidates)
     typer.echo(guided.account())
-    if grid:
-        compared = compare(guided, all_of(loud, candidates))
+    if wanted.grid:
+        compared = compare(guided, all_of(loud, wanted.candidates))
         typer.echo(compared.round(3).to_string(index=False))
     if guided.index is None: raise typer.Exit(1)
 
@@ -695,20 +717,7 @@ def _guide(
         metavar='[DIR]', show_default=False,
         help="A project's folder: guide it by costs. Without it: a loss study")]=None,
     costs: _Costs,
-    loss: Annotated[str, typer.Option(
-        help='A loss with a weight of misses: tversky, ft, dibe_reg, hf, dibe_dis, dibe')]='dibe',
-    target: Annotated[tuple[float,float], typer.Option(
-        metavar='LOW HIGH', help='Interval of OII that is wanted: '
-        '0 is balanced, above 0 misses, below 0 false alarms')]=(.1,.3),
-    candidates: Annotated[int, typer.Option(
-        min=1, help='How many weights between 0 and 1')]=5,
-    grid: Annotated[bool, typer.Option(
-        '--grid', help='Also train all candidates and compare')]=False,
-    model: Annotated[str, typer.Option(help='unet, segnet, pspnet, deeplabv3, fpn')]='unet',
-    seeds: Annotated[int, typer.Option(
-        min=1, help='Trainings of each candidate; their counts are added')]=1,
-    variant: Annotated[Optional[str], typer.Option(
-        help='Reading of DIBEDis: region, class, normalised, tversky')]=None,
+    wanted: _Search,
     data: _LossData='synthetic:120:96',
     preset: _LossPreset='quick',
     training: _Training,
@@ -731,20 +740,20 @@ def _guide(
     """
     if _is_project(ctx, dir):
         from imbal_al.project.commands import guide_project
-        wanted = target if _given(ctx, 'target') else None
         return guide_project(
             dir, costs.misses_cost, costs.alarms_cost, costs.prevalence,
-            loss, candidates, wanted, work.device)
+            wanted.loss, wanted.candidates,
+            wanted.target if _given(ctx, 'target') else None, work.device)
     from imbal_al.losses.guidance import check_target
     from imbal_al.studies.loss_config import check_loss_config
-    from imbal_al.studies.loss_training import check_parts
-    check_target(target)
-    base = _loss_base(data, preset, training, arch=model, loss=loss, variant=variant)
+    from imbal_al.studies.loss_training import check_loss_networks, check_parts
+    check_target(wanted.target)
+    base = _loss_base(
+        data, preset, training, arch=wanted.model, loss=wanted.loss, variant=wanted.variant)
     check_loss_config(base)
     check_parts([base], work.data_root)
-    _check_loss_networks([base], work.device)
-    _search_weight(
-        base, _loss_folder(out, data, preset), target, candidates, seeds, work, grid)
+    check_loss_networks([base], work.device)
+    _search_weight(base, _loss_folder(out, data, preset), wanted, work)
 
 # %% ../nbs/88_cli.ipynb #0ca41763
 def _state_table(folder, states):
@@ -831,32 +840,40 @@ def _status(
         time.sleep(every)
 
 # %% ../nbs/88_cli.ipynb #f28ded38
-@app.command('compare')
-def _compare(
-    folder: Annotated[Path, typer.Argument(
-        metavar='DIR', help="A study's folder, or a results table as CSV")],
+@dataclass(frozen=True)
+class _Comparing:
+    "What is compared, and how"
     methods: Annotated[str, typer.Option(
         help='What is compared in an active-learning study: strategy, loss, model, '
-        'sampling (healthy_share and train_pi), or several with commas')]='strategy',
+        'sampling (healthy_share and train_pi), or several with commas')]='strategy'
     value: Annotated[Optional[str], typer.Option(
         help='Score compared: f1, iou, precision, recall (f1_heldout and so on: '
-        'from all held-out patches); default f1_heldout, for losses iou')]=None,
+        'from all held-out patches); default f1_heldout, for losses iou')]=None
     at: Annotated[Optional[str], typer.Option(
         help='area (under the budget curve), final, or a share of the pool such as 0.06; '
-        'default area, for losses final')]=None,
+        'default area, for losses final')]=None
     reference: Annotated[Optional[str], typer.Option(
-        help='Compare all with this one; default all pairs')]=None,
+        help='Compare all with this one; default all pairs')]=None
     margin: Annotated[float, typer.Option(
-        min=0, help='Disadvantage that is shrugged off')]=.01,
+        min=0, help='Disadvantage that is shrugged off')]=.01
     target: Annotated[float, typer.Option(
-        help='Difference that repeats are counted for')]=.02,
-    test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon',
+        help='Difference that repeats are counted for')]=.02
+    test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon'
     family: Annotated[str, typer.Option(
-        help="Holm's correction over the pairs of a setting, or of all")]='setting',
+        help="Holm's correction over the pairs of a setting, or of all")]='setting'
     common: Annotated[bool, typer.Option(
-        '--common', help='Use only the repeats that all methods have')]=False,
+        '--common', help='Use only the repeats that all methods have')]=False
     only: Annotated[Optional[str], typer.Option(
-        help='Only these strategies, with commas (for losses: losses)')]=None,
+        help='Only these strategies, with commas (for losses: losses)')]=None
+
+# %% ../nbs/88_cli.ipynb #40e4269e
+@app.command('compare')
+@_options
+def _compare(
+    *,
+    folder: Annotated[Path, typer.Argument(
+        metavar='DIR', help="A study's folder, or a results table as CSV")],
+    how: _Comparing,
     out: Annotated[Optional[Path], typer.Option(
         help='Also write the report, its tables and figures into this folder')]=None,
     ):
@@ -873,16 +890,16 @@ def _compare(
     """
     from imbal_al.results.compare_report import compare_folder, write_comparison
     comparison = compare_folder(
-        folder, typer.echo, methods,
-        what=at,
-        value=value,
-        reference=reference,
-        margin=margin,
-        target=target,
-        test=test,
-        family=family,
-        common=common,
-        only=_names(only) if only is not None else None)
+        folder, typer.echo, how.methods,
+        what=how.at,
+        value=how.value,
+        reference=how.reference,
+        margin=how.margin,
+        target=how.target,
+        test=how.test,
+        family=how.family,
+        common=how.common,
+        only=_names(how.only) if how.only is not None else None)
     if not out: return
     typer.echo('\n'.join(f'written: {path}' for path in write_comparison(comparison, out)))
 

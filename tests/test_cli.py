@@ -318,13 +318,11 @@ def test_dry_run_writes_no_study(at):
 
 
 def test_images_are_cut_by_as_many_processes_as_asked_for(at, monkeypatch):
-    from imbal_al.runs import engine
     from imbal_al.studies import learning_study
-    from imbal_al.runs import plan
 
     seen = []
-    real = engine.open_store
-    monkeypatch.setattr(engine, 'open_store', lambda *a, **kw: seen.append(kw) or real(*a, **kw))
+    real = learning_study.open_store
+    monkeypatch.setattr(learning_study, 'open_store', lambda *a, **kw: seen.append(kw) or real(*a, **kw))
     for few, n in ((1, 3), (10**6, 1)):
         monkeypatch.setattr(learning_study, '_FEW_IMAGES', few)
         seen.clear()
@@ -482,14 +480,12 @@ def test_retry_and_collect(stub_study, monkeypatch):
 
 
 def test_ctrl_c_is_one_line(at, monkeypatch):
-    from imbal_al.runs import engine
     from imbal_al.studies import learning_study
-    from imbal_al.runs import plan
 
     def stop(*a, **k):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, 'run_all', stop)
+    monkeypatch.setattr(learning_study, 'run_all', stop)
     r = call('study', *TINY, '--out', 'mine')
     assert (
         r.exit_code == 130

@@ -64,7 +64,7 @@ def test_missing_title_stylesheet_from_elsewhere_and_empty_site(docs, tmp_path):
 def test_links_lead_home(docs):
     cfg = docs.get_config()
     there = f'{cfg.doc_host}{cfg.doc_baseurl.rstrip("/")}'
-    assert docs.links_home(f'[a]({there}/oii.html#iou)') == '[a](/oii.html#iou)'
+    assert docs.links_home(f'[a]({there}/measure.oii.html#iou)') == '[a](/measure.oii.html#iou)'
     assert (
         docs.links_home(
             '[a](../90_study_active_learning.ipynb) [b](tutorials/1_first_study.ipynb#x)'
@@ -138,7 +138,7 @@ def test_a_notebook_is_documented_from_its_module_without_running(docs, tmp_path
     one = next(o for o in told if '### oii' in o)
     assert (
         'Output imbalance index' in one
-        and '(/source/oii.md#L' in one
+        and '(/source/measure.oii.md#L' in one
         and '| fp | false positives |' in one
         and 'oii(tp, fp, fn)' in one
     )
@@ -225,14 +225,14 @@ def test_the_menu_goes_by_what_a_reader_looks_for(docs):
         for o in docs.sidebar(cfg, pages)['website']['sidebar']['contents']
         if isinstance(o, dict)
     }
-    assert {'project.ipynb', 'rounds.ipynb', 'costs.ipynb', 'project_cli.ipynb'} <= set(
+    assert {'project.store.ipynb', 'project.rounds.ipynb', 'project.costs.ipynb'} <= set(
         parts['Your own images']
-    ) and {'lock.ipynb', 'engine.ipynb', 'bench.ipynb'} <= set(parts['Running studies'])
-    assert 'More' not in parts and all(
-        name in ' '.join(sum(parts.values(), []))
-        for names in docs.ELSEWHERE.values()
-        for name in names.split()
     )
+    assert {'runs.lock.ipynb', 'runs.engine.ipynb', 'run_folders.ipynb'} <= set(
+        parts['Running studies']
+    )
+    assert {'dev/dev.bench.ipynb', 'dev/dev.campaign.ipynb'} <= set(parts['The workshop'])
+    assert 'More' not in parts and set(docs.WINGS.values()) <= set(parts)
 
 
 def test_saved_outputs_hold_no_warning_and_no_path_of_one_machine(docs):
@@ -301,23 +301,3 @@ def test_tidying_removes_error_streams_only():
         and list(nb.metadata) == ['kernelspec']
         and not m.tidy(nb)
     )
-
-
-def test_each_notebook_has_a_number_of_its_own_and_imports_go_down(docs):
-    import re
-
-    cfg = docs.get_config()
-    home, numbers = {}, []
-    for p in sorted(cfg.nbs_path.glob('[0-9]*.ipynb')):
-        numbers.append(p.name[:2])
-        home |= {m: p.stem for m in re.findall(r'#\| default_exp (\w+)', p.read_text())}
-    assert len(set(numbers)) == len(numbers)
-    found = [
-        (stem, home[d])
-        for mod, stem in home.items()
-        for d in re.findall(
-            r'(?:from|import) (?:imbal_al)?\.(\w+)', (cfg.lib_path / f'{mod}.py').read_text()
-        )
-        if home.get(d, '') > stem
-    ]
-    assert not found, f'a lower notebook imports a higher one: {found}'

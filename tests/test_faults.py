@@ -6,9 +6,20 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 
 from imbal_al.core import write_json
+from imbal_al.dev.campaign import append
 from imbal_al.dev.faults import (
-    _FILES, _append, _campaign_figure, _damage, _differences, _halves, _outcome, _repeated,
-    _stamps, _Try, _where, _World, campaign_table,
+    _campaign_figure,
+    _damage,
+    _differences,
+    _FILES,
+    _halves,
+    _outcome,
+    _repeated,
+    _stamps,
+    _Try,
+    _where,
+    _World,
+    campaign_table,
 )
 from imbal_al.runs.folder import write_record
 
@@ -95,7 +106,7 @@ def test_table_and_figure(tmp_path):
         _Try('kill -9', 'al', 1, 'lost: x', 2),
         _Try('flipped', 'al: a', 0, 'not tried: no such file'),
     ):
-        _append(tmp_path / 'd' / 'f.csv', o)
+        append(tmp_path / 'd' / 'f.csv', o)
     t = pd.read_csv(tmp_path / 'd' / 'f.csv')
     assert list(t) == [
         'kind',

@@ -7,14 +7,33 @@ Docs: https://example.github.io/imbal_al/dev/dev.bench.html.md"""
 # %% ../../nbs/dev/1_dev.bench.ipynb #9bb1f30b
 from __future__ import annotations
 import argparse, gc, os, subprocess, sys, tempfile, time, tracemalloc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
 
-import numpy as np, pandas as pd
+import numpy as np, pandas as pd, torch
+from PIL import Image
+from segmentation_models_pytorch.metrics import f1_score, get_stats
+from threadpoolctl import threadpool_limits
 
 from ..core import atomic_path, commit, InputError, note, provenance
+from ..data.catalog import load_source
+from ..data.images import read_image
+from ..data.masks import read_mask
+from ..data.patches import cut, open_store
+from ..losses.compound import ComboOnDevice, PaperComboLoss
+from ..measure.metrics import _tally, confusion, EDGES, histogram
+from ..networks.batches import Batches
+from ..networks.device import cast, choose_precision, DeviceData
+from ..networks.learner import fit, make_learner, measured_precision
+from ..networks.models import create_model, encoder_stats
+from ..networks.scoring import embed, forward, score
+from ..strategies.diversity import k_center_greedy
+from ..studies.learning_study import run_study
+from ..studies.run_config import RunConfig
+from ..studies.run_records import load_patches
+from ..studies.simulation import first_batch, run_cycle, Trainings, workspace
 
 # %% auto #0
 __all__ = ['wanted_rows', 'run_rows', 'main']
@@ -22,8 +41,7 @@ __all__ = ['wanted_rows', 'run_rows', 'main']
 # %% ../../nbs/dev/1_dev.bench.ipynb #07ddadb3
 def _settled():
     "Wait for a GPU in use, if there is one"
-    torch = sys.modules.get('torch')
-    if torch is not None and torch.cuda.is_initialized(): torch.cuda.synchronize()
+    if torch.cuda.is_initialized(): torch.cuda.synchronize()
 
 def _clock(f, *args, **named):
     "Seconds that `f(*args, **named)` takes"
@@ -34,6 +52,7 @@ def _clock(f, *args, **named):
     _settled()
     return time.perf_counter()-began
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #04c01d35
 def _scaled(factor, f, *args, **named):
     "Seconds of a part, times `factor`"
     return factor*_clock(f, *args, **named)
@@ -80,15 +99,16 @@ def _row(number, what, *, wanted, full, short):
         return make
     return register
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #60a57951
 def _bar(seconds):
     "A time that is asked for"
     return partial(float, seconds)
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #738d8c2d
 def _card():
-    import torch
     return f', {torch.cuda.get_device_name()}' if torch.cuda.is_available() else ''
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #ba046c86
 def _hardware(card=False):
     "Processor, cores, graphics card if one is asked for and there, version of PyTorch"
     came = provenance()
@@ -103,12 +123,12 @@ _COLUMNS = [
 
 def _timed(row, size, rounds, threads):
     "Seconds of all variants, measured in a folder of their own"
-    from threadpoolctl import threadpool_limits
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(threads):
         _MEMORY.pop(row.number, None)
         _NOTES.pop(row.number, None)
         return _pairs(row.make(Path(folder), **size), rounds)
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #97561181
 def _against(name, kind, least, seconds):
     "The part of a line that says how another variant does beside ours"
     here = name in seconds
@@ -207,7 +227,6 @@ def _mundig(x, labelled, picks):
     full=dict(n=100_000, d=643, labelled=1000, picks=1000),
     short=dict(n=1500, d=24, labelled=20, picks=30))
 def _k_center(folder, n, d, labelled, picks):
-    from imbal_al.strategies.diversity import k_center_greedy
     x,known = _embeddings(n, d),np.arange(labelled)
     part = max(picks//100, 3)
     return {
@@ -233,6 +252,7 @@ def _on_disk(path, n, d):
     del written
     return np.load(path, mmap_mode='r', allow_pickle=False)
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #20152c9a
 def _products(x, known_DN):
     "All points times all labelled ones, in blocks"
     for i in range(0, len(x), 2048): (x[i:i+2048]@known_DN).max(1)
@@ -243,7 +263,6 @@ def _products(x, known_DN):
     full=dict(n=1_000_000, d=643, labelled=1000, picks=1000),
     short=dict(n=4000, d=24, labelled=20, picks=30))
 def _k_center_large(folder, n, d, labelled, picks):
-    from imbal_al.strategies.diversity import k_center_greedy
     x = _on_disk(folder/'x.npy', n, d)
     known_DN = np.array(x[:labelled]).T.copy()
     def ours(): k_center_greedy(x, picks, np.arange(labelled))
@@ -256,8 +275,6 @@ def _k_center_large(folder, n, d, labelled, picks):
 # %% ../../nbs/dev/1_dev.bench.ipynb #248d20aa
 def _pictures(folder, n, size):
     "A source of `n` images and masks as PNG files in `folder`, smooth enough to be compressed"
-    from PIL import Image
-    from imbal_al.data.catalog import load_source
     rng = np.random.default_rng(0)
     for part in ('images','masks'): (folder/part).mkdir(parents=True, exist_ok=True)
     for i in range(n):
@@ -273,7 +290,6 @@ def _pictures(folder, n, size):
 # %% ../../nbs/dev/1_dev.bench.ipynb #cad2f566
 def _patch_files(store, folder, n):
     "The first patches of a store as PNG files, and the function that decodes some of them"
-    from PIL import Image
     folder.mkdir(exist_ok=True)
     for i in range(n):
         Image.fromarray(store.images[i,:,:,0]).save(folder/f'{i}.png')
@@ -288,7 +304,6 @@ def _patch_files(store, folder, n):
     full=dict(images=98, size=2048, patch=64),
     short=dict(images=2, size=128, patch=32))
 def _open(folder, images, size, patch):
-    from imbal_al.data.patches import open_store
     source,cache = _pictures(folder, images, size),folder/'cache'
     store = open_store(source, patch, root=cache)
     n = min(100, len(store))
@@ -303,7 +318,6 @@ def _open(folder, images, size, patch):
     full=dict(images=98, size=2048, patch=64),
     short=dict(images=2, size=256, patch=32))
 def _batch(folder, images, size, patch):
-    from imbal_al.data.patches import open_store
     store = open_store(_pictures(folder, images, size), patch, root=folder/'cache')
     decode,rng = _patch_files(store, folder/'png', 50),np.random.default_rng(0)
     def read(draws):
@@ -323,7 +337,6 @@ def _batch(folder, images, size, patch):
     full=dict(images=60, size=2048, patch=64),
     short=dict(images=4, size=64, patch=32))
 def _build(folder, images, size, patch):
-    from imbal_al.data.patches import cut, open_store
     source,number = _pictures(folder, images, size),count()
     def build(workers):
         "Into a folder of its own"
@@ -344,6 +357,7 @@ def _masks(n, size, seed=0):
     logits = rng.normal(-5, 3, (n,size,size)).astype(np.float32)
     return logits, (rng.random((n,size,size))<.03).astype(np.uint8)
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #9705880e
 def _count_floor(found, there):
     "True and false positives, and misses"
     for pixels in (found&there, found&~there, ~found&there): np.count_nonzero(pixels)
@@ -351,7 +365,6 @@ def _count_floor(found, there):
 # %% ../../nbs/dev/1_dev.bench.ipynb #007006ff
 def _torchmetrics(found, there):
     "F1 of all masks in torchmetrics, 50 at once; seconds"
-    import torch
     from torchmetrics.classification import BinaryF1Score
     score = BinaryF1Score()
     p,y = torch.from_numpy(found),torch.from_numpy(there).int()
@@ -364,12 +377,11 @@ def _torchmetrics(found, there):
 # %% ../../nbs/dev/1_dev.bench.ipynb #21ee7c94
 def _smp(found, there):
     "F1 of all masks in smp; seconds"
-    import torch
-    from segmentation_models_pytorch.metrics import f1_score, get_stats
     p,y = torch.from_numpy(found)[:,None],torch.from_numpy(there)[:,None].long()
     def go(): f1_score(*get_stats(p.long(), y, mode='binary'), reduction='micro')
     return _clock(go)
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #c7e69e56
 def _counting(logits, masks):
     "The variants that rows of counts and of histograms share"
     found,there = logits>=0,masks.astype(bool)
@@ -386,7 +398,6 @@ _COUNTING = {'count_nonzero':('floor',.5), 'torchmetrics':('peer',40), 'smp.metr
     full=dict(n=500, size=256),
     short=dict(n=4, size=32))
 def _counts(folder, n, size):
-    from imbal_al.measure.metrics import confusion
     logits,masks = _masks(n, size)
     ours = partial(_clock, confusion, logits>=0, masks.astype(bool))
     return dict(ours=ours)|_counting(logits, masks)
@@ -394,19 +405,16 @@ def _counts(folder, n, size):
 # %% ../../nbs/dev/1_dev.bench.ipynb #780fd6da
 def _count_bytes(codes):
     "An image's pixels counted by the quickest way known here, from bytes that are there already"
-    from imbal_al.measure.metrics import _tally
     for image in codes: _tally(image)
 
 def _plain_histograms(logits, there):
     "numpy's own, of the healthy and the faulty pixels of each image"
-    from imbal_al.measure.metrics import EDGES
     for z,faulty in zip(logits, there):
         for pixels in (~faulty, faulty): np.histogram(z[pixels].clip(-7.99,7.99), EDGES)
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #13f5e749
 def _torchmetrics_curve(logits, masks):
     "128 thresholds in torchmetrics, of 20 images, scaled to all; seconds"
-    import torch
     from torchmetrics.classification import BinaryPrecisionRecallCurve
     curve = BinaryPrecisionRecallCurve(thresholds=128, validate_args=False)
     p,y = torch.from_numpy(logits[:20]).sigmoid(),torch.from_numpy(masks[:20]).int()
@@ -421,7 +429,6 @@ def _torchmetrics_curve(logits, masks):
     full=dict(n=500, size=256),
     short=dict(n=4, size=32))
 def _histograms(folder, n, size):
-    from imbal_al.measure.metrics import histogram
     logits,masks = _masks(n, size)
     codes = np.floor(8*logits+64).clip(0,127).astype(np.uint8) | masks<<7
     ours = partial(_clock, histogram, logits, masks, logits=True)
@@ -455,14 +462,12 @@ def _import(folder): return _start_of('import imbal_al')
 # %% ../../nbs/dev/1_dev.bench.ipynb #851de868
 def _needs(device):
     "Raises `ImportError` where there is no such device"
-    import torch
     if device!='cpu' and not torch.cuda.is_available():
         raise ImportError('no CUDA device', name='a CUDA device')
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #d0a284ce
 def _device_data(n, size, device='cpu'):
     "Synthetic patches, in memory as the learner has them. Raises `ImportError` where there is no such device"
-    from imbal_al.networks.device import DeviceData
     rng = np.random.default_rng(0)
     _needs(device)
     images = rng.integers(0, 256, (n,size,size,1), dtype=np.uint8)
@@ -472,10 +477,6 @@ def _device_data(n, size, device='cpu'):
 # %% ../../nbs/dev/1_dev.bench.ipynb #30632d3b
 def _bare_network(device, channels_last):
     "A network to train, and its loss"
-    import torch
-    from imbal_al.losses.compound import ComboOnDevice
-    from imbal_al.losses.compound import PaperComboLoss
-    from imbal_al.networks.models import create_model
     network = create_model().train().to(device)
     if channels_last: network = network.to(memory_format=torch.channels_last)
     return network, PaperComboLoss() if device.type=='cpu' else ComboOnDevice()
@@ -483,9 +484,6 @@ def _bare_network(device, channels_last):
 # %% ../../nbs/dev/1_dev.bench.ipynb #4ad22e70
 def _bare_training(data, steps, bs, channels_last=True, precision='fp32', idx=None):
     "The leanest loop: (network, seconds)"
-    import torch
-    from imbal_al.networks.batches import Batches
-    from imbal_al.networks.device import cast
     network,loss = _bare_network(data.device, channels_last)
     opt = torch.optim.Adam(network.parameters(), lr=2e-3, weight_decay=1e-4, fused=True)
     some = range(len(data)) if idx is None else idx
@@ -504,7 +502,6 @@ def _bare_seconds(*args): return _bare_training(*args)[1]
 # %% ../../nbs/dev/1_dev.bench.ipynb #32a85be9
 def _fitted(data, steps, bs, precision='fp32'):
     "Our training; seconds"
-    from imbal_al.networks.learner import fit, make_learner
     learn = make_learner(
         data, range(len(data)), lr=2e-3, bs=bs, steps=steps, epochs=None,
         precision=dict(train=precision, eval='fp32'))
@@ -526,7 +523,6 @@ def _step(folder, n, size, bs, steps, device='cpu'):
 # %% ../../nbs/dev/1_dev.bench.ipynb #289719ce
 def _measured(number, data, phase, bs):
     "The precision and layout that the short measurement chooses"
-    from imbal_al.networks.learner import measured_precision
     chosen = measured_precision(data, bs=bs)[phase]
     _NOTES[number] = f'chosen: {chosen}'
     return chosen
@@ -551,8 +547,6 @@ def _train_layout(folder, n, size, bs, steps, device='cpu'):
 # %% ../../nbs/dev/1_dev.bench.ipynb #95a841e8
 def _forward(network, data, bs, channels_last=True, precision='fp32', n=None):
     "A bare forward pass over all images; seconds"
-    import torch
-    from imbal_al.networks.device import cast
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = network.to(memory_format=layout)
     def go():
@@ -569,7 +563,6 @@ def _forward(network, data, bs, channels_last=True, precision='fp32', n=None):
     full=dict(n=256, size=64, bs=64),
     short=dict(n=4, size=32, bs=4))
 def _eval_layout(folder, n, size, bs, device='cpu'):
-    from imbal_al.networks.models import create_model
     data,network = _device_data(n, size, device),create_model().eval().to(device)
     precision = _measured('3 eval', data, 'eval', bs)
     last = not precision.endswith(' contiguous')
@@ -584,10 +577,6 @@ def _eval_layout(folder, n, size, bs, device='cpu'):
     full=dict(n=32, size=256, bs=16),
     short=dict(n=4, size=32, bs=4))
 def _scoring(folder, n, size, bs, device='cpu'):
-    import torch
-    from imbal_al.networks.device import choose_precision
-    from imbal_al.networks.models import create_model
-    from imbal_al.networks.scoring import score
     data = _device_data(n, size, device)
     network = create_model().eval().to(device, memory_format=torch.channels_last)
     precision = choose_precision(device)['eval']
@@ -598,7 +587,6 @@ def _scoring(folder, n, size, bs, device='cpu'):
 # %% ../../nbs/dev/1_dev.bench.ipynb #ef060004
 def _cycle_config(pool, test, batch, steps):
     "A run to measure, of SD-900 where it is"
-    from imbal_al.studies.run_config import RunConfig
     root = Path(os.environ.get('IMBAL_AL_DATA', '/nowhere'))
     return RunConfig(
         data='sd900' if (root/'sd900').exists() else 'synthetic', patch=(64,64),
@@ -619,7 +607,6 @@ class _Cycle:
 # %% ../../nbs/dev/1_dev.bench.ipynb #c332f261
 def _cycle_parts(pool, test, batch, steps):
     "Configuration, data, and the indices of first batch, rest and tests"
-    from imbal_al.studies.simulation import first_batch, workspace
     config = _cycle_config(pool, test, batch, steps)
     scenario,data,ids,*_ = workspace(
         config.scenario_key(), config.encoder, config.in_channels, 'cpu', None)
@@ -636,7 +623,6 @@ def _cycle_parts(pool, test, batch, steps):
 # %% ../../nbs/dev/1_dev.bench.ipynb #e1a5c84e
 def _lean_picks(embedding, n_first, n):
     "Core-set in bare PyTorch: the first `n_first` rows are labelled"
-    import torch
     rest = embedding[n_first:]
     d = torch.cdist(rest, embedding[:n_first]).amin(1)
     for _ in range(n):
@@ -647,9 +633,6 @@ def _lean_picks(embedding, n_first, n):
 # %% ../../nbs/dev/1_dev.bench.ipynb #d328c961
 def _lean(cycle):
     "Train, test, score, select in bare PyTorch; F1"
-    import torch
-    from imbal_al.networks.device import cast, choose_precision
-    from imbal_al.networks.scoring import embed, forward
     config,data,first = cycle.config,cycle.data,cycle.first
     precision = choose_precision('cpu')['eval']
     network,_ = _bare_training(data, config.steps, config.bs, idx=first)
@@ -678,10 +661,6 @@ def _files_of(source):
 # %% ../../nbs/dev/1_dev.bench.ipynb #8271efb9
 def _file_loader(config, store_table, source, idx, bs, workers, shuffle=False):
     "A DataLoader that cuts each patch from its image file"
-    import torch
-    from imbal_al.networks.models import encoder_stats
-    from imbal_al.data.images import read_image
-    from imbal_al.data.masks import read_mask
     files,stats = _files_of(source),encoder_stats(config.encoder)
     spots = store_table.iloc[np.asarray(idx)][['image','y','x']].to_dict('records')
     mean = np.array(stats['mean'], np.float32)[:,None,None]
@@ -704,9 +683,6 @@ def _file_loader(config, store_table, source, idx, bs, workers, shuffle=False):
 # %% ../../nbs/dev/1_dev.bench.ipynb #37f25ac9
 def _plain_training(config, loader, first):
     "The usual loop; the network"
-    import torch
-    from imbal_al.losses.compound import PaperComboLoss
-    from imbal_al.networks.models import create_model
     network,loss,step = create_model().train(),PaperComboLoss(),0
     opt = torch.optim.Adam(network.parameters(), lr=config.lr, weight_decay=config.wd)
     while step<config.steps:
@@ -721,10 +697,8 @@ def _plain_training(config, loader, first):
 # %% ../../nbs/dev/1_dev.bench.ipynb #520ca4c0
 def _plain_test(network, batches):
     "F1 by torchmetrics, where that is missing by smp"
-    import torch
     try: from torchmetrics.classification import BinaryF1Score
     except ImportError: BinaryF1Score = None
-    from segmentation_models_pytorch.metrics import f1_score, get_stats
     score,stats = BinaryF1Score() if BinaryF1Score else None,[]
     for x,y in batches:
         p = network(x).softmax(1)[:,1]
@@ -735,7 +709,6 @@ def _plain_test(network, batches):
 
 def _plain_entropy(network, batches):
     "A pass for the entropy"
-    import torch
     out = []
     for x,_ in batches:
         p = network(x).softmax(1)
@@ -745,7 +718,6 @@ def _plain_entropy(network, batches):
 # %% ../../nbs/dev/1_dev.bench.ipynb #305df52c
 def _plain_picks(embedding, n_first, n):
     "`torch.cdist` for each pick"
-    import torch
     centres = list(range(n_first))
     free = torch.ones(len(embedding), dtype=torch.bool)
     d = torch.cdist(embedding, embedding[centres]).amin(1)
@@ -758,8 +730,6 @@ def _plain_picks(embedding, n_first, n):
 # %% ../../nbs/dev/1_dev.bench.ipynb #56b608fd
 def _plain(cycle, table, source, workers=1):
     "The usual script; F1"
-    import torch
-    from imbal_al.networks.scoring import embed
     config,ids = cycle.config,cycle.ids
     first,rest,tests = ids[cycle.first],ids[cycle.rest],ids[cycle.tests]
     def loader(idx, bs=64, shuffle=False):
@@ -776,14 +746,11 @@ def _plain(cycle, table, source, workers=1):
 # %% ../../nbs/dev/1_dev.bench.ipynb #0619a517
 def _our_cycle(cycle):
     "Seconds of `run_cycle`, with nothing trained before"
-    from imbal_al.studies import simulation
-    nothing = simulation.Trainings()
-    return _clock(simulation.run_cycle, cycle.config, 1, cycle.first, trainings=nothing)
+    return _clock(run_cycle, cycle.config, 1, cycle.first, trainings=Trainings())
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #ce39ddcf
 def _store_of(config):
     "The store's table, and where its images come from"
-    from imbal_al.studies.run_records import load_patches
-    from imbal_al.data.catalog import load_source
     return load_patches(config.store_key(), None).table, load_source(config.data)
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #1865df17
@@ -802,10 +769,8 @@ def _whole_cycle(folder, pool, test, batch, steps):
 # %% ../../nbs/dev/1_dev.bench.ipynb #aea307f8
 def _begin(pool, test, batch, steps):
     "A run up to its first batch"
-    from imbal_al.studies import simulation
-    from imbal_al.networks.learner import make_learner
-    simulation.workspace.cache_clear()
-    simulation.load_patches.cache_clear()
+    workspace.cache_clear()
+    load_patches.cache_clear()
     cycle = _cycle_parts(pool, test, batch, steps)
     learn = make_learner(cycle.data, cycle.first, bs=cycle.config.bs, steps=1, epochs=None)
     next(iter(learn.dls.train))
@@ -823,7 +788,6 @@ def _start(folder, pool, test, batch, steps):
 # %% ../../nbs/dev/1_dev.bench.ipynb #270e15af
 def _study(folder, configs, workers):
     "A study that must not fail"
-    from imbal_al.studies.learning_study import run_study
     failed = run_study(folder, configs, workers)
     if failed: raise RuntimeError(failed[0])
 
@@ -833,7 +797,6 @@ def _study(folder, configs, workers):
     full=dict(pool=1000, test=200, batch=40, steps=40, workers=2),
     short=dict(pool=16, test=4, batch=4, steps=1, workers=0))
 def _side_by_side(folder, pool, test, batch, steps, workers):
-    from dataclasses import replace
     config,number = _cycle_config(pool, test, batch, steps),count()
     configs = [replace(config, repeat=repeat) for repeat in range(2)]
     def timed(workers):
@@ -869,7 +832,6 @@ _LAYOUTS = [
     full=dict(n=172, size=256, bs=50, steps=20)|_ON,
     short=_ON_SHORT)
 def _precision_cuda(folder, n, size, bs, steps, device):
-    from imbal_al.networks.device import choose_precision
     data,chosen = _device_data(n, size, device),choose_precision(device)['train']
     _NOTES['3 cuda'] = f'ours: {chosen}'
     variants = dict(ours=partial(_fitted, data, steps, bs, chosen))
@@ -882,7 +844,6 @@ def _precision_cuda(folder, n, size, bs, steps, device):
 # %% ../../nbs/dev/1_dev.bench.ipynb #1235aff8
 def _cdist_picks(x, labelled, picks):
     "Greedy k-center, `torch.cdist` for each pick"
-    import torch
     d = torch.cdist(x, x[:labelled]).amin(1)
     for _ in range(picks): d = torch.minimum(d, torch.cdist(x, x[d.argmax()][None])[:,0])
 
@@ -892,8 +853,6 @@ def _cdist_picks(x, labelled, picks):
     full=dict(n=100_000, d=643, labelled=1000, picks=1000)|_ON,
     short=dict(n=1500, d=24, labelled=20, picks=30)|_ON)
 def _k_center_cuda(folder, n, d, labelled, picks, device):
-    import torch
-    from imbal_al.strategies.diversity import k_center_greedy
     _needs(device)
     x = torch.from_numpy(_embeddings(n, d)).to(device)
     return {
@@ -989,7 +948,6 @@ def main():
     given = parser.parse_args()
     try: names = wanted_rows(given.rows)
     except InputError as e: parser.error(str(e))
-    import torch
     torch.set_num_threads(given.threads)
     Path(given.out).parent.mkdir(parents=True, exist_ok=True)
     run_rows(

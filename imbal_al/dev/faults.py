@@ -6,16 +6,26 @@ Docs: https://example.github.io/imbal_al/dev/dev.faults.html.md"""
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #b75ffb1a
 from __future__ import annotations
-import argparse, contextlib, csv, json, os, resource, shutil, signal, subprocess, sys, tempfile, time, traceback, zipfile
+import argparse, contextlib, csv, json, os, resource, shutil, signal, subprocess
+import sys, tempfile, time, zipfile
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from .. import core
-from ..core import commit, InputError, stream, unseal
+from ..core import atomic_path, InputError, note, stream, unseal, write_json
+from ..data import patches
+from .campaign import (
+    append, counted, different, end, fork, replace_everywhere, told, Tries, verdict)
+from ..networks.fixed_split import fit_curve
+from ..runs.folder import write_record
+from ..studies.learning_study import plan, run_study
+from ..studies.loss_config import LossConfig
+from ..studies.loss_study import plan_losses, run_losses
+from ..studies.run_config import RunConfig
 
 # %% auto #0
 __all__ = ['main', 'campaign_table']
@@ -31,8 +41,6 @@ class _World:
 
 def _al_world():
     "Two strategies, three cycles each"
-    from imbal_al.studies.learning_study import plan, run_study
-    from imbal_al.studies.run_config import RunConfig
     base = RunConfig(
         data='synthetic:40:64', patch=(32,32), pi_u=.5, pool_size=40, test_size=10,
         heldout_size=12, validation_size=4, cycles=3, batch=8, steps=2, bs=8, weights=None)
@@ -45,8 +53,6 @@ def _al_world():
 # %% ../../nbs/dev/2_dev.faults.ipynb #f9c91078
 def _losses_world():
     "Two losses, four validations each, a checkpoint after every one"
-    from imbal_al.studies.loss_config import LossConfig
-    from imbal_al.studies.loss_study import plan_losses, run_losses
     base = LossConfig(
         data='synthetic:20:64', weights=None, width=.25, steps=8, validations=4, bs=4, lr=1e-3)
     return _World(
@@ -60,76 +66,29 @@ _WORLDS = dict(al=_al_world, losses=_losses_world)
 # %% ../../nbs/dev/2_dev.faults.ipynb #775b076c
 def _journal(folder):
     "From here on, every record that is written is noted in `folder/journal`"
-    from imbal_al.studies import loss_training, simulation
-    real = simulation.write_record
+    real = write_record
     def write(path, record):
         "Write, then note"
         real(path, record)
         with open(folder/'journal', 'a') as f: f.write(f'{path.parent.name}/{path.name}\n')
-    simulation.write_record = write
-    loss_training.write_record = write
+    replace_everywhere(real, write)
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #44105675
-def _drive(world, folder):
-    "What a driver does: the whole study, in this process; exit code"
-    from imbal_al.networks import fixed_split as training
+def _drive(world, folder, fault=None):
+    "What a driver does: break something, then the whole study, in this process; exit code"
+    if fault: fault()
     os.environ['IMBAL_AL_CACHE'] = str(folder/'cache')
-    core.note.cache_clear()
+    note.cache_clear()
     _journal(folder)
-    training.fit_curve.__defaults__ = ('cosine', None, 0.)
+    fit_curve.__defaults__ = ('cosine', None, 0.)
     failed = world.runner(folder/'study', world.configs, 0, 'cpu')
     for line in failed: print('failed:', line, flush=True)
     return 1 if failed else 0
 
-# %% ../../nbs/dev/2_dev.faults.ipynb #7baa7085
-def _log_to(path):
-    "From here on, this process writes into a file"
-    log = os.open(path, os.O_WRONLY|os.O_CREAT|os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-
-# %% ../../nbs/dev/2_dev.faults.ipynb #8005a33e
-def _be_driver(world, folder, fault):
-    "The forked process, which ends here"
-    code = 1
-    try:
-        os.setpgid(0, 0)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        _log_to(folder/'log')
-        if fault: fault()
-        code = _drive(world, folder)
-    except KeyboardInterrupt: code = 130
-    except InputError as e:
-        os.write(2, f'imbal-al: {e}\n'.encode())
-        code = 2
-    except BaseException: os.write(2, traceback.format_exc().encode())
-    finally: os._exit(code)
-
 # %% ../../nbs/dev/2_dev.faults.ipynb #056a9d52
 def _start(world, folder, fault=None):
     "Fork a driver; `fault()` is called in it first. Its process number"
-    sys.stdout.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    pid = os.fork()
-    if not pid: _be_driver(world, folder, fault)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    with contextlib.suppress(OSError): os.setpgid(pid, pid)
-    return pid
-
-# %% ../../nbs/dev/2_dev.faults.ipynb #b9cb192a
-def end(
-    pid:int,            # Process, a child of this one
-    seconds:float=300,  # After which it is killed
-    )->int|None:        # Exit code, negative for a signal; None if it had to be killed
-    "Wait for a process"
-    until = time.monotonic()+seconds
-    while time.monotonic()<until:
-        done,status = os.waitpid(pid, os.WNOHANG)
-        if done: return os.waitstatus_to_exitcode(status)
-        time.sleep(.005)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    return fork(partial(_drive, world, folder, fault), folder/'log')
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #90487064
 def _resume(world, folder, tries=4):
@@ -182,6 +141,7 @@ def _whole(path):
         return True
     except Exception: return False
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #a5a7f871
 def _is_half(path):
     "Is it a file under a final name that is not whole?"
     if not path.is_file() or path.name.startswith('.'): return False
@@ -199,9 +159,8 @@ def _differences(folder, reference):
     "Names of what is not as in the unbroken study, empty: the same; a left-over in a run folder, too"
     try: mine = _outcome(folder)
     except Exception as e: return [f'{type(e).__name__}: {e}']
-    other = sorted(name for name in {*mine, *reference} if mine.get(name)!=reference.get(name))
     half = [name for name in _halves(folder) if Path(name).name not in _UNREAD]
-    return other+half+[path.name for path in (folder/'study').glob('runs/*/.*.tmp')]
+    return different(mine, reference)+half+[path.name for path in (folder/'study').glob('runs/*/.*.tmp')]
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #52b04db9
 def _stamps(world, folder):
@@ -229,19 +188,12 @@ class _Try:
     outcome: str = ''  # 'survived', or 'lost: ' and what is different
     repeated: int = 0  # Trainings done again though they were finished and undamaged
     message: str = ''  # What the user was told
+    @property
+    def bad(self):
+        "Was anything lost, or done twice?"
+        return self.outcome.startswith('lost') or self.repeated>0
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #00b1a7fb
-def libraries():
-    "Import what drivers need, before they are forked"
-    import torch
-    import imbal_al.cli
-    import imbal_al.studies.loss_training
-    import imbal_al.studies.simulation
-    import imbal_al.networks.fixed_split
-    import imbal_al.networks.scoring
-    import segmentation_models_pytorch
-    torch.set_num_threads(1)
-
 def _read_log(folder, name):
     "Text of a log; nothing if there is none"
     path = folder/name
@@ -255,13 +207,12 @@ def _said(folder, name):
     return ''
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #a2e8dab9
-class _Campaign:
+class _Campaign(Tries):
     "The unbroken studies, and where the tries happen"
     def __init__(self, base, worlds=('al','losses')):
-        libraries()
-        self.base = Path(base)
+        super().__init__(base)
         self.worlds = {name:_WORLDS[name]() for name in worlds}
-        self.ref,self.seconds,self.n = {},{},0
+        self.ref,self.seconds = {},{}
         for name in worlds: self._unbroken(name)
     def _unbroken(self, name):
         "Run a study without a fault; how long it takes, and what comes out"
@@ -272,31 +223,23 @@ class _Campaign:
             f"the unbroken study failed: {(folder/'log').read_text()[-500:]}")
         self.seconds[name] = time.monotonic()-began
         self.ref[name] = _outcome(folder)
-    def _next(self):
-        "A folder that is not there yet"
-        self.n += 1
-        return self.base/f'try-{self.n}'
-    def fresh(self):
-        "An empty folder"
-        folder = self._next()
-        folder.mkdir()
-        return folder
     def copy(self, name):
         "A copy of the unbroken study"
-        folder = self._next()
-        shutil.copytree(self.base/f'unbroken-{name}', folder)
+        folder = self.copy_of(self.base/f'unbroken-{name}')
         for file in ('log','journal'): (folder/file).unlink(missing_ok=True)
         return folder
-    def judge(self, name, folder, row, before, but=(), keep=False):
-        "Resume, compare, count, clear away; the row"
-        world = self.worlds[name]
-        codes = _resume(world, folder)
-        bad = _differences(folder, self.ref[name])
-        if codes[-1]!=0: bad.insert(0, f'exit codes {codes}')
-        row.outcome = f"lost: {', '.join(map(str, bad[:4]))}" if bad else 'survived'
-        row.repeated = _repeated(world, folder, before, but)
-        if not keep and not bad: shutil.rmtree(folder)
-        return row
+
+# %% ../../nbs/dev/2_dev.faults.ipynb #f6001b68
+def _judge(campaign, name, folder, row, before, but=(), keep=False):
+    "Resume, compare, count, clear away; the row"
+    world = campaign.worlds[name]
+    codes = _resume(world, folder)
+    bad = _differences(folder, campaign.ref[name])
+    if codes[-1]!=0: bad.insert(0, f'exit codes {codes}')
+    row.outcome = verdict(bad)
+    row.repeated = _repeated(world, folder, before, but)
+    if not keep and not bad: shutil.rmtree(folder)
+    return row
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #a7b153c9
 def _one_kill(campaign, name, folder, rng, sig, seed):
@@ -325,7 +268,7 @@ def _kills(campaign, name, seed, sig=signal.SIGKILL, most=12):
         kill = _one_kill(campaign, name, folder, rng, sig, seed)
         if kill is None: break
         killed.append(kill)
-    last = campaign.judge(name, folder, _Try('', '', 0), {}, keep=True)
+    last = _judge(campaign, name, folder, _Try('', '', 0), {}, keep=True)
     for row,before in killed:
         row.outcome = row.outcome or last.outcome
         row.repeated = _repeated(campaign.worlds[name], folder, before)
@@ -338,6 +281,7 @@ def _where(folder, name, rng):
     found = sorted(path for path in folder.rglob(name) if path.is_file())
     return found[rng.integers(len(found))] if found else None
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #cad2282a
 def _damage(path, how, rng):
     "Cut ('truncated') or flip a bit ('flipped'), in place"
     content = bytearray(path.read_bytes())
@@ -375,7 +319,7 @@ def _to_damage(campaign, name, file, folder, rng):
     run = sorted((folder/'study').glob('runs/*'))
     run = run[rng.integers(len(campaign.worlds[name].configs))]
     failed = file=='failed.json'
-    if failed: core.write_json(run/file, dict(line='why', traceback=''))
+    if failed: write_json(run/file, dict(line='why', traceback=''))
     if failed or rng.random()<.5:
         for gone in ('result.json','records.json'):
             if gone!=file: (run/gone).unlink(missing_ok=True)
@@ -400,7 +344,7 @@ def _damaged(campaign, name, file, how, seed):
     but = [str(path.relative_to(folder))]
     if path.parent.parent.name=='runs':
         but.append(str((path.parent/'result.json').relative_to(folder)))
-    row = campaign.judge(name, folder, row, before, but, keep=True)
+    row = _judge(campaign, name, folder, row, before, but, keep=True)
     row.message = _said(folder, file)
     if row.outcome=='survived': shutil.rmtree(folder)
     return row
@@ -414,34 +358,27 @@ def _limit_files(n):
 # %% ../../nbs/dev/2_dev.faults.ipynb #11c6be99
 @dataclass
 class _Narrow:
-    "An `atomic_path` under which the first file of a name cannot grow beyond `n` bytes"
-    real: object      # `core.atomic_path`
+    "An `atomic_path` or `open` under which the first file of a name cannot grow beyond `n` bytes"
+    real: object      # The true one
     name: str         # A pattern
     n: int            # Bytes
     left: bool=True   # Still to come
     @contextlib.contextmanager
-    def __call__(self, path):
-        with self.real(path) as temporary:
-            if self.left and fnmatch(Path(path).name, self.name):
-                self.left = False
-                _limit_files(self.n)
-            try: yield temporary
+    def __call__(self, path, *mode):
+        if not self.left or not fnmatch(Path(path).name, self.name):
+            with self.real(path, *mode) as file: yield file
+            return
+        self.left = False
+        with self.real(path, *mode) as file:
+            _limit_files(self.n)
+            try: yield file
             finally: _limit_files(None)
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #b939c06b
 def _full_at(name, n):
     "In this process, writing a file of this name fails after `n` bytes, once"
-    real,patches = core.atomic_path,sys.modules['imbal_al.patches']
-    narrow,fill = _Narrow(real, name, n),patches._fill
-    for module_name,module in list(sys.modules.items()):
-        if not module_name.startswith('imbal_al.'): continue
-        if getattr(module, 'atomic_path', None) is real: module.atomic_path = narrow
-    def narrow_fill(*args):
-        "Write the pixels of a store on a full disk"
-        _limit_files(n)
-        try: return fill(*args)
-        finally: _limit_files(None)
-    if name in ('images.u8','masks.u8'): patches._fill = narrow_fill
+    replace_everywhere(atomic_path, _Narrow(atomic_path, name, n))
+    if name in ('images.u8','masks.u8'): patches.open = _Narrow(open, name, n)
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #0bcf7ede
 def _disk_full(campaign, name, file, seed):
@@ -450,12 +387,12 @@ def _disk_full(campaign, name, file, seed):
     path = _where(campaign.base/f'unbroken-{name}', file, rng)
     size = path.stat().st_size if path else 200
     config = folder/'study'/'runs'/world.configs[0].hash/'config.json'
-    if file=='failed.json': core.write_json(config, dict(content='other'))
+    if file=='failed.json': write_json(config, dict(content='other'))
     code = end(_start(world, folder, partial(_full_at, file, int(.9*rng.integers(size)))))
     half,before = _halves(folder),_stamps(world, folder)
     if file=='failed.json': config.unlink()
     row = _Try('disk full', f'{name}: {file}', seed)
-    row = campaign.judge(name, folder, row, before, keep=True)
+    row = _judge(campaign, name, folder, row, before, keep=True)
     row.message = _said(folder, file) or _said(folder, 'cannot write')
     if half: row.outcome = f'lost: half-written {half}'
     if code in (0, None) and file!='checkpoint.pt':
@@ -470,6 +407,7 @@ def _turn_clock(seconds):
     def turned(): return real()-seconds
     time.time = turned
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #612ab357
 def _clock(campaign, name, years, seed):
     "Kill, turn the clock, go on"
     world,rng,folder = campaign.worlds[name],stream(seed,'clock',name,years),campaign.fresh()
@@ -482,7 +420,7 @@ def _clock(campaign, name, years, seed):
     before = _stamps(world, folder)
     end(_start(world, folder, partial(_turn_clock, shift)))
     row = _Try('clock', f'{name}: {years:+d} years', seed)
-    return campaign.judge(name, folder, row, before)
+    return _judge(campaign, name, folder, row, before)
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #64bea896
 def _two_drivers(campaign, name, seed, kill):
@@ -495,7 +433,7 @@ def _two_drivers(campaign, name, seed, kill):
     codes = [end(pid) for pid in pids]
     lines = _read_log(folder, 'journal').splitlines()
     row = _Try('two drivers', f"{name}{', one killed' if kill else ''}", seed)
-    row = campaign.judge(name, folder, row, _stamps(world, folder), keep=True)
+    row = _judge(campaign, name, folder, row, _stamps(world, folder), keep=True)
     row.repeated += len(lines)-len(set(lines))
     killed = kill and codes[0]==-9
     if codes!=[-9 if killed else 0, 0]:
@@ -510,12 +448,13 @@ def _small_memory(rng):
     limit = pages*resource.getpagesize()+int(rng.uniform(5e6, 1.5e8))
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #8b3cccbb
 def _out_of_memory(campaign, name, seed):
     "An address space that ends soon"
     world,rng,folder = campaign.worlds[name],stream(seed,'memory',name),campaign.fresh()
     code = end(_start(world, folder, partial(_small_memory, rng)))
     half,before = _halves(folder),_stamps(world, folder)
-    row = campaign.judge(name, folder, _Try('out of memory', name, seed), before, keep=True)
+    row = _judge(campaign, name, folder, _Try('out of memory', name, seed), before, keep=True)
     row.message = f'exit code {code}; '+_said(folder, 'emory')
     if half: row.outcome = f'lost: half-written {half}'
     if row.outcome=='survived': shutil.rmtree(folder)
@@ -593,8 +532,9 @@ def _command_line(campaign, what, seed):
     bad = _differences(folder, campaign.cli)
     if half: bad.append(f'half-written {half}')
     if left: bad.append(f'{len(left)} workers outlive their driver')
+    if again: bad.append(f'exit code {again}')
     row = _Try(f'{what} (2 workers)', 'command line', seed)
-    row.outcome = f"lost: {', '.join(bad[:4])}" if bad or again else 'survived'
+    row.outcome = verdict(bad)
     row.repeated = _repeated(world, folder, before)
     row.message = f'exit codes {codes}, then {again}'
     if row.outcome=='survived': shutil.rmtree(folder)
@@ -653,18 +593,6 @@ def _short(campaign, seed=0):
     yield _two_drivers(campaign, 'al', seed, True)
     yield _out_of_memory(campaign, 'al', seed)
 
-# %% ../../nbs/dev/2_dev.faults.ipynb #06e40475
-_NAMES = ('kind','target','seed','outcome','repeated','message','commit')
-
-def _append(path, row):
-    "Add a row to the campaign's table"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with open(path, 'a', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        if new: writer.writerow(_NAMES)
-        writer.writerow([getattr(row, name) for name in _NAMES[:-1]]+[commit()])
-
 # %% ../../nbs/dev/2_dev.faults.ipynb #bebdcd34
 def _arguments(args):
     "What is asked for"
@@ -678,32 +606,27 @@ def _arguments(args):
     parser.add_argument('--seconds', type=float, default=1e9, help='stop after')
     return parser.parse_args(args)
 
-def _say_try(row, bad):
+def _line(row):
     "A try in a line"
     line = f'{row.kind:12} {row.target:24} {row.seed:4} {row.outcome}'
     if row.repeated: line += f', {row.repeated} repeated'
-    if bad: line += f'  [{row.message}]'
-    print(line, flush=True)
+    if row.bad: line += f'  [{row.message}]'
+    return line
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #1c37390b
 def main(
     args=None, # Arguments as a list; None: those of the program
     ):
     "The campaign as a program; exit code 1 if anything was lost or done twice"
     given = _arguments(args)
-    began,lost = time.monotonic(),0
     with tempfile.TemporaryDirectory(prefix='imbal_al_faults_') as base:
         campaign = _Campaign(Path(base))
         seconds = ', '.join(f'{name} {taken:.1f} s' for name,taken in campaign.seconds.items())
         print(f'unbroken studies: {seconds}', flush=True)
         if given.short: rows = _short(campaign, given.seed)
         else: rows = _tries(campaign, given.seed, given.kills, given.rounds, given.cli)
-        for row in rows:
-            _append(given.out, row)
-            bad = bool(row.outcome.startswith('lost') or row.repeated)
-            lost += bad
-            _say_try(row, bad)
-            if time.monotonic()-began>given.seconds: break
-    sys.exit(1 if lost else 0)
+        bad = [row for row in told(rows, _line, given.out, given.seconds) if row.bad]
+    sys.exit(1 if bad else 0)
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #c209344b
 def campaign_table(
@@ -711,16 +634,11 @@ def campaign_table(
     ):     # DataFrame: kind, tries, survived, lost, repeated (trainings done again)
     "The campaign in a few lines"
     tried = table[~table['outcome'].str.startswith('not tried')]
-    kinds = tried.assign(ok=tried['outcome'].eq('survived')).groupby('kind', sort=False)
-    counts = kinds.agg(
-        tries=('ok','size'), survived=('ok','sum'), repeated=('repeated','sum')).reset_index()
-    lost = counts['tries']-counts['survived']
-    return counts.assign(lost=lost)[['kind','tries','survived','lost','repeated']]
+    return counted(tried, 'kind', ['repeated'])
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #14dbe305
 def _campaign_figure(table, width=5.5, height=2.8):
     "Tries by kind of fault, survived and lost"
-    from matplotlib.figure import Figure
     counts = campaign_table(table)[::-1]
     figure = Figure(figsize=(width, height), layout='constrained')
     ax = figure.add_subplot()

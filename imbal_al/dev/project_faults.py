@@ -6,17 +6,20 @@ Docs: https://example.github.io/imbal_al/dev/dev.project_faults.html.md"""
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #7eb611d2
 from __future__ import annotations
-import argparse, contextlib, json, os, shutil, signal, sys, tempfile, time, traceback, zipfile, zlib
+import argparse, contextlib, json, os, shutil, signal, sys, tempfile, time, zipfile, zlib
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from PIL import Image
 
-from ..core import commit, InputError, read_json, stream, write_text
+from .. import cli
+from ..core import InputError, read_json, stream, write_text
 from ..data.synthetic import image
-from .faults import end, libraries
+from .campaign import counted, different, end, fork, told, Tries, verdict
 from ..project.queue import as_annotations
 from ..project.state import rounds
 from ..project.store import labels, open_project, read_label
@@ -58,6 +61,7 @@ def _steel(i):
     "Image and mask of a number; the even ones are faulty"
     return image('steel', i, _SIZE, faulty=i%2==0)
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #29ddfc3d
 def _truth(name):
     "The mask of an image, by its name"
     return _steel(int(name[:2]))[1]
@@ -71,28 +75,17 @@ def _annotate(folder):
     write_text(folder/'export.json', json.dumps(as_annotations(tasks, mask)))
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #2697b7f2
-def _be_command(folder, step):
-    "The forked process, which ends here"
-    code = 1
-    try:
-        os.chdir(folder)
-        log = os.open('log', os.O_WRONLY|os.O_CREAT|os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        sys.argv = ['imbal-al', *step.args]
-        from imbal_al.cli import main
-        main()
-    except SystemExit as e: code = e.code if isinstance(e.code, int) else int(e.code is not None)
-    except BaseException: os.write(2, traceback.format_exc().encode())
-    finally: os._exit(code)
+def _do(folder, step):
+    "What the forked process does, in the try's folder; exit code"
+    os.chdir(folder)
+    sys.argv = ['imbal-al', *step.args]
+    cli.main()
+    return 0
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #dbbe7b74
 def _give(folder, step):
     "Start a command in a fork, its output in `folder/log`; its process number"
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if not pid: _be_command(folder, step)
-    return pid
+    return fork(partial(_do, folder, step), folder/'log')
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #c7a81998
 def _kill_after(pid, seconds):
@@ -131,6 +124,7 @@ def _files(place):
         hidden = path.name.startswith('.') or path.name in _UNREAD
         if path.is_file() and not hidden: yield path
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #9343b70e
 def _state(folder):
     "A project and what was exported from it, as it is compared: relative path -> content"
     paths = []
@@ -148,17 +142,15 @@ def _twice(folder):
     return sum(n>1 for n in picked.values())+sum(n>1 for n in versions)
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #0c3d7325
+_LATE = (
+    'imbal_al.project.rounds', 'imbal_al.project.standing', 'imbal_al.networks.uncertainty',
+    'imbal_al.strategies.scores', 'imbal_al.project.deploy',
+    'onnx', 'onnxruntime', 'huggingface_hub')
+
 def _everything():
-    "Import what the commands import when they run, before they are forked"
-    import imbal_al.project.rounds
-    import imbal_al.project.standing
-    import imbal_al.networks.uncertainty
-    import imbal_al.strategies.scores
+    "Load what the commands load when they run, as far as it is installed"
     with contextlib.suppress(ImportError):
-        import imbal_al.project.deploy
-        import onnx
-        import onnxruntime
-        import huggingface_hub
+        for name in _LATE: import_module(name)
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #65f6ed0b
 @dataclass
@@ -170,24 +162,31 @@ class _Try:
     at: str = ''       # Seconds after its start
     outcome: str = ''  # 'survived', or 'lost: ' and what is different
     twice: int = 0     # Units labelled or picked twice
+    @property
+    def bad(self):
+        "Was anything lost, or done twice?"
+        return self.outcome!='survived' or self.twice>0
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #b46e2bff
-class _Campaign:
+def _begin(work, images):
+    "A folder of images"
+    (work/'images').mkdir(parents=True)
+    for i in range(images): Image.fromarray(_steel(i)[0]).save(work/'images'/f'{i:02d}.png')
+
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #1cd0a093
+class _Campaign(Tries):
     "The unbroken project, kept before each command"
     def __init__(self, base, export=True, images=16):
-        libraries()
+        super().__init__(base)
         _everything()
-        self.base,self.steps = Path(base).resolve(),_loop(export)
-        self.after,self.seconds,self.n = {},{},0
+        self.steps,self.after,self.seconds = _loop(export),{},{}
         work = self.base/'unbroken'
-        (work/'images').mkdir(parents=True)
-        for i in range(images): Image.fromarray(_steel(i)[0]).save(work/'images'/f'{i:02d}.png')
+        _begin(work, images)
         for step in self.steps: self._unbroken(work, step)
-
     def _unbroken(self, work, step):
         "Give a command without a fault; how long it takes, and what it leaves"
         if step.label: _annotate(work)
-        shutil.copytree(work, self.base/'before'/step.name)
+        shutil.copytree(work, self.before(step.name))
         began = time.monotonic()
         code = end(_give(work, step))
         if code: raise InputError(
@@ -195,51 +194,53 @@ class _Campaign:
             f"{(work/'log').read_text()[-400:]}")
         self.seconds[step.name] = time.monotonic()-began
         self.after[step.name] = _state(work)
+    def before(self, name):
+        "The folder before the command of this name"
+        return self.base/'before'/name
 
-    def _kill(self, step, folder, rng, most):
-        "Kill a command up to `most` times; after how many seconds each"
-        at = []
-        for _ in range(1+int(rng.integers(most))):
-            seconds = float(rng.random())*self.seconds[step.name]
-            if not _kill_after(_give(folder, step), seconds): break
-            at.append(f'{seconds:.2f}')
-        return at
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #953aa78b
+def _same_units(campaign, folder):
+    "Whether a new project has the units of the unbroken one, in one table"
+    unbroken = campaign.before('next, cold')/'p'
+    if len(open_project(folder/'p').units)!=len(open_project(unbroken).units): return False
+    return len(list(folder.glob('p/units-*.csv')))==1
 
-    def play(self, step, seed, most=3):
-        "Kill a command up to `most` times, let it end, compare"
-        self.n += 1
-        folder = self.base/f'try-{self.n}'
-        shutil.copytree(self.base/'before'/step.name, folder)
-        at = self._kill(step, folder, stream(seed,'kill',step.name), most)
-        row = _Try(step.name, seed, kills=len(at), at=' '.join(at))
-        code = end(_give(folder, step))
-        bad = [f'exit code {code}'] if code else []
-        with contextlib.suppress(InputError): row.twice = _twice(folder)
-        bad += self.different(step, folder)
-        row.outcome = f"lost: {', '.join(bad[:4])}" if bad else 'survived'
-        if not bad and not row.twice: shutil.rmtree(folder)
-        return row
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #8201952c
+def _different(campaign, step, folder):
+    "What is not as in the unbroken project"
+    if step.name!='new': return different(_state(folder), campaign.after[step.name])
+    try: return [] if _same_units(campaign, folder) else ['units']
+    except InputError as e: return [str(e)]
 
-    def _same_units(self, folder):
-        "Whether a new project has the units of the unbroken one, in one table"
-        unbroken = self.base/'before'/'next, cold'/'p'
-        if len(open_project(folder/'p').units)!=len(open_project(unbroken).units): return False
-        return len(list(folder.glob('p/units-*.csv')))==1
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #265bea2d
+def _kills(campaign, step, folder, rng, most):
+    "Kill a command up to `most` times; after how many seconds each"
+    at = []
+    for _ in range(1+int(rng.integers(most))):
+        seconds = float(rng.random())*campaign.seconds[step.name]
+        if not _kill_after(_give(folder, step), seconds): break
+        at.append(f'{seconds:.2f}')
+    return at
 
-    def different(self, step, folder):
-        "What is not as in the unbroken project"
-        mine,want = _state(folder),self.after[step.name]
-        if step.name=='new':
-            try: return [] if self._same_units(folder) else ['units']
-            except InputError as e: return [str(e)]
-        return sorted(name for name in {*mine, *want} if mine.get(name)!=want.get(name))
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #ec1d45bd
+def _play(campaign, step, seed, most=3):
+    "Kill a command up to `most` times, let it end, compare; the try"
+    folder = campaign.copy_of(campaign.before(step.name))
+    at = _kills(campaign, step, folder, stream(seed,'kill',step.name), most)
+    row = _Try(step.name, seed, kills=len(at), at=' '.join(at))
+    code = end(_give(folder, step))
+    with contextlib.suppress(InputError): row.twice = _twice(folder)
+    bad = [f'exit code {code}'] if code else []
+    row.outcome = verdict(bad+_different(campaign, step, folder))
+    if not row.bad: shutil.rmtree(folder)
+    return row
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #0296c5a7
-def _campaign(campaign, kills=60, seed=0):
+def _all_kills(campaign, kills=60, seed=0):
     "Tries of all commands in turn until so many kills have hit"
     hits,i = 0,0
     while hits<kills and i<20*kills:
-        row = campaign.play(campaign.steps[i%len(campaign.steps)], seed+i)
+        row = _play(campaign, campaign.steps[i%len(campaign.steps)], seed+i)
         yield row
         hits += row.kills
         i += 1
@@ -249,12 +250,8 @@ def table(
     tries,            # DataFrame, a row for each try
     )->pd.DataFrame:  # command, tries, kills, survived, lost, twice
     "The campaign in a few lines"
-    rows = tries.assign(survived=tries['outcome'].eq('survived'))
-    counts = rows.groupby('command', sort=False).agg(
-        tries=('seed','size'), kills=('kills','sum'),
-        survived=('survived','sum'), twice=('twice','sum')).reset_index()
-    lost = counts['tries']-counts['survived']
-    return counts.assign(lost=lost)[['command','tries','kills','survived','lost','twice']]
+    counts = counted(tries, 'command', ['kills','twice'])
+    return counts[['command','tries','kills','survived','lost','twice']]
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #de3ee81e
 def _arguments(args):
@@ -266,30 +263,28 @@ def _arguments(args):
     parser.add_argument('--no-export', action='store_true')
     return parser.parse_args(args)
 
-def _say_try(row):
+def _line(row):
     "A try in a line"
     line = f"{row.command:18} {row.kills} kills at {row.at or '-':18} {row.outcome}"
-    print(line+(f', {row.twice} twice' if row.twice else ''), flush=True)
+    return line+(f', {row.twice} twice' if row.twice else '')
 
-def _keep_lost(base, number):
-    "A copy of what a try has lost, to look at"
-    kept = Path(tempfile.gettempdir())/f'imbal_al_lost_{number}'
-    shutil.copytree(Path(base)/f'try-{number}', kept, dirs_exist_ok=True)
+def _keep_lost(campaign):
+    "A copy of what the last try has lost, to look at"
+    kept = Path(tempfile.gettempdir())/f'imbal_al_lost_{campaign.n}'
+    shutil.copytree(campaign.base/f'try-{campaign.n}', kept, dirs_exist_ok=True)
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #8c3067da
 def main(
     args=None, # Arguments as a list; None: those of the program
     ):
     "Exit code 1 if anything was lost or labelled twice"
     given,rows = _arguments(args),[]
+    if given.out: given.out.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix='imbal_al_project_') as base:
         campaign = _Campaign(Path(base), not given.no_export)
-        for row in _campaign(campaign, given.kills, given.seed):
-            rows.append(dict(asdict(row), commit=commit()))
-            _say_try(row)
-            if given.out:
-                text = pd.DataFrame(rows).to_csv(index=False, lineterminator='\n')
-                write_text(given.out, text)
-            if row.outcome!='survived' or row.twice: _keep_lost(base, len(rows))
-    counts = table(pd.DataFrame(rows))
+        for row in told(_all_kills(campaign, given.kills, given.seed), _line, given.out):
+            rows.append(row)
+            if row.bad: _keep_lost(campaign)
+    counts = table(pd.DataFrame(map(asdict, rows)))
     print(counts.to_string(index=False))
     sys.exit(int(counts['lost'].sum()+counts['twice'].sum()>0))

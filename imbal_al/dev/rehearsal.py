@@ -191,7 +191,7 @@ class Loop:
     shrink: int=1           # Pixels of an image that become one, along each side
     kinds: str=''           # Of the data set's images, with commas between; '' all
     unit: str='image'       # Or window
-    window: int=64          # This and those to `per_image`: see `imbal_al.project.Settings`
+    window: int=64          # This and those to `per_image`: see `imbal_al.project.store.Settings`
     overlap: int=0          # Of neighbouring windows, in pixels
     steps: int=100          # Of each training
     bs: int=8               # Batch size
@@ -201,7 +201,7 @@ class Loop:
     budget: int=16          # Units in each queue
     cycles: int=10          # Queues
     per_group: int=0        # Of a group in a queue, at most; 0: any number
-    balance: float=.3       # See `imbal_al.project.Settings`
+    balance: float=.3       # See `imbal_al.project.store.Settings`
 
     @property
     def arm(self)->str:

@@ -8,6 +8,7 @@ Docs: https://example.github.io/imbal_al/dev/dev.shift_study.html.md"""
 from __future__ import annotations
 import tarfile
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import pandas as pd
@@ -76,7 +77,7 @@ def _part_configs(name, repeats=6, **changes):
     part = _PARTS[check_choice('part of the plan', name, _PARTS)]
     configs = []
     for grid in [part] if isinstance(part, dict) else part: configs += _grid(grid, repeats, changes)
-    return sorted(configs, key=lambda c: c.repeat)
+    return sorted(configs, key=attrgetter('repeat'))
 
 # %% ../../nbs/dev/5_dev.shift_study.ipynb #891a1d9c
 def both_ends(
@@ -157,7 +158,7 @@ def run_both_ends(
     archives=(),      # With run folders of an earlier study
     device='cpu',     # To run on
     root=None,        # Data root; None: the usual one
-    progress=None,    # As `imbal_al.engine.run_study` takes it
+    progress=None,    # As `run_study` takes it
     **changes,        # Fields of `RunConfig` to set otherwise
     )->list[str]:     # One line per failed run
     "Unpack what is there, then run the rest part by part; stopped, the same call goes on"

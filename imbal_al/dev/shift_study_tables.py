@@ -37,6 +37,7 @@ def _patches(key, root):
     table = load_patches(key, root).table
     return table['group'].astype(str).to_numpy(), table['defect_pixels'].to_numpy()
 
+# %% ../../nbs/dev/6_dev.shift_study_tables.ipynb #c5293d50
 _SETTINGS = ('data','pi_u','pool_size','strategy','loss','fn_weight','healthy_share','healthy_price',
     'train_pi','repeat','seed','cycles','batch')
 
@@ -68,8 +69,9 @@ def _rate_rows(folder, c, pi_t, root=None):
         rows.append(dict(config=c.hash, cycle=cycle, **row))
     return rows
 
+# %% ../../nbs/dev/6_dev.shift_study_tables.ipynb #fb17eca3
 def _way_rows(folder, c, pi_t, root=None):
-    "`imbal_al.remedies.threshold_remedies` of the last cycle"
+    "`imbal_al.results.remedies.threshold_remedies` of the last cycle"
     run = read_run(folder)
     groups = _patches(c.store_key(), root)[0][run['validation']]
     return [dict(config=c.hash, **row) for row in threshold_remedies(run, pi_t, groups)]
@@ -111,6 +113,7 @@ def _of_run(c, folder, pi_t, root):
         recoveries=_way_rows(folder, c, pi_t, root),
         labels=_label_rows(folder, c, root))
 
+# %% ../../nbs/dev/6_dev.shift_study_tables.ipynb #792a9ba8
 def _each_run(each, configs, workers):
     "The rows of all runs in order, read by several processes if asked for"
     if workers<2: return map(each, configs)
@@ -140,10 +143,12 @@ def _not_usual(c):
     usual = asdict(RunConfig())
     return {name:value for name,value in asdict(c).items() if value!=usual[name]}
 
+# %% ../../nbs/dev/6_dev.shift_study_tables.ipynb #b3ebd671
 def _origin(folder):
     "Where the numbers come from"
     return dict(study_origin(folder), configs={c.hash:_not_usual(c) for c in _finished(folder)})
 
+# %% ../../nbs/dev/6_dev.shift_study_tables.ipynb #4d89347d
 def _written(path, text):
     "Write a text whole or not at all; its path"
     write_text(path, text)

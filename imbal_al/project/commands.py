@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..core import InputError
+from ..core import atomic_path, best_device, check_device, InputError
 
 # %% auto #0
 __all__ = ['register']
@@ -29,15 +29,6 @@ def _say(line): typer.echo(line, err=True)
 def _open(dir):
     from imbal_al.project.store import open_project
     return open_project(dir)
-
-# %% ../../nbs/73_project.commands.ipynb #df1eb901
-def _check_device(device):
-    "Refuse a device that is not here before anything is computed"
-    import torch
-    try: torch.empty(1, device=device or 'cpu')
-    except (RuntimeError, AssertionError) as e: raise InputError(
-        f'device {device!r} cannot be used here ({str(e).splitlines()[0]}); '
-        'write cpu, cuda or cuda:1, or leave it out') from e
 
 # %% ../../nbs/73_project.commands.ipynb #d8b6bc3e
 def _groups_line(project):
@@ -204,7 +195,7 @@ def _next(
         imbal-al next parts --budget 50 --strategy entropy
     """
     from imbal_al.project.rounds import next_round
-    _check_device(device)
+    check_device(device)
     project = _open(dir)
     made = next_round(project, budget, strategy, device, url, _say, prevalence, per_group)
     if not budget: return typer.echo(
@@ -240,7 +231,6 @@ def _ingest(
 # %% ../../nbs/73_project.commands.ipynb #28e54d44
 def _save_curve(standing, figure):
     "The learning curve, whole or not at all"
-    from imbal_al.core import atomic_path
     from imbal_al.project.standing import curve_figure
     with atomic_path(figure) as path:
         curve_figure(standing).savefig(path, format=figure.suffix[1:] or 'png', dpi=150)
@@ -281,19 +271,18 @@ def guide_project(
     dir:Path,                     # The project's folder
     misses_cost:float|None,       # Of a missed pixel
     alarms_cost:float|None,       # Of a falsely alarmed pixel
-    prevalence:float|None=None,   # Share of faulty units at deployment; None: that of the held-out labels
+    prevalence:float|None=None,   # Share of faulty units at deployment; None: the held-out labels'
     loss:str='dibe',              # A loss with a weight of misses
     candidates:int=5,             # How many weights between 0 and 1
-    target=None,                  # Interval of OII that is wanted, (low, high); None: costs alone decide
+    target=None,                  # Interval of OII wanted, (low, high); None: costs alone decide
     device:str|None=None,         # None: the best there is
     ):
     "What `imbal-al guide DIR` does where DIR is a project; the command itself is in *Command line*"
     from imbal_al.project.costs import guide_costs
     if misses_cost is None or alarms_cost is None: raise InputError(
         'a project is guided by costs: give both --misses-cost and --alarms-cost, such as 5 and 1')
-    _check_device(device)
+    check_device(device)
     project = _open(dir)
-    from imbal_al.core import best_device
     device = device or best_device()
     guided = guide_costs(
         project, misses_cost, alarms_cost, prevalence, loss, candidates, target, device, say=_say)
