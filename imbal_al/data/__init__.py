@@ -1,0 +1,18 @@
+"Images, masks and the pools made of them"
+
+from imbal_al import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        'catalog': 'load_source list_data check_source report_lines',
+        'download': 'get_data',
+        'images': 'read_image',
+        'masks': 'decoder read_mask',
+        'patches': 'windows PatchStore read_store cache_root open_store split_table',
+        'public_sets': 'flip_groups',
+        'scenarios': 'Scenario split_groups n_faulty largest_size make_scenario',
+        'sources': 'Source data_root Download DataSet data_set folder_source',
+        'synthetic': 'KINDS image dataset',
+    },
+)

@@ -23,7 +23,7 @@ from ..data.images import read_image
 from ..data.masks import read_mask
 from ..data.patches import cut, open_store
 from ..losses.compound import ComboOnDevice, PaperComboLoss
-from ..measure.metrics import _tally, confusion, EDGES, histogram
+from ..measure.metrics import confusion, EDGES, histogram, tally
 from ..networks.batches import Batches
 from ..networks.device import cast, choose_precision, DeviceData
 from ..networks.learner import fit, make_learner, measured_precision
@@ -405,7 +405,7 @@ def _counts(folder, n, size):
 # %% ../../nbs/dev/1_dev.bench.ipynb #780fd6da
 def _count_bytes(codes):
     "An image's pixels counted by the quickest way known here, from bytes that are there already"
-    for image in codes: _tally(image)
+    for image in codes: tally(image)
 
 def _plain_histograms(logits, there):
     "numpy's own, of the healthy and the faulty pixels of each image"

@@ -1,0 +1,15 @@
+"Runs on disk: any number of processes, any fault, nothing lost"
+
+from imbal_al import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        'collect': 'results_table picks_table status',
+        'engine': 'retry',
+        'folder': 'read_record',
+        'lock': 'Lock held',
+        'plan': 'Kind register load_plan',
+        'workers': 'Outcome check_backend make_pool work',
+    },
+)

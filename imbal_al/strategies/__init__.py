@@ -1,1 +1,15 @@
-from . import scores, diversity
+"Which images to label next"
+
+from imbal_al import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        'diversity': 'k_center_greedy coreset entropy_coreset badge',
+        'registry': 'STRATEGIES Candidates strategy select select_spread',
+        'scores': (
+            'random random_faulty random_predicted_faulty mean_entropy entropy margin '
+            'entropy_foreground bald clasp quota'
+        ),
+    },
+)

@@ -1,0 +1,16 @@
+"Active learning simulated, losses compared"
+
+from imbal_al import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        'learning_study': 'plan preset run_study',
+        'loss_config': 'LossConfig',
+        'loss_study': 'plan_losses loss_preset run_losses loss_results loss_origin loss_status train_at',
+        'run_config': 'RunConfig check_config',
+        'run_costs': 'estimate',
+        'run_records': 'read_run run_operating_point',
+        'simulation': 'Trainings run_cycle run',
+    },
+)
