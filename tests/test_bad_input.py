@@ -23,7 +23,7 @@ from imbal_al.data import catalog
 from imbal_al.data import images
 from imbal_al.data import masks
 from imbal_al.strategies import scores as strategies
-from imbal_al.strategies import registry
+from imbal_al.strategies import choose, registry
 from imbal_al.data import synthetic
 from imbal_al.cli import app
 from imbal_al.core import InputError, write_text
@@ -886,11 +886,11 @@ CASES = {
     ),
     # --- strategies and metrics
     'strategy': (
-        lambda at: registry.select('entropi', registry.Candidates(5), 2, RNG),
+        lambda at: choose.select('entropi', registry.Candidates(5), 2, RNG),
         "unknown strategy 'entropi'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge",
     ),
     'strategy batch': (
-        lambda at: registry.select('random', registry.Candidates(5), 6, RNG),
+        lambda at: choose.select('random', registry.Candidates(5), 6, RNG),
         'a batch of 6 is larger than the 5 images left in the pool; take a smaller batch or fewer cycles',
     ),
     'strategy probabilities': (

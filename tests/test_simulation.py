@@ -14,7 +14,7 @@ from imbal_al.data.synthetic import image
 from imbal_al.measure.metrics import counts, pooled, scores
 from imbal_al.runs.folder import read_record, read_result, write_record
 from imbal_al.runs.lock import Lock
-from imbal_al.strategies.registry import STRATEGIES
+from imbal_al.strategies.choose import STRATEGIES
 from imbal_al.studies import simulation
 from imbal_al.studies.run_config import RunConfig, as_config, batch_split
 from imbal_al.studies.run_records import cycle_path, load_patches

@@ -11,7 +11,9 @@ from imbal_al.project.store import new, write_label
 from imbal_al.project.state import queued
 from imbal_al.project.rounds import _at_random, next_round
 from imbal_al.project.state import is_held_out, unit_group
-from imbal_al.strategies.registry import STRATEGIES, Candidates, _take, select, select_spread
+from imbal_al.strategies.choose import STRATEGIES, _take, select, select_spread
+
+from imbal_al.strategies.registry import Candidates
 from imbal_al.data.synthetic import image
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-import imbal_al.strategies.scores, imbal_al.strategies.diversity # They fill `STRATEGIES`
 from imbal_al.core import (
     best_device, check_choice, commit, InputError, read_json, stream, stream_seed, write_json
 )
@@ -30,7 +29,8 @@ from imbal_al.project.state import (
 )
 from .store import labels, Project, sweep
 from ..runs.lock import held
-from ..strategies.registry import Candidates, select, select_spread, STRATEGIES
+from ..strategies.choose import select, select_spread, STRATEGIES
+from ..strategies.registry import Candidates
 
 # %% auto #0
 __all__ = ['project_strategies', 'Round', 'next_round']

@@ -5,8 +5,9 @@ from imbal_al import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
+        'choose': 'select select_spread STRATEGIES',
         'diversity': 'k_center_greedy coreset entropy_coreset badge',
-        'registry': 'STRATEGIES Candidates strategy select select_spread',
+        'registry': 'Candidates strategy',
         'scores': (
             'random random_faulty random_predicted_faulty mean_entropy entropy margin '
             'entropy_foreground bald clasp quota'

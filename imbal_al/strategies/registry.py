@@ -6,14 +6,12 @@ Docs: https://example.github.io/imbal_al/strategies.registry.html.md"""
 
 # %% ../../nbs/36_strategies.registry.ipynb #cf041404
 from __future__ import annotations
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..core import check_choice, InputError
-
 # %% auto #0
-__all__ = ['STRATEGIES', 'Candidates', 'strategy', 'select', 'select_spread']
+__all__ = ['STRATEGIES', 'Candidates', 'strategy']
 
 # %% ../../nbs/36_strategies.registry.ipynb #0a57b3ee
 @dataclass
@@ -46,20 +44,6 @@ def strategy(
         return f
     return _reg
 
-# %% ../../nbs/36_strategies.registry.ipynb #0dc5862c
-def select(
-    name:str,     # A key of `STRATEGIES`
-    c:Candidates, # With what the strategy needs
-    n:int,        # How many to pick
-    rng:np.random.Generator, # Of what is drawn
-    )->np.ndarray: # int (n,), positions in order of preference
-    "Let strategy `name` pick `n` of the candidates. Raises `InputError` for an unknown name or fewer than `n`"
-    f = STRATEGIES[check_choice('strategy', name, STRATEGIES)]
-    if n>c.n: raise InputError(
-        f'a batch of {n} is larger than the {c.n} images left in the pool; '
-        'take a smaller batch or fewer cycles')
-    return np.asarray(f(c, n, rng), dtype=np.int64)
-
 # %% ../../nbs/36_strategies.registry.ipynb #97aeba82
 def to_numpy(
     a, # An array, a tensor on any device, or a list
@@ -79,56 +63,3 @@ def highest(
     score = np.asarray(score, float)
     order = rng.permutation(len(score))
     return order[np.argsort(-score[order], kind='stable')][:n]
-
-# %% ../../nbs/36_strategies.registry.ipynb #7666f7cb
-_NOT_ROWS = ('n','pi_t','progress','labelled_embedding')
-
-def _known(c, picked):
-    "Embeddings of the labelled images, with those of the picked ones"
-    if c.labelled_embedding is None or c.embedding is None or not len(picked): return c.labelled_embedding
-    new = to_numpy(c.embedding)[np.asarray(picked)]
-    if not len(c.labelled_embedding): return new
-    return np.concatenate([to_numpy(c.labelled_embedding), new])
-
-# %% ../../nbs/36_strategies.registry.ipynb #9b51a859
-def _take(c, at, picked=()):
-    "The candidates at some positions; those at `picked` count as labelled"
-    own = {f.name:getattr(c,f.name) for f in fields(c) if f.name not in _NOT_ROWS}
-    rows = {name:None if values is None else values[at] for name,values in own.items()}
-    return replace(c, n=len(at), labelled_embedding=_known(c, picked), **rows)
-
-# %% ../../nbs/36_strategies.registry.ipynb #f221c028
-def _check_spread(c, groups, most):
-    if len(groups)!=c.n: raise InputError(f'groups of {len(groups)} candidates given, there are {c.n}')
-    if isinstance(most,bool) or not isinstance(most,(int,np.integer)) or most<1:
-        raise InputError(f'most = {most!r}; give how many of a group may be picked, 1 or more')
-
-# %% ../../nbs/36_strategies.registry.ipynb #9d96a427
-def select_spread(
-    name:str,     # A key of `STRATEGIES`
-    c:Candidates, # With what the strategy needs
-    n:int,        # How many to pick
-    rng:np.random.Generator, # Of what is drawn
-    groups,       # (c.n,) what each candidate belongs to
-    most:int,     # Of a group in the batch, at least 1
-    )->np.ndarray: # int (n,), positions in order of preference
-    """`select` with at most `most` of a group, as long as others have room
-
-    Raises `InputError` as `select` does, and for `groups` or `most` that cannot be.
-    """
-    _check_spread(c, groups, most)
-    if n>c.n: return select(name, c, n, rng)
-    of = np.unique(np.asarray(groups), return_inverse=True)[1]
-    room, free, out = np.full(c.n, most), np.ones(c.n, bool), []
-    while len(out)<n:
-        at = np.flatnonzero(free & (room[of]>0))
-        if not len(at):
-            room += most
-            continue
-        wanted = min(n-len(out), len(at))
-        for i in at[select(name, _take(c, at, out), wanted, rng)]:
-            if not room[of[i]]>0: continue
-            out.append(i)
-            room[of[i]] -= 1
-            free[i] = False
-    return np.array(out, np.int64)

@@ -19,7 +19,7 @@ from ..losses.names import LOSS_NAMES, loss_takes, PAPER_COMBO
 from ..runs.engine import run_all
 from ..runs.folder import read_result
 from ..runs.plan import Kind, register
-from ..strategies.registry import STRATEGIES
+from ..strategies.choose import STRATEGIES
 from .run_config import as_config, check_config, RunConfig
 from .run_records import cycle_path, load_patches, scenario_of
 

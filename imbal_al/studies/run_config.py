@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-import imbal_al.strategies.diversity, imbal_al.strategies.scores # They register strategies
 from ..core import check_choice, config_hash, InputError
 from ..data.patches import STRIDES
 from ..data.scenarios import MODES
 from ..losses.names import FN_WEIGHT, LOSS_NAMES, loss_takes, PAPER_COMBO
-from ..strategies.registry import STRATEGIES
+from ..strategies.choose import STRATEGIES
 
 # %% auto #0
 __all__ = ['RunConfig', 'check_config']

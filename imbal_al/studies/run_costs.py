@@ -16,7 +16,7 @@ import numpy as np
 from ..networks.learner import fit, make_learner
 from ..networks.scoring import score
 from ..runs.workers import cpu_threads
-from ..strategies.registry import STRATEGIES
+from ..strategies.choose import STRATEGIES
 from .run_config import batch_split, loss_of, RunConfig
 from .run_records import load_patches
 from .simulation import workspace

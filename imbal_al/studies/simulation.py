@@ -26,7 +26,8 @@ from ..networks.uncertainty import FIELDS, measure
 from imbal_al.runs.folder import (
     begin, claimed, read_record, read_result, write_record, write_result
 )
-from ..strategies.registry import Candidates, select, STRATEGIES
+from ..strategies.choose import select, STRATEGIES
+from ..strategies.registry import Candidates
 from .run_config import batch_split, check_config, loss_of, RunConfig
 from .run_records import cycle_path, load_patches, scenario_of
 

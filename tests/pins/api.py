@@ -44,9 +44,11 @@ from imbal_al.studies.run_records import read_run
 from imbal_al.results.remedies import recovery
 from imbal_al.measure.shift import split_loss
 from imbal_al.studies.run_config import RunConfig, as_config
-from imbal_al.strategies.registry import STRATEGIES, Candidates, select
+from imbal_al.strategies.choose import STRATEGIES, select
+
+from imbal_al.strategies.registry import Candidates
 from imbal_al.strategies.diversity import k_center_greedy
 from imbal_al.strategies.scores import mean_entropy
-from imbal_al.strategies.registry import select_spread
+from imbal_al.strategies.choose import select_spread
 from imbal_al.data.synthetic import dataset, image
 from imbal_al.losses.registry import LOSSES, make_loss
