@@ -390,7 +390,7 @@ def walk(name, command, path):
     printed = call(*path, '--help')
     words = re.sub(r'[\s─-╿]+', ' ', printed).strip()
     yield name, dict(
-        help=command.help,
+        help=' '.join((command.help or '').split()),
         options=[option(o) for o in command.params],
         printed=dict(bits=text(words)),
     )
