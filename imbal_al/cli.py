@@ -321,7 +321,8 @@ def _cutting(images, total):
 # %% ../nbs/88_cli.ipynb #00ab5ab5
 def _check_all(configs, work):
     "Refuse before anything is started: settings, data set, prevalences, network, device"
-    from imbal_al.studies.learning_study import check_networks, check_scenarios
+    from imbal_al.studies.learning_study import check_scenarios
+    from imbal_al.studies.simulation import check_networks
     check_scenarios(configs, work.data_root, _cutting, work.workers or os.cpu_count())
     check_networks(configs, _checked_device(work))
 
@@ -369,7 +370,7 @@ def _end_if(failed):
 # %% ../nbs/88_cli.ipynb #ec4e85d2
 def _print_dry_run(configs, work):
     "What the study would cost"
-    from imbal_al.studies.learning_study import estimate
+    from imbal_al.studies.run_costs import estimate
     from imbal_al.core import best_device
     device = work.device or best_device()
     workers = work.workers or (1 if device.startswith('cuda') else os.cpu_count())
@@ -531,15 +532,8 @@ def _loss_folder(out, data, preset):
 # %% ../nbs/88_cli.ipynb #9a13853c
 def _check_loss_networks(configs, device):
     "Refuse a device or a network that cannot be had"
-    import torch
-    from imbal_al.networks.models import create_model
-    try: torch.empty(1, device=device or 'cpu')
-    except (RuntimeError, AssertionError) as e: raise InputError(
-        f'device {device!r} cannot be used here ({str(e).splitlines()[0]}); '
-        'write cpu, cuda or cuda:1, or leave it out') from e
-    networks = [(c.arch, c.encoder, c.weights, c.in_channels, c.width) for c in configs]
-    for arch,encoder,weights,channels,width in dict.fromkeys(networks):
-        create_model(arch, encoder, weights, 1, channels, width)
+    from imbal_al.studies.loss_training import check_loss_networks
+    check_loss_networks(configs, device)
 
 # %% ../nbs/88_cli.ipynb #13dec1e0
 def _print_final(results):
@@ -566,7 +560,7 @@ def _print_final(results):
 def _print_loss_dry_run(configs, work):
     "What the trainings would take"
     from imbal_al.runs.engine import where_to_run
-    from imbal_al.studies.loss_study import loss_estimate
+    from imbal_al.studies.loss_training import loss_estimate
     where,workers = where_to_run(work.device, work.workers)
     cost = loss_estimate(configs, work.data_root, where, workers, work.threads)
     steps = ', '.join(f'{1e3*seconds:.0f}' for seconds in cost['step_seconds'])
@@ -587,7 +581,8 @@ def _print_loss_results(folder, configs):
 # %% ../nbs/88_cli.ipynb #7a768baa
 def _loss_configs(base, losses, models, seeds, fn_weights, variants):
     "The grid of trainings that the options ask for"
-    from imbal_al.studies.loss_study import check_loss_config, plan_losses
+    from imbal_al.studies.loss_config import check_loss_config
+    from imbal_al.studies.loss_study import plan_losses
     configs = plan_losses(
         base,
         _one_of(losses, '--losses', 'ft,dibe'),
@@ -636,7 +631,8 @@ def _losses(
         imbal-al losses --data mtsdd_extreme --preset laptop --losses tversky,dibe_dis --fn-weights 0.1,0.3,0.5,0.7,0.9
     """
     from imbal_al.runs.plan import save_plan
-    from imbal_al.studies.loss_study import check_parts, run_losses
+    from imbal_al.studies.loss_study import run_losses
+    from imbal_al.studies.loss_training import check_parts
     base = _loss_base(data, preset, training)
     configs = _loss_configs(base, losses, models, seeds, fn_weights, variants)
     how = _how(work)
@@ -739,7 +735,8 @@ def _guide(
             dir, costs.misses_cost, costs.alarms_cost, costs.prevalence,
             loss, candidates, wanted, work.device)
     from imbal_al.losses.guidance import check_target
-    from imbal_al.studies.loss_study import check_loss_config, check_parts
+    from imbal_al.studies.loss_config import check_loss_config
+    from imbal_al.studies.loss_training import check_parts
     check_target(target)
     base = _loss_base(data, preset, training, arch=model, loss=loss, variant=variant)
     check_loss_config(base)

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np, torch
+import numpy as np
 
 # %% auto #0
 __all__ = ['InputError', 'check_choice', 'atomic_path', 'write_text', 'to_json', 'config_hash', 'note', 'write_json', 'read_json',
@@ -222,4 +222,15 @@ def provenance()->dict: # commit, cpu, cores, python, versions
 # %% ../nbs/00_core.ipynb #1ba716b1
 def best_device()->str: # 'cuda' or 'cpu'
     "A GPU, if there is one"
+    import torch # Takes seconds: only for those who train
     return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+# %% ../nbs/00_core.ipynb #ceb0925e
+def check_device(device:str|None # 'cpu', 'cuda', 'cuda:1', ...; None: 'cpu'
+    ):
+    "Raise an `InputError` for a device that is not there"
+    import torch # Takes seconds: only for those who train
+    try: torch.empty(1, device=device or 'cpu')
+    except (RuntimeError, AssertionError) as e: raise InputError(
+        f'device {device!r} cannot be used here ({str(e).splitlines()[0]}); '
+        'write cpu, cuda or cuda:1, or leave it out') from e

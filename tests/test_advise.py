@@ -16,9 +16,10 @@ from imbal_al.runs.collect import write_tables
 from imbal_al.measure.metrics import scores_at
 from imbal_al.measure.threshold import choose_threshold
 from imbal_al.measure.prevalence import made_up_images
-from imbal_al.studies.simulation import read_run
+from imbal_al.studies.run_records import read_run
 from imbal_al.studies.run_config import RunConfig
-from imbal_al.studies.simulation import cycle_path, result_rows
+from imbal_al.studies.run_records import cycle_path
+from imbal_al.studies.simulation import result_rows
 from imbal_al.runs.folder import write_record
 
 

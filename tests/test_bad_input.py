@@ -32,10 +32,8 @@ from imbal_al.runs.plan import load_plan, save_plan
 from imbal_al.studies.learning_study import plan, preset
 from imbal_al.networks.device import DeviceData, cast
 from imbal_al.networks.learner import lr_schedule, make_learner
-from imbal_al.studies.loss_study import (
-    LossConfig, as_loss_config, check_loss_config, load_loss_plan, loss_preset, plan_losses,
-    train_at,
-)
+from imbal_al.studies.loss_config import LossConfig, as_loss_config, check_loss_config
+from imbal_al.studies.loss_study import load_loss_plan, loss_preset, plan_losses, train_at
 from imbal_al.losses.pixel import BCELoss, FocalLoss
 from imbal_al.losses.region import DiceLoss, FocalTverskyLoss, TverskyLoss
 from imbal_al.losses.compound import PaperComboLoss

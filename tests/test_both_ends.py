@@ -79,7 +79,7 @@ def test_parts_are_what_they_say():
 @pytest.mark.parametrize('data', ['sd900', 'potato_leaf', 'mtsdd'])
 def test_every_pool_and_test_can_be_drawn(data):
     from imbal_al.data.scenarios import make_scenario
-    from imbal_al.studies.simulation import load_patches
+    from imbal_al.studies.run_records import load_patches
 
     try:
         load_patches(next(c for c in both_ends() if c.data == data).store_key(), None)

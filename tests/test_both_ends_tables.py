@@ -15,8 +15,8 @@ from imbal_al.studies.learning_study import run_study
 from imbal_al.measure.metrics import scores_at
 from imbal_al.measure.threshold import choose_threshold
 from imbal_al.measure.shift import f1_at, image_rates
-from imbal_al.studies.simulation import read_run
-from imbal_al.studies.simulation import load_patches
+from imbal_al.studies.run_records import read_run
+from imbal_al.studies.run_records import load_patches
 from imbal_al.runs.folder import read_record
 from imbal_al.results.remedies import rates_in, threshold_remedies
 

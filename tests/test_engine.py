@@ -1,4 +1,4 @@
-"imbal_al.engine: the grid, worker processes that die or fail, tables, and what it will cost"
+"imbal_al.studies.learning_study: the grid, worker processes that die or fail, tables, and what it will cost"
 
 import json, os, signal, subprocess, sys, time
 from dataclasses import asdict, replace
@@ -9,17 +9,13 @@ import pandas as pd
 import pytest
 
 from imbal_al.core import InputError, write_text
-from imbal_al.studies.learning_study import (
-    plan, check_scenarios, preset, run_study, run_seconds, high_water, estimate,
-)
-from imbal_al.runs.plan import save_plan, load_plan
-from imbal_al.runs.collect import write_tables, results_table, picks_table, status
-from imbal_al.studies.learning_study import _PRESETS, check_scenarios, high_water, run_seconds
-from imbal_al.runs.plan import save_plan
-from imbal_al.runs.collect import write_tables
-from imbal_al.runs.lock import Lock
-from imbal_al.studies.run_config import RunConfig
+from imbal_al.runs.collect import picks_table, results_table, status, write_tables
 from imbal_al.runs.folder import read_record
+from imbal_al.runs.lock import Lock
+from imbal_al.runs.plan import load_plan, save_plan
+from imbal_al.studies.learning_study import _PRESETS, check_scenarios, plan, preset, run_study
+from imbal_al.studies.run_config import RunConfig
+from imbal_al.studies.run_costs import estimate, high_water, run_seconds
 
 
 def table(folder, name):
@@ -409,7 +405,7 @@ def test_estimate(runs):
 
 
 def test_high_water_is_the_most_ever_held():
-    code = "import numpy as np; from imbal_al.studies.learning_study import high_water; a = high_water(); x = np.ones(10**8//8); b = high_water(); del x; print(b-a, high_water()-b)"
+    code = "import numpy as np; from imbal_al.studies.run_costs import high_water; a = high_water(); x = np.ones(10**8//8); b = high_water(); del x; print(b-a, high_water()-b)"
     grown, after = map(
         int,
         subprocess.check_output(

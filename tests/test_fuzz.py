@@ -15,9 +15,10 @@ from imbal_al.core import InputError, read_json, seal, to_json, unseal, write_js
 from imbal_al.runs.plan import load_plan, save_plan, study_kind
 from imbal_al.runs.collect import results_table, status
 from imbal_al.losses.guidance import _read_memory
-from imbal_al.studies.loss_study import (
-    LossConfig, as_loss_config, check_loss_config, diverged, load_loss_plan, read_training,
+from imbal_al.studies.loss_config import (
+    LossConfig, as_loss_config, check_loss_config, diverged, read_training,
 )
+from imbal_al.studies.loss_study import load_loss_plan
 from imbal_al.data.patches import open_store, read_store
 from imbal_al.studies.run_config import RunConfig, as_config, check_config
 from imbal_al.runs.folder import read_record, read_result, records_whole, write_record, write_result

@@ -101,7 +101,8 @@ def test_a_study_that_has_only_begun_and_networks_again(tmp_path, tiny):
 
 
 def test_a_loss_run_again(tmp_path):
-    from imbal_al.studies.loss_study import LossConfig, run_losses
+    from imbal_al.studies.loss_config import LossConfig
+    from imbal_al.studies.loss_study import run_losses
 
     c = LossConfig(data='synthetic:16:32', width=0.25, steps=2, validations=1, bs=4, loss='dice')
     assert run_losses(tmp_path, [c], workers=0) == [] and _train_again(tmp_path, c).same

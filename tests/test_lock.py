@@ -1,4 +1,4 @@
-"imbal_al.lock: one owner at a time, whoever dies, whatever the clocks say"
+"imbal_al.runs.lock: one owner at a time, whoever dies, whatever the clocks say"
 
 import json, os, signal, subprocess, sys, time
 from pathlib import Path

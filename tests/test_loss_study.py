@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
 
-from imbal_al.studies import loss_study as m
 from imbal_al.core import InputError, read_json, write_json
-from imbal_al.studies.loss_study import (
-    LossConfig, _split, as_loss_config, check_loss_config, diverged, loss_origin, loss_preset,
-    loss_results, loss_status, plan_losses, read_training, run_loss, run_losses, train_at,
-)
 from imbal_al.runs.folder import read_record
+from imbal_al.studies import loss_training
+from imbal_al.studies.loss_config import (
+    LossConfig, as_loss_config, check_loss_config, diverged, read_training,
+)
+from imbal_al.studies.loss_study import (
+    load_loss_plan, loss_origin, loss_preset, loss_results, loss_status, plan_losses, run_losses,
+    train_at,
+)
+from imbal_al.studies.loss_training import _split, check_parts, load_parts, run_loss
 
 TINY = LossConfig(
     data='synthetic:20:64', weights=None, width=0.25, steps=4, validations=2, bs=4, lr=1e-3
@@ -218,7 +222,7 @@ def test_the_number_of_workers_changes_nothing(study, tmp_path):
 
 def test_a_killed_study_goes_on_and_equals_an_unbroken_one(study, tmp_path):
     d, configs, _ = study
-    code = f"from imbal_al.studies.loss_study import as_loss_config, run_losses\nfrom pathlib import Path\nif __name__=='__main__': run_losses({str(tmp_path)!r}, [as_loss_config(o) for o in {[asdict(c) for c in configs[:3]]!r}], workers=1)"
+    code = f"from imbal_al.studies.loss_config import as_loss_config\nfrom imbal_al.studies.loss_study import run_losses\nfrom pathlib import Path\nif __name__=='__main__': run_losses({str(tmp_path)!r}, [as_loss_config(o) for o in {[asdict(c) for c in configs[:3]]!r}], workers=1)"
     script = tmp_path / 'go.py'
     script.write_text(code)
     p = subprocess.Popen([sys.executable, script])
@@ -236,21 +240,21 @@ def test_a_killed_study_goes_on_and_equals_an_unbroken_one(study, tmp_path):
 
 def test_no_defect_to_validate_on_and_too_few_images(monkeypatch):
     with pytest.raises(InputError, match='fewer than a batch of 16'):
-        m.check_parts([replace(TINY, bs=16)])
+        check_parts([replace(TINY, bs=16)])
     from imbal_al.data.catalog import load_source
 
     monkeypatch.setattr(
-        m,
+        loss_training,
         'load_source',
         lambda name, root: (
             s := load_source(name, root),
             setattr(s, 'table', s.table.assign(mask='', decoder='')),
         )[0],
     )
-    m.load_parts.cache_clear()
+    load_parts.cache_clear()
     with pytest.raises(InputError, match='no defect in its validation part'):
-        m.check_parts([TINY])
-    m.load_parts.cache_clear()
+        check_parts([TINY])
+    load_parts.cache_clear()
 
 
 def test_guidance_trains_nothing_twice(study, monkeypatch):
@@ -287,7 +291,7 @@ def test_another_kind_of_study_is_refused(study, tiny):
     with pytest.raises(InputError, match='another kind'):
         save_plan(study[0], [tiny])
     with pytest.raises(InputError, match='no loss study'):
-        m.load_loss_plan(study[0].parent)
+        load_loss_plan(study[0].parent)
 
 
 def test_a_lost_plan_is_made_again_from_the_run_folders(study, tmp_path):

@@ -1,4 +1,4 @@
-"imbal_al.pool: what is refused"
+"imbal_al.runs.workers: what is refused"
 
 import builtins
 import pytest

@@ -114,7 +114,8 @@ def test_no_study(tmp_path):
 
 
 def test_losses_one_of_them_diverged(tmp_path):
-    from imbal_al.studies.loss_study import LossConfig, plan_losses, run_losses
+    from imbal_al.studies.loss_config import LossConfig
+    from imbal_al.studies.loss_study import plan_losses, run_losses
 
     base = LossConfig(data='synthetic:16:32', width=0.25, steps=2, validations=2, bs=4)
     failed = run_losses(

@@ -1,4 +1,4 @@
-"imbal_al.engine with runs that take no time: killed workers, two engines on one folder, retries, tables, status, collecting"
+"imbal_al.runs.engine with runs that take no time: killed workers, two engines on one folder, retries, tables, status, collecting"
 
 import csv, json, os, signal, subprocess, sys, time
 from dataclasses import asdict, fields, replace
@@ -7,13 +7,8 @@ from pathlib import Path
 import pandas as pd, pytest
 
 import stubs
-from imbal_al.runs import engine
-from imbal_al.studies import learning_study
-from imbal_al.runs import plan
-from imbal_al.runs import collect
-from imbal_al.runs import lock
-from imbal_al.runs import workers as pool
 from imbal_al.core import InputError, read_json
+from imbal_al.runs import collect as collecting, engine, lock, plan, workers as pool
 from imbal_al.runs.collect import (
     collect, _rate, read_tables, status, summary, _tables_current, write_tables,
 )
@@ -21,6 +16,7 @@ from imbal_al.runs.engine import failed_runs, retry, run_all
 from imbal_al.runs.plan import load_plan, save_plan
 from imbal_al.runs.lock import Lock
 from imbal_al.runs.folder import read_result
+from imbal_al.studies import learning_study
 from stubs import STUBS, Stub, attempts, run_stub
 
 HERE = Path(__file__).parent
@@ -138,9 +134,13 @@ def test_no_more_is_handed_in_than_there_are_workers(tmp_path, monkeypatch):
     cs = [Stub(i) for i in range(40)]
     writes = []
     real = engine.write_json
-    monkeypatch.setattr(
-        engine, 'write_json', lambda p, o: (writes.append(Path(p).name), real(p, o))
-    )
+
+    def write(path, content):
+        writes.append(Path(path).name)
+        real(path, content)
+
+    for room in (engine, plan, collecting):
+        monkeypatch.setattr(room, 'write_json', write)
     run_all(tmp_path, cs, 2, 'cpu')
     assert max(seen) <= 2 and len(seen) == 40 and writes == ['study.json', 'tables.json']
 
@@ -357,6 +357,16 @@ def test_a_notebooks_kind_gives_way_to_a_modules(monkeypatch):
     assert plan.kind_named('RunConfig') is learning_study._RUNS
 
 
+def test_a_process_that_has_imported_nothing_finds_each_kind():
+    "A study on the disk names its kind; whoever only looks at it loads no network"
+    code = (
+        'import sys; from imbal_al.runs.plan import _HOMES, kind_named; '
+        'print([kind_named(name).config.__name__ for name in _HOMES], "torch" in sys.modules)'
+    )
+    r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert r.stdout.strip() == "['RunConfig', 'LossConfig'] False"
+
+
 def test_what_cannot_be_worked_at_is_not_planned(tmp_path):
     with pytest.raises(InputError, match="unknown backend 'dask'"):
         run_all(tmp_path, [Stub(0)], 1, 'cpu', backend='dask')
@@ -383,7 +393,7 @@ def test_the_tables_of_the_one_that_ends_last_are_whole(tmp_path, monkeypatch):
     cs = [Stub(i) for i in range(2)]
     run_all(tmp_path, cs[:1], 0, 'cpu')
     (tmp_path / 'tables.json').unlink()
-    real, n = collect._digest, []
+    real, n = collecting._digest, []
 
     def slow(*a):
         if not n:
@@ -392,7 +402,7 @@ def test_the_tables_of_the_one_that_ends_last_are_whole(tmp_path, monkeypatch):
             time.sleep(0.3)
         return real(*a)
 
-    monkeypatch.setattr(collect, '_digest', slow)
+    monkeypatch.setattr(collecting, '_digest', slow)
     write_tables(tmp_path)
     n[0].communicate(timeout=60)
     assert len(pd.read_csv(tmp_path / 'results.csv')) == 4 and _tables_current(tmp_path)

@@ -23,7 +23,7 @@ from imbal_al.measure.threshold import (
     choose_threshold, deal_folds, cross_fitted, operating_point, account,
 )
 from imbal_al.results.remedies import recovery, WAYS, recoveries, recovery_table
-from imbal_al.studies.simulation import read_run
+from imbal_al.studies.run_records import read_run, run_operating_point
 
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -440,9 +440,8 @@ def test_run_folder(run_folder):
         and (r['tests'][0.1] == np.arange(5, 9)).all()
         and read_run(run_folder, 1)['hist_validation'].sum() * 2 == r['hist_validation'].sum()
     )
-    a, b = operating_point(run_folder, pi=0.05, draws=20, cycle=1), operating_point(
-        VAL, FV, pi=0.05, draws=20
-    )
+    a = run_operating_point(run_folder, pi=0.05, draws=20, cycle=1)
+    b = operating_point(VAL, FV, pi=0.05, draws=20)
     assert a.account() == b.account() and a.f1 == b.f1
 
 
@@ -499,10 +498,9 @@ def test_bad_input_is_one_line(call, line):
 def test_bad_run_folders(run_folder, tmp_path_factory):
     bad('holds no cycle', read_run, tmp_path_factory.mktemp('empty'))
     bad('has no cycle 9; it has 1 to 2', read_run, run_folder, 9)
-    bad('give faulty with arrays only', operating_point, run_folder, FV, pi=0.1)
     whole = (run_folder / 'cycle_02.npz').read_bytes()
     (run_folder / 'cycle_02.npz').write_bytes(whole[:100])
-    bad('cycle_02.npz is damaged', operating_point, run_folder, pi=0.1)
+    bad('cycle_02.npz is damaged', run_operating_point, run_folder, pi=0.1)
     np.savez(run_folder / 'cycle_02.npz', hist=VAL)
     bad('holds no hist_validation', read_run, run_folder)
     (run_folder / 'scenario.npz').unlink()

@@ -1,4 +1,4 @@
-"imbal_al.simulation: a run is its configuration, whatever happens to it on the way"
+"imbal_al.studies.simulation: a run is its configuration, whatever happens to it on the way"
 
 import json, os, signal, subprocess, sys, time
 from dataclasses import asdict, fields, replace
@@ -9,21 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from imbal_al.studies import simulation
-from imbal_al.runs import folder
 from imbal_al.core import InputError, read_json, to_json
-from imbal_al.runs.lock import Lock
-from imbal_al.measure.metrics import counts, pooled, scores
-from imbal_al.studies.run_config import RunConfig, as_config, batch_split
-from imbal_al.studies.simulation import (
-    load_patches, workspace, Trainings, first_batch, run_cycle, cycle_path, run,
-)
-from imbal_al.runs.folder import write_record, read_record, read_result
-from imbal_al.studies.run_config import as_config, batch_split
-from imbal_al.studies.simulation import cycle_path, first_batch, load_patches, workspace
-from imbal_al.runs.folder import read_result, write_record
-from imbal_al.strategies.registry import STRATEGIES
 from imbal_al.data.synthetic import image
+from imbal_al.measure.metrics import counts, pooled, scores
+from imbal_al.runs.folder import read_record, read_result, write_record
+from imbal_al.runs.lock import Lock
+from imbal_al.strategies.registry import STRATEGIES
+from imbal_al.studies import simulation
+from imbal_al.studies.run_config import RunConfig, as_config, batch_split
+from imbal_al.studies.run_records import cycle_path, load_patches
+from imbal_al.studies.simulation import Trainings, first_batch, run, run_cycle, workspace
 
 
 def records(folder):
@@ -409,12 +404,9 @@ def test_records_tell_what_was_clicked(shared, cfg):
 
 
 def test_the_stream_is_trained_on(cfg, shared, monkeypatch):
-    from imbal_al.networks import learner
-    from imbal_al.networks import device
-
-    seen, f = [], learner.make_learner
+    seen, f = [], simulation.make_learner
     monkeypatch.setattr(
-        learner,
+        simulation,
         'make_learner',
         lambda data, idx, *a, **k: (seen.append((data, idx)), f(data, idx, *a, **k))[1],
     )
@@ -577,9 +569,9 @@ def test_a_warm_start_begins_where_the_last_cycle_ended(warm, unbroken, cfg, mon
         rs[0]['hist'].tobytes() == records(unbroken / cfg.hash)[0]['hist'].tobytes()
         and rs[1]['hist'].tobytes() != records(unbroken / cfg.hash)[1]['hist'].tobytes()
     )
-    seen, f = [], learner.make_learner
+    seen, f = [], simulation.make_learner
     monkeypatch.setattr(
-        learner,
+        simulation,
         'make_learner',
         lambda *a, **k: (
             lambda l: (seen.append({n: v.clone() for n, v in l.model.state_dict().items()}), l)[1]
@@ -608,7 +600,7 @@ def test_no_weights_are_left(warm):
 
 def stopped_in(c, folder, cycle, monkeypatch):
     "A run that ended while the record of a cycle was written; its process is forgotten"
-    real = folder.write_record
+    real = simulation.write_record
 
     def stop(path, record):
         if path.name == f'cycle_{cycle:02d}.npz':
@@ -616,7 +608,7 @@ def stopped_in(c, folder, cycle, monkeypatch):
         real(path, record)
 
     with monkeypatch.context() as m:
-        m.setattr(folder, 'write_record', stop)
+        m.setattr(simulation, 'write_record', stop)
         with pytest.raises(KeyboardInterrupt):
             run(c, folder, trainings=Trainings())
 
@@ -808,7 +800,7 @@ def test_first_batch_is_pinned(tiny):
 
 def test_killed_in_the_middle_of_a_cycle(cfg, unbroken, tmp_path):
     "SIGKILL in a process of its own; the run goes on here and ends with the same bytes"
-    code = f"from imbal_al.simulation import as_config, run\nimport sys, json\nrun(as_config(json.loads(sys.argv[1])), {str(tmp_path)!r})"
+    code = f"from imbal_al.studies.run_config import as_config\nfrom imbal_al.studies.simulation import run\nimport sys, json\nrun(as_config(json.loads(sys.argv[1])), {str(tmp_path)!r})"
     p, d = (
         subprocess.Popen([sys.executable, '-c', code, json.dumps(asdict(cfg))]),
         tmp_path / cfg.hash,
@@ -830,17 +822,17 @@ def test_killed_in_the_middle_of_a_cycle(cfg, unbroken, tmp_path):
 @pytest.mark.parametrize('where', ['before', 'within'])
 def test_killed_while_writing_a_record(half, cfg, unbroken, monkeypatch, where):
     "Whatever the instant: an error in place of the kill, before the rename or within the write"
-    real = folder.write_record
+    real = simulation.write_record
 
     def stop(path, record):
         if where == 'within':
             path.with_name(f'.{path.name}.12345678.tmp').write_bytes(b'PK\3\4 half')
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder, 'write_record', stop)
+    monkeypatch.setattr(simulation, 'write_record', stop)
     with pytest.raises(KeyboardInterrupt):
         run(cfg, half.parent)
-    monkeypatch.setattr(folder, 'write_record', real)
+    monkeypatch.setattr(simulation, 'write_record', real)
     run(cfg, half.parent)
     same_run(half, unbroken / cfg.hash)
     assert not [o.name for o in half.iterdir() if o.name.endswith('.tmp')]
@@ -1054,17 +1046,13 @@ def test_places_one_may_not_write_to(cfg, half, tmp_path, open_dir, unprivileged
 def test_only_strategies_that_say_so_get_tensors_of_a_gpu(monkeypatch, tiny):
     "The network's device decides, the strategy has to agree"
     from types import SimpleNamespace
-    from imbal_al.networks import scoring
-    from imbal_al.studies import simulation
-    from imbal_al.runs import folder
-    from imbal_al.strategies.registry import STRATEGIES
 
     asked = []
     monkeypatch.setattr(
-        scoring, 'embeddings', lambda net, data, idx, precision=None, host=True: asked.append(host)
+        simulation, 'embeddings', lambda net, data, idx, precision=None, host=True: asked.append(host)
     )
     monkeypatch.setattr(
-        scoring,
+        simulation,
         'score',
         lambda *a, **kw: SimpleNamespace(entropy=None, foreground=None, embedding=None),
     )

@@ -777,12 +777,12 @@ def _plain(cycle, table, source, workers=1):
 def _our_cycle(cycle):
     "Seconds of `run_cycle`, with nothing trained before"
     from imbal_al.studies import simulation
-    simulation._trained.cache_clear()
-    return _clock(simulation.run_cycle, cycle.config, 1, cycle.first)
+    nothing = simulation.Trainings()
+    return _clock(simulation.run_cycle, cycle.config, 1, cycle.first, trainings=nothing)
 
 def _store_of(config):
     "The store's table, and where its images come from"
-    from imbal_al.studies.simulation import load_patches
+    from imbal_al.studies.run_records import load_patches
     from imbal_al.data.catalog import load_source
     return load_patches(config.store_key(), None).table, load_source(config.data)
 

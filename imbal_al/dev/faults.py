@@ -45,7 +45,8 @@ def _al_world():
 # %% ../../nbs/dev/2_dev.faults.ipynb #f9c91078
 def _losses_world():
     "Two losses, four validations each, a checkpoint after every one"
-    from imbal_al.studies.loss_study import LossConfig, plan_losses, run_losses
+    from imbal_al.studies.loss_config import LossConfig
+    from imbal_al.studies.loss_study import plan_losses, run_losses
     base = LossConfig(
         data='synthetic:20:64', weights=None, width=.25, steps=8, validations=4, bs=4, lr=1e-3)
     return _World(
@@ -59,15 +60,14 @@ _WORLDS = dict(al=_al_world, losses=_losses_world)
 # %% ../../nbs/dev/2_dev.faults.ipynb #775b076c
 def _journal(folder):
     "From here on, every record that is written is noted in `folder/journal`"
-    from imbal_al.studies import loss_study
-    from imbal_al.runs import folder as simulation
+    from imbal_al.studies import loss_training, simulation
     real = simulation.write_record
     def write(path, record):
         "Write, then note"
         real(path, record)
         with open(folder/'journal', 'a') as f: f.write(f'{path.parent.name}/{path.name}\n')
     simulation.write_record = write
-    loss_study.write_record = write
+    loss_training.write_record = write
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #44105675
 def _drive(world, folder):
@@ -235,7 +235,8 @@ def libraries():
     "Import what drivers need, before they are forked"
     import torch
     import imbal_al.cli
-    import imbal_al.studies.loss_study
+    import imbal_al.studies.loss_training
+    import imbal_al.studies.simulation
     import imbal_al.networks.fixed_split
     import imbal_al.networks.scoring
     import segmentation_models_pytorch

@@ -15,7 +15,8 @@ import pandas as pd
 from ..core import check_choice, InputError
 from ..runs.folder import read_result
 from ..runs.plan import save_plan
-from ..studies.learning_study import estimate, plan, run_study
+from ..studies.learning_study import plan, run_study
+from ..studies.run_costs import estimate
 from ..studies.run_config import RunConfig
 
 # %% auto #0

@@ -25,7 +25,7 @@ from ..runs.collect import results_table, study_origin
 from ..runs.folder import read_record, read_result
 from ..runs.plan import load_plan
 from ..studies.run_config import batch_split, RunConfig
-from ..studies.simulation import cycle_path, load_patches, read_run
+from ..studies.run_records import cycle_path, load_patches, read_run
 
 # %% auto #0
 __all__ = ['tables', 'write_both_ends']
@@ -175,7 +175,7 @@ def _print_progress(i, n): print(f'{i} of {n} runs', end='\r' if i<n else '\n', 
 def main(
     args=None, # The two folders; None: from the command line
     ):
-    "`python -m imbal_al.both_ends_tables STUDY OUT`"
+    "`python -m imbal_al.dev.shift_study_tables STUDY OUT`"
     args = sys.argv[1:] if args is None else args
     if len(args)!=2: raise SystemExit('give the folder of the study and the folder for its tables')
     try: files = write_both_ends(*args, workers=os.cpu_count() or 1, progress=_print_progress)

@@ -8,7 +8,6 @@ Docs: https://example.github.io/imbal_al/measure.threshold.html.md"""
 from __future__ import annotations
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +23,6 @@ from imbal_al.measure.prevalence import (
 )
 from .shift import as_flags, decompose, gated_counts, Loss, odds
 from .statistics import draws_interval, interval, Interval
-from ..studies.simulation import read_run
 from ..text import say_number
 
 # %% auto #0
@@ -218,18 +216,17 @@ class OperatingPoint:
     warnings: tuple
     def account(self)->str: return account(self)
 
-def operating_point(run, # Folder of a finished run, or (n,2,128) validation histograms
-    faulty=None,         # (n,) is the validation image faulty? Not with a folder
+def operating_point(hist, # (n,2,128) validation histograms; of a run: see `run_operating_point`
+    faulty=None,         # (n,) is the validation image faulty?
     pi:float|None=None,  # Share of faulty images at deployment, where it is known
     unlabelled=None,     # (m,128) or (m,2,128) histograms of deployment images, where it is not
     method:str='em', gate=False, caution:float=1., # em or bbse; see `choose_threshold`
     groups=None,         # (n,) group of each validation image
-    cycle:int|None=None, # Of a run; None: the last
     draws:int=300, level:float=.95, seed:int=0
     )->OperatingPoint:
-    "Threshold, gate and what to expect; raises `InputError` for a folder without histograms, or unless either `pi` or `unlabelled` is given"
+    "Threshold, gate and what to expect; raises `InputError` unless either `pi` or `unlabelled` is given"
     if (pi is None)==(unlabelled is None): raise InputError("give either pi, the share of faulty images at deployment, or unlabelled deployment images")
-    hist, faulty = _validation(run, faulty, cycle); check_draws(draws, level)
+    hist, faulty = _validation(hist, faulty); check_draws(draws, level)
     est = None if unlabelled is None else estimate_prevalence(hist, faulty, unlabelled, method, groups=groups, draws=draws, level=level, seed=seed)
     p, pis = (float(pi), np.full(draws, float(pi))) if est is None else above_nothing(est)
     y = check_target(hist, faulty, p)
@@ -259,13 +256,9 @@ def _warnings(hist, y, p, est, c):
     if threshold_bin(c.threshold) in (0, BINS): yield "the best point calls every pixel or no pixel a defect: the network is of no use here"
 
 # %% ../../nbs/25_measure.threshold.ipynb #ce830a11
-def _validation(run, faulty, cycle):
-    if isinstance(run, (str,Path)):
-        if faulty is not None: raise InputError("a run's folder knows which validation images are faulty; give faulty with arrays only")
-        r = read_run(run, cycle)
-        return r['hist_validation'], as_flags(r['hist_validation'], r['faulty_validation'])
+def _validation(hist, faulty):
     if faulty is None: raise InputError("faulty is missing; with histograms say which images are faulty, one flag each")
-    return np.asarray(run), as_flags(run, faulty)
+    return np.asarray(hist), as_flags(hist, faulty)
 
 # %% ../../nbs/25_measure.threshold.ipynb #cbfa280a
 def _leaning(i):

@@ -19,7 +19,7 @@ from ..measure.threshold import choose_threshold
 from imbal_al.results.compare import (
     BETTER, is_losses, judge, pair_table, read_study, SAME, texts, WORSE
 )
-from ..studies.simulation import read_run
+from ..studies.run_records import read_run
 
 # %% auto #0
 __all__ = ['run_point', 'Advice', 'advise_folder']

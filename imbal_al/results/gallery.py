@@ -7,14 +7,14 @@ Docs: https://example.github.io/imbal_al/results.gallery.html.md"""
 # %% ../../nbs/85_results.gallery.ipynb #08adaf42
 from __future__ import annotations
 import io, os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from ..core import InputError, read_json, stream_seed
+from ..core import InputError, read_json
 from ..measure.metrics import counts
 from imbal_al.results.plotting import (
     draw_framed, draw_image, FAULTY, house_look, new_figure, pixel_entropy, STRATEGY_STYLES
@@ -48,7 +48,7 @@ def _telling(hist, n=2):
 # %% ../../nbs/85_results.gallery.ipynb #1429c904
 def _records(folder, c):
     "The cycles of a run that are there, in order"
-    from imbal_al.studies.simulation import cycle_path
+    from imbal_al.studies.run_records import cycle_path
     from imbal_al.runs.folder import read_record
     records = []
     for cycle in range(1, c.cycles+1):
@@ -141,7 +141,7 @@ def picks_gallery(
 
     Raises `InputError` if the images are not here or nothing has been picked."""
     from imbal_al.runs.plan import load_plan
-    from imbal_al.studies.simulation import load_patches
+    from imbal_al.studies.run_records import load_patches
     plan = load_plan(folder)
     if not plan or not hasattr(plan[0], 'strategy'): raise InputError(
         f'{folder} holds no active-learning study; give the folder that `imbal-al study` wrote to')
@@ -169,46 +169,33 @@ class _Again:
 # %% ../../nbs/85_results.gallery.ipynb #f489d59a
 def _cycle_again(folder, c, cycle, precision, device, root):
     "The network of a cycle of active learning"
-    from imbal_al.studies.simulation import _trained, workspace
+    from imbal_al.studies.simulation import process_trainings, workspace
     records = _records(folder, c)
     cycle = cycle or len(records)
     if not 1<=cycle<=len(records): raise InputError(
         f'{c.hash}: cycle {cycle} is not there, {len(records)} cycle(s) are')
     labelled = np.concatenate([record['position'] for record in records[:cycle]])
     scenario, data, *_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
-    first = replace(c, strategy='random') if cycle==1 else c
-    net,_,hist,*_ = _trained(
-        first, tuple(map(int, labelled)), cycle, device, root, tuple(precision.items()))
+    trained = process_trainings().trained(c, cycle, labelled, device, root, precision)
     n, stored = len(scenario.heldout), records[cycle-1]['hist']
     return _Again(
-        net=net,
+        net=trained.network,
         data=data,
         indices=len(scenario.pool)+np.arange(n),
         hist=stored,
-        same=bool(np.array_equal(stored, hist[:n])))
-
-# %% ../../nbs/85_results.gallery.ipynb #9b4be4e8
-def _loss_learner(c, parts, precision):
-    "The learner of a training of losses, as the study makes it"
-    from imbal_al.losses.registry import make_loss
-    from imbal_al.networks.fixed_split import sgd_learner
-    loss = make_loss(c.loss, c.fn_weight, c.variant, class_weight=c.class_weight, **dict(c.options))
-    return sgd_learner(
-        parts, loss, c.arch, c.encoder, c.weights, c.width,
-        c.lr, c.momentum, c.wd, c.bs, c.steps, c.epochs, c.validations,
-        c.augment, precision, stream_seed(c.seed,'loss study'), None, c.clip, c.prior, c.even)
+        same=bool(np.array_equal(stored, trained.hist[:n])))
 
 # %% ../../nbs/85_results.gallery.ipynb #75b0d711
 def _loss_again(folder, c, cycle, precision, device, root):
     "The network of a training of losses"
-    from imbal_al.studies.loss_study import load_parts
+    from imbal_al.studies.loss_training import load_parts, loss_learner
     from imbal_al.networks.scoring import score
     from imbal_al.runs.folder import read_record
     from imbal_al.networks.fixed_split import fit_curve
     record = read_record(Path(folder)/'runs'/c.hash/'final.npz')
     if record is None: raise InputError(f'{c.hash}: this training has not ended')
     parts,_ = load_parts(c.parts_key(), device, root)
-    learn = _loss_learner(c, parts, precision)
+    learn = loss_learner(c, parts, precision)
     fit_curve(learn, c.schedule)
     net = learn.model.eval()
     mine = score(net, parts.data, parts.valid, hist=True, precision=precision['eval']).hist

@@ -303,7 +303,7 @@ def _cast(value, kind): return value if value is None or type(value) is kind els
 # %% ../../nbs/44_runs.collect.ipynb #02ea1b1e
 def _write_collected(rows, types, text_path, table_path):
     "Write rows of these types as CSV and as Parquet"
-    import pyarrow as pa, pyarrow.parquet as pq
+    import pyarrow as pa, pyarrow.parquet as pq # Needed here alone
     arrow = {int:pa.int64(), float:pa.float64()}
     schema = pa.schema([(name, arrow.get(kind, pa.string())) for name,kind in types.items()])
     with _table(text_path) as f, atomic_path(table_path) as p, pq.ParquetWriter(p, schema) as table:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..core import InputError, read_json, write_json
+from ..core import best_device, InputError, read_json, write_json
 from .collect import status, trainings_done, write_tables
 from .lock import holder, Lock
 from .plan import Kind, kind_of, load_plan, save_plan
@@ -35,9 +35,7 @@ def where_to_run(device:str|None, # 'cpu', 'cuda', ...; None: the best there is
     gpu_share:float|None=None     # Of one GPU, per run; None: all of it
     )->tuple[str,int]:            # (device, processes)
     "(device, processes): the best device there is; one process per core, one per share of a GPU on CUDA"
-    if device is None:
-        from imbal_al.core import best_device
-        device = best_device()
+    if device is None: device = best_device()
     if workers is not None: return device, workers
     on_gpu = max(1, int(1/(gpu_share or 1)))
     return device, on_gpu if device.startswith('cuda') else os.cpu_count()
@@ -126,15 +124,14 @@ def _sort_out(configs, kind, runs):
         if line: failed.append(_failure(kind, config, line))
     return todo, failed, done
 
-# %% ../../nbs/45_runs.engine.ipynb #4d3ead87
+# %% ../../nbs/45_runs.engine.ipynb #6852920b
 def _quiet(line): "Say nothing"
 
-# %% ../../nbs/45_runs.engine.ipynb #6852920b
 def run_all(folder:str|Path,   # The study's folder
     configs:list,              # All of one kind
     workers:int|None=None,     # Processes; default one per core, one on CUDA; 0: in this process
     device:str|None=None,      # 'cpu', 'cuda', ...; None: the best there is
-    root=None,                 # Data root, see `imbal_al.sources.data_root`
+    root=None,                 # Data root, see `imbal_al.data.sources.data_root`
     threads:int=1,             # CPU threads of a run
     progress=None,             # `f(trainings done, trainings in all, failed lines)`, called about once a second
     backend:str='serial',      # 'serial' (worker processes) or 'ray'

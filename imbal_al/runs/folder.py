@@ -7,11 +7,14 @@ Docs: https://example.github.io/imbal_al/runs.folder.html.md"""
 # %% ../../nbs/42_runs.folder.ipynb #72405a53
 from __future__ import annotations
 import math, zipfile, zlib
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from ..core import atomic_path, note, read_json, write_json
+from ..core import atomic_path, InputError, note, read_json, write_json
+from .lock import Lock, Lost
+from .workers import cpu_threads
 
 # %% auto #0
 __all__ = ['read_record']
@@ -86,8 +89,52 @@ def records_whole(folder:Path # The run's folder
     return not bad
 
 # %% ../../nbs/42_runs.folder.ipynb #2129683f
-def read_result(folder:Path # The run's folder
-    )->dict|None:           # What `result.json` holds
+def read_result(folder:Path, # The run's folder
+    needed=('rows',)         # Names without which it is no result
+    )->dict|None:            # What `result.json` holds
     "The result of a finished run, None if there is none or something of it is damaged"
-    result = read_json(Path(folder)/'result.json')
-    return result if result and 'rows' in result and records_whole(Path(folder)) else None
+    folder = Path(folder)
+    result = read_json(folder/'result.json')
+    whole = result and all(name in result for name in needed) and records_whole(folder)
+    return result if whole else None
+
+# %% ../../nbs/42_runs.folder.ipynb #4f2f6566
+def begin(folder:Path, # The run's folder
+    config,            # The configuration, a dataclass with `data` and `hash`
+    content:str,       # Checksum of the images
+    choose             # f() -> the precision per phase, asked if the run begins now
+    )->dict:           # The precision per phase that the run was begun with
+    "Write `config.json` if the run begins now. Raises `InputError` if its images have changed since"
+    begun = read_json(folder/'config.json') or {}
+    if begun and begun.get('content')!=content: raise InputError(
+        f'{folder}: the images of {config.data!r} have changed since this run began; '
+        'put them back, or remove the folder to start it anew')
+    precision = begun.get('precision') or choose()
+    what = dict(asdict(config), hash=config.hash, content=content, precision=precision)
+    if not begun: write_json(folder/'config.json', what)
+    return precision
+
+# %% ../../nbs/42_runs.folder.ipynb #e09ee014
+def _made(folder):
+    "Make the run's folder"
+    try: folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(f'cannot create {folder}: {e.strerror}; choose a folder you may write to') from e
+
+# %% ../../nbs/42_runs.folder.ipynb #501f9327
+def claimed(folder:Path, # The run's folder
+    read,                # f(folder) -> the result of a finished run, else None
+    work,                # f(check) -> the result; `check()` raises `Lost` if another process has taken over
+    threads:int=1        # CPU threads of the work
+    )->dict|None:        # The result; None: another process is at it
+    "The result of a run: as it is, or by working at it as its only owner"
+    _made(folder)
+    lock = Lock(folder/'owner.json')
+    if not lock.acquire(): return read(folder)
+    try:
+        with lock, cpu_threads(threads):
+            done = read(folder)
+            if done: return done
+            for path in folder.glob('.*.tmp'): path.unlink(missing_ok=True)
+            return work(lock.check)
+    except Lost: return None

@@ -40,14 +40,17 @@ class Kind:
 
 # %% ../../nbs/43_runs.plan.ipynb #f706532e
 _KINDS = {}
-_HOMES = dict(RunConfig='imbal_al.engine', LossConfig='imbal_al.loss_study')
+_HOMES = dict( # Class of the configurations -> the module that registers their kind
+    RunConfig='imbal_al.studies.learning_study',
+    LossConfig='imbal_al.studies.loss_study')
 
 def register(kind:Kind # The kind of run
     )->Kind:           # The same
     """Make a kind known. One that a notebook defines gives way to a module's of the same name:
     worker processes can import only that"""
     name = kind.config.__name__
-    if name not in _KINDS or kind.config.__module__!='__main__': _KINDS[name] = kind
+    homes = kind.config.__module__, getattr(kind.run, '__module__', None)
+    if name not in _KINDS or '__main__' not in homes: _KINDS[name] = kind
     return kind
 
 # %% ../../nbs/43_runs.plan.ipynb #2ef3099e

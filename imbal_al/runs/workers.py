@@ -10,8 +10,11 @@ import os, signal, socket, threading, time
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+
+from threadpoolctl import threadpool_limits
 
 from ..core import check_choice, InputError
 
@@ -45,6 +48,16 @@ def _start_worker(pid, threads):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _set_threads(threads)
     threading.Thread(target=_watch_parent, args=(pid,), daemon=True).start()
+
+# %% ../../nbs/41_runs.workers.ipynb #104f6806
+@contextmanager
+def cpu_threads(n:int # CPU threads of what is computed inside
+    ):
+    "Within a `with`, compute on `n` CPU threads"
+    import torch # Takes seconds: only for those who train
+    with threadpool_limits(n):
+        torch.set_num_threads(n)
+        yield
 
 # %% ../../nbs/41_runs.workers.ipynb #a3698552
 def _new_worker(threads):

@@ -6,35 +6,31 @@ Docs: https://example.github.io/imbal_al/studies.learning_study.html.md"""
 
 # %% ../../nbs/60_studies.learning_study.ipynb #5868ff0c
 from __future__ import annotations
-import os, sys, time
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ..core import check_choice, InputError
 from ..data.catalog import load_source
 from ..data.patches import open_store
+from ..losses.names import LOSS_NAMES, loss_takes, PAPER_COMBO
 from ..runs.engine import run_all
 from ..runs.folder import read_result
 from ..runs.plan import Kind, register
 from ..strategies.registry import STRATEGIES
-from .run_config import as_config, batch_split, check_config, RunConfig
-from .simulation import cycle_path, load_patches, run, scenario_of
+from .run_config import as_config, check_config, RunConfig
+from .run_records import cycle_path, load_patches, scenario_of
 
 # %% auto #0
-__all__ = ['plan', 'preset', 'run_study', 'estimate']
+__all__ = ['plan', 'preset', 'run_study']
 
 # %% ../../nbs/60_studies.learning_study.ipynb #c2536218
 def _weighed(base, losses, fn_weights):
     "(loss, weight of misses) pairs; a loss without such a weight comes once"
-    from imbal_al.networks.learner import LOSSES as own
-    from imbal_al.losses.registry import LOSSES, loss_takes
-    for loss in losses: check_choice('loss', loss, [*own, *LOSSES])
-    weighed = {loss for loss in losses if loss in LOSSES and loss_takes(loss, 'fn_weight')}
+    for loss in losses: check_choice('loss', loss, [PAPER_COMBO, *LOSS_NAMES])
+    weighed = {loss for loss in losses if loss!=PAPER_COMBO and loss_takes(loss, 'fn_weight')}
     pairs = [(loss, weight if loss in weighed else None) for loss,weight in product(losses, fn_weights)]
     return list(dict.fromkeys(pairs)) or [(base.loss, base.fn_weight)]
 
@@ -61,7 +57,7 @@ def plan(base:RunConfig,   # What all runs share
 _FEW_IMAGES = 200 # Fewer are cut by one process: others take a second or two to start
 
 def check_scenarios(configs:list, # The runs
-    root=None,                    # Data root, see `imbal_al.sources.data_root`
+    root=None,                    # Data root, see `imbal_al.data.sources.data_root`
     progress=None,                # See `open_store`
     workers:int=1                 # Processes that cut patches
     ):
@@ -74,21 +70,6 @@ def check_scenarios(configs:list, # The runs
         store = open_store(source, patch, stride, channels, progress=progress, workers=processes)
         scenarios = [config.scenario_key() for config in configs if config.store_key()==store_key]
         for key in dict.fromkeys(scenarios): scenario_of(key, store.table)
-
-# %% ../../nbs/60_studies.learning_study.ipynb #68e56f75
-def check_networks(configs:list, # The runs
-    device:str|None=None         # 'cpu', 'cuda', ...; None: 'cpu'
-    ):
-    """Raise an `InputError` for a network that cannot be made (an unknown encoder, weights that cannot be fetched)
-    or a device that is not there"""
-    import torch
-    from imbal_al.networks.models import create_model
-    try: torch.empty(1, device=device or 'cpu')
-    except (RuntimeError, AssertionError) as e: raise InputError(
-        f"device {device!r} cannot be used here ({str(e).splitlines()[0]}); "
-        "write cpu, cuda or cuda:1, or leave it out") from e
-    networks = [(config.arch, config.encoder, config.weights, 2, config.in_channels) for config in configs]
-    for network in dict.fromkeys(networks): create_model(*network)
 
 # %% ../../nbs/60_studies.learning_study.ipynb #bf02acc4
 _QUICK = dict(pool_size=400, test_size=100, heldout_size=200, validation_size=50, batch=16, cycles=4, steps=30)
@@ -169,6 +150,12 @@ def _open_stores(configs, root):
     "Cut the patches that the runs share, before workers ask for them"
     for key in dict.fromkeys(config.store_key() for config in configs): load_patches(key, root)
 
+# %% ../../nbs/60_studies.learning_study.ipynb #bf66d26d
+def _run_one(config, runs, device, root, threads):
+    "Run one configuration"
+    from imbal_al.studies.simulation import run # Loads the networks: only for those who train
+    return run(config, runs, device, root, threads)
+
 # %% ../../nbs/60_studies.learning_study.ipynb #0e28aa77
 def _run_order(config):
     "Where a run stands in the tables"
@@ -192,7 +179,7 @@ _RUNS = register(Kind(
     from_json=as_config,
     check=check_config,
     prepare=_open_stores,
-    run=run,
+    run=_run_one,
     read=read_result,
     tables={'results.csv':(_run_rows, ('cycle','pi_t')), 'picks.csv':(_picked_rows, ('cycle','rank'))},
     order=_run_order,
@@ -207,132 +194,10 @@ def run_study(folder:str|Path, # The study's folder
     configs:list,              # From `plan`
     workers:int|None=None,     # Processes; default one per core, one on CUDA; 0: in this process
     device:str|None=None,      # 'cpu', 'cuda', ...; None: the best there is
-    root=None,                 # Data root, see `imbal_al.sources.data_root`
+    root=None,                 # Data root, see `imbal_al.data.sources.data_root`
     threads:int=1,             # CPU threads of a run
     progress=None,             # `f(trainings done, trainings in all, failed lines)`, called about once a second
     **how                      # More of `run_all`: backend, retries, gpu_share, address, say
     )->list[str]:              # One line per failed run
     "`run_all` for the runs of `plan`: writes `results.csv`, `picks.csv` and `origin.json`"
     return run_all(folder, configs, workers, device, root, threads, progress, **how)
-
-# %% ../../nbs/60_studies.learning_study.ipynb #5bdc63cf
-class _Rates(NamedTuple):
-    "How fast a network is here"
-    step: float    # Seconds per training step
-    image: float   # Seconds per scored patch
-    evaluated: int # Patches that each cycle looks at
-
-# %% ../../nbs/60_studies.learning_study.ipynb #71e5e3aa
-def _rates(config, device, root, threads):
-    "Seconds per training step and per scored patch"
-    import torch
-    from imbal_al.networks.learner import fit, make_learner
-    from imbal_al.networks.scoring import score
-    from imbal_al.studies.run_config import loss_of
-    from imbal_al.studies.simulation import workspace
-    space = workspace(config.scenario_key(), config.encoder, config.in_channels, device, root)
-    scenario, data = space.scenario, space.data
-    with threadpool_limits(threads):
-        torch.set_num_threads(threads)
-        learn = make_learner(
-            data,
-            np.arange(min(len(scenario.pool),max(config.bs,config.batch))),
-            config.arch,
-            config.encoder,
-            config.weights,
-            loss_of(config),
-            lr=config.lr,
-            wd=config.wd,
-            bs=config.bs,
-            steps=1,
-            epochs=None)
-        fit(learn, config.schedule)
-        learn.dls.train.steps = 3
-        begun = time.perf_counter()
-        network = fit(learn, config.schedule)
-        fitted = time.perf_counter()
-        idx = np.resize(np.arange(len(data)), 128)
-        score(network, data, idx[:64])
-        warm = time.perf_counter()
-        score(network, data, idx, embedding=True, hist=True)
-    image = (time.perf_counter()-warm)/128
-    return _Rates((fitted-begun)/3, image, len(scenario.heldout)+len(scenario.validation))
-
-# %% ../../nbs/60_studies.learning_study.ipynb #0031e407
-_BALD_COST = 8.4 # Passes that ten decoders on one encoder's maps are worth: FPN on lite0, 64 pixels, one thread
-
-def run_seconds(c:RunConfig, # The run
-    step:float,              # Seconds per training step
-    image:float,             # Seconds per scored patch
-    evaluated:int            # Patches that each cycle looks at
-    )->float:
-    "Seconds one run takes at these rates"
-    cycles, (masks, clicks) = np.arange(1, c.cycles+1), batch_split(c)
-    needs = STRATEGIES[c.strategy].needs
-    if c.steps: steps = c.cycles*c.steps
-    else: steps = int((c.epochs*np.maximum(cycles*(masks+clicks)//c.bs,1)).sum())
-    scored = 0
-    if needs-{'faulty'}: scored = (c.pool_size-cycles[:-1]*masks).sum()*(_BALD_COST if 'bald' in needs else 1)
-    return steps*step + (c.cycles*evaluated+scored)*image
-
-# %% ../../nbs/60_studies.learning_study.ipynb #2a89e40a
-def high_water()->int|None: # Bytes; None where the system does not say
-    "Bytes of main memory that this process has held at most"
-    try:
-        lines = Path('/proc/self/status').read_text().splitlines()
-        return next(1024*int(line.split()[1]) for line in lines if line.startswith('VmHWM'))
-    except (OSError, StopIteration): pass
-    try: import resource
-    except ImportError: return None
-    unit = 1 if sys.platform=='darwin' else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*unit
-
-# %% ../../nbs/60_studies.learning_study.ipynb #1dc46fab
-def _rate_key(config):
-    "What decides how fast a run is here"
-    return config.store_key(), config.arch, config.encoder, config.bs, config.in_channels
-
-# %% ../../nbs/60_studies.learning_study.ipynb #e84600e8
-def _saved_seconds(configs, rates, workers):
-    "Seconds of the first cycles that strategies share, which each worker trains only once"
-    shared = {}
-    for config in configs: shared.setdefault(replace(config, strategy='random'), []).append(config)
-    saved = 0
-    for config,same in shared.items():
-        first = run_seconds(replace(config, cycles=1), *rates[_rate_key(config)])
-        saved += max(len(same)-workers,0)*first
-    return saved
-
-def _store_bytes(key, root):
-    "Bytes of a patch store"
-    return int(np.prod(load_patches(key, root).images.shape))+load_patches(key, root).masks.size
-
-# %% ../../nbs/60_studies.learning_study.ipynb #178acbf6
-def estimate(configs:list, # The runs
-    workers:int=1,         # Processes
-    device:str='cpu',      # 'cpu', 'cuda', ...
-    root=None,             # Data root, see `imbal_al.sources.data_root`
-    threads:int=1          # CPU threads of a run
-    )->dict:               # runs, trainings, seconds, bytes on disk and in main memory, the measured rates
-    """What a study needs: runs, trainings, steps, seconds, bytes on disk and in main memory, and the measured rates.
-    Measured per combination of data, network and prevalence; takes some seconds each"""
-    import torch
-    if threads==1 and str(device)=='cpu': workers = min(workers, os.cpu_count())
-    rates, before = {}, high_water()
-    for config in configs:
-        key = _rate_key(config)
-        if key not in rates: rates[key] = _rates(config, device, root, threads)
-    saved = _saved_seconds(configs, rates, workers)
-    seconds = sum(run_seconds(config, *rates[_rate_key(config)]) for config in configs)-saved
-    records = sum(config.cycles*(75*rates[_rate_key(config)].evaluated+6000) for config in configs)
-    return dict(
-        runs=len(configs),
-        trainings=sum(config.cycles for config in configs),
-        seconds=seconds/workers,
-        workers=workers,
-        device=str(device),
-        store_bytes=sum(_store_bytes(key, root) for key in {config.store_key() for config in configs}),
-        record_bytes=records,
-        memory_bytes=before and before+workers*high_water(),
-        step_seconds=[rate.step for rate in rates.values()],
-        image_seconds=[rate.image for rate in rates.values()])

@@ -6,385 +6,29 @@ Docs: https://example.github.io/imbal_al/studies.loss_study.html.md"""
 
 # %% ../../nbs/61_studies.loss_study.ipynb #e0d6c8af
 from __future__ import annotations
-import time
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property, lru_cache, partial
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np, pandas as pd
-from threadpoolctl import threadpool_limits
 
-from imbal_al.core import (
-    check_choice, config_hash, InputError, provenance, read_json, stream, stream_seed,
-    write_json
-)
-from ..data.catalog import load_source
-from ..data.patches import open_store
-from ..runs.collect import read_tables, status, study_origin, write_tables
+from ..core import check_choice, InputError
+from ..losses.names import LOSS_NAMES, loss_takes
+from ..measure.oii import score_counts
+from ..runs.collect import read_tables, status, study_origin
 from ..runs.engine import run_all
-from ..runs.folder import records_whole, write_record, write_result
-from ..runs.lock import Lock, Lost
 from ..runs.plan import Kind, load_plan, register, study_kind
+from imbal_al.studies.loss_config import (
+    as_loss_config, check_loss_config, diverged, LossConfig, read_training
+)
 
 # %% auto #0
-__all__ = ['LossConfig', 'plan_losses', 'loss_preset', 'run_losses', 'loss_results', 'loss_origin', 'loss_status', 'train_at']
-
-# %% ../../nbs/61_studies.loss_study.ipynb #57de270f
-_WINDOWS = dict(
-    cfd=(160,160),
-    mtsdd_blowhole=(224,224),
-    mtsdd_crack=(224,224),
-    mtsdd_extreme=(224,224))
-
-def _as_patch(patch, data):
-    "Height and width as a tuple; None: the windows of that data set, where they are known"
-    if patch is None: return _WINDOWS.get(data)
-    return (patch,)*2 if isinstance(patch, int) else tuple(patch)
-
-def _as_pairs(options):
-    "Settings as pairs, by name"
-    pairs = options.items() if isinstance(options, dict) else options
-    return tuple(sorted((str(name), value) for name,value in pairs))
-
-# %% ../../nbs/61_studies.loss_study.ipynb #66465d46
-class _PartsKey(NamedTuple):
-    "What decides the training and validation images of a run"
-    data: str         # Data set
-    patch: tuple|None # Height and width of the windows
-    size: int|None    # Pixels they are resized to
-    channels: int     # That the network sees
-    share: float      # Of the groups validated on
-    encoder: str      # Decides how images are normalised
-    copies: bool      # The paper's fixed copies?
-    seed: int         # Of the copies, else 0
-
-# %% ../../nbs/61_studies.loss_study.ipynb #fd862c35
-@dataclass(frozen=True)
-class LossConfig:
-    "All that decides the outcome of one training"
-    data: str='synthetic:120:96' # Data set, see `imbal_al.sources`
-    patch: tuple|None=None       # Height and width of the windows; None: as the data set asks for
-    size: int|None=None          # Pixels the windows are resized to; None: as they are
-    in_channels: int=3           # Channels the network sees
-    valid_share: float=.4        # Share of the groups validated on, where there is no split
-    arch: str='unet'             # Network, see `imbal_al.models.ARCHS`
-    encoder: str|None=None       # None: vgg16 for segnet, else lite0
-    weights: str|None='imagenet' # None: random; always random for segnet below width 1
-    width: float=1.              # See `imbal_al.models.create_model`
-    loss: str='dibe'             # A key of `imbal_al.training.LOSSES`
-    fn_weight: float|None=None   # Weight of misses; None: .7
-    variant: str|None=None       # Reading of DIBEDis; None: 'region'
-    class_weight: float|None=None # Weight of defect pixels; None: the loss's own default
-    options: tuple=()            # More settings of the loss, pairs (name, value)
-    lr: float=.05                # SGD's learning rate
-    momentum: float=.9           # SGD's momentum
-    clip: float|None=None        # Largest norm of a step's gradient; None: as it is
-    prior: float|None=None       # Probability of a defect at the start; None: as it is made
-    even: bool=True              # Faulty images spread evenly over the batches
-    wd: float=1e-4               # Weight decay
-    bs: int=8                    # Batch size
-    steps: int|None=400          # Optimiser steps, or
-    epochs: int|None=None        # passes over the training part
-    validations: int=10          # How often to validate
-    schedule: str='cosine'       # See `imbal_al.learner.SCHEDULES`
-    augment: str='random'        # 'random', 'fixed' (the paper's four copies) or 'none'
-    precision: str='fp32'        # Of the training; see `imbal_al.learner.DTYPES`
-    seed: int=0                  # Of network, batches and augmentation
-
-    def __post_init__(self):
-        from imbal_al.losses.registry import FN_WEIGHT, LOSSES, loss_takes
-        put = partial(object.__setattr__, self)
-        put('patch', _as_patch(self.patch, self.data))
-        put('options', _as_pairs(self.options))
-        if self.encoder is None: put('encoder', 'vgg16' if self.arch=='segnet' else 'lite0')
-        if self.arch=='segnet' and self.width!=1: put('weights', None)
-        if self.loss not in LOSSES: return
-        weighs = loss_takes(self.loss, 'fn_weight')
-        if self.fn_weight is None and weighs: put('fn_weight', FN_WEIGHT)
-        if self.fn_weight is not None: put('fn_weight', round(float(self.fn_weight), 6))
-        if self.variant is None and loss_takes(self.loss, 'variant'): put('variant', 'region')
-
-    @cached_property
-    def hash(self):
-        "Of all settings that are not the default"
-        values = {field.name:getattr(self, field.name) for field in fields(self)}
-        changed = [field.name for field in fields(self) if values[field.name]!=field.default]
-        return config_hash({name:values[name] for name in changed})
-
-    @property
-    def model(self):
-        "Network and encoder, and the width where it is not 1"
-        return f'{self.arch}-{self.encoder}'+('' if self.width==1 else f'-w{self.width:g}')
-
-    def parts_key(self):
-        "What decides the images, see `load_parts`"
-        copies = self.augment=='fixed'
-        return _PartsKey(
-            data=self.data,
-            patch=self.patch,
-            size=self.size,
-            channels=self.in_channels,
-            share=self.valid_share,
-            encoder=self.encoder,
-            copies=copies,
-            seed=self.seed if copies else 0)
-
-    def label(self):
-        "What the run is, in a line"
-        words = [self.data, self.model, self.loss]
-        if self.fn_weight is not None: words.append(f'fn_weight {self.fn_weight:g}')
-        if self.variant: words.append(self.variant)
-        return ', '.join([*words, f'seed {self.seed}'])
-
-# %% ../../nbs/61_studies.loss_study.ipynb #2908539d
-def as_loss_config(
-    d:dict,        # Settings by name, as read from JSON
-    )->LossConfig: # With tuples in place of lists
-    "A configuration from its JSON form. Raises `InputError` for a setting there is none of"
-    if not isinstance(d, dict): raise InputError(
-        f'a training is given as {str(d)[:60]!r}; give its settings by name')
-    known = [field.name for field in fields(LossConfig)]
-    for name in d: check_choice('setting of a training', name, known)
-    try: return LossConfig(**{name:_plain(value) for name,value in d.items()})
-    except (TypeError, ValueError, OverflowError) as e: raise InputError(
-        f'the settings of a training cannot be read ({e}); see LossConfig') from e
-
-def _plain(value):
-    "Lists as tuples, at every depth"
-    return tuple(map(_plain, value)) if isinstance(value, list) else value
-
-# %% ../../nbs/61_studies.loss_study.ipynb #ddebf076
-def _check_whole(c):
-    "Raise an `InputError` for a count that is no whole number above 0; some may be left out"
-    for name in ('steps','epochs','bs','validations','size'):
-        value, needed = getattr(c, name), name in ('bs','validations')
-        if value is None and not needed: continue
-        if isinstance(value, bool) or not isinstance(value, int) or value<1: raise InputError(
-            f'{name} = {value!r}; give a whole number above 0')
-
-# %% ../../nbs/61_studies.loss_study.ipynb #dffe3a4b
-_RANGES = dict( # Name -> (below all, above all); -1e-9: 0 is fine
-    lr=(0, np.inf),
-    momentum=(-1e-9, 1),
-    wd=(-1e-9, np.inf),
-    width=(0, np.inf),
-    valid_share=(0, 1),
-    clip=(0, np.inf),
-    prior=(0, 1))
-
-def _check_numbers(c):
-    "Raise an `InputError` for a number out of its range; `clip` and `prior` may be left out"
-    for name,(low,high) in _RANGES.items():
-        value = getattr(c, name)
-        if value is None and name in ('clip','prior'): continue
-        number = isinstance(value, (int,float)) and not isinstance(value, bool)
-        if number and low<value<high: continue
-        start = 'above 0' if low==0 else 'of 0 or more'
-        end = '' if high==np.inf else ' and below 1'
-        raise InputError(f'{name} = {value!r}; give a number {start}{end}')
-
-# %% ../../nbs/61_studies.loss_study.ipynb #abdbfca2
-def _loss_of(c):
-    "The loss of a configuration, a module"
-    from imbal_al.losses.registry import make_loss
-    options = dict(c.options)
-    return make_loss(c.loss, c.fn_weight, c.variant, class_weight=c.class_weight, **options)
-
-def _check_names(c):
-    "Raise an `InputError` for a name that is not known"
-    from imbal_al.networks.device import DTYPES
-    from imbal_al.networks.learner import SCHEDULES
-    from imbal_al.networks.models import ARCHS
-    from imbal_al.networks.fixed_split import AUGMENT
-    from imbal_al.losses.registry import LOSSES
-    check_choice('network', c.arch, ARCHS)
-    check_choice('loss', c.loss, LOSSES)
-    check_choice('schedule', c.schedule, SCHEDULES)
-    check_choice('augmentation', c.augment, AUGMENT)
-    check_choice('precision', c.precision, DTYPES)
-
-# %% ../../nbs/61_studies.loss_study.ipynb #bc5b5b8e
-def check_loss_config(
-    c:LossConfig, # Of one run
-    ):
-    "Raise an `InputError` for a configuration that cannot run"
-    _check_names(c)
-    try: _loss_of(c)
-    except (TypeError, ValueError) as e: raise InputError(str(e)) from e
-    if c.steps is None and c.epochs is None: raise InputError(
-        'neither steps nor epochs is given; set one of them')
-    _check_whole(c)
-    if c.bs<2: raise InputError('bs = 1; batch normalisation needs a batch of 2 or more')
-    _check_numbers(c)
-    if not isinstance(c.seed, int) or c.seed<0: raise InputError(
-        f'seed = {c.seed!r}; give a whole number, 0 or more')
-
-# %% ../../nbs/61_studies.loss_study.ipynb #c5af2ead
-_VALID, _TRAIN = ('val','valid','validation','test'), ('train',)
-
-def _split(table, share=.4):
-    """Indices of the training and of the validation part, from a patch store's table;
-    where it has no split, `share` of the groups are validated on"""
-    kind, group = table['split'].astype(str), table['group'].astype(str)
-    valid, train = kind.isin(_VALID), kind.isin(_TRAIN)
-    if valid.any() and train.any(): return np.flatnonzero(train), np.flatnonzero(valid)
-    groups = np.unique(group)
-    n = min(max(1, round(share*len(groups))), len(groups)-1)
-    valid = group.isin(set(stream(0, 'validation groups').permutation(groups)[:n]))
-    return np.flatnonzero(~valid), np.flatnonzero(valid)
-
-# %% ../../nbs/61_studies.loss_study.ipynb #565db903
-def _drawn_size(source, data):
-    "Height and width of synthetic images, which are cut whole"
-    if not data.startswith('synthetic'): raise InputError(
-        f'{data}: say how large the windows shall be (--patch), its images may differ in size')
-    image = source.table.iloc[0]['image']
-    return (int(image.split(':')[3].partition('x')[0]),)*2
-
-# %% ../../nbs/61_studies.loss_study.ipynb #c35f97b6
-@lru_cache(1)
-def load_parts(
-    key,          # From `LossConfig.parts_key`
-    device='cpu', # Where the images lie
-    root=None,    # Folder of the data sets; None: the usual one
-    ):            # (`imbal_al.training.Parts`, the patch store's content checksum)
-    "The images of a run. Raises `InputError` for windows of an unknown size"
-    from imbal_al.networks.fixed_split import Parts
-    key = _PartsKey(*key)
-    source = load_source(key.data, root)
-    patch = _drawn_size(source, key.data) if key.patch is None else key.patch
-    store = open_store(source, patch)
-    train, valid = _split(store.table, key.share)
-    parts = Parts(
-        store.images, store.masks, train, valid, key.data, key.size, key.copies,
-        device, key.encoder, key.channels, key.seed)
-    return parts, store.meta['content']
-
-# %% ../../nbs/61_studies.loss_study.ipynb #0a39056c
-def _run_training(c, folder, device='cpu', root=None, precision=None, tell=None):
-    "Train one configuration; (rows of the curve, arrays for `final.npz`)"
-    from imbal_al.networks.scoring import score
-    from imbal_al.networks.fixed_split import fit_curve, sgd_learner
-    parts, _ = load_parts(c.parts_key(), device, root)
-    start = time.perf_counter()
-    learn = sgd_learner(
-        parts, _loss_of(c), c.arch, c.encoder, c.weights, c.width,
-        lr=c.lr, momentum=c.momentum, wd=c.wd, bs=c.bs,
-        steps=c.steps, epochs=c.epochs, validations=c.validations,
-        augment=c.augment, precision=precision, seed=stream_seed(c.seed, 'loss study'), tell=tell,
-        clip=c.clip, prior=c.prior, even=c.even)
-    rows = fit_curve(learn, c.schedule, folder/'checkpoint.pt')
-    scores = score(learn.model, parts.data, parts.valid, hist=True, precision=precision['eval'])
-    losses = np.array([float(loss) for loss in learn.recorder.losses], np.float32)
-    return rows, dict(losses=losses, hist=scores.hist, seconds=time.perf_counter()-start)
-
-# %% ../../nbs/61_studies.loss_study.ipynb #b0d586c5
-def read_training(
-    folder:Path, # Of one run
-    )->dict|None:
-    "The result of a finished run, None if there is none or it is damaged"
-    folder = Path(folder)
-    result = read_json(folder/'result.json')
-    whole = result and 'rows' in result and 'config' in result and records_whole(folder)
-    return result if whole else None
-
-# %% ../../nbs/61_studies.loss_study.ipynb #4e1941b2
-def diverged(
-    folder:Path, # Of one run
-    )->str|None:
-    "The line of a run that diverged: it would do so again and is not repeated"
-    failed = read_json(Path(folder)/'failed.json')
-    if not isinstance(failed, dict): return None
-    return failed['line'] if 'the training diverged' in failed.get('line', '') else None
-
-# %% ../../nbs/61_studies.loss_study.ipynb #9fdfcb73
-def _loss_columns(c):
-    "How tables name a run"
-    return dict(
-        data=c.data,
-        model=c.model,
-        loss=c.loss,
-        variant=c.variant or '',
-        fn_weight=c.fn_weight,
-        seed=c.seed)
-
-def _table_rows(c, rows):
-    "Rows of the results table"
-    base = dict(_loss_columns(c), fn_weight=np.nan if c.fn_weight is None else c.fn_weight)
-    return [dict(base, **row, config=c.hash) for row in rows]
-
-# %% ../../nbs/61_studies.loss_study.ipynb #65c3e82d
-def _begun(c, folder, device, content):
-    "The precision a run was begun with, which is kept; writes `config.json` if it begins now"
-    from imbal_al.networks.device import choose_precision
-    old = read_json(folder/'config.json')
-    if old and old.get('content')!=content: raise InputError(
-        f'{folder}: the images of {c.data!r} have changed since this run began; '
-        'put them back, or remove the folder to start it anew')
-    precision = (old or {}).get('precision')
-    if not precision: precision = dict(train=c.precision, eval=choose_precision(device)['eval'])
-    about = dict(asdict(c), hash=c.hash, content=content, precision=precision)
-    if not old: write_json(folder/'config.json', about)
-    return precision
-
-# %% ../../nbs/61_studies.loss_study.ipynb #67e5f00d
-def _train_in(c, folder, device, root, threads, tell, check):
-    "Train a run in its folder and write what it gives; `check` raises `Lost` if it is taken away"
-    for file in folder.glob('.*.tmp'): file.unlink(missing_ok=True)
-    parts, content = load_parts(c.parts_key(), device, root)
-    precision = _begun(c, folder, device, content)
-    start = time.perf_counter()
-    rows, arrays = _run_training(c, folder, device, root, precision, tell)
-    check()
-    write_record(folder/'final.npz', arrays)
-    result = dict(
-        config=asdict(c),
-        hash=c.hash,
-        rows=rows,
-        seconds=round(time.perf_counter()-start, 1),
-        train_images=len(parts.train),
-        valid_images=len(parts.valid),
-        defect_ratio=parts.defect_ratio,
-        provenance=dict(provenance(), device=device, threads=threads, precision=precision))
-    check()
-    write_result(folder, result, ['final.npz'])
-    return read_training(folder)
-
-# %% ../../nbs/61_studies.loss_study.ipynb #e33d80d3
-def run_loss(
-    c:LossConfig,     # Of the run
-    runs:str|Path,    # Folder that holds the run folders
-    device:str='cpu', # cpu, cuda or cuda:1
-    root=None,        # Folder of the data sets; None: the usual one
-    threads:int=1,    # CPU threads; part of what makes two runs equal bit for bit
-    tell=None,        # f(step, row), called after each validation
-    )->dict|None:     # `result.json`'s content; None if another process is at it
-    "Run what is not done yet of one training. Raises `FloatingPointError` if it diverges (again)"
-    import torch
-    check_loss_config(c)
-    folder = Path(runs)/c.hash
-    done = read_training(folder)
-    if done: return done
-    line = diverged(folder)
-    if line: raise FloatingPointError(line)
-    try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise InputError(
-        f'cannot create {folder}: {e.strerror}; choose a folder you may write to') from e
-    lock = Lock(folder/'owner.json')
-    if not lock.acquire(): return read_training(folder)
-    try:
-        with lock, threadpool_limits(threads):
-            torch.set_num_threads(threads)
-            done = read_training(folder)
-            return done or _train_in(c, folder, device, root, threads, tell, lock.check)
-    except Lost: return None
+__all__ = ['plan_losses', 'loss_preset', 'run_losses', 'loss_results', 'loss_origin', 'loss_status', 'train_at']
 
 # %% ../../nbs/61_studies.loss_study.ipynb #333db335
 def plan_losses(
     base:LossConfig,    # What all runs share
-    losses,             # Keys of `imbal_al.training.LOSSES`
+    losses,             # Keys of `imbal_al.losses.registry.LOSSES`
     archs=('unet',),    # Networks
     seeds:int=1,        # Runs of each setting, from the seed of `base` on
     fn_weights=(None,), # Weights of misses, for the losses that have one; None: the default
@@ -392,9 +36,8 @@ def plan_losses(
     )->list[LossConfig]:
     """The grid of runs, seed by seed, without doubles.
     Raises `InputError` for an unknown loss or no seed"""
-    from imbal_al.losses.registry import LOSSES, loss_takes
     if seeds<1: raise InputError(f'{seeds} seeds; give 1 or more')
-    for loss in losses: check_choice('loss', loss, LOSSES)
+    for loss in losses: check_choice('loss', loss, LOSS_NAMES)
     runs, own = [], replace(base, encoder=None).encoder
     for seed,arch,loss in product(range(base.seed, base.seed+seeds), archs, losses):
         weights = fn_weights if loss_takes(loss, 'fn_weight') else (None,)
@@ -423,11 +66,10 @@ def loss_preset(
     **changes,     # Fields of `LossConfig` to set otherwise
     )->LossConfig: # For `plan_losses`
     "A preset's configuration for a data set. Raises `InputError` for an unknown name"
-    from imbal_al.losses.registry import LOSSES, loss_takes
     settings = dict(_PRESETS[check_choice('preset', name, _PRESETS)], data=data)
     if name=='laptop' and data=='cfd': settings.update(size=None, steps=240)
     loss = changes.get('loss', LossConfig.loss)
-    if loss in LOSSES and not loss_takes(loss, 'class_weight'): settings.pop('class_weight', None)
+    if loss in LOSS_NAMES and not loss_takes(loss, 'class_weight'): settings.pop('class_weight', None)
     return LossConfig(**{**settings, **changes})
 
 # %% ../../nbs/61_studies.loss_study.ipynb #137c2699
@@ -440,19 +82,21 @@ def load_loss_plan(
         'give the folder that `imbal-al losses --out` wrote to')
     return load_plan(folder)
 
-# %% ../../nbs/61_studies.loss_study.ipynb #e9d92088
-def check_parts(
-    configs:list, # Of a study
-    root=None,    # Folder of the data sets; None: the usual one
-    ):
-    """Raise an `InputError` if a data set cannot be cut, has no defect to validate on,
-    or fewer training images than a batch"""
-    plain = [replace(c, encoder='lite0', augment='none', seed=0) for c in configs]
-    for key in dict.fromkeys(c.parts_key() for c in plain):
-        parts, _ = load_parts(key, 'cpu', root)
-        bs, n = max(c.bs for c in configs if c.data==key.data), len(parts.train)
-        if n<bs: raise InputError(
-            f'{key.data} has {n} training images, fewer than a batch of {bs}; use a smaller batch')
+# %% ../../nbs/61_studies.loss_study.ipynb #9fdfcb73
+def _loss_columns(c):
+    "How tables name a run"
+    return dict(
+        data=c.data,
+        model=c.model,
+        loss=c.loss,
+        variant=c.variant or '',
+        fn_weight=c.fn_weight,
+        seed=c.seed)
+
+def _table_rows(c, rows):
+    "Rows of the results table"
+    base = dict(_loss_columns(c), fn_weight=np.nan if c.fn_weight is None else c.fn_weight)
+    return [dict(base, **row, config=c.hash) for row in rows]
 
 # %% ../../nbs/61_studies.loss_study.ipynb #04e4b515
 def _loss_rows(c, folder, result):
@@ -476,7 +120,15 @@ def _loss_order(c):
     return c.data, c.model, c.loss, c.variant or '', *weight, c.seed, c.hash
 
 # %% ../../nbs/61_studies.loss_study.ipynb #3a3db0d4
-def _prepare_losses(configs, root): check_parts(configs, root)
+def _prepare_losses(configs, root):
+    "Check and load what the trainings share"
+    from imbal_al.studies.loss_training import check_parts # Loads the networks: only for those who train
+    check_parts(configs, root)
+
+def _run_one(config, runs, device, root, threads):
+    "Run one configuration"
+    from imbal_al.studies.loss_training import run_loss # Loads the networks: only for those who train
+    return run_loss(config, runs, device, root, threads)
 
 # %% ../../nbs/61_studies.loss_study.ipynb #317c4a4d
 def _one_training(c): return 1
@@ -487,7 +139,7 @@ _LOSS_RUNS = register(Kind(
     from_json=as_loss_config,
     check=check_loss_config,
     prepare=_prepare_losses,
-    run=run_loss,
+    run=_run_one,
     read=read_training,
     tables={'results.csv':(_loss_rows, ('step',))},
     order=_loss_order,
@@ -507,7 +159,7 @@ def run_losses(
     root=None,            # Folder of the data sets; None: the usual one
     threads:int=1,        # CPU threads of a run
     progress=None,        # `f(trainings done, trainings in all, failed lines)`
-    **how,                # As in `imbal_al.engine.run_all`
+    **how,                # As in `imbal_al.runs.engine.run_all`
     )->list[str]:         # One line per failed run
     "Train all that is not done, then write `results.csv`"
     return run_all(folder, configs, workers, device, root, threads, progress, **how)
@@ -521,11 +173,6 @@ def loss_results(
     load_loss_plan(folder)
     return read_tables(folder)
 
-def _write_loss_tables(folder):
-    "Write `results.csv` and `origin.json` of what is finished"
-    load_loss_plan(folder)
-    write_tables(folder)
-
 # %% ../../nbs/61_studies.loss_study.ipynb #d0a85089
 def loss_origin(
     folder:str|Path, # The study's folder
@@ -538,59 +185,10 @@ def loss_origin(
 # %% ../../nbs/61_studies.loss_study.ipynb #2d98503e
 def loss_status(
     folder:str|Path, # The study's folder
-    )->pd.DataFrame: # See `imbal_al.engine.status`
+    )->pd.DataFrame: # See `imbal_al.runs.engine.status`
     "State of every run of a loss study, also while it is running"
     load_loss_plan(folder)
     return status(folder)
-
-# %% ../../nbs/61_studies.loss_study.ipynb #0c485781
-def _seconds(c, parts, threads):
-    "Measured seconds of a step and of a validated image"
-    import torch
-    from imbal_al.losses.registry import make_loss
-    from imbal_al.networks.fixed_split import sgd_learner, validation_counts
-    with threadpool_limits(threads):
-        torch.set_num_threads(threads)
-        learn = sgd_learner(
-            parts, make_loss('bce'), c.arch, c.encoder, c.weights, c.width,
-            bs=c.bs, steps=3, validations=1)
-        net, times = learn.model.train(), []
-        for x,y in learn.dls.train:
-            start = time.perf_counter()
-            learn.loss_func(net(x), y).backward()
-            times.append(time.perf_counter()-start)
-        keep, parts.valid = parts.valid, parts.valid[:16]
-        try:
-            start = time.perf_counter()
-            validation_counts(net, parts)
-            image = (time.perf_counter()-start)/len(parts.valid)
-        finally: parts.valid = keep
-    return float(np.median(times)), image
-
-# %% ../../nbs/61_studies.loss_study.ipynb #63a08410
-def loss_estimate(
-    configs:list,  # Of a study
-    root=None,     # Folder of the data sets; None: the usual one
-    device='cpu',  # cpu, cuda or cuda:1
-    workers:int=1, # Processes
-    threads:int=1, # CPU threads of a run
-    )->dict:       # runs, seconds, step_seconds, image_seconds
-    """Runs, seconds in all, measured seconds of a step and of a validated image
-    per network and data set"""
-    from imbal_al.networks.fixed_split import stretch
-    rates, total = {}, 0.
-    for c in configs:
-        parts, _ = load_parts(c.parts_key(), device, root)
-        key = (c.parts_key(), c.arch, c.width, c.bs)
-        if key not in rates: rates[key] = _seconds(c, parts, threads)
-        step, image = rates[key]
-        every, n = stretch(len(parts.train), c.bs, c.steps, c.epochs, c.validations)
-        total += n*(every*step+len(parts.valid)*image)
-    return dict(
-        runs=len(configs),
-        seconds=total/min(workers, max(len(configs), 1)),
-        step_seconds=[step for step,_ in rates.values()],
-        image_seconds=[image for _,image in rates.values()])
 
 # %% ../../nbs/61_studies.loss_study.ipynb #b30d3690
 def _last_counts(folder, c):
@@ -613,12 +211,10 @@ def train_at(
     progress=None,        # As in `run_losses`
     **how,                # As in `run_losses`
     ):                    # fn_weight -> dict of oii, iou, precision, recall, of the last validation
-    """A train function for `imbal_al.guidance`. Raises `FloatingPointError` where a training
+    """A train function for `imbal_al.losses.guidance`. Raises `FloatingPointError` where a training
     diverges, `InputError` if the loss has no weight for misses"""
-    from imbal_al.measure.oii import score_counts
-    from imbal_al.losses.registry import LOSSES, loss_takes
     if not loss_takes(base.loss, 'fn_weight'):
-        able = ', '.join(loss for loss in LOSSES if loss_takes(loss, 'fn_weight'))
+        able = ', '.join(loss for loss in LOSS_NAMES if loss_takes(loss, 'fn_weight'))
         raise InputError(
             f'loss {base.loss!r} has no weight of misses to guide; choose one of: {able}')
     def train(fn_weight):

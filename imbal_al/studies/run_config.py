@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+import imbal_al.strategies.diversity, imbal_al.strategies.scores # They register strategies
 from ..core import check_choice, config_hash, InputError
 from ..data.patches import STRIDES
 from ..data.scenarios import MODES
+from ..losses.names import FN_WEIGHT, LOSS_NAMES, loss_takes, PAPER_COMBO
 from ..strategies.registry import STRATEGIES
 
 # %% auto #0
@@ -55,9 +57,9 @@ class _ScenarioKey(NamedTuple):
 @dataclass(frozen=True)
 class RunConfig:
     "All that decides the outcome of one run"
-    data: str='synthetic'        # Data set, see `imbal_al.sources`
+    data: str='synthetic'        # Data set, see `imbal_al.data.catalog`
     patch: tuple=(64,64)         # Height and width of patches, pixels
-    stride: str='none'           # See `imbal_al.patches.windows`
+    stride: str='none'           # See `imbal_al.data.patches.windows`
     channels: int|None=None      # 1 or 3; None: as the data set is
     pi_u: float=.1               # Share of faulty patches in the pool
     pi_t: tuple=(.1,.05)         # Share of faulty patches in each test
@@ -71,11 +73,11 @@ class RunConfig:
     seed: int=0                  # The study's seed
     cycles: int=5                # Trainings, one after each batch of labels
     batch: int=40                # Patches labelled per cycle
-    arch: str='fpn'              # Network, see `imbal_al.models.create_model`
+    arch: str='fpn'              # Network, see `imbal_al.networks.models.create_model`
     encoder: str='lite0'         # Its encoder
     weights: str|None='imagenet' # The encoder's weights at the start; None: random ones
     in_channels: int=3           # Channels the network sees
-    loss: str='combo_paper'      # The paper's, or a key of `imbal_al.training.LOSSES`
+    loss: str='combo_paper'      # The paper's, or a key of `imbal_al.losses.registry.LOSSES`
     lr: float=2e-3               # Adam's learning rate
     wd: float=1e-4               # Adam's weight decay
     bs: int=16                   # Patches in a training batch
@@ -86,7 +88,7 @@ class RunConfig:
     fn_weight: float|None=None   # Weight of misses, for losses that have one; None: .7
     healthy_share: float=0.      # Share of a cycle's budget for clicks, see *Healthy patches for a click*
     healthy_price: float=.05     # What such a patch costs, in masks: assumed
-    stop: str='none'             # 'converged': `steps` is a limit, see `imbal_al.learner.Converged`
+    stop: str='none'             # 'converged': `steps` is a limit, see `imbal_al.networks.learner.Converged`
     warm_start: bool=False       # Begin a cycle with the last one's weights instead of new ones
     train_pi: float|None=None    # Faulty share of training batches, see `MixedBatches`; None: as labelled
 
@@ -98,9 +100,8 @@ class RunConfig:
 
     def _default_weight(self):
         "A loss that has a weight of misses gets the usual one, if none is given"
-        if self.loss=='combo_paper' or not isinstance(self.loss, str): return
-        from imbal_al.losses.registry import FN_WEIGHT, LOSSES, loss_takes
-        takes_weight = self.loss in LOSSES and loss_takes(self.loss, 'fn_weight')
+        if self.loss==PAPER_COMBO or not isinstance(self.loss, str): return
+        takes_weight = self.loss in LOSS_NAMES and loss_takes(self.loss, 'fn_weight')
         if self.fn_weight is None and takes_weight: object.__setattr__(self, 'fn_weight', FN_WEIGHT)
         if isinstance(self.fn_weight, (int,float)):
             object.__setattr__(self, 'fn_weight', round(float(self.fn_weight), 6))
@@ -183,13 +184,12 @@ def _check_kinds(config):
 
 # %% ../../nbs/58_studies.run_config.ipynb #aa6d975e
 def loss_of(c:RunConfig # The run
-    ):                  # Name of a loss of `imbal_al.learner`, or a module
-    """The loss as `imbal_al.learner.make_learner` takes it.
+    ):                  # Name of a loss of `imbal_al.networks.learner`, or a module
+    """The loss as `imbal_al.networks.learner.make_learner` takes it.
     Raises `InputError` for one there is none of, or a weight that it does not have"""
-    from imbal_al.networks import learner
-    from imbal_al.losses import registry as training
-    check_choice('loss', c.loss, [*learner.LOSSES, *training.LOSSES])
-    if c.loss in training.LOSSES: return training.OnTwoChannels(training.make_loss(c.loss, c.fn_weight))
+    from imbal_al.losses.registry import make_loss, OnTwoChannels # Loads PyTorch: only for those who train
+    check_choice('loss', c.loss, [PAPER_COMBO, *LOSS_NAMES])
+    if c.loss!=PAPER_COMBO: return OnTwoChannels(make_loss(c.loss, c.fn_weight))
     if c.fn_weight is not None: raise InputError(
         f"loss {c.loss!r} has no weight of misses (fn_weight = {c.fn_weight!r}); "
         "leave it out, or take another loss")
@@ -258,7 +258,7 @@ def _check_training(config):
 # %% ../../nbs/58_studies.run_config.ipynb #13a69be1
 def _check_choices(config):
     "Refuse names that are not known"
-    from imbal_al.networks.learner import SCHEDULES, STOPS
+    from imbal_al.networks.learner import SCHEDULES, STOPS # Loads PyTorch: only for those who train
     from imbal_al.networks.models import ARCHS
     check_choice('network', config.arch, ARCHS)
     check_choice('schedule', config.schedule, SCHEDULES)

@@ -6,82 +6,32 @@ Docs: https://example.github.io/imbal_al/studies.simulation.html.md"""
 
 # %% ../../nbs/59_studies.simulation.ipynb #cabd59ad
 from __future__ import annotations
-import re, time
+import time
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from threadpoolctl import threadpool_limits
+import numpy as np, torch
 
 from imbal_al.core import (
-    atomic_path, commit, InputError, note, provenance, read_json, stream, stream_seed,
-    write_json
+    atomic_path, check_device, commit, note, provenance, read_json, stream, stream_seed
 )
-from ..data.catalog import load_source
-from ..data.patches import open_store
-from ..data.scenarios import make_scenario
 from ..measure.metrics import counts, pooled, scores, scores_at
-from ..runs.folder import read_record, read_result, write_record, write_result
-from ..runs.lock import Lock, Lost
+from ..networks.device import choose_precision, DeviceData
+from ..networks.learner import fit, make_learner, measured_precision
+from ..networks.models import create_model
+from ..networks.scoring import embed_training_mode, embeddings, score
+from ..networks.uncertainty import FIELDS, measure
+from imbal_al.runs.folder import (
+    begin, claimed, read_record, read_result, write_record, write_result
+)
 from ..strategies.registry import Candidates, select, STRATEGIES
 from .run_config import batch_split, check_config, loss_of, RunConfig
+from .run_records import cycle_path, load_patches, scenario_of
 
 # %% auto #0
-__all__ = ['read_run', 'Trainings', 'run_cycle', 'run']
-
-# %% ../../nbs/59_studies.simulation.ipynb #f59f5444
-def read_run(folder,     # Folder of a finished run
-    cycle:int|None=None, # None: the last
-    )->dict:             # config, cycle, hist, faulty (held-out), hist_validation, faulty_validation, heldout and validation ids, tests: pi_t -> positions in hist
-    "The histograms of one cycle of a run; raises `InputError` where they are missing or damaged"
-    folder = Path(folder)
-    cycles = sorted(int(m[1]) for o in folder.glob('cycle_*.npz') if (m:=re.fullmatch(r'cycle_(\d+)', o.stem)))
-    if not cycles: raise InputError(f"{folder} holds no cycle_NN.npz; give the folder of a run that has finished a cycle")
-    if cycle is not None and cycle not in cycles: raise InputError(f"{folder} has no cycle {cycle}; it has {cycles[0]} to {cycles[-1]}")
-    cycle = cycles[-1] if cycle is None else cycle
-    s, r = (_arrays(folder/name, need) for name,need in (('scenario.npz', ('heldout','heldout_faulty','validation','validation_faulty')), (f'cycle_{cycle:02d}.npz', ('hist','hist_validation'))))
-    config = read_json(folder/'config.json') or {}
-    where = {int(o):i for i,o in enumerate(s['heldout'])}
-    tests = {p:np.array([where[int(o)] for o in s[f'test_{k}']]) for k,p in enumerate(config.get('pi_t', ())) if f'test_{k}' in s}
-    return dict(config=config, cycle=cycle, hist=r['hist'], faulty=s['heldout_faulty'].astype(bool), hist_validation=r['hist_validation'], faulty_validation=s['validation_faulty'].astype(bool),
-                heldout=s['heldout'], validation=s['validation'], tests=tests)
-
-def _arrays(path, need):
-    try:
-        with np.load(path, allow_pickle=False) as z: out = {k:z[k] for k in z.files}
-    except FileNotFoundError as e: raise InputError(f"{path} is missing; give the folder of a run, whole") from e
-    except Exception as e: raise InputError(f"{path} is damaged and cannot be read; do the run again or restore the file") from e
-    if (lack := [k for k in need if k not in out]): raise InputError(f"{path} holds no {lack[0]}; it is not of a run, or of one by an older version")
-    return out
-
-# %% ../../nbs/59_studies.simulation.ipynb #07c58b16
-@lru_cache(2)
-def load_patches(key, # A configuration's `store_key`
-    root              # Data root, see `imbal_al.sources.data_root`
-    ):                # `imbal_al.patches.PatchStore`
-    "The patch store for a configuration's `store_key`, kept open"
-    data, patch, stride, channels = key
-    return open_store(load_source(data, root), patch, stride, channels)
-
-# %% ../../nbs/59_studies.simulation.ipynb #f0413b89
-def scenario_of(key, # A configuration's `scenario_key`
-    table            # The patch store's table
-    ):               # `imbal_al.scenarios.Scenario`
-    "The scenario of a configuration. Raises `InputError` for one that cannot be met"
-    return make_scenario(
-        table,
-        pi_u=key.pi_u,
-        pool_size=key.pool_size,
-        pi_t=key.pi_t,
-        test_size=key.test_size,
-        seed=key.seed,
-        repeat=key.repeat,
-        mode=key.mode,
-        heldout_size=key.heldout_size,
-        validation_size=key.validation_size,
-        stream_size=key.stream_size)
+__all__ = ['Trainings', 'run_cycle', 'run']
 
 # %% ../../nbs/59_studies.simulation.ipynb #87894cb8
 class _Workspace(NamedTuple):
@@ -101,13 +51,22 @@ def workspace(key, # A configuration's `scenario_key`
     root           # Data root
     )->_Workspace:
     "The scenario, its patches on the device, store ids, faulty flags, content checksum; kept for the next run"
-    from imbal_al.networks.device import DeviceData
     store = load_patches(key.store, root)
     scenario = scenario_of(key, store.table)
     ids = np.concatenate([scenario.pool, scenario.heldout, scenario.validation, scenario.stream])
     data = DeviceData(store.images[ids], store.masks[ids], device, encoder, in_channels)
     faulty = store.table['faulty'].to_numpy()[ids].astype(bool)
     return _Workspace(scenario, data, ids, faulty, store.meta['content'])
+
+# %% ../../nbs/59_studies.simulation.ipynb #e448fbda
+def check_networks(configs:list, # The runs
+    device:str|None=None         # 'cpu', 'cuda', ...; None: 'cpu'
+    ):
+    """Raise an `InputError` for a network that cannot be made (an unknown encoder, weights that cannot be fetched)
+    or a device that is not there"""
+    check_device(device)
+    networks = [(config.arch, config.encoder, config.weights, 2, config.in_channels) for config in configs]
+    for network in dict.fromkeys(networks): create_model(*network)
 
 # %% ../../nbs/59_studies.simulation.ipynb #fdba7b57
 def _trained_on(config, scenario, labelled, cycle):
@@ -130,7 +89,6 @@ class _Training:
 # %% ../../nbs/59_studies.simulation.ipynb #3003e500
 def _make_learner(config, space, cycle, labelled, precision, start):
     "The learner of a cycle; its seed names repeat and cycle, not the strategy"
-    from imbal_al.networks.learner import make_learner
     idx = _trained_on(config, space.scenario, labelled, cycle)
     return make_learner(
         space.data,
@@ -153,8 +111,6 @@ def _make_learner(config, space, cycle, labelled, precision, start):
 # %% ../../nbs/59_studies.simulation.ipynb #d97a88bd
 def _train(config, labelled, cycle, device, root, precision, trainings):
     "Train a cycle's network and look at the held-out and the validation patches"
-    from imbal_al.networks.learner import fit
-    from imbal_al.networks.scoring import score
     space = workspace(config.scenario_key(), config.encoder, config.in_channels, device, root)
     scenario, precision = space.scenario, dict(precision)
     start = trainings.start(config, cycle, labelled, device, root, precision)
@@ -190,14 +146,28 @@ class Trainings:
         self.last.cache_clear()
         self.kept.clear()
 
-    def trained(self, config, cycle, labelled, device, root, precision):
-        "A cycle's `_Training`, made unless it is at hand"
+    def trained(self,
+        config:RunConfig, # The run
+        cycle:int,        # 1, 2, ...
+        labelled,         # Positions in the pool labelled so far, in order of labelling
+        device:str,       # 'cpu', 'cuda', ...
+        root,             # Data root
+        precision:dict    # Per phase, see `imbal_al.networks.device.choose_precision`
+        )->_Training:     # Network, what the record keeps, histograms, seconds
+        "A cycle's training, made unless it is at hand"
         labelled, precision = tuple(map(int, labelled)), tuple(precision.items())
         if cycle>1: return self.last(config, labelled, cycle, device, root, precision)
         shared = replace(config, strategy='random', warm_start=False)
         return self.first(shared, labelled, 1, device, root, precision)
 
-    def start(self, config, cycle, labelled, device, root, precision):
+    def start(self,
+        config:RunConfig, # The run
+        cycle:int,        # 1, 2, ...
+        labelled,         # As in `trained`, this cycle's included
+        device:str,       # 'cpu', 'cuda', ...
+        root,             # Data root
+        precision:dict    # Per phase
+        )->dict|None:     # Weights by name
         "The weights that a cycle begins with, None for new ones"
         if not config.warm_start or cycle==1: return None
         before = labelled[:-batch_split(config)[0]]
@@ -211,25 +181,11 @@ def process_trainings()->Trainings:
     "The trainings that this process has at hand"
     return Trainings()
 
-# %% ../../nbs/59_studies.simulation.ipynb #ec86e777
-def _trained(config, labelled, cycle, device, root, precision):
-    "A cycle's training as a tuple, from this process's `Trainings`"
-    made = process_trainings().trained(config, cycle, labelled, device, root, dict(precision))
-    return made.network, made.kept, made.hist, made.train_seconds, made.test_seconds
-
-def _forget():
-    "Clear this process's `Trainings`"
-    process_trainings().clear()
-
-_trained.cache_clear = _forget
-
 # %% ../../nbs/59_studies.simulation.ipynb #75b7cf73
-_MEASURED = {'margin','foreground_entropy','gradient','bald'} # What `imbal_al.uncertainty` measures
+_MEASURED = {'margin','foreground_entropy','gradient','bald'} # What `imbal_al.networks.uncertainty` measures
 
 def _candidates(config, network, data, rest, labelled, faulty, cycle, precision):
     "What the strategy asked for, and no more"
-    from imbal_al.networks.scoring import embed_training_mode, embeddings, score
-    from imbal_al.networks.uncertainty import FIELDS, measure
     strategy = STRATEGIES[config.strategy]
     needs, on_gpu = strategy.needs, data.device.type=='cuda'
     host = not (on_gpu and getattr(strategy, 'on_device', False))
@@ -266,18 +222,30 @@ def first_batch(c:RunConfig, # The run
     order = stream(c.seed, 'first batch', c.repeat).permutation(pool_size)
     return order[:batch_split(c)[0]]
 
+# %% ../../nbs/59_studies.simulation.ipynb #f3128030
+def _pick(config, space, network, cycle, labelled, precision):
+    "(positions of the next batch, seconds to score and to select); none in the last cycle"
+    begun = scored = time.perf_counter()
+    picked = np.empty(0, np.int64)
+    rest = np.setdiff1d(np.arange(len(space.scenario.pool)), labelled)
+    if cycle<config.cycles:
+        known = _trained_on(config, space.scenario, labelled, cycle)
+        found = _candidates(config, network, space.data, rest, known, space.faulty, cycle, precision)
+        scored = time.perf_counter()
+        rng = stream(config.seed, 'pick', config.repeat, cycle, config.strategy)
+        picked = rest[select(config.strategy, found, batch_split(config)[0], rng)]
+    return picked, dict(score=scored-begun, select=time.perf_counter()-scored)
+
 # %% ../../nbs/59_studies.simulation.ipynb #aa61c365
 def run_cycle(c:RunConfig,    # The run
     cycle:int,                # 1, 2, ...
     labelled:np.ndarray,      # Positions in the pool labelled so far, this cycle's included, in order of labelling
     device:str='cpu',         # 'cpu', 'cuda', ...
-    root=None,                # Data root, see `imbal_al.sources.data_root`
-    precision:dict|None=None, # Per phase, see `imbal_al.learner.choose_precision`
+    root=None,                # Data root, see `imbal_al.data.sources.data_root`
+    precision:dict|None=None, # Per phase, see `imbal_al.networks.device.choose_precision`
     trainings:Trainings|None=None # What is at hand already; None: what this process has
     )->dict:                  # The cycle's record: arrays by name
     "Train, test, and pick the next cycle's batch"
-    from imbal_al.networks.device import choose_precision
-    from imbal_al.networks.scoring import score
     trainings = process_trainings() if trainings is None else trainings
     precision = precision or choose_precision(device)
     space = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
@@ -300,20 +268,6 @@ def run_cycle(c:RunConfig,    # The run
         hist_next=hist_next,
         seconds=np.array(list(times.values())),
         phases=np.array(list(times)))
-
-# %% ../../nbs/59_studies.simulation.ipynb #f3128030
-def _pick(config, space, network, cycle, labelled, precision):
-    "(positions of the next batch, seconds to score and to select); none in the last cycle"
-    begun = scored = time.perf_counter()
-    picked = np.empty(0, np.int64)
-    rest = np.setdiff1d(np.arange(len(space.scenario.pool)), labelled)
-    if cycle<config.cycles:
-        known = _trained_on(config, space.scenario, labelled, cycle)
-        found = _candidates(config, network, space.data, rest, known, space.faulty, cycle, precision)
-        scored = time.perf_counter()
-        rng = stream(config.seed, 'pick', config.repeat, cycle, config.strategy)
-        picked = rest[select(config.strategy, found, batch_split(config)[0], rng)]
-    return picked, dict(score=scored-begun, select=time.perf_counter()-scored)
 
 # %% ../../nbs/59_studies.simulation.ipynb #6e683b2e
 _METRICS = ('f1','iou','precision','recall')
@@ -388,8 +342,6 @@ def _scenario_arrays(config, space):
 # %% ../../nbs/59_studies.simulation.ipynb #cb43cfeb
 def _choose_precision(config, data, device):
     "The precision per phase for a run that begins"
-    from imbal_al.networks.device import choose_precision
-    from imbal_al.networks.learner import measured_precision
     if config.precision_by=='measured': return measured_precision(data, config.arch, config.encoder, config.bs)
     return choose_precision(device)
 
@@ -399,23 +351,10 @@ def _prepare(config, folder, device, root):
     chosen when the run began. Refuses a folder whose data have changed"""
     space = workspace(config.scenario_key(), config.encoder, config.in_channels, device, root)
     arrays = _scenario_arrays(config, space)
-    begun = read_json(folder/'config.json')
-    if begun and begun.get('content')!=space.content: raise InputError(
-        f'{folder}: the images of {config.data!r} have changed since this run began; '
-        'put them back, or remove the folder to start it anew')
-    precision = (begun or {}).get('precision') or _choose_precision(config, space.data, device)
-    if not begun:
-        what = dict(asdict(config), hash=config.hash, content=space.content, precision=precision)
-        write_json(folder/'config.json', what)
+    choose = partial(_choose_precision, config, space.data, device)
+    precision = begin(folder, config, space.content, choose)
     if set(read_record(folder/'scenario.npz') or ())!=set(arrays): write_record(folder/'scenario.npz', arrays)
     return arrays, precision
-
-# %% ../../nbs/59_studies.simulation.ipynb #ea0b18d6
-def cycle_path(folder:Path, # The run's folder
-    cycle:int               # 1, 2, ...
-    )->Path:
-    "Where a cycle's record is"
-    return folder/f'cycle_{cycle:02d}.npz'
 
 # %% ../../nbs/59_studies.simulation.ipynb #f9d5b418
 _RECORD = {'selected','position','faulty','next','hist','hist_validation','hist_next','losses','seconds','phases'}
@@ -457,7 +396,6 @@ def _keep_weights(job, cycle, labelled):
 # %% ../../nbs/59_studies.simulation.ipynb #96e0ed8a
 def _take_weights(job, cycle, labelled):
     "Have a cycle's weights at hand, if a file keeps them"
-    import torch
     kept = job.trainings.kept
     kept.clear()
     arrays = read_record(_weights_path(job.folder, cycle))
@@ -498,14 +436,12 @@ def _all_cycles(job, n_pool):
 # %% ../../nbs/59_studies.simulation.ipynb #b7bb9cd3
 def _origin(job):
     "Where the run's numbers come from"
-    import torch
     gpu = dict(gpu=torch.cuda.get_device_name(job.device)) if job.device.startswith('cuda') else {}
     return dict(provenance(), device=job.device, **gpu, threads=job.threads, precision=job.precision)
 
 # %% ../../nbs/59_studies.simulation.ipynb #798db748
 def _run(config, folder, device, root, threads, trainings, check):
     "Run what is not done of a run that this process holds"
-    for path in folder.glob('.*.tmp'): path.unlink(missing_ok=True)
     scenario, precision = _prepare(config, folder, device, root)
     job = _Job(
         config=config,
@@ -529,24 +465,15 @@ def _run(config, folder, device, root, threads, trainings, check):
 def run(c:RunConfig,     # The run
     runs:str|Path,       # Folder that holds the run folders
     device:str='cpu',    # 'cpu', 'cuda', ...
-    root=None,           # Data root, see `imbal_al.sources.data_root`
+    root=None,           # Data root, see `imbal_al.data.sources.data_root`
     threads:int=1,       # CPU threads; part of what makes two runs equal bit for bit
     trainings:Trainings|None=None # What is at hand already; None: what this process has
     )->dict|None:        # `result.json`'s content; None if another process is at it
     "Run what is not done yet of one run. Finished: nothing is done. Interrupted: goes on after its last whole cycle"
-    import torch
     check_config(c)
     folder = Path(runs)/c.hash
     result = read_result(folder)
     if result: return result
-    try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise InputError(f'cannot create {folder}: {e.strerror}; choose a folder you may write to') from e
-    lock = Lock(folder/'owner.json')
-    if not lock.acquire(): return read_result(folder)
     trainings = process_trainings() if trainings is None else trainings
-    try:
-        with lock, threadpool_limits(threads):
-            torch.set_num_threads(threads)
-            return read_result(folder) or _run(c, folder, device, root, threads, trainings, lock.check)
-    except Lost: return None
+    work = partial(_run, c, folder, device, root, threads, trainings)
+    return claimed(folder, read_result, work, threads)

@@ -26,9 +26,8 @@ from imbal_al.results.loss_figures import fig9, fig10, fig11, fig14
 from imbal_al.results.loss_tables import (
     table3, table4, table5, table6, table6_markdown, table_markdown,
 )
-from imbal_al.studies.loss_study import (
-    LossConfig, loss_preset, loss_results, plan_losses, run_losses,
-)
+from imbal_al.studies.loss_config import LossConfig
+from imbal_al.studies.loss_study import loss_preset, loss_results, plan_losses, run_losses
 from imbal_al.losses.compound import PaperComboLoss
 from imbal_al.measure.statistics import paired_interval
 from imbal_al.project.store import labels, open_project
@@ -41,7 +40,7 @@ from imbal_al.measure.shift import decompose, difference
 from imbal_al.measure.prevalence import estimate_prevalence
 from imbal_al.measure.shift import f1_at, growth, image_rates, oii_at
 from imbal_al.measure.threshold import operating_point
-from imbal_al.studies.simulation import read_run
+from imbal_al.studies.run_records import read_run
 from imbal_al.results.remedies import recovery
 from imbal_al.measure.shift import split_loss
 from imbal_al.studies.run_config import RunConfig, as_config
