@@ -363,7 +363,7 @@ def test_labels_that_are_missing_and_a_round_that_is_open(played, tmp_path):
 
 
 def test_the_next_round_is_trained_with_the_weight(played, monkeypatch):
-    from imbal_al.project import network as r
+    from imbal_al.project import rounds as r
 
     p, _ = played
     g = guide_costs(p, 5, 1, prevalence=0.2, draws=20)

@@ -7,9 +7,9 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError
-from imbal_al.project.deploy import (
-    _COLUMNS, _deployable, export, _need, open_model, _outline, predict_folder,
-    _threshold_logit, write_onnx,
+from imbal_al.project.deploy import _Deployable, export, write_onnx
+from imbal_al.project.predictor import (
+    _COLUMNS, need_extra, open_model, _outline, predict_folder, threshold_logit,
 )
 from imbal_al.networks.tiling import Windows
 from imbal_al.networks.predict import network, predict
@@ -54,28 +54,28 @@ def images(n, size=(70, 90)):
 
 def test_without_the_extra_one_line_says_what_to_install():
     with pytest.raises(InputError, match=r'imbal_al\[deploy\]'):
-        _need('no_such_library_of_ours')
+        need_extra('no_such_library_of_ours')
 
 
 def test_thresholds():
     assert (
-        abs(_threshold_logit(0.9) - np.log(9)) < 1e-9
-        and -30 <= _threshold_logit(0) < -25
-        and 25 < _threshold_logit(1) <= 30
+        abs(threshold_logit(0.9) - np.log(9)) < 1e-9
+        and -30 <= threshold_logit(0) < -25
+        and 25 < threshold_logit(1) <= 30
     )
     for bad in (-0.1, 2, float('nan')):
         with pytest.raises(InputError):
-            _threshold_logit(bad)
+            threshold_logit(bad)
 
 
 def test_normalisation_is_inside_and_masks_are_at_the_threshold(net):
     x = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     for t in (0.2, 0.5, 0.8):
         with torch.inference_mode():
-            z, m = _deployable(net, threshold=t)(torch.from_numpy(x))
+            z, m = _Deployable(net, threshold=t)(torch.from_numpy(x))
         assert (
             np.allclose(z, network(net, precision='fp32')(x)[0], atol=1e-4)
-            and (m.numpy() == (z.numpy() >= _threshold_logit(t))).all()
+            and (m.numpy() == (z.numpy() >= threshold_logit(t))).all()
         )
 
 
@@ -100,7 +100,7 @@ def test_a_file_that_disagrees_is_not_kept(net, tmp_path, monkeypatch):
         deploy,
         '_disagreement',
         lambda module, m, x: real(
-            _deployable(__import__('copy').deepcopy(net), 'resnet18', m.meta['threshold']), m, x
+            _Deployable(__import__('copy').deepcopy(net), 'resnet18', m.meta['threshold']), m, x
         ),
     )
     with pytest.raises(InputError, match='does not agree'):
@@ -160,7 +160,7 @@ def test_a_folder_gives_masks_overlays_and_a_table_by_area(model, folder, tmp_pa
         )
     z = next(model.logits([np.asarray(Image.open(folder / 'b/1.png'))]))
     m = np.asarray(Image.open(tmp_path / 'out/masks/b/1.png')) > 0
-    assert (m == (z >= _threshold_logit(model.meta['threshold']))).mean() > 0.999
+    assert (m == (z >= threshold_logit(model.meta['threshold']))).mean() > 0.999
 
 
 def test_stopped_and_given_again_it_goes_on_and_the_table_is_the_same(
@@ -168,9 +168,9 @@ def test_stopped_and_given_again_it_goes_on_and_the_table_is_the_same(
 ):
     whole = predict_folder(model, folder, tmp_path / 'whole', overlays=False).read_text()
     seen = []
-    from imbal_al.project import deploy
+    from imbal_al.project import predictor
 
-    real = deploy._write_results
+    real = predictor._write_results
 
     def stop(out, name, *a):
         if len(seen) == 2:
@@ -178,14 +178,14 @@ def test_stopped_and_given_again_it_goes_on_and_the_table_is_the_same(
         seen.append(name)
         real(out, name, *a)
 
-    monkeypatch.setattr(deploy, '_write_results', stop)
+    monkeypatch.setattr(predictor, '_write_results', stop)
     with pytest.raises(KeyboardInterrupt):
         predict_folder(model, folder, tmp_path / 'out', overlays=False, bs=1)
     with open(tmp_path / 'out/table.part.csv', 'a') as f:
         f.write('half,a,li')
     again = []
     monkeypatch.setattr(
-        deploy, '_write_results', lambda out, name, *a: (again.append(name), real(out, name, *a))
+        predictor, '_write_results', lambda out, name, *a: (again.append(name), real(out, name, *a))
     )
     assert (
         predict_folder(model, folder, tmp_path / 'out', overlays=False, bs=1).read_text() == whole
@@ -207,7 +207,7 @@ def test_results_of_something_else_are_not_mixed(model, folder, tmp_path):
 
 
 def test_memory_is_that_of_a_batch(model, tmp_path, monkeypatch):
-    from imbal_al.project import deploy
+    from imbal_al.project import predictor
 
     (tmp_path / 'in').mkdir()
     alive, most = [0], [0]
@@ -219,10 +219,10 @@ def test_memory_is_that_of_a_batch(model, tmp_path, monkeypatch):
         most[0] = max(most[0], alive[0])
         return np.zeros((64, 64), np.uint8)
 
-    monkeypatch.setattr(deploy, 'read_image', read)
-    real = deploy._write_results
+    monkeypatch.setattr(predictor, 'read_image', read)
+    real = predictor._write_results
     monkeypatch.setattr(
-        deploy, '_write_results', lambda *a: (alive.__setitem__(0, alive[0] - 1), real(*a))
+        predictor, '_write_results', lambda *a: (alive.__setitem__(0, alive[0] - 1), real(*a))
     )
     predict_folder(model, tmp_path / 'in', tmp_path / 'out', overlays=False, bs=4)
     assert most[0] <= 14 and alive[0] == 0

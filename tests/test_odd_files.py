@@ -197,7 +197,7 @@ def test_the_exported_file_reads_12_bits_as_the_project_does(tmp_path, folder):
         say('export', d, tmp_path / 'm.onnx').exit_code == 0
         and '0..4095' in (tmp_path / 'm.md').read_text()
     )
-    from imbal_al.project.deploy import open_model
+    from imbal_al.project.predictor import open_model
     from imbal_al.project.state import project_windows
     from imbal_al.project.network import read_model
     from imbal_al.networks.predict import network, predict

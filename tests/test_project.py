@@ -223,13 +223,13 @@ def test_killed_before_any_rename_and_repeated_all_is_there_once(tmp_path, image
 
 
 def test_only_one_process_makes_it(tmp_path, images):
-    from imbal_al.runs.lock import Lock
+    from imbal_al.runs.lock import held, Lock
     from imbal_al.project import store as m
 
     new(tmp_path / 'p', images)
     lock = Lock(tmp_path / 'p/lock.json')
     assert lock.acquire()
     with lock, pytest.MonkeyPatch.context() as k:
-        k.setattr(m, 'held', lambda path: __import__('imbal_al.lock').lock.held(path, 0))
+        k.setattr(m, 'held', lambda path: held(path, 0))
         with pytest.raises(InputError, match='is held by process'):
             new(tmp_path / 'p', images)

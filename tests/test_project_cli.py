@@ -1,13 +1,13 @@
 "The loop from the command line, and what is refused in one line"
 
-import importlib.util, json
+import importlib.util, json, subprocess, sys
 
 import numpy as np, pytest, typer
 from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.cli import _OneLine
-from imbal_al.project.store import open_project
+from imbal_al.project.store import new, open_project
 from imbal_al.project.commands import register
 from imbal_al.project.queue import as_annotations
 from imbal_al.data.synthetic import image
@@ -268,3 +268,18 @@ def test_a_project_is_guided_from_the_command_line(tmp_path, images, monkeypatch
             and 'costs 5 and a false one 1' in ' '.join((tmp_path / 'm.md').read_text().split())
             and 'dibe with 0.5 as the weight of misses' in (tmp_path / 'm.md').read_text()
         ), e.output
+
+
+def test_status_loads_no_torch(tmp_path, images):
+    new(tmp_path / 'p', images)
+    code = (
+        'import sys\n'
+        'from typer.testing import CliRunner\n'
+        'from imbal_al.cli import app\n'
+        f"r = CliRunner().invoke(app, ['project', 'status', {str(tmp_path / 'p')!r}])\n"
+        "print(r.exit_code, [m for m in ('torch', 'matplotlib', 'scipy', 'fastai') if m in sys.modules])\n"
+        'import imbal_al.project.predictor\n'
+        "print('torch' in sys.modules)"
+    )
+    said = subprocess.check_output([sys.executable, '-c', code], text=True)
+    assert said.split('\n')[:2] == ['0 []', 'False']

@@ -55,37 +55,37 @@ def test_accepting_thresholds_and_regions(project):
     press(Session(project, [c]), 'a')
     assert read_label(project, c) is None, 'a held-out unit has no prediction to accept'
     s = press(Session(project, [a]), '++++')
-    assert abs(s.threshold - 0.7) < 1e-9
+    assert abs(s.drawing.threshold - 0.7) < 1e-9
 
 
 def test_threshold_removes_what_is_less_sure(project):
     s = press(Session(project), '+++')
     assert (
-        s.mask().sum() == 101
-        and press(s, '+++').mask().sum() == 100
-        and press(s, '-' * 99).threshold == pytest.approx(0.05)
-        and press(s, '0').mask().sum() == 126
+        s.drawing.mask().sum() == 101
+        and press(s, '+++').drawing.mask().sum() == 100
+        and press(s, '-' * 99).drawing.threshold == pytest.approx(0.05)
+        and press(s, '0').drawing.mask().sum() == 126
     )
 
 
 def test_painting_erasing_and_the_pen_stay_inside(project):
     c = project.units.id[2]
     s = Session(project, [c])
-    assert s.pen == [20, 30]
+    assert s.drawing.pen == [20, 30]
     press(s, 'p')
-    n = s.mask().sum()
+    n = s.drawing.mask().sum()
     assert n == 113
     press(s, 'e')
-    assert not s.mask().any()
+    assert not s.drawing.mask().any()
     press(s, 'i' * 99 + 'j' * 99)
-    assert s.pen == [0, 0]
+    assert s.drawing.pen == [0, 0]
     press(s, 'k' * 99 + 'l' * 99)
-    assert s.pen == [39, 59]
-    r = s.radius
+    assert s.drawing.pen == [39, 59]
+    r = s.drawing.radius
     assert (
-        press(s, ']').radius > r
-        and press(s, '[' * 50).radius == 1
-        and press(s, ']' * 50).radius <= 200
+        press(s, ']').drawing.radius > r
+        and press(s, '[' * 50).drawing.radius == 1
+        and press(s, ']' * 50).drawing.radius <= 200
     )
     press(s, 'pa')
     assert s.done and read_mask(project, c).all()

@@ -245,17 +245,15 @@ def test_a_balance_that_is_none(v):
 @pytest.mark.parametrize('share,want', [(0.02, 0.3), (0.3, None), (0.5, None), (0, None)])
 def test_training_is_drawn_towards_defects_where_they_are_rare(monkeypatch, share, want):
     import types
-    from imbal_al.networks import learner
-    from imbal_al.project import network as rounds
     from imbal_al.project.store import Settings
 
     masks = np.zeros((100, 4, 4), np.uint8)
     masks[: int(100 * share), 0, 0] = 1
     got = {}
     monkeypatch.setattr(
-        rounds, '_training_windows', lambda p, l: (np.zeros((100, 4, 4, 1), np.uint8), masks)
+        m, '_training_windows', lambda p, l: (np.zeros((100, 4, 4, 1), np.uint8), masks)
     )
-    monkeypatch.setattr(learner, 'make_learner', lambda *a, **k: got.update(k))
-    monkeypatch.setattr(learner, 'fit', lambda *a: a)
-    rounds.train(types.SimpleNamespace(settings=Settings()), [], 0)
+    monkeypatch.setattr(m, 'make_learner', lambda *a, **k: got.update(k))
+    monkeypatch.setattr(m, 'fit', lambda *a: a)
+    m.train(types.SimpleNamespace(settings=Settings()), [], 0)
     assert got['train_pi'] == want

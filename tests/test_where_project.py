@@ -107,7 +107,7 @@ def test_a_projects_standing_and_again_from_what_is_kept(project, monkeypatch):
         and 'Round 1, trained on' in str(s)
         and 0 <= s.point.threshold <= 1
     )
-    from imbal_al.project import standing as m
+    from imbal_al.project import network as m
 
     monkeypatch.setattr(m, 'read_model', lambda *a: pytest.fail('the histograms are there'))
     again = where(project, 0.1, draws=40)

@@ -79,11 +79,11 @@ def home_of(name, root, folder=None, needs=()):
 def _shown(names): return [name for name in names if not name.startswith('.')]
 
 # %% ../../nbs/13_data.sources.ipynb #cc505dc4
-def files_below(folder, *endings):
-    "Relative names of the files below `folder` with one of `endings`, sorted"
+def files_below(folder, *endings, past=None):
+    "Relative names of the files below `folder` with one of `endings`, sorted; folders that are `past` are not entered"
     found = []
     for at, folders, names in os.walk(folder):
-        folders[:] = _shown(folders)
+        folders[:] = [name for name in _shown(folders) if not (past and past(Path(at)/name))]
         below = Path(at).relative_to(folder)
         wanted = [name for name in _shown(names) if name.lower().endswith(endings)]
         found += [(below/name).as_posix() for name in wanted]
@@ -267,12 +267,16 @@ def _names_another(stem, stems, suffixes):
     return any(stem.removesuffix(end) in stems for end in ends)
 
 # %% ../../nbs/13_data.sources.ipynb #ad16ff7d
-def _group(name, pattern):
-    "What `pattern` finds in `name`, else the name"
+def named_group(
+    name:str,        # Of an image
+    pattern:str,     # Regular expression; '': an image is a group by itself
+    asked:str='group', # What the user calls the pattern
+    example:str="group='(tile[0-9]+)'" # One that works
+    )->str|None:     # None: the part in brackets is optional and not there
+    "What `pattern` finds in `name`, else the name. Raises `InputError` for no regular expression"
     try: match = re.search(pattern, name) if pattern else None
     except re.error as e: raise InputError(
-        f"group {pattern!r} is no regular expression ({e}); "
-        "write for example group='(tile[0-9]+)'") from e
+        f"{asked} {pattern!r} is no regular expression ({e}); write for example {example}") from e
     if not match: return name
     return match[1] if match.re.groups else match[0]
 
@@ -302,7 +306,7 @@ def folder_source(
         image=str(at/file),
         mask=str(to/found[stem]) if stem in found else '',
         decoder=decoder,
-        group=_group(file, group)) for stem,file in files.items()]
+        group=named_group(file, group)) for stem,file in files.items()]
     channels = channels or channels_of(at/rows[0]['name'])
     return make_source(f'folder:{images}:{masks}', rows, at, channels=channels)
 

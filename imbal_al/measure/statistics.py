@@ -372,7 +372,4 @@ def interval(
     n:int=0          # Units behind it, told on
     )->Interval:
     "The first value, with the range of the others"
-    tail = (1-level)/2
-    rest = draws[1:][np.isfinite(draws[1:])]
-    low, high = np.quantile(rest, [tail,1-tail]) if len(rest) else (np.nan,np.nan)
-    return Interval(float(draws[0]), float(low), float(high), n)
+    return draws_interval(draws[0], draws[1:], level, n)

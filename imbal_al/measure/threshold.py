@@ -320,9 +320,7 @@ def operating_curve(
     w:np.ndarray     # (draws,n) weights, from `prevalence_draws`
     )->tuple:        # tp, fp, fn, each (draws,129)
     "Pixels per unit that are found, falsely alarmed and missed at each threshold `P_EDGES`, in each draw"
-    hist = np.asarray(hist, float)
-    from_here = hist[...,::-1].cumsum(-1)[...,::-1]
-    above = np.concatenate([from_here, np.zeros((*hist.shape[:2],1))], -1)
+    above = _above(hist).astype(float)
     healthy, defect = above[:,0], above[:,1]
     return w@defect, w@healthy, w@(defect[:,:1]-defect)
 
@@ -333,6 +331,15 @@ def cheapest(
     "Where the lowest cost is"
     lowest = np.flatnonzero(cost<=cost.min()*(1+1e-12))
     return int(min(lowest, key=lambda i: abs(i-BINS//2)))
+
+# %% ../../nbs/25_measure.threshold.ipynb #c05700a2
+def check_costs(
+    misses:float, # Cost of a missed pixel
+    alarms:float  # Cost of a false one
+    ):
+    "Raise `InputError` for costs that are none"
+    if not (misses>0 and alarms>0 and math.isfinite(misses+alarms)): raise InputError(
+        f'costs {misses:g} and {alarms:g}; give two numbers above 0')
 
 # %% ../../nbs/25_measure.threshold.ipynb #4068c613
 def cost_point(
@@ -346,8 +353,7 @@ def cost_point(
     groups=None        # (n,) units of one group are drawn together; None: each by itself
     )->CostPoint:
     "Threshold of the lowest expected cost. Raises `InputError` for costs that are none"
-    if not (misses>0 and alarms>0 and math.isfinite(misses+alarms)): raise InputError(
-        f'costs {misses:g} and {alarms:g}; give two numbers above 0')
+    check_costs(misses, alarms)
     w = np.nan_to_num(prevalence_draws(faulty, pi, draws, seed, groups))
     tp, fp, fn = operating_curve(hist, w)
     cost = alarms*fp[0]+misses*fn[0]

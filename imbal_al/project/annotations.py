@@ -18,7 +18,7 @@ from ..core import InputError
 from ..data.masks import coco_counts, DECODERS
 
 # %% auto #0
-__all__ = ['encode_brush', 'decode_brush', 'polygon_mask', 'Drawn', 'brush_result', 'cvat_xml', 'coco_json', 'read_export']
+__all__ = ['cvat_xml', 'coco_json', 'read_export']
 
 # %% ../../nbs/62_project.annotations.ipynb #30464323
 _SIZES = (3,4,8,16)

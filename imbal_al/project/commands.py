@@ -358,7 +358,7 @@ def _predict(
 
         imbal-al predict model.onnx /camera/tomorrow --out found
     """
-    from imbal_al.project.deploy import open_model, predict_folder
+    from imbal_al.project.predictor import open_model, predict_folder
     folder = out or images.with_name(images.name+'-found')
     opened = open_model(model, threads)
     table = predict_folder(opened, images, folder, overlays, say=_tell_images)

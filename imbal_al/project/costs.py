@@ -1,4 +1,4 @@
-"""Five times as bad to miss a pixel as to alarm in vain: which output imbalance, which weight of misses and which threshold follow, found in a few trainings on a project's own labels
+"""What a missed and a false pixel cost: which weight of misses and which threshold follow
 
 Docs: https://example.github.io/imbal_al/project.costs.html.md"""
 
@@ -20,21 +20,24 @@ from imbal_al.core import (
 from imbal_al.losses.guidance import (
     candidates as spread, check_target, Guidance, guide as search_weight, remembered
 )
+from ..losses.registry import LOSSES, loss_takes
 from ..measure.metrics import BINS, counts, P_EDGES, scores
 from ..measure.oii import oii
 from ..measure.statistics import Interval, interval
 from imbal_al.measure.threshold import (
-    cheapest, cost_point, CostPoint, deal_folds, operating_curve, prevalence_draws
+    cheapest, check_costs, cost_point, CostPoint, deal_folds, operating_curve, prevalence_draws
 )
 from .network import heldout_hist, read_model, train, write_model
 from .queue import write_queue
-from .state import _finished, rounds, split_labels, tested_units
+from imbal_al.project.state import (
+    flags_of, is_finished, rounds, rounds_with_model, split_labels, tested_units
+)
 from .store import groups_of, labels, Project
 from ..runs.lock import held
 from ..text import pm
 
 # %% auto #0
-__all__ = ['Target', 'cost_target', 'Guided', 'guide_costs']
+__all__ = ['Guided', 'guide_costs']
 
 # %% ../../nbs/69_project.costs.ipynb #070799f2
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def cost_target(
     groups=None          # (n,) units of one group are drawn together; None: each by itself
     )->Target:
     "The interval of OII that costs ask for. Raises `InputError` for costs that are none"
-    _check_costs(misses, alarms)
+    check_costs(misses, alarms)
     w = np.nan_to_num(prevalence_draws(faulty, pi, draws, seed, groups))
     tp, fp, fn = operating_curve(hist, w)
     cost = alarms*fp+misses*fn
@@ -110,12 +113,6 @@ def cost_target(
 def _assumed_oii(r):
     "OII for an elasticity of 1 and as many right as wrong pixels, at a ratio of costs"
     return np.array(oii(1., r/(1+r), 1/(1+r)))
-
-# %% ../../nbs/69_project.costs.ipynb #b676e084
-def _check_costs(misses, alarms):
-    "Raise `InputError` for costs that are none"
-    if not (misses>0 and alarms>0 and math.isfinite(misses+alarms)): raise InputError(
-        f'costs {misses:g} and {alarms:g}; give two numbers above 0')
 
 # %% ../../nbs/69_project.costs.ipynb #fa9be025
 def _fair_counts(hist, faulty, pi, misses, alarms, groups=None, repeats=4, seed=0):
@@ -212,7 +209,6 @@ def _scores_at(b, w):
 # %% ../../nbs/69_project.costs.ipynb #551a2391
 def _set_up(p, loss, prevalence, device, misses, alarms, draws):
     "A `_Bench`. Raises `InputError` where labels are missing or the loss has no weight of misses"
-    from imbal_al.losses.registry import LOSSES, loss_takes
     check_choice('loss', loss, [name for name in LOSSES if loss_takes(name, 'fn_weight')])
     table = labels(p)
     version = dict(zip(table['id'], table['version']))
@@ -313,7 +309,8 @@ def _sure_line(g):
     return line+' The weight was chosen on the same labels, so the cost is a little flattered.'
 
 # %% ../../nbs/69_project.costs.ipynb #d7880733
-def guide_costs(p:Project,
+def guide_costs(
+    p:Project, # The project
     misses:float,               # Cost of a missed pixel
     alarms:float,               # Cost of a false one
     prevalence:float|None=None, # Share of faulty units at deployment; None: as in the held-out labels, a random sample
@@ -327,7 +324,7 @@ def guide_costs(p:Project,
     """Find fn_weight and threshold for costs, and keep them for `next` and `export`
 
     Raises `InputError` where labels are missing, or no training works."""
-    _check_costs(misses, alarms)
+    check_costs(misses, alarms)
     weights = spread(candidates)
     if target is not None: target = check_target(target)
     with held(p.dir/'next.json', 1.):
@@ -351,7 +348,7 @@ def _last_round(p):
 def _no_round_open(p):
     "Raise where a round other than a guidance's was interrupted"
     folder, record = _last_round(p)
-    if record and record['strategy']!='guide' and not _finished(folder): raise InputError(
+    if record and record['strategy']!='guide' and not is_finished(folder): raise InputError(
         f"round {record['number']} of {p.dir} was interrupted; give `imbal-al next` again first")
 
 # %% ../../nbs/69_project.costs.ipynb #b1975286
@@ -420,8 +417,6 @@ def _judged(b, search, wants, own_target):
         change = interval(cost-base, n=len(both))
         if change.low>0: use, cost, kept = other, base, 'threshold'
     point = cost_point(use, y, b.pi, b.misses, b.alarms, b.draws, seed, groups)
-    tp, fp, fn = (np.nan_to_num(w)@counts(hist)).T
-    drawn = oii(tp, fp, fn)[1:]
     return Guided(
         prevalence=b.pi,
         given=b.given,
@@ -435,7 +430,7 @@ def _judged(b, search, wants, own_target):
         cost=interval(cost, n=len(both)),
         half=point.cost_half,
         change=change,
-        inside=float(np.mean((drawn>=wants.low)&(drawn<=wants.high))),
+        inside=_share_inside(hist, w, wants),
         kept=kept,
         tested=len(both),
         faulty=int(y.sum()),
@@ -444,6 +439,12 @@ def _judged(b, search, wants, own_target):
         against=last)
 
 # %% ../../nbs/69_project.costs.ipynb #132e0356
+def _share_inside(hist, w, wants):
+    "Share of the draws in which OII at a threshold of 1/2 is in the target"
+    tp, fp, fn = (np.nan_to_num(w)@counts(hist)).T
+    drawn = oii(tp, fp, fn)[1:]
+    return float(np.mean((drawn>=wants.low)&(drawn<=wants.high)))
+
 def _fair_cost(b, hist, y, groups, w):
     "Cost per unit in each draw, cross-fitted"
     fitted = _fair_counts(hist, y, b.pi, b.misses, b.alarms, groups, seed=b.p.settings.seed)
@@ -458,10 +459,8 @@ def _of(seen, ids):
 # %% ../../nbs/69_project.costs.ipynb #7f7a11c9
 def _own(b):
     "The held-out histograms of the last network that no guidance made, and its round"
-    for folder in reversed(rounds(b.p)):
-        record = read_json(folder/'round.json')
-        if not record or record['cold'] or record.get('loss'): continue
-        if not (folder/'model.pt').exists(): continue
+    for folder,record in reversed(rounds_with_model(b.p)):
+        if record.get('loss'): continue
         found = _hist(b, folder)
         if found: return found, record['number']
     return None, None
@@ -502,7 +501,8 @@ def _round_record(b, w, key, number):
         commit=commit())
 
 # %% ../../nbs/69_project.costs.ipynb #6f6d5303
-def cost_threshold(p:Project,
+def cost_threshold(
+    p:Project, # The project
     folder:Path,                # A round's
     prevalence:float|None=None, # At deployment; None: the guidance's
     device:str='cpu'            # That the network computes on
@@ -518,6 +518,4 @@ def cost_threshold(p:Project,
     found = heldout_hist(p, folder, ids, device)
     if found is None or not len(found[0]): return guide['threshold'], guide
     read, hist = found
-    is_faulty = dict(zip(ids, y))
-    faulty = np.array([is_faulty[id] for id in read])
-    return cost_point(hist, faulty, pi, guide['misses_cost'], guide['alarms_cost'], 1).threshold, guide
+    return cost_point(hist, flags_of(read, ids, y), pi, guide['misses_cost'], guide['alarms_cost'], 1).threshold, guide

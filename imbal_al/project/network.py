@@ -8,12 +8,17 @@ Docs: https://example.github.io/imbal_al/project.network.html.md"""
 from __future__ import annotations
 from pathlib import Path
 
-import numpy as np
+import numpy as np, torch
 
 from ..core import ahead, atomic_path, InputError, note, stream, stream_seed
+from ..losses.registry import make_loss, OnTwoChannels
 from ..measure.metrics import BINS, histogram
+from ..networks.device import DeviceData, seeded
+from ..networks.learner import fit, make_learner
+from ..networks.models import create_model
 from ..networks.predict import network, predict
 from ..networks.tiling import windows_of
+from ..networks.uncertainty import FROM_LOGITS, measure
 from .state import project_windows
 from .store import labels, Project, read_mask
 from ..runs.folder import read_record, write_record
@@ -54,17 +59,15 @@ def _drawn_share(p, masks):
     return p.settings.balance if 0<share<p.settings.balance else None
 
 # %% ../../nbs/65_project.network.ipynb #dfe72fb4
-def train(p:Project,
+def train(
+    p:Project, # The project
     labelled,                  # [(id, version)] trained on
     seed:int,                  # Weights, order, augmentation, dropout
     device='cpu',              # That the network computes on
-    loss:str|None=None,        # See `imbal_al.training.make_loss`; None: the project's own
+    loss:str|None=None,        # See `imbal_al.losses.registry.make_loss`; None: the project's own
     fn_weight:float|None=None  # The loss's weight of misses
     ):                         # In evaluation mode
     "A network trained on labelled units"
-    from imbal_al.networks.device import DeviceData
-    from imbal_al.networks.learner import fit, make_learner
-    from imbal_al.losses.registry import OnTwoChannels, make_loss
     s = p.settings
     images, masks = _training_windows(p, labelled)
     learner = make_learner(
@@ -89,17 +92,15 @@ def write_model(
     net        # A network
     ):
     "A network's weights, whole or not at all"
-    import torch
     with atomic_path(path) as f: torch.save(net.state_dict(), f)
 
 # %% ../../nbs/65_project.network.ipynb #657328d4
-def read_model(p:Project,
+def read_model(
+    p:Project, # The project
     path:Path,    # `model.pt` in a round's folder
     device='cpu'  # That the network is put on
     ):            # In evaluation mode; None if the file is absent or damaged
     "The network of a round"
-    import torch
-    from imbal_al.networks.models import create_model
     net = create_model(p.settings.arch, p.settings.encoder, None, 2, 3)
     try: net.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
     except FileNotFoundError: return None
@@ -111,15 +112,13 @@ def read_model(p:Project,
 # %% ../../nbs/65_project.network.ipynb #6ad9eca2
 def cold_model(p, device='cpu'):
     "ImageNet's encoder: all that is known before there is a label with a defect"
-    import torch
-    from imbal_al.networks.device import seeded
-    from imbal_al.networks.models import create_model
     s = p.settings
     with seeded(stream_seed(s.seed,'cold')): net = create_model(s.arch, s.encoder, s.weights, 2, 3)
     return net.to(device, memory_format=torch.channels_last).eval()
 
 # %% ../../nbs/65_project.network.ipynb #f6acd5ed
-def read_all(p:Project,
+def read_all(
+    p:Project, # The project
     ids,         # Of units
     lines:list,  # Gets a line for each unit that cannot be read
     got:list     # Gets the ids of the others, in order
@@ -139,9 +138,7 @@ def read_all(p:Project,
 def score_units(p, net, ids, device='cpu', embedding=False, bs=16):
     """One pass over units: (arrays, a line for each unit that cannot be read)
 
-    Arrays ids, embedding (n,D), or (n,0) unless asked for, and `imbal_al.uncertainty.FROM_LOGITS` (n,)."""
-    import torch
-    from imbal_al.networks.uncertainty import FROM_LOGITS
+    Arrays ids, embedding (n,D), or (n,0) unless asked for, and `imbal_al.networks.uncertainty.FROM_LOGITS` (n,)."""
     run = network(net, p.settings.encoder, 3, device, embedding=embedding)
     lines, got, measured, embedded = [], [], [], []
     for z,e in predict(run, read_all(p, ids, lines, got), project_windows(p), bs):
@@ -162,8 +159,6 @@ SECOND = ('gradient','bald')
 
 def _measure_units(p, net, ids, fields, device='cpu', bs=16):
     "A second pass over units that can be read: name -> float32 (n,) or (n,D), for fields in `SECOND`"
-    from imbal_al.networks.device import DeviceData
-    from imbal_al.networks.uncertainty import measure
     seed = stream_seed(p.settings.seed,'dropped')
     out = {name:[0.]*len(ids) for name in fields}
     for batch in _batches(_shares(p, ids), bs):
@@ -230,7 +225,8 @@ def _joined(parts):
 # %% ../../nbs/65_project.network.ipynb #44c9b1af
 _PRECISION = 'fp32'
 
-def heldout_hist(p:Project,
+def heldout_hist(
+    p:Project, # The project
     folder:Path,  # A round's
     ids:list,     # Labelled units
     device='cpu'  # That the network computes on

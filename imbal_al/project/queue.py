@@ -130,7 +130,8 @@ def _send(p, folder, pick, im, prob, url, model):
         cell=(_thumbnail(im, mask), [unit['name'], pick['why']]))
 
 # %% ../../nbs/66_project.queue.ipynb #bee42da1
-def write_queue(p:Project,
+def write_queue(
+    p:Project, # The project
     folder:Path,       # Of the queue
     picks:list,        # [dict(id, why, held_out)]
     probability,       # id -> float (h,w), or None where nothing is predicted
@@ -176,7 +177,11 @@ class Report:
     tool: str                                       # That wrote it
     counts: Counter = field(default_factory=Counter) # What happened (see the table) -> images
     lines: list = field(default_factory=list)       # What somebody should look at
-    def add(self, kind, line=''):
+    def add(self,
+        kind:str,   # What happened, see the table
+        line:str='' # What somebody should look at; '': nothing
+        ):
+        "Count one image"
         self.counts[kind] += 1
         if line: self.lines.append(line)
     def __str__(self):
@@ -244,7 +249,8 @@ def _checked(p, drawn, id, empty, report):
     return mask
 
 # %% ../../nbs/66_project.queue.ipynb #7e7d5377
-def ingest(p:Project,
+def ingest(
+    p:Project, # The project
     path:str|Path,      # Label Studio JSON, CVAT XML, COCO JSON (or an archive of one), or a folder of PNG masks
     empty:str='report', # An image with nothing drawn: 'report' it, or take it as 'healthy'
     revert:bool=False   # Take masks that equal replaced versions, too
@@ -324,7 +330,8 @@ def _result(id, mask):
 # %% ../../nbs/66_project.queue.ipynb #81abb9ca
 _FORMS = ('png','coco','cvat','labelstudio')
 
-def export_labels(p:Project,
+def export_labels(
+    p:Project, # The project
     to:str|Path,     # Folder of PNG masks, or a file
     form:str='png'   # 'png', 'coco', 'cvat' or 'labelstudio'
     )->int:          # How many

@@ -13,16 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
+import imbal_al.strategies.scores, imbal_al.strategies.diversity # They fill `STRATEGIES`
 from imbal_al.core import (
-    check_choice, commit, InputError, read_json, stream, stream_seed, write_json
+    best_device, check_choice, commit, InputError, read_json, stream, stream_seed, write_json
 )
+from ..networks.models import create_model
 from ..networks.predict import network, predict
+from ..networks.uncertainty import dropping
 from imbal_al.project.network import (
     cold_model, read_model, score_pool, score_units, SECOND, train, write_model
 )
 from .queue import write_queue
 from imbal_al.project.state import (
-    _finished, guided_loss, project_windows, queued, rounds, split_labels, unit_group,
+    guided_loss, is_finished, project_windows, queued, rounds, split_labels, unit_group,
     unlabelled_units, waiting
 )
 from .store import labels, Project, sweep
@@ -60,8 +63,6 @@ def _check_strategy(p, name, prevalence=None):
 # %% ../../nbs/67_project.rounds.ipynb #18f17ada
 def _check_dropout(p):
     "Raise an `InputError` for a network without dropout"
-    from imbal_al.networks.models import create_model
-    from imbal_al.networks.uncertainty import dropping
     net = create_model(p.settings.arch, p.settings.encoder, None, 2, 3)
     with dropping(net.eval()): pass
 
@@ -174,11 +175,12 @@ def _dealt(budget, held_out, n_train, n_test):
     return from_pool, min(n_test, budget-from_pool)
 
 # %% ../../nbs/67_project.rounds.ipynb #a90f8ea0
-def next_round(p:Project,
+def next_round(
+    p:Project, # The project
     budget:int=50,              # Units to label; 0: train only, where the last model does not know all labels
     strategy:str='entropy',     # One of `project_strategies`
     device:str|None=None,       # Default the best there is
-    url:str='',                 # See `imbal_al.queue.write_queue`
+    url:str='',                 # See `imbal_al.project.queue.write_queue`
     say=lambda line: None,      # Called with a line now and then
     prevalence:float|None=None, # At deployment, for `quota`; default that of the guidance, if there was one
     per_group:int=0             # Of a group in the queue, at most, while others have room; 0: any number
@@ -191,12 +193,11 @@ def next_round(p:Project,
         f'per_group = {per_group!r}; give how many of a group may be picked, or 0 for any number')
     if prevalence is None: prevalence = (read_json(p.dir/'guide.json') or {}).get('prevalence')
     _check_strategy(p, strategy, prevalence)
-    from imbal_al.core import best_device
     with held(p.dir/'next.json', 1.):
         folders = rounds(p)
         last = folders[-1] if folders else None
         record = read_json(last/'round.json') if last else None
-        finished = record is not None and _finished(last)
+        finished = record is not None and is_finished(last)
         if record and finished and budget and not _news(p, record) and waiting(p): return _still_out(p)
         if record and finished and not budget and _up_to_date(p, last, record): return _made_before(last, record)
         if record is None or finished:

@@ -1,4 +1,4 @@
-"""F1, precision, recall and OII at the factory's prevalence, from labels that were never trained on, and whether more labels are likely to pay
+"""What to expect at the line's prevalence, and whether more labels are likely to pay
 
 Docs: https://example.github.io/imbal_al/project.standing.html.md"""
 
@@ -20,7 +20,7 @@ from imbal_al.measure.threshold import (
     OperatingPoint, prevalence_draws
 )
 from .network import heldout_hist
-from .state import split_labels, tested_units, trained_rounds
+from .state import flags_of, split_labels, tested_units, trained_rounds
 from .store import groups_of, labels, Project
 
 # %% auto #0
@@ -90,13 +90,14 @@ class Standing:
         return '\n'.join([*lines, self.advice])
 
 # %% ../../nbs/68_project.standing.ipynb #770533d0
-def where(p:Project,
+def where(
+    p:Project, # The project
     prevalence:float,  # Share of faulty units at deployment, above 0 and up to 1
     more:int=50,       # Labels that one thinks of adding
     worth:float=.01,   # F1 that they should bring
     draws:int=300,     # Bootstrap draws behind each interval
     device:str='cpu',  # That networks compute on
-    caution:float=1.   # See `imbal_al.shift.operating_point`
+    caution:float=1.   # See `imbal_al.measure.threshold.operating_point`
     )->Standing:
     "Where the last model stands. Raises `InputError` without a model, or without held-out labels of both kinds"
     if not (isinstance(prevalence,(int,float)) and 0<prevalence<=1): raise InputError(
@@ -108,8 +109,7 @@ def where(p:Project,
     if not seen: raise InputError(
         f'{p.dir}: no model can be read back; give `imbal-al next DIR --budget 0` to train again')
     last_ids, _ = seen[-1][1]
-    is_faulty = dict(zip(ids, y))
-    faulty = np.array([is_faulty[id] for id in last_ids])
+    faulty = flags_of(last_ids, ids, y)
     groups = groups_of(p, last_ids)
     _check_groups(p, groups, faulty, prevalence)
     kept = [(record,hist) for record,(read,hist) in seen if read==last_ids]
@@ -174,7 +174,8 @@ def _fitted(hist, y, pi, groups):
     return counts(hist)
 
 # %% ../../nbs/68_project.standing.ipynb #25af1dd5
-def project_costs(p:Project,
+def project_costs(
+    p:Project, # The project
     prevalence:float, # Share of faulty units at deployment, 0 to 1
     misses:float,     # Cost of a missed pixel
     alarms:float,     # Cost of a false one
@@ -188,16 +189,22 @@ def project_costs(p:Project,
     if found is None: raise InputError(
         f'{p.dir}: the last model cannot be read back; give `imbal-al next DIR --budget 0` to train again')
     read, hist = found
-    is_faulty = dict(zip(ids, y))
-    faulty = np.array([is_faulty[id] for id in read])
-    return cost_point(hist, faulty, prevalence, misses, alarms, draws, p.settings.seed, groups_of(p, read))
+    return cost_point(
+        hist,
+        flags_of(read, ids, y),
+        prevalence,
+        misses,
+        alarms,
+        draws,
+        p.settings.seed,
+        groups_of(p, read))
 
 # %% ../../nbs/68_project.standing.ipynb #6e1ef085
 def curve_figure(
     s:Standing # From `where`
     ):         # matplotlib's figure
     "F1 against labels, with its interval"
-    import matplotlib.pyplot as plt
+    import matplotlib.pyplot as plt # Here: most commands draw nothing
     curve = s.curve
     fig, ax = plt.subplots(figsize=(5,2.6), dpi=90)
     ax.fill_between(curve.labels, curve.f1_low, curve.f1_high, alpha=.2, lw=0)

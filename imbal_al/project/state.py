@@ -19,14 +19,25 @@ from ..runs.lock import held
 __all__ = ['waiting', 'release', 'split_labels']
 
 # %% ../../nbs/64_project.state.ipynb #c45635a8
-def rounds(p:Project)->list[Path]:
+def rounds(
+    p:Project # The project
+    )->list[Path]:
     "The folders of the rounds, in order"
     folder = p.dir/'rounds'
     if not folder.is_dir(): return []
     return sorted(path for path in folder.glob('[0-9][0-9][0-9]*') if path.is_dir())
 
+# %% ../../nbs/64_project.state.ipynb #c58cbe17
+def is_finished(
+    folder:Path # A round's
+    )->bool:
+    "Has a round written its queue?"
+    return read_json(folder/'queue.json') is not None and read_json(folder/'queue'/'done.json') is not None
+
 # %% ../../nbs/64_project.state.ipynb #1f1fbdee
-def queued(p:Project)->dict: # id -> dict(round, why, held_out)
+def queued(
+    p:Project # The project
+    )->dict: # id -> dict(round, why, held_out)
     "Every unit that was ever picked and not released, from the rounds' `queue.json`"
     out = {}
     for folder in rounds(p):
@@ -40,13 +51,17 @@ def queued(p:Project)->dict: # id -> dict(round, why, held_out)
 def _released(folder): return (read_json(folder/'released.json') or {}).get('ids', [])
 
 # %% ../../nbs/64_project.state.ipynb #5fc5e062
-def waiting(p:Project)->list[str]:
+def waiting(
+    p:Project # The project
+    )->list[str]:
     "Ids of the units that are out"
     done = set(labels(p)['id'])
     return [id for id in queued(p) if id not in done]
 
 # %% ../../nbs/64_project.state.ipynb #2440841f
-def release(p:Project)->int: # How many
+def release(
+    p:Project # The project
+    )->int: # How many
     "Put the units that are out back into the pool"
     with held(p.dir/'lock.json'):
         out, picked = waiting(p), queued(p)
@@ -56,7 +71,8 @@ def release(p:Project)->int: # How many
     return len(out)
 
 # %% ../../nbs/64_project.state.ipynb #84daafa3
-def is_held_out(p:Project,
+def is_held_out(
+    p:Project, # The project
     image:str # Its name in the table of units
     )->bool:
     "Whether an image's labels are for testing only"
@@ -67,7 +83,8 @@ def is_held_out(p:Project,
 def unit_group(p, id): return group_of(p.row[str(id)]['image'], p.settings.group_by)
 
 # %% ../../nbs/64_project.state.ipynb #f9b99ec1
-def split_labels(p:Project,
+def split_labels(
+    p:Project, # The project
     ids                # Of units, labelled or not
     )->tuple[list,list]:
     "(ids to train on, ids to test on)"
@@ -82,11 +99,10 @@ def unlabelled_units(p):
     gone = {*labels(p)['id'], *queued(p)}
     return split_labels(p, [id for id in p.units['id'] if id not in gone])
 
-def _finished(folder)->bool:
-    return read_json(folder/'queue.json') is not None and read_json(folder/'queue'/'done.json') is not None
-
 # %% ../../nbs/64_project.state.ipynb #6ff6f795
-def project_windows(p:Project)->Windows:
+def project_windows(
+    p:Project # The project
+    )->Windows:
     "How a project's images are cut"
     return Windows(p.settings.window, p.settings.overlap)
 
@@ -96,11 +112,17 @@ def guided_loss(p):
     return {name:guide[name] for name in ('loss','fn_weight')} if guide.get('loss') else {}
 
 # %% ../../nbs/64_project.state.ipynb #f6f156af
+def rounds_with_model(p):
+    "(folder, `round.json`) of the rounds that have a trained model, in order"
+    out = []
+    for folder in rounds(p):
+        record = read_json(folder/'round.json')
+        if record and not record['cold'] and (folder/'model.pt').exists(): out.append((folder,record))
+    return out
+
 def trained_rounds(p):
-    "(folder, `round.json`) of the rounds that have a trained model. Raises `InputError` where there is none"
-    done = [(folder,read_json(folder/'round.json')) for folder in rounds(p)]
-    out = [(folder,record) for folder,record in done
-           if record and not record['cold'] and (folder/'model.pt').exists()]
+    "The same. Raises `InputError` where there is none"
+    out = rounds_with_model(p)
     if not out: raise InputError(
         f'{p.dir} has no trained model yet; label the first queue, ingest it and give `imbal-al next` again')
     return out
@@ -117,3 +139,12 @@ def tested_units(p, pi):
             f"{p.dir} has {len(ids)} held-out labels, none of them {kind}; "
             f"label more of the units that are picked 'to test on', a prevalence of {pi:g} needs both kinds")
     return ids, y
+
+def flags_of(
+    read, # Ids of the units that could be read
+    ids,  # From `tested_units`
+    y     # From there
+    )->np.ndarray:
+    "Whether units are faulty, in the order of `read`"
+    is_faulty = dict(zip(ids, y))
+    return np.array([is_faulty[id] for id in read])

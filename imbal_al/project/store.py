@@ -20,6 +20,7 @@ from imbal_al.core import (
 )
 from ..data.images import crop, IMAGES, read_image
 from ..data.patches import windows
+from ..data.sources import files_below, named_group
 from ..networks.tiling import Windows
 from ..runs.lock import held
 
@@ -35,15 +36,15 @@ class Settings:
     overlap: int=64         # Shared by neighbouring windows, pixels
     channels: int=3         # 1 (grey) or 3
     held_out: float=.2      # Share of each queue that is picked at random and never trained on
-    arch: str='fpn'         # See `imbal_al.models.create_model`
+    arch: str='fpn'         # See `imbal_al.networks.models.create_model`
     encoder: str='lite0'    # See there
     weights: str|None='imagenet' # Of the encoder at the start; None: random
-    loss: str='combo_paper' # See `imbal_al.learner.make_learner`
+    loss: str='combo_paper' # See `imbal_al.networks.learner.make_learner`
     lr: float=2e-3          # Learning rate
     wd: float=1e-4          # Weight decay
     bs: int=16              # Windows in a batch
     steps: int=200          # Optimiser steps per round
-    schedule: str='cosine'  # Of the learning rate, see `imbal_al.learner.fit`
+    schedule: str='cosine'  # Of the learning rate, see `imbal_al.networks.learner.fit`
     per_image: int=16       # Windows of a labelled image that are trained on, at most; those with a defect first
     seed: int=0             # Of the hold-out, trainings and picks
     bits: int=16            # That 16-bit grey images use: 8, 10, 12, 14 or 16; `new` reads it off the images
@@ -57,11 +58,7 @@ def group_of(
     )->str:
     "What an image must stay together with. Raises `InputError` for a pattern that is no regular expression"
     if by=='folder': return os.path.dirname(image)
-    try: found = re.search(by, image) if by else None
-    except re.error as e: raise InputError(
-        f"group_by {by!r} is no regular expression ({e}); write for example 'part([0-9]+)', or folder") from e
-    if not found: return image
-    return (found[1] or '') if found.re.groups else found[0]
+    return named_group(image, by, 'group_by', "'part([0-9]+)', or folder") or ''
 
 # %% ../../nbs/63_project.store.ipynb #467010a4
 _FORM = 'imbal_al project 1'
@@ -77,12 +74,7 @@ def _check_settings(s):
     if s.channels not in (1,3): raise InputError(f'channels = {s.channels!r}; give 1 or 3')
     if not _is_share(s.held_out): raise InputError(
         f'held_out = {s.held_out!r}; give a share from 0 to below 1')
-    for name in ('bs','steps','per_image'):
-        value = getattr(s, name)
-        if not _is_whole(value) or value<1: raise InputError(
-            f'{name} = {value!r}; give a whole number above 0')
-    if not _is_whole(s.seed) or s.seed<0: raise InputError(
-        f'seed = {s.seed!r}; give a whole number, 0 or larger')
+    _check_counts(s)
     if s.bits not in _BITS: raise InputError(f"bits = {s.bits!r}; give one of {', '.join(map(str,_BITS))}")
     for name in ('lr','wd'):
         value = getattr(s, name)
@@ -92,6 +84,16 @@ def _check_settings(s):
     if not isinstance(s.group_by, str): raise InputError(
         f"group_by = {s.group_by!r}; give 'folder' or a regular expression")
     group_of('', s.group_by)
+
+# %% ../../nbs/63_project.store.ipynb #d560796e
+def _check_counts(s):
+    "The same of the whole numbers"
+    for name in ('bs','steps','per_image'):
+        value = getattr(s, name)
+        if not _is_whole(value) or value<1: raise InputError(
+            f'{name} = {value!r}; give a whole number above 0')
+    if not _is_whole(s.seed) or s.seed<0: raise InputError(
+        f'seed = {s.seed!r}; give a whole number, 0 or larger')
 
 def _is_share(value): return isinstance(value,(int,float)) and 0<=value<1
 
@@ -104,12 +106,7 @@ def image_names(
     folder:Path   # With sub-folders
     )->list[str]: # With `/`, whatever the system
     "Relative names of the images below a folder, sorted; hidden ones and projects are passed over"
-    out = []
-    for at,folders,names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith('.') and not _is_project(Path(at)/name)]
-        images = [name for name in names if not name.startswith('.') and name.lower().endswith(SUFFIXES)]
-        out += [(Path(at)/name).relative_to(folder).as_posix() for name in images]
-    return sorted(out)
+    return files_below(folder, *SUFFIXES, past=_is_project)
 
 def _is_project(folder): return (folder/'project.json').is_file()
 
@@ -199,8 +196,11 @@ class Project:
     def row(self)->dict:
         "Units as dicts by id"
         return {unit['id']:unit for unit in self.units.to_dict('records')}
-    def read(self, unit, channels=None)->np.ndarray:
-        """Pixels of a unit, uint8 (h,w) or (h,w,3)
+    def read(self,
+        unit,                  # A row of the units' table
+        channels:int|None=None # 1 or 3; None: the project's
+        )->np.ndarray:         # uint8 (h,w) or (h,w,3)
+        """Pixels of a unit
 
         Raises `InputError` if the file cannot be read or has another size than when it was listed."""
         s, path = self.settings, self.images/unit['image']
@@ -223,7 +223,8 @@ def _image(path, channels, unit, bits):
     except OSError: return read_image(path, channels, bits)
 
 # %% ../../nbs/63_project.store.ipynb #150df2fb
-def groups_of(p:Project,
+def groups_of(
+    p:Project, # The project
     ids           # Of units
     )->list|None: # One group each; None where all are different
     "What units must stay together with, for folds and bootstraps"
@@ -352,7 +353,8 @@ def _refresh(old, images, rows, lines):
     return open_project(old.dir)
 
 # %% ../../nbs/63_project.store.ipynb #5cb86008
-def read_label(p:Project,
+def read_label(
+    p:Project, # The project
     id:str       # Of a unit
     )->dict|None:
     """What is known of a unit's label; None if it has none
@@ -370,7 +372,8 @@ def _checksum(mask):
     return config_hash(dict(shape=list(mask.shape), crc=zlib.crc32(packed.tobytes())))
 
 # %% ../../nbs/63_project.store.ipynb #faffbe84
-def label_state(p:Project,
+def label_state(
+    p:Project, # The project
     id:str,            # Of a unit
     mask:np.ndarray,   # (h,w)
     revert:bool=False  # As `write_label` is told
@@ -384,7 +387,8 @@ def label_state(p:Project,
     return 'older' if content in versions and not revert else 'changed'
 
 # %% ../../nbs/63_project.store.ipynb #0e764024
-def write_label(p:Project,
+def write_label(
+    p:Project, # The project
     id:str,           # Of a unit
     mask:np.ndarray,  # (h,w) of the unit, 0 = healthy
     by:str='',        # Where it comes from, e.g. the name of an export
@@ -431,7 +435,8 @@ def _png(mask):
     return out.getvalue()
 
 # %% ../../nbs/63_project.store.ipynb #5800e3cb
-def read_mask(p:Project,
+def read_mask(
+    p:Project, # The project
     id:str,                # Of a unit
     version:int|None=None  # From 1; None: the last
     )->np.ndarray:         # uint8 (h,w), 1 = defect
@@ -454,7 +459,9 @@ def read_mask(p:Project,
 # %% ../../nbs/63_project.store.ipynb #533a0287
 _LABELS = ['id','version','pixels','faulty','by','at','content']
 
-def labels(p:Project)->pd.DataFrame: # id, version (from 1), pixels, faulty (0 or 1), by, at, content
+def labels(
+    p:Project # The project
+    )->pd.DataFrame: # id, version (from 1), pixels, faulty (0 or 1), by, at, content
     "The labels that count, in the order of the units"
     folder = p.dir/'labels'
     there = {path.stem for path in folder.glob('*.json')} if folder.is_dir() else set()
