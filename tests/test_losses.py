@@ -14,7 +14,7 @@ from imbal_al.losses import numerics, pixel, region
 from imbal_al.losses.names import (
     FN_WEIGHT, LOSS_NAMES, LOSS_SETTINGS, VARIANTS, loss_takes, losses_with,
 )
-from imbal_al.losses.registry import LOSSES, forget_loss, make_loss, named_loss
+from imbal_al.losses.registry import LOSSES, make_loss
 
 torch.set_num_threads(1)
 PIXEL = ['BCELoss', 'WBCELoss', 'FocalLoss', 'DIBEDisLoss']
@@ -96,18 +96,16 @@ for name in losses.__all__: getattr(losses, name)
     assert not done.returncode, done.stderr
 
 
-def test_a_loss_of_ones_own_has_a_name_until_it_is_forgotten():
-    @named_loss('own', 'Own')
+def test_a_loss_of_ones_own_has_a_name_until_it_is_taken_away(monkeypatch):
     class OwnLoss(torch.nn.Module):
         def __init__(self, *, fn_weight=0.5):
             super().__init__()
             self.fn_weight = fn_weight
 
-    try:
-        assert make_loss('own', 0.9).fn_weight == 0.9 and loss_takes('own', 'fn_weight')
-        assert losses_with('fn_weight')[-1] == 'own' and LOSS_NAMES['own'] == 'Own'
-    finally:
-        forget_loss('own')
+    monkeypatch.setitem(LOSSES, 'own', ('Own', OwnLoss))
+    assert make_loss('own', 0.9).fn_weight == 0.9 and loss_takes('own', 'fn_weight')
+    assert losses_with('fn_weight')[-1] == 'own' and LOSS_NAMES['own'] == 'Own'
+    monkeypatch.undo()
     assert 'own' not in LOSSES and 'own' not in LOSS_NAMES and 'own' not in LOSS_SETTINGS
 
 

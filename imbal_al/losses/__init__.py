@@ -7,7 +7,7 @@ from imbal_al import face
 
 __getattr__, __dir__, __all__ = face(__name__, dict(
     names='LOSS_NAMES VARIANTS loss_takes',
-    registry='LOSSES make_loss named_loss forget_loss',
+    registry='LOSSES make_loss',
     pixel='REDUCTIONS SegLoss PixelLoss BCELoss WBCELoss FocalLoss DIBEDisLoss',
     region='EXPONENTS RegionLoss DiceLoss TverskyLoss FocalTverskyLoss DIBERegLoss',
     compound='CompoundLoss ComboLoss ExpLogLoss HybridFocalLoss UnifiedFocalLoss DIBELoss PaperComboLoss',
