@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 import imbal_al
 from imbal_al.core import InputError, read_json, to_json
 from imbal_al.losses.guidance import (
-    Decision, Memory, best_cuts, candidates, check_target, compare, grid, guide, _middle,
+    Decision, Memory, _best, candidates, check_target, compare, grid, guide, _middle,
     next_candidate, _read_memory, remembered, _rises, _search_cost, _search_tree, trace_figure,
     _verdict,
 )
@@ -257,7 +257,7 @@ def test_best_seen():
         and next_candidate([(2, 0.35), (3, 0.0)]).chosen == 2
     )
     assert next_candidate([(2, 0.5, 0.4), (3, 0.0, 0.4)]).chosen == 3
-    assert next_candidate([(2, 0.35), (3, 0.0, 0.1)]).chosen == 3 and best_cuts([]) is None
+    assert next_candidate([(2, 0.35), (3, 0.0, 0.1)]).chosen == 3 and _best([]) is None
     assert next_candidate([(2, 0.35, 0.9), (3, 0.2, 0.1)]).chosen == 3
 
 
@@ -696,5 +696,5 @@ def test_trace_figure():
 
 
 def test_import_is_cheap():
-    code = "import sys, imbal_al.guidance; sys.exit(any(m in sys.modules for m in ('torch','fastai','matplotlib')))"
+    code = "import sys, imbal_al.losses.guidance; sys.exit(any(m in sys.modules for m in ('torch','fastai','matplotlib')))"
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0

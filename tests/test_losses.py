@@ -1,6 +1,6 @@
 """Losses: hard corner cases, bad input, properties, and an independent high-precision computation."""
 
-import inspect, math, pickle
+import inspect, math, pickle, subprocess, sys
 
 import numpy as np
 import pytest
@@ -9,10 +9,12 @@ from hypothesis import given, settings, strategies as st
 from mpmath import mp, mpf
 from torch.nn import functional as F
 
-from imbal_al.losses import compound as L
-from imbal_al.losses import pixel
-from imbal_al.losses import region
-from imbal_al.losses import numerics
+import imbal_al.losses as L
+from imbal_al.losses import numerics, pixel, region
+from imbal_al.losses.names import (
+    FN_WEIGHT, LOSS_NAMES, LOSS_SETTINGS, VARIANTS, loss_takes, losses_with,
+)
+from imbal_al.losses.registry import LOSSES, make_loss
 
 torch.set_num_threads(1)
 PIXEL = ['BCELoss', 'WBCELoss', 'FocalLoss', 'DIBEDisLoss']
@@ -60,6 +62,51 @@ def test_keywords(name):
     assert set(par) == want and all(p.kind is p.KEYWORD_ONLY for p in par.values())
     with pytest.raises(TypeError):
         getattr(L, name)(1.0)
+
+
+def keywords(made):
+    "The keyword-only parameters of a constructor, in their order"
+    found = inspect.signature(made).parameters.values()
+    return tuple(p.name for p in found if p.kind is p.KEYWORD_ONLY)
+
+
+def test_the_table_of_names_is_that_of_the_constructors():
+    "Names and settings are told without torch; here they are held against the classes"
+    assert list(LOSS_NAMES) == list(LOSSES) == list(LOSS_SETTINGS)
+    assert {name: title for name, (title, _) in LOSSES.items()} == LOSS_NAMES
+    assert {name: keywords(made) for name, (_, made) in LOSSES.items()} == LOSS_SETTINGS
+    assert {made.__name__ for _, made in LOSSES.values()} == set(BINARY)
+    for loss in losses_with('fn_weight'):
+        assert make_loss(loss, FN_WEIGHT).fn_weight == FN_WEIGHT
+    for loss in losses_with('variant'):
+        assert make_loss(loss).variant == VARIANTS[0]
+        for variant in VARIANTS:
+            assert make_loss(loss, variant=variant).variant == variant
+
+
+def test_names_and_the_face_load_no_torch():
+    code = """
+import sys, imbal_al.losses as losses
+assert losses.loss_takes('dibe', 'fn_weight') and len(losses.LOSS_NAMES) == 13
+assert 'torch' not in sys.modules
+assert set(losses.__all__) <= set(dir(losses))
+for name in losses.__all__: getattr(losses, name)
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+
+
+def test_a_loss_of_ones_own_has_a_name_until_it_is_taken_away(monkeypatch):
+    class OwnLoss(torch.nn.Module):
+        def __init__(self, *, fn_weight=0.5):
+            super().__init__()
+            self.fn_weight = fn_weight
+
+    monkeypatch.setitem(LOSSES, 'own', ('Own', OwnLoss))
+    assert make_loss('own', 0.9).fn_weight == 0.9 and loss_takes('own', 'fn_weight')
+    assert losses_with('fn_weight')[-1] == 'own' and LOSS_NAMES['own'] == 'Own'
+    monkeypatch.undo()
+    assert 'own' not in LOSSES and 'own' not in LOSS_NAMES and 'own' not in LOSS_SETTINGS
 
 
 def test_defaults():
@@ -289,7 +336,7 @@ VARIED = (
     + [
         (k, dict(variant=v, fn_weight=0.8, fp_weight=0.4, gamma=1.5))
         for k in ('DIBEDisLoss', 'DIBELoss')
-        for v in pixel.VARIANTS
+        for v in VARIANTS
     ]
     + [
         ('TverskyLoss', dict(fn_weight=0, fp_weight=1)),
@@ -408,7 +455,7 @@ SCENES = dict(
 )
 REFERENCE = (
     [(k, {}) for k in ALL]
-    + [('DIBEDisLoss', dict(variant=v, fn_weight=0.8)) for v in pixel.VARIANTS]
+    + [('DIBEDisLoss', dict(variant=v, fn_weight=0.8)) for v in VARIANTS]
     + [
         ('DIBELoss', dict(variant='tversky', fn_weight=0.9)),
         ('TverskyLoss', dict(fn_weight=0.1, fp_weight=0.9)),

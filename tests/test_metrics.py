@@ -1,4 +1,4 @@
-"Hard corners of imbal_al.metrics: edges, prevalence, union uniqueness, and what few repeats can tell"
+"Hard corners of measure.metrics and measure.statistics: edges, prevalence, union uniqueness, and what few repeats can tell"
 
 import subprocess, sys
 
@@ -345,7 +345,7 @@ def test_intervals_refuse(f):
 
 
 def test_import_is_cheap():
-    code = "import sys, imbal_al.metrics; print([m for m in ('torch','pandas','scipy','matplotlib') if m in sys.modules])"
+    code = "import sys, imbal_al.measure.metrics; print([m for m in ('torch','pandas','scipy','matplotlib') if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip()
         == '[]'

@@ -217,12 +217,12 @@ def test_soft_oii():
 
 
 def test_import_is_cheap():
-    code = "import sys, imbal_al.oii as o; o.oii(1, 2, 3); sys.exit('torch' in sys.modules or 'fastai' in sys.modules)"
+    code = "import sys, imbal_al.measure.oii as o; o.oii(1, 2, 3); sys.exit('torch' in sys.modules or 'fastai' in sys.modules)"
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
     import imbal_al.measure.oii
 
     with pytest.raises(AttributeError):
-        imbal_al.oii.nonsense
+        imbal_al.measure.oii.nonsense
 
 
 def learner(**kw):

@@ -9,7 +9,8 @@ from imbal_al.data.synthetic import dataset
 from imbal_al.networks.augment import (
     _CHANGES, augment_random, _change, _factors, fixed_copies, resize_pairs,
 )
-from imbal_al.losses.registry import LOSSES, loss_takes, make_loss
+from imbal_al.losses.names import loss_takes
+from imbal_al.losses.registry import LOSSES, make_loss
 from imbal_al.networks.fixed_split import (
     Curve, Parts, fit_curve, _read_checkpoint, sgd_learner, stretch, validation_counts,
 )

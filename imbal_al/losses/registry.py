@@ -18,7 +18,7 @@ from .pixel import BCELoss, DIBEDisLoss, FocalLoss, WBCELoss
 from .region import DIBERegLoss, DiceLoss, FocalTverskyLoss, TverskyLoss
 
 # %% auto #0
-__all__ = ['LOSSES', 'make_loss', 'named_loss', 'forget_loss']
+__all__ = ['LOSSES', 'make_loss']
 
 # %% ../../nbs/33_losses.registry.ipynb #d9158700
 _CLASSES = dict(
@@ -36,8 +36,22 @@ _CLASSES = dict(
     dibe_dis=DIBEDisLoss,
     dibe=DIBELoss)
 
+# %% ../../nbs/33_losses.registry.ipynb #f9d3dc01
+class _Losses(dict):
+    "Short name -> (as tables have it, class); keeps `LOSS_NAMES` and `LOSS_SETTINGS` in step."
+    def __setitem__(self, name, entry):
+        title, made = entry
+        LOSS_NAMES[name] = title
+        LOSS_SETTINGS[name] = tuple(made.__init__.__kwdefaults__ or ())
+        super().__setitem__(name, entry)
+
+    def __delitem__(self, name):
+        super().__delitem__(name)
+        del LOSS_NAMES[name], LOSS_SETTINGS[name]
+
 # %% ../../nbs/33_losses.registry.ipynb #52092bb8
-LOSSES = {name: (title, _CLASSES[name]) for name,title in LOSS_NAMES.items()} # name -> (as tables have it, class)
+LOSSES = _Losses( # short name -> (as tables have it, class)
+    {name: (title, _CLASSES[name]) for name,title in LOSS_NAMES.items()})
 
 # %% ../../nbs/33_losses.registry.ipynb #a5925732
 def make_loss(
@@ -54,26 +68,6 @@ def make_loss(
         if name not in known: raise InputError(
             f"loss {loss!r} has no setting {name!r}; it takes: {', '.join(known)}")
     return LOSSES[loss][1](**given)
-
-# %% ../../nbs/33_losses.registry.ipynb #d252ecd0
-def named_loss(
-    name:str, # how commands and files call it
-    title:str, # how tables and figures call it
-): # decorator of the class
-    "Give a loss of one's own a name. Its settings are the keyword-only parameters with a default."
-    def named(made):
-        "The same class."
-        LOSSES[name] = title, made
-        LOSS_NAMES[name] = title
-        LOSS_SETTINGS[name] = tuple(made.__init__.__kwdefaults__ or ())
-        return made
-    return named
-
-def forget_loss(
-    name:str, # as `named_loss` got it
-):
-    "Take a name away again. Raises KeyError for a name there is none of."
-    for table in (LOSSES, LOSS_NAMES, LOSS_SETTINGS): del table[name]
 
 # %% ../../nbs/33_losses.registry.ipynb #c6da9a5c
 class OnTwoChannels(torch.nn.Module):

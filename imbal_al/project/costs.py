@@ -20,7 +20,7 @@ from imbal_al.core import (
 from imbal_al.losses.guidance import (
     candidates as spread, check_target, Guidance, guide as search_weight, remembered
 )
-from ..losses.names import LOSS_NAMES, loss_takes
+from ..losses.names import losses_with
 from ..measure.metrics import BINS, counts, P_EDGES, scores
 from ..measure.oii import oii
 from ..measure.statistics import Interval, interval
@@ -209,7 +209,7 @@ def _scores_at(b, w):
 # %% ../../nbs/69_project.costs.ipynb #551a2391
 def _set_up(p, loss, prevalence, device, misses, alarms, draws):
     "A `_Bench`. Raises `InputError` where labels are missing or the loss has no weight of misses"
-    check_choice('loss', loss, [name for name in LOSS_NAMES if loss_takes(name, 'fn_weight')])
+    check_choice('loss', loss, losses_with('fn_weight'))
     table = labels(p)
     version = dict(zip(table['id'], table['version']))
     faulty = dict(zip(table['id'], table['faulty']))
