@@ -172,12 +172,21 @@ def fold_code(nb):
             c.source = f'#| code-fold: true\n{c.source}'
 
 
+def shown_only(link):
+    "A link to a name, without the link where its page does not show the name"
+    module = link[2].rpartition('/')[2]
+    path = get_config().lib_path / f'{module.replace(".", "/")}.py'
+    names = {name for name, *_ in public(path)} if path.exists() else {link[3]}
+    return link[0] if link[3].partition('.')[0] in names else link[1]
+
+
 def links_home(text):
     "Links into our own site and repository as links inside the site"
     cfg = get_config()
     site = re.escape(cfg.doc_host + cfg.doc_baseurl.rstrip('/') + '/')
     text = re.sub(r'\]\(' + site + r'([\w./-]+?\.html)(?:\.md)?', rf'](/\1', text)
     text = re.sub(r'\[(`_\w+`)\]\([^)]*\)', r'\1', text)
+    text = re.sub(r'\[(`[\w.]+`)\]\(/([\w./-]+)\.html#([\w.]+)\)', shown_only, text)
     text = re.sub(
         r'\]\((?!\w+:)([\w./-]+\.ipynb)',
         lambda m: f'](' + str(nbpath2html(m[1]).with_suffix('.ipynb')),

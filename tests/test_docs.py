@@ -72,6 +72,9 @@ def test_links_lead_home(docs):
         == '[a](../study_active_learning.ipynb) [b](tutorials/first_study.ipynb#x)'
     )
     assert docs.links_home('[`_private`](/x.html#_private)') == '`_private`'
+    there = '[`oii`](/measure.oii.html#oii)'
+    assert docs.links_home(there) == there
+    assert docs.links_home(there.replace('oii)', 'unknown)')) == '`oii`'
     assert (
         docs.links_home('[a](https://example.org/70_x.ipynb)')
         == '[a](https://example.org/70_x.ipynb)'
