@@ -19,7 +19,7 @@ from .project.commands import register
 from .text import progress_text
 
 # %% auto #0
-__all__ = ['app', 'main', 'save_figures']
+__all__ = ['app', 'main']
 
 # %% ../nbs/88_cli.ipynb #2288f58e
 _UsageError = typer.BadParameter.__mro__[1]

@@ -19,8 +19,7 @@ from uuid import uuid4
 import numpy as np
 
 # %% auto #0
-__all__ = ['InputError', 'check_choice', 'atomic_path', 'write_text', 'to_json', 'config_hash', 'note', 'write_json', 'read_json',
-           'stream', 'stream_seed', 'provenance']
+__all__ = ['InputError', 'note', 'stream', 'provenance']
 
 # %% ../nbs/00_core.ipynb #e653b34f
 class InputError(ValueError):

@@ -18,7 +18,7 @@ from .images import channels_of, crop, IMAGES, read_image, window_of
 from .masks import DECODERS, read_mask
 
 # %% auto #0
-__all__ = ['Source', 'data_root', 'Download', 'DataSet', 'data_set', 'folder_source']
+__all__ = ['Source', 'data_root', 'Download', 'data_set', 'folder_source']
 
 # %% ../../nbs/13_data.sources.ipynb #d65665b1
 _COLUMNS = ['name','image','mask','decoder','group','split']

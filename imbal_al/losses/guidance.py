@@ -41,7 +41,7 @@ from filelock import FileLock
 from ..core import check_choice, config_hash, InputError, to_json, unseal, write_json
 
 # %% auto #0
-__all__ = ['candidates', 'next_candidate', 'Guidance', 'guide', 'grid', 'compare', 'remembered', 'trace_figure']
+__all__ = ['candidates', 'Guidance', 'guide', 'grid', 'compare', 'trace_figure']
 
 # %% ../../nbs/35_losses.guidance.ipynb #e22e089e
 def candidates(

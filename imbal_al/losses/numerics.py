@@ -49,7 +49,7 @@ from torch.nn import functional as F
 from ..core import InputError
 
 # %% auto #0
-__all__ = ['Pixels', 'as_pixels', 'Wrong', 'focal_curve', 'Weights', 'Job', 'apply_job', 'Index']
+__all__ = []
 
 # %% ../../nbs/29_losses.numerics.ipynb #5c4b0e2a
 def _limit(

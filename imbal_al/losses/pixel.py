@@ -74,7 +74,7 @@ from imbal_al.losses.numerics import (
 )
 
 # %% auto #0
-__all__ = ['REDUCTIONS', 'SegLoss', 'PixelLoss', 'BCELoss', 'WBCELoss', 'FocalLoss', 'DIBEDisLoss']
+__all__ = ['SegLoss', 'PixelLoss', 'BCELoss', 'WBCELoss', 'FocalLoss', 'DIBEDisLoss']
 
 # %% ../../nbs/30_losses.pixel.ipynb #de3d4c4f
 REDUCTIONS = ('mean', 'sum', 'none')

@@ -63,7 +63,7 @@ from imbal_al.losses.numerics import (
 from .pixel import SegLoss
 
 # %% auto #0
-__all__ = ['EXPONENTS', 'RegionLoss', 'DiceLoss', 'TverskyLoss', 'FocalTverskyLoss', 'DIBERegLoss']
+__all__ = ['RegionLoss', 'DiceLoss', 'TverskyLoss', 'FocalTverskyLoss', 'DIBERegLoss']
 
 # %% ../../nbs/31_losses.region.ipynb #52861165
 def shares(

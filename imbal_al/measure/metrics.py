@@ -55,8 +55,7 @@ from ..core import check_choice, InputError
 
 # %% auto #0
 __all__ = ['histogram', 'confusion', 'counts', 'prevalence_weights', 'scores', 'scores_at', 'f1_curve', 'threshold_curve',
-           'best_threshold', 'faulty_share', 'foreground_ratio', 'uniqueness', 'random_uniqueness', 'budget_auc',
-           'loss_of_f1']
+           'best_threshold', 'faulty_share', 'uniqueness', 'random_uniqueness', 'budget_auc']
 
 # %% ../../nbs/21_measure.metrics.ipynb #d10085c3
 BINS = 128

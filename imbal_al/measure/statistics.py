@@ -51,8 +51,7 @@ from ..core import check_choice, InputError, stream
 
 # %% auto #0
 __all__ = ['Interval', 'mean_interval', 'paired_interval', 'welch_interval', 'jackknife_interval', 'count_interval',
-           'NonInferiority', 'non_inferior', 'wilcoxon', 'least_repeats', 'holm', 't_test', 'repeats_needed', 'Needed',
-           'needed']
+           'non_inferior', 'wilcoxon', 'least_repeats', 'holm', 'repeats_needed', 'needed']
 
 # %% ../../nbs/22_measure.statistics.ipynb #2eb56779
 class Interval(NamedTuple):

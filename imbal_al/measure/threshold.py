@@ -60,7 +60,7 @@ from .statistics import interval, Interval, with_draws
 from ..text import interval_text
 
 # %% auto #0
-__all__ = ['Choice', 'choose_threshold', 'cross_fitted', 'OperatingPoint', 'operating_point', 'CostPoint', 'cost_point']
+__all__ = ['choose_threshold', 'cross_fitted', 'OperatingPoint', 'operating_point', 'cost_point']
 
 # %% ../../nbs/25_measure.threshold.ipynb #8471e5c4
 def _gates_for(pixels):

@@ -14,7 +14,7 @@ from .augment import augment
 from .device import DeviceData
 
 # %% auto #0
-__all__ = ['Batches', 'MixedBatches']
+__all__ = []
 
 # %% ../../nbs/51_networks.batches.ipynb #26f9b644
 class Batches:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os, warnings
 
 # %% auto #0
-__all__ = ['DeviceData', 'choose_precision']
+__all__ = ['DeviceData']
 
 # %% ../../nbs/49_networks.device.ipynb #0276557b
 warnings.filterwarnings('ignore', message='.*torch.jit.script.*')

@@ -10,7 +10,7 @@ from .device import Cast, cast, choose_precision, CONTIGUOUS, DeviceData, Graphe
 from .device import place, repeatable, seeded
 
 # %% auto #0
-__all__ = ['make_learner', 'Converged', 'fit', 'measured_precision']
+__all__ = ['make_learner', 'fit']
 
 # %% ../../nbs/52_networks.learner.ipynb #2215cf5b
 import math, time

@@ -15,7 +15,7 @@ from torch import nn
 from ..core import check_choice, InputError
 
 # %% auto #0
-__all__ = ['ARCHS', 'encoder_stats', 'lite0_state_dict', 'SegNet', 'vgg16_state_dict', 'create_model']
+__all__ = ['ARCHS', 'SegNet', 'create_model']
 
 # %% ../../nbs/48_networks.models.ipynb #292d0066
 _IMAGENET = dict(mean=(.485,.456,.406), std=(.229,.224,.225))

@@ -14,7 +14,7 @@ from ..core import InputError
 from ..data.images import crop
 
 # %% auto #0
-__all__ = ['Windows', 'windows_of']
+__all__ = []
 
 # %% ../../nbs/56_networks.tiling.ipynb #e60b5ecc
 def _is_size(value):

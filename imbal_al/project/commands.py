@@ -15,7 +15,7 @@ import typer
 from ..core import atomic_path, best_device, check_device, InputError
 
 # %% auto #0
-__all__ = ['register']
+__all__ = []
 
 # %% ../../nbs/73_project.commands.ipynb #29c35bb2
 _Dir = Annotated[Path, typer.Argument(metavar='DIR', help="The project's folder")]

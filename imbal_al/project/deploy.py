@@ -26,7 +26,7 @@ from .state import project_windows, rounds_with_model
 from .store import labels, Project
 
 # %% auto #0
-__all__ = ['write_onnx', 'Exported', 'export']
+__all__ = ['export']
 
 # %% ../../nbs/71_project.deploy.ipynb #6eedc4c3
 class _Deployable(nn.Module):

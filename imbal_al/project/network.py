@@ -24,7 +24,7 @@ from .store import labels, Project, read_mask
 from ..runs.folder import read_record, write_record
 
 # %% auto #0
-__all__ = ['read_model']
+__all__ = []
 
 # %% ../../nbs/65_project.network.ipynb #601f7b29
 def _training_windows(p, labelled):

@@ -22,7 +22,7 @@ from imbal_al.project.store import (
 from ..runs.lock import held
 
 # %% auto #0
-__all__ = ['Report', 'ingest', 'as_annotations', 'export_labels']
+__all__ = ['ingest', 'as_annotations', 'export_labels']
 
 # %% ../../nbs/66_project.queue.ipynb #d8584d09
 def _write_png(path, pixels):

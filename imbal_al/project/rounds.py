@@ -33,7 +33,7 @@ from ..strategies.choose import select, select_spread, STRATEGIES
 from ..strategies.registry import Candidates
 
 # %% auto #0
-__all__ = ['project_strategies', 'Round', 'next_round']
+__all__ = ['Round', 'next_round']
 
 # %% ../../nbs/67_project.rounds.ipynb #83eff668
 _NEEDS = {'entropy','foreground','embedding','margin','foreground_entropy','gradient','bald','pi_t','progress'}

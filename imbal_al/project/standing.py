@@ -24,7 +24,7 @@ from .state import flags_of, split_labels, tested_units, trained_rounds
 from .store import groups_of, labels, Project
 
 # %% auto #0
-__all__ = ['Standing', 'where', 'project_costs', 'curve_figure']
+__all__ = ['Standing', 'where', 'curve_figure']
 
 # %% ../../nbs/68_project.standing.ipynb #f31b33c7
 def _rounds_at(counts, w):

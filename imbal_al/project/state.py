@@ -16,7 +16,7 @@ from .store import group_of, labels, Project
 from ..runs.lock import held
 
 # %% auto #0
-__all__ = ['waiting', 'release', 'split_labels']
+__all__ = ['waiting', 'release']
 
 # %% ../../nbs/64_project.state.ipynb #c45635a8
 def rounds(

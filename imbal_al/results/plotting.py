@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 # %% auto #0
-__all__ = ['strategy_styles', 'alt_text']
+__all__ = ['strategy_styles']
 
 # %% ../../nbs/75_results.plotting.ipynb #46532fb9
 def _style(color, marker, linestyle, label):

@@ -17,7 +17,7 @@ from .lock import Lock, Lost
 from .workers import cpu_threads
 
 # %% auto #0
-__all__ = ['read_record']
+__all__ = []
 
 # %% ../../nbs/42_runs.folder.ipynb #500cfc0b
 def write_record(path:Path, # Where the record shall be

@@ -15,7 +15,7 @@ from uuid import uuid4
 from ..core import InputError
 
 # %% auto #0
-__all__ = ['Lock', 'held']
+__all__ = []
 
 # %% ../../nbs/40_runs.lock.ipynb #cdf6fea2
 _BEAT, _STALE, _LOOK = 5., 60., 15.

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from ..core import check_choice, InputError
 
 # %% auto #0
-__all__ = ['Outcome', 'check_backend', 'make_pool', 'work']
+__all__ = []
 
 # %% ../../nbs/41_runs.workers.ipynb #8d68615a
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ..losses.names import FN_WEIGHT, LOSS_NAMES, loss_takes, PAPER_COMBO
 from ..strategies.choose import STRATEGIES
 
 # %% auto #0
-__all__ = ['RunConfig', 'check_config']
+__all__ = ['RunConfig']
 
 # %% ../../nbs/58_studies.run_config.ipynb #06852634
 def _numbers(values):

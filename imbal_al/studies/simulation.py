@@ -32,7 +32,7 @@ from .run_config import batch_split, check_config, loss_of, RunConfig
 from .run_records import cycle_path, load_patches, scenario_of
 
 # %% auto #0
-__all__ = ['Trainings', 'run_cycle', 'run']
+__all__ = ['run']
 
 # %% ../../nbs/59_studies.simulation.ipynb #87894cb8
 class _Workspace(NamedTuple):
