@@ -23,7 +23,7 @@ from imbal_al.measure.statistics import resample_units
 from imbal_al.measure.threshold import (
     account, choose_threshold, cross_fitted, deal_folds, operating_point,
 )
-from imbal_al.results.remedies import _recoveries, _recovery_table, _WAYS, recovery
+from imbal_al.results.remedies import recoveries, recovery, recovery_table, WAYS
 from imbal_al.studies.run_records import read_run, run_operating_point
 
 quick = settings(max_examples=25, deadline=None)
@@ -349,7 +349,7 @@ def test_split_loss_is_decompose():
 
 def test_ways_rank_as_they_must():
     test, ft = made_up_images(80, 80, seed=20)
-    r = _recoveries(
+    r = recoveries(
         test[20:140],
         ft[20:140],
         VAL[20:100],
@@ -359,7 +359,7 @@ def test_ways_rank_as_they_must():
         made_up_images(5, 45, seed=21)[0],
         draws=20,
     )
-    assert tuple(r) == _WAYS and all(
+    assert tuple(r) == WAYS and all(
         (r['oracle'] >= r[k] - 1e-12).all()
         for k in (
             'raw',
@@ -374,8 +374,8 @@ def test_ways_rank_as_they_must():
             'em_careful',
         )
     )
-    assert all((r['oracle_gate'] >= r[k] - 1e-12).all() for k in _WAYS)
-    t = _recovery_table([r, r, r], draws=50).set_index('way')
+    assert all((r['oracle_gate'] >= r[k] - 1e-12).all() for k in WAYS)
+    t = recovery_table([r, r, r], draws=50).set_index('way')
     assert t.recovery['oracle'] == 1 and t.gain['raw'] == 0 and (t.runs == 3).all()
 
 
@@ -484,7 +484,7 @@ def bad(line, f, *a, **kw):
         (lambda: estimate_prevalence(VAL, FV, VAL, draws=3), 'at least 20'),
         (lambda: estimate_prevalence(VAL, FV, VAL, level=2), 'no confidence'),
         (lambda: recovery([1], [1, 2], [1]), 'one value of each'),
-        (lambda: _recovery_table([]), 'at least one run'),
+        (lambda: recovery_table([]), 'at least one run'),
         (lambda: operating_point(VAL, FV), 'give either pi'),
         (lambda: operating_point(VAL, FV, pi=0.1, unlabelled=VAL), 'give either pi'),
         (lambda: operating_point(VAL, pi=0.1), 'faulty is missing'),
@@ -498,6 +498,7 @@ def test_bad_input_is_one_line(call, line):
 def test_bad_run_folders(run_folder, tmp_path_factory):
     bad('holds no cycle', read_run, tmp_path_factory.mktemp('empty'))
     bad('has no cycle 9; it has 1 to 2', read_run, run_folder, 9)
+    bad('histograms have shape', operating_point, run_folder, FV, pi=0.1)
     whole = (run_folder / 'cycle_02.npz').read_bytes()
     (run_folder / 'cycle_02.npz').write_bytes(whole[:100])
     bad('cycle_02.npz is damaged', run_operating_point, run_folder, pi=0.1)
@@ -626,7 +627,7 @@ def test_images_of_another_kind_are_warned_of():
 
 def test_a_gate_is_chosen_with_caution():
     hist, y = made_up_images(40, 40, seed=7)
-    r = _recoveries(hist, y, FEW, FF, 0.05, draws=20)
+    r = recoveries(hist, y, FEW, FF, 0.05, draws=20)
 
     def f1(c):
         return float(
