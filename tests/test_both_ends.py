@@ -1,4 +1,4 @@
-"imbal_al.both_ends: the plan, and runs of an earlier study taken over"
+"The shift study: the plan, and runs of an earlier study taken over"
 
 import io, tarfile
 

@@ -8,14 +8,16 @@ import torch
 import torch.nn.functional as F
 
 from imbal_al.core import InputError
-from imbal_al.learner import DeviceData
-from imbal_al.models import ARCHS, create_model
-from imbal_al.scoring import score
-from imbal_al.simulation import _DROPOUT
-from imbal_al.strategies import STRATEGIES, mean_entropy
-from imbal_al.synthetic import image
-from imbal_al.uncertainty import *
-from imbal_al.uncertainty import _dropouts, _last_layer, dropping
+from imbal_al.data.synthetic import image
+from imbal_al.networks.device import DeviceData
+from imbal_al.networks.models import ARCHS, create_model
+from imbal_al.networks.scoring import score
+from imbal_al.networks.uncertainty import (
+    FIELDS, _dropouts, _last_layer, badge_embedding, dropping, measure, mutual_information,
+)
+from imbal_al.strategies.choose import STRATEGIES
+from imbal_al.strategies.scores import mean_entropy
+from imbal_al.studies.run_config import _DROPOUT
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -153,7 +153,7 @@ def measure(
     data:DeviceData,  # The images
     idx,              # Indices of the images, in the order of the result
     fields,           # Names in `FIELDS`
-    bs:int|None=None, # Images per forward pass; default see `imbal_al.scoring.batch_size`
+    bs:int|None=None, # Images per forward pass; default see `imbal_al.networks.scoring.batch_size`
     precision:str|None=None, # Default: the best for evaluation
     draws:int=10,     # Stochastic passes of the decoder, for 'bald'
     seed:int=0,       # Of what is dropped

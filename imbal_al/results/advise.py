@@ -279,7 +279,7 @@ def _threshold(advice):
     return (
         f'{middle:.3g} here ({thresholds[0]:.3g} to {thresholds[-1]:.3g} '
         f'over {len(thresholds)} repeats), set on validation images after each training, '
-        f'reweighted to {advice.pi_t:.3g} faulty (`imbal_al.shift.operating_point`). '
+        f'reweighted to {advice.pi_t:.3g} faulty (`imbal_al.measure.operating_point`). '
         f'It gains {said} F1 over 1/2{share}.')
 
 # %% ../../nbs/86_results.advise.ipynb #2e82709d
