@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from .core import atomic_path, best_device, InputError
+from .losses.names import LOSS_NAMES, losses_with, VARIANTS
 from .project.commands import register
 from .text import progress_text
 
@@ -284,8 +285,7 @@ class _Grid:
         'entropy_coreset, quota, badge, bald; coreset_paper, random_faulty, '
         'random_predicted_faulty')]=None
     losses: Annotated[Optional[str], typer.Option(
-        help="With commas: combo_paper (the paper's, the default), bce, wbce, focal, dice, "
-        'tversky, ft, dibe_reg, combo, el, hf, unified, dibe_dis, dibe')]=None
+        help="With commas: combo_paper (the paper's, the default), "+', '.join(LOSS_NAMES))]=None
     fn_weights: Annotated[Optional[str], typer.Option(
         help='Weights of misses with commas, for the losses that have one; default 0.7')]=None
     pi_u: Annotated[Optional[str], typer.Option(
@@ -584,13 +584,12 @@ class _LossGrid:
     models: Annotated[str, typer.Option(
         help='Networks with commas: unet, segnet, pspnet, deeplabv3, fpn')]='unet'
     losses: Annotated[str, typer.Option(
-        help='With commas: bce, wbce, focal, dice, tversky, ft, dibe_reg, combo, el, hf, '
-        'unified, dibe_dis, dibe')]='ft,dibe_reg,hf,dibe'
+        help='With commas: '+', '.join(LOSS_NAMES))]='ft,dibe_reg,hf,dibe'
     seeds: Annotated[int, typer.Option(min=1, help='Trainings of each kind')]=1
     fn_weights: Annotated[Optional[str], typer.Option(
         help='Weights of misses with commas, for the losses that have one; default 0.7')]=None
     variants: Annotated[Optional[str], typer.Option(
-        help='Readings of DIBEDis with commas: region, class, normalised, tversky')]=None
+        help='Readings of DIBEDis with commas: '+', '.join(VARIANTS))]=None
 
 def _loss_configs(base, axes):
     "The trainings that the options ask for"
@@ -674,7 +673,7 @@ def _is_project(ctx, dir):
 class _Search:
     "What the search for a weight of misses trains and wants"
     loss: Annotated[str, typer.Option(
-        help='A loss with a weight of misses: tversky, ft, dibe_reg, hf, dibe_dis, dibe')]='dibe'
+        help='A loss with a weight of misses: '+', '.join(losses_with('fn_weight')))]='dibe'
     target: Annotated[tuple[float,float], typer.Option(
         metavar='LOW HIGH', help='Interval of OII that is wanted: '
         '0 is balanced, above 0 misses, below 0 false alarms')]=(.1,.3)
@@ -686,7 +685,7 @@ class _Search:
     seeds: Annotated[int, typer.Option(
         min=1, help='Trainings of each candidate; their counts are added')]=1
     variant: Annotated[Optional[str], typer.Option(
-        help='Reading of DIBEDis: region, class, normalised, tversky')]=None
+        help='Reading of DIBEDis: '+', '.join(VARIANTS))]=None
 
 # %% ../nbs/88_cli.ipynb #ad5923c3
 def _search_weight(base, folder, wanted, work):

@@ -35,7 +35,6 @@ LATE = {
     ('runs.collect', 'pyarrow'): 'one of two forms of one table',
     ('data.masks', 'scipy'): 'a second, for one form of mask',
     ('data.public_sets', 'scipy'): 'a second, for the masks of one data set',
-    ('measure.metrics', 'PIL'): 'one function counts by it, where there is no better way',
     ('measure.statistics', 'scipy'): 'a second, and reports read the constants of this room',
     ('measure.oii', 'torch'): 'the index takes plain numbers as well',
     ('measure.oii', 'fastai'): 'only the recorder of a training is a callback',

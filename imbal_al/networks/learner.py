@@ -27,6 +27,7 @@ from fastai.optimizer import OptimWrapper
 
 from ..core import check_choice, InputError, stream_seed
 from ..losses.compound import ComboOnDevice, PaperComboLoss
+from ..losses.names import PAPER_COMBO
 from .batches import Batches, has_defect, Loaders, MixedBatches
 from .models import create_model
 
@@ -39,7 +40,7 @@ class _LossOnDevice(AvgSmoothLoss):
         self.val = torch.lerp(loss, self.val.to(loss.device), self.beta)
 
 # %% ../../nbs/52_networks.learner.ipynb #69a6b218
-LOSSES = dict(combo_paper=PaperComboLoss)
+LOSSES = {PAPER_COMBO: PaperComboLoss}
 SCHEDULES = ('flat','cosine')
 
 def _loss_module(loss, device):
