@@ -139,11 +139,7 @@ def test_bald_follows_from_the_seed_and_grows_no_larger_than_entropy(net, data, 
 def test_which_networks_have_dropout():
     "The table that configurations are checked by"
     for a in ARCHS:
-<<<<<<< HEAD
-        assert bool(dropouts(made(a, 'vgg16' if a == 'segnet' else 'lite0'))) == (a in _DROPOUT), a
-=======
-        assert bool(_dropouts(made(a, 'vgg16' if a == 'segnet' else 'lite0'))) == (a in DROPOUT), a
->>>>>>> 0929ca1f191fad4fc16469180a7679c55cf0906d
+        assert bool(_dropouts(made(a, 'vgg16' if a == 'segnet' else 'lite0'))) == (a in _DROPOUT), a
 
 
 @pytest.mark.parametrize('arch', ['unet', 'segnet'])
