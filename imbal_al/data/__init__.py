@@ -9,10 +9,10 @@ __getattr__, __dir__, __all__ = face(
         'download': 'get_data',
         'images': 'read_image',
         'masks': 'decoder read_mask',
-        'patches': 'windows PatchStore read_store cache_root open_store split_table',
+        'patches': 'windows PatchStore read_store open_store split_table',
         'public_sets': 'flip_groups',
-        'scenarios': 'Scenario split_groups n_faulty largest_size make_scenario',
-        'sources': 'Source data_root Download DataSet data_set folder_source',
+        'scenarios': 'Scenario make_scenario',
+        'sources': 'Source data_root Download data_set folder_source',
         'synthetic': 'KINDS image dataset',
     },
 )

@@ -7,23 +7,19 @@ __getattr__, __dir__, __all__ = face(
     {
         'metrics': (
             'histogram confusion counts prevalence_weights scores scores_at f1_curve '
-            'threshold_curve best_threshold faulty_share foreground_ratio uniqueness '
-            'random_uniqueness budget_auc loss_of_f1'
+            'threshold_curve best_threshold faulty_share uniqueness random_uniqueness '
+            'budget_auc'
         ),
         'oii': (
-            'iou precision recall pixel_counts class_counts class_oii soft_oii '
-            'imbalance_metrics imbalance_recorder'
+            'iou precision recall pixel_counts class_oii soft_oii imbalance_metrics '
+            'imbalance_recorder'
         ),
         'prevalence': 'Prevalence estimate_prevalence',
-        'shift': 'Rates image_rates f1_at oii_at Loss decompose growth difference',
+        'shift': 'image_rates f1_at oii_at Loss decompose growth difference',
         'statistics': (
             'Interval mean_interval paired_interval welch_interval jackknife_interval '
-            'count_interval NonInferiority non_inferior wilcoxon least_repeats holm t_test '
-            'repeats_needed Needed needed'
+            'count_interval non_inferior wilcoxon least_repeats holm repeats_needed needed'
         ),
-        'threshold': (
-            'Choice choose_threshold cross_fitted OperatingPoint operating_point CostPoint '
-            'cost_point'
-        ),
+        'threshold': 'choose_threshold cross_fitted OperatingPoint operating_point cost_point',
     },
 )

@@ -6,6 +6,7 @@ Docs: https://example.github.io/imbal_al/networks.fixed_split.html.md"""
 
 # %% ../../nbs/53_networks.fixed_split.ipynb #7d5aa1ce
 from __future__ import annotations
+from dataclasses import dataclass
 from .device import Cast, cast, DeviceData, seeded
 
 # %% auto #0
@@ -281,6 +282,25 @@ def _new_batches(parts, bs, steps, augment, even, seed):
     g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
     return kind(parts.data, parts.train, bs, steps, g, change)
 
+# %% ../../nbs/53_networks.fixed_split.ipynb #b1b2c3d5
+@dataclass(frozen=True)
+class SgdTraining:
+    "How a network is trained on a fixed split, with SGD as in the output-imbalance paper"
+    lr: float = .05           # SGD's learning rate
+    momentum: float = .9      # SGD's momentum
+    wd: float = 1e-4          # Weight decay (L2)
+    bs: int = 8               # Batch size
+    steps: int|None = 400     # Optimiser steps, or
+    epochs: int|None = None   # passes over the training part, if `steps` is None
+    validations: int = 10     # How often the validation part is counted
+    augment: str = 'random'   # A name in `AUGMENT`; 'fixed' says that `parts` were made with copies
+    precision: dict|None = None # {'train': name, 'eval': name}, see `choose_precision`; None: fp32
+    seed: int = 0             # Weights, order, augmentation, dropout
+    tell: object = None       # f(step, row), called after each validation
+    clip: float|None = None   # Largest norm of a step's gradient; None: as it is
+    prior: float|None = None  # Probability of a defect that the network starts from; None: as it is made
+    even: bool = True         # Faulty images spread evenly over the batches
+
 # %% ../../nbs/53_networks.fixed_split.ipynb #a03a852f
 def sgd_learner(parts:Parts, # Training and validation part
     loss_func,               # From `make_loss`
@@ -288,34 +308,24 @@ def sgd_learner(parts:Parts, # Training and validation part
     encoder='lite0',         # See `create_model`
     weights:str|None='imagenet', # See `create_model`
     width:float=1.,          # See `create_model`
-    lr:float=.05,            # SGD's learning rate
-    momentum:float=.9,       # SGD's momentum
-    wd:float=1e-4,           # Weight decay (L2)
-    bs:int=8,                # Batch size
-    steps:int|None=400,      # Optimiser steps, or
-    epochs:int|None=None,    # passes over the training part, if `steps` is None
-    validations:int=10,      # How often the validation part is counted
-    augment:str='random',    # A name in `AUGMENT`; 'fixed' says that `parts` were made with copies
-    precision:dict|None=None, # {'train': name, 'eval': name}, see `choose_precision`; None: fp32
-    seed:int=0,              # Weights, order, augmentation, dropout
-    tell=None,               # f(step, row), called after each validation
-    clip:float|None=None,    # Largest norm of a step's gradient; None: as it is
-    prior:float|None=None,   # Probability of a defect that the network starts from; None: as it is made
-    even:bool=True           # Faulty images spread evenly over the batches
+    **training               # Fields of `SgdTraining`: lr, bs, steps, seed ...
     )->Learner:
     """A Learner whose `curve.rows` fill while it trains; `fit_curve` runs it.
     Raises `InputError` if the training part is smaller than a batch"""
-    n, device = len(parts.train), parts.data.device
-    if n<bs: raise InputError(
-        f"{parts.name} has {n} training images, fewer than a batch of {bs}; use a smaller batch")
-    precision = precision or dict(train='fp32', eval='fp32')
-    net = _new_network(parts, arch, encoder, weights, width, prior, seed)
-    every, n_validations = stretch(n, bs, steps, epochs, validations)
-    dls = Loaders(_new_batches(parts, bs, every, augment, even, seed), device)
-    opt = partial(OptimWrapper, opt=partial(torch.optim.SGD, momentum=momentum, weight_decay=wd))
-    cast_clipped = _ClippedCast(precision['train'], device, clip)
-    cbs = [cast_clipped, _Guard(), Curve(parts, precision['eval'], bs, tell)]
-    learn = Learner(dls, net, loss_func=loss_func, opt_func=opt, lr=lr, cbs=cbs)
+    how, n, device = SgdTraining(**training), len(parts.train), parts.data.device
+    if n<how.bs: raise InputError(
+        f"{parts.name} has {n} training images, fewer than a batch of {how.bs}; "
+        'use a smaller batch')
+    precision = how.precision or dict(train='fp32', eval='fp32')
+    net = _new_network(parts, arch, encoder, weights, width, how.prior, how.seed)
+    every, n_validations = stretch(n, how.bs, how.steps, how.epochs, how.validations)
+    batches = _new_batches(parts, how.bs, every, how.augment, how.even, how.seed)
+    dls = Loaders(batches, device)
+    sgd = partial(torch.optim.SGD, momentum=how.momentum, weight_decay=how.wd)
+    opt = partial(OptimWrapper, opt=sgd)
+    cast_clipped = _ClippedCast(precision['train'], device, how.clip)
+    cbs = [cast_clipped, _Guard(), Curve(parts, precision['eval'], how.bs, how.tell)]
+    learn = Learner(dls, net, loss_func=loss_func, opt_func=opt, lr=how.lr, cbs=cbs)
     learn.remove_cbs(learn._grab_cbs(ProgressCallback))
     learn.validations = n_validations
     return learn

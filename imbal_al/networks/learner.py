@@ -6,6 +6,7 @@ Docs: https://example.github.io/imbal_al/networks.learner.html.md"""
 
 # %% ../../nbs/52_networks.learner.ipynb #a6d8ba01
 from __future__ import annotations
+from dataclasses import dataclass
 from .device import Cast, cast, choose_precision, CONTIGUOUS, DeviceData, Graphed
 from .device import place, repeatable, seeded
 
@@ -69,6 +70,23 @@ def _adam(wd):
     "Adam in one kernel, as fastai makes an optimiser"
     return partial(OptimWrapper, opt=partial(torch.optim.Adam, weight_decay=wd, fused=True))
 
+# %% ../../nbs/52_networks.learner.ipynb #a1b2c3d5
+@dataclass(frozen=True)
+class Training:
+    "How a network is trained on labelled patches, with Adam as in the paper"
+    lr: float = 1e-4        # Adam's learning rate
+    wd: float = 1e-4        # Adam's weight decay (L2, as in the paper)
+    bs: int = 50            # Batch size
+    steps: int|None = None  # Optimiser steps; or
+    epochs: int|None = 40   # passes over the labelled patches, if `steps` is not given
+    precision: dict|None = None # See `choose_precision`
+    seed: int = 0           # Weights, order, augmentation, dropout
+    cbs: tuple = ()         # More fastai callbacks
+    train_pi: float|None = None # Expected share of faulty patches in a batch, see `MixedBatches`; None: as they are
+    faulty: object = None   # Whether each labelled patch is faulty, with `train_pi`; None: read off the masks
+    compiled: bool = False  # `torch.compile` the network: minutes at its first step, for long trainings on a GPU
+    start: dict|None = None # State of a network to begin with, instead of pretrained weights
+
 # %% ../../nbs/52_networks.learner.ipynb #3f0af17a
 def make_learner(data:DeviceData, # The patches
     idx,                    # Indices of the labelled patches
@@ -76,33 +94,25 @@ def make_learner(data:DeviceData, # The patches
     encoder='lite0',        # See `create_model`
     weights:str|None='imagenet', # See `create_model`
     loss='combo_paper',     # One of `LOSSES`, or a module: f(logits (B,2,H,W), masks (B,H,W))
-    lr:float=1e-4,          # Adam's learning rate
-    wd:float=1e-4,          # Adam's weight decay (L2, as in the paper)
-    bs:int=50,              # Batch size
-    steps:int|None=None,    # Optimiser steps; or
-    epochs:int|None=40,     # passes over the labelled patches, if `steps` is not given
-    precision:dict|None=None, # See `choose_precision`
-    seed:int=0,             # Weights, order, augmentation, dropout
-    cbs=(),                 # More fastai callbacks
-    train_pi:float|None=None, # Expected share of faulty patches in a batch, see `MixedBatches`; None: as they are
-    faulty=None,            # Whether each of `idx` is faulty, with `train_pi`; None: read off the masks
-    compiled:bool=False,    # `torch.compile` the network: minutes at its first step, for long trainings on a GPU
-    start:dict|None=None    # State of a network to begin with, instead of `weights`
+    **training              # Fields of `Training`: lr, bs, steps, seed ...
     )->Learner:
     """A fastai Learner, ready to fit one cycle; the number of steps is `learn.dls.train.steps`.
     Raises `InputError` if there is nothing to train on or no such loss"""
     if not len(idx): raise InputError('no labelled patch to train on; give at least one')
-    precision = precision or choose_precision(data.device)
+    how = Training(**training)
+    precision = how.precision or choose_precision(data.device)
     loss = _loss_module(loss, data.device)
-    net = _network(data, arch, encoder, weights, start, precision['train'], seed)
-    if compiled: net.compile()
-    bs = min(bs, len(idx))
-    steps = steps or epochs*(len(idx)//bs)
-    dls = Loaders(_batches(data, idx, bs, steps, seed, train_pi, faulty), data.device)
+    net = _network(data, arch, encoder, weights, how.start, precision['train'], how.seed)
+    if how.compiled: net.compile()
+    bs = min(how.bs, len(idx))
+    steps = how.steps or how.epochs*(len(idx)//bs)
+    batches = _batches(data, idx, bs, steps, how.seed, how.train_pi, how.faulty)
+    dls = Loaders(batches, data.device)
     own = [Cast(precision['train'], data.device)]
-    graphs = data.device.type=='cuda' and precision['train'].startswith('fp32') and not compiled
+    graphs = data.device.type=='cuda' and precision['train'].startswith('fp32') and not how.compiled
     if graphs: own.append(Graphed())
-    learn = Learner(dls, net, loss_func=loss, opt_func=_adam(wd), lr=lr, cbs=[*own,*cbs])
+    learn = Learner(
+        dls, net, loss_func=loss, opt_func=_adam(how.wd), lr=how.lr, cbs=[*own,*how.cbs])
     learn.remove_cbs(learn._grab_cbs(ProgressCallback))
     learn.recorder.smooth_loss = _LossOnDevice()
     return learn

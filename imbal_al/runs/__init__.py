@@ -7,9 +7,6 @@ __getattr__, __dir__, __all__ = face(
     {
         'collect': 'results_table picks_table status',
         'engine': 'retry',
-        'folder': 'read_record',
-        'lock': 'Lock held',
         'plan': 'Kind register load_plan',
-        'workers': 'Outcome check_backend make_pool work',
     },
 )

@@ -7,10 +7,10 @@ __getattr__, __dir__, __all__ = face(
     {
         'learning_study': 'plan preset run_study',
         'loss_config': 'LossConfig',
-        'loss_study': 'plan_losses loss_preset run_losses loss_results loss_origin loss_status train_at',
-        'run_config': 'RunConfig check_config',
+        'loss_study': 'plan_losses loss_preset run_losses loss_results train_at',
+        'run_config': 'RunConfig',
         'run_costs': 'estimate',
         'run_records': 'read_run run_operating_point',
-        'simulation': 'Trainings run_cycle run',
+        'simulation': 'run',
     },
 )
