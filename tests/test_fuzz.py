@@ -170,9 +170,9 @@ NUMBER = st.floats() | st.integers() | st.floats(-10, 10) | PLAIN
 @example([[[0, 0, 2e9, 2e9]]])
 @example([[[0, 0, 1e300, 0, 1e300, 1e300]]])
 @example([[[0, 0, -39, 40, 39, -40]]])
-def test_coco_masks(masks):
+def test_coco_masks(drawn):
     m = calm(
-        masks.read_mask, 'a::b::' + json.dumps(dict(size=[4, 4], masks=masks)), 'coco', (4, 4)
+        masks.read_mask, 'a::b::' + json.dumps(dict(size=[4, 4], masks=drawn)), 'coco', (4, 4)
     )
     assert m is None or m.shape == (4, 4)
 

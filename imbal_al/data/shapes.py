@@ -102,15 +102,23 @@ def box_corners(
     return [(x+a*c-b*s, y+a*s+b*c) for a,b in corners]
 
 # %% ../../nbs/11a_data.shapes.ipynb #68ea4a27
-def unroll_runs(
-    counts,        # Lengths, background and defect in turn
-    n:int          # Pixels
-    )->np.ndarray: # bool (n,)
-    "Run lengths as pixels. Raises `ValueError` where they are no whole numbers, or do not add up to `n`"
+def checked_runs(
+    counts, # Lengths, background and defect in turn
+    n:int   # Pixels
+    )->list:
+    "Run lengths as whole numbers. Raises `ValueError` where they are none, or do not add up to `n`"
     lengths = [_whole_length(count) for count in counts]
     total = sum(lengths)
     said = total if total<10**9 else f'{total:.3g}'
     if total!=n: raise ValueError(f'run lengths that add up to {said}, not to {n} pixels')
+    return lengths
+
+def unroll_runs(
+    counts,        # Lengths, background and defect in turn
+    n:int          # Pixels, as many as memory has room for
+    )->np.ndarray: # bool (n,)
+    "Run lengths as pixels. Raises `ValueError` as `checked_runs` does"
+    lengths = checked_runs(counts, n)
     return np.repeat(np.arange(len(lengths))%2>0, lengths)
 
 def _whole_length(count):
