@@ -22,7 +22,7 @@ from imbal_al.project.store import (
 from ..runs.lock import held
 
 # %% auto #0
-__all__ = ['Report', 'ingest', 'as_annotations', 'export_labels']
+__all__ = ['ingest', 'as_annotations', 'export_labels']
 
 # %% ../../nbs/66_project.queue.ipynb #d8584d09
 def _write_png(path, pixels):
@@ -189,7 +189,7 @@ class Report:
         said = ', '.join(f'{self.counts[kind]} {kind}' for kind in kinds if self.counts[kind])
         return '\n'.join([f'{Path(self.path).name} ({self.tool}): {said or "no label in it"}', *self.lines])
 
-# %% ../../nbs/66_project.queue.ipynb #902f0719
+# %% ../../nbs/66_project.queue.ipynb #b24f1d8f
 def _stem(name): return os.path.splitext(name)[0]
 
 def _by_stem(p):
@@ -199,7 +199,7 @@ def _by_stem(p):
         out[_stem(os.path.basename(name))].append((name,id))
     return out
 
-# %% ../../nbs/66_project.queue.ipynb #1738b29a
+# %% ../../nbs/66_project.queue.ipynb #9b925113
 def _find(p, by_name, by_stem, drawn):
     "The id of the unit that an entry is of, and ''; or '', and why none"
     if drawn.id in p.row: return drawn.id, ''
@@ -230,7 +230,7 @@ def _refuse_whole(p, path, drawn):
         f'{path} is an export of another project ({foreign[0].name} and {len(foreign)-1} more); '
         'give it the folder of that one')
 
-# %% ../../nbs/66_project.queue.ipynb #95c2d4e6
+# %% ../../nbs/66_project.queue.ipynb #187f0eaa
 def _checked(p, drawn, id, empty, report):
     "The mask of one entry, or None after a line in the report"
     unit = p.row[id]

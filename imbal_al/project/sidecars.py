@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/project.sidecars.html.md"""
 
 # %% ../../nbs/62e_project.sidecars.ipynb #ab6467d1
 from __future__ import annotations
-import base64, binascii, io, math
+import base64, binascii, io, math, posixpath
 from functools import partial
 
 import numpy as np, yaml
@@ -30,7 +30,8 @@ def read_labelme(
     found:dict  # Of its JSON
     )->Drawn:
     "What a labelme file says of its image"
-    drawn = Drawn(str(found.get('imagePath') or name), also=(name,))
+    image = str(found.get('imagePath') or name).replace('\\', '/')
+    drawn = Drawn(posixpath.join(posixpath.dirname(name), image), also=(name,))
     try:
         sides = [found.get(key) for key in ('imageHeight','imageWidth')]
         if None not in sides: drawn.shape = tuple(int(side) for side in sides)
