@@ -66,9 +66,9 @@ def _lost_lines(lost, odd):
     "One line for annotations without their image, one for those that are none"
     out = []
     if lost: out.append(
-        f"{len(lost)} annotations are of images that the file does not list (image_id "
-        f"{', '.join(sorted(set(lost))[:5])}); they are left out")
-    if odd: out.append(f'{odd} entries of its annotations are none; they are left out')
+        f"left out: {len(lost)} of its annotations, of images that it does not list "
+        f"(image_id {', '.join(sorted(set(lost))[:5])})")
+    if odd: out.append(f'left out: {odd} of its annotations, which are no objects')
     return out
 
 # %% ../../nbs/62d_project.coco.ipynb #aa5f2229

@@ -172,4 +172,5 @@ def said_error(
     e # An error of a reader
     )->str: # One line
     "What is wrong with one image of a file"
+    if isinstance(e, OverflowError): return 'a number in it is infinite or too large'
     return f"{'it lacks ' if isinstance(e,KeyError) else ''}{' '.join(str(e).split())[:160]}"
