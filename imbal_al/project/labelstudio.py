@@ -120,17 +120,17 @@ def _fill(drawn, results):
 
 def _add_region(drawn, result, labels):
     "Put a region into a `Drawn`"
-    draw = _draws(result)
     shape = (int(result['original_height']), int(result['original_width']))
     if drawn.shape not in (None, shape): raise ValueError('shapes for two sizes of image')
     if float(result.get('image_rotation') or 0): raise ValueError(
         'it was drawn on the turned image; turn it back')
     drawn.shape = shape
-    own = _labels_of(result['value']) or labels.get(result.get('id')) or ['defect']
-    points = result['value'].get('points')
-    if points and len(points)<3: drawn.notes.append(
+    value = result['value']
+    own = _labels_of(value) or labels.get(result.get('id')) or ['defect']
+    points = value.get('points') if isinstance(value, dict) else None
+    if isinstance(points, list) and len(points)<3: drawn.notes.append(
         f'{drawn.name} has a polygon of {len(points)} points; it is drawn as the line it is')
-    drawn.shapes.append(Shape(draw, own[0]))
+    drawn.shapes.append(Shape(_draws(result), own[0]))
 
 # %% ../../nbs/62b_project.labelstudio.ipynb #af930d8f
 def _when(annotation): return str(annotation.get('updated_at') or annotation.get('created_at') or '')
