@@ -109,7 +109,8 @@ def _fill(drawn, results):
     regions = {result.get('id') for result in results if _is_area(result)}-{None}
     labels = {}
     for result in results:
-        if 'value' in result: labels.setdefault(result.get('id'), _labels_of(result['value']))
+        names = _labels_of(result.get('value'))
+        if names: labels.setdefault(result.get('id'), names)
     for result in results:
         kind = str(result['type'])
         if _is_area(result): _add_region(drawn, result, labels)
