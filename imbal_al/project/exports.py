@@ -117,7 +117,7 @@ def _parsed(name, text):
     found = json.loads(text)
     if is_labelme(found): return Export('labelme', [read_labelme(name, found)])
     if isinstance(found, list): return _parsed_list(found)
-    if isinstance(found, dict) and isinstance(found.get('images'),list) and isinstance(found.get('annotations'),list):
+    if isinstance(found, dict) and all(isinstance(found.get(key),list) for key in ('images','annotations')):
         return Export('coco', *read_coco(found))
 
 def _parsed_list(found):

@@ -18,8 +18,9 @@ from .store import Project
 __all__ = []
 
 # %% ../../nbs/65a_project.matching.ipynb #07d322f0
-_GENERIC = {'image','images','img','imgs','data','upload','uploads','files','media','labels','masks','annotations',
-    'train','training','val','valid','validation','test','default','obj_train_data','jpegimages'}
+_GENERIC = {
+    'image','images','img','imgs','jpegimages','data','upload','uploads','files','media','labels','masks',
+    'annotations','train','training','val','valid','validation','test','default','obj_train_data'}
 
 def _readings(name):
     "The paths that a name may mean, as tuples of folders and file"
@@ -51,15 +52,20 @@ def _roboflow(name):
 
 def _unmasked(name): return re.sub(r'[-_.](mask|masks|gt|label|labels|seg)$', '', _stem(name).casefold())
 
+def _stem_case(name): return _stem(name).casefold()
+
+def _upload_stem(name): return _stem(_uploaded(name))
+
+# %% ../../nbs/65a_project.matching.ipynb #ee46a454
 _STEPS = dict(
     same=(str, str),
     case=(str.casefold, str.casefold),
     stem=(_stem, _stem),
-    stem_case=(lambda name: _stem(name).casefold(), lambda name: _stem(name).casefold()),
+    stem_case=(_stem_case, _stem_case),
     upload=(_uploaded, _uploaded),
-    upload_stem=(lambda name: _stem(_uploaded(name)), lambda name: _stem(_uploaded(name))),
+    upload_stem=(_upload_stem, _upload_stem),
     roboflow=(_roboflow, str.casefold),
-    mask=(_unmasked, lambda name: _stem(name).casefold()))
+    mask=(_unmasked, _stem_case))
 
 # %% ../../nbs/65a_project.matching.ipynb #b7b320ae
 def _is_tail(short, long): return not short or long[-len(short):]==short
