@@ -138,6 +138,13 @@ def test_kinds_are_kept_per_pixel_and_survive(made):
     said = take(made, xml(made, ('a.png', swapped)))
     assert 'the kinds of its 90 defect pixels are others (version 2)' in said
     assert kind_names(p) == ['defect', 'scratch', 'dent']
+    id, kinds = p.units['id'][0], read_kinds(p, p.units['id'][0])[0]
+    assert write_label(p, id, kinds > 0) == 'same', 'a mask without names takes none away'
+    less = (kinds > 0) & (np.arange(W) < 8)
+    less[40, 40] = True
+    assert write_label(p, id, less) == 'changed'
+    kept = read_kinds(p, id)[0]
+    assert kept[40, 40] == 1 and (kept[less & (kinds > 0)] == kinds[less & (kinds > 0)]).all()
     (made / 'P/kinds.json').write_text('{')
     with pytest.raises(InputError, match='kinds.json is damaged'):
         read_kinds(p, p.units['id'][0])

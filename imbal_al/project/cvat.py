@@ -63,7 +63,7 @@ def read_cvat(
     )->list:   # Of `Drawn`
     "A `Drawn` for each image of a CVAT XML file. Raises `ValueError` for one of a video"
     if root.find('track') is not None: raise ValueError('it is CVAT for video; export as CVAT for images 1.1')
-    at = next((found for path in ('meta//updated','meta/dumped') if (found := root.findtext(path))), '')
+    at = root.findtext('meta/dumped') or root.findtext('meta//updated') or ''
     out = []
     for im in root.iter('image'):
         drawn = Drawn(im.get('name','?'), at=at.strip())

@@ -100,7 +100,9 @@ def _labels_of(value):
 def _words_of(result):
     "What a choice or a taxonomy says"
     value = result['value']
-    if result['type']=='choices': return [str(word) for word in value['choices']]
+    found = value['choices'] if result['type']=='choices' else []
+    if isinstance(found, str): return [found]
+    if found: return [str(word) for word in found]
     return [str(path[-1]) for path in value.get('taxonomy') or [] if path]
 
 # %% ../../nbs/62b_project.labelstudio.ipynb #8cab5a82

@@ -343,26 +343,28 @@ def _take(p, id, heard, rules, report):
     one = settle(heard, name, rules)
     if one.kind: return report.add(one.kind, one.line)
     at, before = one.drawn.at, read_label(p, id)
-    kinds = number_kinds(p, one.painted.kinds, one.painted.names)
-    state = label_state(p, id, kinds>0, rules.revert, kinds)
+    mask = one.painted.kinds>0
+    has_names = bool(set(one.painted.names)-{'defect'})
+    kinds = number_kinds(p, one.painted.kinds, one.painted.names) if has_names else None
+    state = label_state(p, id, mask, rules.revert, kinds)
     if state=='changed' and not rules.revert and _is_older(at, last_at(before)): return report.add('older',
         f"{name}: this label is of {at}, the project's of {last_at(before)}; left as it is (--revert takes it)")
     by = f'{report.tool}: {Path(report.path).name}'
-    state = write_label(p, id, kinds>0, by, at, rules.revert, kinds)
-    report.add(state, _change(name, before, kinds, state))
+    state = write_label(p, id, mask, by, at, rules.revert, kinds)
+    report.add(state, _change(name, before, mask, kinds, state))
 
 def _is_older(at, than):
     "Is one time before another? No where one of them is not known"
     return bool(instant(at) and instant(than) and instant(at)<instant(than))
 
 # %% ../../nbs/66_project.queue.ipynb #8e49eb5d
-def _change(name, before, kinds, state):
+def _change(name, before, mask, kinds, state):
     "What to say of a label that was written, or not; '' where that is as expected"
     versions = before['versions'] if before else []
     if state=='older': return f"{name} equals a version that was replaced since; left as it is (revert takes it)"
     if state!='changed': return ''
-    was, now = versions[-1]['pixels'], int((kinds>0).sum())
-    if was==now and versions[-1].get('kinds','')!=kinds_sum(kinds): return (
+    was, now = versions[-1]['pixels'], int(mask.sum())
+    if was==now and kinds is not None and versions[-1].get('kinds','')!=kinds_sum(kinds): return (
         f"{name}: the kinds of its {now} defect pixels are others (version {len(versions)+1})")
     return f"{name}: {was} defect pixels become {now} (version {len(versions)+1})"
 

@@ -383,8 +383,10 @@ def label_state(
     "What writing this mask would be"
     known = read_label(p, id)
     if known is None: return 'new'
-    content = (_checksum(mask), kinds_sum(kinds))
-    versions = [(version['content'],version.get('kinds','')) for version in known['versions']]
+    content = (_checksum(mask), None if kinds is None else kinds_sum(kinds))
+    versions = [
+        (version['content'], None if kinds is None else version.get('kinds',''))
+        for version in known['versions']]
     if versions[-1]==content: return 'same'
     return 'older' if content in versions and not revert else 'changed'
 
@@ -409,6 +411,7 @@ def write_label(
     if state in ('same','older'): return state
     known = read_label(p, id)
     versions = known['versions'] if known else []
+    if kinds is None and versions: kinds = _carried(p, versions[-1], mask)
     version = dict(
         file=_mask_file(p, id, mask if kinds is None else kinds, versions),
         content=_checksum(mask),
@@ -426,6 +429,14 @@ def kinds_sum(
     "A checksum of the kinds of a label's pixels"
     if kinds is None or np.max(kinds, initial=0)<2: return ''
     return f'{zlib.crc32(np.ascontiguousarray(kinds, np.uint8).tobytes()):08x}'
+
+def _carried(p, version, mask):
+    "The kinds of a label for its next mask, which has no names: a pixel that stays keeps its own; None: no names"
+    if not version.get('kinds'): return None
+    try: values = np.asarray(Image.open(p.dir/'labels'/version['file'])).astype(int)
+    except OSError: return None
+    was = np.where(values>127, 256-values, 1)
+    return np.where(mask, was, 0).astype(np.uint8)
 
 def last_at(
     known:dict|None # As `read_label` returns it
