@@ -309,7 +309,7 @@ def test_each_notebook_has_a_number_of_its_own_and_imports_go_down(docs):
     cfg = docs.get_config()
     home, numbers = {}, []
     for p in sorted(cfg.nbs_path.glob('[0-9]*.ipynb')):
-        numbers.append(p.name[:2])
+        numbers.append(p.name.split('_')[0])
         home |= {m: p.stem for m in re.findall(r'#\| default_exp (\w+)', p.read_text())}
     assert len(set(numbers)) == len(numbers)
     found = [

@@ -270,6 +270,14 @@ def test_annotators_who_disagree_are_refused_until_somebody_decides(made):
     assert 'from several annotators' in take(made, silent, code=1)
     agreed = [task('b.png', voice([region()], 1), voice([region()], 2))]
     assert '1 new' in take(made, agreed)
+    kinds = [
+        task(
+            'line/c.png',
+            voice([region(label='dent')], 1),
+            voice([region(label='rust')], 2, '2026-03-01T00:00Z'),
+        )
+    ]
+    assert 'from several annotators' in take(made, kinds, code=1), 'of one place, two kinds'
     assert 'way out of a conflict' in take(made, two, '--on-conflict', 'first', code=2)
 
 
@@ -500,7 +508,7 @@ def test_full_size_masks_label_the_windows_of_a_photograph(tmp_path):
         y, x, h, w = (unit[side] for side in 'yxhw')
         assert (read_mask(p, unit['id']) == (mask[y : y + h, x : x + w] > 0)).all()
     Image.fromarray(mask[:60]).save(at / 'masks/a.png')
-    assert 'no image of the project is' in take(at, at / 'masks', code=1)
+    assert 'a.png is 96 x 64 pixels, its label 96 x 60' in take(at, at / 'masks', code=1)
 
 
 # Hostile files
@@ -510,7 +518,22 @@ def test_a_mask_much_larger_than_any_image_is_not_decoded(made, monkeypatch):
     (made / 'masks').mkdir()
     Image.new('1', (9000, 9000)).save(made / 'masks/a.png')
     monkeypatch.setattr(Image.Image, 'load', lambda *a: pytest.fail('decoded'))
-    assert '9000 x 9000 pixels, and no image of the project is' in take(made, made / 'masks', code=1)
+    assert 'its label 9000 x 9000' in take(made, made / 'masks', code=1)
+    with zipfile.ZipFile(made / 'voc.zip', 'w') as z:
+        z.write(made / 'masks/a.png', 'SegmentationClass/a.png')
+    assert 'its label 9000 x 9000' in take(made, made / 'voc.zip', code=1)
+
+
+def test_run_lengths_whose_sum_wraps_are_refused(made):
+    wraps = [2**62] * 4 + [H * W]
+    assert np.sum(np.array(wraps, np.int64)) == H * W, 'as 64 bits see it'
+    said = take(made, coco(dict(segmentation=dict(size=[H, W], counts=wraps))), code=1)
+    assert 'a.png: a run length of 4611686018427387904; left as it was' in said
+    half = [2**61] * 8 + [H * W]
+    text = ', '.join(map(str, half))
+    inner = f'<mask label="x" rle="{text}" left="0" top="0" width="{W}" height="{H}"/>'
+    said = take(made, xml(made, ('a.png', inner)), code=1)
+    assert 'run lengths that add up to 1.84e+19, not to 3072 pixels' in said
 
 
 BAD = st.sampled_from(

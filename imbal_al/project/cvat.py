@@ -96,15 +96,13 @@ def _colours(text):
     return out
 
 # %% ../../nbs/62c_project.cvat.ipynb #2f401124
-def check_size(
+def fits(
     size:tuple,    # (W,H) of a mask's header
     sizes,         # (H,W) that images have; None: not known
-    ):
-    "Raise `ValueError` for a mask that fits no image, before it is decoded"
+    )->bool:
+    "May a mask be decoded? Upright or turned it has the size of an image"
     w, h = size
-    if sizes is not None and not {(h,w),(w,h)}&set(sizes): raise ValueError(
-        f'it is {w} x {h} pixels, and no image of the project is; export it in full size')
-    if w*h>2**30: raise ValueError(f'it is {w} x {h} pixels; export it in parts')
+    return w*h<2**30 if sizes is None else (h,w) in sizes or (w,h) in sizes
 
 def read_voc(
     names:list,    # Of files, with `/`
@@ -126,10 +124,10 @@ def read_voc(
 def _coloured(drawn, content, kinds, sizes, has_map):
     "Put a coloured mask into a `Drawn`"
     with Image.open(io.BytesIO(content)) as im:
-        check_size(im.size, sizes)
+        drawn.shape = im.size[::-1]
+        if not fits(im.size, sizes): return
         rgb = np.asarray(im.convert('RGB'))
     code = rgb.astype(np.int32)@np.array([65536,256,1], np.int32)
-    drawn.shape = code.shape
     for seen in np.unique(code).tolist():
         colour = (seen>>16, seen>>8&255, seen&255)
         name = kinds.get(colour, 'defect')

@@ -17,7 +17,7 @@ from PIL import Image
 from ..core import InputError
 from ..data.masks import DECODERS
 from .coco import read_coco
-from .cvat import check_size, read_cvat, read_voc, VOC
+from .cvat import fits, read_cvat, read_voc, VOC
 from .drawn import Drawn, packed
 from .labelstudio import is_min, read_labelstudio, read_min
 from .sidecars import is_labelme, is_yolo, read_labelme, read_yolo, yolo_names
@@ -44,7 +44,10 @@ def _read_folder(folder, sizes=None):
     for path in sorted(filter(_is_picture, folder.rglob('*'))):
         drawn = Drawn(path.relative_to(folder).as_posix())
         try:
-            _check_header(path, sizes)
+            drawn.shape = _misfit(path, sizes)
+            if drawn.shape:
+                out.append(drawn)
+                continue
             mask = DECODERS['label'](str(path), None)>0
             _check_mask(path)
             _put(drawn, mask)
@@ -62,13 +65,12 @@ def _put(drawn, mask):
     else: drawn.said = ['no defect']
 
 # %% ../../nbs/62f_project.exports.ipynb #93fb56b9
-def _check_header(path, sizes):
-    "Refuse a mask that fits no image. What is no picture at all is the decoder's to say"
+def _misfit(path, sizes):
+    "(H,W) of a mask that fits no image; None for one that does. What is no picture is the decoder's to say"
     try:
         with Image.open(path) as im: size = im.size
-    except Exception: return
-    try: check_size(size, sizes)
-    except ValueError as e: raise InputError(f'{path}: {e}') from e
+    except Exception: return None
+    return None if fits(size, sizes) else size[::-1]
 
 # %% ../../nbs/62f_project.exports.ipynb #6bd7d7f6
 def _check_mask(path):

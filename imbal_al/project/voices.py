@@ -112,13 +112,17 @@ def settle(
     if all(_same(one, believed[-1]) for one in believed): return max(believed, key=_when)
     return _union(believed) if rules.on_conflict=='union' else _differ(heard, name)
 
-def _same(a, b): return np.array_equal(_named_pixels(a.painted), _named_pixels(b.painted))
+def _same(a, b):
+    "Have two voices the same pixels, and, where both name kinds, the same kinds?"
+    one, two = a.painted, b.painted
+    if not all(set(painted.names)-{'defect'} for painted in (one, two)):
+        return np.array_equal(one.kinds>0, two.kinds>0)
+    names = sorted({*one.names, *two.names})
+    return np.array_equal(_numbered(one, names), _numbered(two, names))
 
-def _named_pixels(painted):
-    "Kinds as numbers that do not depend on the order of drawing"
-    order = sorted(painted.names)
-    return np.array([0, *(order.index(name)+1 for name in painted.names)], np.uint8)[painted.kinds] if (
-        len(order)>1) else painted.kinds
+def _numbered(painted, names):
+    "Kinds by their places in a list of names"
+    return np.array([0, *(names.index(name)+1 for name in painted.names)], np.uint8)[painted.kinds]
 
 def _when(heard):
     "Key that sorts by time"
@@ -138,8 +142,7 @@ def _union(heard):
     names = list(dict.fromkeys(name for one in heard for name in one.painted.names))
     kinds = np.zeros_like(heard[0].painted.kinds)
     for one in sorted(heard, key=_when):
-        table = np.array([0, *(names.index(name)+1 for name in one.painted.names)], np.uint8)
-        kinds = np.where(one.painted.kinds>0, table[one.painted.kinds], kinds)
+        kinds = np.where(one.painted.kinds>0, _numbered(one.painted, names), kinds)
     last = max(heard, key=_when)
     return replace(last, painted=replace(last.painted, kinds=kinds, names=tuple(names)))
 
