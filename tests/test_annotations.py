@@ -7,11 +7,15 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from imbal_al.project.annotations import (
-    _box_corners, brush_result, coco_json, cvat_xml, decode_brush, encode_brush, polygon_mask,
-    _read_coco, _read_cvat, read_export, _read_labelstudio,
-)
 from imbal_al.core import InputError
+from imbal_al.data.shapes import box_corners, polygon_mask
+from imbal_al.project.annotations import (
+    brush_result, coco_json, cvat_xml, decode_brush, encode_brush,
+)
+from imbal_al.project.coco import read_coco
+from imbal_al.project.cvat import read_cvat
+from imbal_al.project.exports import read_export
+from imbal_al.project.labelstudio import read_labelstudio
 
 
 def some(h, w, share, seed):
@@ -26,8 +30,8 @@ def test_masks_survive_every_form(h, w, share, seed):
     m = some(h, w, share, seed)
     s = (h, w)
     assert (decode_brush(encode_brush(m), s) == m).all()
-    assert (_read_cvat(ET.fromstring(cvat_xml([('a', s, m)])))[0].mask(s) == m).all()
-    assert (_read_coco(json.loads(json.dumps(coco_json([('a', s, m)]))))[0].mask(s) == m).all()
+    assert (read_cvat(ET.fromstring(cvat_xml([('a', s, m)])))[0].mask(s) == m).all()
+    assert (read_coco(json.loads(json.dumps(coco_json([('a', s, m)]))))[0][0].mask(s) == m).all()
 
 
 def test_runs_longer_than_a_packet():
@@ -82,7 +86,7 @@ def test_polygons_hold_the_pixels_whose_centres_they_hold():
     bow = polygon_mask([(0, 0), (8, 8), (8, 0), (0, 8)], (8, 8))
     assert 0 < bow.sum() < 64 and not bow[1, 4]
     assert polygon_mask([(3, 3)], (9, 9)).sum() == 1
-    turned = polygon_mask(_box_corners(10, 10, 6, 4, 180), (20, 20))
+    turned = polygon_mask(box_corners(10, 10, 6, 4, 180), (20, 20))
     assert turned[6:10, 4:10].all() and turned.sum() == 24
     for bad in ([], [(1, 2, 3)], [(float('nan'), 1)], [(1e9, 1)], 'abc'):
         with pytest.raises(ValueError):
@@ -116,7 +120,7 @@ def task(*results, **kw):
         (dict(type='brushlabels', **SIZE, value=dict(format='png')), "format 'png'"),
         (dict(type='brushlabels', value=dict(format='rle', rle=[])), "lacks 'original_height'"),
         (dict(type='brushlabels', **SIZE), "lacks 'value'"),
-        (dict(type='keypointlabels', **SIZE, value={}), 'keypointlabels'),
+        (dict(type='cuboidlabels', **SIZE, value={}), 'cuboidlabels'),
         (dict(type='polygonlabels', **SIZE, value=dict(points=[['a', 1]])), 'could not convert'),
         (dict(type='polygonlabels', **SIZE, value=dict(points=3)), 'not iterable'),
         (
@@ -137,32 +141,25 @@ def task(*results, **kw):
     ],
 )
 def test_label_studio_results_that_cannot_be_used(result, says):
-    (d,) = _read_labelstudio([task(result)])
-    assert says in d.error and not d.parts
+    (d,) = read_labelstudio([task(result)])
+    assert says in d.error and not d.shapes
 
 
 def test_label_studio_takes_the_last_annotation_and_leaves_out_skipped_ones():
     a, b = np.zeros((6, 7)), np.ones((6, 7))
     t = task(brush_result(a, 'x'))
+    t['annotations'][0]['updated_at'] = '2026-01-01T10:00Z'
     t['annotations'] += [
-        dict(result=[brush_result(b, 'y')], updated_at='3'),
-        dict(result=[], updated_at='4', was_cancelled=True),
-        dict(result=[brush_result(a, 'z')], updated_at='2'),
+        dict(result=[brush_result(b, 'y')], updated_at='2026-01-02T01:00+02:00'),
+        dict(result=[], updated_at='2026-01-04', was_cancelled=True),
+        dict(result=[brush_result(a, 'z')], updated_at='2026-01-01T22:59:59.9Z'),
     ]
-    (d,) = _read_labelstudio([t])
-    assert d.mask((6, 7)).all() and d.at == '3' and len(d.notes) == 1
-    (two,) = _read_labelstudio([task(brush_result(a, 'x'), brush_result(np.ones((3, 3)), 'y'))])
+    (d,) = read_labelstudio([t])
+    assert d.mask((6, 7)).all() and d.at == '2026-01-02T01:00+02:00' and len(d.notes) == 1
+    (two,) = read_labelstudio([task(brush_result(a, 'x'), brush_result(np.ones((3, 3)), 'y'))])
     assert 'two sizes' in two.error
-    (both,) = _read_labelstudio(
-        [task(brush_result(b, 'x'), dict(type='choices', value=dict(choices=['No Defect'])))]
-    )
-    assert 'has one drawn' in both.error
-    assert [
-        d.name
-        for d in _read_labelstudio(
-            [dict(data=dict(image='/data/upload/1/x.png'), annotations=[dict(result=[])])]
-        )
-    ] == ['/data/upload/1/x.png']
+    found = read_labelstudio([dict(data=dict(image='/data/upload/1/x.png'), annotations=[])])
+    assert [(d.name, d.state) for d in found] == [('/data/upload/1/x.png', 'untouched')]
 
 
 CVAT = '<annotations><image name="a.png" width="7" height="6">%s</image></annotations>'
@@ -176,21 +173,21 @@ CVAT = '<annotations><image name="a.png" width="7" height="6">%s</image></annota
         ('<mask rle="4" left="0" top="0" width="2"/>', "lacks 'height'"),
         ('<polyline points="1,2;3,4"/>', "kind 'polyline'"),
         ('<polygon points="1,2;3"/>', 'reshape'),
-        ('<box xtl="0" ytl="0" xbr="1" ybr="1"/><tag label="no defect"/>', 'has one drawn'),
+        ('<mask rle="inf" left="0" top="0" width="2" height="2"/>', 'a run length of inf'),
     ],
 )
 def test_cvat_images_that_cannot_be_used(inner, says):
-    (d,) = _read_cvat(ET.fromstring(CVAT % inner))
+    (d,) = read_cvat(ET.fromstring(CVAT % inner))
     assert says in d.error
 
 
 def test_cvat_mask_out_of_the_image():
-    (d,) = _read_cvat(
+    (d,) = read_cvat(
         ET.fromstring(CVAT % '<mask rle="0,4" left="6" top="0" width="2" height="2"/>')
     )
     with pytest.raises(ValueError, match='reaches out'):
         d.mask((6, 7))
-    (turned,) = _read_cvat(
+    (turned,) = read_cvat(
         ET.fromstring(CVAT % '<box xtl="1" ytl="2" xbr="5" ybr="4" rotation="90"/>')
     )
     m = turned.mask((6, 7))
@@ -205,20 +202,20 @@ def test_coco_segmentations_that_cannot_be_used():
         (dict(counts=[42]), 'size'),
         (dict(counts=[42], size=[7, 6]), None),
     ):
-        (d,) = _read_coco(dict(base, annotations=[dict(image_id=1, segmentation=seg)]))
+        (d,), _ = read_coco(dict(base, annotations=[dict(image_id=1, segmentation=seg)]))
         if says:
             assert says in d.error
         else:
             with pytest.raises(ValueError, match='6 x 7 pixels on an image of 7 x 6'):
                 d.mask((6, 7))
-    (d,) = _read_coco(
+    (d,), _ = read_coco(
         dict(base, annotations=[dict(image_id=1, segmentation=[[1, 1, 3, 1, 3, 3, 1, 3]])])
     )
     assert d.mask((6, 7)).sum() == 4
-    (d,) = _read_coco(
+    (d,), _ = read_coco(
         dict(base, annotations=[dict(image_id=1, segmentation=dict(size=[6, 7], counts='1Y1'))])
     )
-    assert d.error or d.parts
+    assert d.error or d.shapes
 
 
 def test_files_that_are_no_export(tmp_path):
@@ -229,8 +226,7 @@ def test_files_that_are_no_export(tmp_path):
         ('d.json', '', 'no whole export'),
         ('e.xml', '<a/>', "its root is 'a'"),
         ('f.xml', '<annotations>', 'no whole export'),
-        ('g.json', '{"images":[{"id":1}],"annotations":[]}', 'no whole export'),
-        ('h.json', '{"images":[],"annotations":[{"image_id":7}]}', 'no whole export'),
+        ('g.json', '{"images":{},"annotations":[]}', 'is none of'),
         ('i.json', '[[]]', 'is none of'),
         ('j.json', '[' * 100000, 'no whole export'),
     ):
@@ -251,7 +247,8 @@ def test_archives_and_folders(tmp_path):
     with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as z:
         z.writestr('annotations.xml', x)
         z.writestr('images/a.png', b'')
-    kind, (d,) = read_export(tmp_path / 'a.zip')
+    found = read_export(tmp_path / 'a.zip')
+    kind, (d,) = found.tool, found.drawn
     assert kind == 'cvat' and (d.mask((6, 7)) == m).all()
     with zipfile.ZipFile(tmp_path / 'b.zip', 'w') as z:
         z.writestr('a.png', b'')
@@ -266,13 +263,14 @@ def test_archives_and_folders(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 7), dtype=np.uint8)).save(
         f / 'photo.png'
     )
-    kind, out = read_export(f)
+    found = read_export(f)
+    kind, out = found.tool, found.drawn
     d = {o.name: o for o in out}
     assert (
         kind == 'png'
         and (d['ones.png'].mask((6, 7)) == m).all()
         and (d['rgba.png'].mask((6, 7)) == m).all()
-        and d['black.png'].healthy
+        and d['black.png'].is_healthy()
         and 'is empty' in d['broken.png'].error
         and 'is no mask' in d['photo.png'].error
     )
@@ -307,37 +305,38 @@ def test_cvat_segmentation_mask(tmp_path, palette):
         {'sub/a': m[..., None] * red, 'b': np.zeros((6, 9, 3)), 'c': np.ones((6, 9, 1)) * grey},
         palette=palette,
     )
-    tool, out = read_export(tmp_path / 'a.zip')
+    found = read_export(tmp_path / 'a.zip')
+    tool, out = found.tool, found.drawn
     by = {o.name: o for o in out}
     assert (
         tool == 'cvat'
         and list(by) == ['b.png', 'c.png', 'sub/a.png']
         and (by['sub/a.png'].mask((6, 9)) == m).all()
-        and by['b.png'].empty
-        and by['c.png'].healthy
+        and not by['b.png'].is_healthy()
+        and by['c.png'].is_healthy()
     )
     with zipfile.ZipFile(tmp_path / 'a.zip') as z:
         for n in z.namelist():
             (f := tmp_path / 'd' / n).parent.mkdir(parents=True, exist_ok=True)
             f.write_bytes(z.read(n))
-    assert [(o.name, o.parts != [], o.healthy) for o in read_export(tmp_path / 'd')[1]] == [
-        (o.name, o.parts != [], o.healthy) for o in out
+    assert [(o.name, len(o.shapes), o.said) for o in read_export(tmp_path / 'd').drawn] == [
+        (o.name, len(o.shapes), o.said) for o in out
     ], 'unpacked it says the same'
     voc(tmp_path / 'n.zip', {'a': m[..., None] * red}, labelmap='')
-    assert read_export(tmp_path / 'n.zip')[1][0].mask((6, 9)).sum() == 10
+    assert read_export(tmp_path / 'n.zip').drawn[0].mask((6, 9)).sum() == 10
     voc(tmp_path / 'o.zip', {'a': m[..., None] * red}, labelmap='background:250,50,83::\n')
     assert not (
-        read_export(tmp_path / 'o.zip')[1][0].mask((6, 9))[~m].any()
+        read_export(tmp_path / 'o.zip').drawn[0].mask((6, 9))[~m].any()
     ), 'the background may have a colour; black stays background'
     with zipfile.ZipFile(tmp_path / 'x.zip', 'w') as z:
         z.writestr('SegmentationClass/a.png', b'none')
-    assert 'cannot be read' in read_export(tmp_path / 'x.zip')[1][0].error
+    assert 'cannot be read' in read_export(tmp_path / 'x.zip').drawn[0].error
 
 
 def test_cvat_ellipses_and_videos(tmp_path):
     x = '<annotations><image id="0" name="a.png" width="99" height="99"><ellipse label="defect" source="manual" occluded="0" cx="50" cy="40" rx="30.5" ry="10" rotation="30" z_order="0"></ellipse></image></annotations>'
     (tmp_path / 'e.xml').write_text(x)
-    m = read_export(tmp_path / 'e.xml')[1][0].mask((99, 99)) > 0
+    m = read_export(tmp_path / 'e.xml').drawn[0].mask((99, 99)) > 0
     ys, xs = np.nonzero(m)
     assert (
         m.sum() == pytest.approx(np.pi * 305, rel=0.02)
@@ -358,7 +357,7 @@ def test_label_studio_ellipses():
         original_height=100,
         value=dict(x=50, y=50, radiusX=10, radiusY=20, rotation=0, ellipselabels=['defect']),
     )
-    m = _read_labelstudio([dict(data=dict(image='a.png'), annotations=[dict(result=[r])])])[0].mask(
+    m = read_labelstudio([dict(data=dict(image='a.png'), annotations=[dict(result=[r])])])[0].mask(
         (100, 200)
     )
     assert m.sum() == pytest.approx(np.pi * 400, rel=0.02) and m[30:70, 80:120].sum() == m.sum()

@@ -8,7 +8,8 @@ import io, json, os, signal, socket, subprocess, time, urllib.error, urllib.requ
 import numpy as np, pytest
 from PIL import Image
 
-from imbal_al.project.annotations import LS_CONFIG, decode_brush, polygon_mask
+from imbal_al.data.shapes import polygon_mask
+from imbal_al.project.annotations import LS_CONFIG, decode_brush
 from imbal_al.project.store import labels, new, open_project, read_mask
 from imbal_al.project.queue import as_annotations, ingest, write_queue
 from imbal_al.project.state import waiting

@@ -393,7 +393,7 @@ def roboflow(root, kind, n=4):
             elif i:
                 annotations.append(
                     dict(
-                        id=i, image_id=i, segmentation=[[0, 0, 20 * i - 1, 0, 20 * i - 1, 9, 0, 9]]
+                        id=i, image_id=i, segmentation=[[0, 0, 20 * i, 0, 20 * i, 10, 0, 10]]
                     )
                 )
         if kind == 'coco':

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from ..core import check_choice, InputError
 from .images import draw_synthetic, open_picture
+from .shapes import polygon_mask, unroll_runs
 
 # %% auto #0
 __all__ = ['decoder', 'read_mask']
@@ -155,7 +156,7 @@ def coco_counts(
     counts:str|list # 'counts' of a COCO run-length mask
     )->np.ndarray:  # int64: background, defect, background, ... in turn
     "The run lengths of a COCO mask. Raises `ValueError` for a damaged string"
-    if not isinstance(counts, str): return np.array([int(count) for count in counts], np.int64)
+    if not isinstance(counts, str): return _as_lengths(counts)
     out, number, shift = [], 0, 0
     for code in counts.encode():
         bits = code-48
@@ -168,18 +169,49 @@ def coco_counts(
         out.append(number+out[-2] if len(out)>2 else number)
         number = shift = 0
     if shift: raise ValueError('a run length without its end')
-    return np.array(out, np.int64)
+    return _as_lengths(out)
+
+def _as_lengths(counts):
+    "Whole numbers of 64 bits. Raises `ValueError`"
+    try: return np.array([int(count) for count in counts], np.int64)
+    except OverflowError as e: raise ValueError('run lengths far beyond any image') from e
 
 # %% ../../nbs/12_data.masks.ipynb #22abcd66
 def _coco_runs(seg, shape):
     "Bool (H,W) of one run-length segmentation"
     if list(seg['size'])!=list(shape): raise ValueError(
         f"its size {seg['size']} is not the image's {list(shape)}")
-    counts = coco_counts(seg['counts'])
-    n = shape[0]*shape[1]
-    if (counts<0).any() or (counts>n).any() or counts.sum()!=n: raise ValueError(
-        f"run lengths add up to {sum(counts.tolist())}, not to {n} pixels")
-    return np.repeat(np.arange(len(counts))%2>0, counts).reshape(shape, order='F')
+    flat = unroll_runs(coco_counts(seg['counts']), shape[0]*shape[1])
+    return flat.reshape(shape, order='F')
+
+# %% ../../nbs/12_data.masks.ipynb #d82b4c4d
+def _coco_polygon(seg, shape):
+    "Bool (H,W) of one polygon given as x, y, x, y, ..."
+    xy = np.asarray(seg, float)
+    if xy.ndim!=1 or len(xy)<2 or len(xy)%2: raise ValueError(
+        f'the polygon {str(seg)[:40]} is no list of x, y pairs')
+    return polygon_mask(xy.reshape(-1,2), shape)
+
+# %% ../../nbs/12_data.masks.ipynb #b74277d6
+def _coco_union(text, shape):
+    "Polygons and run lengths of a record, bool (H,W)"
+    record, out = json.loads(text), np.zeros(shape, bool)
+    if record['size']!=list(shape): raise ValueError(
+        f"the file gives its size as {record['size'][::-1]}, it is {list(shape[::-1])}")
+    for mask in record['masks']:
+        if isinstance(mask, dict): out |= _coco_runs(mask, shape)
+        else:
+            for polygon in mask: out |= _coco_polygon(polygon, shape)
+    return out
+
+# %% ../../nbs/12_data.masks.ipynb #bc6c3539
+@decoder('coco')
+def _coco_mask(mask, shape):
+    file, image, text = _named(mask)
+    try: return _coco_union(text, shape)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as e:
+        why = f'{e} is missing' if isinstance(e, KeyError) else ' '.join(str(e).split())
+        raise InputError(f"{file}, image {image}: {why}; export the annotations again") from e
 
 # %% ../../nbs/12_data.masks.ipynb #66869da6
 def _fill(points, draw):
@@ -188,39 +220,6 @@ def _fill(points, draw):
     if len(points)>2: return draw.polygon(points, fill=1, outline=1)
     draw.line([*points, points[-1]], fill=1)
     draw.point(points[0], fill=1)
-
-# %% ../../nbs/12_data.masks.ipynb #d82b4c4d
-def _coco_polygon(seg, draw):
-    "Fill one polygon given as x, y, x, y, ..."
-    xy = np.asarray(seg, float)
-    if xy.ndim!=1 or len(xy)<2 or len(xy)%2 or not np.isfinite(xy).all(): raise ValueError(
-        f'the polygon {str(seg)[:40]} is no list of x, y pairs')
-    if np.abs(xy).max()>10*max(draw.im.size): raise ValueError(
-        f'a polygon reaches to {xy[np.abs(xy).argmax()]:g}, far outside the image')
-    _fill(xy.reshape(-1,2), draw)
-
-# %% ../../nbs/12_data.masks.ipynb #b74277d6
-def _coco_draw(text, shape, draw):
-    "Draw the polygons of a record, return its run lengths as bool (H,W)"
-    record, runs = json.loads(text), np.zeros(shape, bool)
-    if record['size']!=list(shape): raise ValueError(
-        f"the file gives its size as {record['size'][::-1]}, it is {list(shape[::-1])}")
-    for mask in record['masks']:
-        if isinstance(mask, dict): runs |= _coco_runs(mask, shape)
-        else:
-            for polygon in mask: _coco_polygon(polygon, draw)
-    return runs
-
-# %% ../../nbs/12_data.masks.ipynb #bc6c3539
-@decoder('coco')
-def _coco_mask(mask, shape):
-    file, image, text = _named(mask)
-    im = Image.new('L', shape[::-1])
-    try: runs = _coco_draw(text, shape, ImageDraw.Draw(im))
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as e:
-        why = f'{e} is missing' if isinstance(e, KeyError) else ' '.join(str(e).split())
-        raise InputError(f"{file}, image {image}: {why}; export the annotations again") from e
-    return runs|(np.asarray(im)>0)
 
 # %% ../../nbs/12_data.masks.ipynb #cc70b0d3
 def _contour(words, shape, where):

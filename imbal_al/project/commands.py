@@ -206,15 +206,24 @@ def _next(
     typer.echo(_round_lines(project, made))
 
 # %% ../../nbs/73_project.commands.ipynb #b1825998
+def _names(text): return [name for name in map(str.strip, text.split(',')) if name]
+
 def _ingest(
     dir: _Dir,
     export: Annotated[Path, typer.Argument(
-        metavar='EXPORT', help='Label Studio JSON, CVAT XML, COCO JSON (or an archive of one), '
-        'or a folder of PNG masks')],
+        metavar='EXPORT', help='Label Studio JSON or JSON-MIN, CVAT XML or masks, COCO JSON, labelme, '
+        'YOLO segmentation (a file, an archive or a folder), or a folder of PNG masks')],
     empty: Annotated[str, typer.Option(
         help='An image with nothing drawn on it: report it, or take it as healthy')]='report',
     revert: Annotated[bool, typer.Option(
-        '--revert', help='Take masks that equal replaced versions, too')]=False,
+        '--revert', help='Take masks that equal replaced versions or are older, too')]=False,
+    defects: Annotated[str, typer.Option(
+        metavar='NAME,...', help='Names that count as a defect; '
+        'default: all but background, good, ok, ignore, void and the like')]='',
+    ignore: Annotated[str, typer.Option(
+        metavar='NAME,...', help='Names that are passed over, as if they had not been drawn')]='',
+    on_conflict: Annotated[str, typer.Option(
+        help='Several masks for one image: ask (refuse it), last (the one saved last), union')]='ask',
     ):
     """Take labels back. May be repeated; a relabelled image keeps both versions.
     Exit code 1 if something was refused.
@@ -222,9 +231,11 @@ def _ingest(
     Example:
 
         imbal-al ingest parts project-1-at-2026-11-22.json
+
+        imbal-al ingest parts cvat.zip --defects scratch,dent --ignore dust
     """
     from imbal_al.project.queue import ingest as take
-    report = take(_open(dir), export, empty, revert)
+    report = take(_open(dir), export, empty, revert, _names(defects), _names(ignore), on_conflict)
     typer.echo(str(report))
     if report.counts['refused']: raise typer.Exit(1)
 

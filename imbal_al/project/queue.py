@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/project.queue.html.md"""
 
 # %% ../../nbs/66_project.queue.ipynb #3d7a78c9
 from __future__ import annotations
-import base64, json, math, os, re
+import base64, json, math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +15,15 @@ import numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 
 from ..core import atomic_path, check_choice, InputError, read_json, write_json, write_text
-from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG, read_export
+from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG
+from .drawn import instant, Names, plain
+from .exports import read_export
+from .kinds import number_kinds
+from .matching import Places
 from imbal_al.project.store import (
-    file_name, labels, Project, read_label, read_mask, sweep, write_label
+    file_name, kinds_sum, label_state, labels, last_at, Project, read_label, read_mask, sweep, write_label
 )
+from .voices import cut_out, hear, Rules, settle
 from ..runs.lock import held
 
 # %% auto #0
@@ -183,37 +188,11 @@ class Report:
         ):
         "Count one image"
         self.counts[kind] += 1
-        if line: self.lines.append(line)
+        if line and line not in self.lines[-1:]: self.lines.append(line)
     def __str__(self):
-        kinds = ('new','changed','same','older','empty','unknown','refused')
+        kinds = ('new','changed','same','older','empty','unknown','refused','skipped','untouched')
         said = ', '.join(f'{self.counts[kind]} {kind}' for kind in kinds if self.counts[kind])
         return '\n'.join([f'{Path(self.path).name} ({self.tool}): {said or "no label in it"}', *self.lines])
-
-# %% ../../nbs/66_project.queue.ipynb #902f0719
-def _stem(name): return os.path.splitext(name)[0]
-
-def _by_stem(p):
-    "Name of an image without folder and ending -> [(name, id)]"
-    out = defaultdict(list)
-    for id,name in zip(p.units['id'], p.units['name']):
-        out[_stem(os.path.basename(name))].append((name,id))
-    return out
-
-# %% ../../nbs/66_project.queue.ipynb #1738b29a
-def _find(p, by_name, by_stem, drawn):
-    "The id of the unit that an entry is of, and ''; or '', and why none"
-    if drawn.id in p.row: return drawn.id, ''
-    for word in re.findall(r'(?<![0-9a-f])[0-9a-f]{12}(?![0-9a-f])', drawn.name):
-        if word in p.row: return word, ''
-    if drawn.name in by_name: return by_name[drawn.name], ''
-    alike = by_stem.get(_stem(os.path.basename(drawn.name)), []) if p.settings.unit=='image' else []
-    same_folder = [id for name,id in alike if _stem(name)==_stem(drawn.name)]
-    if len(same_folder)==1: return same_folder[0], ''
-    is_bare = not os.path.dirname(drawn.name)
-    if len(alike)==1 and is_bare: return alike[0][1], ''
-    if len(alike)>1 and is_bare: return '', (
-        f"{drawn.name} may be {alike[0][0]} or {alike[1][0]}; keep the names that the queue gave")
-    return '', f'{drawn.name} is no image of this project'
 
 # %% ../../nbs/66_project.queue.ipynb #7fc1ef8c
 def _refuse_whole(p, path, drawn):
@@ -230,82 +209,164 @@ def _refuse_whole(p, path, drawn):
         f'{path} is an export of another project ({foreign[0].name} and {len(foreign)-1} more); '
         'give it the folder of that one')
 
-# %% ../../nbs/66_project.queue.ipynb #95c2d4e6
-def _checked(p, drawn, id, empty, report):
-    "The mask of one entry, or None after a line in the report"
-    unit = p.row[id]
-    name, shape = unit['name'], (unit['h'],unit['w'])
-    if drawn.error: return report.add('refused', f"{name}: {drawn.error}; left as it was")
-    if drawn.empty and empty!='healthy': return report.add('empty',
-        f"{name} has nothing drawn on it and is not said to have no defect; "
-        "mark it so, or ingest with empty=healthy")
-    if drawn.shape not in (None, shape): return report.add('refused',
-        f"{name} is {unit['w']} x {unit['h']} pixels, its label {drawn.shape[1]} x {drawn.shape[0]}; "
-        "label the queue's own image")
-    try: mask = drawn.mask(shape)
-    except (ValueError, KeyError, TypeError) as e: return report.add('refused', f"{name}: {e}; export it again")
-    if drawn.parts and not mask.any() and not drawn.healthy: return report.add('empty',
-        f"{name} has shapes without a pixel; draw it again, or mark that it has no defect")
-    return mask
+# %% ../../nbs/66_project.queue.ipynb #b1560851
+_SAID = dict(
+    defect='counted as defect',
+    background='no defect',
+    healthy='no defect',
+    void='no defect',
+    passed='passed over')
+
+def _few(names, most=20): return ', '.join(names[:most])+(f' and {len(names)-most} more' if len(names)>most else '')
+
+def _counted(counter): return ', '.join(f'{name} ({n})' for name,n in sorted(counter.items()))
+
+def _names_line(names, words):
+    "Which names counted as what"
+    by = defaultdict(Counter)
+    for (meaning,name),n in sorted(names.items()): by[_SAID[meaning]][name] += n
+    parts = [f'{said}: {_counted(by[said])}' for said in dict.fromkeys(_SAID.values()) if by[said]]
+    if not by['counted as defect']: parts.insert(0, 'counted as defect: nothing')
+    if words: parts.append(f'said to have no defect: {_counted(words)}')
+    return '; '.join(parts)
+
+# %% ../../nbs/66_project.queue.ipynb #3768cd36
+@dataclass
+class _Tally:
+    "What an export holds beside its masks"
+    names: Counter = field(default_factory=Counter)   # (meaning, name) -> shapes
+    words: Counter = field(default_factory=Counter)   # Words that said that there is no defect
+    beside: Counter = field(default_factory=Counter)  # Kinds of results without area -> images
+    cut: Counter = field(default_factory=Counter)     # What lay above a defect -> pixels
+    passed: dict = field(default_factory=lambda: defaultdict(list)) # 'skipped' or 'untouched' -> names
+    def hear(self, heard, names):
+        "Count one entry"
+        drawn, painted = heard.drawn, heard.painted
+        if heard.kind!='refused': self.beside.update(set(drawn.beside))
+        if painted is None: return
+        self.names += painted.counted
+        self.cut += painted.cut
+        self.beside.update({f'the word {word!r}' for word in drawn.others(names)})
+        self.words.update(plain(word) for word in drawn.said if names.meaning(word)=='healthy')
+    def lines(self):
+        "What is said of it"
+        out = [f'{state} ({len(names)}): {_few(names)}' for state,names in sorted(self.passed.items())]
+        is_plain = set(self.names)<={('defect','defect')} and set(self.words)<={'no defect'}
+        if not is_plain: out.append(_names_line(self.names, self.words))
+        if self.cut: out.append(
+            f"{sum(self.cut.values())} pixels of defects lie below {_few(sorted(self.cut))}, and are none")
+        if self.beside: out.append(f'passed over beside the shapes: {_counted(self.beside)}')
+        return out
+
+# %% ../../nbs/66_project.queue.ipynb #bbc5c638
+def _check_names(path, drawn, names):
+    "Lines for names that nothing has. Raises `InputError` where none of those that count is there"
+    there = {plain(shape.name) for one in drawn for shape in one.shapes}
+    every = there|{plain(word) for one in drawn for word in one.said}
+    lost = [name for name in names.defects if plain(name) not in every]
+    if there and names.defects and len(lost)==len(names.defects): raise InputError(
+        f"no shape of {path} is called {_few(lost)}; its names are {_few(sorted(there))}")
+    lost += [name for name in names.ignore if plain(name) not in every]
+    return [f'nothing in it is called {name}' for name in lost]
 
 # %% ../../nbs/66_project.queue.ipynb #7e7d5377
 def ingest(
     p:Project, # The project
-    path:str|Path,      # Label Studio JSON, CVAT XML, COCO JSON (or an archive of one), or a folder of PNG masks
+    path:str|Path,      # What a labelling tool has written: a file, an archive or a folder (see *Exports*)
     empty:str='report', # An image with nothing drawn: 'report' it, or take it as 'healthy'
-    revert:bool=False   # Take masks that equal replaced versions, too
+    revert:bool=False,  # Take masks that equal replaced versions, or are older than the project's, too
+    defects=(),         # Names that count as a defect; (): all but background, good, void and the like
+    ignore=(),          # Names that are passed over, as if they had not been drawn
+    on_conflict:str='ask' # Several masks for an image: 'ask' refuses them, 'last', or their 'union'
     )->Report:
     """Take the labels of an export
 
     Raises `InputError` for a file that is none, or not of this project; nothing is written then."""
-    check_choice('meaning of empty', empty, ('report','healthy'))
-    tool, drawn = read_export(path)
-    _refuse_whole(p, path, drawn)
-    report = Report(str(path), tool)
-    found = _by_unit(p, drawn, report)
-    if drawn and not found: raise InputError(
-        f'{path}: none of its {len(drawn)} images is of {p.dir} ({report.lines[-1]}); '
-        'is it an export of another project?')
+    rules = Rules(Names(tuple(defects), tuple(ignore)), empty, on_conflict, revert)
+    export = read_export(path, _sizes(p))
+    _refuse_whole(p, path, export.drawn)
+    report, tally = Report(str(path), export.tool), _Tally()
+    report.lines += export.lines+_check_names(path, export.drawn, rules.names)
+    found = _by_unit(p, export.drawn, report, tally)
     with held(p.dir/'lock.json'):
         sweep(p.dir/'labels')
+        wholes = {}
         for id in p.units['id']:
-            if id in found: _take(p, id, found[id], empty, report, revert)
+            if id in found: _take(p, id, _heard(p, id, found[id], rules, tally, wholes), rules, report)
+    report.lines += tally.lines()
     return report
 
+def _sizes(p):
+    "(H,W) of all units and all images"
+    units = p.units
+    return {*zip(units['h'],units['w']), *zip(units['height'],units['width'])}
+
 # %% ../../nbs/66_project.queue.ipynb #91bb138f
-def _by_unit(p, drawn, report):
-    "id -> what an export says of the unit"
-    by_name = dict(zip(p.units['name'], p.units['id']))
-    by_stem, found = _by_stem(p), defaultdict(list)
-    for entry in drawn:
-        id, why = _find(p, by_name, by_stem, entry)
+def _by_unit(p, drawn, report, tally):
+    "id -> [(number, entry, is it of the whole image?)]. Raises `InputError` where none is of the project"
+    places, found, why = Places(p), defaultdict(list), ''
+    for number,entry in enumerate(drawn):
+        if entry.state:
+            tally.passed[entry.state].append(entry.name[-80:])
+            report.add(entry.state)
+            continue
+        of = places.find(entry)
         report.lines += entry.notes
-        if id: found[id].append(entry)
-        else: report.add('unknown', why)
+        for id in of.ids: found[id].append((number, entry, of.is_whole))
+        if not of.ids: report.add('unknown', of.why)
+        why = of.why or why
+    n = sum(not entry.state for entry in drawn)
+    if n and not found: raise InputError(
+        f'{report.path}: none of its {n} images is of {p.dir} ({why}); '
+        'is it an export of another project?')
     return found
 
+# %% ../../nbs/66_project.queue.ipynb #372767b5
+def _heard(p, id, entries, rules, tally, wholes):
+    "What is heard of a unit: one `Heard` for each entry"
+    unit, out = p.row[id], []
+    if wholes.get('image')!=unit['image']: wholes.clear()
+    wholes['image'] = unit['image']
+    for number,entry,is_whole in entries:
+        name, size = (unit['image'], ('height','width')) if is_whole else (unit['name'], ('h','w'))
+        if not is_whole or number not in wholes:
+            one = hear(entry, name, tuple(unit[side] for side in size), rules)
+            tally.hear(one, rules.names)
+            wholes[number] = one
+        out.append(cut_out(wholes[number], unit) if is_whole else one)
+    return out
+
 # %% ../../nbs/66_project.queue.ipynb #c173ab48
-def _take(p, id, entries, empty, report, revert):
-    "Write the label of a unit, unless its entries differ, and say what changed"
-    checked = [(_checked(p, entry, id, empty, report),entry) for entry in entries]
-    taken = [(mask,entry) for mask,entry in checked if mask is not None]
-    if not taken: return
-    mask, entry = taken[-1]
-    if any(not np.array_equal(np.packbits(other), np.packbits(mask)) for other,_ in taken):
-        return report.add('refused',
-            f"{p.row[id]['name']} is in it {len(taken)} times with different masks; left as it was")
-    before = read_label(p, id)
-    state = write_label(p, id, mask, f'{report.tool}: {Path(report.path).name}', entry.at, revert)
-    report.add(state, _change(p.row[id]['name'], before, mask, state))
+def _take(p, id, heard, rules, report):
+    "Write the label of a unit, unless its entries differ or it is older, and say what changed"
+    name = p.row[id]['name']
+    one = settle(heard, name, rules)
+    if one.kind: return report.add(one.kind, one.line)
+    at, before = one.drawn.at, read_label(p, id)
+    mask = one.painted.kinds>0
+    has_names = bool(set(one.painted.names)-{'defect'})
+    kinds = number_kinds(p, one.painted.kinds, one.painted.names) if has_names else None
+    state = label_state(p, id, mask, rules.revert, kinds)
+    if state=='changed' and not rules.revert and _is_older(at, last_at(before)): return report.add('older',
+        f"{name}: this label is of {at}, the project's of {last_at(before)}; left as it is (--revert takes it)")
+    by = f'{report.tool}: {Path(report.path).name}'
+    state = write_label(p, id, mask, by, at, rules.revert, kinds)
+    report.add(state, _change(name, before, mask, kinds, state))
+
+def _is_older(at, than):
+    "Is one time before another? No where one of them is not known"
+    return bool(instant(at) and instant(than) and instant(at)<instant(than))
 
 # %% ../../nbs/66_project.queue.ipynb #8e49eb5d
-def _change(name, before, mask, state):
+def _change(name, before, mask, kinds, state):
     "What to say of a label that was written, or not; '' where that is as expected"
     versions = before['versions'] if before else []
     if state=='older': return f"{name} equals a version that was replaced since; left as it is (revert takes it)"
     if state!='changed': return ''
-    was = versions[-1]['pixels'] if versions else None
-    return f"{name}: {was} defect pixels become {int(mask.sum())} (version {len(versions)+1})"
+    was, now = versions[-1]['pixels'], int(mask.sum())
+    if was==now and kinds is not None and versions[-1].get('kinds','')!=kinds_sum(kinds): return (
+        f"{name}: the kinds of its {now} defect pixels are others (version {len(versions)+1})")
+    return f"{name}: {was} defect pixels become {now} (version {len(versions)+1})"
 
 # %% ../../nbs/66_project.queue.ipynb #105b58c0
 def as_annotations(

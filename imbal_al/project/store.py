@@ -21,6 +21,7 @@ from imbal_al.core import (
 from ..data.images import crop, IMAGES, read_image
 from ..data.patches import windows
 from ..data.sources import files_below, named_group
+from .drawn import instant
 from ..networks.tiling import Windows
 from ..runs.lock import held
 
@@ -376,13 +377,16 @@ def label_state(
     p:Project, # The project
     id:str,            # Of a unit
     mask:np.ndarray,   # (h,w)
-    revert:bool=False  # As `write_label` is told
+    revert:bool=False, # As `write_label` is told
+    kinds=None         # As `write_label` is told
     )->str:            # 'new', 'changed', 'same' or 'older'
     "What writing this mask would be"
     known = read_label(p, id)
     if known is None: return 'new'
-    content = _checksum(mask)
-    versions = [version['content'] for version in known['versions']]
+    content = (_checksum(mask), None if kinds is None else kinds_sum(kinds))
+    versions = [
+        (version['content'], None if kinds is None else version.get('kinds',''))
+        for version in known['versions']]
     if versions[-1]==content: return 'same'
     return 'older' if content in versions and not revert else 'changed'
 
@@ -393,7 +397,8 @@ def write_label(
     mask:np.ndarray,  # (h,w) of the unit, 0 = healthy
     by:str='',        # Where it comes from, e.g. the name of an export
     at:str='',        # When it was made, as the tool says
-    revert:bool=False # Take it even if it equals a version that was replaced
+    revert:bool=False, # Take it even if it equals a version that was replaced
+    kinds=None         # uint8 (h,w), the kind of each pixel, see *Kinds of defects*; None: no names
     )->str:           # 'new', 'changed', 'same' or 'older'; the last two are not written
     "Add a version of a unit's label. Raises `InputError` for an unknown unit or another size"
     if id not in p.row: raise InputError(f'{id} is no unit of {p.dir}; it may be of another project')
@@ -401,18 +406,55 @@ def write_label(
     if mask.shape!=(unit['h'],unit['w']): raise InputError(
         f"the mask of {unit['name']} is {' x '.join(map(str, mask.shape[::-1]))} pixels, "
         f"the image {unit['w']} x {unit['h']}; export it again in full size")
-    state = label_state(p, id, mask, revert)
+    state = label_state(p, id, mask, revert, kinds)
+    if state=='same': _confirm(p, id, at)
     if state in ('same','older'): return state
     known = read_label(p, id)
     versions = known['versions'] if known else []
+    if kinds is None and versions: kinds = _carried(p, versions[-1], mask)
     version = dict(
-        file=_mask_file(p, id, mask, versions),
+        file=_mask_file(p, id, mask if kinds is None else kinds, versions),
         content=_checksum(mask),
         pixels=int(mask.sum()),
         by=by,
         at=at)
+    if kinds_sum(kinds): version['kinds'] = kinds_sum(kinds)
     write_json(_label_path(p, id), dict(id=id, name=unit['name'], versions=[*versions, version]))
     return state
+
+# %% ../../nbs/63_project.store.ipynb #b50d5744
+def kinds_sum(
+    kinds   # uint8 (h,w), or None
+    )->str: # '' where all are of the first kind
+    "A checksum of the kinds of a label's pixels"
+    if kinds is None or np.max(kinds, initial=0)<2: return ''
+    return f'{zlib.crc32(np.ascontiguousarray(kinds, np.uint8).tobytes()):08x}'
+
+def _carried(p, version, mask):
+    "The kinds of a label for its next mask, which has no names: a pixel that stays keeps its own; None: no names"
+    if not version.get('kinds'): return None
+    try: values = np.asarray(Image.open(p.dir/'labels'/version['file'])).astype(int)
+    except OSError: return None
+    was = np.where(values>127, 256-values, 1)
+    return np.where(mask, was, 0).astype(np.uint8)
+
+def last_at(
+    known:dict|None # As `read_label` returns it
+    )->str:         # '' where nobody said so
+    "When a label was last made or confirmed, as the tool said"
+    last = known['versions'][-1] if known else {}
+    return max((last.get('confirmed',''), last.get('at','')), key=_order_at)
+
+def _order_at(at):
+    when = instant(at)
+    return when.timestamp() if when else float('-inf')
+
+def _confirm(p, id, at):
+    "Note that a label was saved again, and is the same"
+    known = read_label(p, id)
+    if not instant(at) or _order_at(at)<=_order_at(last_at(known)): return
+    known['versions'][-1]['confirmed'] = at
+    write_json(_label_path(p, id), known)
 
 # %% ../../nbs/63_project.store.ipynb #305f5cef
 def _mask_file(p, id, mask, versions):
@@ -429,9 +471,10 @@ def _mask_file(p, id, mask, versions):
     return name
 
 def _png(mask):
-    "A mask as the bytes of a PNG, 0 and 255"
+    "A mask, or the kinds of its pixels, as the bytes of a PNG: 0, and 256 less the kind, 255 for the first"
     out = io.BytesIO()
-    Image.fromarray(np.asarray(mask, np.uint8)*255).convert('L').save(out, 'png')
+    kinds = np.asarray(mask, np.uint8)
+    Image.fromarray(np.where(kinds>0, 0-kinds, 0).astype(np.uint8)).convert('L').save(out, 'png')
     return out.getvalue()
 
 # %% ../../nbs/63_project.store.ipynb #5800e3cb
@@ -441,6 +484,17 @@ def read_mask(
     version:int|None=None  # From 1; None: the last
     )->np.ndarray:         # uint8 (h,w), 1 = defect
     "A unit's mask. Raises `InputError` if there is none or its file is not as it was written"
+    path, wanted, name = _version(p, id, version)
+    try: mask = np.asarray(Image.open(path))>127
+    except Exception as e: raise InputError(
+        f'{path} is missing or damaged; ingest the export of {name} again, or restore the file') from e
+    if _checksum(mask)!=wanted['content']: raise InputError(
+        f"{path} was changed after it was ingested; give {name} its new mask by `imbal-al ingest` instead")
+    return mask.astype(np.uint8)
+
+# %% ../../nbs/63_project.store.ipynb #30b4f85d
+def _version(p, id, version=None):
+    "(Path of its picture, the version, the unit's name). Raises `InputError` where there is none"
     known = read_label(p, id)
     if known is None: raise InputError(
         f'{p.row[id]["name"] if id in p.row else id} has no label; label it first')
@@ -448,13 +502,16 @@ def read_mask(
     if version is not None and not 1<=version<=len(versions): raise InputError(
         f"{name} has no version {version}; it has 1 to {len(versions)}")
     wanted = versions[-1 if version is None else version-1]
-    path = p.dir/'labels'/wanted['file']
-    try: mask = np.asarray(Image.open(path))>127
-    except Exception as e: raise InputError(
-        f'{path} is missing or damaged; ingest the export of {name} again, or restore the file') from e
-    if _checksum(mask)!=wanted['content']: raise InputError(
-        f"{path} was changed after it was ingested; give {name} its new mask by `imbal-al ingest` instead")
-    return mask.astype(np.uint8)
+    return p.dir/'labels'/wanted['file'], wanted, name
+
+def mask_path(
+    p:Project,            # The project
+    id:str,               # Of a unit
+    version:int|None=None # From 1; None: the last
+    )->tuple:             # (path, checksum of its kinds)
+    "The picture of a label"
+    path, wanted, _ = _version(p, id, version)
+    return path, wanted.get('kinds','')
 
 # %% ../../nbs/63_project.store.ipynb #533a0287
 _LABELS = ['id','version','pixels','faulty','by','at','content']
