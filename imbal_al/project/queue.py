@@ -268,7 +268,8 @@ def ingest(
         'is it an export of another project?')
     with held(p.dir/'lock.json'):
         sweep(p.dir/'labels')
-        for id in p.units['id']:
+        for id in found: read_label(p, id)
+        for id in p.row:
             if id in found: _take(p, id, found[id], empty, report, revert)
     return report
 
@@ -297,6 +298,8 @@ def _take(p, id, entries, empty, report, revert):
     before = read_label(p, id)
     state = write_label(p, id, mask, f'{report.tool}: {Path(report.path).name}', entry.at, revert)
     report.add(state, _change(p.row[id]['name'], before, mask, state))
+    why = p.row[id].get('why')
+    if why: report.lines.append(f"{p.row[id]['name']}: its label is kept and does not count, its picture is {why}")
 
 # %% ../../nbs/66_project.queue.ipynb #8e49eb5d
 def _change(name, before, mask, state):
