@@ -7,7 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.cli import app
-from imbal_al.core import read_json, write_json
+from imbal_al.core import InputError, read_json, write_json
 from imbal_al.project.pictures import content_of
 from imbal_al.project.state import is_held_out, waiting
 from imbal_al.project.store import (
@@ -359,3 +359,36 @@ def test_a_label_is_written_without_listing_the_others(at, monkeypatch):
         assert write_label(p, p.units.id[9], np.ones((32, 40))) == 'new'
         assert write_label(p, p.units.id[9], np.zeros((32, 40))) == 'changed'
     assert read_mask(p, p.units.id[9]).sum() == 0 and read_mask(p, p.units.id[9], 1).sum() == 1280
+
+
+def test_a_folder_of_images_and_masks_is_read_past_a_name_that_fits_nowhere(tmp_path, caplog):
+    for i, name in enumerate(('ok.png', 'a\u2028b.png')):
+        png(tmp_path / 'i' / name, i)
+        png(tmp_path / 'm' / name, i, ink=0)
+    for o in ('i', 'm'):
+        shutil.copy(tmp_path / o / 'ok.png', os.fsencode(tmp_path / o) + b'/gr\xfc.png')
+    code, said = run('data', 'check', f'folder:{tmp_path}/i:{tmp_path}/m')
+    assert code == 0 and caplog.text.count('is not UTF-8') == 2 and '40x32 (2)' in said
+
+
+def test_a_label_whose_rights_were_taken_stops(at, unprivileged):
+    p = open_project(at / 'p')
+    f = at / f'p/labels/{p.units.id[0]}.json'
+    f.chmod(0)
+    for o in [at, *at.parents][:3]:
+        o.chmod(0o755)
+    with unprivileged():
+        if os.access(at / 'p', os.R_OK, effective_ids=True):
+            with pytest.raises(InputError, match='Permission denied.*make it readable'):
+                labels(p)
+
+
+def test_odd_names_in_a_table_of_predictions(tmp_path):
+    from imbal_al.project.predictor import _done, _stems
+
+    (tmp_path / 't.csv').write_text('image,error\n"a\u2028b.png",\n"c\x85d.png",\n', encoding='utf-8')
+    assert list(_done(tmp_path / 't.csv')) == ['a\u2028b.png', 'c\x85d.png']
+    stems = _stems(['x' * 251 + '.png', 'x' * 251 + '.bmp', 'y' * 250 + '.jpeg', 'd/' + 'ü' * 126 + '.a'])
+    assert len(set(stems.values())) == 4 and all(
+        len(f'{o}.png'.encode().split(b'/')[-1]) <= 255 for o in stems.values()
+    )

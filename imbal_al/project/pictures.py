@@ -7,8 +7,8 @@ Docs: https://example.github.io/imbal_al/project.pictures.html.md"""
 # %% ../../nbs/62a_project.pictures.ipynb #3784a80c
 from __future__ import annotations
 import hashlib, os
-from collections import Counter, defaultdict
-from dataclasses import astuple, dataclass, field
+from collections import defaultdict
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from ..core import ahead
@@ -89,81 +89,3 @@ def twins(
     for name,content in contents.items():
         if first.setdefault(content, name)!=name: out[name] = first[content]
     return out
-
-# %% ../../nbs/62a_project.pictures.ipynb #7285b58a
-@dataclass
-class Listing:
-    "The files of a folder"
-    names: list = field(default_factory=list) # With `/`, whatever the system; sorted
-    out: list = field(default_factory=list)   # A line for each file or folder that is left out
-    endings: Counter = field(default_factory=Counter) # Of the files that were passed over
-    @property
-    def notes(self)->list:
-        "What was passed over, in a line"
-        if not self.endings: return []
-        kinds = ', '.join(f"{ending or 'without'} {n}" for ending,n in self.endings.most_common(6))
-        return [f'passed over: {sum(self.endings.values())} files with other endings ({kinds})']
-
-def odd_name(
-    name:str # Of a file
-    )->str:  # '' for one that can be used
-    "Why a name cannot be used"
-    if any('\ud800'<=letter<='\udfff' for letter in name): return 'is not UTF-8'
-    if any(letter<' ' or '\x7f'<=letter<='\x9f' for letter in name): return 'holds a line break or another control character'
-    return ''
-
-# %% ../../nbs/62a_project.pictures.ipynb #5cf5dd05
-def is_ours(
-    folder:Path # Any
-    )->bool:
-    "Is it a project, or what `predict` has written?"
-    return (folder/'project.json').is_file() or (folder/'predict.json').is_file()
-
-def list_files(
-    folder:Path, # With sub-folders
-    endings      # That are wanted, lower case
-    )->Listing:
-    "The files below a folder; hidden ones, and folders of our own, are passed over"
-    found, top = Listing(), os.path.realpath(folder)
-    been = {_number(top)}
-    def failed(error): found.out.append(f'{_shown(error.filename)} cannot be opened ({error.strerror}); it is left out')
-    for at, folders, names in os.walk(folder, followlinks=True, onerror=failed):
-        folders[:] = [name for name in sorted(folders) if _enter(Path(at)/name, top, been, found)]
-        below = Path(at).relative_to(folder)
-        for name in names: _add(found, Path(at)/name, (below/name).as_posix(), endings)
-    found.names.sort()
-    return found
-
-def _number(path):
-    "A folder's own, or None where it cannot be told"
-    try: at = os.stat(path)
-    except OSError: return None
-    return at.st_dev, at.st_ino
-
-def _shown(path): return str(path).encode('utf-8','backslashreplace').decode()
-
-# %% ../../nbs/62a_project.pictures.ipynb #61a9437b
-def _enter(path, top, been, found):
-    "Shall a sub-folder be listed? A link that shall not costs a line"
-    if path.name.startswith('.') or is_ours(path): return False
-    real = os.path.realpath(path)
-    number = _number(real)
-    is_link = path.is_symlink()
-    is_twice = number in been
-    if is_link: is_twice |= os.path.commonpath([top,real]) in (top,real)
-    if is_twice:
-        if is_link: found.out.append(f'{_shown(path)} is a link to {_shown(real)}, which is listed already or holds the folder; it is left out')
-        return False
-    been.add(number)
-    return True
-
-def _add(found, path, name, endings):
-    "Put a file into a listing, or say why not"
-    if path.name.startswith('.'): return
-    if not path.name.lower().endswith(tuple(endings)):
-        ending = path.suffix.lower()
-        found.endings[ending if not odd_name(ending) else '?'] += 1
-        return
-    why = odd_name(name)
-    if why: found.out.append(f'{ascii(str(path))}: its name {why}; rename it; it is left out')
-    else: found.names.append(name)

@@ -262,6 +262,7 @@ def _news(p, record):
     known = {(id,version) for id,version in record['train']+record['test']}
     return not set(zip(table['id'], table['version']))<=known
 
+# %% ../../nbs/67_project.rounds.ipynb #ea3ed83c
 def _lost(p, record):
     "Was a model trained on labels that do not count any more?"
     return not {id for id,_ in record['train']}<=set(labels(p)['id'])

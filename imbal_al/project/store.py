@@ -16,17 +16,19 @@ import numpy as np, pandas as pd
 from PIL import Image
 
 from imbal_al.core import (
-    atomic_path, check_choice, config_hash, InputError, note, read_json, to_json, unseal, write_json, write_text
+    atomic_path, check_choice, config_hash, InputError, note, read_json, to_json, unseal, write_json,
+    write_text
 )
 from ..data.images import crop, IMAGES, read_image
 from ..data.patches import windows
+from ..data.listing import list_files
 from ..data.sources import named_group
 from ..networks.tiling import Windows
-from .pictures import found_again, Known, list_files, looked_at, twins
+from .pictures import found_again, Known, looked_at, twins
 from ..runs.lock import held
 
 # %% auto #0
-__all__ = ['Settings', 'Project', 'open_project', 'new', 'read_label', 'write_label', 'read_mask', 'labels']
+__all__ = ['Settings', 'open_project', 'new', 'read_label', 'write_label', 'read_mask', 'labels']
 
 # %% ../../nbs/63_project.store.ipynb #e854678e
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def image_names(
     folder:Path,  # With sub-folders
     tell=note     # Called with a line for each file that is left out
     )->list[str]: # With `/`, whatever the system
-    "Relative names of the images below a folder, sorted; hidden ones, projects and results are passed over"
+    "Relative names of the images below a folder, sorted; not hidden ones, projects and results"
     found = list_files(folder, SUFFIXES)
     for line in found.out+found.notes: tell(line)
     return found.names
@@ -169,6 +171,7 @@ def _make_units(project_id, rows, unit='image', window=256):
     "What can be labelled, from `_list_images`: a table with the columns `_UNIT`"
     return pd.DataFrame(_unit_rows(project_id, rows, unit, window), columns=_UNIT)
 
+# %% ../../nbs/63_project.store.ipynb #95b7159c
 def _unit_rows(project_id, rows, unit, window):
     "The same as dicts"
     out = []
@@ -196,6 +199,7 @@ _WHY = dict(
     lost='the picture of that name is gone or is another one now',
     dropped='it was taken out by project drop')
 
+# %% ../../nbs/63_project.store.ipynb #3991a5e4
 @dataclass
 class Project:
     "An open project"
@@ -251,6 +255,7 @@ def group_in(
     known = p.pictures.get(image)
     return group_of(known.kin if known and known.kin else image, p.settings.group_by)
 
+# %% ../../nbs/63_project.store.ipynb #2b9b21c2
 def groups_of(
     p:Project, # The project
     ids           # Of units
@@ -305,6 +310,7 @@ def open_project(
     return _opened(dir, found, _read_units(dir, found['units']))
 
 # %% ../../nbs/63_project.store.ipynb #fe3301a6
+_BACKUP = 'restore it from a backup, or use the version that wrote it'
 _FIELDS = dict(id=str, images=str, settings=dict, units=str, skipped=list)
 
 def _read_project(dir):
@@ -319,21 +325,21 @@ def _read_project(dir):
         f'{path} is not of a project, or of one by another version; give another folder')
     for name,kind in _FIELDS.items():
         if not isinstance(found.get(name), kind): raise InputError(
-            f'{path} has {name} = {found.get(name)!r}; restore it from a backup, or use the version that wrote it')
+            f'{path} has {name} = {found.get(name)!r}; {_BACKUP}')
     return found
 
+# %% ../../nbs/63_project.store.ipynb #65013493
 def _opened(dir, found, units):
     "A project from what its files say"
     known = {setting.name for setting in fields(Settings)}
     try:
-        settings = Settings(**{name:value for name,value in found['settings'].items() if name in known})
+        given = {name:value for name,value in found['settings'].items() if name in known}
+        settings = Settings(**given)
         _check_settings(settings)
-    except (InputError, TypeError) as e: raise InputError(
-        f'{dir}/project.json: {e}; restore it from a backup, or use the version that wrote it') from e
+    except (InputError, TypeError) as e: raise InputError(f'{dir}/project.json: {e}; {_BACKUP}') from e
     gone = found.get('gone') or []
-    is_whole = isinstance(gone, list) and all(isinstance(row,dict) and {*_UNIT,*_GONE}<=set(row) for row in gone)
-    if not is_whole: raise InputError(
-        f'{dir}/project.json has odd entries in gone; restore it from a backup, or use the version that wrote it')
+    if not _holds(gone, {*_UNIT,*_GONE}): raise InputError(
+        f'{dir}/project.json has odd entries in gone; {_BACKUP}')
     return Project(
         dir=dir,
         id=found['id'],
@@ -348,10 +354,17 @@ def _opened(dir, found, units):
 # %% ../../nbs/63_project.store.ipynb #c364f68c
 _GONE = ('picture','why','kin','origin')
 
+def _holds(rows, names):
+    "Is it a list of dicts that have these names?"
+    return isinstance(rows, list) and all(isinstance(row,dict) and names<=set(row) for row in rows)
+
+# %% ../../nbs/63_project.store.ipynb #29b9274b
 def _read_pictures(dir, name):
     "image -> `Known`; nothing where the project has no such table, or it is damaged"
     if not name: return {}
-    try: return {image:Known(*known) for image,known in json.loads((dir/name).read_text(encoding='utf-8')).items()}
+    try:
+        found = json.loads((dir/name).read_text(encoding='utf-8'))
+        return {image:Known(*known) for image,known in found.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         note(f'{dir/name} is missing or damaged; the images are read again')
         return {}
@@ -393,6 +406,7 @@ def new(
             f'{dir} was made with {name} {was}, not {value}; make another project for that')
     return _refresh(dir, images, rows, lines, notes)
 
+# %% ../../nbs/63_project.store.ipynb #bfdefa13
 def _there(dir):
     "A project that is there, without its units where their table is not whole: ids follow from names"
     found = _read_project(dir)
@@ -439,6 +453,7 @@ def _refresh(dir, images, rows, lines, notes):
         _commit(made)
     return replace(open_project(dir), notes=made.notes)
 
+# %% ../../nbs/63_project.store.ipynb #5c23e147
 def _check_moved(old, made):
     "Raise an `InputError` for a folder without most of the labelled pictures"
     labelled = _labelled(old) & set(old.units['id'])
@@ -447,6 +462,7 @@ def _check_moved(old, made):
         f'{made.images} holds {len(there)} of the {len(labelled)} labelled pictures of {old.dir} '
         f'(they were below {old.images}); put all images below one folder and give that, or make another project')
 
+# %% ../../nbs/63_project.store.ipynb #83f54871
 def _labelled(p):
     "Ids that have a label, by the names of their files"
     folder = p.dir/'labels'
@@ -473,6 +489,7 @@ def _settled(p, rows):
     made.notes = [*p.notes, *_noticed(p, made)]
     return made
 
+# %% ../../nbs/63_project.store.ipynb #97294810
 def _with_picture(p, rows):
     "Units that count, as dicts, with picture, why, kin and origin"
     out = []
@@ -488,6 +505,7 @@ def _with_picture(p, rows):
         out.append({**unit, **about})
     return out
 
+# %% ../../nbs/63_project.store.ipynb #42d6c5da
 def _renamed(unit, image):
     "A unit whose picture is at `image`; None: it is lost, if it was not dropped before"
     if image is None: return dict(unit, why=unit['why'] or 'lost')
@@ -503,7 +521,10 @@ def _fresh(p, rows, now, pictures, all):
     fresh = []
     for image,row in rows.items():
         if image in pictures and not again: continue
-        known = replace(now[image], kin=_kept_of(p, image, now, 'kin'), origin=_kept_of(p, image, now, 'origin') or image)
+        known = replace(
+            now[image],
+            kin=_kept_of(p, image, now, 'kin'),
+            origin=_kept_of(p, image, now, 'origin') or image)
         made = _made_of(p, row, known.origin)
         if not again and there & {unit['id'] for unit in made}:
             known = replace(known, origin=f'{image}#{known.content}')
@@ -512,11 +533,13 @@ def _fresh(p, rows, now, pictures, all):
         fresh += [unit for unit in made if unit['id'] not in there]
     return pd.DataFrame(fresh, columns=_UNIT)
 
+# %% ../../nbs/63_project.store.ipynb #8d5f66be
 def _kept_of(p, image, now, name):
     "A field of an image whose picture is known; '' for another"
     known = p.pictures.get(image)
     return getattr(known, name) if known and known.content==now[image].content else ''
 
+# %% ../../nbs/63_project.store.ipynb #c4857fa5
 def _made_of(p, row, origin):
     "Units of one image, as dicts"
     return _unit_rows(p.id, [dict(row, origin=origin)], p.settings.unit, p.settings.window)
@@ -530,11 +553,13 @@ def _grouped(pictures):
         if not out[image].kin: out[image] = replace(out[image], kin=out[first].kin or first)
     return out
 
+# %% ../../nbs/63_project.store.ipynb #6fbe362c
 def _few(names):
     "Some names of many"
     names = list(names)
     return ', '.join(names[:3])+(f' and {len(names)-3} more' if len(names)>3 else '')
 
+# %% ../../nbs/63_project.store.ipynb #29d3f849
 def _noticed(p, made):
     "What has become of pictures, a line each"
     was, now = (dict(zip(project.units['id'], project.units['image'])) for project in (p,made))
@@ -553,9 +578,11 @@ def _noticed(p, made):
             f'{len(images)} {what} ({len(labelled & set(images))} of them labelled; '
             f'these labels do not count until the picture is back): {_few(images)}')
     if back: lines.append(f'{len(back)} back, their labels with them: {_few(back)}')
-    if same: lines.append(f'{len(same)} are there under another name, too; equal pictures stay in one group: {_few(same)}')
+    if same: lines.append(
+        f'{len(same)} are there under another name, too; equal pictures stay in one group: {_few(same)}')
     return lines
 
+# %% ../../nbs/63_project.store.ipynb #d5658ca1
 def _twins_of(p):
     "Images that are there twice, without the first ones"
     same = twins({image:known.content for image,known in p.pictures.items()})
@@ -585,6 +612,7 @@ def look(
     units = pd.DataFrame([unit for unit in rows if unit['image'] not in off], columns=_UNIT)
     return replace(p, units=units, gone=[*p.gone, *(dict(unit, why='lost') for unit in gone)])
 
+# %% ../../nbs/63_project.store.ipynb #87efdc7a
 def _remember(p, now):
     "The same project with what is known of its pictures: one of an early version does not know"
     with held(p.dir/'lock.json'):
@@ -614,6 +642,7 @@ def drop(
         _commit(replace(p, units=units, gone=[unit for unit in all if unit['why']]))
     return len(chosen)
 
+# %% ../../nbs/63_project.store.ipynb #34b3642b
 def _named(p, units, what):
     "Ids of the units that are meant; a name is that of a picture that is there, if there is one"
     chosen = set()
@@ -624,8 +653,12 @@ def _named(p, units, what):
         chosen |= found
     return chosen
 
-def _called(word, units): return {unit['id'] for unit in units if word in (unit['id'],unit['name'],unit['image'])}
+# %% ../../nbs/63_project.store.ipynb #ad80af93
+def _called(word, units):
+    "Ids of the units that a word is the id or a name of"
+    return {unit['id'] for unit in units if word in (unit['id'],unit['name'],unit['image'])}
 
+# %% ../../nbs/63_project.store.ipynb #e5738bb1
 def _state(p, unit):
     "Why a unit that is taken in again does not count; '' where it does"
     known = p.pictures.get(unit['image'])
@@ -642,16 +675,16 @@ def read_label(
     path = _label_path(p, id)
     found = _read_whole(path)
     if not found or not found.get('versions'): return None
-    versions = found['versions']
-    is_whole = isinstance(versions, list) and all(isinstance(version,dict) and _VERSION<=set(version) for version in versions)
-    if not is_whole: raise InputError(f'{path} has odd entries in versions; {_RESTORE}')
+    if not _holds(found['versions'], _VERSION): raise InputError(
+        f'{path} has odd entries in versions; {_RESTORE}')
     return found
 
 _VERSION = {'file','content','pixels','by','at'}
 _RESTORE = 'restore it from a backup, or move it away and ingest its label again'
 
+# %% ../../nbs/63_project.store.ipynb #63900787
 def _read_whole(path):
-    "A label's file; None where there is none. Raises `InputError` for one that is there and cannot be read: it is no missing label"
+    "A label's file; None where there is none. Raises `InputError` for one that cannot be read"
     try: return unseal(json.loads(path.read_text(encoding='utf-8')))
     except (FileNotFoundError, NotADirectoryError): return None
     except OSError as e: raise InputError(
@@ -723,14 +756,17 @@ def _mask_file(p, id, mask, versions):
     if not path.exists(): _write_mask(path, content)
     return path.name
 
+# %% ../../nbs/63_project.store.ipynb #fe507cb8
 def _number_of(name):
     "Of a mask's file"
     number = name.split('.')[-2]
     return int(number) if number.isdigit() else 0
 
+# %% ../../nbs/63_project.store.ipynb #f9fabd98
 def _write_mask(path, content):
     with atomic_path(path) as f: f.write_bytes(content)
 
+# %% ../../nbs/63_project.store.ipynb #bbbe6aa4
 def _mend(p, id, mask):
     "Write a mask's file again if it is not whole: the same label has come back"
     version = read_label(p, id)['versions'][-1]
