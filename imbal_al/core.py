@@ -46,7 +46,8 @@ def atomic_path(path:str|Path # Where the file shall be
     """Write to the yielded path; on leaving without an error it is flushed and renamed to `path`, else removed.
     Raises `InputError` where it cannot be written"""
     path = Path(path)
-    tmp = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.tmp')
+    short = path.name if len(os.fsencode(path.name))<200 else 'long'
+    tmp = path.with_name(f'.{short}.{uuid4().hex[:8]}.tmp')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tmp.touch(exist_ok=False)

@@ -39,7 +39,8 @@ def test_bad_files_cost_one_line_each_and_the_rest_is_listed(images):
     assert (
         len(lines) == 3
         and not any('\n' in o for o in lines)
-        and sum('is empty' in o for o in lines) == 2
+        and sum('is empty' in o for o in lines) == 1
+        and sum('its name holds a line break' in o for o in lines) == 1
         and sum('cannot be read as an image' in o for o in lines) == 1
     )
 
@@ -186,20 +187,30 @@ def test_masks_that_do_not_fit(project):
     assert not (project.dir / 'labels').exists()
 
 
-def test_a_damaged_label_counts_as_missing_and_an_old_mask_is_not_overwritten(project):
+@pytest.mark.parametrize('content', ['{"half', '', '[]', '{"id": 1, "versions": [1]}', '{"versions": {"a": 1}}'])
+def test_a_label_that_cannot_be_read_stops_and_its_history_stays(project, content):
     id = project.units.id[0]
     write_label(project, id, np.ones((40, 50)))
-    note.cache_clear()
-    (project.dir / 'labels' / f'{id}.json').write_text('{"half')
-    assert len(labels(project)) == 0 and write_label(project, id, np.zeros((40, 50))) == 'new'
-    assert (
-        sorted(o.name for o in (project.dir / 'labels').glob('*.png'))
-        == [f'{id}.1.png', f'{id}.2.png']
-        and read_mask(project, id).sum() == 0
-    )
-    (project.dir / 'labels' / f'{id}.2.png').write_bytes(b'')
-    with pytest.raises(InputError, match='missing or damaged'):
+    f = project.dir / 'labels' / f'{id}.json'
+    f.write_text(content)
+    for read in (lambda: labels(project), lambda: write_label(project, id, np.zeros((40, 50)))):
+        with pytest.raises(InputError, match=f'{id}.json .*move it away and ingest'):
+            read()
+    assert f.read_text() == content
+    f.rename(f.with_suffix('.away'))
+    assert write_label(project, id, np.zeros((40, 50))) == 'new'
+    assert sorted(o.name for o in f.parent.glob('*.png')) == [f'{id}.1.png', f'{id}.2.png']
+    assert read_mask(project, id).sum() == 0
+
+
+def test_an_emptied_mask_is_mended_by_the_same_label(project):
+    id = project.units.id[0]
+    m = np.arange(2000).reshape(40, 50) % 3 == 0
+    write_label(project, id, m)
+    (project.dir / 'labels' / f'{id}.1.png').write_bytes(b'')
+    with pytest.raises(InputError, match='missing or damaged; ingest'):
         read_mask(project, id)
+    assert write_label(project, id, m) == 'same' and (read_mask(project, id) == m).all()
 
 
 def test_killed_before_any_rename_and_repeated_all_is_there_once(tmp_path, images):
@@ -210,8 +221,8 @@ def test_killed_before_any_rename_and_repeated_all_is_there_once(tmp_path, image
         for i, id in enumerate(p.units.id):
             write_label(p, id, np.arange(2000).reshape(40, 50) % (i + 2) == 0)
 
-    for n in range(9):
-        assert killed_at(n, lambda: all_of_it(n)) == (9 if n < 8 else 0)
+    for n in range(10):
+        assert killed_at(n, lambda: all_of_it(n)) == (9 if n < 9 else 0)
         all_of_it(n)
         p = open_project(tmp_path / f'p{n}')
         t = labels(p)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import check_choice, InputError
+from ..core import check_choice, InputError, note
 from .images import channels_of, crop, IMAGES, read_image, window_of
+from .listing import list_files
 from .masks import DECODERS, read_mask
 
 # %% auto #0
@@ -75,19 +76,12 @@ def home_of(name, root, folder=None, needs=()):
             f"put it there as {home} or run `imbal-al data get {name}`")
     return home
 
-# %% ../../nbs/13_data.sources.ipynb #ca81c44a
-def _shown(names): return [name for name in names if not name.startswith('.')]
-
 # %% ../../nbs/13_data.sources.ipynb #cc505dc4
-def files_below(folder, *endings, past=None):
-    "Relative names of the files below `folder` with one of `endings`, sorted; folders that are `past` are not entered"
-    found = []
-    for at, folders, names in os.walk(folder):
-        folders[:] = [name for name in _shown(folders) if not (past and past(Path(at)/name))]
-        below = Path(at).relative_to(folder)
-        wanted = [name for name in _shown(names) if name.lower().endswith(endings)]
-        found += [(below/name).as_posix() for name in wanted]
-    return sorted(found)
+def files_below(folder, *endings):
+    "Relative names of the files below `folder` with one of `endings`, sorted; a note on each that is left out"
+    found = list_files(folder, endings)
+    for line in found.out: note(line)
+    return found.names
 
 # %% ../../nbs/13_data.sources.ipynb #9d1e6d34
 @dataclass(frozen=True)

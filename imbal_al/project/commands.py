@@ -7,6 +7,7 @@ Docs: https://example.github.io/imbal_al/project.commands.html.md"""
 # %% ../../nbs/73_project.commands.ipynb #5d2865d8
 from __future__ import annotations
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -26,17 +27,19 @@ _Prevalence = Annotated[float, typer.Option(
 
 def _say(line): typer.echo(line, err=True)
 
-def _open(dir):
-    from imbal_al.project.store import open_project
-    return open_project(dir)
+def _open(dir, look=False):
+    "A project; with `look` its pictures are looked at, too"
+    from imbal_al.project.store import look as looked, open_project
+    project = open_project(dir)
+    return looked(project, _say) if look else project
 
 # %% ../../nbs/73_project.commands.ipynb #d8b6bc3e
 def _groups_line(project):
     "How images are grouped, and what of them is held out"
-    from imbal_al.project.store import group_of
+    from imbal_al.project.store import group_in
     from imbal_al.project.state import is_held_out
     images = sorted(set(project.units['image']))
-    group = {image:group_of(image, project.settings.group_by) for image in images}
+    group = {image:group_in(project, image) for image in images}
     held_out = {group[image] for image in images if is_held_out(project, image)}
     alone = sum(image==name for image,name in group.items())
     line = f'{len(set(group.values()))} groups, {len(held_out)} of them held out for testing'
@@ -107,9 +110,25 @@ def _project_new(
         bits=bits, seed=seed, group_by=group_by)
     given = {name:value for name,value in options.items() if value is not None}
     project = new(dir, images, channels, **given)
-    for line in project.skipped: _say(line)
+    for line in (*project.skipped, *project.notes): _say(line)
     if project.settings.group_by: _say(_groups_line(project))
     typer.echo(_new_line(project))
+
+# %% ../../nbs/73_project.commands.ipynb #3f38334d
+def _project_drop(
+    dir: _Dir,
+    units: Annotated[list[str], typer.Argument(metavar='ID|NAME...', help='Ids or names of units, or of images')],
+    back: Annotated[bool, typer.Option('--back', help='Take them in again')]=False,
+    ):
+    """Take units out of a project: they are not picked, trained on or tested on. Their labels are kept.
+
+    Example:
+
+        imbal-al project drop parts testcard.png
+    """
+    from imbal_al.project.store import drop
+    n = drop(_open(dir), units, back)
+    typer.echo(f"{n} units are {'back' if back else 'taken out'}")
 
 # %% ../../nbs/73_project.commands.ipynb #76c5178a
 def _project_status(dir: _Dir):
@@ -123,10 +142,12 @@ def _project_status(dir: _Dir):
     from imbal_al.project.state import rounds, waiting
     project = _open(dir)
     labelled = labels(project)
+    gone = Counter(unit['why'] for unit in project.gone)
     typer.echo(
         f'{len(project.units)} {project.settings.unit}s, '
         f"{len(labelled)} labelled ({int(labelled['faulty'].sum())} with a defect), "
-        f'{len(waiting(project))} out, {len(rounds(project))} rounds')
+        f'{len(waiting(project))} out, {len(rounds(project))} rounds'
+        +''.join(f', {n} {why}' for why,n in sorted(gone.items())))
 
 # %% ../../nbs/73_project.commands.ipynb #ddd4d46a
 def _project_release(dir: _Dir):
@@ -235,7 +256,8 @@ def _ingest(
         imbal-al ingest parts cvat.zip --defects scratch,dent --ignore dust
     """
     from imbal_al.project.queue import ingest as take
-    report = take(_open(dir), export, empty, revert, _names(defects), _names(ignore), on_conflict)
+    report = take(
+        _open(dir, look=True), export, empty, revert, _names(defects), _names(ignore), on_conflict)
     typer.echo(str(report))
     if report.counts['refused']: raise typer.Exit(1)
 
@@ -269,7 +291,7 @@ def _where(
     from imbal_al.project.standing import project_costs, where as stand
     if (misses_cost is None)!=(alarms_cost is None): raise InputError(
         'give both --misses-cost and --alarms-cost, or neither')
-    project,device = _open(dir),device or 'cpu'
+    project,device = _open(dir, look=True),device or 'cpu'
     standing = stand(project, prevalence, more, worth, device=device)
     typer.echo(str(standing))
     if misses_cost is not None:
@@ -293,7 +315,7 @@ def guide_project(
     if misses_cost is None or alarms_cost is None: raise InputError(
         'a project is guided by costs: give both --misses-cost and --alarms-cost, such as 5 and 1')
     check_device(device)
-    project = _open(dir)
+    project = _open(dir, look=True)
     device = device or best_device()
     guided = guide_costs(
         project, misses_cost, alarms_cost, prevalence, loss, candidates, target, device, say=_say)
@@ -369,6 +391,7 @@ _PROJECT = dict(
     new=_project_new,
     status=_project_status,
     release=_project_release,
+    drop=_project_drop,
     labels=_project_labels)
 
 _LOOP = dict(
@@ -382,7 +405,7 @@ def register(
     app:typer.Typer,  # The app that gets the commands
     cls=None,         # The group class of sub-commands; None: typer's own
     )->typer.Typer:   # The `project` sub-app
-    "Add `project new|status|release|labels` and `next`, `ingest`, `where`, `export`, `predict`"
+    "Add `project new|status|release|drop|labels` and `next`, `ingest`, `where`, `export`, `predict`"
     sub = typer.Typer(
         no_args_is_help=True,
         rich_markup_mode='markdown',

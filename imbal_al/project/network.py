@@ -30,14 +30,20 @@ __all__ = []
 def _training_windows(p, labelled):
     """The windows of labelled units [(id, version)], and their masks: uint8 (N,size,size,C), uint8 (N,size,size)
 
-    Raises `InputError` for a file that cannot be read."""
-    images, masks = [], []
+    A picture that cannot be read costs a line. Raises `InputError` for a mask that cannot, and where no picture is left."""
+    images, masks, lines = [], [], []
     for id,version in labelled:
         unit_masks = _cut_mask(p, id, version)
-        unit_images = windows_of(p.read(p.row[id]), project_windows(p))
+        try: unit_images = windows_of(p.read(p.row[id]), project_windows(p))
+        except InputError as e:
+            lines.append(str(e))
+            continue
         keep = _most_telling(p, id, unit_masks)
         images += [unit_images[i] for i in keep]
         masks += [unit_masks[i] for i in keep]
+    for line in lines: note(f'not trained on: {line}')
+    if not images: raise InputError(
+        f'none of the {len(lines)} labelled pictures to train on can be read ({lines[0]}); put them back')
     return np.stack(images), np.stack(masks)
 
 # %% ../../nbs/65_project.network.ipynb #9532af4d

@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/project.predictor.html.md"""
 
 # %% ../../nbs/70_project.predictor.ipynb #333d23f8
 from __future__ import annotations
-import csv, importlib, json, math, os, zlib
+import csv, importlib, io, json, math, os, zlib
 from collections import Counter, deque
 from dataclasses import dataclass
 from functools import partial
@@ -132,7 +132,13 @@ def _stems(names):
     "File names without ending; with it where two would be the same"
     stems = {name:os.path.splitext(name)[0] for name in names}
     often = Counter(stems.values())
-    return {name:stem if often[stem]==1 else name for name,stem in stems.items()}
+    return {name:_fitting(stem if often[stem]==1 else name) for name,stem in stems.items()}
+
+def _fitting(name):
+    "A name that has room for an ending: a file system takes 255 bytes"
+    folder, last = os.path.split(name)
+    if len(last.encode())<=250: return name
+    return os.path.join(folder, f"{last.encode()[:230].decode(errors='ignore')}-{zlib.crc32(last.encode()):08x}")
 
 # %% ../../nbs/70_project.predictor.ipynb #91c0b03f
 def _done(path):
@@ -141,7 +147,7 @@ def _done(path):
     except FileNotFoundError: return {}
     whole = text[:text.rfind('\n')+1]
     if whole!=text: write_text(path, whole)
-    rows = csv.DictReader(whole.splitlines())
+    rows = csv.DictReader(io.StringIO(whole, newline=''))
     return {row['image']:row for row in rows if row.get('error') is not None}
 
 # %% ../../nbs/70_project.predictor.ipynb #e05d160e

@@ -291,7 +291,8 @@ def ingest(
     with held(p.dir/'lock.json'):
         sweep(p.dir/'labels')
         wholes = {}
-        for id in p.units['id']:
+        for id in found: read_label(p, id)
+        for id in p.row:
             if id in found: _take(p, id, _heard(p, id, found[id], rules, tally, wholes), rules, report)
     report.lines += tally.lines()
     return report
@@ -352,6 +353,9 @@ def _take(p, id, heard, rules, report):
     by = f'{report.tool}: {Path(report.path).name}'
     state = write_label(p, id, mask, by, at, rules.revert, kinds)
     report.add(state, _change(name, before, mask, kinds, state))
+    why = p.row[id].get('why')
+    if why: report.lines.append(
+        f'{name}: its label is kept and does not count, its picture is {why}')
 
 def _is_older(at, than):
     "Is one time before another? No where one of them is not known"

@@ -27,7 +27,7 @@ from imbal_al.project.state import (
     guided_loss, is_finished, project_windows, queued, rounds, split_labels, unit_group,
     unlabelled_units, waiting
 )
-from .store import labels, Project, sweep
+from .store import labels, look, Project, sweep
 from ..runs.lock import held
 from ..strategies.choose import select, select_spread, STRATEGIES
 from ..strategies.registry import Candidates
@@ -194,6 +194,7 @@ def next_round(
     if prevalence is None: prevalence = (read_json(p.dir/'guide.json') or {}).get('prevalence')
     _check_strategy(p, strategy, prevalence)
     with held(p.dir/'next.json', 1.):
+        p = look(p, say)
         folders = rounds(p)
         last = folders[-1] if folders else None
         record = read_json(last/'round.json') if last else None
@@ -251,15 +252,20 @@ def _new_round(p, last, budget, strategy, prevalence=None, per_group=0):
 # %% ../../nbs/67_project.rounds.ipynb #2216fefe
 def _up_to_date(p, last, record):
     "Is the last model trained on all labels, in the way that is asked for, and there?"
-    if record['cold'] or _news(p, record): return False
+    if record['cold'] or _news(p, record) or _lost(p, record): return False
     trained = {name:record[name] for name in ('loss','fn_weight') if name in record}
     return trained==guided_loss(p) and read_model(p, last/'model.pt') is not None
 
 def _news(p, record):
     "Have labels come since a round began?"
     table = labels(p)
-    known = sorted((id,version) for id,version in record['train']+record['test'])
-    return sorted(zip(table['id'], table['version']))!=known
+    known = {(id,version) for id,version in record['train']+record['test']}
+    return not set(zip(table['id'], table['version']))<=known
+
+# %% ../../nbs/67_project.rounds.ipynb #ea3ed83c
+def _lost(p, record):
+    "Was a model trained on labels that do not count any more?"
+    return not {id for id,_ in record['train']}<=set(labels(p)['id'])
 
 # %% ../../nbs/67_project.rounds.ipynb #a0d2d002
 def _go_on(p, folder, record, device, url, say):

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import InputError, read_json, stream, write_json
 from ..networks.tiling import Windows
-from .store import group_of, labels, Project
+from .store import group_in, labels, Project
 from ..runs.lock import held
 
 # %% auto #0
@@ -55,8 +55,8 @@ def waiting(
     p:Project # The project
     )->list[str]:
     "Ids of the units that are out"
-    done = set(labels(p)['id'])
-    return [id for id in queued(p) if id not in done]
+    left = set(p.units['id'])-set(labels(p)['id'])
+    return [id for id in queued(p) if id in left]
 
 # %% ../../nbs/64_project.state.ipynb #2440841f
 def release(
@@ -76,11 +76,11 @@ def is_held_out(
     image:str # Its name in the table of units
     )->bool:
     "Whether an image's labels are for testing only"
-    group = group_of(image, p.settings.group_by)
+    group = group_in(p, image)
     draw = stream(p.settings.seed, 'held out', group).random()
     return bool(draw<p.settings.held_out)
 
-def unit_group(p, id): return group_of(p.row[str(id)]['image'], p.settings.group_by)
+def unit_group(p, id): return group_in(p, p.row[str(id)]['image'])
 
 # %% ../../nbs/64_project.state.ipynb #f9b99ec1
 def split_labels(

@@ -6,8 +6,8 @@ Docs: https://example.github.io/imbal_al/project.store.html.md"""
 
 # %% ../../nbs/63_project.store.ipynb #dae15b9f
 from __future__ import annotations
-import io, os, re, time, zlib
-from dataclasses import asdict, dataclass, fields
+import io, json, os, re, time, zlib
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from uuid import uuid4
@@ -16,17 +16,20 @@ import numpy as np, pandas as pd
 from PIL import Image
 
 from imbal_al.core import (
-    atomic_path, check_choice, config_hash, InputError, read_json, write_json, write_text
+    atomic_path, check_choice, config_hash, InputError, note, read_json, to_json, unseal, write_json,
+    write_text
 )
 from ..data.images import crop, IMAGES, read_image
 from ..data.patches import windows
-from ..data.sources import files_below, named_group
+from ..data.listing import list_files
+from ..data.sources import named_group
 from .drawn import instant
 from ..networks.tiling import Windows
+from .pictures import found_again, Known, looked_at, twins
 from ..runs.lock import held
 
 # %% auto #0
-__all__ = ['Settings', 'Project', 'open_project', 'new', 'read_label', 'write_label', 'read_mask', 'labels']
+__all__ = ['Settings', 'open_project', 'new', 'read_label', 'write_label', 'read_mask', 'labels']
 
 # %% ../../nbs/63_project.store.ipynb #e854678e
 @dataclass(frozen=True)
@@ -104,12 +107,13 @@ def _is_whole(value): return isinstance(value,int) and not isinstance(value,bool
 SUFFIXES = (*IMAGES, '.webp')
 
 def image_names(
-    folder:Path   # With sub-folders
+    folder:Path,  # With sub-folders
+    tell=note     # Called with a line for each file that is left out
     )->list[str]: # With `/`, whatever the system
-    "Relative names of the images below a folder, sorted; hidden ones and projects are passed over"
-    return files_below(folder, *SUFFIXES, past=_is_project)
-
-def _is_project(folder): return (folder/'project.json').is_file()
+    "Relative names of the images below a folder, sorted; not hidden ones, projects and results"
+    found = list_files(folder, SUFFIXES)
+    for line in found.out+found.notes: tell(line)
+    return found.names
 
 # %% ../../nbs/63_project.store.ipynb #1ebbc827
 def _header(path):
@@ -126,13 +130,16 @@ def _header(path):
         raise InputError(f'{path} {why}; it is left out') from e
 
 # %% ../../nbs/63_project.store.ipynb #bc1a55c6
-def _list_images(folder):
+def _list_images(folder, notes=None):
     """The images of a folder, with sub-folders: ([dict(image, height, width, grey)], lines)
 
-    One line for each file that is left out. Raises `InputError` if the folder is not there or holds none."""
-    folder, rows, lines = Path(folder), [], []
+    One line for each file that is left out; the list `notes` gets one on what was passed over.
+    Raises `InputError` if the folder is not there or holds none."""
+    folder, rows = Path(folder), []
     if not folder.is_dir(): raise InputError(f'{folder} is no folder; give the folder that holds the images')
-    for name in image_names(folder):
+    found = list_files(folder, SUFFIXES)
+    lines = list(found.out)
+    for name in found.names:
         try: h, w, grey = _header(folder/name)
         except InputError as e:
             lines.append(str(e))
@@ -143,6 +150,7 @@ def _list_images(folder):
         raise InputError(
             f"{folder} holds no image that can be read ({', '.join(SUFFIXES)}){bad}; "
             "give the folder that holds them")
+    if notes is not None: notes += found.notes
     return rows, lines
 
 # %% ../../nbs/63_project.store.ipynb #4a4f65b2
@@ -162,16 +170,21 @@ _UNIT = ['id','name','image','height','width','y','x','h','w']
 
 def _make_units(project_id, rows, unit='image', window=256):
     "What can be labelled, from `_list_images`: a table with the columns `_UNIT`"
+    return pd.DataFrame(_unit_rows(project_id, rows, unit, window), columns=_UNIT)
+
+# %% ../../nbs/63_project.store.ipynb #a5689c72
+def _unit_rows(project_id, rows, unit, window):
+    "The same as dicts"
     out = []
     for row in rows:
         H, W = row['height'], row['width']
         h, w = (H,W) if unit=='image' else (min(H,window),min(W,window))
         for y,x in windows((H,W), (h,w), 'even'):
-            name = row['image']+('' if (h,w)==(H,W) else f'@{y},{x}')
-            id = config_hash(dict(project=project_id, name=name))
-            image = dict(id=id, name=name, image=row['image'], height=H, width=W)
+            part = '' if (h,w)==(H,W) else f'@{y},{x}'
+            id = config_hash(dict(project=project_id, name=row.get('origin',row['image'])+part))
+            image = dict(id=id, name=row['image']+part, image=row['image'], height=H, width=W)
             out.append({**image, 'y':y, 'x':x, 'h':h, 'w':w})
-    return pd.DataFrame(out, columns=_UNIT)
+    return out
 
 # %% ../../nbs/63_project.store.ipynb #575be672
 def file_name(
@@ -183,6 +196,11 @@ def file_name(
     return f"{readable}-{unit['id']}"
 
 # %% ../../nbs/63_project.store.ipynb #bf1fdf4f
+_WHY = dict(
+    lost='the picture of that name is gone or is another one now',
+    dropped='it was taken out by project drop')
+
+# %% ../../nbs/63_project.store.ipynb #72bbb249
 @dataclass
 class Project:
     "An open project"
@@ -192,11 +210,15 @@ class Project:
     settings: Settings    # That it was made with
     units: pd.DataFrame   # id, name, image, height, width, y, x, h, w; one row each
     skipped: list         # A line for each file that was left out
+    pictures: dict = field(default_factory=dict) # image -> `Known`; empty in a project of an early version
+    gone: list = field(default_factory=list)     # Rows of units that do not count, with picture, why, kin, origin
+    more: dict = field(default_factory=dict)     # What a later version keeps in project.json, as it stands there
+    notes: list = field(default_factory=list)    # What `new` has noticed, a line each
     def __repr__(self): return f'Project({self.dir}: {len(self.units)} {self.settings.unit}s)'
     @cached_property
     def row(self)->dict:
-        "Units as dicts by id"
-        return {unit['id']:unit for unit in self.units.to_dict('records')}
+        "Units as dicts by id, those that are gone, too"
+        return {unit['id']:unit for unit in [*self.units.to_dict('records'), *self.gone]}
     def read(self,
         unit,                  # A row of the units' table
         channels:int|None=None # 1 or 3; None: the project's
@@ -205,6 +227,8 @@ class Project:
 
         Raises `InputError` if the file cannot be read or has another size than when it was listed."""
         s, path = self.settings, self.images/unit['image']
+        if unit.get('why'): raise InputError(
+            f"{path}: {_WHY[unit['why']]}; its label does not count")
         im = _image(str(path), channels or s.channels, s.unit, s.bits)
         if im.shape[:2]!=(unit['height'],unit['width']): raise InputError(
             f"{path} is {im.shape[1]} x {im.shape[0]} pixels, it was {unit['width']} x {unit['height']}; "
@@ -224,12 +248,21 @@ def _image(path, channels, unit, bits):
     except OSError: return read_image(path, channels, bits)
 
 # %% ../../nbs/63_project.store.ipynb #150df2fb
+def group_in(
+    p:Project, # The project
+    image:str  # Its name in the table of units
+    )->str:
+    "What an image must stay together with"
+    known = p.pictures.get(image)
+    return group_of(known.kin if known and known.kin else image, p.settings.group_by)
+
+# %% ../../nbs/63_project.store.ipynb #b0e2d71c
 def groups_of(
     p:Project, # The project
     ids           # Of units
     )->list|None: # One group each; None where all are different
     "What units must stay together with, for folds and bootstraps"
-    groups = [group_of(p.row[id]['image'], p.settings.group_by) for id in ids]
+    groups = [group_in(p, p.row[id]['image']) for id in ids]
     return groups if len(set(groups))<len(groups) else None
 
 # %% ../../nbs/63_project.store.ipynb #072a1442
@@ -249,19 +282,24 @@ def _units_text(units): return units.to_csv(index=False, lineterminator='\n')
 def _units_name(text): return f'units-{zlib.crc32(text.encode()):08x}.csv'
 
 def _commit(p):
-    "Write units and settings; from the last rename on they count"
+    "Write units, pictures and settings; from the last rename on they count"
     text = _units_text(p.units)
     name = _units_name(text)
+    pictures = to_json({image:known.plain() for image,known in p.pictures.items()})
+    pictures_name = f'pictures-{zlib.crc32(pictures.encode()):08x}.json'
     write_text(p.dir/name, text)
-    write_json(p.dir/'project.json', dict(
+    write_text(p.dir/pictures_name, pictures)
+    write_json(p.dir/'project.json', {**p.more, **dict(
         form=_FORM,
         id=p.id,
         images=str(p.images),
-        settings=asdict(p.settings),
+        settings={**p.more.get('settings',{}), **asdict(p.settings)},
         units=name,
-        skipped=p.skipped))
-    for path in p.dir.glob('units-*.csv'):
-        if path.name!=name: path.unlink(missing_ok=True)
+        pictures=pictures_name,
+        gone=p.gone,
+        skipped=p.skipped)})
+    for path in (*p.dir.glob('units-*.csv'), *p.dir.glob('pictures-*.json')):
+        if path.name not in (name,pictures_name): path.unlink(missing_ok=True)
 
 # %% ../../nbs/63_project.store.ipynb #ba9a6ac9
 def open_project(
@@ -269,26 +307,77 @@ def open_project(
     )->Project:
     "A project from its folder. Raises `InputError` if it is none or damaged"
     dir = Path(dir)
-    found = read_json(dir/'project.json')
-    if found is None and not (dir/'project.json').exists(): raise InputError(
+    found = _read_project(dir)
+    return _opened(dir, found, _read_units(dir, found['units']))
+
+# %% ../../nbs/63_project.store.ipynb #5cd1a26e
+_BACKUP = 'restore it from a backup, or use the version that wrote it'
+_FIELDS = dict(id=str, images=str, settings=dict, units=str, skipped=list)
+
+def _read_project(dir):
+    "`project.json`, checked as far as its kinds go. Raises `InputError`"
+    path = dir/'project.json'
+    found = read_json(path)
+    if found is None and not path.exists(): raise InputError(
         f'{dir} is no project; make one with `imbal-al project new {dir} --images FOLDER`')
     if found is None: raise InputError(
-        f'{dir}/project.json is damaged; restore it from a backup: the labels beside it are whole')
+        f'{path} is damaged; restore it from a backup: the labels beside it are whole')
     if found.get('form')!=_FORM: raise InputError(
-        f'{dir}/project.json is not of a project, or of one by another version; give another folder')
-    units = _read_units(dir, found['units'])
+        f'{path} is not of a project, or of one by another version; give another folder')
+    for name,kind in _FIELDS.items():
+        if not isinstance(found.get(name), kind): raise InputError(
+            f'{path} has {name} = {found.get(name)!r}; {_BACKUP}')
+    return found
+
+# %% ../../nbs/63_project.store.ipynb #6a4ab1d5
+def _opened(dir, found, units):
+    "A project from what its files say"
     known = {setting.name for setting in fields(Settings)}
-    settings = Settings(**{name:value for name,value in found['settings'].items() if name in known})
-    return Project(dir, found['id'], Path(found['images']), settings, units, found['skipped'])
+    try:
+        given = {name:value for name,value in found['settings'].items() if name in known}
+        settings = Settings(**given)
+        _check_settings(settings)
+    except (InputError, TypeError) as e: raise InputError(f'{dir}/project.json: {e}; {_BACKUP}') from e
+    gone = found.get('gone') or []
+    if not _holds(gone, {*_UNIT,*_GONE}): raise InputError(
+        f'{dir}/project.json has odd entries in gone; {_BACKUP}')
+    return Project(
+        dir=dir,
+        id=found['id'],
+        images=Path(found['images']),
+        settings=settings,
+        units=units,
+        skipped=found['skipped'],
+        pictures=_read_pictures(dir, found.get('pictures')),
+        gone=gone,
+        more={name:value for name,value in found.items() if name not in ('sha256','form')})
+
+# %% ../../nbs/63_project.store.ipynb #eace71a5
+_GONE = ('picture','why','kin','origin')
+
+def _holds(rows, names):
+    "Is it a list of dicts that have these names?"
+    return isinstance(rows, list) and all(isinstance(row,dict) and names<=set(row) for row in rows)
+
+# %% ../../nbs/63_project.store.ipynb #d2223c2d
+def _read_pictures(dir, name):
+    "image -> `Known`; nothing where the project has no such table, or it is damaged"
+    if not name: return {}
+    try:
+        found = json.loads((dir/name).read_text(encoding='utf-8'))
+        return {image:Known(*known) for image,known in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        note(f'{dir/name} is missing or damaged; the images are read again')
+        return {}
 
 # %% ../../nbs/63_project.store.ipynb #e8cf3030
 def _read_units(dir, name):
     "The table of units. Raises `InputError` where it is missing or not as it was written"
+    again = f'restore it, or make it again from the images: `imbal-al project new {dir} --images FOLDER`'
     try: text = (dir/name).read_text(encoding='utf-8')
-    except OSError as e: raise InputError(
-        f"{dir/name} is missing; restore it, or give `imbal-al project new` again") from e
+    except (OSError, UnicodeDecodeError) as e: raise InputError(f"{dir/name} is missing or damaged; {again}") from e
     if name!=_units_name(text): raise InputError(
-        f"{dir/name} was changed; restore it: other units do not fit the labels")
+        f"{dir/name} was changed: other units do not fit the labels; {again}")
     return pd.read_csv(io.StringIO(text), dtype=dict(id=str, name=str, image=str), keep_default_na=False)
 
 # %% ../../nbs/63_project.store.ipynb #d3eca28a
@@ -304,21 +393,30 @@ def new(
     dir, images = Path(dir), Path(images).expanduser().absolute()
     known = [setting.name for setting in fields(Settings)]
     for name in settings: check_choice('setting of a project', name, known)
-    old = open_project(dir) if (dir/'project.json').exists() else None
-    rows, lines = _list_images(images)
+    old = _there(dir) if (dir/'project.json').exists() else None
+    notes = []
+    rows, lines = _list_images(images, notes)
     if channels: settings['channels'] = channels
     elif old is None: settings['channels'] = 1 if all(row['grey'] for row in rows) else 3
     if old is None:
         settings = {'bits':_bits_of(images, rows), **settings}
-        return _make(dir, images, Settings(**settings), rows, lines)
+        return _make(dir, images, Settings(**settings), rows, lines, notes)
     for name,value in settings.items():
         was = getattr(old.settings, name)
         if was!=value: raise InputError(
             f'{dir} was made with {name} {was}, not {value}; make another project for that')
-    return _refresh(old, images, rows, lines)
+    return _refresh(dir, images, rows, lines, notes)
+
+# %% ../../nbs/63_project.store.ipynb #399beeed
+def _there(dir):
+    "A project that is there, without its units where their table is not whole: ids follow from names"
+    found = _read_project(dir)
+    try: units = _read_units(dir, found['units'])
+    except InputError: units = pd.DataFrame(columns=_UNIT)
+    return _opened(dir, found, units)
 
 # %% ../../nbs/63_project.store.ipynb #0f252f7a
-def _make(dir, images, settings, rows, lines):
+def _make(dir, images, settings, rows, lines, notes):
     "A new project. Raises `InputError` where something else is, or no image could be tested on"
     _check_settings(settings)
     if dir.exists() and not _is_free(dir): raise InputError(
@@ -331,27 +429,241 @@ def _make(dir, images, settings, rows, lines):
     with held(dir/'lock.json'):
         if (dir/'project.json').exists(): raise InputError(
             f'{dir} has just been made by another process; give the command again')
-        units = _make_units(id, rows, settings.unit, settings.window)
-        _commit(Project(dir, id, images, settings, units, lines))
-    return open_project(dir)
+        empty = pd.DataFrame(columns=_UNIT)
+        made = _settled(Project(dir, id, images, settings, empty, lines, notes=notes), rows)
+        _commit(made)
+    return replace(open_project(dir), notes=made.notes)
 
 # %% ../../nbs/63_project.store.ipynb #a787ff99
 def _is_free(dir):
     "Does a folder hold no more than what a killed `new` may have left?"
     if not dir.is_dir(): return False
-    return all(path.name.startswith(('.','units-')) or path.name=='lock.json' for path in dir.iterdir())
+    return all(path.name.startswith(('.','units-','pictures-')) or path.name=='lock.json' for path in dir.iterdir())
 
 # %% ../../nbs/63_project.store.ipynb #1cbf8326
-def _refresh(old, images, rows, lines):
-    "Add units that are new; keep those that are there"
-    s = old.settings
-    with held(old.dir/'lock.json'):
-        sweep(old.dir)
-        known = set(old.units['image'])
-        fresh = _make_units(old.id, [row for row in rows if row['image'] not in known], s.unit, s.window)
-        units = pd.concat([old.units, fresh], ignore_index=True) if len(fresh) else old.units
-        _commit(Project(old.dir, old.id, images, s, units, lines))
-    return open_project(old.dir)
+def _refresh(dir, images, rows, lines, notes):
+    "Look for pictures that are new, renamed or gone"
+    with held(dir/'lock.json'):
+        sweep(dir)
+        old = _there(dir)
+        moved = old.images!=images
+        before = {} if moved else old.pictures
+        kept = {image:replace(known, size=-1) for image,known in old.pictures.items()} if moved else before
+        made = _settled(replace(old, images=images, skipped=lines, notes=notes, pictures=kept), rows)
+        if moved: _check_moved(old, made)
+        _commit(made)
+    return replace(open_project(dir), notes=made.notes)
+
+# %% ../../nbs/63_project.store.ipynb #59955640
+def _check_moved(old, made):
+    "Raise an `InputError` for a folder without most of the labelled pictures"
+    labelled = _labelled(old) & set(old.units['id'])
+    there = labelled & set(made.units['id'])
+    if len(there)*2<len(labelled): raise InputError(
+        f'{made.images} holds {len(there)} of the {len(labelled)} labelled pictures of {old.dir} '
+        f'(they were below {old.images}); put all images below one folder and give that, or make another project')
+
+# %% ../../nbs/63_project.store.ipynb #8ced7fd2
+def _labelled(p):
+    "Ids that have a label, by the names of their files"
+    folder = p.dir/'labels'
+    return {path.stem for path in folder.glob('*.json')} if folder.is_dir() else set()
+
+# %% ../../nbs/63_project.store.ipynb #d45e2b80
+def _settled(p, rows):
+    "A project after its images were listed: `units`, `pictures`, `gone` and `notes` are new"
+    now = looked_at(p.images, [row['image'] for row in rows], p.pictures)
+    rows = {row['image']:row for row in rows if row['image'] in now}
+    all = [*_with_picture(p, rows), *p.gone]
+    where = found_again(
+        list(dict.fromkeys((unit['image'],unit['picture']) for unit in all)),
+        {image:known.content for image,known in now.items()})
+    units, gone, pictures = [], [], {}
+    for unit in all:
+        image = where[unit['image'],unit['picture']]
+        at = _renamed(unit, image)
+        if image: pictures[image] = replace(now[image], kin=at['kin'], origin=at['origin'])
+        (gone if at['why'] else units).append(at)
+    fresh = _fresh(p, rows, now, pictures, all)
+    table = pd.concat([pd.DataFrame(units, columns=_UNIT), fresh], ignore_index=True) if units else fresh
+    made = replace(p, units=table, pictures=_grouped(pictures), gone=gone)
+    made.notes = [*p.notes, *_noticed(p, made)]
+    return made
+
+# %% ../../nbs/63_project.store.ipynb #382300e4
+def _with_picture(p, rows):
+    "Units that count, as dicts, with picture, why, kin and origin"
+    out = []
+    for unit in p.units.to_dict('records'):
+        known = p.pictures.get(unit['image']) or Known(0, 0, 0, '')
+        row = rows.get(unit['image'])
+        is_other = not known.content and row and (row['height'],row['width'])!=(unit['height'],unit['width'])
+        about = dict(
+            picture='another size' if is_other else known.content,
+            why='',
+            kin=known.kin,
+            origin=known.origin or unit['image'])
+        out.append({**unit, **about})
+    return out
+
+# %% ../../nbs/63_project.store.ipynb #f77fa9dd
+def _renamed(unit, image):
+    "A unit whose picture is at `image`; None: it is lost, if it was not dropped before"
+    if image is None: return dict(unit, why=unit['why'] or 'lost')
+    part = unit['name'][len(unit['image']):]
+    kin = unit['kin'] or (unit['image'] if image!=unit['image'] else '')
+    why = 'dropped' if unit['why']=='dropped' else ''
+    return dict(unit, image=image, name=image+part, kin=kin, why=why)
+
+# %% ../../nbs/63_project.store.ipynb #2e2ca006
+def _fresh(p, rows, now, pictures, all):
+    "Units of images that nobody knows; `pictures` gets them, too"
+    there, again = {unit['id'] for unit in all}, not len(p.units)
+    fresh = []
+    for image,row in rows.items():
+        if image in pictures and not again: continue
+        known = replace(
+            now[image],
+            kin=_kept_of(p, image, now, 'kin'),
+            origin=_kept_of(p, image, now, 'origin') or image)
+        made = _made_of(p, row, known.origin)
+        if not again and there & {unit['id'] for unit in made}:
+            known = replace(known, origin=f'{image}#{known.content}')
+            made = _made_of(p, row, known.origin)
+        pictures[image] = known
+        fresh += [unit for unit in made if unit['id'] not in there]
+    return pd.DataFrame(fresh, columns=_UNIT)
+
+# %% ../../nbs/63_project.store.ipynb #e9c728d7
+def _kept_of(p, image, now, name):
+    "A field of an image whose picture is known; '' for another"
+    known = p.pictures.get(image)
+    return getattr(known, name) if known and known.content==now[image].content else ''
+
+# %% ../../nbs/63_project.store.ipynb #5644aa2d
+def _made_of(p, row, origin):
+    "Units of one image, as dicts"
+    return _unit_rows(p.id, [dict(row, origin=origin)], p.settings.unit, p.settings.window)
+
+# %% ../../nbs/63_project.store.ipynb #db023474
+def _grouped(pictures):
+    "`Known` of images, twins with the first one's name as `kin`"
+    out = dict(pictures)
+    same = twins({image:known.content for image,known in pictures.items()})
+    for image,first in same.items():
+        if not out[image].kin: out[image] = replace(out[image], kin=out[first].kin or first)
+    return out
+
+# %% ../../nbs/63_project.store.ipynb #783f5a31
+def _few(names):
+    "Some names of many"
+    names = list(names)
+    return ', '.join(names[:3])+(f' and {len(names)-3} more' if len(names)>3 else '')
+
+# %% ../../nbs/63_project.store.ipynb #fb7cb3f9
+def _noticed(p, made):
+    "What has become of pictures, a line each"
+    was, now = (dict(zip(project.units['id'], project.units['image'])) for project in (p,made))
+    labelled = {was[id] for id in _labelled(p) if id in was}
+    renamed = dict.fromkeys(f'{image} is {now[id]}' for id,image in was.items() if now.get(id,image)!=image)
+    lost = dict.fromkeys(image for id,image in was.items() if id not in now)
+    back = dict.fromkeys(now[unit['id']] for unit in p.gone if unit['id'] in now)
+    there = set(now.values())
+    same = [f'{image} as {known.kin}' for image,known in _twins_of(made).items()]
+    lines = []
+    if renamed: lines.append(f'{len(renamed)} renamed, their labels with them: {_few(renamed)}')
+    for what,images in (
+        ('gone', [image for image in lost if image not in there]),
+        ('another picture under the same name', [image for image in lost if image in there])):
+        if images: lines.append(
+            f'{len(images)} {what} ({len(labelled & set(images))} of them labelled; '
+            f'these labels do not count until the picture is back): {_few(images)}')
+    if back: lines.append(f'{len(back)} back, their labels with them: {_few(back)}')
+    if same: lines.append(
+        f'{len(same)} are there under another name, too; equal pictures stay in one group: {_few(same)}')
+    return lines
+
+# %% ../../nbs/63_project.store.ipynb #02dd201d
+def _twins_of(p):
+    "Images that are there twice, without the first ones"
+    same = twins({image:known.content for image,known in p.pictures.items()})
+    return {image:replace(p.pictures[image], kin=first) for image,first in same.items()}
+
+# %% ../../nbs/63_project.store.ipynb #c93eff37
+def look(
+    p:Project, # The project
+    say=note   # Called with a line on what is left out
+    )->Project: # Without units whose picture is gone or another one
+    "Look whether pictures still are what they were. Raises `InputError` where none is there"
+    images = list(dict.fromkeys(p.units['image']))
+    now = looked_at(p.images, images, p.pictures)
+    if images and not now: raise InputError(
+        f'{p.images} holds none of the {len(images)} images of {p.dir}; mount the drive, '
+        f'or say where they are now: `imbal-al project new {p.dir} --images FOLDER`')
+    if any(image not in p.pictures for image in now): p = _remember(p, now)
+    off = {image for image in images if image not in now or now[image].content!=p.pictures[image].content}
+    if not off: return p
+    rows = p.units.to_dict('records')
+    gone = [unit for unit in _with_picture(p, {}) if unit['image'] in off]
+    labelled = len(_labelled(p) & {unit['id'] for unit in gone})
+    say(
+        f'{len(off)} images are gone or other pictures now, {labelled} of their units labelled; they are left out: '
+        f'{_few(sorted(off))} (`imbal-al project new {p.dir} --images {p.images}` looks where they are, '
+        '`imbal-al project drop` takes them out)')
+    units = pd.DataFrame([unit for unit in rows if unit['image'] not in off], columns=_UNIT)
+    return replace(p, units=units, gone=[*p.gone, *(dict(unit, why='lost') for unit in gone)])
+
+# %% ../../nbs/63_project.store.ipynb #b24762c1
+def _remember(p, now):
+    "The same project with what is known of its pictures: one of an early version does not know"
+    with held(p.dir/'lock.json'):
+        fresh = open_project(p.dir)
+        fresh.pictures = _grouped({**now, **fresh.pictures})
+        _commit(fresh)
+    return open_project(p.dir)
+
+# %% ../../nbs/63_project.store.ipynb #072c2a0e
+def drop(
+    p:Project,      # The project
+    what,           # Ids or names of units, or names of images
+    back:bool=False # Take them in again
+    )->int:         # How many units
+    "Take units out of a project. Raises `InputError` for a name that is not there; nothing is changed then"
+    with held(p.dir/'lock.json'):
+        p = open_project(p.dir)
+        dropped = [unit for unit in p.gone if unit['why']=='dropped']
+        other = [unit for unit in p.gone if unit['why']!='dropped']
+        units = _with_picture(p, {})
+        chosen = _named(p, [dropped] if back else [units,other], what)
+        left = [unit for unit in [*units, *p.gone] if unit['id'] not in chosen]
+        moved = [unit for unit in [*units, *p.gone] if unit['id'] in chosen]
+        for unit in moved: unit.update(why=_state(p, unit) if back else 'dropped')
+        all = left+moved
+        units = pd.DataFrame([unit for unit in all if not unit['why']], columns=_UNIT)
+        _commit(replace(p, units=units, gone=[unit for unit in all if unit['why']]))
+    return len(chosen)
+
+# %% ../../nbs/63_project.store.ipynb #5839f688
+def _named(p, units, what):
+    "Ids of the units that are meant; a name is that of a picture that is there, if there is one"
+    chosen = set()
+    for word in what:
+        found = next((ids for ids in (_called(word, some) for some in units) if ids), None)
+        if not found: raise InputError(
+            f'{word} is no unit of {p.dir} that could be meant; give an id or a name from its units table')
+        chosen |= found
+    return chosen
+
+# %% ../../nbs/63_project.store.ipynb #21eaab74
+def _called(word, units):
+    "Ids of the units that a word is the id or a name of"
+    return {unit['id'] for unit in units if word in (unit['id'],unit['name'],unit['image'])}
+
+# %% ../../nbs/63_project.store.ipynb #7d9b4882
+def _state(p, unit):
+    "Why a unit that is taken in again does not count; '' where it does"
+    known = p.pictures.get(unit['image'])
+    return '' if known and known.content==unit['picture'] else 'lost'
 
 # %% ../../nbs/63_project.store.ipynb #5cb86008
 def read_label(
@@ -361,8 +673,25 @@ def read_label(
     """What is known of a unit's label; None if it has none
 
     Its versions (file, content, pixels, by, at) stand in their order; the last one counts."""
-    found = read_json(_label_path(p, id))
-    return found if found and found.get('versions') else None
+    path = _label_path(p, id)
+    found = _read_whole(path)
+    if not found or not found.get('versions'): return None
+    if not _holds(found['versions'], _VERSION): raise InputError(
+        f'{path} has odd entries in versions; {_RESTORE}')
+    return found
+
+_VERSION = {'file','content','pixels','by','at'}
+_RESTORE = 'restore it from a backup, or move it away and ingest its label again'
+
+# %% ../../nbs/63_project.store.ipynb #5f73d89d
+def _read_whole(path):
+    "A label's file; None where there is none. Raises `InputError` for one that cannot be read"
+    try: return unseal(json.loads(path.read_text(encoding='utf-8')))
+    except (FileNotFoundError, NotADirectoryError): return None
+    except OSError as e: raise InputError(
+        f'{path} cannot be read ({e.strerror}), and a label stands in it; make it readable, or {_RESTORE}') from e
+    except (ValueError, RecursionError) as e: raise InputError(
+        f'{path} is damaged, and a label stood in it; {_RESTORE}') from e
 
 def _label_path(p, id): return p.dir/'labels'/f'{id}.json'
 
@@ -407,7 +736,9 @@ def write_label(
         f"the mask of {unit['name']} is {' x '.join(map(str, mask.shape[::-1]))} pixels, "
         f"the image {unit['w']} x {unit['h']}; export it again in full size")
     state = label_state(p, id, mask, revert, kinds)
-    if state=='same': _confirm(p, id, at)
+    if state=='same':
+        _mend(p, id, mask)
+        _confirm(p, id, at)
     if state in ('same','older'): return state
     known = read_label(p, id)
     versions = known['versions'] if known else []
@@ -459,16 +790,33 @@ def _confirm(p, id, at):
 # %% ../../nbs/63_project.store.ipynb #305f5cef
 def _mask_file(p, id, mask, versions):
     "Write a mask under the next free name, unless it is there and no version has it; its name"
-    content, files = _png(mask), {}
-    for path in (p.dir/'labels').glob(f'{id}.*.png'):
-        number = path.name.split('.')[1]
-        if number.isdigit(): files[int(number)] = path
-    last = max(files, default=0)
+    content, folder = _png(mask), p.dir/'labels'
     taken = {version['file'] for version in versions}
-    if files and files[last].name not in taken and files[last].read_bytes()==content: return f'{id}.{last}.png'
-    name = f'{id}.{last+1}.png'
-    with atomic_path(p.dir/'labels'/name) as path: path.write_bytes(content)
-    return name
+    number = max(map(_number_of, taken), default=0)+1
+    while (folder/f'{id}.{number+1}.png').exists(): number += 1
+    path = folder/f'{id}.{number}.png'
+    if path.exists() and path.read_bytes()!=content: path = folder/f'{id}.{number+1}.png'
+    if not path.exists(): _write_mask(path, content)
+    return path.name
+
+# %% ../../nbs/63_project.store.ipynb #bcc6a169
+def _number_of(name):
+    "Of a mask's file"
+    number = name.split('.')[-2]
+    return int(number) if number.isdigit() else 0
+
+# %% ../../nbs/63_project.store.ipynb #de19b67e
+def _write_mask(path, content):
+    with atomic_path(path) as f: f.write_bytes(content)
+
+# %% ../../nbs/63_project.store.ipynb #7580d2e5
+def _mend(p, id, mask):
+    "Write a mask's file again if it is not whole: the same label has come back"
+    version = read_label(p, id)['versions'][-1]
+    path = p.dir/'labels'/version['file']
+    try: is_whole = _checksum(np.asarray(Image.open(path))>127)==version['content']
+    except Exception: is_whole = False
+    if not is_whole: _write_mask(path, _png(mask))
 
 def _png(mask):
     "A mask, or the kinds of its pixels, as the bytes of a PNG: 0, and 256 less the kind, 255 for the first"
