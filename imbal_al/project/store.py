@@ -737,7 +737,7 @@ def write_label(
         f"the image {unit['w']} x {unit['h']}; export it again in full size")
     state = label_state(p, id, mask, revert, kinds)
     if state=='same':
-        _mend(p, id, mask)
+        _mend(p, id, mask if kinds is None else kinds)
         _confirm(p, id, at)
     if state in ('same','older'): return state
     known = read_label(p, id)
