@@ -19,7 +19,8 @@ __getattr__, __dir__, __all__ = face(
         'statistics': (
             'Interval mean_interval paired_interval welch_interval jackknife_interval '
             'count_interval NonInferiority non_inferior wilcoxon least_repeats holm t_test '
-            'repeats_needed Needed needed'
+            'repeats_needed Needed needed equivalent random_effects pooled_effect cluster_interval '
+            'shared_interval order_test'
         ),
         'threshold': (
             'Choice choose_threshold cross_fitted OperatingPoint operating_point CostPoint '
