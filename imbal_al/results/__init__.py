@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         'advise': 'Advice advise_folder',
-        'claims': 'summary claims_markdown in_short',
+        'claims': 'summary claims_markdown in_short pooled_claims',
         'compare': 'pair_up pair_table Comparison compare_results',
         'compare_report': (
             'penalty_figure forest rank_figure repeats_figure report_markdown compare_folder '
