@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = face(
         'figures': 'fig2 fig3 fig4 fig5',
         'gallery': 'picks_gallery predictions_gallery play',
         'label_costs': 'add_cost cost_curves cost_table cost_figure',
-        'loss_claims': 'variant_evidence variant_verdict',
+        'loss_claims': 'variant_evidence variant_verdict pooled_losses',
         'loss_figures': 'fig9 fig10 fig11 fig14',
         'loss_tables': 'paper_table table3 table4 table5 table_markdown table6 table6_markdown',
         'plotting': 'strategy_styles alt_text',

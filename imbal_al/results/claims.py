@@ -41,7 +41,7 @@ def above(
     if interval.high<fails: return DOES_NOT
     return HOLDS if interval.low>0 else UNTOLD
 
-# %% ../../nbs/77_results.claims.ipynb #474343e8
+# %% ../../nbs/77_results.claims.ipynb #adeb65de
 SUPPORTED, REFUTED, INCONCLUSIVE, NOT_RUN = 'supported', 'refuted', 'inconclusive', 'not run'
 NO_LARGER, ONE_RUN, TWO_RUNS = 'no larger than', 'one run', 'two runs'
 UNMATCHED = 'nothing to compare'
@@ -59,6 +59,7 @@ def in_words(
     if row['n']<_LEAST: return ONE_RUN if row['n']==1 else TWO_RUNS
     return UNMATCHED if row['paper']=='none' else INCONCLUSIVE
 
+# %% ../../nbs/77_results.claims.ipynb #cd5389f2
 def _rounded_up(bound):
     "A bound to three digits, not below itself"
     return f'{np.ceil(1000*bound-1e-9)/1000+0.:.3f}'
@@ -72,8 +73,12 @@ def _near(interval, paper, tolerance=.1):
     return DOES_NOT if interval.high<low or interval.low>high else UNTOLD
 
 # %% ../../nbs/77_results.claims.ipynb #5da399a3
-def claim_row(claim, statement, setting, paper, interval, verdict):
-    "A row of the claims table"
+def enough(verdict, n):
+    "A verdict, unless it is from too few repeats"
+    return verdict if n>=_LEAST else UNTOLD
+
+def claim_row(claim, statement, setting, paper, interval, verdict, exact=False):
+    "A row of the claims table; `exact`: the verdict does not lean on the number of repeats"
     return dict(
         claim=claim,
         statement=statement,
@@ -83,7 +88,7 @@ def claim_row(claim, statement, setting, paper, interval, verdict):
         low=interval.low,
         high=interval.high,
         n=interval.n,
-        verdict=verdict)
+        verdict=verdict if exact else enough(verdict, interval.n))
 
 # %% ../../nbs/77_results.claims.ipynb #0b69970d
 def _pools(results): return sorted(results.pi_u.unique())
@@ -270,7 +275,7 @@ def claims(
         rows += [dict(data=name, value=_VALUES.get(row['claim'], value), **row) for row in found]
     return pd.DataFrame(rows)
 
-# %% ../../nbs/77_results.claims.ipynb #ce4e934d
+# %% ../../nbs/77_results.claims.ipynb #6e6d7ddf
 def pooled_claims(
     results:pd.DataFrame, # Tidy results, of one model and one loss per data set
     strategy:str='entropy', # Against random
@@ -300,6 +305,7 @@ def pooled_claims(
         equivalent=bool(-margin<low and high<margin),
         no_gain=bool(high<margin))
 
+# %% ../../nbs/77_results.claims.ipynb #69a31c41
 def _gains_by_setting(results, strategy, pools, shift):
     "(data, pi_u) -> area minus random's by repeat"
     gains = {}
@@ -337,6 +343,7 @@ def summary(
 
 _COLUMN = {NOT_RUN:NOT_RUN, UNMATCHED:NOT_RUN, ONE_RUN:'one or two runs', TWO_RUNS:'one or two runs'}
 
+# %% ../../nbs/77_results.claims.ipynb #9e8044ab
 def _counted_words(group):
     "How many settings have which verdict; 'no larger than x' is among the refuted"
     counts = dict.fromkeys((SUPPORTED, REFUTED, INCONCLUSIVE, 'one or two runs', NOT_RUN), 0)
@@ -382,6 +389,7 @@ def _told(rows):
     paper = ', '.join(f'{float(share):.2f}' for share in rows.paper)
     return f'{told} (ours {ours}; the paper {paper})'
 
+# %% ../../nbs/77_results.claims.ipynb #87cc899f
 def _told_word(word, rows, by_pool, signed):
     "One verdict with the pools it is for and what was measured there"
     pools = rows.pool.tolist()
