@@ -8,7 +8,8 @@ from imbal_al.core import InputError
 from imbal_al.measure.metrics import uniqueness
 from imbal_al.measure.statistics import Interval, welch_interval
 from imbal_al.results.claims import (
-    _near, _uniqueness_spread, above, claims, claims_markdown, DOES_NOT, HOLDS, summary, UNTOLD,
+    _near, _uniqueness_spread, above, claims, claims_markdown, DOES_NOT, HOLDS, in_words,
+    pooled_claims, summary, UNTOLD,
 )
 from imbal_al.results.tables import (
     claim_value, f1_at_budget, made_up_picks, made_up_results, paired_areas, picked_shares,
@@ -197,7 +198,7 @@ def test_spread_is_of_the_union_uniqueness():
     ) == pytest.approx(np.std(u, ddof=1))
 
 
-@pytest.mark.parametrize('n,verdict', [(0, UNTOLD), (1, UNTOLD), (2, HOLDS)])
+@pytest.mark.parametrize('n,verdict', [(0, UNTOLD), (1, UNTOLD), (2, UNTOLD), (3, HOLDS)])
 def test_no_verdict_from_one_value(n, verdict):
     assert above(Interval(0.5, 0.4, 0.6, n)) == _near(Interval(0.5, 0.4, 0.6, n), 0.5) == verdict
     assert above(Interval(0.5, np.nan, np.nan, n)) == UNTOLD
@@ -248,3 +249,61 @@ def test_markdown_has_a_row_per_claim():
     assert len(text) == 2 + len(claims(KNOWN)) and all(
         l.count('|') == text[0].count('|') for l in text
     )
+
+
+@pytest.mark.parametrize(
+    'changes,word',
+    [
+        ({}, 'no larger than 0.002'),
+        (dict(high=0.0), 'no larger than 0.000'),
+        (dict(high=-0.0001), 'refuted'),
+        (dict(claim='3a'), 'refuted'),
+        (dict(verdict=HOLDS), 'supported'),
+        (dict(verdict=UNTOLD), 'inconclusive'),
+        (dict(verdict=UNTOLD, paper='none'), 'nothing to compare'),
+        (dict(verdict=UNTOLD, n=2), 'two runs'),
+        (dict(verdict=UNTOLD, n=1), 'one run'),
+        (dict(verdict=UNTOLD, n=0), 'not run'),
+    ],
+)
+def test_words_for_a_reader(changes, word):
+    row = dict(claim='1a', verdict=DOES_NOT, n=6, high=0.0012, paper='> 0') | changes
+    assert in_words(row) == word
+
+
+def test_not_run_and_one_run_are_counted_apart_from_inconclusive():
+    rows = [(HOLDS, 6), (DOES_NOT, 6), (UNTOLD, 6), (UNTOLD, 2), (UNTOLD, 1), (UNTOLD, 0)]
+    same = dict(data='a', claim='1a', statement='s', setting='', paper='> 0', high=0.1)
+    table = pd.DataFrame([same | dict(ours=0.05, low=0, verdict=v, n=n) for v, n in rows])
+    counts = ['supported', 'refuted', 'inconclusive', 'one or two runs', 'not run']
+    assert summary(table)[counts].iloc[0].tolist() == [1, 1, 1, 2, 1]
+    printed = claims_markdown(table)
+    assert 'cannot be told' not in printed and 'holds' not in printed
+    assert 'no larger than 0.100' in printed and 'two runs' in printed
+
+
+def test_effects_at_two_pools_are_paired_by_repeat():
+    "By hand: losses of 10 and 100 % share the repeat's luck, so their difference is certain"
+    rows = []
+    for repeat, luck in enumerate((0.1, 0.3, 0.2)):
+        for pi_u, lost in ((0.1, luck), (1.0, luck + 0.4)):
+            for pi_t, f1 in ((pi_u, 0.5), (0.05, 0.5 * (1 - lost))):
+                run = dict(data='a', strategy='entropy', pi_u=pi_u, pi_t=pi_t, repeat=repeat)
+                rows += [run | dict(cycle=c, budget=0.1 * c, f1=f1, faulty_share=0.3) for c in (1, 2)]
+    row = claims(pd.DataFrame(rows)).query("claim=='2b'").iloc[0]
+    assert row.verdict == HOLDS and (row.low, row.ours, row.high) == pytest.approx((0.4, 0.4, 0.4))
+
+
+def test_pooled_over_settings():
+    "The mean over pools of known effects; a strategy that is random's twin is equivalent to it"
+    sets = [made_up_results(seed=s, repeats=4).assign(data=str(s)) for s in (0, 1)]
+    table = pd.concat(sets)
+    found = pooled_claims(table, 'entropy', (0.5, 1))
+    assert found['mean'] == pytest.approx(0.06 * 8.5 / 9 / 2, abs=0.005) and found['holds']
+    assert (found['settings'], found['repeats'], found['clustered'].n) == (6, 24, 8)
+    none = made_up_results(repeats=8, gain={}, noise=0.004)
+    flat = pooled_claims(none, 'coreset', level=0.9)
+    assert flat['equivalent'] and flat['no_gain'] and not flat['holds'] and flat['not_worse']
+    with pytest.raises(InputError, match='lacks column'):
+        pooled_claims(table.drop(columns='budget'))
+    assert pooled_claims(table, 'nobody')['settings'] == 0

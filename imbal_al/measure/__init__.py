@@ -18,7 +18,8 @@ __getattr__, __dir__, __all__ = face(
         'shift': 'image_rates f1_at oii_at Loss decompose growth difference',
         'statistics': (
             'Interval mean_interval paired_interval welch_interval jackknife_interval '
-            'count_interval non_inferior wilcoxon least_repeats holm repeats_needed needed'
+            'count_interval non_inferior wilcoxon least_repeats holm equivalent random_effects '
+            'pooled_effect cluster_interval shared_interval order_test repeats_needed needed'
         ),
         'threshold': 'choose_threshold cross_fitted OperatingPoint operating_point cost_point',
     },

@@ -19,6 +19,44 @@ $$P_r(w)=\tfrac12 P_{r-1}(w)+\tfrac12 P_{r-1}(w-\text{rank}_r).$$
 Approximations have no place with three or six repeats. Zeros are left out, as Wilcoxon did;
 differences within $10^{-12}$ count as equal.
 
+## As good as
+
+"The same" is a claim of its own, too, and a wide interval around 0 is no evidence for it. Two
+one-sided tests (Schuirmann 1987) ask whether the difference lies beyond $+margin$ or $-margin$, and
+the two are equivalent if both are rejected: $p=\max(p_-,p_+)$. It is the same as a two-sided
+interval at $1-2\alpha$ (here 90 %) that lies within the margins.
+
+## Over settings
+
+A claim that was tried in several settings (data sets, pools, networks) is judged over all of them
+together, too. The settings' true effects may differ, with variance $\tau^2$. DerSimonian & Laird
+(1986) take it from how much the means $y_i$ spread beyond their squared errors $v_i$, with $w_i=1/v_i$:
+$$Q=\sum w_i(y_i-\bar y_w)^2,\qquad
+\hat\tau^2=\max\Big(0,\frac{Q-(k-1)}{\sum w_i-\sum w_i^2/\sum w_i}\Big).$$
+The mean $\hat\mu$ weights by $w_i^*=1/(v_i+\hat\tau^2)$. Its interval is that of Hartung & Knapp (2001),
+$\hat\mu\pm t_{k-1}\sqrt{\sum w_i^*(y_i-\hat\mu)^2/((k-1)\sum w_i^*)}$: with few settings the normal
+one is far too narrow. With few settings that agree by chance it can be narrow itself; there, look at the settings.
+
+## Repeats that are not independent
+
+Settings of one data set and repeat share photographs and pools. Then the unit is the cluster: with
+residuals $e$ of $N$ values in $G$ clusters the squared error of the mean is
+$\frac{G}{G-1}\sum_g\big(\sum_{i\in g}e_i\big)^2/N^2$, with $G-1$ degrees of freedom (Liang & Zeger
+1986; Cameron & Miller 2015).
+
+Repeats of one data set draw test and pool from the same photographs, so their scores go together and
+Student's interval is too narrow. Nadeau & Bengio (2003) take $s^2\big(\frac1n+\frac{n_{test}}{n_{train}}\big)$
+for the squared error of the mean. With 20 % for the test, 70 % for the pool and six repeats the interval
+is 1.65 times as wide. It is a rule of thumb on the careful side; the plain interval answers another
+question: how *these photographs*, drawn again, come out.
+
+## An order, exactly
+
+Do a few numbers come in a certain order? If nothing orders them, each of the $n!$ orders is as likely.
+The statistic is the number of pairs in order minus those against it (Kendall's $S$); $p$ is the share of
+orders with at least the observed one. Five numbers in perfect order have $p=1/120$, so that one curve
+over five trainings decides. Several independent curves add their $S$, whose distributions are convolved.
+
 ## How many repeats a difference needs
 
 If the differences of two methods have the standard deviation $\sigma$, then the t test with $n$
@@ -43,6 +81,7 @@ Docs: https://example.github.io/imbal_al/measure.statistics.html.md"""
 
 # %% ../../nbs/22_measure.statistics.ipynb #da34a762
 from __future__ import annotations
+from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +90,8 @@ from ..core import check_choice, InputError, stream
 
 # %% auto #0
 __all__ = ['Interval', 'mean_interval', 'paired_interval', 'welch_interval', 'jackknife_interval', 'count_interval',
-           'non_inferior', 'wilcoxon', 'least_repeats', 'holm', 'repeats_needed', 'needed']
+           'non_inferior', 'wilcoxon', 'least_repeats', 'holm', 'equivalent', 'random_effects', 'pooled_effect',
+           'cluster_interval', 'shared_interval', 'order_test', 'repeats_needed', 'needed']
 
 # %% ../../nbs/22_measure.statistics.ipynb #2eb56779
 class Interval(NamedTuple):
@@ -358,6 +398,160 @@ def t_test(
     error = _standard_error(d)
     if error<1e-14: return float(np.isclose(d.mean(), 0, atol=1e-12))
     return float(2*_special().stdtr(len(d)-1, -abs(d.mean())/error))
+
+# %% ../../nbs/22_measure.statistics.ipynb #7a17cd8f
+class Equivalence(NamedTuple):
+    "The result of two one-sided tests"
+    verdict: str  # 'holds', 'does not' or 'cannot be told'
+    mean: float   # Of a - b
+    low: float    # One-sided lower bound
+    high: float   # One-sided upper bound
+    p: float      # The larger of both
+    n: int        # Repeats that both have
+
+# %% ../../nbs/22_measure.statistics.ipynb #29df3c53
+def equivalent(
+    a:np.ndarray,    # (R,) score of the one, by repeat
+    b:np.ndarray,    # (R,) of the other, the same repeats
+    margin:float,    # Difference that is shrugged off, in units of the score
+    level:float=.95, # One-sided confidence of each test
+    )->Equivalence:  # Verdict, mean, both bounds, p and n
+    """Do `a` and `b` differ by less than `margin`? Two one-sided paired t tests.
+    Raises `InputError` for a negative margin"""
+    below, above = non_inferior(a, b, margin, level), non_inferior(b, a, margin, level)
+    verdict = 'cannot be told'
+    if below.verdict==above.verdict=='holds': verdict = 'holds'
+    if 'does not' in (below.verdict, above.verdict): verdict = 'does not'
+    return Equivalence(
+        verdict=verdict,
+        mean=below.mean,
+        low=below.low,
+        high=below.high,
+        p=float(max(below.p, above.p)) if below.n>1 else np.nan,
+        n=below.n)
+
+# %% ../../nbs/22_measure.statistics.ipynb #2d1a2ee2
+class Pooled(NamedTuple):
+    "A mean over settings"
+    mean: float # Over the settings
+    low: float  # Lower end; nan with fewer than two settings
+    high: float # Upper end; likewise
+    n: int      # Settings that have a mean and an error
+    tau2: float # Variance between the settings' true effects
+    error: float # Standard error of the mean
+
+# %% ../../nbs/22_measure.statistics.ipynb #8e5cd80a
+def _between(means, squared):
+    "Variance between settings after DerSimonian and Laird"
+    w = 1/squared
+    centre = (w*means).sum()/w.sum()
+    q = (w*(means-centre)**2).sum()
+    return max(0., (q-(len(means)-1))/(w.sum()-(w**2).sum()/w.sum()))
+
+def _checked_effects(means, errors):
+    "Means and errors of the settings that have both"
+    means, errors = np.asarray(means, float), np.asarray(errors, float)
+    if means.ndim!=1 or means.shape!=errors.shape: raise InputError(
+        f'{means.shape} means but {errors.shape} standard errors; give one of each per setting')
+    there = np.isfinite(means) & np.isfinite(errors)
+    if (errors[there]<=0).any(): raise InputError(
+        'a setting has a standard error that is not above 0; '
+        'leave out a setting whose repeats are all the same')
+    return means[there], errors[there]
+
+# %% ../../nbs/22_measure.statistics.ipynb #d6cca220
+def random_effects(
+    means:np.ndarray,  # (K,) effect in each setting
+    errors:np.ndarray, # (K,) its standard error; nan leaves the setting out
+    level:float=.95,   # Two-sided confidence
+    )->Pooled:         # nan ends with fewer than two settings
+    """Mean effect over settings (DerSimonian and Laird) with Hartung and Knapp's interval.
+    Raises `InputError` for another number of errors, or one that is not above 0"""
+    means, errors = _checked_effects(means, errors)
+    k = len(means)
+    if k<2: return Pooled(float(means[0]) if k else np.nan, np.nan, np.nan, k, np.nan, np.nan)
+    tau2 = _between(means, errors**2)
+    w = 1/(errors**2+tau2)
+    mean = (w*means).sum()/w.sum()
+    error = np.sqrt((w*(means-mean)**2).sum()/((k-1)*w.sum()))
+    half = _t_quantile(.5+level/2, k-1)*error
+    return Pooled(float(mean), float(mean-half), float(mean+half), k, float(tau2), float(error))
+
+# %% ../../nbs/22_measure.statistics.ipynb #c6fef686
+def pooled_effect(
+    settings:list,   # Of (R,) paired differences, one array per setting
+    level:float=.95, # Two-sided confidence
+    )->Pooled:       # nan ends with fewer than two settings of two repeats
+    "`random_effects` of settings with repeats; raises `InputError` where all repeats of one are the same"
+    seen = [values for values in map(_there, settings) if len(values)>1]
+    return random_effects(
+        [values.mean() for values in seen], [_standard_error(values) for values in seen], level)
+
+# %% ../../nbs/22_measure.statistics.ipynb #526d0755
+def cluster_interval(
+    values:np.ndarray, # (N,) differences; nan is left out
+    clusters,          # (N,) cluster of each, such as data set and repeat
+    level:float=.95,   # Two-sided confidence
+    )->Interval:       # n is the number of clusters; nan ends with fewer than two
+    "Mean with an interval robust to what values of a cluster share; raises `InputError` for unequal lengths"
+    values, codes = np.asarray(values, float), _codes(clusters)
+    if values.shape!=codes.shape: raise InputError(
+        f'{values.shape} values but {codes.shape} clusters; give each value its cluster')
+    values, codes = values[~np.isnan(values)], codes[~np.isnan(values)]
+    n = len(np.unique(codes))
+    if n<2: return no_interval(n, values.mean() if len(values) else np.nan)
+    mean = values.mean()
+    sums = np.bincount(codes, values-mean)
+    error = np.sqrt(n/(n-1)*(sums**2).sum())/len(values)
+    return _around(mean, _t_quantile(.5+level/2, n-1)*error, n)
+
+def _codes(clusters):
+    "A number for each cluster, which may be a tuple"
+    names = list(clusters)
+    number = {name:at for at,name in enumerate(dict.fromkeys(names))}
+    return np.array([number[name] for name in names], int)
+
+# %% ../../nbs/22_measure.statistics.ipynb #35b157e2
+def shared_interval(
+    values:np.ndarray, # (R,) differences, one per repeat; nan is left out
+    test:float,        # Share of the photographs in the test, 0 to 1
+    train:float,       # Share of the photographs to train on, 0 to 1
+    level:float=.95,   # Two-sided confidence
+    )->Interval:       # nan ends with fewer than two values
+    "Student's interval widened for repeats that share photographs; raises `InputError` for a bad share"
+    check_share(test, 'test')
+    check_share(train, 'train')
+    seen = _there(values)
+    n = len(seen)
+    if n<2: return no_interval(n, seen.mean() if n else np.nan)
+    error = seen.std(ddof=1)*np.sqrt(1/n+test/train)
+    return _around(seen.mean(), _t_quantile(.5+level/2, n-1)*error, n)
+
+# %% ../../nbs/22_measure.statistics.ipynb #b75da255
+def _pair_sign(rows):
+    "Kendall's S against falling values, of each row (M,n)"
+    i, j = np.triu_indices(rows.shape[1], 1)
+    return np.sign(rows[:,i]-rows[:,j]).sum(1).astype(int)
+
+def _order_chances(row):
+    "Chance of each S from -n(n-1)/2 on, over all orders of the row"
+    most = len(row)*(len(row)-1)//2
+    ranks = np.unique(row, return_inverse=True)[1]
+    all_S = _pair_sign(np.array(list(permutations(ranks)), np.int8))
+    return np.bincount(all_S+most, minlength=2*most+1)/len(all_S)
+
+# %% ../../nbs/22_measure.statistics.ipynb #664a82c2
+def order_test(
+    curves,     # (C,n) or (n,) values, in the order in which they are claimed to fall; n at most 8
+    )->float:   # One-sided p
+    "Exact permutation test that values fall, over independent curves; raises `InputError` beyond 8 values"
+    curves = np.round(np.atleast_2d(np.asarray(curves, float)), 12)
+    if not 1<curves.shape[1]<=8 or np.isnan(curves).any(): raise InputError(
+        f'an order of {curves.shape[1]} values; give 2 to 8 numbers per curve, none of them nan')
+    chances = np.ones(1)
+    for row in curves: chances = np.convolve(chances, _order_chances(row))
+    seen = _pair_sign(curves).sum()+(len(chances)-1)//2
+    return float(min(1, chances[seen:].sum()))
 
 # %% ../../nbs/22_measure.statistics.ipynb #73fc01bd
 def t_power(

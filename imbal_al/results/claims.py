@@ -12,24 +12,25 @@ import numpy as np, pandas as pd
 
 from ..core import InputError
 from imbal_al.measure.statistics import (
-    Interval, jackknife_interval, mean_interval, no_interval, non_inferior, paired_interval,
-    welch_interval
+    cluster_interval, Interval, jackknife_interval, mean_interval, no_interval, non_inferior,
+    paired_interval, pooled_effect
 )
 from imbal_al.results.tables import (
-    check_table, claim_value, losses_at_budget, paired_areas, PAPER_LOSS, picked_shares,
-    run_areas, shifted_to, twin_row, uniqueness_table, unshifted
+    areas_by_repeat, check_table, claim_value, in_both, losses_by_repeat, paired_areas, PAPER_LOSS,
+    picked_shares, run_areas, shifted_to, twin_row, uniqueness_table, unshifted
 )
 from ..text import listed, markdown_table, with_interval
 
 # %% auto #0
-__all__ = ['claims', 'summary', 'claims_markdown', 'in_short']
+__all__ = ['claims', 'pooled_claims', 'summary', 'claims_markdown', 'in_short']
 
 # %% ../../nbs/77_results.claims.ipynb #25c0fbdc
 HOLDS, DOES_NOT, UNTOLD = 'holds', 'does not', 'cannot be told'
+_LEAST = 3 # Repeats below which nothing is decided
 
 def _unknown(interval):
     "Is there no interval to judge by?"
-    return not interval.n>1 or np.isnan(interval.low)
+    return not interval.n>=_LEAST or np.isnan(interval.low)
 
 def above(
     interval:Interval, # Of an effect
@@ -40,6 +41,29 @@ def above(
     if interval.high<fails: return DOES_NOT
     return HOLDS if interval.low>0 else UNTOLD
 
+# %% ../../nbs/77_results.claims.ipynb #adeb65de
+SUPPORTED, REFUTED, INCONCLUSIVE, NOT_RUN = 'supported', 'refuted', 'inconclusive', 'not run'
+NO_LARGER, ONE_RUN, TWO_RUNS = 'no larger than', 'one run', 'two runs'
+UNMATCHED = 'nothing to compare'
+_GAINS = ('1','1a','2c','3b','pooled') # Claims of a gain that does not hold below a margin
+
+def in_words(
+    row, # Of a claims table: claim, verdict, n, high, paper
+    )->str: # supported, refuted, no larger than x, inconclusive, not run, one run, two runs
+    "A verdict for a reader"
+    if row['verdict']==HOLDS: return SUPPORTED
+    if row['verdict']==DOES_NOT:
+        bounded = row['claim'] in _GAINS and row['high']>=0
+        return f"{NO_LARGER} {_rounded_up(row['high'])}" if bounded else REFUTED
+    if row['n']==0: return NOT_RUN
+    if row['n']<_LEAST: return ONE_RUN if row['n']==1 else TWO_RUNS
+    return UNMATCHED if row['paper']=='none' else INCONCLUSIVE
+
+# %% ../../nbs/77_results.claims.ipynb #cd5389f2
+def _rounded_up(bound):
+    "A bound to three digits, not below itself"
+    return f'{np.ceil(1000*bound-1e-9)/1000+0.:.3f}'
+
 # %% ../../nbs/77_results.claims.ipynb #e230e6cb
 def _near(interval, paper, tolerance=.1):
     "Verdict on a number that is claimed to be about `paper`"
@@ -49,8 +73,12 @@ def _near(interval, paper, tolerance=.1):
     return DOES_NOT if interval.high<low or interval.low>high else UNTOLD
 
 # %% ../../nbs/77_results.claims.ipynb #5da399a3
-def claim_row(claim, statement, setting, paper, interval, verdict):
-    "A row of the claims table"
+def enough(verdict, n):
+    "A verdict, unless it is from too few repeats"
+    return verdict if n>=_LEAST else UNTOLD
+
+def claim_row(claim, statement, setting, paper, interval, verdict, exact=False):
+    "A row of the claims table; `exact`: the verdict does not lean on the number of repeats"
     return dict(
         claim=claim,
         statement=statement,
@@ -60,7 +88,7 @@ def claim_row(claim, statement, setting, paper, interval, verdict):
         low=interval.low,
         high=interval.high,
         n=interval.n,
-        verdict=verdict)
+        verdict=verdict if exact else enough(verdict, interval.n))
 
 # %% ../../nbs/77_results.claims.ipynb #0b69970d
 def _pools(results): return sorted(results.pi_u.unique())
@@ -68,14 +96,14 @@ def _pools(results): return sorted(results.pi_u.unique())
 # %% ../../nbs/77_results.claims.ipynb #ae74ea6f
 def _against_all(effect, others):
     "Is an effect larger than each of the others? The interval is against the strongest rival"
-    each = [welch_interval(effect, other) for other in others]
+    each = [paired_interval(*in_both(effect, other), kind='wider') for other in others]
     strongest = min(each, key=lambda lead: np.inf if np.isnan(lead.mean) else lead.mean)
     verdicts = [above(lead) for lead in each]
     if DOES_NOT in verdicts: return strongest, DOES_NOT
     return strongest, HOLDS if set(verdicts)=={HOLDS} else UNTOLD
 
 def _largest(strategy, effects):
-    "Claim 1b: is the effect at 10 % larger than at any other pi_u? `effects`: pi_u -> (R,) gains"
+    "Claim 1b: is the effect at 10 % larger than at any other pi_u? `effects`: pi_u -> gains by repeat"
     at_10 = [gains for pi_u,gains in effects.items() if np.isclose(pi_u, .1)]
     others = [gains for pi_u,gains in effects.items() if not np.isclose(pi_u, .1)]
     known = at_10 and others
@@ -101,8 +129,9 @@ def _claim_1(results, value, margin, seed):
     for strategy in _JUDGED:
         effects = {}
         for pi_u in pools:
-            a, b = paired_areas(areas[unshifted(pi_u, areas)], strategy)
-            effects[pi_u] = a-b
+            here = areas[unshifted(pi_u, areas)]
+            a, b = paired_areas(here, strategy)
+            effects[pi_u] = areas_by_repeat(here, strategy)-areas_by_repeat(here, 'random')
             each.append(_gain_row(strategy, pi_u, a, b, margin, seed))
         most.append(_largest(strategy, effects))
     return each + most
@@ -123,10 +152,11 @@ def _loss_row(pi_u, losses, tolerance, seed):
 # %% ../../nbs/77_results.claims.ipynb #4cc3f82b
 def _claim_2(results, value, tolerance, seed):
     "Loss of F1 at 5 % faulty, entropy, 10 % labelled; and whether it grows with the pool's prevalence"
-    losses = {pi_u:losses_at_budget(results, value, pi_u) for pi_u in _pools(results)}
+    losses = {pi_u:losses_by_repeat(results, value, pi_u) for pi_u in _pools(results)}
     rows = [_loss_row(pi_u, lost, tolerance, seed) for pi_u,lost in losses.items()]
     first, last = min(losses), max(losses)
-    growth = welch_interval(losses[last], losses[first]) if first<last else no_interval()
+    pairs = in_both(losses[last], losses[first]) if first<last else ([], [])
+    growth = paired_interval(*pairs, seed, kind='wider')
     rows.append(claim_row(
         claim='2b',
         statement="the loss grows with the pool's share of faulty",
@@ -245,16 +275,62 @@ def claims(
         rows += [dict(data=name, value=_VALUES.get(row['claim'], value), **row) for row in found]
     return pd.DataFrame(rows)
 
+# %% ../../nbs/77_results.claims.ipynb #6e6d7ddf
+def pooled_claims(
+    results:pd.DataFrame, # Tidy results, of one model and one loss per data set
+    strategy:str='entropy', # Against random
+    pools:tuple=(0,1),    # Smallest and largest pi_u that counts
+    shift:float=None,     # Share of faulty images in the test; None: as in the pool
+    margin:float=.01,     # Area that counts as no difference
+    level:float=.95,      # Two-sided confidence; .9 for non-inferiority and equivalence
+    )->dict:              # mean, low, high, settings, repeats, clustered (Interval), and four verdicts
+    "Area of a strategy minus random's over all settings. Raises `InputError` for missing columns or mixed studies"
+    check_table(results, _NEEDED)
+    gains = _gains_by_setting(results, strategy, pools, shift)
+    values = np.concatenate([own.to_numpy() for own in gains.values()]) if gains else np.array([])
+    clusters = [(setting[0],repeat) for setting,own in gains.items() for repeat in own.index]
+    found = pooled_effect([own.to_numpy() for own in gains.values()], level)
+    clustered = cluster_interval(values, clusters, level)
+    low, high = min(found.low, clustered.low), max(found.high, clustered.high)
+    return dict(
+        strategy=strategy,
+        mean=found.mean,
+        low=found.low,
+        high=found.high,
+        settings=found.n,
+        repeats=len(values),
+        clustered=clustered,
+        holds=bool(low>0),
+        not_worse=bool(low>-margin),
+        equivalent=bool(-margin<low and high<margin),
+        no_gain=bool(high<margin))
+
+# %% ../../nbs/77_results.claims.ipynb #69a31c41
+def _gains_by_setting(results, strategy, pools, shift):
+    "(data, pi_u) -> area minus random's by repeat"
+    gains = {}
+    for name,own in results.groupby('data'):
+        _one_kind(name, own)
+        areas = run_areas(own, claim_value(own))
+        for pi_u in _pools(own):
+            if not pools[0]<=pi_u<=pools[1]: continue
+            test = pi_u if shift is None else shift
+            here = areas[shifted_to(pi_u, areas, test)]
+            gain = areas_by_repeat(here, strategy)-areas_by_repeat(here, 'random')
+            gain = gain.dropna()
+            if len(gain)>1: gains[name,pi_u] = gain
+    return gains
+
 # %% ../../nbs/77_results.claims.ipynb #3539d409
 def summary(
     table:pd.DataFrame, # From `claims`
-    )->pd.DataFrame:    # data, claim, statement, settings, holds, does not, cannot be told, repeats, verdict
+    )->pd.DataFrame:    # data, claim, statement, settings, supported, refuted, inconclusive, one or two runs, not run, repeats, verdict
     "One verdict per data set and claim over its settings"
     rows = []
     for (data,claim,statement),group in table.groupby(['data','claim','statement']):
-        counts = {word:int((group.verdict==word).sum()) for word in (HOLDS, DOES_NOT, UNTOLD)}
+        counts = _counted_words(group)
         fewest, most = group.n.min(), group.n.max()
-        everywhere = counts[HOLDS]==len(group)
+        everywhere = counts[SUPPORTED]==len(group)
         rows.append(dict(
             data=data,
             claim=claim,
@@ -262,8 +338,19 @@ def summary(
             settings=len(group),
             **counts,
             repeats=f'{fewest}' if fewest==most else f'{fewest}–{most}',
-            verdict=DOES_NOT if counts[DOES_NOT] else HOLDS if everywhere else UNTOLD))
+            verdict=DOES_NOT if counts[REFUTED] else HOLDS if everywhere else UNTOLD))
     return pd.DataFrame(rows)
+
+_COLUMN = {NOT_RUN:NOT_RUN, UNMATCHED:NOT_RUN, ONE_RUN:'one or two runs', TWO_RUNS:'one or two runs'}
+
+# %% ../../nbs/77_results.claims.ipynb #9e8044ab
+def _counted_words(group):
+    "How many settings have which verdict; 'no larger than x' is among the refuted"
+    counts = dict.fromkeys((SUPPORTED, REFUTED, INCONCLUSIVE, 'one or two runs', NOT_RUN), 0)
+    for row in group.to_dict('records'):
+        word = in_words(row)
+        counts[REFUTED if word.startswith(NO_LARGER) else _COLUMN.get(word, word)] += 1
+    return counts
 
 # %% ../../nbs/77_results.claims.ipynb #ee91fd2d
 def claims_markdown(
@@ -273,9 +360,13 @@ def claims_markdown(
     if 'ours' in table:
         ends = zip(table.ours, table.low, table.high)
         numbers = [with_interval(*each, missing='-') for each in ends]
-        table = table.assign(ours=numbers).drop(columns=['low','high'])
+        words = [in_words(row) for row in table.to_dict('records')]
+        table = table.assign(ours=numbers, verdict=words).drop(columns=['low','high'])
         table = table.rename(columns={'ours':'ours [95 %]', 'n':'repeats'})
+    elif 'verdict' in table: table = table.assign(verdict=table.verdict.map(_OVERALL))
     return markdown_table(table.columns, table.astype(str).to_numpy())
+
+_OVERALL = {HOLDS:SUPPORTED, DOES_NOT:REFUTED, UNTOLD:INCONCLUSIVE}
 
 # %% ../../nbs/77_results.claims.ipynb #629ac795
 def _subject(setting):
@@ -286,17 +377,26 @@ def _subject(setting):
 
 # %% ../../nbs/77_results.claims.ipynb #d8867e0d
 def _told(rows):
-    "Verdicts on one claim in one data set: `holds at 10 and 50 %; does not at 100 %`"
-    parts, by_pool = [], len(rows)>1
-    for verdict in (HOLDS, DOES_NOT, UNTOLD):
-        pools = rows.pool[rows.verdict==verdict].tolist()
-        if not pools: continue
-        parts.append(f'{verdict} at {listed(pools)} %' if by_pool and pools[0] else verdict)
+    "Verdicts on one claim in one data set: `supported at 10 % (+0.22); not run at 50 %`"
+    rows = rows.assign(word=[in_words(row) for row in rows.to_dict('records')])
+    in_numbers = pd.to_numeric(rows.paper, errors='coerce').notna().all()
+    parts = [_told_word(word, own, len(rows)>1, not in_numbers)
+             for word,own in rows.groupby('word', sort=False)]
     told = '; '.join(parts)
-    if pd.to_numeric(rows.paper, errors='coerce').isna().any(): return told
+    rows = rows[rows.n>0]
+    if not in_numbers or not len(rows): return told
     ours = ', '.join(f'{share:.2f}' for share in rows.ours)
     paper = ', '.join(f'{float(share):.2f}' for share in rows.paper)
     return f'{told} (ours {ours}; the paper {paper})'
+
+# %% ../../nbs/77_results.claims.ipynb #87cc899f
+def _told_word(word, rows, by_pool, signed):
+    "One verdict with the pools it is for and what was measured there"
+    pools = rows.pool.tolist()
+    at = f' at {listed(pools)} %' if by_pool and pools[0] else ''
+    seen = rows.ours[rows.n>0]
+    numbers = ', '.join(f'{number:+.3f}' for number in seen)
+    return word+at+(f' ({numbers})' if signed and numbers else '')
 
 # %% ../../nbs/77_results.claims.ipynb #f009a24f
 def in_short(
@@ -311,6 +411,6 @@ def in_short(
     order = table.drop_duplicates(['claim','words']).sort_values('claim', kind='stable').words
     rows = []
     for claim in order:
-        of_data = {name:told.get((claim,name), 'not run') for name in table.data.unique()}
+        of_data = {name:told.get((claim,name), NOT_RUN) for name in table.data.unique()}
         rows.append(dict(claim=claim, **of_data))
     return pd.DataFrame(rows)

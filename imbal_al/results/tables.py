@@ -273,6 +273,14 @@ def in_both(
     both = sorted(set(a.index) & set(b.index))
     return a.loc[both].to_numpy(float), b.loc[both].to_numpy(float)
 
+# %% ../../nbs/74_results.tables.ipynb #9d88867e
+def areas_by_repeat(
+    areas:pd.DataFrame, # From `run_areas`, rows of one pool prevalence and one test
+    strategy:str,       # Name of one strategy
+    )->pd.Series:       # Area, indexed by repeat
+    "Areas of one strategy"
+    return areas[areas.strategy==strategy].set_index('repeat').area
+
 # %% ../../nbs/74_results.tables.ipynb #5d6540ec
 def paired_areas(
     areas:pd.DataFrame,  # From `run_areas`, rows of one pool prevalence and one test
@@ -280,8 +288,7 @@ def paired_areas(
     other:str='random',  # Name of the other
     )->tuple[np.ndarray,np.ndarray]: # Areas of both, in the repeats that both have
     "Areas of two strategies, paired by repeat"
-    a, b = (areas[areas.strategy==name].set_index('repeat').area for name in (strategy, other))
-    return in_both(a, b)
+    return in_both(areas_by_repeat(areas, strategy), areas_by_repeat(areas, other))
 
 # %% ../../nbs/74_results.tables.ipynb #4d9bc014
 def losses_at_budget(
@@ -293,14 +300,18 @@ def losses_at_budget(
     shift:float=.05,         # Share of faulty images in the shifted test, 0 to 1
     )->np.ndarray:           # (R,) one per repeat that has both tests; nan where the budget is not reached
     "Share of F1 lost to the shifted test at a budget, repeat by repeat"
+    return losses_by_repeat(results, value, pi_u, strategy, budget, shift).to_numpy()
+
+def losses_by_repeat(results, value, pi_u, strategy='entropy', budget=.1, shift=.05):
+    "As `losses_at_budget`, indexed by repeat: two pools' losses are paired, as the split depends on the repeat only"
     runs = results[results.strategy==strategy]
     like, shifted = runs[unshifted(pi_u, runs)], runs[shifted_to(pi_u, runs, shift)]
-    losses = []
+    losses = {}
     for repeat in sorted(set(like.repeat) & set(shifted.repeat)):
         before = f1_at_budget(like[like.repeat==repeat], budget, value)
         after = f1_at_budget(shifted[shifted.repeat==repeat], budget, value)
-        losses.append(loss_of_f1(after, before))
-    return np.array(losses)
+        losses[repeat] = loss_of_f1(after, before)
+    return pd.Series(losses, dtype=float)
 
 # %% ../../nbs/74_results.tables.ipynb #da1855ad
 def picked_shares(
