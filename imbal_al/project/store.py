@@ -105,10 +105,14 @@ SUFFIXES = (*IMAGES, '.webp')
 def image_names(
     folder:Path   # With sub-folders
     )->list[str]: # With `/`, whatever the system
-    "Relative names of the images below a folder, sorted; hidden ones and projects are passed over"
-    return files_below(folder, *SUFFIXES, past=_is_project)
+    "Relative names of the images below a folder, sorted; hidden ones, projects and predictions are passed over"
+    return files_below(folder, *SUFFIXES, past=_is_ours)
 
-def _is_project(folder): return (folder/'project.json').is_file()
+def _is_ours(folder): return (folder/'project.json').is_file() or is_prediction(folder)
+
+def is_prediction(folder):
+    "Is it a folder that `imbal-al predict` has written?"
+    return all((folder/name).is_file() for name in ('predict.json','table.part.csv'))
 
 # %% ../../nbs/63_project.store.ipynb #1ebbc827
 def _header(path):

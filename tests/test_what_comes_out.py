@@ -1,0 +1,257 @@
+"What comes out of a project: predictions of the pictures that are there, labels that others read, models as exported"
+
+import csv, json, os, shutil, subprocess, sys
+from pathlib import Path
+
+import numpy as np, pytest
+from PIL import Image
+
+from imbal_al.core import InputError
+from imbal_al.project.predictor import MODEL_FORM, open_model, predict_folder
+from imbal_al.text import cell_text, shown_text
+
+onnx = pytest.importorskip('onnx')
+pytest.importorskip('onnxruntime')
+META = dict(size=32, overlap=0, margin=0, align=32, channels=1, threshold=0.5, form=MODEL_FORM)
+
+
+def write_bright(path, **changed):
+    "A model in ONNX that finds what is brighter than 150"
+    from onnx import TensorProto as T, helper as h
+
+    nodes = [
+        h.make_node('Cast', ['image'], ['x'], to=T.FLOAT),
+        h.make_node('ReduceMean', ['x', 'axes'], ['m'], keepdims=0),
+        h.make_node('Sub', ['m', 'dark'], ['d']),
+        h.make_node('Div', ['d', 'ten'], ['logit']),
+    ]
+    values = [
+        h.make_tensor('axes', T.INT64, [1], [3]),
+        h.make_tensor('dark', T.FLOAT, [], [150.0]),
+        h.make_tensor('ten', T.FLOAT, [], [10.0]),
+    ]
+    shape = ['windows', 32, 32, 1]
+    graph = h.make_graph(
+        nodes,
+        'bright',
+        [h.make_tensor_value_info('image', T.UINT8, shape)],
+        [h.make_tensor_value_info('logit', T.FLOAT, shape[:3])],
+        values,
+    )
+    model = h.make_model(graph, opset_imports=[h.make_opsetid('', 18)], ir_version=8)
+    h.set_model_props(model, {'imbal_al': json.dumps({**META, **changed})})
+    onnx.save(model, str(path))
+    return path
+
+
+def photo(path, *corners, size=(40, 50)):
+    "A dark picture with 4 x 4 bright pixels at each corner"
+    im = np.full(size, 90, np.uint8)
+    for y, x in corners:
+        im[y : y + 4, x : x + 4] = 220
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'wb') as f:
+        Image.fromarray(im).save(f, 'png')
+    return im > 150
+
+
+def call(*args, rc=0):
+    "The command as a user gives it: (lines said, lines of errors)"
+    code = 'import sys; from imbal_al.cli import main; sys.exit(main())'
+    done = subprocess.run(
+        [sys.executable, '-c', code, *map(os.fsencode, args)],
+        capture_output=True,
+        timeout=120,
+        env=dict(os.environ, PYTHONPATH=str(Path(__file__).parent.parent)),
+    )
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert done.returncode == rc and 'Traceback' not in err, (done.returncode, out, err)
+    return out, err
+
+
+def table(out):
+    with open(out / 'table.csv', newline='', encoding='utf-8') as f:
+        return {row['image']: row for row in csv.DictReader(f)}
+
+
+def masks(out):
+    return sorted(path.relative_to(out / 'masks').as_posix() for path in (out / 'masks').rglob('*.png'))
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_bright(tmp_path / 'm.onnx')
+
+
+@pytest.fixture
+def day(tmp_path):
+    "A picture with a defect, one without, one that is broken, one in a folder"
+    photos = tmp_path / 'photos'
+    photo(photos / 'a.png', (3, 3))
+    photo(photos / 'b.png')
+    photo(photos / 'sub/c.png', (3, 3), (20, 20))
+    (photos / 'broken.png').write_bytes((photos / 'a.png').read_bytes()[:60])
+    return photos
+
+
+def test_predict_again_tells_of_the_pictures_that_are_there(model, day, tmp_path):
+    out = tmp_path / 'found'
+    call('predict', model, day, '--out', out)
+    first = table(out)
+    assert [first[name]['defect_pixels'] for name in ('a.png', 'b.png', 'sub/c.png')] == ['16', '0', '32']
+    assert first['broken.png']['error']
+    kept = (out / 'masks/b.png').stat().st_mtime_ns
+    changed = photo(day / 'a.png', (9, 9), (9, 20), (30, 30))
+    repaired = photo(day / 'broken.png', (12, 12))
+    (day / 'sub/c.png').unlink()
+    photo(day / 'new.png', (1, 1))
+    _, said = call('predict', model, day, '--out', out)
+    assert '1 images are gone' in said and '2 are other ones now' in said
+    now = table(out)
+    assert {name: row['defect_pixels'] for name, row in now.items()} == {
+        'a.png': '48',
+        'b.png': '0',
+        'broken.png': '16',
+        'new.png': '16',
+    }
+    assert not any(row['error'] for row in now.values())
+    assert masks(out) == ['a.png', 'b.png', 'broken.png', 'new.png']
+    for name, truth in (('a', changed), ('broken', repaired)):
+        assert ((np.asarray(Image.open(out / f'masks/{name}.png')) > 0) == truth).all()
+        assert (out / f'overlays/{name}.jpg').is_file()
+    assert not (out / 'overlays/sub/c.jpg').exists()
+    assert (out / 'masks/b.png').stat().st_mtime_ns == kept
+
+
+def test_a_picture_of_the_same_size_and_time_is_another_one_by_its_bytes(model, tmp_path):
+    opened, photos, out = open_model(model), tmp_path / 'p', tmp_path / 'o'
+    (photos).mkdir()
+    for name, value in (('a.bmp', 90), ('b.bmp', 220)):
+        Image.fromarray(np.full((32, 32), value, np.uint8)).save(photos / name)
+        os.utime(photos / name, (10**9, 10**9))
+    predict_folder(opened, photos, out)
+    os.rename(photos / 'a.bmp', tmp_path / 'x')
+    os.rename(photos / 'b.bmp', photos / 'a.bmp')
+    os.rename(tmp_path / 'x', photos / 'b.bmp')
+    predict_folder(opened, photos, out)
+    assert {name: row['defect_pixels'] for name, row in table(out).items()} == {
+        'a.bmp': '1024',
+        'b.bmp': '0',
+    }
+
+
+def test_a_mask_that_was_removed_is_made_again(model, day, tmp_path):
+    opened, out = open_model(model), tmp_path / 'o'
+    predict_folder(opened, day, out)
+    (out / 'masks/a.png').unlink()
+    predict_folder(opened, day, out)
+    assert (np.asarray(Image.open(out / 'masks/a.png')) > 0).sum() == 16
+
+
+def test_a_picture_that_comes_beside_one_of_its_name_takes_no_mask_of_it(model, day, tmp_path):
+    opened, out = open_model(model), tmp_path / 'o'
+    predict_folder(opened, day, out)
+    photo(day / 'a.jpg', (1, 1), (9, 9), (20, 20))
+    photo(day / 'a.png.jpg', (1, 1), (9, 9), (20, 20), (30, 30))
+    predict_folder(opened, day, out)
+    assert masks(out) == ['a.jpg.png', 'a.png.jpg.png', 'a.png.png', 'b.png', 'sub/c.png']
+    for name, pixels in (('a.png', 16), ('a.jpg', 48), ('a.png.jpg', 64)):
+        mask = np.asarray(Image.open(out / f'masks/{name}.png'))
+        assert (mask > 0).sum() == pixels == int(table(out)[name]['defect_pixels'])
+
+
+def test_our_own_output_is_no_input(model, day, tmp_path):
+    for _ in range(2):
+        call('predict', model, day, '--out', day / 'found')
+    call('predict', model, day, '--out', tmp_path / 'other')
+    for out in (day / 'found', tmp_path / 'other'):
+        assert set(table(out)) == {'a.png', 'b.png', 'broken.png', 'sub/c.png'}
+    from imbal_al.project.store import new
+
+    assert set(new(tmp_path / 'P', day, window=32, overlap=0).units['image']) == {
+        'a.png',
+        'b.png',
+        'sub/c.png',
+    }
+    for inside in ('found', 'found/masks'):
+        _, said = call('predict', model, day / inside, '--out', tmp_path / 'x', rc=2)
+        assert 'results of `imbal-al predict`' in said and len(said.splitlines()) == 1
+
+
+def test_a_second_one_at_work_in_a_folder_is_refused(model, day, tmp_path):
+    out = tmp_path / 'o'
+    hold = (
+        'import sys, time; from imbal_al.runs.lock import held\n'
+        f'with held({str(out / "lock.json")!r}): print("mine", flush=True); time.sleep(60)'
+    )
+    first = subprocess.Popen([sys.executable, '-c', hold], stdout=subprocess.PIPE)
+    try:
+        assert first.stdout.readline() == b'mine\n'
+        _, said = call('predict', model, day, '--out', out, rc=2)
+        assert f'held by process {first.pid}' in said and not (out / 'table.part.csv').exists()
+    finally:
+        first.kill()
+        first.wait()
+    call('predict', model, day, '--out', out)
+    assert len(table(out)) == 4 and not list(out.glob('lock*'))
+
+
+def test_a_folder_that_was_moved_goes_on_and_another_one_is_refused(model, day, tmp_path):
+    out = tmp_path / 'photos-found'
+    call('predict', model, day)
+    before = (out / 'masks/a.png').stat().st_mtime_ns
+    (tmp_path / 'archive').mkdir()
+    day, out = (shutil.move(path, tmp_path / 'archive') for path in (day, out))
+    call('predict', model, day)
+    out = Path(out)
+    assert (out / 'masks/a.png').stat().st_mtime_ns == before and len(table(out)) == 4
+    other = tmp_path / 'other'
+    for name in ('a.png', 'b.png', 'sub/c.png', 'broken.png'):
+        photo(other / name, (5, 5), (5, 15))
+    _, said = call('predict', model, other, '--out', out, rc=2)
+    assert 'another model, folder or kind' in said
+
+
+def test_what_a_killed_one_left_is_swept(model, day, tmp_path):
+    out = tmp_path / 'o'
+    call('predict', model, day, '--out', out)
+    left = [out / '.table.csv.0123abcd.tmp', out / 'masks/sub/.c.png.89abcdef.tmp']
+    for path in left:
+        path.write_bytes(b'half')
+    call('predict', model, day, '--out', out)
+    assert not any(path.exists() for path in left)
+
+
+ODD = ['a\u2028b.png', 'two\nlines.png', 'cr\rx.png', 'tab\t.png', '"q".png', 'é.png', 'y' * 245 + '.png']
+
+
+def test_names_of_all_kinds_have_a_row_and_a_mask(model, tmp_path):
+    photos, out = tmp_path / 'p', tmp_path / 'o'
+    for name in ODD:
+        photo(photos / name, (3, 3))
+    photo(photos / os.fsdecode(b'gr\xfcn.png'), (3, 3))
+    for _ in range(2):
+        call('predict', model, photos, '--out', out)
+        rows = table(out)
+        assert set(rows) == {*ODD, 'gr\\udcfcn.png'}
+        assert {row['defect_pixels'] for row in rows.values()} == {'16'}
+        assert len(list((out / 'masks').glob('*.png'))) == len(ODD) + 1
+        assert (out / 'masks' / os.fsdecode(b'gr\xfcn.png')).exists()
+
+
+def test_cells_that_a_spreadsheet_would_run_are_text(model, tmp_path):
+    photos, out = tmp_path / 'p', tmp_path / 'o'
+    names = ['=cmd()+1.png', '+1.png', '-1.png', '@x.png', "'q.png", 'plain.png']
+    for name in names:
+        photo(photos / name, (3, 3))
+    for _ in range(2):
+        call('predict', model, photos, '--out', out)
+        cells = set(table(out))
+        assert cells == {"'" + name for name in names[:-1]} | {'plain.png'}
+        assert masks(out) == sorted(names)
+
+
+def test_text_of_anybody():
+    assert shown_text('\x1b]0;x\x07') == r'\x1b]0;x\x07' and shown_text('\x9b1m') == r'\x9b1m'
+    assert shown_text('👩\u200d👩') == '👩\u200d👩' and shown_text('\u2067x') == r'\u2067x'
+    assert [cell_text(value) for value in ('-2', '+3.5', '-2+3', '=', '1')] == ['-2', '+3.5', "'-2+3", "'=", '1']
