@@ -255,3 +255,106 @@ def test_text_of_anybody():
     assert shown_text('\x1b]0;x\x07') == r'\x1b]0;x\x07' and shown_text('\x9b1m') == r'\x9b1m'
     assert shown_text('👩\u200d👩') == '👩\u200d👩' and shown_text('\u2067x') == r'\u2067x'
     assert [cell_text(value) for value in ('-2', '+3.5', '-2+3', '=', '1')] == ['-2', '+3.5', "'-2+3", "'=", '1']
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    "A project with four labels, one of them healthy, and their masks"
+    from imbal_al.project.store import new, write_label
+
+    camera, truth = tmp_path / 'camera', {}
+    for name, corners in {
+        'a.png': [(3, 3), (20, 21)],
+        'sub/b.png': [(0, 0), (28, 36)],
+        'sub/deep/c.png': [],
+        'd.png': [(7, 9)],
+    }.items():
+        truth[name] = photo(camera / name, *corners, size=(32, 40))
+    p = new(tmp_path / 'P', camera, window=32, overlap=0)
+    for id, unit in p.row.items():
+        write_label(p, id, truth[unit['name']])
+    return p, truth
+
+
+def by_column(counts, shape):
+    "COCO's run lengths, by its definition"
+    flat = [i % 2 for i, n in enumerate(counts) for _ in range(n)]
+    return np.array(flat).reshape(shape[::-1]).T
+
+
+def test_labels_as_coco_are_such_as_trainers_take(labelled, tmp_path):
+    p, truth = labelled
+    call('project', 'labels', p.dir, tmp_path / 'l.json', '--form', 'coco')
+    file = json.loads((tmp_path / 'l.json').read_text())
+    name = {im['id']: im['file_name'] for im in file['images']}
+    assert sorted(name.values()) == sorted(truth) and [o['name'] for o in file['categories']] == ['defect']
+    assert sorted(name[o['image_id']] for o in file['annotations']) == ['a.png', 'd.png', 'sub/b.png']
+    for o in file['annotations']:
+        mask = truth[name[o['image_id']]]
+        ys, xs = np.nonzero(mask)
+        assert (by_column(o['segmentation']['counts'], (32, 40)) == mask).all()
+        assert o['iscrowd'] == 0 and o['area'] == mask.sum() and o['category_id'] == 1
+        assert o['bbox'] == [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
+    from imbal_al.project.queue import ingest
+
+    assert dict(ingest(p, tmp_path / 'l.json').counts) == dict(same=4)
+
+
+def test_pycocotools_gives_the_masks_back(labelled, tmp_path):
+    coco = pytest.importorskip('pycocotools.coco', reason='pip install pycocotools')
+    p, truth = labelled
+    from imbal_al.project.queue import export_labels
+
+    export_labels(p, tmp_path / 'l.json', 'coco')
+    file = coco.COCO(tmp_path / 'l.json')
+    for image in file.loadImgs(file.getImgIds()):
+        found = file.loadAnns(file.getAnnIds(image['id'], iscrowd=False))
+        mask = sum((file.annToMask(o) for o in found), np.zeros((32, 40), int))
+        assert (mask == truth[image['file_name']]).all()
+
+
+def test_masks_are_called_as_their_images_and_our_own_folder_reads_them(labelled, tmp_path):
+    from imbal_al.data.sources import folder_source
+
+    p, truth = labelled
+    out = tmp_path / 'out'
+    for _ in range(2):
+        call('project', 'labels', p.dir, out)
+    there = sorted(path.relative_to(out).as_posix() for path in out.rglob('*') if path.is_file())
+    assert there == sorted(truth)
+    source = folder_source(p.images, out)
+    for i, name in enumerate(source.table['name']):
+        assert (source[i][1] == truth[name]).all()
+    said, _ = call('data', 'check', f'folder:{p.images}:{out}')
+    assert 'no problems' in said or 'ok' in said.lower()
+
+
+def test_masks_never_take_the_place_of_pictures(labelled, tmp_path):
+    p, _ = labelled
+    before = (p.images / 'a.png').read_bytes()
+    shutil.copytree(p.images, tmp_path / 'copy')
+    for to, says in ((p.images, 'where the images are'), (p.images / 'sub', 'where the images are'),
+                     (tmp_path / 'copy', 'is no mask')):
+        _, said = call('project', 'labels', p.dir, to, rc=2)
+        assert says in said and len(said.splitlines()) == 1
+    assert (p.images / 'a.png').read_bytes() == before == (tmp_path / 'copy/a.png').read_bytes()
+
+
+def test_labels_without_a_name_of_their_own_come_back_by_their_id(tmp_path):
+    from imbal_al.project.queue import export_labels, ingest
+    from imbal_al.project.store import new, write_label
+
+    long = 'y' * 240
+    for name in ('s/x.png', 's/x.bmp', f'{long}.png'):
+        (tmp_path / 'i' / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((64, 64), 90, np.uint8)).save(tmp_path / 'i' / name)
+    for i, unit in enumerate(('image', 'window')):
+        p = new(tmp_path / f'p{i}', tmp_path / 'i', unit=unit, window=32, overlap=0)
+        for id in p.row:
+            mask = np.zeros((p.row[id]['h'], p.row[id]['w']), int)
+            mask[1:5, 2:9] = 1
+            write_label(p, id, mask)
+        for form, to in dict(png='m', coco='c.json', cvat='c.xml', labelstudio='l.json').items():
+            n = export_labels(p, tmp_path / f'o{i}' / to, form)
+            assert n == len(p.units) == ingest(p, tmp_path / f'o{i}' / to).counts['same']
+        assert len(list((tmp_path / f'o{i}/m').rglob('*.png'))) == n
