@@ -358,3 +358,131 @@ def test_labels_without_a_name_of_their_own_come_back_by_their_id(tmp_path):
             n = export_labels(p, tmp_path / f'o{i}' / to, form)
             assert n == len(p.units) == ingest(p, tmp_path / f'o{i}' / to).counts['same']
         assert len(list((tmp_path / f'o{i}/m').rglob('*.png'))) == n
+
+
+def sealed(path):
+    "The same model with its checksum"
+    from imbal_al.project.predictor import BLANK, seal_model
+
+    write_bright(path, sha256=BLANK)
+    seal_model(path)
+    return path
+
+
+def test_a_flipped_bit_anywhere_is_said(tmp_path, model):
+    path = sealed(tmp_path / 's.onnx')
+    assert open_model(path).meta == open_model(model).meta, 'one without a checksum still opens'
+    whole, bad = path.read_bytes(), tmp_path / 'bad.onnx'
+    for at in range(0, len(whole), 3):
+        bad.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        with pytest.raises(InputError, match='bad.onnx') as e:
+            open_model(bad)
+        assert '\n' not in str(e.value)
+    for short in (0, 1, 100, len(whole) - 1):
+        bad.write_bytes(whole[:short])
+        with pytest.raises(InputError):
+            open_model(bad)
+
+
+CHANGED = [
+    dict(size=64), dict(size='32'), dict(size=None), dict(size=-32), dict(size=2**62), dict(size=33),
+    dict(overlap=32), dict(overlap=1.5), dict(margin=9), dict(align=0), dict(align=True),
+    dict(channels=3), dict(channels=2), dict(channels='1'), dict(channels=[1]), dict(threshold=2),
+    dict(threshold=float('nan')), dict(threshold='0.5'), dict(threshold=None), dict(threshold=True),
+    dict(bits=11), dict(bits='8'), dict(form='imbal_al model 9'), dict(form=None), dict(sha256='x'),
+    dict(sha256='0' * 64), dict(sha257='0' * 64),
+]
+
+
+@pytest.mark.parametrize('changed', CHANGED, ids=str)
+def test_changed_metadata_is_one_line(tmp_path, changed):
+    with pytest.raises(InputError, match='m.onnx') as e:
+        open_model(write_bright(tmp_path / 'm.onnx', **changed))
+    assert '\n' not in str(e.value)
+
+
+def test_changed_metadata_of_a_sealed_model_is_one_line(tmp_path, day):
+    path = sealed(tmp_path / 's.onnx')
+    file = onnx.load(str(path))
+    meta = json.loads(file.metadata_props[0].value)
+    for text in (json.dumps({**meta, 'threshold': 0.2}), '[]', '{', '[' * 9999, '', '"a"'):
+        onnx.helper.set_model_props(file, {'imbal_al': text})
+        onnx.save(file, str(path))
+        with pytest.raises(InputError, match='s.onnx'):
+            open_model(path)
+    _, said = call('predict', path, day, '--out', tmp_path / 'o', rc=2)
+    assert len(said.splitlines()) == 1 and not (tmp_path / 'o').exists()
+
+
+def test_what_is_written_is_sealed(tmp_path):
+    pytest.importorskip('torch')
+    from imbal_al.networks.device import seeded
+    from imbal_al.networks.models import create_model
+    from imbal_al.networks.tiling import Windows
+    from imbal_al.project.deploy import write_onnx
+
+    with seeded(0):
+        net = create_model(weights=None).eval()
+    path = tmp_path / 'm.onnx'
+    write_onnx(net, path, Windows(32, 0), 1)
+    whole = path.read_bytes()
+    assert open_model(path).meta['threshold'] == 0.5 and 'sha256' not in open_model(path).meta
+    rng = np.random.default_rng(0)
+    for at in rng.integers(0, len(whole), 12):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        with pytest.raises(InputError, match='checksum differs|no model of this|damaged'):
+            open_model(path)
+
+
+@pytest.fixture
+def trained(labelled, tmp_path):
+    "A project with a trained round and held-out labels of both kinds"
+    from imbal_al.project.rounds import next_round
+    from imbal_al.project.store import new, write_label
+
+    for i in range(16):
+        photo(tmp_path / f'line/{i:02d}.png', *[(8, 8)] * (i % 2), size=(32, 40))
+    p = new(tmp_path / 'T', tmp_path / 'line', window=32, overlap=0, steps=1, bs=2, weights=None, held_out=0.5, seed=1)
+    for id, unit in p.row.items():
+        write_label(p, id, np.asarray(Image.open(p.images / unit['image'])) > 150)
+    next_round(p, 0, device='cpu')
+    return p
+
+
+def test_a_network_no_better_than_none_is_said(trained, tmp_path):
+    p, path = trained, tmp_path / 'm.onnx'
+    said, warned = call('export', p.dir, path, '--threshold', '0')
+    assert 'no better than calling every pixel a defect' in warned and 'threshold 0' in said
+    assert 'Warning: this network is no better' in path.with_suffix('.md').read_text()
+    assert 'no better' in open_model(path).meta['warning']
+    _, again = call('predict', path, p.images, '--out', tmp_path / 'o')
+    assert 'no better than calling every pixel a defect' in again
+
+
+def test_a_damaged_guidance_is_not_none(trained, tmp_path):
+    p = trained
+    guide = p.dir / 'guide.json'
+    for text in ('', '{', '[]', '{}', '{"form": "imbal_al costs 1"}', '{"form": "imbal_al costs 2"}'):
+        guide.write_text(text)
+        for command in (('export', p.dir, tmp_path / 'm.onnx'), ('next', p.dir, '--budget', '0')):
+            if command[0] == 'next' and text:
+                continue
+            _, said = call(*command, rc=2)
+            assert 'guide.json is damaged' in said and not (tmp_path / 'm.onnx').exists()
+    guide.unlink()
+    call('export', p.dir, tmp_path / 'm.onnx')
+
+
+def test_an_export_takes_the_place_of_nothing_and_sweeps(trained, tmp_path):
+    p = trained
+    (tmp_path / 'README.md').write_text('mine')
+    _, said = call('export', p.dir, tmp_path / 'README.onnx', rc=2)
+    assert 'no card of ours' in said and (tmp_path / 'README.md').read_text() == 'mine'
+    _, said = call('export', p.dir, tmp_path / 'm.md', rc=2)
+    assert 'name of the card' in said
+    left, other = tmp_path / '.m.onnx.0123abcd.tmp', tmp_path / '.x.onnx.0123abcd.tmp'
+    left.touch()
+    other.touch()
+    for _ in range(2):
+        call('export', p.dir, tmp_path / 'm.onnx')
+    assert not left.exists() and other.exists() and not list(tmp_path.glob('.m.onnx*'))

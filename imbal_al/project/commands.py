@@ -350,6 +350,7 @@ def _predict(
     from imbal_al.project.predictor import open_model, predict_folder
     folder = out or images.with_name(images.name+'-found')
     opened = open_model(model, threads)
+    if opened.meta.get('warning'): _say(f"warning: {opened.meta['warning']}")
     table = predict_folder(opened, images, folder, overlays, say=_tell_images)
     typer.echo(f'table: {table}')
 

@@ -30,11 +30,11 @@ __all__ = ['Model', 'open_model', 'predict_folder']
 # %% ../../nbs/70_project.predictor.ipynb #cdcfdce5
 MODEL_FORM = 'imbal_al model 1'
 
-def need_extra(*names):
-    "Import libraries of the extra `deploy`. Raises `InputError` where they are not installed"
+def need_onnx(*names):
+    "Import what models in ONNX need. Raises `InputError` where it is not installed"
     try: return [importlib.import_module(name) for name in names]
     except ImportError as e: raise InputError(
-        f"{e.name} is not installed; `pip install imbal_al[deploy]` brings what models in ONNX need") from e
+        f"{e.name} is not installed; `pip install onnx onnxruntime` brings what models in ONNX need") from e
 
 # %% ../../nbs/70_project.predictor.ipynb #2bee879e
 def threshold_logit(threshold):
@@ -56,8 +56,11 @@ class Model:
     def run(self,
         batch # uint8 (B,size,size,channels)
         ):    # Logits (B,size,size), and no embedding
-        "The network's output, as `predict` asks for it"
-        return self.session.run(['logit'], {'image':np.ascontiguousarray(batch)})[0], None
+        "The network's output, as `predict` asks for it. Raises `InputError` where the file cannot be run"
+        inputs = {'image':np.ascontiguousarray(batch)}
+        try: return self.session.run(['logit'], inputs)[0], None
+        except Exception as e: raise InputError(
+            f'{self.path} cannot be run ({_brief(e)}); export it again') from e
     def logits(self,
         images,  # uint8 (H,W) or (H,W,C), of any size
         bs:int=8 # Windows in a batch
@@ -65,21 +68,94 @@ class Model:
         "Yield the logits (H,W) of images"
         for z,_ in predict(self.run, images, self.windows, bs): yield z
 
+# %% ../../nbs/70_project.predictor.ipynb #26663773
+BLANK = '0'*64
+_SAID = re.compile(rb'"sha256": "([0-9a-f]{64})"')
+
+def _brief(error):
+    "An error of another library in a few words"
+    return ' '.join(str(error).split())[:120] or type(error).__name__
+
+def seal_model(path):
+    "Put its checksum into a file whose metadata have `BLANK` in the place of one"
+    content = path.read_bytes()
+    if len(_SAID.findall(content))!=1: raise InputError(f'{path} holds no place for a checksum; update onnx')
+    own = hashlib.sha256(content).hexdigest()
+    path.write_bytes(content.replace(f'"sha256": "{BLANK}"'.encode(), f'"sha256": "{own}"'.encode()))
+
+# %% ../../nbs/70_project.predictor.ipynb #642ae7be
+def _check_bytes(path, content):
+    "Raise where a file's bytes are not those of the checksum it holds"
+    said = _SAID.findall(content)
+    if not said: return
+    own = said[0]
+    blank = content.replace(b'"sha256": "'+own+b'"', b'"sha256": "'+BLANK.encode()+b'"')
+    if len(said)!=1 or hashlib.sha256(blank).hexdigest().encode()!=own: raise InputError(
+        f'{path} is not as it was exported, its checksum differs; copy it again, or export it again')
+
+# %% ../../nbs/70_project.predictor.ipynb #852ce4f3
+_CHANNELS, _BITS = (1,3), (8,10,12,14,16)
+
+def _checked_meta(path, text, sealed):
+    "What stands in a file, from its metadata; `sealed` if its checksum is right. Raises `InputError` where that cannot be"
+    try: meta = json.loads(text)
+    except (ValueError, RecursionError) as e: raise InputError(
+        f'{path}: what it says of windows and threshold is damaged; export it again') from e
+    if not isinstance(meta, dict) or meta.get('form')!=MODEL_FORM: raise InputError(
+        f'{path} is no model of this package (it says nothing of windows and threshold); '
+        'export it with `imbal-al export`')
+    if sealed: meta.pop('sha256', None)
+    if 'sha256' in meta or any(map(_is_digest, meta.values())): raise InputError(
+        f'{path} is not as it was exported, its checksum differs; copy it again, or export it again')
+    _check_windows(path, meta)
+    return meta
+
+def _is_digest(value): return isinstance(value, str) and re.fullmatch('[0-9a-f]{64}', value) is not None
+
+# %% ../../nbs/70_project.predictor.ipynb #d38cfe1f
+def _check_windows(path, meta):
+    "Raise for values that cannot be"
+    sizes = [meta.get(name) for name in ('size','overlap','margin','align')]
+    try: Windows(*sizes)
+    except InputError as e: raise InputError(f'{path}: {e}; or export it again') from e
+    threshold = meta.get('threshold')
+    is_share = type(threshold) in (int,float) and 0<=threshold<=1
+    known = dict(
+        threshold=is_share,
+        channels=type(meta.get('channels')) is int and meta['channels'] in _CHANNELS,
+        bits=type(meta.get('bits',16)) is int and meta.get('bits',16) in _BITS)
+    for name,fits in known.items():
+        if not fits: raise InputError(f'{path}: its {name} is {meta.get(name)!r}; export it again')
+
+# %% ../../nbs/70_project.predictor.ipynb #63de2543
+def _check_graph(path, session, meta):
+    "Raise where the graph is not of the windows that the file speaks of"
+    inputs = {one.name:(one.type, list(one.shape)) for one in session.get_inputs()}
+    kind, shape = inputs.get('image', ('',[]))
+    wanted = [meta['size'], meta['size'], meta['channels']]
+    fits = len(shape)==4 and all(isinstance(n,str) or n is None or n==want for n,want in zip(shape[1:], wanted))
+    has_logit = 'logit' in [one.name for one in session.get_outputs()]
+    if len(inputs)!=1 or kind!='tensor(uint8)' or not fits or not has_logit: raise InputError(
+        f'{path}: its network does not take the windows it speaks of; export it again')
+
 # %% ../../nbs/70_project.predictor.ipynb #afd6b724
 def open_model(
     path:str|Path,         # A file that `write_onnx` or `export` has written
     threads:int|None=None  # CPU threads; None: `OMP_NUM_THREADS`, else all
     )->Model:
-    "Open an exported file. Raises `InputError` if it is none of ours"
-    ort, = need_extra('onnxruntime')
+    "Open an exported file. Raises `InputError` if it is none of ours, or not as it was exported"
+    ort, = need_onnx('onnxruntime')
     path = Path(path)
     if not path.is_file(): raise InputError(f'{path} is missing; write it with `imbal-al export DIR {path.name}`')
-    try: session = _session(ort, path, threads)
+    try: content = path.read_bytes()
+    except OSError as e: raise InputError(f'{path} cannot be read: {e.strerror}; copy it again') from e
+    _check_bytes(path, content)
+    try:
+        session = _session(ort, path, threads)
+        text = session.get_modelmeta().custom_metadata_map.get('imbal_al','{}')
     except Exception as e: raise InputError(f'{path} cannot be read as an ONNX model; export it again') from e
-    meta = json.loads(session.get_modelmeta().custom_metadata_map.get('imbal_al','{}'))
-    if meta.get('form')!=MODEL_FORM: raise InputError(
-        f'{path} is no model of this package (it says nothing of windows and threshold); '
-        'export it with `imbal-al export`')
+    meta = _checked_meta(path, text, _SAID.search(content) is not None)
+    _check_graph(path, session, meta)
     return Model(path, meta, session)
 
 # %% ../../nbs/70_project.predictor.ipynb #89eff640
