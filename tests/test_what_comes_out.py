@@ -486,3 +486,93 @@ def test_an_export_takes_the_place_of_nothing_and_sweeps(trained, tmp_path):
     for _ in range(2):
         call('export', p.dir, tmp_path / 'm.onnx')
     assert not left.exists() and other.exists() and not list(tmp_path.glob('.m.onnx*'))
+
+
+def test_names_are_shown_as_text_on_the_terminal(model, tmp_path):
+    bad = '\x1b]0;owned\x07\x1b[31m.png'
+    (tmp_path / 'i').mkdir()
+    (tmp_path / 'i' / bad).write_bytes(b'none')
+    photo(tmp_path / 'i/ok.png')
+    said = call('project', 'new', tmp_path / 'P', '--images', tmp_path / 'i', '--window', '32')
+    said += call('predict', tmp_path / ('x\x1b[2J.onnx'), tmp_path / 'i', rc=2)
+    masks = tmp_path / 'm'
+    photo(masks / '\x1b[31mno.png')
+    said += call('ingest', tmp_path / 'P', masks, rc=2)
+    for text in said:
+        assert '\x1b' not in text and '\x07' not in text
+    assert r'\x1b]0;owned\x07' in said[1] and r'x\x1b[2J.onnx' in said[3]
+
+
+@pytest.mark.parametrize(
+    'error,says',
+    [
+        (OSError(28, 'No space left on device', '/d/x'), '/d/x cannot be used: No space left'),
+        (OSError(122, 'Disk quota exceeded'), 'Disk quota exceeded'),
+        (MemoryError(), 'out of memory'),
+        (OSError(12, 'Cannot allocate memory'), 'out of memory'),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 'out of memory'),
+        (RuntimeError('PytorchStreamWriter failed writing file data/0: file write failed'), 'cannot write the network'),
+        (PermissionError(13, 'Permission denied', '/d/y'), '/d/y cannot be used'),
+    ],
+    ids=str,
+)
+def test_what_the_machine_lacks_is_one_line(model, day, tmp_path, monkeypatch, error, says):
+    from typer.testing import CliRunner
+    from imbal_al.cli import app
+    from imbal_al.project import predictor, state
+
+    def lack(*args, **named):
+        raise error
+
+    monkeypatch.setattr(predictor, 'predict_folder', lack)
+    monkeypatch.setattr(state, 'rounds', lack)
+    (tmp_path / 'P').mkdir()
+    from imbal_al.project.store import new
+
+    new(tmp_path / 'Q', day, window=32, overlap=0)
+    for args in (['predict', model, day], ['project', 'status', tmp_path / 'Q']):
+        result = CliRunner().invoke(app, [str(a) for a in args])
+        assert result.exit_code == 2 and says in result.output and len(result.output.splitlines()) == 1
+
+
+def test_other_errors_are_not_hidden(model, day, monkeypatch):
+    from typer.testing import CliRunner
+    from imbal_al.cli import app
+    from imbal_al.project import predictor
+
+    monkeypatch.setattr(predictor, 'predict_folder', lambda *a, **k: [][1])
+    assert isinstance(CliRunner().invoke(app, ['predict', str(model), str(day)]).exception, IndexError)
+
+
+def test_a_full_disk_is_one_line(model, tmp_path):
+    "A limit on the size of files stands for the end of the disk"
+    import resource
+
+    photos = tmp_path / 'p'
+    rng = np.random.default_rng(0)
+    photos.mkdir()
+    Image.fromarray(rng.integers(0, 256, (300, 300), dtype=np.uint8)).save(photos / 'a.png')
+    code = (
+        'import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); '
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); '
+        'from imbal_al.cli import main; main()'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, 'predict', model, photos, '--out', tmp_path / 'o'],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(Path(__file__).parent.parent)),
+    )
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and 'File too large' in done.stderr
+    assert not list((tmp_path / 'o').rglob('*.tmp')) and not (tmp_path / 'o/table.csv').exists()
+    call('predict', model, photos, '--out', tmp_path / 'o')
+    assert len(table(tmp_path / 'o')) == 1
+
+
+def test_a_report_asks_nothing_of_the_network():
+    from imbal_al.results.report import _head, _markdown
+
+    text = 'a ![x](http://h/x.png) [y](http://h) <http://h> ![z][r] <img src=http://h>\n\n[r]: http://h/z.png\n'
+    page = _markdown(text + '\n|a|\n|-|\n|![x](http://h/x.png)|\n')
+    assert '<img' not in page and '<a ' not in page and 'href' not in page and '<table>' in page
+    assert "default-src 'none'; img-src data:;" in _head('t')

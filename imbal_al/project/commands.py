@@ -13,6 +13,7 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import atomic_path, best_device, check_device, InputError
+from ..text import shown_text
 
 # %% auto #0
 __all__ = []
@@ -24,7 +25,7 @@ _Device = Annotated[Optional[str], typer.Option(
 _Prevalence = Annotated[float, typer.Option(
     help='Share of faulty units at deployment, such as 0.05')]
 
-def _say(line): typer.echo(line, err=True)
+def _say(line): typer.echo(shown_text(line), err=True)
 
 def _open(dir):
     from imbal_al.project.store import open_project
@@ -225,7 +226,7 @@ def _ingest(
     """
     from imbal_al.project.queue import ingest as take
     report = take(_open(dir), export, empty, revert)
-    typer.echo(str(report))
+    typer.echo(shown_text(str(report)))
     if report.counts['refused']: raise typer.Exit(1)
 
 # %% ../../nbs/73_project.commands.ipynb #28e54d44
