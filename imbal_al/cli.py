@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/cli.html.md"""
 
 # %% ../nbs/88_cli.ipynb #1c4e20c5
 from __future__ import annotations
-import inspect, os, sys, time
+import errno, inspect, os, sys, time
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, get_type_hints, Optional
@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from .core import atomic_path, best_device, InputError
 from .losses.names import LOSS_NAMES, losses_with, VARIANTS
 from .project.commands import register
-from .text import progress_text
+from .text import progress_text, shown_text
 
 # %% auto #0
 __all__ = ['app', 'main']
@@ -25,7 +25,7 @@ __all__ = ['app', 'main']
 # %% ../nbs/88_cli.ipynb #2288f58e
 _UsageError = typer.BadParameter.__mro__[1]
 
-def _say(line): typer.echo(line, err=True)
+def _say(line): typer.echo(shown_text(line), err=True)
 
 # %% ../nbs/88_cli.ipynb #7265a3d6
 class _OneLine(TyperGroup):
@@ -40,9 +40,34 @@ class _OneLine(TyperGroup):
             self._end(e.format_message(), 2)
         except InputError as e: self._end(e, 2)
         except KeyboardInterrupt: self._end('stopped; the same command goes on where it was', 130)
+        except (typer.Exit, typer.Abort): raise
+        except (OSError, MemoryError, RuntimeError) as e:
+            line = _lacking(e)
+            if not line: raise
+            self._end(line, 2)
     def _end(self, line, code):
-        _say(f'imbal-al: {line}')
+        _say(f"imbal-al: {' '.join(shown_text(line).split())}")
         raise typer.Exit(code)
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EMFILE, errno.ENAMETOOLONG)
+
+def _lacking(error):
+    "What the machine lacks, in a line, where an error comes from that; '' for another error"
+    kind, text = type(error).__name__, str(error).lower()
+    is_memory = isinstance(error, MemoryError) or getattr(error, 'errno', 0)==errno.ENOMEM
+    if is_memory or kind=='OutOfMemoryError' or "can't allocate memory" in text or 'out of memory' in text: return (
+        'out of memory; close other programs, or take smaller windows or batches, '
+        'then give the same command again: it goes on where it was')
+    caused = error
+    while caused is not None:
+        if getattr(caused, 'errno', 0) in _DISK: return (
+            f"{getattr(caused, 'filename', None) or 'a file'} cannot be used: {caused.strerror}; "
+            'make room on the disk or choose another folder, then give the same command again')
+        caused = caused.__cause__ or caused.__context__
+    is_torch_file = 'pytorchstreamwriter' in text or 'unexpected pos' in text
+    if is_torch_file: return (
+        'cannot write the network: make room on the disk, then give the same command again')
+    return ''
 
 # %% ../nbs/88_cli.ipynb #447f69e6
 app = typer.Typer(

@@ -7,7 +7,7 @@ Docs: https://example.github.io/imbal_al/text.html.md"""
 # %% ../nbs/01_text.ipynb #9dda305a
 from __future__ import annotations
 
-import math
+import math, unicodedata
 
 # %% auto #0
 __all__ = []
@@ -96,3 +96,31 @@ def progress_text(
         f"{count['done']} of {count['runs']} runs done, {count['running']} running, "
         f"{count['failed']} failed, {count['left']} left; "
         f"{count['trained']} of {count['trainings']} trainings")
+
+# %% ../nbs/01_text.ipynb #7dd84c0a
+_TURNS = ('LRE','RLE','LRO','RLO','PDF','LRI','RLI','FSI','PDI')
+
+def shown_text(
+    text:str, # Of anybody
+    )->str:   # On as many lines
+    "Text for a terminal: what it would obey is shown as its number"
+    return ''.join(map(_shown, str(text)))
+
+def _shown(character):
+    "A character, or its number"
+    harmless = character.isprintable() or character in '\n\t'
+    if harmless or unicodedata.category(character) not in ('Cc','Cf','Cs','Zl','Zp'): return character
+    is_mark = unicodedata.category(character)=='Cf' and unicodedata.bidirectional(character) not in _TURNS
+    return character if is_mark else character.encode('unicode_escape').decode()
+
+# %% ../nbs/01_text.ipynb #ad7ff665
+def cell_text(
+    value, # Of a cell
+    ):     # The same, but for text that begins as a formula does
+    "A cell that no spreadsheet runs"
+    is_formula = isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n'") and not _is_number(value)
+    return "'"+value if is_formula else value
+
+def _is_number(text):
+    "Whether text is a plain number, such as -3.5"
+    return text.lstrip('+-').replace('.', '', 1).isdecimal()

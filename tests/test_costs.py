@@ -319,6 +319,12 @@ def test_lost_files_are_made_again(played):
     assert log['trained'][n:] == [0.5]
     note.cache_clear()
     (p.dir / 'guide.json').write_text('{')
+    for ask in (lambda: guided_loss(p), lambda: cost_threshold(p, rounds(p)[-1])):
+        with pytest.raises(InputError, match='guide.json is damaged'):
+            ask()
+    guide_costs(p, 5, 1, prevalence=0.2, draws=20)
+    assert guided_loss(p) and cost_threshold(p, rounds(p)[-1]), 'the told command mends it'
+    (p.dir / 'guide.json').unlink()
     assert guided_loss(p) == {} and cost_threshold(p, rounds(p)[-1]) is None
 
 

@@ -167,7 +167,7 @@ def test_an_image_with_more_bits_than_the_others_is_a_line(tmp_path, folder):
     assert len(first(tmp_path / 'r')) == 4
 
 
-@pytest.mark.skipif(not DEPLOY, reason='pip install imbal_al[deploy] to try the exported file')
+@pytest.mark.skipif(not DEPLOY, reason='pip install onnx onnxruntime to try the exported file')
 def test_the_exported_file_reads_12_bits_as_the_project_does(tmp_path, folder):
     for i in range(6):
         Image.fromarray(

@@ -141,28 +141,30 @@ def _run_lengths(flat):
 
 # %% ../../nbs/62_project.annotations.ipynb #96e629e4
 def coco_json(
-    items   # [(file name, (H,W), mask or None)]
+    items,                       # [(file name, (H,W), mask or None)]
+    kinds=('defect','no defect') # Names of the categories; masks are of the first
     )->dict:
-    "Masks as COCO run lengths; category 2 says that an image has no defect"
+    "Masks as COCO run lengths; `no_defect` at an image says that it has none"
     images, annotations = [], []
     for i,(name,(h,w),mask) in enumerate(items, 1):
         images.append(dict(id=i, file_name=name, height=h, width=w))
         if mask is None: continue
-        ids = dict(id=len(annotations)+1, image_id=i, iscrowd=1)
+        if not np.any(mask):
+            images[-1]['no_defect'] = True
+            continue
+        ids = dict(id=len(annotations)+1, image_id=i, iscrowd=0)
         annotations.append({**ids, **_coco_annotation(mask, [h,w])})
-    categories = [dict(id=1, name='defect'), dict(id=2, name='no defect')]
+    categories = [dict(id=i, name=name) for i,name in enumerate(kinds, 1)]
     return dict(images=images, annotations=annotations, categories=categories)
 
 # %% ../../nbs/62_project.annotations.ipynb #5bcf96c1
 def _coco_annotation(mask, size):
     "Category, area, box and run lengths of a mask"
     flat = (np.asarray(mask)>0).ravel(order='F')
-    area = int(flat.sum())
-    if not area: return dict(category_id=2, area=0, bbox=[0,0,0,0], segmentation=[])
     ys, xs = np.nonzero(mask)
     box = (xs.min(), ys.min(), np.ptp(xs)+1, np.ptp(ys)+1)
     return dict(
         category_id=1,
-        area=area,
+        area=int(flat.sum()),
         bbox=[int(number) for number in box],
         segmentation=dict(size=size, counts=_run_lengths(flat)))

@@ -14,6 +14,7 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import atomic_path, best_device, check_device, InputError
+from ..text import shown_text
 
 # %% auto #0
 __all__ = []
@@ -25,7 +26,7 @@ _Device = Annotated[Optional[str], typer.Option(
 _Prevalence = Annotated[float, typer.Option(
     help='Share of faulty units at deployment, such as 0.05')]
 
-def _say(line): typer.echo(line, err=True)
+def _say(line): typer.echo(shown_text(line), err=True)
 
 def _open(dir, look=False):
     "A project; with `look` its pictures are looked at, too"
@@ -258,7 +259,7 @@ def _ingest(
     from imbal_al.project.queue import ingest as take
     report = take(
         _open(dir, look=True), export, empty, revert, _names(defects), _names(ignore), on_conflict)
-    typer.echo(str(report))
+    typer.echo(shown_text(str(report)))
     if report.counts['refused']: raise typer.Exit(1)
 
 # %% ../../nbs/73_project.commands.ipynb #28e54d44
@@ -383,6 +384,7 @@ def _predict(
     from imbal_al.project.predictor import open_model, predict_folder
     folder = out or images.with_name(images.name+'-found')
     opened = open_model(model, threads)
+    if opened.meta.get('warning'): _say(f"warning: {opened.meta['warning']}")
     table = predict_folder(opened, images, folder, overlays, say=_tell_images)
     typer.echo(f'table: {table}')
 

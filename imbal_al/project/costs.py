@@ -30,7 +30,7 @@ from imbal_al.measure.threshold import (
 from .network import heldout_hist, read_model, train, write_model
 from .queue import write_queue
 from imbal_al.project.state import (
-    flags_of, is_finished, rounds, rounds_with_model, split_labels, tested_units
+    flags_of, is_finished, read_guide, rounds, rounds_with_model, split_labels, tested_units
 )
 from .store import groups_of, labels, Project
 from ..runs.lock import held
@@ -512,8 +512,8 @@ def cost_threshold(
     """The threshold that a project's costs ask for with a round's network
 
     The one in the file where the held-out labels do not tell."""
-    guide = read_json(p.dir/'guide.json')
-    if not guide or guide.get('form')!=_FORM: return None
+    guide = read_guide(p)
+    if not guide: return None
     pi = guide['prevalence'] if prevalence is None else prevalence
     try: ids, y = tested_units(p, pi)
     except InputError: return guide['threshold'], guide

@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/project.deploy.html.md"""
 
 # %% ../../nbs/71_project.deploy.ipynb #9cdd9420
 from __future__ import annotations
-import io, json, warnings
+import io, json, re, warnings
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,19 @@ from pathlib import Path
 import numpy as np, torch
 from torch import nn
 
-from ..core import atomic_path, commit, InputError, read_json, write_text
+from ..core import atomic_path, commit, InputError, write_text
+from ..measure.threshold import operating_curve, prevalence_draws
+from ..measure.metrics import threshold_bin
 from ..networks.models import encoder_stats
 from ..networks.scoring import forward
 from ..networks.tiling import Windows, windows_of
 from .costs import cost_threshold
-from .network import read_model
-from .predictor import MODEL_FORM, need_extra, open_model, threshold_logit
+from .network import heldout_hist, read_model
+from .predictor import BLANK, MODEL_FORM, need_onnx, open_model, seal_model, threshold_logit
 from .standing import where
-from .state import project_windows, rounds_with_model
+from .state import flags_of, project_windows, read_guide, rounds_with_model, tested_units
 from .store import labels, Project
+from ..runs.lock import held
 
 # %% auto #0
 __all__ = ['export']
@@ -70,8 +73,8 @@ def write_onnx(
     )->float:                # Largest difference of a logit
     """Write a network as ONNX and compare the file with it in onnxruntime; one that does not agree is not kept
 
-    Raises `InputError` if so, and without the extra `deploy`."""
-    onnx, _ = need_extra('onnx','onnxruntime')
+    Raises `InputError` if so, and where onnx or onnxruntime is not installed."""
+    onnx, _ = need_onnx('onnx','onnxruntime')
     module = _Deployable(net.cpu().float(), encoder, threshold)
     if samples is None:
         shape = (3,w.size,w.size,channels)
@@ -82,6 +85,7 @@ def write_onnx(
         model = onnx.load(str(tmp))
         onnx.helper.set_model_props(model, {'imbal_al':json.dumps(meta, sort_keys=True)})
         onnx.save(model, str(tmp))
+        seal_model(tmp)
         return _disagreement(module, open_model(tmp), samples)
 
 # %% ../../nbs/71_project.deploy.ipynb #3b986afa
@@ -96,7 +100,8 @@ def _surroundings(w, channels, encoder, threshold):
         channels=channels,
         encoder=encoder,
         threshold=threshold,
-        commit=commit())
+        commit=commit(),
+        sha256=BLANK)
 
 # %% ../../nbs/71_project.deploy.ipynb #68b688c5
 def _disagreement(module, model, samples):
@@ -161,6 +166,7 @@ def _operating_texts(p, meta, standing):
         f'{called}, the cheapest where a missed pixel costs {meta["misses_cost"]:g}',
         f'and a false one {meta["alarms_cost"]:g}.',
         'What follows is the threshold of the highest F1, for comparison.']))
+    if meta.get('warning'): out.append(f'**Warning: {meta["warning"]}**')
     if not standing: return [*out, f'{called}. This was **not** tested, or not at a prevalence.']
     expected = str(standing.point.account()).replace('\n',' ')
     return [*out, f'For {_pct(standing.prevalence)} faulty {p.settings.unit}s. {expected}', standing.advice]
@@ -198,9 +204,10 @@ def export(
     """Write a project's model as ONNX, with a card beside it
 
     Without a threshold, costs or a prevalence the threshold is 1/2.
-    Raises `InputError` where there is no model yet or a library is missing."""
-    need_extra('onnx','onnxruntime')
+    Raises `InputError` where there is no model yet, a library is missing, or a guidance is damaged."""
+    need_onnx('onnx','onnxruntime')
     path = Path(path)
+    _check_place(path)
     folder, record = _chosen(p, _trained(p, round), round)
     net = read_model(p, folder/'model.pt')
     if net is None: raise InputError(
@@ -217,12 +224,62 @@ def export(
     if standing is None and prevalence is None: notes.append(
         'no prevalence was given: the threshold is not chosen for one, and the card holds no scores')
     about = _about(p, record, prevalence, standing, costs)
-    w = project_windows(p)
-    far = write_onnx(net, path, w, p.settings.channels, p.settings.encoder, threshold, about, _samples(p, w))
-    meta = open_model(path).meta
-    card = path.with_suffix('.md')
-    write_text(card, _card_text(p, meta, standing))
+    warning = _useless(p, folder, threshold, prevalence, costs)
+    if warning:
+        about['warning'] = warning
+        notes.append(f'warning: {warning}')
+    w, card = project_windows(p), path.with_suffix('.md')
+    with held(path.with_name(f'.{path.name}.lock.json'), 1.):
+        _sweep(path)
+        far = write_onnx(net, path, w, p.settings.channels, p.settings.encoder, threshold, about, _samples(p, w))
+        meta = open_model(path).meta
+        write_text(card, _card_text(p, meta, standing))
     return Exported(path, card, meta, far, notes)
+
+# %% ../../nbs/71_project.deploy.ipynb #810fad33
+def _check_place(path):
+    "Raise where a card would take the place of something else"
+    card = path.with_suffix('.md')
+    if card==path: raise InputError(f'{path} is the name of the card; give the model one such as {path.stem}.onnx')
+    if not card.exists(): return
+    try: text = card.read_text(encoding='utf-8', errors='replace')
+    except OSError: text = ''
+    if 'Made by imbal_al, commit' not in text: raise InputError(
+        f'{card} is there and is no card of ours; give the model another name')
+
+def _sweep(path):
+    "Remove what a killed export of this file left half-written"
+    for name in (path.name, path.with_suffix('.md').name):
+        for left in path.parent.glob('.*.tmp'):
+            if re.fullmatch(rf'\.{re.escape(name)}\.[0-9a-f]{{8}}\.tmp', left.name): left.unlink(missing_ok=True)
+
+# %% ../../nbs/71_project.deploy.ipynb #302a393e
+def _useless(p, folder, threshold, prevalence, costs):
+    "What makes a threshold no better than no network; '' where it is, or where that cannot be told"
+    try: ids, y = tested_units(p, .5 if prevalence is None else prevalence)
+    except InputError: return ''
+    found = heldout_hist(p, folder, ids)
+    if found is None or not len(found[0]): return ''
+    read, hist = found
+    faulty = flags_of(read, ids, y)
+    share = float(np.mean(faulty)) if prevalence is None else prevalence
+    curve = operating_curve(hist, prevalence_draws(faulty, share, 0))
+    tp, fp, fn = (pixels[0] for pixels in curve)
+    return _no_better(tp, fp, fn, threshold_bin(threshold), costs)
+
+def _no_better(tp, fp, fn, at, costs):
+    "The same, from pixels (129,) at each threshold"
+    advice = 'label more, or look at the labels, before you rely on it'
+    f1 = 2*tp/np.maximum(2*tp+fp+fn, 1e-12)
+    if not np.isfinite(f1).all(): return ''
+    if at==0 or f1[at]<=f1[0]: return (
+        f'this network is no better than calling every pixel a defect (F1 {f1[at]:.3f} on the held-out labels, '
+        f'every pixel {f1[0]:.3f}); {advice}')
+    if not costs: return ''
+    cost = costs['misses_cost']*fn+costs['alarms_cost']*fp
+    if cost[at]<min(cost[0], cost[-1]): return ''
+    what = 'every pixel' if cost[0]<cost[-1] else 'no pixel'
+    return f'this network costs no less than calling {what} a defect; {advice}'
 
 # %% ../../nbs/71_project.deploy.ipynb #50736109
 def _trained(p, number):
@@ -236,7 +293,7 @@ def _trained(p, number):
 # %% ../../nbs/71_project.deploy.ipynb #71626ebd
 def _chosen(p, done, asked):
     "The last trained round; where a guidance made that, the one that the last guidance keeps"
-    kept = (read_json(p.dir/'guide.json') or {}).get('round')
+    kept = read_guide(p).get('round')
     keep = [(folder,record) for folder,record in done if record['number']==kept]
     _, last = done[-1]
     return keep[0] if asked is None and keep and last.get('strategy')=='guide' else done[-1]

@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/project.predictor.html.md"""
 
 # %% ../../nbs/70_project.predictor.ipynb #333d23f8
 from __future__ import annotations
-import csv, importlib, io, json, math, os, zlib
+import csv, hashlib, importlib, io, json, math, os, re, time, zlib
 from collections import Counter, deque
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +16,13 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import label
 
-from ..core import ahead, atomic_path, InputError, read_json, write_json, write_text
+from ..core import ahead, atomic_path, InputError, note, read_json, write_json
 from ..data.images import read_image
 from ..networks.predict import predict
 from ..networks.tiling import Windows
-from .store import image_names, SUFFIXES
+from .store import image_names, is_prediction, SUFFIXES
+from ..runs.lock import held
+from ..text import cell_text
 
 # %% auto #0
 __all__ = ['Model', 'open_model', 'predict_folder']
@@ -28,11 +30,11 @@ __all__ = ['Model', 'open_model', 'predict_folder']
 # %% ../../nbs/70_project.predictor.ipynb #cdcfdce5
 MODEL_FORM = 'imbal_al model 1'
 
-def need_extra(*names):
-    "Import libraries of the extra `deploy`. Raises `InputError` where they are not installed"
+def need_onnx(*names):
+    "Import what models in ONNX need. Raises `InputError` where it is not installed"
     try: return [importlib.import_module(name) for name in names]
     except ImportError as e: raise InputError(
-        f"{e.name} is not installed; `pip install imbal_al[deploy]` brings what models in ONNX need") from e
+        f"{e.name} is not installed; `pip install onnx onnxruntime` brings what models in ONNX need") from e
 
 # %% ../../nbs/70_project.predictor.ipynb #2bee879e
 def threshold_logit(threshold):
@@ -54,8 +56,11 @@ class Model:
     def run(self,
         batch # uint8 (B,size,size,channels)
         ):    # Logits (B,size,size), and no embedding
-        "The network's output, as `predict` asks for it"
-        return self.session.run(['logit'], {'image':np.ascontiguousarray(batch)})[0], None
+        "The network's output, as `predict` asks for it. Raises `InputError` where the file cannot be run"
+        inputs = {'image':np.ascontiguousarray(batch)}
+        try: return self.session.run(['logit'], inputs)[0], None
+        except Exception as e: raise InputError(
+            f'{self.path} cannot be run ({_brief(e)}); export it again') from e
     def logits(self,
         images,  # uint8 (H,W) or (H,W,C), of any size
         bs:int=8 # Windows in a batch
@@ -63,21 +68,94 @@ class Model:
         "Yield the logits (H,W) of images"
         for z,_ in predict(self.run, images, self.windows, bs): yield z
 
+# %% ../../nbs/70_project.predictor.ipynb #26663773
+BLANK = '0'*64
+_SAID = re.compile(rb'"sha256": "([0-9a-f]{64})"')
+
+def _brief(error):
+    "An error of another library in a few words"
+    return ' '.join(str(error).split())[:120] or type(error).__name__
+
+def seal_model(path):
+    "Put its checksum into a file whose metadata have `BLANK` in the place of one"
+    content = path.read_bytes()
+    if len(_SAID.findall(content))!=1: raise InputError(f'{path} holds no place for a checksum; update onnx')
+    own = hashlib.sha256(content).hexdigest()
+    path.write_bytes(content.replace(f'"sha256": "{BLANK}"'.encode(), f'"sha256": "{own}"'.encode()))
+
+# %% ../../nbs/70_project.predictor.ipynb #642ae7be
+def _check_bytes(path, content):
+    "Raise where a file's bytes are not those of the checksum it holds"
+    said = _SAID.findall(content)
+    if not said: return
+    own = said[0]
+    blank = content.replace(b'"sha256": "'+own+b'"', b'"sha256": "'+BLANK.encode()+b'"')
+    if len(said)!=1 or hashlib.sha256(blank).hexdigest().encode()!=own: raise InputError(
+        f'{path} is not as it was exported, its checksum differs; copy it again, or export it again')
+
+# %% ../../nbs/70_project.predictor.ipynb #852ce4f3
+_CHANNELS, _BITS = (1,3), (8,10,12,14,16)
+
+def _checked_meta(path, text, sealed):
+    "What stands in a file, from its metadata; `sealed` if its checksum is right. Raises `InputError` where that cannot be"
+    try: meta = json.loads(text)
+    except (ValueError, RecursionError) as e: raise InputError(
+        f'{path}: what it says of windows and threshold is damaged; export it again') from e
+    if not isinstance(meta, dict) or meta.get('form')!=MODEL_FORM: raise InputError(
+        f'{path} is no model of this package (it says nothing of windows and threshold); '
+        'export it with `imbal-al export`')
+    if sealed: meta.pop('sha256', None)
+    if 'sha256' in meta or any(map(_is_digest, meta.values())): raise InputError(
+        f'{path} is not as it was exported, its checksum differs; copy it again, or export it again')
+    _check_windows(path, meta)
+    return meta
+
+def _is_digest(value): return isinstance(value, str) and re.fullmatch('[0-9a-f]{64}', value) is not None
+
+# %% ../../nbs/70_project.predictor.ipynb #d38cfe1f
+def _check_windows(path, meta):
+    "Raise for values that cannot be"
+    sizes = [meta.get(name) for name in ('size','overlap','margin','align')]
+    try: Windows(*sizes)
+    except InputError as e: raise InputError(f'{path}: {e}; or export it again') from e
+    threshold = meta.get('threshold')
+    is_share = type(threshold) in (int,float) and 0<=threshold<=1
+    known = dict(
+        threshold=is_share,
+        channels=type(meta.get('channels')) is int and meta['channels'] in _CHANNELS,
+        bits=type(meta.get('bits',16)) is int and meta.get('bits',16) in _BITS)
+    for name,fits in known.items():
+        if not fits: raise InputError(f'{path}: its {name} is {meta.get(name)!r}; export it again')
+
+# %% ../../nbs/70_project.predictor.ipynb #63de2543
+def _check_graph(path, session, meta):
+    "Raise where the graph is not of the windows that the file speaks of"
+    inputs = {one.name:(one.type, list(one.shape)) for one in session.get_inputs()}
+    kind, shape = inputs.get('image', ('',[]))
+    wanted = [meta['size'], meta['size'], meta['channels']]
+    fits = len(shape)==4 and all(isinstance(n,str) or n is None or n==want for n,want in zip(shape[1:], wanted))
+    has_logit = 'logit' in [one.name for one in session.get_outputs()]
+    if len(inputs)!=1 or kind!='tensor(uint8)' or not fits or not has_logit: raise InputError(
+        f'{path}: its network does not take the windows it speaks of; export it again')
+
 # %% ../../nbs/70_project.predictor.ipynb #afd6b724
 def open_model(
     path:str|Path,         # A file that `write_onnx` or `export` has written
     threads:int|None=None  # CPU threads; None: `OMP_NUM_THREADS`, else all
     )->Model:
-    "Open an exported file. Raises `InputError` if it is none of ours"
-    ort, = need_extra('onnxruntime')
+    "Open an exported file. Raises `InputError` if it is none of ours, or not as it was exported"
+    ort, = need_onnx('onnxruntime')
     path = Path(path)
     if not path.is_file(): raise InputError(f'{path} is missing; write it with `imbal-al export DIR {path.name}`')
-    try: session = _session(ort, path, threads)
+    try: content = path.read_bytes()
+    except OSError as e: raise InputError(f'{path} cannot be read: {e.strerror}; copy it again') from e
+    _check_bytes(path, content)
+    try:
+        session = _session(ort, path, threads)
+        text = session.get_modelmeta().custom_metadata_map.get('imbal_al','{}')
     except Exception as e: raise InputError(f'{path} cannot be read as an ONNX model; export it again') from e
-    meta = json.loads(session.get_modelmeta().custom_metadata_map.get('imbal_al','{}'))
-    if meta.get('form')!=MODEL_FORM: raise InputError(
-        f'{path} is no model of this package (it says nothing of windows and threshold); '
-        'export it with `imbal-al export`')
+    meta = _checked_meta(path, text, _SAID.search(content) is not None)
+    _check_graph(path, session, meta)
     return Model(path, meta, session)
 
 # %% ../../nbs/70_project.predictor.ipynb #89eff640
@@ -132,23 +210,98 @@ def _stems(names):
     "File names without ending; with it where two would be the same"
     stems = {name:os.path.splitext(name)[0] for name in names}
     often = Counter(stems.values())
-    return {name:_fitting(stem if often[stem]==1 else name) for name,stem in stems.items()}
+    alone = {name for name,stem in stems.items() if often[stem]==1 and stem not in stems}
+    return {name:_short(stem if name in alone else name) for name,stem in stems.items()}
 
-def _fitting(name):
-    "A name that has room for an ending: a file system takes 255 bytes"
-    folder, last = os.path.split(name)
-    if len(last.encode())<=250: return name
-    return os.path.join(folder, f"{last.encode()[:230].decode(errors='ignore')}-{zlib.crc32(last.encode()):08x}")
+def _short(stem, most=225):
+    "A name that leaves room for the ending of a temporary file"
+    folder, base = os.path.split(stem)
+    raw = os.fsencode(base)
+    if len(raw)<=most: return stem
+    cut = raw[:most-9].decode('utf-8','ignore')
+    return os.path.join(folder, f'{cut}-{zlib.crc32(raw):08x}')
+
+# %% ../../nbs/70_project.predictor.ipynb #72b7ab7c
+_KEPT = [*_COLUMNS, 'mask', 'content', 'stamp']
+
+def _stamp(path, young=2.):
+    "Size, times and place of a file as text; '' for one that is not there or has just been written"
+    try: stat = os.stat(path)
+    except OSError: return ''
+    if time.time()-max(stat.st_mtime, stat.st_ctime)<young: return ''
+    return f'{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}'
+
+# %% ../../nbs/70_project.predictor.ipynb #29d546fc
+def _blake2b(): return hashlib.blake2b(digest_size=16)
+
+def _content(path):
+    "A checksum of a file's bytes; '' for one that cannot be read"
+    try:
+        with open(path, 'rb') as f: return hashlib.file_digest(f, _blake2b).hexdigest()
+    except OSError: return ''
+
+# %% ../../nbs/70_project.predictor.ipynb #7ee51ef7
+def _counts(row, images, out, stem):
+    "Does a row tell of the picture that has its name now?"
+    if row['error'] or not row['content'] or row['mask']!=stem: return False
+    if not (out/'masks'/f'{stem}.png').is_file(): return False
+    path = images/row['image']
+    if row['stamp'] and row['stamp']==_stamp(path): return True
+    return row['content']==_content(path)
 
 # %% ../../nbs/70_project.predictor.ipynb #91c0b03f
 def _done(path):
-    "Names that whole lines of a table tell, and their rows"
-    try: text = path.read_text(encoding='utf-8')
+    "Name -> row, of the whole rows of a side table"
+    try:
+        with open(path, newline='', encoding='utf-8', errors='surrogateescape') as f: text = f.read()
     except FileNotFoundError: return {}
-    whole = text[:text.rfind('\n')+1]
-    if whole!=text: write_text(path, whole)
-    rows = csv.DictReader(io.StringIO(whole, newline=''))
-    return {row['image']:row for row in rows if row.get('error') is not None}
+    whole = text[:text.rfind('\n')+1].replace('\0','')
+    done = {}
+    try:
+        for row in csv.DictReader(io.StringIO(whole, newline='')):
+            if _is_whole(row): done[row['image']] = {name:row.get(name) or '' for name in _KEPT}
+    except csv.Error: pass
+    return done
+
+def _is_whole(row):
+    "Has a row all its columns, and a number of pixels or why there is none?"
+    if None in row or row.get('image') is None or row.get('error') is None: return False
+    return bool(row['error']) or str(row.get('defect_pixels')).isdigit()
+
+# %% ../../nbs/70_project.predictor.ipynb #3beb0c41
+def _keep(path, rows):
+    "Write a side table anew"
+    with atomic_path(path) as tmp, _opened(tmp, 'w') as f:
+        table = csv.DictWriter(f, _KEPT)
+        table.writeheader()
+        table.writerows(rows)
+
+def _opened(path, how): return open(path, how, newline='', encoding='utf-8', errors='surrogateescape')
+
+# %% ../../nbs/70_project.predictor.ipynb #b2d39681
+def _take_out(out, rows):
+    "Remove what was written for some rows"
+    for row in rows:
+        mask = Path(row['mask'])
+        if not mask.name or mask.is_absolute() or '..' in mask.parts: continue
+        (out/'masks'/f"{row['mask']}.png").unlink(missing_ok=True)
+        (out/'overlays'/f"{row['mask']}.jpg").unlink(missing_ok=True)
+    if rows: (out/'table.csv').unlink(missing_ok=True)
+
+# %% ../../nbs/70_project.predictor.ipynb #073bd2f8
+def _still(out, images, stems):
+    "Name -> row, of the rows that still count; the others leave the folder"
+    part = out/'table.part.csv'
+    done = _done(part)
+    here = {name:row for name,row in done.items() if name in stems}
+    kept = {name:row for name,row in here.items() if _counts(row, images, out, stems[name])}
+    _take_out(out, [row for name,row in done.items() if name not in kept])
+    _keep(part, kept.values())
+    gone, again = len(done)-len(here), len(here)-len(kept)
+    if gone or again: note(
+        f'{out}: {gone} images are gone from {images} and have left the table, '
+        f'{again} are other ones now, or could not be read, and are done again')
+    return kept
 
 # %% ../../nbs/70_project.predictor.ipynb #e05d160e
 def predict_folder(
@@ -161,73 +314,128 @@ def predict_folder(
     )->Path:                 # The table, images with the largest defects first
     """Masks, overlays and a table for a folder of images
 
-    Raises `InputError` for a folder without images, or one that holds another model's results."""
+    Given again it does what is new or another picture now, and takes out what is gone. Raises `InputError` for a folder
+    without images, or one that holds another model's results, or while another process works in it."""
     images, out = Path(images), Path(out)
-    names = image_names(images)
-    if not names: raise InputError(
-        f"{images} {'holds no image' if images.is_dir() else 'is no folder'} ({', '.join(SUFFIXES)}); "
-        "give the folder that holds them")
-    _claim(out, model, images, overlays)
-    part = out/'table.part.csv'
-    done = _done(part)
-    todo = [name for name in names if name not in done]
-    def told(more): say(len(done)+more, len(names))
-    _stream(model, images, out, todo, _stems(names), overlays, bs, part, told)
-    _write_table(out/'table.csv', _done(part).values())
+    names = _inputs(images)
+    _check_free(out)
+    with held(out/'lock.json', 1.):
+        _claim(out, model, images, overlays)
+        _sweep(out)
+        stems = _stems(names)
+        done = _still(out, images, stems)
+        todo = [name for name in names if name not in done]
+        def told(more): say(len(done)+more, len(names))
+        part = out/'table.part.csv'
+        _stream(model, images, out, todo, stems, overlays, bs, part, told)
+        _write_table(out/'table.csv', _done(part).values())
     return out/'table.csv'
 
+# %% ../../nbs/70_project.predictor.ipynb #19a51b76
+def _inputs(images):
+    "Names of the images of a folder. Raises `InputError` where there is none, or where they are masks that we wrote"
+    at = images.resolve()
+    if any(map(is_prediction, (at, *at.parents))): raise InputError(
+        f'{images} is of the results of `imbal-al predict`; give the folder of the images themselves')
+    names = image_names(images)
+    if names: return names
+    raise InputError(
+        f"{images} {'holds no image' if images.is_dir() else 'is no folder'} ({', '.join(SUFFIXES)}); "
+        "give the folder that holds them")
+
+def _sweep(out):
+    "Remove what a killed process left half-written; nobody else is at work here"
+    for at,_,names in os.walk(out):
+        for name in names:
+            if re.fullmatch(r'\..*\.[0-9a-f]{8}\.tmp', name, re.S): Path(at, name).unlink(missing_ok=True)
+
 # %% ../../nbs/70_project.predictor.ipynb #33d5c965
+def _check_free(out):
+    "Raise where a folder holds something else"
+    if not out.exists() or (out/'predict.json').exists(): return
+    if out.is_dir() and all(map(_is_rest, out.iterdir())): return
+    raise InputError(f'{out} holds something else; give another folder')
+
+def _is_rest(path):
+    "Is it what a killed run leaves before it has claimed the folder?"
+    return re.fullmatch(r'lock.*\.json|\..*\.tmp', path.name) is not None
+
+# %% ../../nbs/70_project.predictor.ipynb #85df8a43
 def _claim(out, model, images, overlays):
     "Write what a folder's results are of. Raises `InputError` where they are of something else"
     about = dict(
         model=f'{zlib.crc32(model.path.read_bytes()):08x}',
         images=str(images.resolve()),
         overlays=overlays)
-    old = read_json(out/'predict.json') if out.exists() else about
-    if old!=about and any(out.iterdir()):
-        what = 'the results of another model, folder or kind' if old else 'something else'
-        raise InputError(f'{out} holds {what}; give another folder')
+    old = read_json(out/'predict.json')
+    if old is None and (out/'predict.json').exists(): raise InputError(
+        f'{out}/predict.json is damaged: what {out} holds cannot be told; give another folder')
+    old = old or about
+    of_same = all(old.get(name)==about[name] for name in ('model','overlays'))
+    is_here = old.get('images')==about['images'] or _has_moved(out/'table.part.csv', images)
+    if not of_same or not is_here: raise InputError(
+        f'{out} holds the results of another model, folder or kind; give another folder')
     write_json(out/'predict.json', about)
+
+def _has_moved(part, images, most=50):
+    "Are most of the pictures that a side table tells of in this folder?"
+    rows = list(_done(part).values())
+    if not rows: return True
+    some = rows[::max(1, len(rows)//most)]
+    same = sum(row['content']==_content(images/row['image'])!='' for row in some)
+    return 2*same>len(some)
 
 # %% ../../nbs/70_project.predictor.ipynb #3b73ed8a
 def _write_table(path, rows):
     "The table, images with the largest defects first, those without a prediction last"
     rows = sorted(rows, key=lambda row: (-int(row['defect_pixels'] or -1), row['image']))
-    with atomic_path(path) as tmp, open(tmp, 'w', newline='', encoding='utf-8') as f:
-        table = csv.DictWriter(f, _COLUMNS)
+    with atomic_path(path) as tmp, open(tmp, 'w', newline='', encoding='utf-8', errors='backslashreplace') as f:
+        table = csv.DictWriter(f, _COLUMNS, extrasaction='ignore')
         table.writeheader()
-        table.writerows(rows)
+        for row in rows: table.writerow({name:cell_text(value) for name,value in row.items()})
 
 # %% ../../nbs/70_project.predictor.ipynb #c595d519
 def _stream(model, images, out, todo, stems, overlays, bs, part, say):
-    "Predict what is left, a line at a time"
+    "Predict what is left, a row at a time"
     t = threshold_logit(model.meta['threshold'])
-    fresh = not part.exists() or not part.stat().st_size
-    held = deque()
-    with open(part, 'a', newline='', encoding='utf-8') as f:
-        table = csv.DictWriter(f, _COLUMNS)
-        if fresh: table.writeheader()
-        readable = _readable(ahead(partial(_read, images, model.meta), todo), table, held)
+    waiting = deque()
+    with _opened(part, 'a') as f:
+        table = csv.DictWriter(f, _KEPT)
+        readable = _readable(ahead(partial(_read, images, model.meta), todo), table, waiting)
         for i,z in enumerate(model.logits(readable, bs), 1):
-            name, im = held.popleft()
-            mask, row = _measure(name, z, t)
-            _write_results(out, stems[name], im, mask, overlays)
-            table.writerow(row)
+            picture = waiting.popleft()
+            mask, row = _measure(picture.name, z, t)
+            stem = stems[picture.name]
+            _write_results(out, stem, picture.pixels, mask, overlays)
+            table.writerow({**row, 'mask':stem, 'content':picture.content, 'stamp':picture.stamp})
             f.flush()
             if i%20==0: say(i)
     say(len(todo))
 
 # %% ../../nbs/70_project.predictor.ipynb #323ced99
-def _read(images, meta, name):
-    "(name, pixels or why there are none)"
-    try: return name, read_image(str(images/name), meta['channels'], meta.get('bits',16))
-    except InputError as e: return name, e
+@dataclass(frozen=True)
+class _Picture:
+    "An image that was read, or why it could not"
+    name: str
+    content: str     # Checksum of its bytes
+    stamp: str       # See `_stamp`
+    pixels: object   # uint8 (H,W) or (H,W,3); None: see `error`
+    error: str = ''
 
-def _readable(read, table, held):
-    "Yield the pixels of images and hold them with their names; a line in the table for each that cannot be read"
-    for name,found in read:
-        if isinstance(found, Exception):
-            table.writerow({**dict.fromkeys(_COLUMNS,''), 'image':name, 'error':str(found)})
+def _read(images, meta, name):
+    "An image of a folder"
+    path = images/name
+    stamp, content = _stamp(path), _content(path)
+    try: pixels, error = read_image(str(path), meta['channels'], meta.get('bits',16)), ''
+    except InputError as e: pixels, error = None, str(e)
+    return _Picture(name=name, content=content, stamp=stamp, pixels=pixels, error=error)
+
+# %% ../../nbs/70_project.predictor.ipynb #e6125c6b
+def _readable(read, table, waiting):
+    "Yield the pixels of images, which wait for their logits; a row in the table for each that cannot be read"
+    for picture in read:
+        if picture.error:
+            table.writerow({**dict.fromkeys(_KEPT,''), 'image':picture.name, 'error':picture.error})
         else:
-            held.append((name,found))
-            yield found
+            waiting.append(picture)
+            yield picture.pixels

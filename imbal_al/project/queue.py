@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/project.queue.html.md"""
 
 # %% ../../nbs/66_project.queue.ipynb #3d7a78c9
 from __future__ import annotations
-import base64, json, math
+import base64, json, math, os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from imbal_al.project.store import (
 )
 from .voices import cut_out, hear, Rules, settle
 from ..runs.lock import held
+from ..text import cell_text
 
 # %% auto #0
 __all__ = ['ingest', 'as_annotations', 'export_labels']
@@ -160,7 +161,7 @@ def write_queue(
 # %% ../../nbs/66_project.queue.ipynb #6d4494ff
 def _write_tables(folder, sent):
     "The files that hold all units"
-    rows = pd.DataFrame([unit.row for unit in sent])
+    rows = pd.DataFrame([_cells(unit.row) for unit in sent])
     write_text(folder/'queue.csv', rows.to_csv(index=False, lineterminator='\n'))
     write_text(folder/'labelstudio.json', json.dumps([unit.task for unit in sent]))
     write_text(folder/'labelstudio.xml', LS_CONFIG)
@@ -169,6 +170,8 @@ def _write_tables(folder, sent):
     write_text(folder/'coco.json', json.dumps(coco_json(drawn)))
     sheet = _contact_sheet([unit.cell for unit in sent])
     with atomic_path(folder/'contact.png') as f: sheet.save(f, 'png')
+
+def _cells(row): return {name:cell_text(value) for name,value in row.items()}
 
 def _unless_empty(name, shape, mask):
     "A mask without a pixel would say that there is no defect; a prediction must not say so"
@@ -400,24 +403,62 @@ def export_labels(
     to:str|Path,     # Folder of PNG masks, or a file
     form:str='png'   # 'png', 'coco', 'cvat' or 'labelstudio'
     )->int:          # How many
-    "Write the project's labels to a folder (png) or a file. Raises `InputError` for an unknown form or no label"
+    """Write the project's labels to a folder (png) or a file
+
+    Raises `InputError` for an unknown form or no label, and where a mask would take the place of a picture."""
     table, to = labels(p), Path(to)
     check_choice('form of labels', form, _FORMS)
     if not len(table): raise InputError(f'{p.dir} has no label yet; ingest some')
-    items = [_item(p, id) for id in table['id']]
     if form=='png':
-        for name,_,mask in items: _write_png(to/name, mask*255)
-    elif form=='cvat': write_text(to, cvat_xml(items))
-    elif form=='coco': write_text(to, json.dumps(coco_json(items)))
+        _write_masks(p, to, table['id'])
+        return len(table)
+    items = [_item(p, id) for id in table['id']]
+    if form=='cvat': write_text(to, cvat_xml(items))
+    elif form=='coco': write_text(to, json.dumps(coco_json(items, ('defect',))))
     else: write_text(to, json.dumps(_as_tasks(p, table['id'], items)))
     return len(items)
 
-# %% ../../nbs/66_project.queue.ipynb #03bb518a
+# %% ../../nbs/66_project.queue.ipynb #ef185683
 def _item(p, id):
     "(file name, (h,w), mask) of a label"
     unit = p.row[id]
-    return f'{file_name(unit)}.png', (unit['h'],unit['w']), read_mask(p, id)
+    name = unit['name'] if unit['name']==unit['image'] else f'{file_name(unit)}.png'
+    return name, (unit['h'],unit['w']), read_mask(p, id)
 
+# %% ../../nbs/66_project.queue.ipynb #03bb518a
+def _stem(name): return os.path.splitext(name)[0]
+
+def _mask_names(p, ids, most=225):
+    "id -> name of the mask's file below its folder"
+    often = Counter(map(_stem, set(p.units['image'])))
+    out = {}
+    for id in ids:
+        unit = p.row[id]
+        folder, stem = os.path.split(_stem(unit['image']))
+        is_own = unit['name']==unit['image'] and often[_stem(unit['image'])]==1
+        if not is_own or len(os.fsencode(stem))>most: stem = file_name(unit)
+        out[id] = os.path.join(folder, f'{stem}.png')
+    return out
+
+# %% ../../nbs/66_project.queue.ipynb #2803dfc8
+def _write_masks(p, to, ids):
+    "Write masks to a folder. Raises `InputError` where a picture is in the way"
+    images, at = p.images.resolve(), to.resolve()
+    if at==images or images in at.parents: raise InputError(
+        f'{to} is where the images are; give a folder outside {p.images} for the masks')
+    names = _mask_names(p, ids)
+    for name in names.values():
+        if (to/name).exists() and not _is_mask(to/name): raise InputError(
+            f'{to/name} is there and is no mask of 0 and 255; give an empty folder')
+    for id,name in names.items(): _write_png(to/name, read_mask(p, id)*255)
+
+def _is_mask(path):
+    "Is it a picture of black and white alone?"
+    try:
+        with Image.open(path) as im: return set(np.unique(np.asarray(im)).tolist())<={0,255}
+    except Exception: return False
+
+# %% ../../nbs/66_project.queue.ipynb #d1c7367a
 def _as_tasks(p, ids, items):
     "Labels as annotated tasks, which name their images"
     tasks, masks = [], {}

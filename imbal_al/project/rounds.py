@@ -24,7 +24,7 @@ from imbal_al.project.network import (
 )
 from .queue import write_queue
 from imbal_al.project.state import (
-    guided_loss, is_finished, project_windows, queued, rounds, split_labels, unit_group,
+    guided_loss, is_finished, project_windows, queued, read_guide, rounds, split_labels, unit_group,
     unlabelled_units, waiting
 )
 from .store import labels, look, Project, sweep
@@ -191,7 +191,7 @@ def next_round(
     if not _is_count(budget): raise InputError(f'budget = {budget!r}; give a number of units, 0 or more')
     if not _is_count(per_group): raise InputError(
         f'per_group = {per_group!r}; give how many of a group may be picked, or 0 for any number')
-    if prevalence is None: prevalence = (read_json(p.dir/'guide.json') or {}).get('prevalence')
+    if prevalence is None: prevalence = read_guide(p).get('prevalence')
     _check_strategy(p, strategy, prevalence)
     with held(p.dir/'next.json', 1.):
         p = look(p, say)

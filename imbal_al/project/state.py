@@ -106,9 +106,24 @@ def project_windows(
     "How a project's images are cut"
     return Windows(p.settings.window, p.settings.overlap)
 
+def read_guide(p):
+    "What a guidance has kept; empty where the project was not guided. Raises `InputError` where that is damaged"
+    path = p.dir/'guide.json'
+    found = read_json(path)
+    if found is None and not path.exists(): return {}
+    if found and found.get('form')==_GUIDE and all(map(_is_number, map(found.get, _NUMBERS))): return found
+    raise InputError(
+        f'{path} is damaged, or of another version; give `imbal-al guide {p.dir}` again, '
+        'or remove the file to go on without costs')
+
+_GUIDE = 'imbal_al costs 1'
+_NUMBERS = ('threshold','prevalence','misses_cost','alarms_cost')
+
+def _is_number(value): return isinstance(value,(int,float)) and 0<=value<float('inf')
+
 def guided_loss(p):
     "loss and fn_weight that a guidance has found; empty where the project was not guided"
-    guide = read_json(p.dir/'guide.json') or {}
+    guide = read_guide(p)
     return {name:guide[name] for name in ('loss','fn_weight')} if guide.get('loss') else {}
 
 # %% ../../nbs/64_project.state.ipynb #f6f156af

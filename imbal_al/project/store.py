@@ -115,6 +115,10 @@ def image_names(
     for line in found.out+found.notes: tell(line)
     return found.names
 
+def is_prediction(folder):
+    "Is it a folder that `imbal-al predict` has written?"
+    return all((folder/name).is_file() for name in ('predict.json','table.part.csv'))
+
 # %% ../../nbs/63_project.store.ipynb #1ebbc827
 def _header(path):
     "(height, width, is it grey) of an image file, upright; raises `InputError`"

@@ -45,7 +45,8 @@ def _details(title, content): return f'<details><summary>{title}</summary>{conte
 
 # %% ../../nbs/87_results.report.ipynb #211801f3
 def _markdown(text):
-    page = MarkdownIt('commonmark', {'html':False}).enable('table').render(text)
+    reader = MarkdownIt('commonmark', {'html':False}).enable('table').disable(['image','link','autolink','reference'])
+    page = reader.render(text)
     wide = page.replace('<table>', '<div class="wide"><table>')
     return wide.replace('</table>', '</table></div>')
 
@@ -230,7 +231,7 @@ def _failures(folder, states):
     out = []
     for run in states[states.state=='failed'].itertuples():
         record = read_json(Path(folder)/'runs'/run.config/'failed.json') or {}
-        title = f'<code>{run.config}</code> {_esc(run.line)}'
+        title = f'<code>{_esc(run.config)}</code> {_esc(run.line)}'
         out.append(_details(title, f"<pre>{_esc(record.get('traceback') or '')}</pre>"))
     return ''.join(out) or '<p>None.</p>'
 
@@ -339,9 +340,12 @@ def _sections(folder, configs, states, predictions, root, device):
 # %% ../../nbs/87_results.report.ipynb #fe717c04
 def _anchor(title): return title.lower().replace(' ','-')
 
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+
 def _head(title):
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<title>{title}</title><link rel="icon" href="data:,">'
         f'<style>{_STYLE}</style></head>\n')
