@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..core import InputError
-from ..data.masks import coco_counts, DECODERS
+from ..data.masks import coco_counts, mask_picture
 
 # %% auto #0
 __all__ = ['cvat_xml', 'coco_json', 'read_export']
@@ -450,30 +450,24 @@ def _put(drawn, mask):
 def _unpacked(packed, shape): return np.unpackbits(packed, count=shape[0]*shape[1]).reshape(shape)>0
 
 # %% ../../nbs/62_project.annotations.ipynb #64f02d43
-def _read_folder(folder):
+def _read_folder(folder, values='auto'):
     "A `Drawn` for each mask below a folder, by name; a black one says that the image has no defect"
-    out = []
+    out, soft = [], []
     for path in sorted(filter(_is_picture, folder.rglob('*'))):
         drawn = Drawn(path.relative_to(folder).as_posix())
         try:
-            mask = DECODERS['label'](str(path), None)>0
-            _check_mask(path)
+            mask, how = mask_picture(path, values)
             _put(drawn, mask)
+            if how=='smoothed': soft.append(drawn)
             drawn.healthy = not mask.any()
         except InputError as e: drawn.error = str(e)
         out.append(drawn)
+    if soft: soft[0].notes.append(
+        f'{soft[0].name} has smoothed borders ({len(soft)} such masks); above 127 counts as defect')
     return out
 
 def _is_picture(path):
     return path.suffix.lower() in ('.png','.bmp','.tif','.tiff') and not path.name.startswith('.')
-
-# %% ../../nbs/62_project.annotations.ipynb #3099772f
-def _check_mask(path):
-    "Refuse a photograph in the place of a mask"
-    with Image.open(path) as im: pixels = np.asarray(im.convert('L'))
-    is_black = pixels.max(initial=0)<=20
-    grey = 0 if is_black else float(((pixels>20)&(pixels<235)).mean())
-    if grey>.2: raise InputError(f'{path} is no mask, {grey:.0%} of its pixels are grey; give masks of 0 and 255')
 
 # %% ../../nbs/62_project.annotations.ipynb #8c8d62d5
 _VOC = 'SegmentationClass/'
@@ -545,14 +539,15 @@ def _archived(archive, path):
 
 # %% ../../nbs/62_project.annotations.ipynb #e79d1a21
 def read_export(
-    path:str|Path # A file, an archive, or a folder of masks
+    path:str|Path,          # A file, an archive, or a folder of masks
+    mask_values:str='auto'  # How mask pictures are meant, see `data.masks`
     )->tuple[str,list[Drawn]]: # ('labelstudio', 'cvat', 'coco' or 'png', what was drawn)
     "Read what a labelling tool has written. Raises `InputError` for anything else"
     path = Path(path)
     if path.is_dir() and (path/_VOC).is_dir():
         names = [file.relative_to(path).as_posix() for file in path.rglob('*') if file.is_file()]
         return 'cvat', _read_voc(names, lambda name: (path/name).read_bytes())
-    if path.is_dir(): return 'png', _read_folder(path)
+    if path.is_dir(): return 'png', _read_folder(path, mask_values)
     content = _content(path)
     if not isinstance(content, str): return 'cvat', content
     try: found = _parsed(content)

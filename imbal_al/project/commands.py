@@ -215,6 +215,8 @@ def _ingest(
         help='An image with nothing drawn on it: report it, or take it as healthy')]='report',
     revert: Annotated[bool, typer.Option(
         '--revert', help='Take masks that equal replaced versions, too')]=False,
+    mask_values: Annotated[str, typer.Option(
+        help='How mask pictures are meant: auto, nonzero, over127, classes, colours or alpha')]='auto',
     ):
     """Take labels back. May be repeated; a relabelled image keeps both versions.
     Exit code 1 if something was refused.
@@ -224,7 +226,7 @@ def _ingest(
         imbal-al ingest parts project-1-at-2026-11-22.json
     """
     from imbal_al.project.queue import ingest as take
-    report = take(_open(dir), export, empty, revert)
+    report = take(_open(dir), export, empty, revert, mask_values)
     typer.echo(str(report))
     if report.counts['refused']: raise typer.Exit(1)
 

@@ -15,6 +15,7 @@ import numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 
 from ..core import atomic_path, check_choice, InputError, read_json, write_json, write_text
+from ..data.masks import MASK_VALUES
 from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG, read_export
 from imbal_al.project.store import (
     file_name, labels, Project, read_label, read_mask, sweep, write_label
@@ -253,13 +254,15 @@ def ingest(
     p:Project, # The project
     path:str|Path,      # Label Studio JSON, CVAT XML, COCO JSON (or an archive of one), or a folder of PNG masks
     empty:str='report', # An image with nothing drawn: 'report' it, or take it as 'healthy'
-    revert:bool=False   # Take masks that equal replaced versions, too
+    revert:bool=False,  # Take masks that equal replaced versions, too
+    mask_values:str='auto' # How mask pictures are meant, see `data.masks`
     )->Report:
     """Take the labels of an export
 
     Raises `InputError` for a file that is none, or not of this project; nothing is written then."""
     check_choice('meaning of empty', empty, ('report','healthy'))
-    tool, drawn = read_export(path)
+    check_choice('mask values', mask_values, MASK_VALUES)
+    tool, drawn = read_export(path, mask_values)
     _refuse_whole(p, path, drawn)
     report = Report(str(path), tool)
     found = _by_unit(p, drawn, report)

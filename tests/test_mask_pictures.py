@@ -1,0 +1,217 @@
+"Masks that are pictures: what is seen, what is asked. The right values are made by hand with numpy and PIL"
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from PIL import Image, ImageFilter
+from typer.testing import CliRunner
+
+from imbal_al.cli import app
+from imbal_al.core import InputError
+from imbal_al.data.catalog import load_source
+from imbal_al.data.masks import mask_picture, MASK_VALUES, read_mask
+from imbal_al.project.store import labels, open_project, read_mask as read_label_mask
+
+SHAPE = (48, 64)
+BLOCK = np.zeros(SHAPE, bool)
+BLOCK[12:27, 20:32] = True  # 180 pixels
+RING = np.zeros(SHAPE, bool)
+RING[11:28, 19:33] = True
+RING &= ~BLOCK
+LEFT = BLOCK & (np.arange(64) < 26)
+
+
+def voc_palette():
+    "Pascal VOC's colour map, by the rule of its development kit"
+    out = []
+    for number in range(256):
+        rgb, rest = [0, 0, 0], number
+        for shift in range(7, -1, -1):
+            for channel in range(3):
+                rgb[channel] |= (rest >> channel & 1) << shift
+            rest >>= 3
+        out += rgb
+    return out
+
+
+def numbers(*layers, dtype=np.uint8):
+    a = np.zeros(SHAPE, dtype)
+    for where, value in layers:
+        a[where] = value
+    return a
+
+
+def palette(a, colours):
+    im = Image.frombytes('P', a.shape[::-1], a.tobytes())
+    im.putpalette(colours)
+    return im
+
+
+def rgba(colour, opaque, stored=(0, 0, 0)):
+    a = np.zeros((*SHAPE, 4), np.uint8)
+    a[..., :3] = stored
+    a[opaque, :3] = colour
+    a[opaque, 3] = 255
+    return Image.fromarray(a)
+
+
+def saved(tmp_path, im, name='m.png', **options):
+    im = im if isinstance(im, Image.Image) else Image.fromarray(im)
+    im.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+VOC = voc_palette()
+READ = {
+    'one class': numbers((BLOCK, 25)),
+    'white': numbers((BLOCK, 255)),
+    'bilevel': Image.fromarray(BLOCK),
+    'small classes': numbers((BLOCK, 3), (LEFT, 1)),
+    'instances': numbers((BLOCK, 1), *((BLOCK & (np.arange(64) == 20 + i), i + 1) for i in range(12))),
+    'VOC with a void border': palette(numbers((BLOCK, 1), (RING, 255)), VOC),
+    'VOC class above 20': palette(numbers((BLOCK, 38)), VOC),
+    'VOC of two classes': palette(numbers((BLOCK, 200), (LEFT, 50)), VOC),
+    'a palette of its own': palette(numbers((BLOCK, 2), (LEFT, 1)), [0, 0, 0, 0, 200, 0, 9, 9, 0]),
+    'a palette on white': palette(numbers((BLOCK, 1)), [255, 255, 255, 255, 0, 0]),
+    'a grey palette': palette(numbers((BLOCK, 255)), [i for i in range(256) for _ in 'rgb']),
+    'a palette that is all black': palette(numbers((BLOCK, 1), (LEFT, 2)), [0] * 768),
+    'VOC as colours': palette(numbers((BLOCK, 1), (LEFT, 15), (RING, 255)), VOC).convert('RGB'),
+    'red and green': Image.fromarray(
+        np.stack([255 * LEFT, 255 * (BLOCK & ~LEFT), 0 * BLOCK], -1).astype(np.uint8)
+    ),
+    'one dark colour': Image.fromarray(numbers((BLOCK, 60))[..., None] * np.uint8([0, 0, 1])),
+    'white stored under nothing': rgba((255, 255, 255), BLOCK, stored=(255, 255, 255)),
+    'red on nothing': rgba((255, 0, 0), BLOCK),
+    'grey and alpha': Image.merge('LA', [Image.new('L', (64, 48), 255), Image.fromarray(BLOCK).convert('L')]),
+    'a veil of 40 %': Image.fromarray(numbers((BLOCK, 1))[..., None] * np.uint8([255, 0, 0, 102])),
+    '16 bit white': numbers((BLOCK, 65535), dtype=np.uint16),
+    '16 bit instances': numbers(
+        (BLOCK, 1), *((BLOCK & (np.arange(64) == 20 + i), i + 1) for i in range(12)), dtype=np.uint16
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', READ)
+def test_one_reading_fits(tmp_path, kind):
+    assert np.array_equal(mask_picture(saved(tmp_path, READ[kind]))[0], BLOCK)
+
+
+def test_a_transparent_number_is_background(tmp_path):
+    for im in (palette(numbers((BLOCK, 1), (~BLOCK, 2)), VOC), Image.fromarray(numbers((BLOCK, 9), (~BLOCK, 2)))):
+        path = saved(tmp_path, im, transparency=2)
+        assert np.array_equal(mask_picture(path)[0], BLOCK)
+        assert np.array_equal(mask_picture(path, 'nonzero')[0], BLOCK)
+
+
+ASKED = {
+    'stretched classes': (numbers((BLOCK, 200), (LEFT, 50)), 'nonzero', BLOCK),
+    'stretched classes, the other way': (numbers((BLOCK, 200), (LEFT, 50)), 'over127', BLOCK & ~LEFT),
+    'two numbers of classes': (numbers((BLOCK, 38), (LEFT, 25)), 'nonzero', BLOCK),
+    'a grey void border': (numbers((BLOCK, 1), (RING, 255)), 'classes', BLOCK),
+    'classes of all kinds with void': (
+        numbers((BLOCK, 4), *((BLOCK & (np.arange(64) == 20 + i), i) for i in (1, 2, 3)), (RING, 255)),
+        'classes',
+        BLOCK,
+    ),
+    'void only': (palette(numbers((RING, 255)), VOC), 'classes', RING & False),
+    'void only, meant as defect': (palette(numbers((RING, 255)), VOC), 'nonzero', RING),
+    'white first in the palette': (palette(numbers((~BLOCK, 1)), [255] * 3 + [0] * 3), 'colours', BLOCK),
+    'white first, by number': (palette(numbers((BLOCK, 1)), [255] * 3 + [0] * 3), 'nonzero', BLOCK),
+    'black on nothing': (rgba((0, 0, 0), BLOCK), 'alpha', BLOCK),
+    'black on nothing, no defect': (rgba((0, 0, 0), BLOCK), 'nonzero', BLOCK & False),
+    '16 bit classes': (numbers((BLOCK, 300), (LEFT, 7), dtype=np.uint16), 'nonzero', BLOCK),
+}
+
+
+@pytest.mark.parametrize('kind', ASKED)
+def test_two_readings_fit(tmp_path, kind):
+    "A line that names the file and the answer, and the answer works"
+    im, answer, right = ASKED[kind]
+    path = saved(tmp_path, im)
+    with pytest.raises(InputError, match='say which is meant') as e:
+        mask_picture(path)
+    assert f"'{answer}'" in str(e.value) and str(path) in str(e.value) and '\n' not in str(e.value)
+    assert np.array_equal(mask_picture(path, answer)[0], right)
+
+
+def test_smoothed_borders_are_cut_in_their_middle_and_it_is_said(tmp_path):
+    wide = Image.fromarray(numbers((BLOCK, 255))).filter(ImageFilter.GaussianBlur(2))
+    found, how = mask_picture(saved(tmp_path, wide))
+    assert how == 'smoothed' and np.array_equal(found, np.asarray(wide) > 127)
+    for name in ('m.jpg', 'm.webp'):
+        found, how = mask_picture(saved(tmp_path, numbers((BLOCK, 255)), name, quality=80))
+        assert np.array_equal(found, BLOCK), name
+    with pytest.raises(InputError, match='lossy format'):
+        mask_picture(saved(tmp_path, numbers((BLOCK, 200), (LEFT, 50)), 'm.jpg'))
+    with pytest.raises(InputError, match='lossy format'):
+        mask_picture(saved(tmp_path, numbers((BLOCK, 2), (LEFT, 1)), 'm.jpg', quality=100))
+
+
+def test_a_photograph_is_no_mask(tmp_path):
+    noise = np.random.default_rng(0).integers(30, 220, SHAPE).astype(np.uint8)
+    for im in (noise, np.stack([noise, noise // 2, noise], -1)):
+        with pytest.raises(InputError, match='is no mask'):
+            mask_picture(saved(tmp_path, im))
+
+
+def test_what_no_reading_fits_is_refused(tmp_path):
+    rgb = np.zeros((*SHAPE, 3), np.uint8) + 255
+    rgb[BLOCK] = (255, 0, 0)
+    with pytest.raises(InputError, match='none of them is black'):
+        mask_picture(saved(tmp_path, rgb))
+    stored = rgba((255, 255, 255), BLOCK)
+    stored.putalpha(0)
+    with pytest.raises(InputError, match='transparent everywhere'):
+        mask_picture(saved(tmp_path, stored))
+    for value in (np.nan, 0.5):
+        a = numbers((BLOCK, 1), (LEFT, value), dtype=np.float32)
+        with pytest.raises(InputError, match='floating-point'):
+            mask_picture(saved(tmp_path, a, 'm.tif'))
+    with pytest.raises(InputError, match='below 0'):
+        mask_picture(saved(tmp_path, numbers((BLOCK, 1), (RING, -1), dtype=np.int32), 'm.tif'))
+    assert mask_picture(saved(tmp_path, numbers((BLOCK, 1), dtype=np.float32), 'm.tif'))[0].sum() == 180
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(0, 255), min_size=35, max_size=35),
+    st.sampled_from(['L', 'P', 'RGB', 'RGBA', 'LA']),
+    st.sampled_from(MASK_VALUES),
+)
+def test_any_picture_is_read_or_refused_in_one_line(tmp_path_factory, values, mode, reading):
+    path = tmp_path_factory.mktemp('any') / 'm.png'
+    a = np.array(values, np.uint8).reshape(5, 7)
+    im = palette(a, VOC) if mode == 'P' else Image.fromarray(a).convert(mode)
+    im.save(path)
+    try:
+        found, how = mask_picture(path, reading)
+    except InputError as e:
+        assert '\n' not in str(e) and str(path) in str(e)
+        return
+    assert found.shape == (5, 7) and found.dtype == bool and how in ('', 'smoothed', 'void')
+    assert not found[a == 0].any() or reading == 'alpha' or mode == 'P'
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_ingest_and_folder_read_alike_and_take_the_same_answer(tmp_path):
+    for folder in ('camera', 'masks'):
+        (tmp_path / folder).mkdir()
+    for i, a in enumerate((numbers((BLOCK, 200), (LEFT, 50)), numbers((BLOCK, 255)))):
+        saved(tmp_path / 'camera', np.full(SHAPE, 90 + i, np.uint8), f'{i}.png')
+        saved(tmp_path / 'masks', a, f'{i}.png')
+    p, source = tmp_path / 'P', f'folder:{tmp_path}/camera:{tmp_path}/masks'
+    assert run('project', 'new', p, '--images', tmp_path / 'camera', '--window', 32).exit_code == 0
+    first = run('ingest', p, tmp_path / 'masks')
+    assert first.exit_code == 1 and '1 new, 1 refused' in first.output and '--mask-values' in first.output
+    assert run('data', 'check', source).exit_code == 1
+    assert run('ingest', p, tmp_path / 'masks', '--mask-values', 'nonzero').exit_code == 0
+    assert run('data', 'check', source + ':nonzero').exit_code == 0
+    project = open_project(p)
+    assert all(np.array_equal(read_label_mask(project, id) > 0, BLOCK) for id in labels(project)['id'])
+    s = load_source(source + ':nonzero')
+    assert all(np.array_equal(s[i][1] > 0, BLOCK) for i in range(2))
+    bad = run('ingest', p, tmp_path / 'masks', '--mask-values', 'magic')
+    assert bad.exit_code and 'mask values' in bad.output
