@@ -215,3 +215,64 @@ def test_ingest_and_folder_read_alike_and_take_the_same_answer(tmp_path):
     assert all(np.array_equal(s[i][1] > 0, BLOCK) for i in range(2))
     bad = run('ingest', p, tmp_path / 'masks', '--mask-values', 'magic')
     assert bad.exit_code and 'mask values' in bad.output
+
+
+def camera(tmp_path, n=4):
+    "A folder of photographs, and the project of it"
+    (tmp_path / 'camera').mkdir()
+    (tmp_path / 'masks').mkdir()
+    for i in range(n):
+        noise = np.random.default_rng(i).integers(60, 200, SHAPE).astype(np.uint8)
+        saved(tmp_path / 'camera', noise, f'{i}.png')
+    return tmp_path / 'P', tmp_path / 'camera', tmp_path / 'masks'
+
+
+def new(p, images):
+    made = run('project', 'new', p, '--images', images, '--window', 32)
+    assert made.exit_code == 0, made.output
+    return made.output
+
+
+def taken(p):
+    "Defect pixels by name"
+    project = open_project(p)
+    return {project.row[id]['name']: int(read_label_mask(project, id).sum()) for id in labels(project)['id']}
+
+
+def test_masks_of_other_names_and_formats_are_taken(tmp_path):
+    p, images, masks = camera(tmp_path)
+    saved(masks, numbers((BLOCK, 255)), '0_mask.png')
+    saved(masks, numbers((BLOCK, 255)), '1.jpg', quality=80)
+    saved(masks, numbers((BLOCK, 255)), '2.webp', lossless=True)
+    saved(masks, numbers((BLOCK, 255)), '3_gt.tif')
+    (masks / 'notes.npy').write_bytes(b'x')
+    new(p, images)
+    r = run('ingest', p, masks)
+    assert r.exit_code == 0 and '4 new' in r.output
+    assert '1.jpg has smoothed borders' in r.output and 'notes.npy' in r.output
+    assert taken(p) == {f'{i}.png': 180 for i in range(4)}
+    (masks / 'notes.npy').unlink()
+    r = run('data', 'check', f'folder:{images}:{masks}')
+    assert r.exit_code == 0 and '4 faulty, 0 unreadable' in r.output and 'smoothed borders' in r.output
+
+
+def test_masks_beside_their_images(tmp_path):
+    p, images, _ = camera(tmp_path)
+    for i in range(3):
+        saved(images, numbers((BLOCK, 255)), f'{i}_mask.png')
+    said = new(p, images)
+    assert '4 images of 4 images' in said and '0_mask.png is the mask of another image' in said
+    r = run('ingest', p, images)
+    assert r.exit_code == 0 and '3 new' in r.output and 'passed over' in r.output
+    assert taken(p) == {f'{i}.png': 180 for i in range(3)}
+
+
+def test_one_mask_with_two_names_loses_no_other(tmp_path):
+    p, images, masks = camera(tmp_path)
+    for i in range(4):
+        saved(masks, numbers((BLOCK, 255)), f'{i}.png')
+    saved(masks, numbers((BLOCK, 255)), '0_gt.png')
+    new(p, images)
+    r = run('ingest', p, masks)
+    assert '4 new' in r.output and '0.png' in r.output and 'passed over' in r.output
+    assert taken(p) == {f'{i}.png': 180 for i in range(4)}

@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from ..core import check_choice, InputError
 from . import magnetic_tiles, public_sets # their readers register themselves
 from .images import crop, dark_edge, read_image, window_of
-from .masks import read_mask
+from .masks import mask_picture, read_mask
 from .sources import data_root, DATA_SETS, folder_source, listed_sources
 from .sources import make_source, Source, SYNTHETIC
 
@@ -138,6 +138,8 @@ def _tally(source, row, patch, report, seen):
     image = read_image(row['image'], source.channels)
     mask, box = read_mask(row['mask'], row['decoder'], image.shape[:2]), window_of(row)
     image, mask = crop(image, box), crop(mask, box)
+    if row['mask'] and row['decoder']=='auto' and mask_picture(row['mask'])[1]=='smoothed':
+        report['smoothed'].append(row['mask'])
     _count(report['sizes'], f'{image.shape[1]}x{image.shape[0]}', 1)
     twin = seen.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), row)
     if twin['group']!=row['group']: report['twins'].append(f"{twin['name']} = {row['name']}")
@@ -181,6 +183,7 @@ def _begun(source, patch):
         groups=t['group'].nunique(),
         torn_groups=_torn(t),
         twins=[],
+        smoothed=[],
         problems=[])
 
 # %% ../../nbs/16_data.catalog.ipynb #5100f8db
@@ -225,6 +228,9 @@ def report_lines(
         f"defect : background pixels 1:{r['background_per_defect']:.4g}",
         f"patches {h}x{w}: {r['patches']:,}, {r['faulty_patches']:,} faulty, "
             f"{r['healthy_patches']:,} healthy{dropped}"]
+    if r['smoothed']: lines.append(
+        f"{len(r['smoothed']):,} masks have smoothed borders, such as {r['smoothed'][0]}; "
+        "above 127 counts as defect")
     if r['twins']: lines.append(
         f"{len(r['twins']):,} images are the same as one in another group, such as {r['twins'][0]}")
     return lines+([f'problem: {line}' for line in r['problems']] or ['no problems'])

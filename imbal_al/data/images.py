@@ -84,6 +84,7 @@ def open_picture(path):
 
 # %% ../../nbs/11_data.images.ipynb #a34db9c2
 IMAGES = ('.jpg','.jpeg','.png','.bmp','.tif','.tiff')
+PICTURES = (*IMAGES,'.webp') # What a user's folder may hold
 
 def shape_of(path):
     "(H,W) from an image's header; raises `InputError` where it cannot be read"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core import check_choice, InputError
-from .images import channels_of, crop, IMAGES, read_image, window_of
+from .images import channels_of, crop, PICTURES, read_image, window_of
 from .masks import DECODERS, read_mask
 
 # %% auto #0
@@ -242,6 +242,18 @@ def _names_another(file, stems, suffixes):
     ends = [end for end in suffixes if end and stem.endswith(end)]
     return any(stem.removesuffix(end) in stems for end in ends)
 
+# %% ../../nbs/13_data.sources.ipynb #f473208b
+def image_of_mask(name):
+    "'a/000.png' for 'a/000_mask.png'; '' for a name that is no mask's"
+    stem, ending = os.path.splitext(name)
+    ends = [end for end in _SUFFIXES if end and stem.endswith(end)]
+    return stem.removesuffix(ends[0])+ending if ends else ''
+
+def masks_of_others(files):
+    "The files that are another one's mask by their name"
+    images = set(_only_images(files, _SUFFIXES))
+    return [file for file in files if file not in images]
+
 # %% ../../nbs/13_data.sources.ipynb #ad16ff7d
 def named_group(
     name:str,        # Of an image
@@ -260,7 +272,7 @@ def named_group(
 def folder_source(
     images:str|Path,         # Folder of images
     masks:str|Path,          # Folder of masks; may be the same
-    decoder:str='auto',      # How a mask becomes pixels: auto, nonzero, over127
+    decoder:str='auto',      # How a mask becomes pixels, see `data.masks`: auto, nonzero, ...
     missing:str='refuse',    # An image without a mask is: refuse, healthy
     group:str='',            # Regular expression: what it finds in a name must stay together
     channels:int|None=None,  # 1 or 3; None: as the first image has it
@@ -272,10 +284,10 @@ def folder_source(
     check_choice('mask decoder', decoder, DECODERS)
     check_choice('meaning of a missing mask', missing, ('refuse','healthy'))
     at, to = _own_folder(images), _own_folder(masks)
-    files = files_by_stem(_only_images(files_below(at, *IMAGES), suffixes if at==to else ()), at)
+    files = files_by_stem(_only_images(files_below(at, *PICTURES), suffixes if at==to else ()), at)
     if not files: raise InputError(
-        f"no image found in {at}; give a folder with {', '.join(IMAGES)} files")
-    found = _masks_of(files, files_by_stem(files_below(to, *IMAGES), to), at, to, suffixes)
+        f"no image found in {at}; give a folder with {', '.join(PICTURES)} files")
+    found = _masks_of(files, files_by_stem(files_below(to, *PICTURES), to), at, to, suffixes)
     if missing=='refuse': _refuse_lost(files, found, at, to)
     rows = [dict(
         name=file,

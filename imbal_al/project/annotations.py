@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/project.annotations.html.md"""
 
 # %% ../../nbs/62_project.annotations.ipynb #34eb3aac
 from __future__ import annotations
-import io, json, math, re, xml.etree.ElementTree as ET, zipfile
+import io, json, math, os, re, xml.etree.ElementTree as ET, zipfile
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,9 @@ import numpy as np
 from PIL import Image
 
 from ..core import InputError
+from ..data.images import PICTURES
 from ..data.masks import coco_counts, mask_picture
+from ..data.sources import image_of_mask, masks_of_others
 
 # %% auto #0
 __all__ = ['cvat_xml', 'coco_json', 'read_export']
@@ -453,8 +455,9 @@ def _unpacked(packed, shape): return np.unpackbits(packed, count=shape[0]*shape[
 def _read_folder(folder, values='auto'):
     "A `Drawn` for each mask below a folder, by name; a black one says that the image has no defect"
     out, soft = [], []
-    for path in sorted(filter(_is_picture, folder.rglob('*'))):
-        drawn = Drawn(path.relative_to(folder).as_posix())
+    names, lines = _mask_names(folder)
+    for name in names:
+        path, drawn = folder/name, Drawn(name)
         try:
             mask, how = mask_picture(path, values)
             _put(drawn, mask)
@@ -462,12 +465,25 @@ def _read_folder(folder, values='auto'):
             drawn.healthy = not mask.any()
         except InputError as e: drawn.error = str(e)
         out.append(drawn)
-    if soft: soft[0].notes.append(
+    if soft: lines.append(
         f'{soft[0].name} has smoothed borders ({len(soft)} such masks); above 127 counts as defect')
+    if out: out[0].notes += lines
     return out
 
-def _is_picture(path):
-    return path.suffix.lower() in ('.png','.bmp','.tif','.tiff') and not path.name.startswith('.')
+# %% ../../nbs/62_project.annotations.ipynb #c86c61a2
+def _mask_names(folder):
+    "Relative names of the masks below a folder, and a line for what is passed over"
+    shown = [path for path in folder.rglob('*') if path.is_file() and not path.name.startswith('.')]
+    files = sorted(path.relative_to(folder).as_posix() for path in shown)
+    names = [name for name in files if name.lower().endswith(PICTURES)]
+    masks = masks_of_others(names)
+    bare = {os.path.splitext(image_of_mask(name))[0] for name in masks}
+    alone = [name for name in names if name not in masks and os.path.splitext(name)[0] not in bare]
+    names = masks if len(alone)<=2*len(masks) else sorted(masks+alone)
+    over = sorted(set(files)-set(names))
+    if not over: return names, []
+    return names, [f"{len(over)} files are no masks and passed over, such as {folder/over[0]}; "
+        f"masks are {', '.join(PICTURES)}, and NAME_mask beside NAME"]
 
 # %% ../../nbs/62_project.annotations.ipynb #8c8d62d5
 _VOC = 'SegmentationClass/'

@@ -8,7 +8,7 @@ Docs: https://example.github.io/imbal_al/project.queue.html.md"""
 from __future__ import annotations
 import base64, json, math, os, re
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from ..core import atomic_path, check_choice, InputError, read_json, write_json, write_text
 from ..data.masks import MASK_VALUES
+from ..data.sources import image_of_mask
 from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG, read_export
 from imbal_al.project.store import (
     file_name, labels, Project, read_label, read_mask, sweep, write_label
@@ -221,7 +222,8 @@ def _refuse_whole(p, path, drawn):
     "Raise for an export that is not of this project"
     own, at = p.dir.resolve()/'rounds', Path(path).resolve()
     is_own = own in at.parents
-    if at==p.images.resolve() or is_own and at.name=='images': raise InputError(
+    is_images = at==p.images.resolve() and not all(image_of_mask(entry.name) for entry in drawn)
+    if is_images or is_own and at.name=='images': raise InputError(
         f'{path} holds the images themselves; give the folder of their masks')
     if is_own and at.name in ('predictions','probabilities'): raise InputError(
         f'{path} holds what the model predicted; '
@@ -275,13 +277,21 @@ def ingest(
             if id in found: _take(p, id, found[id], empty, report, revert)
     return report
 
+# %% ../../nbs/66_project.queue.ipynb #39f9cc31
+def _find_mask(p, by_name, by_stem, drawn):
+    "As `_find`, and by the name without that word"
+    id, why = _find(p, by_name, by_stem, drawn)
+    bare = image_of_mask(drawn.name)
+    if id or not bare: return id, why
+    return _find(p, by_name, by_stem, replace(drawn, name=bare))
+
 # %% ../../nbs/66_project.queue.ipynb #91bb138f
 def _by_unit(p, drawn, report):
     "id -> what an export says of the unit"
     by_name = dict(zip(p.units['name'], p.units['id']))
     by_stem, found = _by_stem(p), defaultdict(list)
     for entry in drawn:
-        id, why = _find(p, by_name, by_stem, entry)
+        id, why = _find_mask(p, by_name, by_stem, entry)
         report.lines += entry.notes
         if id: found[id].append(entry)
         else: report.add('unknown', why)

@@ -20,7 +20,7 @@ from imbal_al.core import (
 )
 from ..data.images import crop, IMAGES, read_image
 from ..data.patches import windows
-from ..data.sources import files_below, named_group
+from ..data.sources import files_below, masks_of_others, named_group
 from ..networks.tiling import Windows
 from ..runs.lock import held
 
@@ -131,7 +131,12 @@ def _list_images(folder):
     One line for each file that is left out. Raises `InputError` if the folder is not there or holds none."""
     folder, rows, lines = Path(folder), [], []
     if not folder.is_dir(): raise InputError(f'{folder} is no folder; give the folder that holds the images')
-    for name in image_names(folder):
+    names = image_names(folder)
+    masks = masks_of_others(names)
+    if masks: lines.append(
+        f'{folder/masks[0]} is the mask of another image by its name ({len(masks)} such files); '
+        'left out; its label is taken by `imbal-al ingest`')
+    for name in sorted(set(names)-set(masks)):
         try: h, w, grey = _header(folder/name)
         except InputError as e:
             lines.append(str(e))
