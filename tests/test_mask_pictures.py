@@ -276,3 +276,66 @@ def test_one_mask_with_two_names_loses_no_other(tmp_path):
     r = run('ingest', p, masks)
     assert '4 new' in r.output and '0.png' in r.output and 'passed over' in r.output
     assert taken(p) == {f'{i}.png': 180 for i in range(4)}
+
+
+TURNS = {  # by hand: what a viewer does with the stored pixels
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.T,
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).T,
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+def photograph(path, shape, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    noise = np.random.default_rng(turn).integers(60, 200, shape).astype(np.uint8)
+    Image.fromarray(noise).save(path, exif=exif, quality=95)
+
+
+@pytest.mark.parametrize('turn', TURNS)
+def test_masks_of_turned_photographs(tmp_path, turn):
+    "Turned where only the stored pixels fit; else asked, and both answers work, by ingest and by folder:"
+    p, images, masks = camera(tmp_path, 0)
+    photograph(images / 'a.jpg', SHAPE, turn)
+    saved(masks, numbers((BLOCK, 255)), 'a.png')
+    new(p, images)
+    right = TURNS[turn](BLOCK)
+    source = f'folder:{images}:{masks}'
+    if turn < 5:
+        r = run('ingest', p, masks)
+        assert r.exit_code == 1 and 'EXIF orientation' in r.output and "'stored'" in r.output
+        with pytest.raises(InputError, match='EXIF orientation'):
+            load_source(source)[0]
+        answers = dict(stored=right, upright=BLOCK)
+    else:
+        answers = dict(auto=right, stored=right)
+    answers['nonzero+stored'] = right
+    for answer, wanted in answers.items():
+        r = run('ingest', p, masks, '--mask-values', answer, '--revert')
+        assert r.exit_code == 0, r.output
+        project = open_project(p)
+        (id,) = labels(project)['id']
+        assert np.array_equal(read_label_mask(project, id) > 0, wanted)
+        assert np.array_equal(load_source(f'{source}:{answer}')[0][1] > 0, wanted)
+
+
+def test_a_turned_mask_of_its_own_and_an_empty_one(tmp_path):
+    p, images, masks = camera(tmp_path, 0)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for name in 'ab':
+        photograph(images / f'{name}.jpg', SHAPE, 3)
+    saved(masks, numbers((BLOCK, 255)), 'a.png', exif=exif)
+    saved(masks, numbers(), 'b.png')
+    new(p, images)
+    assert run('ingest', p, masks).exit_code == 0
+    project = open_project(p)
+    found = {project.row[id]['name']: read_label_mask(project, id) > 0 for id in labels(project)['id']}
+    assert np.array_equal(found['a.jpg'], BLOCK[::-1, ::-1]) and not found['b.jpg'].any()
+    s = load_source(f'folder:{images}:{masks}')
+    assert np.array_equal(s[0][1] > 0, BLOCK[::-1, ::-1]) and not s[1][1].any()
+    assert run('ingest', p, masks, '--mask-values', 'stored+upright').exit_code

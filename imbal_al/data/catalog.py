@@ -138,7 +138,7 @@ def _tally(source, row, patch, report, seen):
     image = read_image(row['image'], source.channels)
     mask, box = read_mask(row['mask'], row['decoder'], image.shape[:2]), window_of(row)
     image, mask = crop(image, box), crop(mask, box)
-    if row['mask'] and row['decoder']=='auto' and mask_picture(row['mask'])[1]=='smoothed':
+    if row['mask'] and row['decoder'].split('+')[0]=='auto' and mask_picture(row['mask'])[1]=='smoothed':
         report['smoothed'].append(row['mask'])
     _count(report['sizes'], f'{image.shape[1]}x{image.shape[0]}', 1)
     twin = seen.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), row)

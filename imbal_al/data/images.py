@@ -96,6 +96,33 @@ _GREY = ('1','L','LA','I','I;16','I;16B','I;16L') # PIL's modes of one channel, 
 
 def channels_of(path): return 1 if open_picture(path).mode in _GREY else 3
 
+# %% ../../nbs/11_data.images.ipynb #dc223ee0
+_FLIP = Image.Transpose
+_TURNS = {
+    2:_FLIP.FLIP_LEFT_RIGHT,
+    3:_FLIP.ROTATE_180,
+    4:_FLIP.FLIP_TOP_BOTTOM,
+    5:_FLIP.TRANSPOSE,
+    6:_FLIP.ROTATE_270,
+    7:_FLIP.TRANSVERSE,
+    8:_FLIP.ROTATE_90}
+
+def orientation_of(path):
+    "How the pixels of a file are to be turned, 1 (as they are) to 8; 1 where the file does not say"
+    try:
+        with Image.open(path) as im: found = im.getexif().get(0x0112, 1)
+    except Exception: return 1
+    return found if found in _TURNS else 1
+
+def upright(
+    mask:np.ndarray, # bool (H,W), of the stored pixels
+    orientation:int  # 1 to 8
+    )->np.ndarray:   # bool, as the picture is seen
+    "Pixels turned as the camera says"
+    if orientation not in _TURNS: return mask
+    im = Image.fromarray(mask.astype(np.uint8))
+    return np.asarray(im.transpose(_TURNS[orientation]))>0
+
 # %% ../../nbs/11_data.images.ipynb #ab7fe453
 def _eight_bit(im, path, bits=16):
     "16-bit grey scaled to 8 bit; other modes unchanged"

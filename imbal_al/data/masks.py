@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from ..core import check_choice, InputError
-from .images import draw_synthetic, open_picture
+from .images import draw_synthetic, open_picture, orientation_of, upright
 
 # %% auto #0
 __all__ = ['decoder', 'read_mask']
@@ -39,12 +39,33 @@ def read_mask(
     )->np.ndarray:        # uint8 (H,W), 1 = defect
     "The mask of one image. Raises `InputError` where the mask is broken or not of the image's size"
     if not mask: return np.zeros(shape, np.uint8)
+    decoder, *turn = decoder.split('+')
     decode = DECODERS[check_choice('mask decoder', decoder, DECODERS)]
     m = decode(mask, tuple(shape))
+    if turn: m = turned_mask(m, tuple(shape), int(turn[0]), ''.join(turn[1:]), mask)
     if m.shape!=tuple(shape): raise InputError(
         f"mask {mask[:200]} is {m.shape[1]} x {m.shape[0]} pixels, "
         f"its image {shape[1]} x {shape[0]}; export the mask again")
     return m.astype(np.uint8)
+
+# %% ../../nbs/12_data.masks.ipynb #4e03298e
+def turned_mask(
+    mask:np.ndarray,   # bool (H,W), as in its file
+    shape:tuple,       # (H,W) of the upright picture
+    orientation:int,   # Of the photograph, 1 to 8
+    pixels:str,        # Which the mask is of: 'stored', 'upright', or '': it is looked for
+    path               # The mask's
+    )->np.ndarray:     # bool (H,W)
+    "A mask as its upright picture has it. Raises `InputError` where both readings fit"
+    if orientation==1 or pixels=='upright' or orientation_of(path)!=1: return mask
+    turned = upright(mask, orientation)
+    if pixels=='stored' or mask.shape!=shape and turned.shape==shape: return turned
+    if turned.shape!=shape or np.array_equal(mask, turned): return mask
+    _ask(
+        path,
+        f'is of a photograph that its camera turned (EXIF orientation {orientation})',
+        "'stored' (drawn on the pixels as stored)",
+        "'upright' (drawn on the picture as shown)")
 
 # %% ../../nbs/12_data.masks.ipynb #992b7922
 def _opacity(im):
@@ -58,7 +79,7 @@ def _opacity(im):
 # %% ../../nbs/12_data.masks.ipynb #74f64801
 def mask_numbers(path):
     "A mask's numbers as they are seen: palette indices as they are, colours as the largest channel"
-    im = open_picture(path)
+    im = ImageOps.exif_transpose(open_picture(path))
     return _numbers_of(im, _opacity(im))
 
 def _numbers_of(im, opacity):
@@ -90,6 +111,16 @@ def _synthetic_mask(mask, shape): return draw_synthetic(mask)[1]>0
 # %% ../../nbs/12_data.masks.ipynb #3e3572b7
 MASK_VALUES = ('auto','nonzero','over127','classes','colours','alpha')
 
+def mask_reading(values):
+    "('nonzero', 'stored') of 'nonzero+stored'; 'auto' and '' where it does not say"
+    words = [word for word in str(values).split('+') if word]
+    pixels = [word for word in words if word in ('stored','upright')]
+    readings = [word for word in words if word not in pixels]
+    if len(pixels)>1 or len(readings)>1: raise InputError(
+        f"mask values {values!r} say two things; give one of {', '.join(MASK_VALUES)}, and +stored or +upright if needed")
+    reading = readings[0] if readings else 'auto'
+    return check_choice('mask values', reading, MASK_VALUES), ''.join(pixels)
+
 def _ask(path, what, *answers):
     "Raise the question which of several readings is meant"
     raise InputError(
@@ -117,11 +148,11 @@ def _classes(mask, shape):
     return (a>0)&(a!=_VOID)
 
 @decoder('colours')
-def _colours(mask, shape): return _rgb_codes(open_picture(mask))>0
+def _colours(mask, shape): return _rgb_codes(ImageOps.exif_transpose(open_picture(mask)))>0
 
 @decoder('alpha')
 def _alpha(mask, shape):
-    im = open_picture(mask)
+    im = ImageOps.exif_transpose(open_picture(mask))
     opacity = _opacity(im)
     if opacity is None: raise InputError(
         f"mask {mask} has no transparency; read it as 'auto' or 'nonzero'")
@@ -242,10 +273,12 @@ def mask_picture(
     values:str='auto'  # How it is meant, one of `MASK_VALUES`
     )->tuple:          # bool (H,W), 1 = defect; and what was decided: '', 'smoothed' or 'void'
     "The one reader of masks that are pictures. Raises `InputError` where two readings fit"
-    check_choice('mask values', values, MASK_VALUES)
+    values, _ = mask_reading(values)
     if values!='auto': return DECODERS[values](str(path), None), ''
-    im = open_picture(path)
-    opacity, lossy = _opacity(im), im.format in _LOSSY
+    stored = open_picture(path)
+    lossy = stored.format in _LOSSY
+    im = ImageOps.exif_transpose(stored)
+    opacity = _opacity(im)
     if opacity is not None: _transparent(im, opacity, path)
     numbers = _whole(_numbers_of(im, opacity), path)
     if not numbers.any(): return numbers>0, ''

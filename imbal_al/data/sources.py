@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..core import check_choice, InputError
-from .images import channels_of, crop, PICTURES, read_image, window_of
-from .masks import DECODERS, read_mask
+from .images import channels_of, crop, orientation_of, PICTURES, read_image, window_of
+from .masks import DECODERS, mask_reading, read_mask
 
 # %% auto #0
 __all__ = ['Source', 'data_root', 'Download', 'data_set', 'folder_source']
@@ -281,7 +281,8 @@ def folder_source(
     """Any folder of images with a folder of masks.
 
     Raises `InputError` for an empty folder, two files with one name, or a mask that is missing"""
-    check_choice('mask decoder', decoder, DECODERS)
+    told, pixels = decoder, ''
+    if decoder not in DECODERS: told, pixels = _told(decoder)
     check_choice('meaning of a missing mask', missing, ('refuse','healthy'))
     at, to = _own_folder(images), _own_folder(masks)
     files = files_by_stem(_only_images(files_below(at, *PICTURES), suffixes if at==to else ()), at)
@@ -293,7 +294,7 @@ def folder_source(
         name=file,
         image=str(at/file),
         mask=str(to/found[stem]) if stem in found else '',
-        decoder=decoder,
+        decoder=_with_turn(told, pixels, at/file),
         group=named_group(file, group)) for stem,file in files.items()]
     channels = channels or channels_of(at/rows[0]['name'])
     return make_source(f'folder:{images}:{masks}', rows, at, channels=channels)
@@ -305,6 +306,16 @@ def _own_folder(path):
     if not at.is_dir(): raise InputError(
         f"{at} is not a folder; give the folder of images and the folder of masks")
     return at
+
+def _told(decoder):
+    "Reading and pixels of `nonzero+stored`, `stored` and the like. Raises `InputError` for other words"
+    reading, pixels = mask_reading(decoder) if re.search('stored|upright', decoder) else (decoder, '')
+    return check_choice('mask decoder', reading, DECODERS), pixels
+
+def _with_turn(decoder, pixels, image):
+    "The decoder, and how the camera turned the photograph if it did"
+    turn = orientation_of(image)
+    return decoder if turn==1 else '+'.join([decoder, str(turn), *filter(None, [pixels])])
 
 def _refuse_lost(files, found, at, to):
     "Refuse an image without a mask"

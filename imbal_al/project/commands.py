@@ -216,7 +216,8 @@ def _ingest(
     revert: Annotated[bool, typer.Option(
         '--revert', help='Take masks that equal replaced versions, too')]=False,
     mask_values: Annotated[str, typer.Option(
-        help='How mask pictures are meant: auto, nonzero, over127, classes, colours or alpha')]='auto',
+        help='How mask pictures are meant: auto, nonzero, over127, classes, colours or alpha; '
+        'and stored or upright, of turned photographs')]='auto',
     ):
     """Take labels back. May be repeated; a relabelled image keeps both versions.
     Exit code 1 if something was refused.

@@ -9,13 +9,15 @@ from __future__ import annotations
 import base64, json, math, os, re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 
 from ..core import atomic_path, check_choice, InputError, read_json, write_json, write_text
-from ..data.masks import MASK_VALUES
+from ..data.images import orientation_of
+from ..data.masks import mask_reading, turned_mask
 from ..data.sources import image_of_mask
 from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG, read_export
 from imbal_al.project.store import (
@@ -263,7 +265,7 @@ def ingest(
 
     Raises `InputError` for a file that is none, or not of this project; nothing is written then."""
     check_choice('meaning of empty', empty, ('report','healthy'))
-    check_choice('mask values', mask_values, MASK_VALUES)
+    _, pixels = mask_reading(mask_values)
     tool, drawn = read_export(path, mask_values)
     _refuse_whole(p, path, drawn)
     report = Report(str(path), tool)
@@ -271,6 +273,7 @@ def ingest(
     if drawn and not found: raise InputError(
         f'{path}: none of its {len(drawn)} images is of {p.dir} ({report.lines[-1]}); '
         'is it an export of another project?')
+    if tool=='png' and p.settings.unit=='image': _turn(p, Path(path), found, pixels)
     with held(p.dir/'lock.json'):
         sweep(p.dir/'labels')
         for id in p.units['id']:
@@ -296,6 +299,20 @@ def _by_unit(p, drawn, report):
         if id: found[id].append(entry)
         else: report.add('unknown', why)
     return found
+
+# %% ../../nbs/66_project.queue.ipynb #6e90309c
+def _turn(p, folder, found, pixels):
+    "Masks of stored pixels are turned as their photographs are; where it is not known, refused"
+    for id,entries in found.items():
+        unit = p.row[id]
+        turn = orientation_of(p.images/unit['image'])
+        named = [entry for entry in entries if id not in entry.name and not entry.error]
+        for entry in named if turn!=1 else []:
+            mask, path = entry.mask(entry.shape)>0, folder/entry.name
+            try: mask = turned_mask(mask, (unit['h'],unit['w']), turn, pixels, path)
+            except InputError as e: entry.error = str(e)
+            entry.shape = mask.shape
+            entry.parts = [partial(np.broadcast_to, mask)] if mask.any() else []
 
 # %% ../../nbs/66_project.queue.ipynb #c173ab48
 def _take(p, id, entries, empty, report, revert):
