@@ -143,7 +143,7 @@ def test_missing_folder_and_bomb(tmp_path, monkeypatch):
         read_image(str(tmp_path))
     p = save(tmp_path / 'b.png', np.zeros((64, 64)))
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
-    with refuses('b.png', "PIL's limit"):
+    with refuses('b.png', 'above the limit of 1,000', 'IMBAL_AL_MAX_PIXELS'):
         read_image(p)
 
 

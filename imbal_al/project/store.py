@@ -18,7 +18,7 @@ from PIL import Image
 from imbal_al.core import (
     atomic_path, check_choice, config_hash, InputError, read_json, write_json, write_text
 )
-from ..data.images import crop, IMAGES, read_image
+from ..data.images import check_header, crop, deep_pixels, IMAGES, open_picture, read_image
 from ..data.patches import windows
 from ..data.sources import files_below, masks_of_others, named_group
 from ..networks.tiling import Windows
@@ -115,10 +115,15 @@ def _header(path):
     "(height, width, is it grey) of an image file, upright; raises `InputError`"
     try:
         with Image.open(path) as im:
+            check_header(im, path)
             turned = im.getexif().get(0x0112, 1)>=5
             w, h = im.size
             grey = im.mode.split(';')[0] in ('1','L','LA','La','I','F')
             return (w,h,grey) if turned else (h,w,grey)
+    except InputError as e: raise InputError(f'{e}; it is left out') from e
+    except Image.DecompressionBombError:
+        try: open_picture(path)
+        except InputError as e: raise InputError(f'{e}; it is left out') from e
     except Exception as e:
         is_empty = os.path.isfile(path) and not os.path.getsize(path)
         why = 'is empty' if is_empty else 'cannot be read as an image'
@@ -151,12 +156,12 @@ def _list_images(folder):
 
 # %% ../../nbs/63_project.store.ipynb #4a4f65b2
 def _bits_of(folder, rows, n=64):
-    "The bits that 16-bit grey images use, one of `_BITS`, from `n` images evenly spread; 16 where there is none"
+    "The bits that 16-bit images use, one of `_BITS`, from `n` images evenly spread; 16 where there is none"
     top = []
     for row in rows[::max(1, len(rows)//n)]:
         try:
-            with Image.open(Path(folder)/row['image']) as im:
-                if im.mode.startswith('I'): top.append(int(np.asarray(im).max()))
+            deep = deep_pixels(Path(folder)/row['image'])
+            if deep is not None: top.append(int(deep.max()))
         except Exception: continue
     if not top: return 16
     return next((bits for bits in _BITS if max(top)<2**bits), 16)
