@@ -83,6 +83,7 @@ READ = {
     'white stored under nothing': rgba((255, 255, 255), BLOCK, stored=(255, 255, 255)),
     'red on nothing': rgba((255, 0, 0), BLOCK),
     'grey and alpha': Image.merge('LA', [Image.new('L', (64, 48), 255), Image.fromarray(BLOCK).convert('L')]),
+    'nearly white': numbers((BLOCK, 254), (LEFT, 255)),
     'a veil of 40 %': Image.fromarray(numbers((BLOCK, 1))[..., None] * np.uint8([255, 0, 0, 102])),
     '16 bit white': numbers((BLOCK, 65535), dtype=np.uint16),
     '16 bit instances': numbers(
@@ -339,3 +340,10 @@ def test_a_turned_mask_of_its_own_and_an_empty_one(tmp_path):
     s = load_source(f'folder:{images}:{masks}')
     assert np.array_equal(s[0][1] > 0, BLOCK[::-1, ::-1]) and not s[1][1].any()
     assert run('ingest', p, masks, '--mask-values', 'stored+upright').exit_code
+
+
+def test_print_colours_are_read_as_they_look(tmp_path):
+    ink = np.stack([0 * BLOCK, 0 * BLOCK, 0 * BLOCK, 255 * ~BLOCK], -1).astype(np.uint8)
+    path = saved(tmp_path, Image.fromarray(ink, 'CMYK'), 'm.tif')
+    for reading in ('auto', 'nonzero', 'over127', 'colours'):
+        assert np.array_equal(mask_picture(path, reading)[0], BLOCK)

@@ -65,6 +65,7 @@ def _set_limit(wanted):
 
 _set_limit(os.environ.get('IMBAL_AL_MAX_PIXELS',''))
 
+# %% ../../nbs/11_data.images.ipynb #602608dd
 def _too_large(path, n, size=''):
     "What to say of a picture above the limit"
     return (f"{path} says that it has {n:,} pixels{size}, above the limit of {Image.MAX_IMAGE_PIXELS:,}; "
@@ -82,6 +83,7 @@ def _pages(im):
     im.seek(0)
     return max(whole, 1)
 
+# %% ../../nbs/11_data.images.ipynb #b1a16af4
 def check_header(im, path):
     "Refuse an open file that is too large or holds several pictures"
     n, limit = im.width*im.height, Image.MAX_IMAGE_PIXELS
@@ -127,6 +129,7 @@ def shape_of(path):
 
 _GREY = ('1','L','LA','I','I;16','I;16B','I;16L') # PIL's modes of one channel, or one and alpha
 
+# %% ../../nbs/11_data.images.ipynb #b7f0fc82
 def channels_of(path): return 1 if open_picture(path).mode in _GREY else 3
 
 # %% ../../nbs/11_data.images.ipynb #dc223ee0
@@ -147,6 +150,7 @@ def orientation_of(path):
     except Exception: return 1
     return found if found in _TURNS else 1
 
+# %% ../../nbs/11_data.images.ipynb #cf16b456
 def upright(
     mask:np.ndarray, # bool (H,W), of the stored pixels
     orientation:int  # 1 to 8
@@ -167,6 +171,7 @@ def _eight_bit(im, path, bits=16):
         f"{path} holds pixels outside 0 to 65535; save it with 8 or 16 bits")
     return Image.fromarray(_scaled(a, path, bits))
 
+# %% ../../nbs/11_data.images.ipynb #506e65c8
 def _scaled(a, path, bits):
     "Pixels of `bits` bits in 8 bits"
     white = 2**bits-1
@@ -186,6 +191,7 @@ def _swapped(tile):
     other = raw[:-1]+_OTHER_BYTE[raw[-1]]
     return tile._replace(args=other if whole else (other, *tile.args[1:]))
 
+# %% ../../nbs/11_data.images.ipynb #8433a97f
 def _lower_bytes(path):
     "The lower bytes of a picture in 16-bit colour, upright, uint8 (H,W,3); None for any other"
     with Image.open(path) as im:
@@ -203,6 +209,7 @@ def _lower_bytes(path):
 # %% ../../nbs/11_data.images.ipynb #11a8057c
 def _white_is_zero(im): return im.format=='TIFF' and im.mode.startswith('I;16') and im.tag_v2.get(262)==0
 
+# %% ../../nbs/11_data.images.ipynb #e80f65fe
 def deep_pixels(path):
     "The numbers of a picture of 16 bits, (H,W) or (H,W,3), upright; None for any other"
     return _deep(open_picture(path), path)

@@ -76,12 +76,19 @@ def _opacity(im):
     if im.mode.startswith('I'): return np.where(np.asarray(im)==clear, 0, 255).astype(np.uint8)
     return np.asarray(im.convert('RGBA'))[...,-1]
 
+# %% ../../nbs/12_data.masks.ipynb #62ca7c14
+def _shown(im):
+    "A picture upright; print and video colours, whose numbers mean something else, as RGB"
+    im = ImageOps.exif_transpose(im)
+    return im.convert('RGB') if im.mode in ('CMYK','YCbCr','LAB','HSV') else im
+
 # %% ../../nbs/12_data.masks.ipynb #74f64801
 def mask_numbers(path):
     "A mask's numbers as they are seen: palette indices as they are, colours as the largest channel"
-    im = ImageOps.exif_transpose(open_picture(path))
+    im = _shown(open_picture(path))
     return _numbers_of(im, _opacity(im))
 
+# %% ../../nbs/12_data.masks.ipynb #df6368f1
 def _numbers_of(im, opacity):
     "The same of an open picture"
     a = np.asarray(im)
@@ -92,6 +99,7 @@ def _numbers_of(im, opacity):
     if a.dtype==np.uint8 and im.mode not in ('La','RGBa'): return _dimmed(a, opacity)
     return np.where(opacity>0, a, 0)
 
+# %% ../../nbs/12_data.masks.ipynb #bbff4c0c
 def _dimmed(a, opacity):
     "Numbers before black; what is seen at all stays above 0"
     seen = (a.astype(np.uint32)*opacity+127)//255
@@ -101,6 +109,7 @@ def _dimmed(a, opacity):
 @decoder('over127')
 def _over127(mask, shape): return mask_numbers(mask)>127
 
+# %% ../../nbs/12_data.masks.ipynb #202b03b1
 @decoder('nonzero')
 def _nonzero(mask, shape): return mask_numbers(mask)>0
 
@@ -117,10 +126,12 @@ def mask_reading(values):
     pixels = [word for word in words if word in ('stored','upright')]
     readings = [word for word in words if word not in pixels]
     if len(pixels)>1 or len(readings)>1: raise InputError(
-        f"mask values {values!r} say two things; give one of {', '.join(MASK_VALUES)}, and +stored or +upright if needed")
+        f"mask values {values!r} say two things; give one of {', '.join(MASK_VALUES)}, "
+        "and +stored or +upright if needed")
     reading = readings[0] if readings else 'auto'
     return check_choice('mask values', reading, MASK_VALUES), ''.join(pixels)
 
+# %% ../../nbs/12_data.masks.ipynb #aaa695eb
 def _ask(path, what, *answers):
     "Raise the question which of several readings is meant"
     raise InputError(
@@ -147,12 +158,14 @@ def _classes(mask, shape):
     a = mask_numbers(mask)
     return (a>0)&(a!=_VOID)
 
+# %% ../../nbs/12_data.masks.ipynb #07e58734
 @decoder('colours')
-def _colours(mask, shape): return _rgb_codes(ImageOps.exif_transpose(open_picture(mask)))>0
+def _colours(mask, shape): return _rgb_codes(_shown(open_picture(mask)))>0
 
+# %% ../../nbs/12_data.masks.ipynb #878d3a33
 @decoder('alpha')
 def _alpha(mask, shape):
-    im = ImageOps.exif_transpose(open_picture(mask))
+    im = _shown(open_picture(mask))
     opacity = _opacity(im)
     if opacity is None: raise InputError(
         f"mask {mask} has no transparency; read it as 'auto' or 'nonzero'")
@@ -176,7 +189,7 @@ def _flat_share(a, low, high, apart):
 def _greys(a, values, path, lossy):
     "(defect, what was decided) of whole numbers (H,W) with the `values` above 0"
     is_counted = values[-1]<128 and values[-1]==len(values)
-    if not lossy and (values[-1]<=20 or is_counted): return a>0, ''
+    if not lossy and (values[-1]<=20 or is_counted or values[0]>=235): return a>0, ''
     wide = 257 if values[-1]>255 else 1
     eight = a//wide
     few = len(values)<(2 if lossy else 5)
@@ -199,11 +212,15 @@ def _palette(im, numbers, path):
     table[:len(stored)] = stored
     shown = table[values]
     is_grey = (shown==shown[:,:1]).all()
-    if is_grey and len(np.unique(shown[:,0]))==len(values) and shown[values==0].sum()==0: return None
+    is_told_apart = len(np.unique(shown[:,0]))==len(values)
+    if is_grey and is_told_apart and not shown[values==0].any(): return None
     black = values[(shown==0).all(1)]
-    if len(black) and not table[0].sum()==0: _ask(path,
-        f"shows number {black[0]} in black and number 0 in the colour {tuple(table[0].tolist())}",
-        _BY_NUMBER, _BY_COLOUR)
+    first = tuple(table[0].tolist())
+    if len(black) and any(first): _ask(
+        path,
+        f"shows number {black[0]} in black and number 0 in the colour {first}",
+        _BY_NUMBER,
+        _BY_COLOUR)
     if _VOID not in values: return numbers>0, ''
     kind = tuple(table[_VOID].tolist())
     is_void = kind in (_VOID_COLOUR, (255,255,255)) or len(stored)<=_VOID
@@ -224,6 +241,7 @@ def _voc_colours():
 
 _VOC_CODES = _voc_colours()
 
+# %% ../../nbs/12_data.masks.ipynb #4eee467e
 def _coloured(im, path):
     "(defect, what was decided) of a picture in colours; None: its largest channel decides"
     codes = _rgb_codes(im)
@@ -233,7 +251,8 @@ def _coloured(im, path):
     if len(colours)==1 and colours[0]==void: _ask(path,
         'has the colour of void borders only', _BY_NUMBER, _BY_CLASS)
     if len(colours)<2: return codes>0, ''
-    if (colours>>16==(colours&255)).all() and ((colours>>8&255)==(colours&255)).all(): return None
+    blue = colours&255
+    if (colours==blue*0x010101).all(): return None
     if np.isin(colours, [*_VOC_CODES,void]).all():
         return (codes>0)&(codes!=void), 'void' if void in colours else ''
     if 0 not in values and len(colours)<=20: raise InputError(
@@ -277,7 +296,7 @@ def mask_picture(
     if values!='auto': return DECODERS[values](str(path), None), ''
     stored = open_picture(path)
     lossy = stored.format in _LOSSY
-    im = ImageOps.exif_transpose(stored)
+    im = _shown(stored)
     opacity = _opacity(im)
     if opacity is not None: _transparent(im, opacity, path)
     numbers = _whole(_numbers_of(im, opacity), path)
@@ -293,6 +312,7 @@ def mask_picture(
     if len(levels)==1 and (not lossy or levels[0]>=235): return numbers>0, ''
     return _greys(numbers, levels, path, lossy)
 
+# %% ../../nbs/12_data.masks.ipynb #e234dbe8
 def _is_veiled(opacity):
     "Whether something is seen in part"
     return opacity is not None and ((opacity>0)&(opacity<255)).any()
@@ -302,6 +322,7 @@ def _shown_greys(im, numbers):
     table = np.array(im.getpalette('RGB'), np.int64).reshape(-1,3)[:,0]
     return table[numbers]
 
+# %% ../../nbs/12_data.masks.ipynb #404b5f74
 @decoder('auto')
 def _auto(mask, shape): return mask_picture(mask)[0]
 

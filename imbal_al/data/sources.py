@@ -249,6 +249,7 @@ def image_of_mask(name):
     ends = [end for end in _SUFFIXES if end and stem.endswith(end)]
     return stem.removesuffix(ends[0])+ending if ends else ''
 
+# %% ../../nbs/13_data.sources.ipynb #b8d956ec
 def masks_of_others(files):
     "The files that are another one's mask by their name"
     images = set(_only_images(files, _SUFFIXES))
@@ -312,11 +313,13 @@ def _told(decoder):
     reading, pixels = mask_reading(decoder) if re.search('stored|upright', decoder) else (decoder, '')
     return check_choice('mask decoder', reading, DECODERS), pixels
 
+# %% ../../nbs/13_data.sources.ipynb #12a8dc35
 def _with_turn(decoder, pixels, image):
     "The decoder, and how the camera turned the photograph if it did"
     turn = orientation_of(image)
     return decoder if turn==1 else '+'.join([decoder, str(turn), *filter(None, [pixels])])
 
+# %% ../../nbs/13_data.sources.ipynb #46a96b19
 def _refuse_lost(files, found, at, to):
     "Refuse an image without a mask"
     lost = [file for stem,file in files.items() if stem not in found]
