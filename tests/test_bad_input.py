@@ -486,7 +486,7 @@ CASES = {
     ),
     'source folder empty': (
         lambda at: catalog.load_source('folder:none:masks'),
-        'no image found in AT/none; give a folder with .jpg, .jpeg, .png, .bmp, .tif, .tiff files',
+        'no image found in AT/none; give a folder with .jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp files',
     ),
     'source folder without masks': (
         lambda at: catalog.load_source('folder:images:none'),
