@@ -274,14 +274,21 @@ def pin_project(tmp):
         where=dict(bits=text(told)),
         labels=frame(api.labels(api.open_project(d)).drop(columns=['time', 'at'], errors='ignore')),
         exports=[text(neutral((tmp / f'labels.{o}').read_text(), tmp)) for o in ('coco', 'cvat')],
-        files={k: project_file(d / k, tmp) for k in names if '002' not in k},
+        files={nameless(k): project_file(d / k, tmp) for k in names if '002' not in k},
         second=dict(bits={k: project_file(d / k, tmp) for k in names if '002' in k}),
         model=exported(d, tmp),
     )
 
 
+def nameless(text):
+    "The table of pictures is named after the times that are in it"
+    return re.sub('pictures-[0-9a-f]{8}', 'pictures-HASH', text)
+
+
 def project_file(path, tmp):
     "What a project's file holds, without time and place"
+    if path.name.startswith('pictures-'):
+        return {k: o[3:] for k, o in sorted(json.loads(path.read_text()).items())}
     if path.suffix == '.pt':
         state = torch.load(path, weights_only=True)
         return dict(names=text('\n'.join(state)), values=floats(total(state)))
@@ -290,7 +297,7 @@ def project_file(path, tmp):
     if path.suffix in ('.png', '.jpg'):
         return picture(path)
     if path.name in ('project.json', 'round.json', 'done.json', 'queue.json'):
-        return timeless(json.loads(path.read_text().replace(str(tmp), 'FOLDER')))
+        return timeless(json.loads(nameless(path.read_text()).replace(str(tmp), 'FOLDER')))
     content = path.read_text().replace(str(tmp), 'FOLDER')
     return dict(bits=text(content), lines=content.count('\n'))
 

@@ -128,8 +128,10 @@ DATA_SETS = {} # Name -> `DataSet`
 
 def ordered_sources():
     "The names of all data sets by `order`"
-    return sorted(DATA_SETS, key=lambda name: DATA_SETS[name].order)
+    def order(name): return DATA_SETS[name].order
+    return sorted(DATA_SETS, key=order)
 
+# %% ../../nbs/13_data.sources.ipynb #a356de33
 def listed_sources():
     "The same, those of the active-learning paper before the others"
     return sorted(ordered_sources(), key=lambda name: not DATA_SETS[name].first)

@@ -195,8 +195,7 @@ def next_round(
     _check_strategy(p, strategy, prevalence)
     with held(p.dir/'next.json', 1.):
         p = look(p, say)
-        folders = rounds(p)
-        last = folders[-1] if folders else None
+        last = next(reversed(rounds(p)), None)
         record = read_json(last/'round.json') if last else None
         finished = record is not None and is_finished(last)
         if record and finished and budget and not _news(p, record) and waiting(p): return _still_out(p)
