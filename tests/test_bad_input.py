@@ -417,7 +417,7 @@ CASES = {
     ),
     'COCO sum': (
         lambda at: COCO([dict(size=[2, 3], counts=[2, 2])]),
-        'a.json, image a.jpg: run lengths add up to 4, not to 6 pixels; export the annotations again',
+        'a.json, image a.jpg: run lengths that add up to 4, not to 6 pixels; export the annotations again',
     ),
     'COCO string': (
         lambda at: COCO([dict(size=[2, 3], counts='~')]),
