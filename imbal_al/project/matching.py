@@ -33,6 +33,7 @@ def _readings(name):
     else: texts = [text, unquote(text)]
     return list(dict.fromkeys(_parts(text) for text in texts))
 
+# %% ../../nbs/65a_project.matching.ipynb #4b7eb284
 def _parts(text):
     "Folders and file of a path of any system"
     parts = unicodedata.normalize('NFC', text).replace('\\', '/').split('/')
@@ -41,20 +42,23 @@ def _parts(text):
 # %% ../../nbs/65a_project.matching.ipynb #c1fd2307
 def _stem(name): return os.path.splitext(name)[0]
 
+def _stem_case(name): return _stem(name).casefold()
+
+# %% ../../nbs/65a_project.matching.ipynb #066dd4b7
 def _uploaded(name):
     "A name without Label Studio's hash, and with the letters that it leaves"
     name = re.sub(r'^[0-9a-f]{8}-(?=.)', '', name)
     return re.sub(r'[^\w.-]', '', name.strip().replace(' ','_')).casefold()
 
+def _upload_stem(name): return _stem(_uploaded(name))
+
+# %% ../../nbs/65a_project.matching.ipynb #2f1ec725
 def _roboflow(name):
     "A name before Roboflow changed it"
     return re.sub(r'_(png|jpe?g|bmp|tiff?|webp)\.rf\.[0-9a-zA-Z]+\.\w+$', r'.\1', name).casefold()
 
+# %% ../../nbs/65a_project.matching.ipynb #d0ef249c
 def _unmasked(name): return re.sub(r'[-_.](mask|masks|gt|label|labels|seg)$', '', _stem(name).casefold())
-
-def _stem_case(name): return _stem(name).casefold()
-
-def _upload_stem(name): return _stem(_uploaded(name))
 
 # %% ../../nbs/65a_project.matching.ipynb #ee46a454
 _STEPS = dict(
@@ -70,6 +74,7 @@ _STEPS = dict(
 # %% ../../nbs/65a_project.matching.ipynb #b7b320ae
 def _is_tail(short, long): return not short or long[-len(short):]==short
 
+# %% ../../nbs/65a_project.matching.ipynb #87bd2fef
 def _agreeing(folders, images, has_lost):
     "Those of [(folders, image)] that a name in these folders may mean"
     whole = [(len(own),image) for own,image in images if _is_tail(own, folders)]
@@ -80,12 +85,40 @@ def _agreeing(folders, images, has_lost):
     return [image for _,image in images] if is_generic else []
 
 # %% ../../nbs/65a_project.matching.ipynb #c9b9ad17
+def _by_steps(images):
+    "Step -> key of a file -> [(folders, image)]"
+    out = {step:defaultdict(list) for step in _STEPS}
+    for image in images:
+        *folders, file = _parts(image) or ('',)
+        for step,(_,key) in _STEPS.items(): out[step][key(file)].append((tuple(folders),image))
+    return out
+
+# %% ../../nbs/65a_project.matching.ipynb #47d7ed9b
+def _meant(name, by):
+    "The images that a name may mean"
+    for step,(key,_) in _STEPS.items():
+        for *folders,file in filter(None, _readings(name)):
+            has_lost = step.startswith('upload') and bool(re.match('[0-9a-f]{8}-', file))
+            if step.startswith('upload') and not has_lost: continue
+            found = _agreeing(tuple(folders), by[step].get(key(file), []), has_lost)
+            if found: return found
+    return []
+
+# %% ../../nbs/65a_project.matching.ipynb #49eccdae
 @dataclass
 class Found:
     "What an entry is of"
     ids: list          # Of units; [] for none
     is_whole: bool=False # The entry is of the whole image, the units are windows of it
     why: str=''        # Why none
+
+# %% ../../nbs/65a_project.matching.ipynb #2212c783
+def _unsure(name, several):
+    "Why a name means no image: it fits several, or none"
+    short = name if len(name)<80 else f'..{name[-78:]}'
+    if several: return Found([],
+        why=f'{short} may be {several[0]} or {several[1]}; keep the names that the queue gave')
+    return Found([], why=f'{short} is no image of this project')
 
 # %% ../../nbs/65a_project.matching.ipynb #171437ac
 class Places:
@@ -95,20 +128,7 @@ class Places:
         ):
         self.p, self.unit, self.ids = p, dict(zip(p.units['name'], p.units['id'])), defaultdict(list)
         for image,id in zip(p.units['image'], p.units['id']): self.ids[image].append(id)
-        self.by = {step:defaultdict(list) for step in _STEPS}
-        for image in self.ids:
-            *folders, file = _parts(image) or ('',)
-            for step,(_,key) in _STEPS.items(): self.by[step][key(file)].append((tuple(folders),image))
-    def _images(self, name):
-        "The images that a name may mean"
-        if name in self.ids: return [name]
-        for step,(key,_) in _STEPS.items():
-            for *folders,file in filter(None, _readings(name)):
-                has_lost = step.startswith('upload') and bool(re.match('[0-9a-f]{8}-', file))
-                if step.startswith('upload') and not has_lost: continue
-                found = _agreeing(tuple(folders), self.by[step].get(key(file), []), has_lost)
-                if found: return found
-        return []
+        self.by = _by_steps(self.ids)
     def find(self,
         drawn:Drawn # An entry of an export
         )->Found:
@@ -120,17 +140,8 @@ class Places:
             own = [word for word in words if word in self.p.row]
             if own: return Found(own[:1])
             if name in self.unit and name not in self.ids: return Found([self.unit[name]])
-        return self._by_image(drawn, [self._images(name) for name in names])
-    def _by_image(self, drawn, found):
-        "The same by the images that its names mean"
+        found = [[name] if name in self.ids else _meant(name, self.by) for name in names]
         sure = sorted({images[0] for images in found if len(images)==1})
-        if len(sure)==1: return self._units(sure[0])
-        several = sure or next((images for images in found if images), [])
-        short = drawn.name if len(drawn.name)<80 else f'..{drawn.name[-78:]}'
-        if several: return Found([],
-            why=f'{short} may be {several[0]} or {several[1]}; keep the names that the queue gave')
-        return Found([], why=f'{short} is no image of this project')
-    def _units(self, image):
-        "All units of an image"
-        ids = self.ids[image]
-        return Found(ids, is_whole=self.p.row[ids[0]]['name']!=image)
+        if len(sure)!=1: return _unsure(drawn.name, sure or next(filter(None, found), []))
+        ids = self.ids[sure[0]]
+        return Found(ids, is_whole=self.p.row[ids[0]]['name']!=sure[0])

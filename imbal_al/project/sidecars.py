@@ -25,6 +25,7 @@ def is_labelme(
     "Is it a labelme file?"
     return isinstance(found, dict) and isinstance(found.get('shapes'), list) and 'imagePath' in found
 
+# %% ../../nbs/62e_project.sidecars.ipynb #d25c0e3e
 def read_labelme(
     name:str,   # Of the file, with `/`
     found:dict  # Of its JSON
@@ -51,6 +52,7 @@ def _labelme_shape(drawn, shape):
     if is_line: drawn.notes.append(f'{drawn.name} has a {kind} without area; it is drawn as the line it is')
     drawn.shapes.append(Shape(_labelme_draw('line' if is_line else kind, points, shape), name))
 
+# %% ../../nbs/62e_project.sidecars.ipynb #a4b736e2
 def _labelme_draw(kind, points, shape):
     "Function shape -> bool (H,W). Raises `ValueError` for a kind that holds no area"
     if kind=='line': return partial(line_mask, points)
@@ -61,6 +63,7 @@ def _labelme_draw(kind, points, shape):
     if kind=='mask': return partial(_labelme_mask, shape['mask'], int(x), int(y))
     raise ValueError(f'a shape of the kind {kind!r}; draw polygons, rectangles, circles or masks')
 
+# %% ../../nbs/62e_project.sidecars.ipynb #139a7c85
 def _labelme_mask(text, x, y, shape):
     "A PNG at its place. Raises `ValueError`"
     try: im = Image.open(io.BytesIO(base64.b64decode(text)))
@@ -83,6 +86,7 @@ def is_yolo(
     lines = [line.split() for line in text.splitlines() if line.strip()]
     return all(len(words)>4 and all(map(_is_number, words)) for words in lines)
 
+# %% ../../nbs/62e_project.sidecars.ipynb #cca44292
 def _is_number(word):
     "Is a word a number?"
     try: return bool(float(word)) or True
@@ -104,6 +108,7 @@ def yolo_names(
         if isinstance(names, list): return _numbered(names)
     return {}
 
+# %% ../../nbs/62e_project.sidecars.ipynb #c008dd66
 def _numbered(names): return {str(i):str(name).strip() for i,name in enumerate(names)}
 
 # %% ../../nbs/62e_project.sidecars.ipynb #975dc384
@@ -120,6 +125,7 @@ def read_yolo(
     except BROKEN as e: drawn.error = said_error(e)
     return drawn
 
+# %% ../../nbs/62e_project.sidecars.ipynb #0df2f50c
 def _yolo_shape(words, names):
     "A line as a shape. Raises `ValueError`"
     numbers = [float(word) for word in words[1:]]
@@ -128,6 +134,7 @@ def _yolo_shape(words, names):
     number = words[0].removesuffix('.0')
     return Shape(partial(_yolo_polygon, numbers), names.get(number, f'class {number}'))
 
+# %% ../../nbs/62e_project.sidecars.ipynb #5ef4a070
 def _yolo_polygon(numbers, shape):
     "Corners as shares of the image's sides"
     return polygon_mask(np.array(numbers).reshape(-1,2)*shape[::-1], shape)

@@ -48,6 +48,7 @@ def queued(
             out[pick['id']] = dict(round=folder.name, why=pick['why'], held_out=pick['held_out'])
     return out
 
+# %% ../../nbs/64_project.state.ipynb #51494e73
 def _released(folder): return (read_json(folder/'released.json') or {}).get('ids', [])
 
 # %% ../../nbs/64_project.state.ipynb #5fc5e062
@@ -80,6 +81,7 @@ def is_held_out(
     draw = stream(p.settings.seed, 'held out', group).random()
     return bool(draw<p.settings.held_out)
 
+# %% ../../nbs/64_project.state.ipynb #f2c1544a
 def unit_group(p, id): return group_in(p, p.row[str(id)]['image'])
 
 # %% ../../nbs/64_project.state.ipynb #f9b99ec1
@@ -106,6 +108,10 @@ def project_windows(
     "How a project's images are cut"
     return Windows(p.settings.window, p.settings.overlap)
 
+# %% ../../nbs/64_project.state.ipynb #bbfd96c7
+_GUIDE = 'imbal_al costs 1'
+_NUMBERS = ('threshold','prevalence','misses_cost','alarms_cost')
+
 def read_guide(p):
     "What a guidance has kept; empty where the project was not guided. Raises `InputError` where that is damaged"
     path = p.dir/'guide.json'
@@ -116,11 +122,10 @@ def read_guide(p):
         f'{path} is damaged, or of another version; give `imbal-al guide {p.dir}` again, '
         'or remove the file to go on without costs')
 
-_GUIDE = 'imbal_al costs 1'
-_NUMBERS = ('threshold','prevalence','misses_cost','alarms_cost')
-
+# %% ../../nbs/64_project.state.ipynb #00f13e59
 def _is_number(value): return isinstance(value,(int,float)) and 0<=value<float('inf')
 
+# %% ../../nbs/64_project.state.ipynb #24552f14
 def guided_loss(p):
     "loss and fn_weight that a guidance has found; empty where the project was not guided"
     guide = read_guide(p)
@@ -135,6 +140,7 @@ def rounds_with_model(p):
         if record and not record['cold'] and (folder/'model.pt').exists(): out.append((folder,record))
     return out
 
+# %% ../../nbs/64_project.state.ipynb #d03f70ae
 def trained_rounds(p):
     "The same. Raises `InputError` where there is none"
     out = rounds_with_model(p)
@@ -155,6 +161,7 @@ def tested_units(p, pi):
             f"label more of the units that are picked 'to test on', a prevalence of {pi:g} needs both kinds")
     return ids, y
 
+# %% ../../nbs/64_project.state.ipynb #c7412091
 def flags_of(
     read, # Ids of the units that could be read
     ids,  # From `tested_units`
