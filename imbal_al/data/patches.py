@@ -264,6 +264,7 @@ def _write_store(source, settings, folder, want, progress, workers):
         mtime={name:(folder/name).stat().st_mtime_ns for name in crc})
     (folder/'meta.json').write_text(to_json(seal(meta)))
 
+# %% ../../nbs/18_data.patches.ipynb #6eb21720
 def _put(folder, path):
     "Move a finished store to its place"
     if path.is_dir(): shutil.rmtree(path)

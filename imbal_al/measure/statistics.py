@@ -154,6 +154,7 @@ def mean_interval(
     low, high = np.array(ends).T
     return Interval(float(mean), float(low.min()), float(high.max()), len(seen))
 
+# %% ../../nbs/22_measure.statistics.ipynb #b23d7496
 def _bootstrap_ends(values, seed, tail, draws):
     "Quantiles of the means of resamples."
     picked = stream(seed, 'bootstrap').integers(len(values), size=(draws, len(values)))
@@ -239,6 +240,7 @@ def resample_units(
     code = np.unique(groups, return_inverse=True)[1]
     return _draw(code.max()+1, draws, rng)[:,code].astype(float)
 
+# %% ../../nbs/22_measure.statistics.ipynb #43f70dc4
 def _within_kinds(kinds, draws, rng):
     "Weights that keep the number of each kind"
     out = np.zeros((draws, len(kinds)))
@@ -247,6 +249,7 @@ def _within_kinds(kinds, draws, rng):
         out[:,at] = _draw(len(at), draws, rng)
     return out
 
+# %% ../../nbs/22_measure.statistics.ipynb #d487b2f2
 def _draw(n, draws, rng):
     "How often each of `n` is among `n` drawn with replacement (draws,n)"
     return rng.multinomial(n, np.full(n, 1/n), size=draws)
@@ -311,6 +314,7 @@ def non_inferior(
     if n<2: return NonInferiority('cannot be told', mean, np.nan, np.nan, np.nan, n)
     return _one_sided(difference, margin, level)
 
+# %% ../../nbs/22_measure.statistics.ipynb #ed568b4f
 def _one_sided(difference, margin, level):
     "`non_inferior` of two or more differences."
     n, mean, error = len(difference), difference.mean(), _standard_error(difference)
@@ -505,6 +509,7 @@ def cluster_interval(
     error = np.sqrt(n/(n-1)*(sums**2).sum())/len(values)
     return _around(mean, _t_quantile(.5+level/2, n-1)*error, n)
 
+# %% ../../nbs/22_measure.statistics.ipynb #5160ee8e
 def _codes(clusters):
     "A number for each cluster, which may be a tuple"
     names = list(clusters)

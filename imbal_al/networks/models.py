@@ -91,6 +91,7 @@ class Maps(list):
         self.append(pooled)
         self.pools.append((indices, x.shape[-2:]))
 
+# %% ../../nbs/48_networks.models.ipynb #d2fa0fbc
 def _unpool(
     x:torch.Tensor, # (B,C,h,w)
     idx:torch.Tensor, # (B,C,h,w), positions in the flattened larger map, each at most once
@@ -110,6 +111,7 @@ def _convs(channels):
         layers += [nn.Conv2d(i,o,3,padding=1), nn.BatchNorm2d(o), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
+# %% ../../nbs/48_networks.models.ipynb #5dc6f0fd
 class SegNetEncoder(nn.Module):
     "VGG16 with batch norm, without its classifier: image (B,C,H,W) -> `Maps` of the image and five pooled maps"
     def __init__(self,

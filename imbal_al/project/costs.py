@@ -70,6 +70,7 @@ def _around(good, k):
     high = bad[bad>k].min(initial=len(good))
     return np.arange(low, high)
 
+# %% ../../nbs/69_project.costs.ipynb #e2383b23
 def _widened(low, high):
     "An interval of at least `_WIDTH`, within -1 and 1, its ends in hundredths"
     gap = max(_WIDTH-(high-low), 0)/2
@@ -207,6 +208,14 @@ def _scores_at(b, w):
     return out
 
 # %% ../../nbs/69_project.costs.ipynb #551a2391
+def _prevalence(given, tested):
+    "What is given, else the share of the held-out labels that are faulty, else 1/2. Raises `InputError`"
+    if given is None: return float(np.mean(tested)) if tested else .5
+    if not 0<given<=1: raise InputError(
+        f'prevalence {given!r}; give a share above 0 and up to 1, such as 0.05')
+    return given
+
+# %% ../../nbs/69_project.costs.ipynb #a64ae0e2
 def _set_up(p, loss, prevalence, device, misses, alarms, draws):
     "A `_Bench`. Raises `InputError` where labels are missing or the loss has no weight of misses"
     check_choice('loss', loss, losses_with('fn_weight'))
@@ -216,11 +225,7 @@ def _set_up(p, loss, prevalence, device, misses, alarms, draws):
     train_ids, test_ids = split_labels(p, table['id'])
     if not any(faulty[id] for id in train_ids): raise InputError(
         f'{p.dir} has no labelled defect to train on; label some first')
-    if prevalence is not None: pi = prevalence
-    elif test_ids: pi = float(np.mean([faulty[id] for id in test_ids]))
-    else: pi = .5
-    if prevalence is not None and not 0<prevalence<=1: raise InputError(
-        f'prevalence {prevalence!r}; give a share above 0 and up to 1, such as 0.05')
+    pi = _prevalence(prevalence, [faulty[id] for id in test_ids])
     tested_units(p, pi if prevalence is not None else .5)
     return _Bench(
         p=p,
@@ -380,6 +385,24 @@ def _target(b, weights, train_at, given, say):
 # %% ../../nbs/69_project.costs.ipynb #9fa1b55e
 _FORM = 'imbal_al costs 1'
 
+def _as_file(out):
+    "What `guide.json` says"
+    return dict(
+        form=_FORM,
+        loss=out.loss if out.fn_weight else None,
+        fn_weight=out.fn_weight,
+        threshold=out.point.threshold,
+        prevalence=out.prevalence,
+        misses_cost=out.misses,
+        alarms_cost=out.alarms,
+        target=[out.target.low, out.target.high],
+        oii=list(out.point.oii),
+        cost=list(out.cost),
+        round=out.round,
+        account=str(out),
+        commit=commit())
+
+# %% ../../nbs/69_project.costs.ipynb #b135aa87
 def _kept(b, search, wants, own_target):
     "Judge the chosen network beside the project's own, and write down what is kept"
     w = search.chosen
@@ -387,20 +410,7 @@ def _kept(b, search, wants, own_target):
     out = _judged(b, search, wants, own_target)
     round = out.against if out.kept=='threshold' else _as_round(b, w)
     out = replace(out, round=round)
-    write_json(b.p.dir/'guide.json', dict(
-        form=_FORM,
-        loss=b.loss if out.fn_weight else None,
-        fn_weight=out.fn_weight,
-        threshold=out.point.threshold,
-        prevalence=b.pi,
-        misses_cost=b.misses,
-        alarms_cost=b.alarms,
-        target=[wants.low, wants.high],
-        oii=list(out.point.oii),
-        cost=list(out.cost),
-        round=out.round,
-        account=str(out),
-        commit=commit()))
+    write_json(b.p.dir/'guide.json', _as_file(out))
     return out
 
 # %% ../../nbs/69_project.costs.ipynb #a58ed7de
@@ -447,11 +457,13 @@ def _share_inside(hist, w, wants):
     drawn = oii(tp, fp, fn)[1:]
     return float(np.mean((drawn>=wants.low)&(drawn<=wants.high)))
 
+# %% ../../nbs/69_project.costs.ipynb #12b60759
 def _fair_cost(b, hist, y, groups, w):
     "Cost per unit in each draw, cross-fitted"
     fitted = _fair_counts(hist, y, b.pi, b.misses, b.alarms, groups, seed=b.p.settings.seed)
     return _cost_draws(fitted, w, b.misses, b.alarms)
 
+# %% ../../nbs/69_project.costs.ipynb #97f37281
 def _of(seen, ids):
     "Histograms and flags of some units, in their order"
     position = {id:i for i,id in enumerate(seen[0])}

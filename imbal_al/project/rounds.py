@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -135,16 +136,26 @@ class Round:
     def queue(self)->Path: return self.folder/'queue'
 
 # %% ../../nbs/67_project.rounds.ipynb #139b7cfa
+def _nothing_left(p, table):
+    "Why no queue can be made"
+    return (
+        f'nothing is left to label in {p.dir}: '
+        f'{len(table)} units are labelled, {len(waiting(p))} are out; '
+        'add images with project new, or give a budget of 0 to train only')
+
+# %% ../../nbs/67_project.rounds.ipynb #0ee94ee2
+def _versions(table, ids):
+    "[[id, version]] of labels, as JSON has them"
+    version = dict(zip(table['id'], table['version']))
+    return [[id,int(version[id])] for id in ids]
+
+# %% ../../nbs/67_project.rounds.ipynb #110de510
 def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0):
     "Write `round.json`: from then on this round is decided"
     table = labels(p)
     train_ids, test_ids = split_labels(p, table['id'])
     train_pool, test_pool = unlabelled_units(p)
-    if budget and not train_pool+test_pool: raise InputError(
-        f'nothing is left to label in {p.dir}: '
-        f'{len(table)} units are labelled, {len(waiting(p))} are out; '
-        'add images with project new, or give a budget of 0 to train only')
-    version = dict(zip(table['id'], table['version']))
+    if budget and not train_pool+test_pool: raise InputError(_nothing_left(p, table))
     faulty = dict(zip(table['id'], table['faulty']))
     cold = not any(faulty[id] for id in train_ids)
     if not budget and cold: raise InputError(f'{p.dir} has no labelled defect to train on; label some first')
@@ -156,8 +167,8 @@ def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0):
         cold=cold,
         to_test=to_test,
         from_pool=from_pool,
-        train=[[id,int(version[id])] for id in train_ids],
-        test=[[id,int(version[id])] for id in test_ids],
+        train=_versions(table, train_ids),
+        test=_versions(table, test_ids),
         prevalence=prevalence,
         progress=len(train_ids)/max(len(train_ids)+len(train_pool), 1),
         commit=commit())
@@ -267,6 +278,13 @@ def _lost(p, record):
     return not {id for id,_ in record['train']}<=set(labels(p)['id'])
 
 # %% ../../nbs/67_project.rounds.ipynb #a0d2d002
+def _probability(p, run, id):
+    "Of a unit's pixels; without a network nothing is predicted"
+    if run is None: return None
+    z, _ = next(predict(run, [p.read(p.row[id])], project_windows(p)))
+    return 1/(1+np.exp(-z))
+
+# %% ../../nbs/67_project.rounds.ipynb #55583312
 def _go_on(p, folder, record, device, url, say):
     "What is left of a round"
     for path in (folder, *(folder/'queue').glob('**/')): sweep(path)
@@ -280,12 +298,7 @@ def _go_on(p, folder, record, device, url, say):
     if queue is None:
         queue = dict(picks=_picks(p, folder, record, net, device, say))
         write_json(folder/'queue.json', queue)
-    run, w = network(net, p.settings.encoder, 3, device), project_windows(p)
-    def probability(id):
-        "Of a unit's pixels; nothing is predicted in a cold start"
-        if record['cold']: return None
-        z, _ = next(predict(run, [p.read(p.row[id])], w))
-        return 1/(1+np.exp(-z))
+    probability = partial(_probability, p, None if record['cold'] else network(net, p.settings.encoder, 3, device))
     lines = write_queue(p, folder/'queue', queue['picks'], probability, url, f"round {record['number']}")
     for line in lines: say(line)
     return Round(record['number'], folder, record, queue['picks'], True)

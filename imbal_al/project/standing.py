@@ -90,6 +90,15 @@ class Standing:
         return '\n'.join([*lines, self.advice])
 
 # %% ../../nbs/68_project.standing.ipynb #770533d0
+def _seen_by(p, done, ids, device):
+    "[(record, (ids, histograms))] of the rounds whose model can be read. Raises `InputError` where there is none"
+    seen = [(record,heldout_hist(p, folder, ids, device)) for folder,record in done]
+    seen = [(record,found) for record,found in seen if found is not None]
+    if not seen: raise InputError(
+        f'{p.dir}: no model can be read back; give `imbal-al next DIR --budget 0` to train again')
+    return seen
+
+# %% ../../nbs/68_project.standing.ipynb #46b41333
 def where(
     p:Project, # The project
     prevalence:float,  # Share of faulty units at deployment, above 0 and up to 1
@@ -104,10 +113,7 @@ def where(
         f'prevalence {prevalence!r}; give a share above 0 and up to 1, such as 0.05')
     done = trained_rounds(p)
     ids, y = tested_units(p, prevalence)
-    seen = [(record,heldout_hist(p, folder, ids, device)) for folder,record in done]
-    seen = [(record,found) for record,found in seen if found is not None]
-    if not seen: raise InputError(
-        f'{p.dir}: no model can be read back; give `imbal-al next DIR --budget 0` to train again')
+    seen = _seen_by(p, done, ids, device)
     last_ids, _ = seen[-1][1]
     faulty = flags_of(last_ids, ids, y)
     groups = groups_of(p, last_ids)
@@ -189,15 +195,8 @@ def project_costs(
     if found is None: raise InputError(
         f'{p.dir}: the last model cannot be read back; give `imbal-al next DIR --budget 0` to train again')
     read, hist = found
-    return cost_point(
-        hist,
-        flags_of(read, ids, y),
-        prevalence,
-        misses,
-        alarms,
-        draws,
-        p.settings.seed,
-        groups_of(p, read))
+    faulty, groups = flags_of(read, ids, y), groups_of(p, read)
+    return cost_point(hist, faulty, prevalence, misses, alarms, draws, p.settings.seed, groups)
 
 # %% ../../nbs/68_project.standing.ipynb #6e1ef085
 def curve_figure(

@@ -91,6 +91,7 @@ def _preferred(values, usual):
     "The usual value if it was run, else the one with the most runs"
     return usual if (values==usual).any() else values.value_counts().index[0]
 
+# %% ../../nbs/86_results.advise.ipynb #048c5c16
 def _reference_of(points):
     "The simplest method (strategy, loss, fn_weight): random, the paper's loss, else the most run"
     mine = points[points.strategy==_preferred(points.strategy, 'random')]
@@ -135,6 +136,7 @@ def _usable(folder, results):
         f"{folder}: all runs are of strategies that are told the truth ({', '.join(_ORACLES)}); "
         'there is nothing to advise')
 
+# %% ../../nbs/86_results.advise.ipynb #d65ff147
 def _chosen(pairs, reference):
     "The best method that is shown to be better, else the reference"
     better = pairs[pairs.verdict==BETTER] if len(pairs) else pairs
@@ -254,6 +256,7 @@ def _not_shown(advice):
     if worse: yield f"Shown to be worse than {reference}: {', '.join(worse)}."
     if same: yield f"The same as {reference} within {advice.how['margin']:g}: {', '.join(same)}."
 
+# %% ../../nbs/86_results.advise.ipynb #c8866c90
 def _sure(advice):
     "How sure the choice is, lines"
     if not len(advice.pairs): return
@@ -314,6 +317,7 @@ def _why(mine):
         'on the way from the pool to there, '
         f'by {mine.alarms.mean():.0f} falsely alarmed pixels per healthy image.')
 
+# %% ../../nbs/86_results.advise.ipynb #bd1ed972
 def _expected(mine):
     "The F1 to expect, with the threshold and without"
     half = mean_interval(mine.f1_half.to_numpy(), kind='wider')
