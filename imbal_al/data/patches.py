@@ -25,7 +25,7 @@ from .masks import read_mask
 from .sources import cache_home, Source
 
 # %% auto #0
-__all__ = ['windows', 'PatchStore', 'read_store', 'open_store', 'split_table']
+__all__ = ['windows', 'PatchStore', 'open_store']
 
 # %% ../../nbs/18_data.patches.ipynb #17a0df6f
 STRIDES = ('none','even')

@@ -274,6 +274,18 @@ def _check_failures(failures):
         raise InputError(f"failures = {failures!r}; give a whole number from 1")
 
 # %% ../../nbs/35_losses.guidance.ipynb #50d36244
+def _so_far(target, weights, trials, decision, failures):
+    "A search after some trials, which may be the last ones"
+    return Guidance(
+        method='oii',
+        target=target,
+        weights=weights,
+        trials=trials,
+        stop=decision.stop,
+        index=decision.chosen,
+        failures=int(failures))
+
+# %% ../../nbs/35_losses.guidance.ipynb #7d7b1d91
 def guide(
     train, # fn_weight -> dict with oii and, if known, iou, precision, recall; raises FloatingPointError if it diverged
     target=(.1, .3), # interval in which OII shall lie
@@ -287,14 +299,7 @@ def guide(
     _check_failures(failures)
     while True:
         decision = next_candidate(trials, weights, target, failures)
-        search = Guidance(
-            method='oii',
-            target=target,
-            weights=weights,
-            trials=trials,
-            stop=decision.stop,
-            index=decision.chosen,
-            failures=int(failures))
+        search = _so_far(target, weights, trials, decision, failures)
         if report and trials: report(_step_line(search, len(trials)))
         if decision.index is None: return search
         trials += (_trial(train, decision.index, weights[decision.index]),)

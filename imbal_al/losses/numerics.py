@@ -703,6 +703,7 @@ def _push_alarms(q, push):
     push = torch.tensor(push, dtype=q.dtype).expand_as(q)
     torch.ops.aten.sigmoid_backward.grad_input(push, q, grad_input=q)
 
+# %% ../../nbs/29_losses.numerics.ipynb #14940f9f
 def _evaluate_counts(
     x, # (1,P) logits
     at, # (k,) places of the defect pixels, k > 0

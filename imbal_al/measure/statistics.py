@@ -89,9 +89,8 @@ import numpy as np
 from ..core import check_choice, InputError, stream
 
 # %% auto #0
-__all__ = ['Interval', 'mean_interval', 'paired_interval', 'welch_interval', 'jackknife_interval', 'count_interval',
-           'non_inferior', 'wilcoxon', 'least_repeats', 'holm', 'equivalent', 'random_effects', 'pooled_effect',
-           'cluster_interval', 'shared_interval', 'order_test', 'repeats_needed', 'needed']
+__all__ = ['Interval', 'mean_interval', 'paired_interval', 'welch_interval', 'non_inferior', 'wilcoxon', 'least_repeats', 'holm',
+           'equivalent', 'random_effects', 'cluster_interval', 'shared_interval', 'repeats_needed', 'needed']
 
 # %% ../../nbs/22_measure.statistics.ipynb #2eb56779
 class Interval(NamedTuple):

@@ -231,6 +231,18 @@ def _segnet(encoder, weights, classes, in_channels, width):
     return model
 
 # %% ../../nbs/48_networks.models.ipynb #355dd8c4
+def _made(make, encoder, weights, channels):
+    "smp's network. Raises `InputError` for an encoder it does not have, or weights that cannot be fetched"
+    try: return make(_smp_name(encoder), encoder_weights=weights, **channels)
+    except (KeyError,ValueError) as e: raise InputError(
+        f"smp has no encoder {encoder!r} with weights {weights!r}; "
+        "see segmentation_models_pytorch.encoders.get_encoder_names()") from e
+    except Exception as e: raise InputError(
+        f"the {weights} weights of {encoder!r} could not be fetched from their hub ({type(e).__name__}); "
+        "use encoder 'lite0', whose weights are installed, or weights none, "
+        "or fetch them once with a connection") from e
+
+# %% ../../nbs/48_networks.models.ipynb #aed74668
 def create_model(
     arch:str='fpn', # One of `ARCHS`
     encoder:str='lite0', # 'lite0' or any encoder name smp knows; segnet: 'vgg16'
@@ -248,19 +260,7 @@ def create_model(
     make, offline = getattr(smp, ARCHS[arch]), encoder=='lite0'
     if offline and weights and in_channels!=3: raise InputError(
         f"lite0's ImageNet weights are for 3 channels, not {in_channels}; repeat grey images to 3")
-    fetched = None if offline else weights
-    try: model = make(
-        _smp_name(encoder),
-        encoder_weights=fetched,
-        classes=classes,
-        in_channels=in_channels,
-        **_decoder_width(arch, width))
-    except (KeyError,ValueError) as e: raise InputError(
-        f"smp has no encoder {encoder!r} with weights {weights!r}; "
-        "see segmentation_models_pytorch.encoders.get_encoder_names()") from e
-    except Exception as e: raise InputError(
-        f"the {weights} weights of {encoder!r} could not be fetched from their hub ({type(e).__name__}); "
-        "use encoder 'lite0', whose weights are installed, or weights none, "
-        "or fetch them once with a connection") from e
+    channels = dict(classes=classes, in_channels=in_channels, **_decoder_width(arch, width))
+    model = _made(make, encoder, None if offline else weights, channels)
     if offline and weights: _load_lite0(model.encoder)
     return model

@@ -28,7 +28,8 @@ def _readings(name):
     local = re.search(r'[?&]d=([^&]+)', text)
     if local: texts = [unquote(local[1])]
     elif '://' in text:
-        path = re.split('[?#]', text.split('://',1)[1])[0].partition('/')[2]
+        address = re.split('[?#]', text.split('://',1)[1])[0]
+        path = address.partition('/')[2]
         texts = [unquote(path), path]
     else: texts = [text, unquote(text)]
     return list(dict.fromkeys(_parts(text) for text in texts))
@@ -37,7 +38,8 @@ def _readings(name):
 def _parts(text):
     "Folders and file of a path of any system"
     parts = unicodedata.normalize('NFC', text).replace('\\', '/').split('/')
-    return tuple(part for part in parts if part not in ('','.','..') and not re.fullmatch('[A-Za-z]:', part))
+    parts = [part for part in parts if part not in ('','.','..')]
+    return tuple(part for part in parts if not re.fullmatch('[A-Za-z]:', part))
 
 # %% ../../nbs/65a_project.matching.ipynb #c1fd2307
 def _stem(name): return os.path.splitext(name)[0]
@@ -78,7 +80,8 @@ def _is_tail(short, long): return not short or long[-len(short):]==short
 def _agreeing(folders, images, has_lost):
     "Those of [(folders, image)] that a name in these folders may mean"
     whole = [(len(own),image) for own,image in images if _is_tail(own, folders)]
-    if whole and not has_lost: return [image for length,image in whole if length==max(whole)[0]]
+    longest = max(whole)[0] if whole else 0
+    if whole and not has_lost: return [image for length,image in whole if length==longest]
     part = [image for own,image in images if _is_tail(folders, own)]
     if part and not has_lost: return part
     is_generic = has_lost or all(folder.casefold() in _GENERIC for folder in folders)
@@ -90,7 +93,8 @@ def _by_steps(images):
     out = {step:defaultdict(list) for step in _STEPS}
     for image in images:
         *folders, file = _parts(image) or ('',)
-        for step,(_,key) in _STEPS.items(): out[step][key(file)].append((tuple(folders),image))
+        for step,(_,key) in _STEPS.items():
+            out[step][key(file)].append((tuple(folders),image))
     return out
 
 # %% ../../nbs/65a_project.matching.ipynb #47d7ed9b
@@ -113,6 +117,18 @@ class Found:
     why: str=''        # Why none
 
 # %% ../../nbs/65a_project.matching.ipynb #2212c783
+def _one_image(found):
+    "(the image that names mean, []), or (None, those that they may mean)"
+    sure = sorted({images[0] for images in found if len(images)==1})
+    if len(sure)==1: return sure[0], []
+    return None, sure or next(filter(None, found), [])
+
+# %% ../../nbs/65a_project.matching.ipynb #7d977889
+def _ids_in(name):
+    "The words of a name that may be ids: twelve hexadecimal digits"
+    return re.findall(r'(?<![0-9a-f])[0-9a-f]{12}(?![0-9a-f])', name)
+
+# %% ../../nbs/65a_project.matching.ipynb #80957b83
 def _unsure(name, several):
     "Why a name means no image: it fits several, or none"
     short = name if len(name)<80 else f'..{name[-78:]}'
@@ -126,8 +142,9 @@ class Places:
     def __init__(self,
         p:Project # The project
         ):
-        self.p, self.unit, self.ids = p, dict(zip(p.units['name'], p.units['id'])), defaultdict(list)
+        self.p, self.ids = p, defaultdict(list)
         for image,id in zip(p.units['image'], p.units['id']): self.ids[image].append(id)
+        self.windows = dict(zip(p.units['name'], p.units['id']))
         self.by = _by_steps(self.ids)
     def find(self,
         drawn:Drawn # An entry of an export
@@ -135,13 +152,15 @@ class Places:
         "The units that an entry is of: its id, an id in its name, its unit's name, its image's name"
         if drawn.id in self.p.row: return Found([drawn.id])
         names = list(dict.fromkeys([drawn.name, *drawn.also]))
-        for name in names:
-            words = re.findall(r'(?<![0-9a-f])[0-9a-f]{12}(?![0-9a-f])', name)
-            own = [word for word in words if word in self.p.row]
-            if own: return Found(own[:1])
-            if name in self.unit and name not in self.ids: return Found([self.unit[name]])
-        found = [[name] if name in self.ids else _meant(name, self.by) for name in names]
-        sure = sorted({images[0] for images in found if len(images)==1})
-        if len(sure)!=1: return _unsure(drawn.name, sure or next(filter(None, found), []))
-        ids = self.ids[sure[0]]
-        return Found(ids, is_whole=self.p.row[ids[0]]['name']!=sure[0])
+        own = next(filter(None, map(self._own, names)), None)
+        if own: return Found([own])
+        image, several = _one_image([self._meant(name) for name in names])
+        if image is None: return _unsure(drawn.name, several)
+        ids = self.ids[image]
+        return Found(ids, is_whole=self.p.row[ids[0]]['name']!=image)
+    def _meant(self, name): return [name] if name in self.ids else _meant(name, self.by)
+    def _own(self, name):
+        "The unit whose id is in a name, or whose name it is"
+        ids = [word for word in _ids_in(name) if word in self.p.row]
+        if ids or name in self.ids: return next(iter(ids), None)
+        return self.windows.get(name)

@@ -49,6 +49,7 @@ def _words(table, axis):
     "The words of a column, one per row"
     return table[axis].map({value:_axis(axis, value) for value in table[axis].unique()})
 
+# %% ../../nbs/81_results.compare.ipynb #58eb3a86
 def texts(
     table:pd.DataFrame, # Any table
     axes,               # Columns of it
@@ -66,6 +67,7 @@ def is_losses(
     "Is it a table of losses (epochs of trainings), not of active learning (cycles of strategies)?"
     return 'epoch' in results and 'cycle' not in results
 
+# %% ../../nbs/81_results.compare.ipynb #5e4e3805
 def _units(results):
     "Names of the repeats; the seed is named where there are several"
     many = 'seed' in results and results.seed.nunique()>1
@@ -127,6 +129,7 @@ def _loss_method(loss, variant, fn_weight, every):
     name = loss_name(loss, variant)
     return f'{name} {fn_weight:g}' if every and fn_weight==fn_weight else name
 
+# %% ../../nbs/81_results.compare.ipynb #b8872a07
 def _main_settings(results):
     "The rows of the one setting that stands for each loss of each data set"
     parts = []
@@ -258,12 +261,14 @@ def _ranks(wide):
     "Rank of each method in each unit, units x methods; 1 is the best, ties share their mean rank"
     return wide.round(12).rank(axis=1, ascending=False, method='average')
 
+# %% ../../nbs/81_results.compare.ipynb #3bb0f12c
 def _redrawn(wide, draws, seed):
     "(draws, methods) means over resampled units"
     values = wide.to_numpy(float)
     drawn = stream(seed, 'bootstrap').integers(len(values), size=(draws, len(values)))
     return values[drawn].mean(1)
 
+# %% ../../nbs/81_results.compare.ipynb #5f5df5a0
 def _comes_first(wide, draws, seed):
     "(methods,) how often each comes first when the units are resampled; nan for a single unit"
     means = np.round(_redrawn(wide, draws, seed), 12)

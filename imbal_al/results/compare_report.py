@@ -23,7 +23,7 @@ from .tables import check_table
 from ..text import markdown_table, number_text, p_text, with_interval
 
 # %% auto #0
-__all__ = ['penalty_figure', 'forest', 'rank_figure', 'repeats_figure', 'report_markdown', 'compare_folder']
+__all__ = ['penalty_figure', 'forest', 'rank_figure', 'report_markdown', 'compare_folder']
 
 # %% ../../nbs/82_results.compare_report.ipynb #ef544ff8
 _DECIDED, _OPEN, _EQUAL = '#0072B2', '#767676', '#009E73'
@@ -33,6 +33,7 @@ def _broken_label(name):
     label = strategy_label(name).replace(' among ', '\namong ')
     return label.replace(', then', ',\nthen').replace(' of the ', '\nof the ')
 
+# %% ../../nbs/82_results.compare_report.ipynb #6caafd94
 def _cell(ax, column, row, share, **style):
     "The number of one cell of the heat map"
     text = number_text(share, '.2f')
@@ -333,6 +334,7 @@ def _pair_lines(pairs, target):
 # %% ../../nbs/82_results.compare_report.ipynb #88cc9f61
 def _many(count, word): return f"{count} {word}{'s'*(count>1)}"
 
+# %% ../../nbs/82_results.compare_report.ipynb #d5fabe1d
 def _cannot_decide(n, count, how):
     "Why Wilcoxon's test cannot decide, one line or ''"
     least = least_repeats(how['alpha'], count)

@@ -103,6 +103,11 @@ def _abandoned(owner):
     watched = now-_seen[key][1]
     return watched>=_STALE or watched>=_LOOK and _age(owner)>_STALE
 
+# %% ../../nbs/40_runs.lock.ipynb #02aee7e2
+def _seems_alive(owner):
+    "Is it alive, as far as can be told?"
+    return _dead(owner) is False or _age(owner)<=_STALE
+
 # %% ../../nbs/40_runs.lock.ipynb #5dda5e5b
 def holder(path:str|Path # The lock
     )->dict|None:        # host, pid, since (seconds since 1970, by its clock), age (seconds since it showed life)
@@ -123,6 +128,13 @@ def _beat(held=_held, sleep=time.sleep, every=_BEAT):
         for lock in list(held.values()):
             try: lock.mine()
             except Exception: pass
+
+# %% ../../nbs/40_runs.lock.ipynb #4521150d
+def _keep_beating():
+    "Start the thread, unless this process has it: a process that was forked off has none"
+    if _thread.get('pid')==os.getpid(): return
+    _thread['pid'] = os.getpid()
+    threading.Thread(target=_beat, daemon=True).start()
 
 # %% ../../nbs/40_runs.lock.ipynb #c78f9900
 _NO_LINKS = errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK # File systems without hard links
@@ -161,7 +173,7 @@ class Lost(Exception):
 
 # %% ../../nbs/40_runs.lock.ipynb #0c5f1a77
 class _Owned:
-    "What an owner does with its file: it begins to beat, touches it, looks whether it still counts, and frees it"
+    "An owner's file: touched while it is held, looked at, and freed"
     def __init__(self,
         path:str|Path # A name ending in .json in a folder that is there
         ):
@@ -173,9 +185,7 @@ class _Owned:
         self.file, self.chain = file, [owner['path'] for owner in chain]
         _held[id(self)] = self
         for path in self.chain: _seen.pop(path, None)
-        if _thread.get('pid')!=os.getpid():
-            _thread['pid'] = os.getpid()
-            threading.Thread(target=_beat, daemon=True).start()
+        _keep_beating()
         return True
 
     def mine(self)->bool:
@@ -210,12 +220,8 @@ class Lock(_Owned):
             last = chain[-1] if chain else None
             if not last or _abandoned(last):
                 if self._follow(last): return True
-            elif wait<0 or self._is_alive_at(last, until): return False
+            elif wait<0 or time.monotonic()>=until and _seems_alive(last): return False
             else: time.sleep(.2)
-
-    def _is_alive_at(self, owner, until):
-        "Is our time over, and the owner alive as far as can be told?"
-        return time.monotonic()>=until and (_dead(owner) is False or _age(owner)<=_STALE)
 
     def _follow(self, last):
         "Become the owner after `last`, or the first one; False if another was faster"

@@ -77,6 +77,7 @@ def _fill(config, put):
     if config.fn_weight is not None: put('fn_weight', round(float(config.fn_weight), 6))
     if config.variant is None and loss_takes(config.loss, 'variant'): put('variant', 'region')
 
+# %% ../../nbs/60a_studies.loss_config.ipynb #79a95ef1
 @dataclass(frozen=True)
 class LossConfig:
     "All that decides the outcome of one training"

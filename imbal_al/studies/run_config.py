@@ -76,6 +76,7 @@ def _weight_of(loss, given):
     weight = FN_WEIGHT if given is None and takes_weight else given
     return round(float(weight), 6) if isinstance(weight, (int,float)) else weight
 
+# %% ../../nbs/58_studies.run_config.ipynb #00facbd0
 @dataclass(frozen=True)
 class RunConfig:
     "All that decides the outcome of one run"
