@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse, hashlib, sys, time
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np, torch
@@ -47,6 +48,7 @@ _DRAWN = 'synthetic' # Drawn images, which need no download: for a trial
 SPLITS = ('photograph', 'tile')
 _TABLE5 = ('combo', 'dibe', 'hf', 'ft', 'dibe_reg')
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #5a96b256
 def _set_of(data):
     "(data set, kind of defect, share held out) of a name"
     if data.startswith(_DRAWN): return data, None, .4
@@ -98,9 +100,11 @@ def _check(c):
     if c.crop%32: raise InputError(f'crop = {c.crop}; give a multiple of 32 pixels')
     if not 0<=c.around<=1: raise InputError(f'around = {c.around!r}; give a share from 0 to 1')
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #870adfcf
 def _from_json(d):
     "A configuration from its JSON form"
-    for name in d: check_choice('setting of a training', name, [f.name for f in fields(FullConfig)])
+    known = [field.name for field in fields(FullConfig)]
+    for name in d: check_choice('setting of a training', name, known)
     return FullConfig(**d)
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #25a8a037
@@ -112,6 +116,7 @@ class Photos:
     tiles: np.ndarray # Which tile each shows
     content: str      # Checksum of images and masks
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #a518608c
 @lru_cache(1)
 def load_photos(
     data:str,   # A name in `_SETS`
@@ -151,6 +156,7 @@ def _start(n, size, at, rng):
     if at is None: return int(rng.integers(n-size+1))
     return int(np.clip(at-rng.integers(size), 0, n-size))
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #1144d13a
 def crop_box(
     mask,        # uint8 (H,W)
     defect,      # (m,2) its defect pixels
@@ -161,7 +167,10 @@ def crop_box(
     "The window of one crop"
     y, x = None, None
     if len(defect) and rng.random()<around: y, x = defect[rng.integers(len(defect))]
-    return _start(mask.shape[0], size, y, rng), _start(mask.shape[1], size, x, rng), size, size
+    height, width = mask.shape
+    top = _start(height, size, y, rng)
+    left = _start(width, size, x, rng)
+    return top, left, size, size
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #3cbbad58
 class Look:
@@ -171,25 +180,29 @@ class Look:
         device='cpu', # Where they shall lie
         ):
         stats = encoder_stats(encoder)
-        self.mean, self.std = (torch.tensor(stats[name]).view(1,3,1,1)*255 for name in ('mean','std'))
+        self.mean, self.std = (torch.tensor(stats[name])*255 for name in ('mean','std'))
         self.device = device
 
     def __call__(self, images):
         x = torch.from_numpy(np.ascontiguousarray(images, np.float32))
         x = x[:,None].expand(-1,3,-1,-1) if x.ndim==3 else x.permute(0,3,1,2)
-        x = (x-self.mean)/self.std
+        x = (x-self.mean.view(1,3,1,1))/self.std.view(1,3,1,1)
         return x.contiguous(memory_format=torch.channels_last).to(self.device)
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #e9cee6df
 def _changed(image, mask, rng):
     "Turned, flipped, brighter or darker, of more or less contrast; float32 (h,w,C), uint8 (h,w)"
     turns = int(rng.integers(4))
-    image, mask = np.rot90(image, turns).astype(np.float32), np.rot90(mask, turns)
+    image, mask = np.rot90(image, turns), np.rot90(mask, turns)
+    image = image.astype(np.float32)
     if rng.random()<.5: image, mask = image[:,::-1], mask[:,::-1]
     if rng.random()<.5: image = image*rng.uniform(.7, 1.3)
-    if rng.random()<.5: image = image.mean()+(image-image.mean())*rng.uniform(.7, 1.3)
+    if rng.random()<.5:
+        mean = image.mean()
+        image = mean+(image-mean)*rng.uniform(.7, 1.3)
     return image.clip(0, 255), mask
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #63787e05
 class Crops:
     "Training batches of crops, drawn anew at each step"
     def __init__(self,
@@ -198,7 +211,8 @@ class Crops:
         c:FullConfig,  # Size, number, share around a defect
         device='cpu',  # Where the batches lie
         ):
-        self.photos, self.idx, self.c, self.device = photos, np.asarray(idx), c, device
+        self.photos, self.idx = photos, np.asarray(idx)
+        self.c, self.device = c, device
         self.defects = {i:np.argwhere(photos.masks[i]) for i in self.idx}
         self.steps = c.most
         self.g = torch.Generator().manual_seed(stream_seed(c.seed, 'batches'))
@@ -226,8 +240,10 @@ class _Tell(Callback):
     def __init__(self, say): self.say, self.seen = say, 0
     def after_batch(self):
         self.seen += 1
-        if self.seen%100==0: self.say(f'  step {self.seen}: loss {float(self.learn.loss.detach()):.4f}')
+        loss = float(self.learn.loss.detach())
+        if self.seen%100==0: self.say(f'  step {self.seen}: loss {loss:.4f}')
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #774756be
 def _learner(c, crops, device, say):
     "A learner before its first step"
     with seeded(stream_seed(c.seed, 'weights')):
@@ -235,8 +251,13 @@ def _learner(c, crops, device, say):
     net = net.to(device, memory_format=torch.channels_last)
     adam = partial(OptimWrapper, opt=partial(torch.optim.Adam, fused=True))
     cbs = [Cast('fp32', device), _Tell(say)]
-    loss = make_loss(c.loss, c.fn_weight)
-    learn = Learner(Loaders(crops, device), net, loss_func=loss, opt_func=adam, lr=c.lr, cbs=cbs)
+    learn = Learner(
+        Loaders(crops, device),
+        net,
+        loss_func=make_loss(c.loss, c.fn_weight),
+        opt_func=adam,
+        lr=c.lr,
+        cbs=cbs)
     learn.remove_cbs(learn._grab_cbs(ProgressCallback))
     return learn
 
@@ -244,8 +265,10 @@ def _learner(c, crops, device, say):
 def _padded_box(shape):
     "The window of an image's size, each side up to a multiple of 32, with the image in its middle"
     more = [-n%32 for n in shape]
-    return (-(more[0]//2), -(more[1]//2), shape[0]+more[0], shape[1]+more[1])
+    before = [-(extra//2) for extra in more]
+    return (*before, *np.add(shape, more).tolist())
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #8a7cf418
 def photo_histogram(
     net,               # In evaluation mode, one output channel
     image,             # uint8 (H,W) or (H,W,3)
@@ -257,7 +280,8 @@ def photo_histogram(
     with torch.inference_mode():
         z = net(look(crop(image, box)[None]))[:,0].float().cpu().numpy()
     z = z[:, -y:mask.shape[0]-y, -x:mask.shape[1]-x]
-    if not np.isfinite(z).all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
+    if not np.isfinite(z).all(): raise FloatingPointError(
+        'the network gives nan or infinity; it has diverged')
     return histogram(z, mask[None], logits=True)[0]
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #11bc0b3d
@@ -269,9 +293,11 @@ def said(
     "The scores of one run"
     half = score_counts([pooled(counts(hist, .5))])
     faulty = hist[:,1].sum(1)>0
-    fitted = cross_fitted(hist, faulty, float(faulty.mean()), groups=tiles, folds=2, repeats=10, seed=seed)
+    pi = float(faulty.mean())
+    fitted = cross_fitted(hist, faulty, pi, groups=tiles, folds=2, repeats=10, seed=seed)
     chosen = score_counts([fitted.sum(0)])
-    return dict(half, **{f'{name}_set':value for name,value in chosen.items()}, ap=average_precision(hist))
+    both = half | {f'{name}_set':value for name,value in chosen.items()}
+    return both | dict(ap=average_precision(hist))
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #57ed14b2
 def _train(c, photos, idx, device, say):
@@ -280,15 +306,16 @@ def _train(c, photos, idx, device, say):
     net = fit(learn, 'cosine', 'converged')
     return net, np.array([float(loss) for loss in learn.recorder.losses], np.float32)
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #7be65b5e
 def _row(c, photos, out, losses, hist):
     "What the results table says of a run"
-    sizes = {f'{name}_photographs':int(part.sum()) for name,part in (('train',~out),('valid',out))}
     shared = np.intersect1d(photos.tiles[out], photos.tiles[~out])
     return dict(
         steps=len(losses),
         converged=len(losses)<c.most,
         loss_end=float(losses[-max(len(losses)//12,1):].mean()),
-        **sizes,
+        train_photographs=int((~out).sum()),
+        valid_photographs=int(out.sum()),
         shared_tiles=len(shared),
         background_per_defect=float(hist[:,0].sum()/hist[:,1].sum()),
         **said(hist, photos.tiles[out], c.seed))
@@ -296,21 +323,30 @@ def _row(c, photos, out, losses, hist):
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #406b772c
 def _single(): return dict(train='fp32', eval='fp32')
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #dd4d94b4
+def _histograms(net, photos, out, look):
+    "Of the photographs held out, one after the other"
+    pairs = [(photos.images[i], photos.masks[i]) for i in np.flatnonzero(out)]
+    return np.stack([photo_histogram(net, *pair, look) for pair in pairs])
+
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #079aa18d
 def _work(c, folder, device, root, threads, check):
     "Train a run in its folder and write what it gives"
-    photos, say = load_photos(c.data, root), partial(print, file=sys.stderr, flush=True)
+    say = partial(print, file=sys.stderr, flush=True)
+    photos = load_photos(c.data, root)
     precision = begin(folder, c, photos.content, _single)
-    out, started = held_out(photos.tiles, c.split, _set_of(c.data)[2], c.seed), time.perf_counter()
+    share, started = _set_of(c.data)[2], time.perf_counter()
+    out = held_out(photos.tiles, c.split, share, c.seed)
     net, losses = _train(c, photos, np.flatnonzero(~out), device, say)
-    look = Look(c.encoder, device)
-    valid = np.flatnonzero(out)
-    hist = np.stack([photo_histogram(net, photos.images[i], photos.masks[i], look) for i in valid])
+    hist = _histograms(net, photos, out, Look(c.encoder, device))
     check()
-    write_record(folder/'final.npz', dict(losses=losses, hist=hist, valid=valid))
+    arrays = dict(losses=losses, hist=hist, valid=np.flatnonzero(out))
+    write_record(folder/'final.npz', arrays)
     seconds = round(time.perf_counter()-started, 1)
     rows = [dict(_row(c, photos, out, losses, hist), seconds=seconds)]
     origin = dict(provenance(), device=device, threads=threads, precision=precision)
-    result = dict(config=asdict(c), hash=c.hash, rows=rows, seconds=seconds, provenance=origin)
+    result = dict(config=asdict(c), hash=c.hash, rows=rows)
+    result.update(seconds=seconds, provenance=origin)
     check()
     write_result(folder, result, ['final.npz'])
     return result
@@ -334,17 +370,27 @@ def _prepare(configs, root):
     "Read the photographs of every set"
     for data in dict.fromkeys(c.data for c in configs): load_photos(data, root)
 
-def _columns(c): return dict(data=c.data, split=c.split, loss=c.loss, fn_weight=c.fn_weight, seed=c.seed)
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #139e506c
+def _columns(c):
+    return dict(
+        data=c.data,
+        split=c.split,
+        loss=c.loss,
+        fn_weight=c.fn_weight,
+        seed=c.seed)
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #5c54594a
 def _rows(c, folder, result):
     "The rows of a finished run"
     last = dict(config=c.hash, commit=result['provenance']['commit'])
     return [dict(_columns(c), **row, **last) for row in result['rows']]
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #ad741830
 def _order(c):
     place = list(_SETS).index(c.data) if c.data in _SETS else len(_SETS)
     return place, SPLITS.index(c.split), c.loss, c.fn_weight or 0., c.seed, c.hash
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #49c39df7
 def _origin(origin):
     return dict(
         runs=origin.runs,
@@ -352,8 +398,10 @@ def _origin(origin):
         provenance=origin.provenance(),
         configs=origin.configs)
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #a22c6dbf
 def _one(c): return 1
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #263dc140
 _FULL_RUNS = register(Kind(
     config=FullConfig,
     from_json=_from_json,
@@ -378,13 +426,11 @@ def full_plan(
     **changes,          # Fields of `FullConfig` to set otherwise
     )->list[FullConfig]:
     "The runs of the study, the most telling ones first. Raises `InputError` for an unknown name"
-    plan = []
-    for seed in range(seeds):
-        for part in (losses[:2], losses[2:]):
-            for name in data:
-                own = splits if name!='cfd' else [split for split in splits if split=='photograph']
-                for loss in part:
-                    plan += [FullConfig(name, split, loss, seed=seed, **changes) for split in own]
+    plan, parts = [], (losses[:2], losses[2:])
+    for seed,part,name in product(range(seeds), parts, data):
+        own = [split for split in splits if split=='photograph' or name!='cfd']
+        for loss,split in product(part, own):
+            plan.append(FullConfig(name, split, loss, seed=seed, **changes))
     for c in plan: _check(c)
     return plan
 
@@ -403,6 +449,7 @@ def _step_seconds(c, photos, device, steps=4):
     photo_histogram(learn.model.eval(), photos.images[0], photos.masks[0], crops.look)
     return float(np.median(times)), time.perf_counter()-began
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #ae65b7db
 def full_hours(
     configs:list,     # Of a plan, those that are not done
     device:str='cpu', # To run on
@@ -411,7 +458,8 @@ def full_hours(
     "What runs cost, from steps measured now: all of `most` steps, one after the other"
     rates, total = {}, 0.
     for c in configs:
-        photos, key = load_photos(c.data, root), (c.data,c.crop,c.bs,c.arch,c.width)
+        photos = load_photos(c.data, root)
+        key = (c.data, c.crop, c.bs, c.arch, c.width)
         if key not in rates: rates[key] = _step_seconds(c, photos, device)
         step, photo = rates[key]
         total += c.most*step+_set_of(c.data)[2]*len(photos.tiles)*photo
@@ -436,42 +484,52 @@ def run_full_study(
         left = (time.monotonic()-began)/made*(len(todo)-made)/3600
         failed += lines
         result = read_result(folder/'runs'/c.hash)
-        words = lines[0] if lines else _words(result['rows'][0]) if result else 'another process is at it'
+        words = lines[0] if lines else _words(result)
         say(f'{c.label()}: {words}; {len(todo)-made} left, about {left:.1f} h')
     write_tables(folder)
     return failed
 
-def _words(row):
-    "The row of a run in a line"
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #7e906ba5
+def _words(result):
+    "A finished run in a line"
+    if not result: return 'another process is at it'
+    row = result['rows'][0]
     return (f"IoU {row['iou']:.3f} at 1/2, {row['iou_set']:.3f} cross-fitted, OII {row['oii']:+.2f} and "
         f"{row['oii_set']:+.2f}, AP {row['ap']:.3f}, {row['steps']} steps, {row['seconds']/60:.1f} min")
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #245ced34
+_NUMBERS = (
+    ('--seeds', 5, 'of each setting'),
+    ('--most', FullConfig.most, 'steps, at most'),
+    ('--bs', FullConfig.bs, 'crops in a batch'),
+    ('--threads', 1, 'CPU threads'))
+
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #25ec1b0a
 def _arguments():
     parser = argparse.ArgumentParser(
         prog='python -m imbal_al.dev.full_resolution',
         description='Table 5 at full resolution, both splits; the same command goes on where it stopped')
     parser.add_argument('--out', required=True, help='folder of the study')
-    parser.add_argument('--data', default=','.join(_SETS), help='names, with commas')
-    parser.add_argument('--losses', default=','.join(_TABLE5), help='names, with commas')
-    parser.add_argument('--splits', default=','.join(SPLITS), help='names, with commas')
-    parser.add_argument('--seeds', type=int, default=5)
-    parser.add_argument('--most', type=int, default=FullConfig.most, help='steps, at most')
-    parser.add_argument('--bs', type=int, default=FullConfig.bs, help='crops in a batch')
-    parser.add_argument('--device', default='cpu')
-    parser.add_argument('--threads', type=int, default=1)
+    for name,known in (('--data',_SETS), ('--losses',_TABLE5), ('--splits',SPLITS)):
+        parser.add_argument(name, default=','.join(known), help='names, with commas')
+    for name,default,said_of in _NUMBERS:
+        parser.add_argument(name, type=int, default=default, help=said_of)
+    parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:1')
     parser.add_argument('--dry-run', action='store_true', help='say what it costs, train nothing')
     return parser
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #3ca76677
 def main(
     args=None, # Words; None: from the command line
     ):
     "`python -m imbal_al.dev.full_resolution --out FOLDER`"
     given = _arguments().parse_args(args)
     names = (given.data.split(','), given.losses.split(','), given.splits.split(','))
-    try: return _go(given, full_plan(*names, seeds=given.seeds, most=given.most, bs=given.bs))
+    changes = dict(seeds=given.seeds, most=given.most, bs=given.bs)
+    try: return _go(given, full_plan(*names, **changes))
     except InputError as error: raise SystemExit(f'full_resolution: {error}') from error
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #b1a39a43
 def _go(given, configs):
     "Plan, or train; exit code"
     torch.set_num_threads(given.threads)
