@@ -6,8 +6,8 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         'metrics': (
-            'histogram confusion counts scores scores_at f1_curve '
-            'threshold_curve best_threshold faulty_share uniqueness '
+            'histogram confusion counts scores scores_at f1_curve threshold_curve best_threshold '
+            'average_precision faulty_share uniqueness '
             'budget_auc'
         ),
         'oii': (

@@ -14,7 +14,10 @@ __getattr__, __dir__, __all__ = face(
         'label_costs': 'add_cost cost_curves cost_table cost_figure',
         'loss_claims': 'variant_evidence variant_verdict pooled_losses',
         'loss_figures': 'fig9 fig10 fig11 fig14',
-        'loss_tables': 'table3 table4 table5 table_markdown table6 table6_markdown',
+        'loss_tables': (
+            'table3 table4 table5 table_markdown threshold_table threshold_markdown '
+            'table6 table6_markdown'
+        ),
         'remedies': 'recovery threshold_remedies remedy_table guided remedy_figure',
         'report': 'write_report',
         'tables': 'learning_table share_table uniqueness_table run_areas paired_areas',
