@@ -287,6 +287,8 @@ def interval(
     return draws_interval(draws[0], draws[1:], level, n)
 
 # %% ../../nbs/22_measure.statistics.ipynb #15d25509
+HOLDS, DOES_NOT, UNTOLD = 'holds', 'does not', 'cannot be told'
+
 class NonInferiority(NamedTuple):
     "The result of a non-inferiority test"
     verdict: str  # 'holds', 'does not' or 'cannot be told'
@@ -310,7 +312,7 @@ def non_inferior(
     difference = _there(_difference(a, b))
     n = len(difference)
     mean = float(difference.mean()) if n else np.nan
-    if n<2: return NonInferiority('cannot be told', mean, np.nan, np.nan, np.nan, n)
+    if n<2: return NonInferiority(UNTOLD, mean, np.nan, np.nan, np.nan, n)
     return _one_sided(difference, margin, level)
 
 # %% ../../nbs/22_measure.statistics.ipynb #ed568b4f
@@ -320,8 +322,8 @@ def _one_sided(difference, margin, level):
     half = _t_quantile(level, n-1)*error
     low, high = mean-half, mean+half
     p = 1-_special().stdtr(n-1, (mean+margin)/error) if error>0 else float(mean<=-margin)
-    if low>-margin: verdict = 'holds'
-    else: verdict = 'does not' if high<-margin else 'cannot be told'
+    if low>-margin: verdict = HOLDS
+    else: verdict = DOES_NOT if high<-margin else UNTOLD
     return NonInferiority(
         verdict=verdict,
         mean=float(mean),
@@ -422,9 +424,9 @@ def equivalent(
     """Do `a` and `b` differ by less than `margin`? Two one-sided paired t tests.
     Raises `InputError` for a negative margin"""
     below, above = non_inferior(a, b, margin, level), non_inferior(b, a, margin, level)
-    verdict = 'cannot be told'
-    if below.verdict==above.verdict=='holds': verdict = 'holds'
-    if 'does not' in (below.verdict, above.verdict): verdict = 'does not'
+    verdict = UNTOLD
+    if below.verdict==above.verdict==HOLDS: verdict = HOLDS
+    if DOES_NOT in (below.verdict, above.verdict): verdict = DOES_NOT
     return Equivalence(
         verdict=verdict,
         mean=below.mean,

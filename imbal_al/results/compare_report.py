@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..core import atomic_path, check_choice, InputError
-from ..measure.statistics import least_repeats, repeats_needed, sd_interval
-from .claims import UNTOLD
+from ..measure.statistics import least_repeats, repeats_needed, sd_interval, UNTOLD
 from imbal_al.results.compare import (
     BETTER, compare_results, Comparison, is_losses, only_these, Penalty, plan_notes,
     read_study, SAME, WORSE
