@@ -129,6 +129,13 @@ def _ids_in(name):
     return re.findall(r'(?<![0-9a-f])[0-9a-f]{12}(?![0-9a-f])', name)
 
 # %% ../../nbs/65a_project.matching.ipynb #80957b83
+def _own_unit(name, places):
+    "The unit whose id is in a name, or whose name it is"
+    ids = [word for word in _ids_in(name) if word in places.p.row]
+    if ids or name in places.ids: return next(iter(ids), None)
+    return places.windows.get(name)
+
+# %% ../../nbs/65a_project.matching.ipynb #ebc606a0
 def _unsure(name, several):
     "Why a name means no image: it fits several, or none"
     short = name if len(name)<80 else f'..{name[-78:]}'
@@ -152,15 +159,10 @@ class Places:
         "The units that an entry is of: its id, an id in its name, its unit's name, its image's name"
         if drawn.id in self.p.row: return Found([drawn.id])
         names = list(dict.fromkeys([drawn.name, *drawn.also]))
-        own = next(filter(None, map(self._own, names)), None)
+        own = next(filter(None, (_own_unit(name, self) for name in names)), None)
         if own: return Found([own])
-        image, several = _one_image([self._meant(name) for name in names])
+        image, several = _one_image([self.meant(name) for name in names])
         if image is None: return _unsure(drawn.name, several)
         ids = self.ids[image]
         return Found(ids, is_whole=self.p.row[ids[0]]['name']!=image)
-    def _meant(self, name): return [name] if name in self.ids else _meant(name, self.by)
-    def _own(self, name):
-        "The unit whose id is in a name, or whose name it is"
-        ids = [word for word in _ids_in(name) if word in self.p.row]
-        if ids or name in self.ids: return next(iter(ids), None)
-        return self.windows.get(name)
+    def meant(self, name): return [name] if name in self.ids else _meant(name, self.by)

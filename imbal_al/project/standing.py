@@ -115,8 +115,7 @@ def where(
     ids, y = tested_units(p, prevalence)
     seen = _seen_by(p, done, ids, device)
     last_ids, _ = seen[-1][1]
-    faulty = flags_of(last_ids, ids, y)
-    groups = groups_of(p, last_ids)
+    faulty, groups = flags_of(last_ids, ids, y), groups_of(p, last_ids)
     _check_groups(p, groups, faulty, prevalence)
     kept = [(record,hist) for record,(read,hist) in seen if read==last_ids]
     return _standing(p, prevalence, kept, faulty, groups, more, worth, draws, caution)
