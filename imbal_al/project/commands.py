@@ -84,7 +84,7 @@ def _project_new(
     encoder: Annotated[Optional[str], typer.Option(
         help='lite0, or any encoder of smp; default lite0')]=None,
     bits: Annotated[Optional[int], typer.Option(
-        help='That 16-bit grey images use: 8, 10, 12, 14 or 16; '
+        help='That 16-bit images use: 8, 10, 12, 14 or 16; '
         'default: as few as the images need')]=None,
     group_by: Annotated[Optional[str], typer.Option(
         help="Images that must stay together (photographs of one part): 'folder', "
@@ -234,7 +234,7 @@ def _ingest(
     dir: _Dir,
     export: Annotated[Path, typer.Argument(
         metavar='EXPORT', help='Label Studio JSON or JSON-MIN, CVAT XML or masks, COCO JSON, labelme, '
-        'YOLO segmentation (a file, an archive or a folder), or a folder of PNG masks')],
+        'YOLO segmentation (a file, an archive or a folder), or a folder of masks')],
     empty: Annotated[str, typer.Option(
         help='An image with nothing drawn on it: report it, or take it as healthy')]='report',
     revert: Annotated[bool, typer.Option(
@@ -246,6 +246,9 @@ def _ingest(
         metavar='NAME,...', help='Names that are passed over, as if they had not been drawn')]='',
     on_conflict: Annotated[str, typer.Option(
         help='Several masks for one image: ask (refuse it), last (the one saved last), union')]='ask',
+    mask_values: Annotated[str, typer.Option(
+        help='How mask pictures are meant: auto, nonzero, over127, classes, colours, alpha or inverted; '
+        'and stored or upright, of turned photographs')]='auto',
     ):
     """Take labels back. May be repeated; a relabelled image keeps both versions.
     Exit code 1 if something was refused.
@@ -255,10 +258,19 @@ def _ingest(
         imbal-al ingest parts project-1-at-2026-11-22.json
 
         imbal-al ingest parts cvat.zip --defects scratch,dent --ignore dust
+
+        imbal-al ingest parts masks --mask-values classes
     """
     from imbal_al.project.queue import ingest as take
     report = take(
-        _open(dir, look=True), export, empty, revert, _names(defects), _names(ignore), on_conflict)
+        _open(dir, look=True),
+        export,
+        empty=empty,
+        revert=revert,
+        defects=_names(defects),
+        ignore=_names(ignore),
+        on_conflict=on_conflict,
+        mask_values=mask_values)
     typer.echo(shown_text(str(report)))
     if report.counts['refused']: raise typer.Exit(1)
 

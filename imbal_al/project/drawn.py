@@ -120,6 +120,7 @@ class Drawn:
     project: str=''          # The project's id where the file has it
     also: tuple=()           # Other names that the file has for it
     shape: tuple|None=None   # (H,W) as the tool saw the image
+    pixels: str='upright'    # Which it was drawn on: 'upright' (as shown), 'stored', '' where that is not known
     shapes: list=field(default_factory=list) # Of `Shape`
     said: list=field(default_factory=list)   # Words about the whole image
     beside: list=field(default_factory=list) # Kinds of results that hold no area

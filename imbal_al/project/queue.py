@@ -8,15 +8,17 @@ Docs: https://example.github.io/imbal_al/project.queue.html.md"""
 from __future__ import annotations
 import base64, json, math, os
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 
 from ..core import atomic_path, check_choice, InputError, read_json, write_json, write_text
+from ..data.images import orientation_of
+from ..data.masks import turned_mask
 from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG
-from .drawn import instant, Names, plain
+from .drawn import instant, Names, packed, plain
 from .exports import read_export
 from .kinds import number_kinds
 from .matching import Places
@@ -202,7 +204,7 @@ def _refuse_whole(p, path, drawn):
     "Raise for an export that is not of this project"
     own, at = p.dir.resolve()/'rounds', Path(path).resolve()
     is_own = own in at.parents
-    if at==p.images.resolve() or is_own and at.name=='images': raise InputError(
+    if is_own and at.name=='images': raise InputError(
         f'{path} holds the images themselves; give the folder of their masks')
     if is_own and at.name in ('predictions','probabilities'): raise InputError(
         f'{path} holds what the model predicted; '
@@ -280,13 +282,14 @@ def ingest(
     revert:bool=False,  # Take masks that equal replaced versions, or are older than the project's, too
     defects=(),         # Names that count as a defect; (): all but background, good, void and the like
     ignore=(),          # Names that are passed over, as if they had not been drawn
-    on_conflict:str='ask' # Several masks for an image: 'ask' refuses them, 'last', or their 'union'
+    on_conflict:str='ask', # Several masks for an image: 'ask' refuses them, 'last', or their 'union'
+    mask_values:str='auto' # How mask pictures are meant, see `data.masks`
     )->Report:
     """Take the labels of an export
 
     Raises `InputError` for a file that is none, or not of this project; nothing is written then."""
-    rules = Rules(Names(tuple(defects), tuple(ignore)), empty, on_conflict, revert)
-    export = read_export(path, _sizes(p))
+    rules = Rules(Names(tuple(defects), tuple(ignore)), empty, on_conflict, revert, mask_values)
+    export = read_export(path, _sizes(p), mask_values, _own_names(p, path))
     _refuse_whole(p, path, export.drawn)
     report, tally = Report(str(path), export.tool), _Tally()
     report.lines += export.lines+_check_names(path, export.drawn, rules.names)
@@ -299,6 +302,17 @@ def ingest(
             if id in found: _take(p, id, _heard(p, id, found[id], rules, tally, wholes), rules, report)
     report.lines += tally.lines()
     return report
+
+def _own_names(p, path):
+    "Names below a folder that are pictures of the project"
+    at, images = Path(path).resolve(), p.images.resolve()
+    if at==images: return set(p.units['image'])
+    if images in at.parents:
+        below = at.relative_to(images).as_posix()+'/'
+        return {name.removeprefix(below) for name in p.units['image'] if name.startswith(below)}
+    if at not in images.parents: return set()
+    above = images.relative_to(at).as_posix()
+    return {f'{above}/{name}' for name in p.units['image']}
 
 def _sizes(p):
     "(H,W) of all units and all images"
@@ -315,6 +329,7 @@ def _by_unit(p, drawn, report, tally):
             report.add(entry.state)
             continue
         of = places.find(entry)
+        if of.ids: entry = _as_shown(p, of, entry, Path(report.path))
         report.lines += entry.notes
         for id in of.ids: found[id].append((number, entry, of.is_whole))
         if not of.ids: report.add('unknown', of.why)
@@ -324,6 +339,18 @@ def _by_unit(p, drawn, report, tally):
         f'{report.path}: none of its {n} images is of {p.dir} ({why}); '
         'is it an export of another project?')
     return found
+
+# %% ../../nbs/66_project.queue.ipynb #7db6deb7
+def _as_shown(p, of, entry, path):
+    "An entry whose shapes are of the picture as it is shown"
+    unit = p.row[of.ids[0]]
+    if entry.pixels=='upright' or entry.error or not entry.shape or unit['id'] in entry.name: return entry
+    turn, shape = orientation_of(p.images/unit['image']), (unit['height'],unit['width'])
+    if turn==1: return entry
+    if not entry.shapes: return replace(entry, shape=shape if entry.shape==shape[::-1] and turn>4 else entry.shape)
+    try: mask = turned_mask(entry.mask(entry.shape)>0, shape, turn, entry.pixels, path/entry.name)
+    except InputError as e: return replace(entry, error=str(e))
+    return replace(entry, shape=mask.shape, shapes=[packed(mask)])
 
 # %% ../../nbs/66_project.queue.ipynb #372767b5
 def _heard(p, id, entries, rules, tally, wholes):
