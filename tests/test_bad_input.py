@@ -478,7 +478,7 @@ CASES = {
     ),
     'source folder name': (
         lambda at: catalog.load_source('folder:images'),
-        "'folder:images' is no folder source; write folder:IMAGES:MASKS, then :nonzero or :over127 and :healthy if needed",
+        "'folder:images' is no folder source; write folder:IMAGES:MASKS, then :nonzero or another reading of masks, and :healthy, if needed",
     ),
     'source folder missing': (
         lambda at: catalog.load_source('folder:nowhere:masks'),

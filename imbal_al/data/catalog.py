@@ -132,6 +132,12 @@ def _hint(name):
     if name!='severstal': return ''
     return '; the paper may have counted the unlabelled test images, too'
 
+# %% ../../nbs/16_data.catalog.ipynb #41de2223
+def _mask_of(row, shape):
+    "A row's mask, and what was decided of it"
+    if not row['mask']: return np.zeros(shape, np.uint8), ''
+    return read_mask_how(row['mask'], row['decoder'], shape)
+
 # %% ../../nbs/16_data.catalog.ipynb #767d59d7
 def _tally(source, row, patch, report, seen):
     "Read one image and add it to the report; raises `InputError`"
@@ -151,11 +157,6 @@ def _tally(source, row, patch, report, seen):
     patches, faulty = _patch_counts(mask, patch)
     _count(report, 'patches', patches)
     _count(report, 'faulty_patches', faulty)
-
-def _mask_of(row, shape):
-    "A row's mask, and what was decided of it"
-    if not row['mask']: return np.zeros(shape, np.uint8), ''
-    return read_mask_how(row['mask'], row['decoder'], shape)
 
 def _count(counts, key, n): counts[key] = counts.get(key, 0)+n
 

@@ -122,19 +122,22 @@ def without_mask_folder(
     "'bottle/crack/000.png' for 'bottle/ground_truth/crack/000.png'"
     *folders, file = name.split('/')
     at = [i for i,folder in enumerate(folders) if folder.casefold() in _MASK_FOLDERS]
-    return '/'.join([*folders[:at[-1]], *folders[at[-1]+1:], file]) if at else ''
+    if not at: return ''
+    return '/'.join([*folders[:at[-1]], *folders[at[-1]+1:], file])
 
 def _shorter(name):
     "A name with each of its folders left out in turn, and as it is"
     parts = name.split('/')
-    return [name, *('/'.join(parts[:i]+parts[i+1:]) for i in range(len(parts)-1))]
+    left_out = ['/'.join(parts[:i]+parts[i+1:]) for i in range(len(parts)-1)]
+    return [name, *left_out]
 
 # %% ../../nbs/12a_data.listing.ipynb #5d63f883
 def masks_of_others(
     names    # Of files, with `/`
     )->dict: # Name of a mask -> of its image
     "The files that are another one's mask by their names"
-    images, near, out = {_stem(name):name for name in names}, defaultdict(list), {}
+    images = {_stem(name):name for name in names}
+    near, out = defaultdict(list), {}
     for name in names:
         if without_mask_folder(name): continue
         for short in _shorter(_stem(name)): near[short].append(name)

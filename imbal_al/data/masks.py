@@ -17,7 +17,7 @@ from .images import draw_synthetic, open_picture, orientation_of, upright
 from .shapes import polygon_mask, unroll_runs
 
 # %% auto #0
-__all__ = ['decoder', 'read_mask', 'read_mask_how']
+__all__ = ['decoder', 'read_mask']
 
 # %% ../../nbs/12_data.masks.ipynb #8c6c1496
 DECODERS = {}
@@ -42,8 +42,13 @@ def read_mask(
     if not mask: return np.zeros(shape, np.uint8)
     return read_mask_how(mask, decoder, shape)[0]
 
-def read_mask_how(mask, decoder, shape):
-    "The same, and what was decided of a picture, see `mask_picture`"
+# %% ../../nbs/12_data.masks.ipynb #4c982bba
+def read_mask_how(
+    mask:str,             # Path or text, as in the table
+    decoder:str,          # A name in `DECODERS`, perhaps with the turn of its photograph
+    shape:tuple[int,int]  # (H,W) of its image
+    )->tuple:             # uint8 (H,W), 1 = defect; and what was decided, see `mask_picture`
+    "The same of one that is not healthy. Raises `InputError`"
     decoder, *turn = decoder.split('+')
     decode, how = DECODERS[check_choice('mask decoder', decoder, DECODERS)], ''
     if decoder=='auto': m, how = mask_picture(mask)
@@ -126,7 +131,9 @@ def _synthetic_mask(mask, shape): return draw_synthetic(mask)[1]>0
 # %% ../../nbs/12_data.masks.ipynb #3e3572b7
 MASK_VALUES = ('auto','nonzero','over127','classes','colours','alpha','inverted')
 
-def mask_reading(values):
+def mask_reading(
+    values:str # 'nonzero', 'stored', 'nonzero+stored', ...
+    )->tuple:  # Reading and pixels
     "('nonzero', 'stored') of 'nonzero+stored'; 'auto' and '' where it does not say"
     words = [word for word in str(values).split('+') if word]
     pixels = [word for word in words if word in ('stored','upright')]

@@ -228,8 +228,18 @@ def _next(
     typer.echo(_round_lines(project, made))
 
 # %% ../../nbs/73_project.commands.ipynb #b1825998
+_Defects = Annotated[str, typer.Option(
+    metavar='NAME,...', help='Names that count as a defect; '
+    'default: all but background, good, ok, ignore, void and the like')]
+_Ignore = Annotated[str, typer.Option(
+    metavar='NAME,...', help='Names that are passed over, as if they had not been drawn')]
+_MaskValues = Annotated[str, typer.Option(
+    help='How mask pictures are meant: auto, nonzero, over127, classes, colours, alpha or inverted; '
+    'and stored or upright, of turned photographs')]
+
 def _names(text): return [name for name in map(str.strip, text.split(',')) if name]
 
+# %% ../../nbs/73_project.commands.ipynb #a779bd65
 def _ingest(
     dir: _Dir,
     export: Annotated[Path, typer.Argument(
@@ -239,16 +249,11 @@ def _ingest(
         help='An image with nothing drawn on it: report it, or take it as healthy')]='report',
     revert: Annotated[bool, typer.Option(
         '--revert', help='Take masks that equal replaced versions or are older, too')]=False,
-    defects: Annotated[str, typer.Option(
-        metavar='NAME,...', help='Names that count as a defect; '
-        'default: all but background, good, ok, ignore, void and the like')]='',
-    ignore: Annotated[str, typer.Option(
-        metavar='NAME,...', help='Names that are passed over, as if they had not been drawn')]='',
+    defects: _Defects='',
+    ignore: _Ignore='',
     on_conflict: Annotated[str, typer.Option(
         help='Several masks for one image: ask (refuse it), last (the one saved last), union')]='ask',
-    mask_values: Annotated[str, typer.Option(
-        help='How mask pictures are meant: auto, nonzero, over127, classes, colours, alpha or inverted; '
-        'and stored or upright, of turned photographs')]='auto',
+    mask_values: _MaskValues='auto',
     ):
     """Take labels back. May be repeated; a relabelled image keeps both versions.
     Exit code 1 if something was refused.
@@ -263,10 +268,7 @@ def _ingest(
     """
     from imbal_al.project.queue import ingest as take
     report = take(
-        _open(dir, look=True),
-        export,
-        empty=empty,
-        revert=revert,
+        _open(dir, look=True), export, empty, revert,
         defects=_names(defects),
         ignore=_names(ignore),
         on_conflict=on_conflict,

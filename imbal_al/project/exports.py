@@ -45,17 +45,20 @@ class _Masks:
     values: str='auto' # See `data.masks`
     own: frozenset=frozenset() # Names below the folder that are pictures of the project
 
+# %% ../../nbs/62f_project.exports.ipynb #1743168b
 def _read_folder(folder, sizes=None, how=_Masks()):
-    "An `Export` of the masks below a folder, by name; a black one says that the image has no defect"
+    "An `Export` of the masks below a folder; a black one says that the image has no defect"
     names, lines = _mask_names(folder, how.own)
     out, decided = [], {}
     for name in names:
         drawn = Drawn(name, also=tuple(filter(None, [without_mask_folder(name)])))
-        try: decided.setdefault(_read_picture(drawn, folder/name, sizes, how.values), []).append(name)
-        except InputError as e: drawn.error = str(e)
         out.append(drawn)
+        try: word = _read_picture(drawn, folder/name, sizes, how.values)
+        except InputError as e: drawn.error = str(e)
+        else: decided.setdefault(word, []).append(name)
     return Export('png', out, decided_lines(decided)+lines)
 
+# %% ../../nbs/62f_project.exports.ipynb #810d4048
 def _read_picture(drawn, path, sizes, values):
     "Put a mask into a `Drawn`, say what was decided of it. Raises `InputError`"
     drawn.pixels = 'upright' if orientation_of(path)>1 else mask_reading(values)[1]
@@ -73,7 +76,8 @@ def _mask_names(folder, own):
     found = list_files(folder, PICTURES)
     names = [name for name in found.names if name not in own]
     masks = masks_of_others(names)
-    if any(is_photograph(folder/name) for name in list(dict.fromkeys(masks.values()))[:3]): names = list(masks)
+    some = list(dict.fromkeys(masks.values()))[:3]
+    if any(is_photograph(folder/name) for name in some): names = list(masks)
     n = len(found.names)-len(names)
     over = [f'passed over: {n} images beside the masks'] if n else []
     return sorted(names), [*found.out, *over, *found.notes]
@@ -205,7 +209,9 @@ def read_export(
     "Read what a labelling tool has written. Raises `InputError` for anything else"
     path = Path(path)
     try:
-        if path.is_dir(): found = _read_tree(_folder_tree(path), sizes) or _masks(path, sizes, _Masks(values, frozenset(own)))
+        if path.is_dir():
+            masks = _Masks(values, frozenset(own))
+            found = _read_tree(_folder_tree(path), sizes) or _masks(path, sizes, masks)
         elif zipfile.is_zipfile(path): found = _read_archive(path, sizes)
         else: found = _read_file(path)
     except FileNotFoundError as e: raise InputError(
@@ -216,11 +222,13 @@ def read_export(
     raise InputError(f'{path} is none of: {_FORMS}; export as one of these')
 
 def _masks(path, sizes, how):
-    "An `Export` of a folder of masks, None for one without any. Raises `InputError` for one of images alone"
+    "An `Export` of a folder of masks, None for none. Raises `InputError` for images alone"
     found = _read_folder(path, sizes, how)
     if found.drawn: return found
-    if how.own: raise InputError(f'{path} holds the images themselves; give the folder of their masks')
+    if how.own: raise InputError(
+        f'{path} holds the images themselves; give the folder of their masks')
 
+# %% ../../nbs/62f_project.exports.ipynb #1aeae8ee
 def _read_file(path):
     "An `Export` of one file, None for one that no tool has written. Raises `InputError`"
     text = path.read_text(encoding='utf-8-sig')

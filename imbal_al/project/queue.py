@@ -303,21 +303,23 @@ def ingest(
     report.lines += tally.lines()
     return report
 
-def _own_names(p, path):
-    "Names below a folder that are pictures of the project"
-    at, images = Path(path).resolve(), p.images.resolve()
-    if at==images: return set(p.units['image'])
-    if images in at.parents:
-        below = at.relative_to(images).as_posix()+'/'
-        return {name.removeprefix(below) for name in p.units['image'] if name.startswith(below)}
-    if at not in images.parents: return set()
-    above = images.relative_to(at).as_posix()
-    return {f'{above}/{name}' for name in p.units['image']}
-
+# %% ../../nbs/66_project.queue.ipynb #16ab5405
 def _sizes(p):
     "(H,W) of all units and all images"
     units = p.units
     return {*zip(units['h'],units['w']), *zip(units['height'],units['width'])}
+
+# %% ../../nbs/66_project.queue.ipynb #1edddadb
+def _own_names(p, path):
+    "Names below a folder that are pictures of the project"
+    at, images, names = Path(path).resolve(), p.images.resolve(), set(p.units['image'])
+    if at in (images, *images.parents):
+        above = images.relative_to(at)
+        return {(above/name).as_posix() for name in names}
+    if images not in at.parents: return set()
+    below = at.relative_to(images)
+    inside = {name for name in names if below in Path(name).parents}
+    return {Path(name).relative_to(below).as_posix() for name in inside}
 
 # %% ../../nbs/66_project.queue.ipynb #91bb138f
 def _by_unit(p, drawn, report, tally):
@@ -344,13 +346,19 @@ def _by_unit(p, drawn, report, tally):
 def _as_shown(p, of, entry, path):
     "An entry whose shapes are of the picture as it is shown"
     unit = p.row[of.ids[0]]
-    if entry.pixels=='upright' or entry.error or not entry.shape or unit['id'] in entry.name: return entry
-    turn, shape = orientation_of(p.images/unit['image']), (unit['height'],unit['width'])
+    is_ours = unit['id'] in entry.name
+    if is_ours or entry.pixels=='upright' or entry.error or not entry.shape: return entry
+    turn = orientation_of(p.images/unit['image'])
     if turn==1: return entry
-    if not entry.shapes: return replace(entry, shape=shape if entry.shape==shape[::-1] and turn>4 else entry.shape)
-    try: mask = turned_mask(entry.mask(entry.shape)>0, shape, turn, entry.pixels, path/entry.name)
+    shape = unit['height'], unit['width']
+    if not entry.shapes: return replace(entry, shape=_turned_size(entry.shape, shape, turn))
+    mask = entry.mask(entry.shape)>0
+    try: mask = turned_mask(mask, shape, turn, entry.pixels, path/entry.name)
     except InputError as e: return replace(entry, error=str(e))
     return replace(entry, shape=mask.shape, shapes=[packed(mask)])
+
+# %% ../../nbs/66_project.queue.ipynb #5e1c7bee
+def _turned_size(size, shape, turn): return shape if turn>4 and size==shape[::-1] else size
 
 # %% ../../nbs/66_project.queue.ipynb #372767b5
 def _heard(p, id, entries, rules, tally, wholes):

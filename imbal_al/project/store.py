@@ -103,6 +103,16 @@ def _is_share(value): return isinstance(value,(int,float)) and 0<=value<1
 
 def _is_whole(value): return isinstance(value,int) and not isinstance(value,bool)
 
+# %% ../../nbs/63_project.store.ipynb #1e90d849
+def _without_masks(folder, names):
+    "Names that are not the mask of another image, and a line if there are some"
+    masks = masks_among(folder, names)
+    if not masks: return names, []
+    first = next(iter(masks))
+    return [name for name in names if name not in masks], [
+        f'{folder/first} is the mask of {masks[first]} by its name ({len(masks)} such files); '
+        'it is left out; `imbal-al ingest` takes masks; an image needs another name']
+
 # %% ../../nbs/63_project.store.ipynb #b034beed
 def image_names(
     folder:Path,  # With sub-folders
@@ -113,15 +123,6 @@ def image_names(
     names, line = _without_masks(folder, found.names)
     for line in [*found.out, *line, *found.notes]: tell(line)
     return names
-
-def _without_masks(folder, names):
-    "Names that are not the mask of another image, and a line if there are some"
-    masks = masks_among(folder, names)
-    if not masks: return names, []
-    first = next(iter(masks))
-    return [name for name in names if name not in masks], [
-        f'{folder/first} is the mask of {masks[first]} by its name ({len(masks)} such files); '
-        'it is left out; `imbal-al ingest` takes masks, and another name makes it an image']
 
 def is_prediction(folder):
     "Is it a folder that `imbal-al predict` has written?"
@@ -144,6 +145,7 @@ def _header(path):
         why = 'is empty' if is_empty else 'cannot be read as an image'
         raise InputError(f'{path} {why}; it is left out') from e
 
+# %% ../../nbs/63_project.store.ipynb #ac2fc2c4
 def _refused(path):
     "Say why a picture is too large"
     try: open_picture(path)
