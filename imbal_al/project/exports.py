@@ -74,10 +74,10 @@ def _read_picture(drawn, path, sizes, values):
 def _mask_names(folder, own):
     "Names of the masks below a folder, and a line for what is passed over"
     found = list_files(folder, PICTURES)
-    names = [name for name in found.names if name not in own]
-    masks = masks_of_others(names)
+    masks = masks_of_others(found.names)
+    names = [name for name in masks if name not in own] if own else found.names
     some = list(dict.fromkeys(masks.values()))[:3]
-    if any(is_photograph(folder/name) for name in some): names = list(masks)
+    if not own and any(is_photograph(folder/name) for name in some): names = list(masks)
     n = len(found.names)-len(names)
     over = [f'passed over: {n} images beside the masks'] if n else []
     return sorted(names), [*found.out, *over, *found.notes]
