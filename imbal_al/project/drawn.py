@@ -63,6 +63,11 @@ class Names:
         for meaning,known in lists.items():
             if name in known: return meaning
         return 'passed' if self.defects else 'defect'
+    def says_more(self,
+        word # Said of an image
+        )->bool:
+        "Is it more than that there is no defect, and not to be ignored?"
+        return self.meaning(word) in ('defect','passed') and plain(word) not in self._plain('ignore')
 
 # %% ../../nbs/62a_project.drawn.ipynb #863dad4c
 def instant(
@@ -135,6 +140,7 @@ class Drawn:
     project: str=''          # The project's id where the file has it
     also: tuple=()           # Other names that the file has for it
     shape: tuple|None=None   # (H,W) as the tool saw the image
+    pixels: str='upright'    # Which it was drawn on: 'upright' (as shown), 'stored', '' where that is not known
     shapes: list=field(default_factory=list) # Of `Shape`
     said: list=field(default_factory=list)   # Words about the whole image
     beside: list=field(default_factory=list) # Kinds of results that hold no area
@@ -164,8 +170,7 @@ class Drawn:
         names=Names() # What names mean
         )->list:
         "Words about the whole image that do not say that it has no defect"
-        return [word for word in self.said if names.meaning(word) in ('defect','passed')
-            and plain(word) not in names._plain('ignore')]
+        return [word for word in self.said if names.says_more(word)]
     def doubts(self,
         names=Names() # What names mean
         )->list:
