@@ -1,6 +1,6 @@
 # Two commands: `make study` runs the main job, `make test` passes the tests. Both set everything up first.
-DATA   ?= synthetic
-PRESET ?= quick
+DATA   ?=
+PRESET ?=
 ARGS   ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN    := .venv/bin
@@ -16,7 +16,7 @@ setup: .venv/installed
 	@touch $@
 
 study: setup
-	@$(BIN)/imbal-al study --data $(DATA) --preset $(PRESET) $(ARGS)
+	@$(BIN)/imbal-al study $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET)) $(ARGS)
 
 test: setup
 	@$(BIN)/python -m pytest $(ARGS)
