@@ -16,9 +16,9 @@ from imbal_al.core import provenance
 from imbal_al.data.synthetic import image
 
 AT = Path(__file__).resolve().parent.parent / 'data/results'
-SIZE, SEED = 96, 7
+SIZE, SEED = 64, 7
 LOOP = """
-project new parts --images photos --window 96 --steps 60 --held-out 0.3
+project new parts --images photos --window 64 --steps 60 --held-out 0.3
 next parts --budget 20 --device cpu
 ingest parts masks
 next parts --budget 20 --device cpu
