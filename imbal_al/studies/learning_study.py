@@ -99,7 +99,9 @@ def preset(name:str,  # 'quick', 'laptop' or 'paper'; 'story' is `story`
     **changes         # Fields of `RunConfig` to set otherwise
     ):                # (RunConfig, strategies, pi_u, repeats)
     "A preset's configuration for a data set"
-    chosen = _PRESETS[check_choice('preset', name, _PRESETS)]
+    if check_choice('preset', name, ['story', *_PRESETS])=='story': raise InputError(
+        "preset 'story' is no grid; its runs are those of `imbal_al.studies.story()`")
+    chosen = _PRESETS[name]
     settings = dict(chosen['config'], data=data)
     if name=='paper' and data=='severstal': settings.update(patch=(256,400), in_channels=1)
     return RunConfig(**{**settings, **changes}), chosen['strategies'], chosen['pi_u'], chosen['repeats']
