@@ -336,17 +336,10 @@ def _configs(preset, axes):
 
 # %% ../nbs/88_cli.ipynb #b86662c7
 def _progress_bar():
-    "A bar on the error stream, `lines` of text below it"
+    "A bar on the error stream"
     from rich import progress
     from rich.console import Console
-    from rich.text import Text
-    class Bar(progress.Progress):
-        lines = ()
-        def get_renderables(self):
-            "The bar, then the lines"
-            yield from super().get_renderables()
-            yield from map(Text, self.lines)
-    return Bar(
+    return progress.Progress(
         progress.TextColumn('{task.description}'),
         progress.BarColumn(24),
         progress.MofNCompleteColumn(),
@@ -400,18 +393,21 @@ class _Lines:
 # %% ../nbs/88_cli.ipynb #3a8836cc
 def _nothing_yet(): return ()
 
+# %% ../nbs/88_cli.ipynb #4f2338b2
 def _loud_run(folder, configs, work, how, runner=None, look=_nothing_yet):
     "Run a study with a bar; on a screen that is no terminal a line now and then"
     if runner is None: from imbal_al.studies.learning_study import run_study as runner
-    bar,lines = _progress_bar(),_Lines(look)
+    bar,lines,below = _progress_bar(),_Lines(look),[]
     with bar:
         task = bar.add_task('trainings', total=None)
         def tell(done, total, failed):
             "Move the bar, or say a line"
             what = f'trainings ({len(failed)} failed)' if failed else 'trainings'
             bar.update(task, completed=done, total=total, description=what)
-            if bar.console.is_terminal: bar.lines = look()
-            else: lines(done, total)
+            if not bar.console.is_terminal: return lines(done, total)
+            for line in look():
+                if line not in below: bar.console.print(line, highlight=False)
+            below[:] = look()
         return runner(
             folder, configs, work.workers, work.device, work.data_root, work.threads,
             progress=tell, **how)
@@ -519,43 +515,28 @@ def _report(folder, failed):
 _FIRST_LOOK = 'story'
 
 def _defaults(data, preset, axes):
-    "(data set, preset): without any the story, else a quick look"
-    from imbal_al.studies.learning_study import STORY_DATA
+    "(data set, preset): without any the story on its own images, else a quick look"
     asked = data is not None or axes!=_Grid(repeats=axes.repeats)
     preset = preset or ('quick' if asked else _FIRST_LOOK)
-    return data or (STORY_DATA if preset==_FIRST_LOOK else 'synthetic'), preset
+    return data or (None if preset==_FIRST_LOOK else 'synthetic'), preset
 
-def _story_configs(data, axes, changes):
-    "The runs of the story"
-    from imbal_al.studies.learning_study import story
+# %% ../nbs/88_cli.ipynb #900e29f7
+def _story_settings(data, axes, changes):
+    "What `story` is to be asked for"
     if axes!=_Grid(repeats=axes.repeats): raise InputError(
         '--preset story has its own strategies, pools and tests; '
         'leave them out, or take --preset quick')
-    return story(data, **({} if axes.repeats is None else dict(repeats=axes.repeats)), **changes)
+    given = dict(data=data, repeats=axes.repeats)
+    return {name:value for name,value in given.items() if value is not None} | changes
 
 # %% ../nbs/88_cli.ipynb #15db9e23
-class _Look:
-    "What a story has come to; draws its figures anew when a run has ended, ten seconds apart at least"
-    def __init__(self, folder, configs):
-        from imbal_al.results.story import StoryTable
-        self.folder,self.read = folder,StoryTable(folder, configs)
-        self.known,self.drawn,self.lines = 0,0.,()
-    def __call__(self):
-        "The lines to show"
-        from imbal_al.results.story import save_story, story_so_far
-        table = self.read()
-        if len(table)==self.known or time.time()-self.drawn<10: return self.lines
-        self.known,self.drawn,self.lines = len(table),time.time(),story_so_far(table)
-        save_story(table, self.folder/'figures')
-        return self.lines
-
 def _tell_story(folder, configs, work, how):
     "Run the story and say what came out"
-    from imbal_al.results.story import NEXT, save_story, story_text
-    look = _Look(folder, configs)
+    from imbal_al.results.story import GrowingStory, NEXT, save_story, story_text
+    look = GrowingStory(folder, configs)
     _say(f'Figures grow in {folder/"figures"} while it runs.')
     failed = _loud_run(folder, configs, work, how, look=look)
-    table = look.read()
+    table = look.table()
     if len(table):
         typer.echo('\n'+story_text(table)+'\n')
         typer.echo('\n'.join(['Figures:', *(f'  {path}' for path in save_story(table, folder/'figures'))]))
@@ -597,16 +578,16 @@ def _study(
         imbal-al study --data folder:IMAGES:MASKS --patch 128 --strategies random,entropy
     """
     changes = _changes(learning)
-    from imbal_al.studies.learning_study import preset as preset_of
+    from imbal_al.studies.learning_study import preset as preset_of, story
     from imbal_al.runs.plan import save_plan
     data,preset = _defaults(data, preset, axes)
     is_story = preset==_FIRST_LOOK
-    if is_story: configs = _story_configs(data, axes, changes)
+    if is_story: configs = story(**_story_settings(data, axes, changes))
     else: configs = _configs(preset_of(preset, data, **changes), axes)
     how = _how(work)
     _check_all(configs, work)
     if dry_run: return _print_dry_run(configs, work)
-    folder = out or Path('runs')/f'{_file_part(data)}-{preset}'
+    folder = out or Path('runs')/(f'{_file_part(data)}-{preset}' if data else preset)
     save_plan(folder, configs)
     trainings = sum(config.cycles for config in configs)
     _say(f'{len(configs)} runs, {trainings} trainings into {folder}')

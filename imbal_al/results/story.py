@@ -6,6 +6,7 @@ Docs: https://example.github.io/imbal_al/results.story.html.md"""
 
 # %% ../../nbs/87a_results.story.ipynb #8d03e780
 from __future__ import annotations
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def _last(table, pool, strategy):
     if not len(mine): return mine.set_index('repeat')
     return mine[mine.cycle==mine.cycle.max()].set_index('repeat').sort_index()
 
+# %% ../../nbs/87a_results.story.ipynb #8be38d36
 def _pools(table):
     "(the rarest pool, the one with most faulty patches); nan where there is none yet"
     return (table.pi_u.min(), table.pi_u.max()) if len(table) else (np.nan, np.nan)
@@ -140,6 +142,7 @@ def _lines(ax, x, rows, style):
     for values in rows: ax.plot(x, values, color=style['color'], linewidth=.6, alpha=.45)
     ax.plot(x, np.mean(rows, 0), **style)
 
+# %% ../../nbs/87a_results.story.ipynb #510fc964
 def _steps(ax, names, rows, color):
     "F1 from one situation to the next, a line per repeat, the means written out"
     x = np.arange(len(names))
@@ -162,13 +165,16 @@ def _curves(ax, table, rare):
     if len(mine): ax.legend(loc='upper left')
     else: empty_panel(ax, 'nothing has ended yet')
 
+# %% ../../nbs/87a_results.story.ipynb #b9f92e58
 def _measured(verdict):
     "The difference with its interval"
     told = interval_text(verdict.difference, '.2f')
     return f"A difference of {told} over {counted(verdict.difference.n, 'paired repeat')}."
 
+# %% ../../nbs/87a_results.story.ipynb #2e9a2903
 def _title(verdict, repeats): return f"{verdict.question}\n{verdict.word}, {counted(repeats, 'repeat')}"
 
+# %% ../../nbs/87a_results.story.ipynb #cc80c2d5
 def _draw_one(verdict, repeats, draw, *how):
     "A figure with one panel, and its verdict above it"
     fig = new_figure(3.6, 2.7, f'{verdict.question}: {verdict.word}. {verdict.said} {_measured(verdict)}')
@@ -237,3 +243,20 @@ def save_story(
         with atomic_path(path) as file: figure.savefig(file, dpi=150, format='png')
         out.append(path)
     return out
+
+# %% ../../nbs/87a_results.story.ipynb #c4a88096
+class GrowingStory:
+    "What a story has come to; a call draws what is new and returns `story_so_far`"
+    def __init__(self,
+        folder:str|Path, # The study's folder
+        configs:list     # Its runs
+        ):
+        self.folder, self.table = Path(folder), StoryTable(folder, configs)
+        self.known, self.drawn, self.lines = 0, 0., []
+    def __call__(self)->list[str]: # Lines
+        "Look at what has ended"
+        table = self.table()
+        if len(table)==self.known or time.time()-self.drawn<10: return self.lines
+        self.known, self.drawn, self.lines = len(table), time.time(), story_so_far(table)
+        save_story(table, self.folder/'figures')
+        return self.lines

@@ -8,6 +8,7 @@ Docs: https://example.github.io/imbal_al/studies.learning_study.html.md"""
 from __future__ import annotations
 from dataclasses import replace
 from itertools import product
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def story(
     at_once = replace(base, batch=base.batch*base.cycles, cycles=1, steps=steps)
     rare = plan(base, ['random','entropy'], [.1], repeats)
     faulty = plan(at_once, ['random'], [1.], repeats)
-    return sorted([*rare, *faulty], key=lambda config: config.repeat)
+    return sorted([*rare, *faulty], key=attrgetter('repeat'))
 
 # %% ../../nbs/60_studies.learning_study.ipynb #e1e14847
 _OTHERS = ('healthy_share','healthy_price','train_pi','stop','warm_start')
