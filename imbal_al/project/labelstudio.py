@@ -174,7 +174,14 @@ def _named(task):
     also = [str(data[key]) for key in data if key!='name' and _is_address(data[key])]
     if task.get('file_upload'): also.append(str(task['file_upload']))
     name = str(data.get('name') or (also or ['?'])[0])
-    return Drawn(name, str(data.get('id','')), str(data.get('project','')), tuple(also))
+    shown = [data[key] for key in data if isinstance(data[key], str) and data[key].startswith('data:image/')]
+    return Drawn(
+        name,
+        str(data.get('id','')),
+        str(data.get('project','')),
+        str(data.get('picture','')),
+        shown[0] if shown else '',
+        tuple(also))
 
 # %% ../../nbs/62b_project.labelstudio.ipynb #2d69de0f
 def _is_address(text):
@@ -205,6 +212,7 @@ def _read_task(task):
     if not done:
         drawn = _named(task)
         drawn.state = 'skipped' if found else 'untouched'
+        drawn.at = max(map(_when, found), default='')
         return [drawn]
     voices, passed = _voices(done)
     out = [_read_voice(task, one) for one in voices]

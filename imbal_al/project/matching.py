@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from .drawn import Drawn
-from .store import Project
+from .store import file_name, Project
 
 # %% auto #0
 __all__ = []
@@ -62,6 +62,12 @@ def _roboflow(name):
 # %% ../../nbs/65a_project.matching.ipynb #d0ef249c
 def _unmasked(name): return re.sub(r'[-_.](mask|masks|gt|label|labels|seg)$', '', _stem(name).casefold())
 
+# %% ../../nbs/65a_project.matching.ipynb #73b080e7
+def _queued(name): return re.sub(r'-[0-9a-f]{12}$', '', _stem(name))
+
+# %% ../../nbs/65a_project.matching.ipynb #d17e0284
+def _readable(name): return file_name(dict(image=name, id=''))[:-1]
+
 # %% ../../nbs/65a_project.matching.ipynb #ee46a454
 _STEPS = dict(
     same=(str, str),
@@ -71,7 +77,13 @@ _STEPS = dict(
     upload=(_uploaded, _uploaded),
     upload_stem=(_upload_stem, _upload_stem),
     roboflow=(_roboflow, str.casefold),
-    mask=(_unmasked, _stem_case))
+    mask=(_unmasked, _stem_case),
+    queue=(_queued, _readable))
+
+_LOSSY = dict(
+    upload='^[0-9a-f]{8}-',
+    upload_stem='^[0-9a-f]{8}-',
+    queue=r'-[0-9a-f]{12}(\.\w+)?$')
 
 # %% ../../nbs/65a_project.matching.ipynb #b7b320ae
 def _is_tail(short, long): return not short or long[-len(short):]==short
@@ -102,8 +114,8 @@ def _meant(name, by):
     "The images that a name may mean"
     for step,(key,_) in _STEPS.items():
         for *folders,file in filter(None, _readings(name)):
-            has_lost = step.startswith('upload') and bool(re.match('[0-9a-f]{8}-', file))
-            if step.startswith('upload') and not has_lost: continue
+            has_lost = step in _LOSSY and bool(re.search(_LOSSY[step], file))
+            if step in _LOSSY and not has_lost: continue
             found = _agreeing(tuple(folders), by[step].get(key(file), []), has_lost)
             if found: return found
     return []
