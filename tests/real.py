@@ -19,5 +19,6 @@ def tool(name):
 
 def unallowed(skipped):
     "Of the skipped tests' reports the reasons that CI does not let pass"
-    reasons = [str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr) for report in skipped]
-    return sorted({reason for reason in reasons if not any(word in reason for word in MAY_SKIP)})
+    said = [report.longrepr for report in skipped]
+    reasons = {str(one[-1] if isinstance(one, tuple) else one) for one in said}
+    return sorted(reason for reason in reasons if not any(word in reason for word in MAY_SKIP))
