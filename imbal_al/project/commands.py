@@ -154,7 +154,7 @@ def _project_drop(
 
 # %% ../../nbs/73_project.commands.ipynb #76c5178a
 def _project_status(dir: _Dir):
-    """What is labelled, what is out, which round it is, and the settings.
+    """What is labelled, what waits for labels, which round it is, and the settings.
 
     Example:
 
