@@ -258,6 +258,13 @@ class Guided:
     trained: int          # Labels trained on
     round: int|None       # That holds the network
     against: int|None     # Round of the project's own network
+    saved: Interval|None=None # Cost per unit against a threshold of 1/2, the same network; below 0: cheaper
+    adopted: bool=True    # Is it kept for `next` and `export`?
+    @property
+    def shown(self)->bool:
+        "Is it shown to be cheaper than what stands: the project's own network, or 1/2?"
+        if self.change is not None and self.kept=='weight': return self.change.high<0
+        return self.saved is not None and self.saved.high<0
     @property
     def fn_weight(self)->float|None: return self.search.chosen if self.kept=='weight' else None
     def __str__(self): return _account(self)
@@ -267,7 +274,11 @@ def _account(g):
     "The search and what came of it, in a few sentences"
     lines = [_asked_line(g), g.search.account(), _cost_line(g)]
     if g.change: lines.append(_change_line(g))
-    return '\n'.join([*lines, _sure_line(g)])
+    lines.append(_sure_line(g))
+    if not g.adopted: lines.append(
+        'It is not adopted: that it is cheaper than what stands is not shown. '
+        'Let more be labelled to test on, or adopt it all the same with --accept.')
+    return '\n'.join(lines)
 
 # %% ../../nbs/69_project.costs.ipynb #d82580d0
 def _asked_line(g):
@@ -321,7 +332,8 @@ def guide_costs(
     target=None,                # (low, high) of OII; None: what the costs ask for
     device:str='cpu',           # That networks compute on
     draws:int=300,              # Bootstrap draws behind each interval
-    say=lambda line: None       # Called with a line for each training
+    say=lambda line: None,      # Called with a line for each training
+    accept:bool=True            # Keep what was found even where it is not shown to be cheaper
     )->Guided:
     """Find fn_weight and threshold for costs, and keep them for `next` and `export`
 
@@ -338,7 +350,7 @@ def guide_costs(
         search = search_weight(train_at, (wants.low, wants.high), candidates, report=say)
         if search.index is None: raise InputError(
             f'{p.dir}: no training worked ({search.because}); take a smaller learning rate or another loss')
-        return _kept(bench, search, wants, target is not None)
+        return _kept(bench, search, wants, target is not None, accept)
 
 # %% ../../nbs/69_project.costs.ipynb #051dbcfc
 def _last_round(p):
@@ -380,11 +392,14 @@ def _target(b, weights, train_at, given, say):
 # %% ../../nbs/69_project.costs.ipynb #9fa1b55e
 _FORM = 'imbal_al costs 1'
 
-def _kept(b, search, wants, own_target):
+def _kept(b, search, wants, own_target, accept=True):
     "Judge the chosen network beside the project's own, and write down what is kept"
     w = search.chosen
     _network(b, w)
     out = _judged(b, search, wants, own_target)
+    if not (accept or out.shown): return replace(out, adopted=False)
+    before = read_json(b.p.dir/'guide.json') or {}
+    before.pop('before', None)
     round = out.against if out.kept=='threshold' else _as_round(b, w)
     out = replace(out, round=round)
     write_json(b.p.dir/'guide.json', dict(
@@ -400,8 +415,22 @@ def _kept(b, search, wants, own_target):
         cost=list(out.cost),
         round=out.round,
         account=str(out),
-        commit=commit()))
+        commit=commit(),
+        before=before or None))
     return out
+
+# %% ../../nbs/69_project.costs.ipynb #57b01a93
+def undo_guide(
+    p:Project # The project
+    )->str:   # What stands now, in words
+    "Put back what stood before the last guidance. Raises `InputError` where there is none to take back"
+    with held(p.dir/'next.json', 1.):
+        found = read_guide(p)
+        if not found: raise InputError(f'{p.dir} was not guided; there is nothing to take back')
+        before = found.get('before')
+        if before: write_json(p.dir/'guide.json', before)
+        else: (p.dir/'guide.json').unlink()
+    return before['account'] if before else 'no guidance'
 
 # %% ../../nbs/69_project.costs.ipynb #a58ed7de
 def _judged(b, search, wants, own_target):
@@ -419,6 +448,7 @@ def _judged(b, search, wants, own_target):
         change = interval(cost-base, n=len(both))
         if change.low>0: use, cost, kept = other, base, 'threshold'
     point = cost_point(use, y, b.pi, b.misses, b.alarms, b.draws, seed, groups)
+    half = _cost_draws(counts(use).astype(float), w, b.misses, b.alarms)
     return Guided(
         prevalence=b.pi,
         given=b.given,
@@ -438,7 +468,8 @@ def _judged(b, search, wants, own_target):
         faulty=int(y.sum()),
         trained=len(b.labelled),
         round=None,
-        against=last)
+        against=last,
+        saved=interval(cost-half, n=len(both)))
 
 # %% ../../nbs/69_project.costs.ipynb #132e0356
 def _share_inside(hist, w, wants):
