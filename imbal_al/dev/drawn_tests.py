@@ -66,22 +66,21 @@ def rehearse(
             width=own.width.median()))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #60b16acb
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #f1517608
 def main(
     argv=None # Of the command line; None: `sys.argv`
     ):
-    "Write the table: `python -m imbal_al.dev.drawn_tests --out FOLDER`"
+    "Write the table"
     parser = argparse.ArgumentParser(prog='python -m imbal_al.dev.drawn_tests')
-    parser.add_argument('--out', type=Path, required=True, help='Folder for the table')
+    parser.add_argument('out', type=Path, help='File to write')
     parser.add_argument('--repeats', type=int, default=200, help='Pools')
     given = parser.parse_args(argv)
-    given.out.mkdir(parents=True, exist_ok=True)
+    tables = []
     for tests in (50,100):
-        for n in (400,2000):
-            table = rehearse(n=n, tests=tests, repeats=given.repeats).round(3)
-            table.insert(0, 'pool', n)
-            table.insert(0, 'tests', tests)
-            write_text(given.out/f'drawn_tests_{tests}_{n}.csv', table.to_csv(index=False, lineterminator='\n'))
-            print(table.to_string(index=False), flush=True)
+        for pool in (400,2000):
+            table = rehearse(n=pool, tests=tests, repeats=given.repeats).round(3)
+            tables.append(table.assign(tests=tests, pool=pool))
+            print(tables[-1].to_string(index=False), flush=True)
+    write_text(given.out, pd.concat(tables).to_csv(index=False, lineterminator='\n'))
 
 if __name__=='__main__': main()

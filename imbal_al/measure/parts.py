@@ -154,6 +154,7 @@ def part_record(
     n = len(true.area)
     peak_A, peak_KA = np.zeros(len(AREAS), np.uint8), np.zeros((n,len(AREAS)), np.uint8)
     false_TA = np.zeros((BINS,len(AREAS)), np.uint16)
+    false_TA[0,AREAS<=codes.size] = not n # From a probability of 0 on the whole image is one region
     box, last = _boxes(codes), None
     there = np.bincount(codes.ravel(), minlength=BINS)>0
     for k in range(1, BINS):

@@ -29,6 +29,12 @@ that was narrow and still covered). The first twentieth gets a quarter of the dr
 image three tenths of an equal chance: no image weighs much more than three times as much as with
 equal chances. Without a score all are equal.
 
+What it brings was rehearsed on made-up pools at 5 % faulty (`data/results/drawn_tests.csv`,
+`python -m imbal_al.dev.drawn_tests`): with 100 tests the interval of the share that is caught is 0.3 to
+0.46 times as wide as with random ones where the score has an AUROC of 0.98 or more, 0.72 times at
+0.96 and 0.83 to 0.88 times at 0.92. It held the truth in 92 to 100 % of 200 pools each. After 50 tests there was
+an answer in all pools; with random ones in 92 to 95 %.
+
 ## A share and its interval
 
 Of weighted tests, or of images of which several show one part, fewer are worth as much as they are
