@@ -66,7 +66,7 @@ def rehearse(
             width=own.width.median()))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #f1517608
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #53045fc3
 def main(
     argv=None # Of the command line; None: `sys.argv`
     ):
@@ -83,4 +83,5 @@ def main(
             print(tables[-1].to_string(index=False), flush=True)
     write_text(given.out, pd.concat(tables).to_csv(index=False, lineterminator='\n'))
 
-if __name__=='__main__': main()
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #a618b731
+if __name__=='__main__' and '__file__' in globals(): main()

@@ -29,8 +29,10 @@ from imbal_al.measure.threshold import (
 )
 from .network import heldout_hist, read_model, train, write_model
 from .queue import write_queue
+from .standing import weighed_tests
 from imbal_al.project.state import (
-    flags_of, is_finished, read_guide, rounds, rounds_with_model, split_labels, tested_units
+    flags_of, is_finished, read_guide, rounds, rounds_with_model, split_labels, tested_units,
+    weights_of_tests
 )
 from .store import groups_of, labels, Project
 from ..runs.lock import held
@@ -185,7 +187,8 @@ def _hist(b, folder):
     found = heldout_hist(b.p, folder, b.tested, b.device)
     if found is None: return None
     ids, hist = found
-    return ids, hist, np.array([b.faulty[id] for id in ids], bool)
+    faulty = np.array([b.faulty[id] for id in ids], bool)
+    return ids, weighed_tests(b.p, ids, faulty).hist(hist), faulty
 
 def _hist_at(b, w):
     "The same of a weight; trained where its network is missing"
@@ -206,6 +209,12 @@ def _scores_at(b, w):
         if name!='f1' and math.isfinite(value): out[name] = float(value)
     return out
 
+# %% ../../nbs/69_project.costs.ipynb #e094f656
+def _weights(p, ids):
+    "What each held-out label counts, where tests were drawn with unequal chances"
+    weights, _ = weights_of_tests(p, ids)
+    return weights if weights.sum()>0 else np.ones(len(ids))
+
 # %% ../../nbs/69_project.costs.ipynb #551a2391
 def _set_up(p, loss, prevalence, device, misses, alarms, draws):
     "A `_Bench`. Raises `InputError` where labels are missing or the loss has no weight of misses"
@@ -217,7 +226,7 @@ def _set_up(p, loss, prevalence, device, misses, alarms, draws):
     if not any(faulty[id] for id in train_ids): raise InputError(
         f'{p.dir} has no labelled defect to train on; label some first')
     if prevalence is not None: pi = prevalence
-    elif test_ids: pi = float(np.mean([faulty[id] for id in test_ids]))
+    elif test_ids: pi = float(np.average([faulty[id] for id in test_ids], weights=_weights(p, test_ids)))
     else: pi = .5
     if prevalence is not None and not 0<prevalence<=1: raise InputError(
         f'prevalence {prevalence!r}; give a share above 0 and up to 1, such as 0.05')
@@ -551,4 +560,6 @@ def cost_threshold(
     found = heldout_hist(p, folder, ids, device)
     if found is None or not len(found[0]): return guide['threshold'], guide
     read, hist = found
-    return cost_point(hist, flags_of(read, ids, y), pi, guide['misses_cost'], guide['alarms_cost'], 1).threshold, guide
+    faulty = flags_of(read, ids, y)
+    hist = weighed_tests(p, read, faulty).hist(hist)
+    return cost_point(hist, faulty, pi, guide['misses_cost'], guide['alarms_cost'], 1).threshold, guide

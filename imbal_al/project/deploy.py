@@ -28,7 +28,7 @@ from ..networks.tiling import Windows, windows_of
 from .costs import cost_threshold
 from .network import heldout_hist, heldout_parts, read_model
 from .predictor import BLANK, MODEL_FORM, need_onnx, open_model, seal_model, threshold_logit
-from .standing import where
+from .standing import weighed_tests, where
 from imbal_al.project.state import (
     exported_round, flags_of, project_windows, read_verdict, split_labels, tested_units
 )
@@ -422,6 +422,7 @@ def _useless(p, folder, threshold, prevalence, costs):
     if found is None or not len(found[0]): return ''
     read, hist = found
     faulty = flags_of(read, ids, y)
+    hist = weighed_tests(p, read, faulty).hist(hist)
     share = float(np.mean(faulty)) if prevalence is None else prevalence
     curve = operating_curve(hist, prevalence_draws(faulty, share, 0))
     tp, fp, fn = (pixels[0] for pixels in curve)
