@@ -152,7 +152,8 @@ def part_record(
         f'logits {np.shape(z)} and mask {np.shape(mask)} must have one shape (H,W)')
     codes, true = _codes(z), regions(mask)
     n = len(true.area)
-    peak_A, peak_KA = np.zeros(len(AREAS), np.uint8), np.zeros((n,len(AREAS)), np.uint8)
+    peak_A = np.zeros(len(AREAS), np.uint8)
+    peak_KA = np.zeros((n,len(AREAS)), np.uint8)
     false_TA = np.zeros((BINS,len(AREAS)), np.uint16)
     false_TA[0,AREAS<=codes.size] = not n # From a probability of 0 on the whole image is one region
     box, last = _boxes(codes), None
@@ -212,16 +213,18 @@ def join_parts(
     )->Parts:
     "Records of images, as arrays"
     n, areas = len(records), len(AREAS)
+    each = [len(record.area_K) for record in records]
     def rows(name, like):
         "The rows of all defects"
         return np.concatenate([like, *(getattr(record, name) for record in records)])
     def images(name, shape, dtype):
         "One entry for each image"
-        return np.stack([getattr(one, name) for one in records]) if n else np.zeros((0,*shape), dtype)
+        if not n: return np.zeros((0,*shape), dtype)
+        return np.stack([getattr(one, name) for one in records])
     return Parts(
         peak_NA=images('peak_A', (areas,), np.uint8),
         false_NTA=images('false_TA', (BINS,areas), np.uint16),
-        of_K=np.repeat(np.arange(n), [len(record.area_K) for record in records]).astype(int),
+        of_K=np.repeat(np.arange(n), each).astype(int),
         area_K=rows('area_K', np.zeros(0, np.uint32)),
         hist_KB=rows('hist_KB', np.zeros((0,BINS), np.uint32)),
         peak_KA=rows('peak_KA', np.zeros((0,areas), np.uint8)))
@@ -274,7 +277,8 @@ def part_level(
     if faulty is None: faulty = np.bincount(parts.of_K, minlength=n)>0
     healthy = ~np.asarray(faulty, bool)
     w = np.ones(n) if weights is None else np.asarray(weights, float)
-    named = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
+    named = np.arange(n)
+    if groups is not None: named = np.unique(groups, return_inverse=True)[1].reshape(-1)
     found, overlap = _found(parts, k, a), _overlap(parts, k)
     of_defect = (w[parts.of_K], named[parts.of_K])
     false = parts.false_NTA[:,min(k, BINS-1),a]*(k<BINS)
@@ -373,7 +377,8 @@ def aupimo(
     false = (_above(normal)/normal.sum(1)[:,None]).mean(0)
     found = _above(hist[faulty,1])/hist[faulty,1].sum(1)[:,None]
     used = false>0
-    if not used.any() or false[used].min()>low: return np.full(len(found), np.nan)
+    told = used.any() and false[used].min()<=low
+    if not told: return np.full(len(found), np.nan)
     x = np.log(false[used])[::-1]
     ends = np.log(low), np.log(high)
     width = ends[1]-ends[0]

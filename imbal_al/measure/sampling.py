@@ -77,7 +77,8 @@ def draw_weights(
     )->np.ndarray:   # (M,) of mean 1 over all ways to draw
     "Weights of tests drawn one after another. Raises `InputError` for chances that cannot be"
     q, left = np.asarray(q, float), np.asarray(left, float)
-    if q.shape!=left.shape or not ((q>0)&(q<=1)).all(): raise InputError(
+    fits = q.shape==left.shape and ((q>0)&(q<=1)).all()
+    if not fits: raise InputError(
         f'chances {q.shape} of draws, {left.shape} images left; give both for each, chances above 0 and up to 1')
     untested = max(total-len(q), 0)
     share = untested/np.maximum(total-np.arange(1, len(q)+1), 1)
@@ -90,7 +91,8 @@ def rank_sizes(
     "Chances that fall with the rank; equal ones where all scores are equal"
     score = np.asarray(score, float)
     known = score[np.isfinite(score)]
-    score = np.where(np.isfinite(score), score, np.median(known) if len(known) else 0.)
+    middle = np.median(known) if len(known) else 0.
+    score = np.where(np.isfinite(score), score, middle)
     n = len(score)
     rank = 1+np.searchsorted(np.sort(-score), -score, side='left')
     last = np.searchsorted(np.sort(-score), -score, side='right')
@@ -116,7 +118,8 @@ def draw_tests(
     while len(out)<n and (size>0).any():
         left, chances = int((size>0).sum()), size/size.sum()
         at = int(rng.choice(len(size), p=chances))
-        if fits is None or fits(at): out.append(Draw(at=at, q=float(chances[at]), left=left))
+        drawn = Draw(at=at, q=float(chances[at]), left=left)
+        if fits is None or fits(at): out.append(drawn)
         size[at] = 0
     return out
 
@@ -136,7 +139,8 @@ def effective_number(
     variance = m/max(m-1, 1)*(sums**2).sum()
     if not 0<p<1 or not variance>0: return float(min(kish, m))
     found = p*(1-p)/variance
-    if m>1: found *= (stdtrit(n-1, .5+level/2)/stdtrit(m-1, .5+level/2))**2
+    each, grouped = (stdtrit(max(k-1, 1), .5+level/2) for k in (n,m))
+    if m>1: found *= (each/grouped)**2
     return float(min(found, n))
 
 # %% ../../nbs/24a_measure.sampling.ipynb #175ec50a
@@ -164,7 +168,8 @@ def share_interval(
     if not n: return no_interval()
     if weights is None and groups is None: return count_interval(int(hits.sum()), n, level)
     worth = effective_number(hits, w, code, level)
-    p, tail = float((w*hits).sum()/w.sum()), (1-level)/2
+    tail = (1-level)/2
+    p = float((w*hits).sum()/w.sum())
     x = worth*p
     return Interval(
         mean=p,
@@ -186,7 +191,8 @@ def weighted_interval(
     mean = float((w*values).sum()/w.sum())
     if m<2: return no_interval(n, mean)
     sums = np.bincount(code, w*(values-mean)/w.sum())
-    half = float(stdtrit(m-1, .5+level/2))*np.sqrt(m/(m-1)*(sums**2).sum())
+    error = np.sqrt(m/(m-1)*(sums**2).sum())
+    half = float(stdtrit(m-1, .5+level/2))*error
     return Interval(mean, float(mean-half), float(mean+half), n)
 
 # %% ../../nbs/24a_measure.sampling.ipynb #bfd77404
@@ -202,10 +208,13 @@ def ratio_interval(
         "One end; inf where the denominator may be 0"
         below = of_b*(2*b.mean-of_b)
         if not below>0: return np.inf if sign>0 else 0.
-        inside = both**2-of_a*of_b*(2*a.mean-of_a)*(2*b.mean-of_b)
+        above = of_a*(2*a.mean-of_a)
+        inside = both**2-above*below
         return (both+sign*np.sqrt(max(inside, 0)))/below
-    low, high = end(a.low, b.high, -1), end(a.high, b.low, 1)
-    return Interval(float(a.mean/b.mean), float(max(low, 0)), float(high), n)
+    low = end(a.low, b.high, -1)
+    high = end(a.high, b.low, 1)
+    mean = a.mean/b.mean
+    return Interval(float(mean), float(max(low, 0)), float(high), n)
 
 # %% ../../nbs/24a_measure.sampling.ipynb #131d08ac
 def precision_interval(

@@ -165,7 +165,8 @@ class PartCosts:
         "What each verdict costs"
         codes, faulty = np.asarray(codes), np.asarray(faulty, bool)
         look = self.look or 0.
-        return np.where(codes==1, look, np.where(codes==0, self.missed*faulty, self.scrapped*~faulty))
+        wrong = np.where(codes==0, self.missed*faulty, self.scrapped*~faulty)
+        return np.where(codes==1, look, wrong)
 
 # %% ../../nbs/25c_measure.verdict.ipynb #7d2636c3
 def _flagged_shares(parts, faulty, w):
@@ -181,7 +182,8 @@ def _flagged_shares(parts, faulty, w):
 def _middle(cost, at):
     "The middle of the run of positions that cost as little as `at` does"
     same = cost<=cost[at]+1e-9*max(1., abs(cost[at]))
-    low = at-int(np.argmin(np.r_[same[:at+1][::-1], False]))+1
+    before = np.r_[same[:at+1][::-1], False]
+    low = at-int(np.argmin(before))+1
     high = at+int(np.argmin(np.r_[same[at:], False]))-1
     return (low+high)//2
 
@@ -197,7 +199,8 @@ def _cheapest_pair(first, second, look):
     low = 1+_middle(total, int(total.argmin()))
     rest = second[low:]
     if rest[-1]<=rest.min()+1e-9: return first[low]+rest[-1], low, BINS
-    return first[low]+rest.min(), low, low+_middle(rest, int(rest.argmin()))
+    high = low+_middle(rest, int(rest.argmin()))
+    return first[low]+rest.min(), low, high
 
 # %% ../../nbs/25c_measure.verdict.ipynb #e3456572
 def rule_by_costs(
@@ -217,7 +220,8 @@ def rule_by_costs(
     second = (1-pi)*costs.scrapped*flagged-look*both
     found = [_cheapest_pair(of_first, of_second, look) for of_first,of_second in zip(first, second)]
     cost = np.array([one[0] for one in found])
-    a = int(np.flatnonzero(cost<=cost.min()+1e-9*max(1., abs(cost.min())))[0])
+    lowest = cost.min()
+    a = int(np.argmax(cost<=lowest+1e-9*max(1., abs(lowest))))
     _, low, high = found[a]
     if look: return _rule(low, a, high)
     return Rule(float(P_EDGES[low]), int(AREAS[a]), float(P_EDGES[low]))
@@ -254,7 +258,8 @@ def rule_by_recall(
     w = np.ones(len(faulty)) if weights is None else np.asarray(weights, float)
     caught, flagged = _flagged_shares(parts, faulty, w)
     flagged = np.where(caught>=1-slip-1e-12, flagged, np.inf)
-    flagged[:,0] = np.where(np.isfinite(flagged[:,1:]).any(), np.inf, 1.)
+    possible = np.isfinite(flagged[:,1:]).any()
+    flagged[:,0] = np.inf if possible else 1.
     fewest = np.argwhere(flagged<=flagged.min()+1e-12)
     a, low = min(fewest.tolist(), key=lambda pair: (pair[1],pair[0]))
     return _rule(max(low, 0), a, BINS)
@@ -314,9 +319,12 @@ def verdict_level(
     named = None if groups is None else np.asarray(groups)
     w = None if weights is None else np.asarray(weights, float)
     def share(hits, own):
-        return share_interval(hits[own], w if w is None else w[own], named if named is None else named[own])
+        weight, group = (one if one is None else one[own] for one in (w,named))
+        return share_interval(hits[own], weight, group)
     both = pi is not None and faulty.any() and (~faulty).any()
     missed, looked = share(codes==0, faulty), share(codes==1, ~faulty)
+    review = math.nan
+    if both: review = pi*share(codes==1, faulty).mean+(1-pi)*looked.mean
     scrapped = share(codes==2, ~faulty)
     return VerdictLevel(
         rule=rule,
@@ -324,7 +332,7 @@ def verdict_level(
         missed=missed,
         looked=looked,
         scrapped=scrapped,
-        review=pi*share(codes==1, faulty).mean+(1-pi)*looked.mean if both else math.nan,
+        review=review,
         cost=_fair_cost(parts, faulty, pi, costs, w, named, seed) if both and costs else no_interval(),
         faulty=int(faulty.sum()),
         healthy=int((~faulty).sum()))
@@ -355,10 +363,13 @@ def _dealt(faulty, groups, rng):
 # %% ../../nbs/25c_measure.verdict.ipynb #40ed31dd
 def _stratified(values, w, faulty, groups):
     "Sum of weighted values whose kinds have fixed shares, with its interval: the variances of both add"
-    found = [(w[own].sum(), weighted_interval(values[own], w[own], None if groups is None else groups[own]))
-        for own in (faulty, ~faulty)]
+    found = []
+    for own in (faulty, ~faulty):
+        named = None if groups is None else groups[own]
+        found.append((w[own].sum(), weighted_interval(values[own], w[own], named)))
     mean = sum(share*one.mean for share,one in found)
-    half = math.sqrt(sum((share*(one.high-one.mean))**2 for share,one in found))
+    halves = [share*(one.high-one.mean) for share,one in found]
+    half = math.hypot(*halves)
     return Interval(float(mean), float(max(mean-half, 0)), float(mean+half), len(values))
 
 # %% ../../nbs/25c_measure.verdict.ipynb #94d6dcd9

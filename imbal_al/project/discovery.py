@@ -88,7 +88,8 @@ def _left(p, table, faulty):
         [faulty[id] for id in tested], None if equal else weights[own], groups_of(p, tested))
     n, known = len(p.units), int(table['faulty'].sum())
     most = n-len(table)
-    return share, Interval(*(float(np.clip(end*n-known, 0, most)) for end in share[:3]), share.n)
+    ends = np.clip(n*np.array(share[:3])-known, 0, most)
+    return share, Interval(*map(float, ends), share.n)
 
 # %% ../../nbs/64a_project.discovery.ipynb #d74961b6
 def _exhausted(found, least=10):
