@@ -19,7 +19,7 @@ Modules:
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def face(package, rooms):

@@ -345,7 +345,7 @@ def _progress_bar():
     from rich.console import Console
     return progress.Progress(
         progress.TextColumn('{task.description}'),
-        progress.BarColumn(),
+        progress.BarColumn(24),
         progress.MofNCompleteColumn(),
         progress.TextColumn('elapsed'),
         progress.TimeElapsedColumn(),
@@ -378,8 +378,8 @@ def _check_all(configs, work):
 # %% ../nbs/88_cli.ipynb #3a3fa05e
 class _Lines:
     "A line on the error stream every quarter of a minute, with the time that is left"
-    def __init__(self):
-        self.began,self.last = time.time(),0.
+    def __init__(self, look):
+        self.began,self.last,self.look = time.time(),0.,look
         self.first = None # Time and trainings done, at the first line
     def __call__(self, done, total):
         now = time.time()
@@ -388,23 +388,30 @@ class _Lines:
         self.first = self.first or (now, done)
         line = f'  {done} of {total} trainings, {_duration(now-self.began)}'
         _say(line+self._left(now, done, total))
+        for line in self.look(): _say('  '+line)
     def _left(self, now, done, total):
         since,before = self.first
         if done<=before: return ''
         return f', about {_duration((now-since)/(done-before)*(total-done))} left'
 
 # %% ../nbs/88_cli.ipynb #3a8836cc
-def _loud_run(folder, configs, work, how, runner=None):
+def _nothing_yet(): return ()
+
+# %% ../nbs/88_cli.ipynb #4f2338b2
+def _loud_run(folder, configs, work, how, runner=None, look=_nothing_yet):
     "Run a study with a bar; on a screen that is no terminal a line now and then"
     if runner is None: from imbal_al.studies.learning_study import run_study as runner
-    bar,lines = _progress_bar(),_Lines()
+    bar,lines,below = _progress_bar(),_Lines(look),[]
     with bar:
         task = bar.add_task('trainings', total=None)
         def tell(done, total, failed):
             "Move the bar, or say a line"
             what = f'trainings ({len(failed)} failed)' if failed else 'trainings'
             bar.update(task, completed=done, total=total, description=what)
-            if not bar.console.is_terminal: lines(done, total)
+            if not bar.console.is_terminal: return lines(done, total)
+            for line in look():
+                if line not in below: bar.console.print(line, highlight=False)
+            below[:] = look()
         return runner(
             folder, configs, work.workers, work.device, work.data_root, work.threads,
             progress=tell, **how)
@@ -508,13 +515,47 @@ def _report(folder, failed):
         typer.echo(f'table:   {path}\nfigures: {figures}')
     _end_if(failed)
 
+# %% ../nbs/88_cli.ipynb #a6261c06
+_FIRST_LOOK = 'story'
+
+def _defaults(data, preset, axes):
+    "(data set, preset): without any the story on its own images, else a quick look"
+    asked = data is not None or axes!=_Grid(repeats=axes.repeats)
+    preset = preset or ('quick' if asked else _FIRST_LOOK)
+    return data or (None if preset==_FIRST_LOOK else 'synthetic'), preset
+
+# %% ../nbs/88_cli.ipynb #900e29f7
+def _story_settings(data, axes, changes):
+    "What `story` is to be asked for"
+    if axes!=_Grid(repeats=axes.repeats): raise InputError(
+        '--preset story has its own strategies, pools and tests; '
+        'leave them out, or take --preset quick')
+    given = dict(data=data, repeats=axes.repeats)
+    return {name:value for name,value in given.items() if value is not None} | changes
+
+# %% ../nbs/88_cli.ipynb #15db9e23
+def _tell_story(folder, configs, work, how):
+    "Run the story and say what came out"
+    from imbal_al.results.story import GrowingStory, NEXT, save_story, story_text
+    look = GrowingStory(folder, configs)
+    _say(f'Figures grow in {folder/"figures"} while it runs.')
+    failed = _loud_run(folder, configs, work, how, look=look)
+    table = look.table()
+    if len(table):
+        typer.echo('\n'+story_text(table)+'\n')
+        typer.echo('\n'.join(['Figures:', *(f'  {path}' for path in save_story(table, folder/'figures'))]))
+        typer.echo(f'Table: {folder/"results.csv"}\n\n{NEXT}')
+    _end_if(failed)
+
 # %% ../nbs/88_cli.ipynb #008749a9
 @app.command('study')
 @_options
 def _study(
     *,
-    data: Annotated[str, typer.Option(help='Data set; see `imbal-al data list`')]='synthetic',
-    preset: Annotated[str, typer.Option(help='quick, laptop or paper')]='quick',
+    data: Annotated[Optional[str], typer.Option(
+        help='Data set; see `imbal-al data list`. Default: drawn images')]=None,
+    preset: Annotated[Optional[str], typer.Option(
+        help='story (the default without --data), quick, laptop or paper')]=None,
     axes: _Grid,
     learning: _Learning,
     out: Annotated[Optional[Path], typer.Option(
@@ -525,11 +566,11 @@ def _study(
     ):
     """Simulate active learning: every strategy, pool and test prevalence, cycle and repeat.
 
-    The same command again goes on where the last one was stopped; finished runs are skipped.
+    Safe to interrupt; run it again to resume. Finished runs are skipped.
 
     Examples:
 
-        imbal-al study                                          # embedded images, some minutes
+        imbal-al study                             # what both papers say, on drawn images, in minutes
 
         imbal-al study --data sd900 --preset laptop --pi-u 0.1,1 --repeats 6
 
@@ -541,17 +582,20 @@ def _study(
         imbal-al study --data folder:IMAGES:MASKS --patch 128 --strategies random,entropy
     """
     changes = _changes(learning)
-    from imbal_al.studies.learning_study import preset as preset_of
+    from imbal_al.studies.learning_study import preset as preset_of, story
     from imbal_al.runs.plan import save_plan
-    ready = preset_of(preset, data, **changes)
-    configs = _configs(ready, axes)
+    data,preset = _defaults(data, preset, axes)
+    is_story = preset==_FIRST_LOOK
+    if is_story: configs = story(**_story_settings(data, axes, changes))
+    else: configs = _configs(preset_of(preset, data, **changes), axes)
     how = _how(work)
     _check_all(configs, work)
     if dry_run: return _print_dry_run(configs, work)
-    folder = out or Path('runs')/f'{_file_part(data)}-{preset}'
+    folder = out or Path('runs')/(f'{_file_part(data)}-{preset}' if data else preset)
     save_plan(folder, configs)
     trainings = sum(config.cycles for config in configs)
     _say(f'{len(configs)} runs, {trainings} trainings into {folder}')
+    if is_story: return _tell_story(folder, configs, work, how)
     _report(folder, _loud_run(folder, configs, work, how))
 
 # %% ../nbs/88_cli.ipynb #37b1dc77

@@ -115,6 +115,27 @@ def _project_new(
     if project.settings.group_by: _say(_groups_line(project))
     typer.echo(_new_line(project))
 
+# %% ../../nbs/73_project.commands.ipynb #21355fb8
+def _project_set(
+    dir: _Dir,
+    settings: Annotated[list[str], typer.Argument(
+        metavar='NAME=VALUE...', help='As `project status` shows them')],
+    ):
+    """Change settings: labels stay, models are trained anew.
+
+    Example:
+
+        imbal-al project set parts steps=60 window=128 loss=dibe
+    """
+    from imbal_al.project.changes import change, parsed
+    given = parsed(settings)
+    lines = change(_open(dir), **given)
+    if not lines: return typer.echo('nothing to change: it is so already')
+    typer.echo('\n'.join(lines))
+    typer.echo(
+        'labels stay; models are trained anew: '
+        f'imbal-al next {dir} --budget 0 (or with a budget, for the next queue)')
+
 # %% ../../nbs/73_project.commands.ipynb #3f38334d
 def _project_drop(
     dir: _Dir,
@@ -133,7 +154,7 @@ def _project_drop(
 
 # %% ../../nbs/73_project.commands.ipynb #76c5178a
 def _project_status(dir: _Dir):
-    """What is labelled, what is out, and which round it is.
+    """What is labelled, what is out, which round it is, and the settings.
 
     Example:
 
@@ -141,28 +162,43 @@ def _project_status(dir: _Dir):
     """
     from imbal_al.project.discovery import discovery
     from imbal_al.project.store import labels
-    from imbal_al.project.state import rounds, waiting
+    from imbal_al.project.state import rounds, settings_lines, skipped_units, waiting
     project = _open(dir)
     labelled = labels(project)
     gone = Counter(unit['why'] for unit in project.gone)
+    skipped = skipped_units(project)
     typer.echo(
         f'{len(project.units)} {project.settings.unit}s, '
         f"{len(labelled)} labelled ({int(labelled['faulty'].sum())} with a defect), "
         f'{len(waiting(project))} out, {len(rounds(project))} rounds'
         +''.join(f', {n} {why}' for why,n in sorted(gone.items())))
+    if skipped: typer.echo(
+        f'{len(skipped)} of those that are out were skipped by the annotators; '
+        f'`imbal-al project release {dir} --skipped` puts them back into the pool')
+    typer.echo('\n'.join(settings_lines(project)))
     said = str(discovery(project))
     if said: typer.echo(said)
 
 # %% ../../nbs/73_project.commands.ipynb #ddd4d46a
-def _project_release(dir: _Dir):
+def _project_release(
+    dir: _Dir,
+    units: Annotated[Optional[list[str]], typer.Argument(
+        metavar='[ID|NAME...]', help='Ids or names of units that are out; default: all of them')]=None,
+    skipped: Annotated[bool, typer.Option('--skipped', help='Those that annotators have skipped')]=False,
+    ):
     """Give up on units that are out and will not be labelled; they are back in the pool.
 
     Example:
 
         imbal-al project release parts
+
+        imbal-al project release parts --skipped
     """
-    from imbal_al.project.state import release
-    typer.echo(f'{release(_open(dir))} units are back in the pool')
+    from imbal_al.project.state import release, release_skipped
+    if skipped and units: raise InputError('give ids or --skipped, not both')
+    project = _open(dir)
+    n = release_skipped(project) if skipped else release(project, units or None)
+    typer.echo(f'{n} units are back in the pool')
 
 # %% ../../nbs/73_project.commands.ipynb #7e3f75c2
 def _project_labels(
@@ -492,6 +528,7 @@ def _predict(
 # %% ../../nbs/73_project.commands.ipynb #11fa6e45
 _PROJECT = dict(
     new=_project_new,
+    set=_project_set,
     status=_project_status,
     release=_project_release,
     drop=_project_drop,
@@ -509,7 +546,7 @@ def register(
     app:typer.Typer,  # The app that gets the commands
     cls=None,         # The group class of sub-commands; None: typer's own
     )->typer.Typer:   # The `project` sub-app
-    "Add `project new|status|release|drop|labels` and `next`, `ingest`, `where`, `verdict`, `export`, `predict`"
+    "Add `project new|set|status|release|drop|labels` and `next`, `ingest`, `where`, `verdict`, `export`, `predict`"
     sub = typer.Typer(
         no_args_is_help=True,
         rich_markup_mode='markdown',

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from imbal_al.core import (
-    atomic_path, check_choice, commit, config_hash, InputError, read_json, stream, stream_seed,
-    write_json
+    atomic_path, check_choice, commit, config_hash, InputError, stream, stream_seed, write_json
 )
 from imbal_al.losses.guidance import (
     candidates as spread, check_target, Guidance, guide as search_weight, remembered
@@ -31,8 +30,8 @@ from .network import heldout_hist, read_model, train, write_model
 from .queue import write_queue
 from .standing import weighed_tests
 from imbal_al.project.state import (
-    flags_of, is_finished, read_guide, rounds, rounds_with_model, split_labels, tested_units,
-    weights_of_tests
+    flags_of, is_finished, read_guide, read_round, rounds, rounds_with_model, split_labels,
+    tested_units, weights_of_tests
 )
 from .store import groups_of, labels, Project
 from ..runs.lock import held
@@ -366,7 +365,7 @@ def _last_round(p):
     "(folder, `round.json`) of the last round; None for what is not there"
     folders = rounds(p)
     if not folders: return None, None
-    return folders[-1], read_json(folders[-1]/'round.json')
+    return folders[-1], read_round(folders[-1])
 
 def _no_round_open(p):
     "Raise where a round other than a guidance's was interrupted"

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np, torch
 
 from ..core import ahead, atomic_path, InputError, note, stream, stream_seed
+from ..losses.names import PAPER_COMBO
 from ..losses.registry import make_loss, OnTwoChannels
 from ..measure.metrics import BINS, histogram
 from ..measure.parts import join_parts, part_at, part_record, Parts
@@ -52,6 +53,7 @@ def _cut_mask(p, id, version):
     "The windows of a mask"
     return [window[...,0] for window in windows_of(read_mask(p, id, version), project_windows(p))]
 
+# %% ../../nbs/65_project.network.ipynb #a766c87c
 def _most_telling(p, id, masks):
     "Positions of at most `per_image` windows, those with a defect first, drawn among equals"
     order = stream(p.settings.seed, 'windows', id).permutation(len(masks))
@@ -83,7 +85,7 @@ def train(
         arch=s.arch,
         encoder=s.encoder,
         weights=s.weights,
-        loss=OnTwoChannels(make_loss(loss, fn_weight)) if loss else s.loss,
+        loss=_loss(loss or s.loss, fn_weight),
         lr=s.lr,
         wd=s.wd,
         bs=s.bs,
@@ -92,6 +94,11 @@ def train(
         seed=seed,
         train_pi=_drawn_share(p, masks))
     return fit(learner, s.schedule)
+
+# %% ../../nbs/65_project.network.ipynb #e5bfb1de
+def _loss(name, fn_weight):
+    "A loss by its name; the paper's own is the learner's"
+    return name if name==PAPER_COMBO else OnTwoChannels(make_loss(name, fn_weight))
 
 # %% ../../nbs/65_project.network.ipynb #318ad05f
 def write_model(
@@ -183,6 +190,7 @@ def _shares(p, ids):
         cut = windows_of(im, project_windows(p))
         for window in cut: yield window, i, np.float32(1/len(cut))
 
+# %% ../../nbs/65_project.network.ipynb #113ad231
 def _batches(items, n):
     "Yield lists of `n` items, the last one of what is left"
     batch = []
@@ -257,12 +265,14 @@ def heldout_hist(
 # %% ../../nbs/65_project.network.ipynb #c96f2481
 def _stacked(hists): return np.stack(hists) if hists else np.empty((0,2,BINS), np.uint32)
 
+# %% ../../nbs/65_project.network.ipynb #b41bccad
 def _kept_hists(folder):
     "What `heldout.npz` holds: 'id:content' -> histogram; nothing where it is in another precision"
     kept = read_record(folder/'heldout.npz') or {}
     if kept.get('precision')!=_PRECISION: return {}
     return dict(zip(kept['keys'].tolist(), kept['hist']))
 
+# %% ../../nbs/65_project.network.ipynb #a0d91d5a
 def _keep_hists(folder, hists):
     "Write all histograms, and the precision that they are in"
     write_record(folder/'heldout.npz', dict(

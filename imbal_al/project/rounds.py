@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from imbal_al.core import (
-    best_device, check_choice, commit, InputError, read_json, stream, stream_seed, write_json
+    best_device, check_choice, commit, InputError, stream, stream_seed, write_json
 )
 from ..measure.sampling import draw_tests, rank_sizes
 from ..networks.models import create_model
@@ -25,8 +25,8 @@ from imbal_al.project.network import (
 )
 from .queue import write_queue
 from imbal_al.project.state import (
-    guided_loss, is_finished, project_windows, queued, read_guide, rounds, split_labels, unit_group,
-    unlabelled_units, waiting
+    changed_after, guided_loss, is_finished, odd_round, project_windows, queued, read_guide, read_picks, read_round,
+    rounds, split_labels, unit_group, unlabelled_units, waiting
 )
 from .store import labels, look, Project, sweep
 from ..runs.lock import held
@@ -72,6 +72,7 @@ def _chosen(record):
     "The strategy that a round picks by"
     return 'coreset' if record['cold'] and record['strategy']!='random' else record['strategy']
 
+# %% ../../nbs/67_project.rounds.ipynb #610b04e9
 def _why(strategy, cold, scores, i):
     "Why a unit was picked, in a few words"
     if strategy=='random': return 'at random'
@@ -238,9 +239,11 @@ def next_round(
     with held(p.dir/'next.json', 1.):
         p = look(p, say)
         last = next(reversed(rounds(p)), None)
-        record = read_json(last/'round.json') if last else None
+        record = read_round(last) if last else None
         finished = record is not None and is_finished(last)
-        if record and finished and budget and not _news(p, record) and waiting(p): return _still_out(p)
+        if record and finished and budget and not _news(p, record) and waiting(p):
+            if changed_after(p)>=record['number']: say(_CHANGED)
+            return _still_out(p)
         if record and finished and not budget and _up_to_date(p, last, record): return _made_before(last, record)
         if record is None or finished:
             last, record = _new_round(p, last, budget, strategy, prevalence, per_group, tests)
@@ -257,6 +260,8 @@ def _asked(record):
     return record['budget'], record['strategy'], record.get('per_group',0), record.get('tests')
 
 # %% ../../nbs/67_project.rounds.ipynb #eadcccde
+_CHANGED = 'settings were changed since; a budget of 0 trains with them now, the next queue in any case'
+
 def _begun_otherwise(record):
     "A line for whoever asks for another round than the one that was interrupted"
     capped = f", at most {record['per_group']} of a group" if record.get('per_group') else ''
@@ -271,7 +276,7 @@ def _made_before(folder, record):
         number=record['number'],
         folder=folder,
         record=record,
-        picks=read_json(folder/'queue.json')['picks'],
+        picks=read_picks(folder),
         fresh=False)
 
 # %% ../../nbs/67_project.rounds.ipynb #cbb6c410
@@ -282,14 +287,14 @@ def _still_out(p):
     return Round(
         number=int(folder.name),
         folder=folder,
-        record=read_json(folder/'round.json'),
-        picks=read_json(folder/'queue.json')['picks'],
+        record=read_round(folder) or dict(cold=False, train=[]),
+        picks=read_picks(folder),
         fresh=False)
 
 # %% ../../nbs/67_project.rounds.ipynb #e899f442
 def _new_round(p, last, budget, strategy, prevalence=None, per_group=0, tests=None):
     "Folder and record of the round after `last`; one that lost its record before anything was picked is begun again"
-    again = last and read_json(last/'round.json') is None and read_json(last/'queue.json') is None
+    again = last and read_round(last) is None and read_picks(last) is None
     if again:
         for path in (*last.glob('scores_*.npz'), last/'model.pt'): path.unlink(missing_ok=True)
     number = int(last.name)+(not again) if last else 1
@@ -299,14 +304,16 @@ def _new_round(p, last, budget, strategy, prevalence=None, per_group=0, tests=No
 # %% ../../nbs/67_project.rounds.ipynb #2216fefe
 def _up_to_date(p, last, record):
     "Is the last model trained on all labels, in the way that is asked for, and there?"
-    if record['cold'] or _news(p, record) or _lost(p, record): return False
+    if record['cold'] or record['number']<=changed_after(p): return False
+    if _news(p, record) or _lost(p, record): return False
     trained = {name:record[name] for name in ('loss','fn_weight') if name in record}
     return trained==guided_loss(p) and read_model(p, last/'model.pt') is not None
 
+# %% ../../nbs/67_project.rounds.ipynb #8c3e396d
 def _news(p, record):
     "Have labels come since a round began?"
     table = labels(p)
-    known = {(id,version) for id,version in record['train']+record['test']}
+    known = {(id,version) for id,version in [*record['train'],*record['test']]}
     return not set(zip(table['id'], table['version']))<=known
 
 # %% ../../nbs/67_project.rounds.ipynb #ea3ed83c
@@ -317,6 +324,7 @@ def _lost(p, record):
 # %% ../../nbs/67_project.rounds.ipynb #a0d2d002
 def _go_on(p, folder, record, device, url, say):
     "What is left of a round"
+    _check_record(folder, record)
     for path in (folder, *(folder/'queue').glob('**/')): sweep(path)
     net = cold_model(p, device) if record['cold'] else read_model(p, folder/'model.pt', device)
     if net is None:
@@ -324,21 +332,29 @@ def _go_on(p, folder, record, device, url, say):
         seed = stream_seed(p.settings.seed,'train',record['number'])
         net = train(p, record['train'], seed, device, record.get('loss'), record.get('fn_weight'))
         write_model(folder/'model.pt', net)
-    queue = read_json(folder/'queue.json')
-    if queue is None:
-        queue = dict(picks=_picks(p, folder, record, net, device, say))
-        write_json(folder/'queue.json', queue)
+    picks = read_picks(folder)
+    if picks is None:
+        picks = _picks(p, folder, record, net, device, say)
+        write_json(folder/'queue.json', dict(picks=picks))
     run, w = network(net, p.settings.encoder, 3, device), project_windows(p)
     def probability(id):
         "Of a unit's pixels; nothing is predicted in a cold start"
         if record['cold']: return None
         z, _ = next(predict(run, [p.read(p.row[id])], w))
         return 1/(1+np.exp(-z))
-    lines = write_queue(p, folder/'queue', queue['picks'], probability, url, f"round {record['number']}")
+    lines = write_queue(p, folder/'queue', picks, probability, url, f"round {record['number']}")
     for line in lines: say(line)
-    return Round(record['number'], folder, record, queue['picks'], True)
+    return Round(record['number'], folder, record, picks, True)
 
 # %% ../../nbs/67_project.rounds.ipynb #787a3484
+def _check_record(folder, record):
+    "Raise an `InputError` for a round that cannot be gone on with"
+    if record['budget'] and record['strategy'] not in STRATEGIES: raise odd_round(
+        folder/'round.json', 'strategy', record)
+    for name in ('to_test','from_pool'):
+        if name not in record: raise odd_round(folder/'round.json', name, record)
+
+# %% ../../nbs/67_project.rounds.ipynb #49172fdd
 def _picks(p, folder, record, net, device, say):
     "What a round picks, and what it tests on; nothing without a budget"
     if not record['budget']: return []
