@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from imbal_al.core import (
-    atomic_path, check_choice, commit, config_hash, InputError, stream, stream_seed, write_json
+    atomic_path, check_choice, commit, config_hash, InputError, read_json, stream, stream_seed,
+    write_json
 )
 from imbal_al.losses.guidance import (
     candidates as spread, check_target, Guidance, guide as search_weight, remembered
