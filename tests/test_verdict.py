@@ -310,11 +310,13 @@ def test_openvino_reads_the_file_and_says_the_same(project, tmp_path):
     from imbal_al.project.predictor import open_model
 
     made = export(project, tmp_path / 'm.onnx', threshold=0.5)
-    compiled = ov.Core().compile_model(ov.Core().read_model(str(made.path)), 'CPU')
+    compiled = ov.Core().compile_model(
+        str(made.path), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'}
+    )
     x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, made.meta['channels']), dtype=np.uint8)
     theirs = compiled({'image': x})['logit']
     ours, _ = open_model(made.path).run(x)
-    assert np.abs(theirs - ours).max() < 1e-2
+    assert np.abs(theirs - ours).max() < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,9 @@ def _alone_texts(meta):
         f'{rule["min_area"]} px: none, accept.',
         f'Else {reject} rejected (the same count at the logit of that probability); '
         'every other one is reviewed.',
-        'All these numbers stand in the metadata of the file, as JSON, under `imbal_al`.']
+        'All these numbers stand in the metadata of the file, as JSON, under `imbal_al`.',
+        'OpenVINO reads the file; give it INFERENCE_PRECISION_HINT f32: on some processors it takes '
+        'bf16 else, and logits shift by 0.1.']
     numbered = '\n'.join(f'{i}. {step}' for i,step in enumerate(steps, 1))
     lines = (
         'The same in Python with onnxruntime, numpy, Pillow and scipy (8-bit pictures): '
