@@ -14,7 +14,7 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import atomic_path, best_device, check_device, InputError
-from ..text import shown_text
+from ..text import counted, shown_text
 
 # %% auto #0
 __all__ = []
@@ -93,7 +93,7 @@ def _project_new(
     seed: Annotated[Optional[int], typer.Option(
         help='Everything random follows from it; default 0')]=None,
     ):
-    """Make a project from a folder of images. Given again, it looks for images that have come.
+    """Make a project from a folder of images. Run it again to add new images.
 
     Example:
 
@@ -154,7 +154,7 @@ def _project_drop(
 
 # %% ../../nbs/73_project.commands.ipynb #76c5178a
 def _project_status(dir: _Dir):
-    """What is labelled, what is out, which round it is, and the settings.
+    """What is labelled, what waits for labels, which round it is, and the settings.
 
     Example:
 
@@ -168,9 +168,9 @@ def _project_status(dir: _Dir):
     gone = Counter(unit['why'] for unit in project.gone)
     skipped = skipped_units(project)
     typer.echo(
-        f'{len(project.units)} {project.settings.unit}s, '
+        f'{counted(len(project.units), project.settings.unit)}, '
         f"{len(labelled)} labelled ({int(labelled['faulty'].sum())} with a defect), "
-        f'{len(waiting(project))} out, {len(rounds(project))} rounds'
+        f"{len(waiting(project))} waiting for labels, {counted(len(rounds(project)), 'round')}"
         +''.join(f', {n} {why}' for why,n in sorted(gone.items())))
     if skipped: typer.echo(
         f'{len(skipped)} of those that are out were skipped by the annotators; '
@@ -252,7 +252,7 @@ def _next(
     ):
     """Train on what is labelled, score the rest in one pass, write what to label next.
 
-    Stopped and given again it goes on where it was; while a queue is out, it says so.
+    Safe to interrupt; run it again to resume. While a queue waits for labels, it says so.
 
     Example:
 
@@ -511,7 +511,7 @@ def _predict(
         min=1, help='Pixels from which a region is a defect; default that of the file')]=None,
     ):
     """Masks, overlays and a table by defect area for a folder of any length.
-    Stopped and given again, it goes on.
+    Safe to interrupt; run it again to resume.
 
     Example:
 
