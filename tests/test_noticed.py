@@ -122,7 +122,8 @@ def make_odd(folder):
         png(folder / name, len(name))
     rgb = np.random.default_rng(0).integers(0, 255, (32, 40, 3)).astype(np.uint8)
     exif(folder / 'turned.jpg', rgb, 6)
-    exif(folder / 'flipped.png', rgb, 2)
+    for turn in range(2, 9):
+        exif(folder / f'turned{turn}.png', rgb, turn)
     Image.fromarray((rgb[..., 0].astype(np.uint16) * 16)).save(folder / 'deep.tif')
     Image.fromarray(rgb).save(folder / 'colour.bmp')
 
