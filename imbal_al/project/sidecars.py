@@ -61,6 +61,7 @@ def _labelme_draw(kind, points, shape):
     if kind=='mask': return partial(_labelme_mask, shape['mask'], int(x), int(y))
     raise ValueError(f'a shape of the kind {kind!r}; draw polygons, rectangles, circles or masks')
 
+# %% ../../nbs/62e_project.sidecars.ipynb #3880aaa8
 def _labelme_mask(text, x, y, shape):
     "A PNG at its place. Raises `ValueError`"
     try: im = Image.open(io.BytesIO(base64.b64decode(text)))
@@ -105,10 +106,11 @@ def yolo_names(
         if isinstance(names, list): return _numbered(names)
     return {}
 
+# %% ../../nbs/62e_project.sidecars.ipynb #15a2f25a
 def _numbered(names): return _words(enumerate(names))
 
 def _words(pairs):
-    "Names by class. A list in the place of a name is none: a few lines can refer to one that as text fills the memory"
+    "Names by class, of (class, name)"
     return {str(key):str(name).strip() for key,name in pairs if isinstance(name, (str,int,float))}
 
 # %% ../../nbs/62e_project.sidecars.ipynb #975dc384
