@@ -74,6 +74,7 @@ def test_a_file_that_was_cut_off_is_named_and_taken_when_it_is_whole(tmp_path, k
     Image.fromarray(pixels).save(out, kind)
     path = tmp_path / f'camera/cut.{kind}'
     path.write_bytes(out.getvalue()[: len(out.getvalue()) * 2 // 3])
+    assert is_cut_off(path)
     code, said = run('project', 'new', tmp_path / 'p', '--images', tmp_path / 'camera', '--window', 32)
     assert code == 0 and f'cut.{kind}' in said and '3 images of 3 images' in said
     path.write_bytes(out.getvalue())
