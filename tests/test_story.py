@@ -101,7 +101,7 @@ def test_the_plan_shares_what_can_be_shared():
     configs = story(repeats=3, seed=5)
     assert {c.seed for c in configs} == {5} and len({c.hash for c in configs}) == 9
     labels = {c.cycles * c.batch for c in configs}
-    assert labels == {48}
+    assert labels == {80}
     assert story()[0].scenario_key() == story()[1].scenario_key()
 
 

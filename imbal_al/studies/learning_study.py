@@ -111,13 +111,13 @@ def preset(name:str,  # 'quick', 'laptop' or 'paper'; 'story' is `story`
 STORY_DATA = 'synthetic_leaves:240:128'
 _STORY = dict(
     patch=(32,32),
-    pool_size=320,
+    pool_size=400,
     test_size=100,
     heldout_size=160,
-    validation_size=80,
-    batch=24,
+    validation_size=120,
+    batch=40,
     cycles=2,
-    steps=40,
+    steps=60,
     bs=8,
     lr=4e-3)
 _LONGER = 1.5 # Steps of the network from faulty patches only
