@@ -153,3 +153,38 @@ def test_a_recorded_repeat_comes_out_again(recorded, tmp_path):
 def test_what_the_story_does_not_take_is_refused_in_a_line(args, says):
     r = CliRunner().invoke(app, ['study', *args])
     assert r.exit_code == 2 and says in r.output and len(r.output.strip().splitlines()) == 1
+
+
+def test_what_is_on_the_way_is_shown_once_and_as_it_changes(capsys):
+    "A study that runs: each line as soon as it is known, none twice, none lost"
+    from imbal_al import cli
+
+    said = iter([[], ['one'], ['one', 'two'], ['one', 'three'], ['one', 'three']])
+    seen = []
+
+    class Terminal:
+        is_terminal = True
+
+        def print(self, line, highlight):
+            seen.append(line)
+
+    class Bar:
+        console = Terminal()
+        __enter__ = __exit__ = lambda self, *a: None
+
+        def add_task(self, *a, **k):
+            return 0
+
+        def update(self, *a, **k):
+            pass
+
+    def runner(*args, progress, **how):
+        for done in range(5):
+            progress(done, 5, [])
+        return []
+
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(cli, '_progress_bar', Bar)
+        work = cli._Work()
+        assert cli._loud_run('x', [], work, {}, runner, lambda: next(said)) == []
+    assert seen == ['one', 'two', 'three']
