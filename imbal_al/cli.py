@@ -288,6 +288,10 @@ class _Costs:
     prevalence: Annotated[Optional[float], typer.Option(
         help='Share of faulty units at deployment, for a project; '
         'default that of its held-out labels')]=None
+    accept: Annotated[bool, typer.Option(
+        '--accept', help='For a project: keep what was found although it is not shown to be cheaper')]=False
+    undo: Annotated[bool, typer.Option(
+        '--undo', help='For a project: put back what stood before the last guidance')]=False
 
 # %% ../nbs/88_cli.ipynb #deb2c54f
 def _check_lists(strategies, losses, fn_weights):
@@ -811,7 +815,7 @@ def _guide(
         return guide_project(
             dir, costs.misses_cost, costs.alarms_cost, costs.prevalence,
             wanted.loss, wanted.candidates,
-            wanted.target if _given(ctx, 'target') else None, work.device)
+            wanted.target if _given(ctx, 'target') else None, work.device, costs.accept, costs.undo)
     from imbal_al.losses.guidance import check_target
     from imbal_al.studies.loss_config import check_loss_config
     from imbal_al.studies.loss_training import check_loss_networks, check_parts

@@ -74,6 +74,7 @@ def test_a_file_that_was_cut_off_is_named_and_taken_when_it_is_whole(tmp_path, k
     Image.fromarray(pixels).save(out, kind)
     path = tmp_path / f'camera/cut.{kind}'
     path.write_bytes(out.getvalue()[: len(out.getvalue()) * 2 // 3])
+    assert is_cut_off(path)
     code, said = run('project', 'new', tmp_path / 'p', '--images', tmp_path / 'camera', '--window', 32)
     assert code == 0 and f'cut.{kind}' in said and '3 images of 3 images' in said
     path.write_bytes(out.getvalue())
@@ -122,7 +123,8 @@ def make_odd(folder):
         png(folder / name, len(name))
     rgb = np.random.default_rng(0).integers(0, 255, (32, 40, 3)).astype(np.uint8)
     exif(folder / 'turned.jpg', rgb, 6)
-    exif(folder / 'flipped.png', rgb, 2)
+    for turn in range(2, 9):
+        exif(folder / f'turned{turn}.png', rgb, turn)
     Image.fromarray((rgb[..., 0].astype(np.uint16) * 16)).save(folder / 'deep.tif')
     Image.fromarray(rgb).save(folder / 'colour.bmp')
 

@@ -200,7 +200,7 @@ def test_equal_pictures_three_times_over_two_groups(tmp_path):
         png(c / f'part{i:02d}/2.png', 50 + i)
     for i in range(5):
         for j in (40, 41):
-            png(c / f'part{i + j}/3.png', i)
+            png(c / f'part{2 * i + j}/3.png', i)
     p = new(tmp_path / 'p', c, window=32, overlap=0, group_by='folder')
     same = twins({image: known.content for image, known in p.pictures.items()})
     assert len(same) == 10

@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from ..data.listing import image_of_mask
 from .drawn import Drawn
 from .store import file_name, Project
 
@@ -54,7 +55,7 @@ def _roboflow(name):
     return re.sub(r'_(png|jpe?g|bmp|tiff?|webp)\.rf\.[0-9a-zA-Z]+\.\w+$', r'.\1', name).casefold()
 
 # %% ../../nbs/65a_project.matching.ipynb #02ff88c8
-def _unmasked(name): return re.sub(r'[-_.](mask|masks|gt|label|labels|seg)$', '', _stem(name).casefold())
+def _unmasked(name): return _stem(image_of_mask(name) or name).casefold()
 
 # %% ../../nbs/65a_project.matching.ipynb #54ae189c
 def _stem_case(name): return _stem(name).casefold()

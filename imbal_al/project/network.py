@@ -14,6 +14,7 @@ from ..core import ahead, atomic_path, InputError, note, stream, stream_seed
 from ..losses.names import PAPER_COMBO
 from ..losses.registry import make_loss, OnTwoChannels
 from ..measure.metrics import BINS, histogram
+from ..measure.parts import join_parts, part_at, part_record, Parts
 from ..networks.device import DeviceData, seeded
 from ..networks.learner import fit, make_learner
 from ..networks.models import create_model
@@ -254,8 +255,10 @@ def heldout_hist(
     if missing:
         net = read_model(p, folder/'model.pt', device)
         if net is None: return None
-        hists |= _new_hists(p, net, missing, content, device)
+        new, records = _new_hists(p, net, missing, content, device)
+        hists |= new
         _keep_hists(folder, hists)
+        _keep_parts(folder, {**_kept_parts(folder), **records})
     found = [(id,hists[key]) for id,key in zip(ids, keys) if key in hists]
     return [id for id,_ in found], _stacked([hist for _,hist in found])
 
@@ -279,12 +282,54 @@ def _keep_hists(folder, hists):
 
 # %% ../../nbs/65_project.network.ipynb #66e06f0f
 def _new_hists(p, net, ids, content, device):
-    "'id:content' -> histogram of a network on units; a note for each that cannot be read"
-    lines, got, hists = [], [], {}
+    "'id:content' -> histogram and record of parts of a network on units; a note for each that cannot be read"
+    lines, got, hists, records = [], [], {}, {}
     run = network(net, p.settings.encoder, 3, device, _PRECISION)
     outputs = predict(run, read_all(p, ids, lines, got), project_windows(p))
     for i,(z,_) in enumerate(outputs):
-        id = got[i]
-        hists[f'{id}:{content[id]}'] = histogram(z[None], read_mask(p, id)[None], logits=True)[0]
+        key, mask = f'{got[i]}:{content[got[i]]}', read_mask(p, got[i])
+        hists[key] = histogram(z[None], mask[None], logits=True)[0]
+        records[key] = part_record(z, mask)
     for line in lines: note(line)
-    return hists
+    return hists, records
+
+# %% ../../nbs/65_project.network.ipynb #dbdf7e60
+_PARTS = 'imbal_al parts 1'
+
+def _kept_parts(folder):
+    "What `heldout_parts.npz` holds: 'id:content' -> record; nothing where it is of another form or precision"
+    kept = read_record(folder/'heldout_parts.npz') or {}
+    if (kept.pop('form',''), kept.pop('precision','')) != (_PARTS,_PRECISION): return {}
+    keys = kept.pop('keys').tolist()
+    parts = Parts(**kept)
+    return {key:part_at(parts, i) for i,key in enumerate(keys)}
+
+# %% ../../nbs/65_project.network.ipynb #5180ebea
+def _keep_parts(folder, records):
+    "Write all records, and the precision that they are in"
+    write_record(folder/'heldout_parts.npz', dict(
+        vars(join_parts(list(records.values()))),
+        keys=np.array(list(records), 'U25'),
+        form=np.array(_PARTS),
+        precision=np.array(_PRECISION)))
+
+# %% ../../nbs/65_project.network.ipynb #3b8e3e7b
+def heldout_parts(
+    p:Project, # The project
+    folder:Path,  # A round's
+    ids:list,     # Labelled units
+    device='cpu'  # That the network computes on
+    )->tuple[list,Parts]|None: # (ids that could be read, their records); None if the round has no model
+    "Records of parts of a round's network on held-out units, from its `heldout_parts.npz` as far as it has them"
+    table = labels(p)
+    content = dict(zip(table['id'], table['content']))
+    keys = {id:f'{id}:{content[id]}' for id in ids}
+    records = _kept_parts(folder)
+    missing = [id for id,key in keys.items() if key not in records]
+    if missing:
+        net = read_model(p, folder/'model.pt', device)
+        if net is None: return None
+        records |= _new_hists(p, net, missing, content, device)[1]
+        _keep_parts(folder, records)
+    found = [id for id,key in keys.items() if key in records]
+    return found, join_parts([records[keys[id]] for id in found])

@@ -15,7 +15,7 @@ import numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 
 from ..core import atomic_path, check_choice, InputError, note, read_json, write_json, write_text
-from ..data.images import orientation_of
+from ..data.images import orientation_of, upright
 from ..data.masks import turned_mask
 from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG
 from .drawn import instant, Names, packed, plain
@@ -532,8 +532,20 @@ def _write_masks(p, to, ids):
         if (to/name).exists() and not _is_mask(to/name): raise InputError(
             f'{to/name} is there and is no mask of 0 and 255; give an empty folder')
     for name,(own,is_whole) in masks.items():
-        mask = _whole(p, own) if is_whole else read_mask(p, own[0])
-        _write_png(to/name, mask*255)
+        if is_whole: _write_whole(to/name, _whole(p, own), p.images/p.row[own[0]]['image'])
+        else: _write_png(to/name, read_mask(p, own[0])*255)
+
+# %% ../../nbs/66_project.queue.ipynb #0ab5f223
+def _write_whole(path, mask, image):
+    "Write the mask of a whole image: stored as the photograph is, and with its note on how to turn it"
+    turn = orientation_of(image)
+    if turn==1: return _write_png(path, mask*255)
+    stored = upright(mask>0, _BACK.get(turn,turn))
+    about = Image.Exif()
+    about[0x0112] = turn
+    with atomic_path(path) as f: Image.fromarray(stored.astype(np.uint8)*255).save(f, 'png', exif=about)
+
+_BACK = {6:8, 8:6}
 
 # %% ../../nbs/66_project.queue.ipynb #f2f3a837
 def _is_mask(path):

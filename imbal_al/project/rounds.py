@@ -16,11 +16,12 @@ import numpy as np
 from imbal_al.core import (
     best_device, check_choice, commit, InputError, stream, stream_seed, write_json
 )
+from ..measure.sampling import draw_tests, rank_sizes
 from ..networks.models import create_model
 from ..networks.predict import network, predict
 from ..networks.uncertainty import dropping
 from imbal_al.project.network import (
-    cold_model, read_model, score_pool, score_units, SECOND, train, write_model
+    cold_model, read_all, read_model, score_pool, score_units, SECOND, train, write_model
 )
 from .queue import write_queue
 from imbal_al.project.state import (
@@ -123,6 +124,40 @@ def _random_tests(p, record, pool):
     ids = _at_random(p, pool, record['to_test'], 'test', record['number'])
     return [dict(id=id, why='to test on, at random', held_out=True) for id in ids]
 
+# %% ../../nbs/67_project.rounds.ipynb #a946fc8a
+def _tests(p, record, net, pool, device, say):
+    "Units to test on, at random or with the chances that were asked for"
+    if 'tests' not in record: return _random_tests(p, record, pool)
+    if not record['to_test']: return []
+    score = np.zeros(len(pool)) if record['cold'] else _peaks(p, net, pool, device, say)
+    def fits(at):
+        "Can a unit be read?"
+        try: p.read(p.row[pool[at]])
+        except InputError: return False
+        return True
+    rng = stream(p.settings.seed, 'drawn tests', record['number'])
+    drawn = draw_tests(rank_sizes(score), record['to_test'], rng, fits)
+    return [dict(
+        id=pool[one.at],
+        why=f'to test on, drawn with a chance of {one.q:.2g} of {one.left}',
+        held_out=True,
+        q=one.q,
+        left=one.left) for one in drawn]
+
+# %% ../../nbs/67_project.rounds.ipynb #ec7ac794
+def _peaks(p, net, ids, device, say):
+    "The highest logit of each unit; nan where it cannot be read"
+    say(f'looking at {len(ids)} units that could be tested on')
+    lines, got, peak = [], [], {}
+    run = network(net, p.settings.encoder, 3, device)
+    for i,(z,_) in enumerate(predict(run, read_all(p, ids, lines, got), project_windows(p))): peak[got[i]] = z.max()
+    return np.array([peak.get(id, np.nan) for id in ids])
+
+# %% ../../nbs/67_project.rounds.ipynb #2aec90ac
+def _tests_words(record):
+    "How many tests were asked for"
+    return f", {record['tests']} to test on" if 'tests' in record else ''
+
 # %% ../../nbs/67_project.rounds.ipynb #f6ab8275
 @dataclass(frozen=True)
 class Round:
@@ -136,7 +171,7 @@ class Round:
     def queue(self)->Path: return self.folder/'queue'
 
 # %% ../../nbs/67_project.rounds.ipynb #139b7cfa
-def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0):
+def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0, tests=None):
     "Write `round.json`: from then on this round is decided"
     table = labels(p)
     train_ids, test_ids = split_labels(p, table['id'])
@@ -149,7 +184,10 @@ def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0):
     faulty = dict(zip(table['id'], table['faulty']))
     cold = not any(faulty[id] for id in train_ids)
     if not budget and cold: raise InputError(f'{p.dir} has no labelled defect to train on; label some first')
-    from_pool, to_test = _dealt(budget, p.settings.held_out, len(train_pool), len(test_pool))
+    if tests is None: from_pool, to_test = _dealt(budget, p.settings.held_out, len(train_pool), len(test_pool))
+    else:
+        to_test = min(tests, len(test_pool))
+        from_pool = min(budget-to_test, len(train_pool))
     record = dict(
         number=number,
         budget=budget,
@@ -164,6 +202,7 @@ def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0):
         commit=commit())
     record |= guided_loss(p)
     if per_group: record['per_group'] = per_group
+    if tests is not None: record['tests'] = tests
     write_json(folder/'round.json', record)
     return record
 
@@ -184,7 +223,8 @@ def next_round(
     url:str='',                 # See `imbal_al.project.queue.write_queue`
     say=lambda line: None,      # Called with a line now and then
     prevalence:float|None=None, # At deployment, for `quota`; default that of the guidance, if there was one
-    per_group:int=0             # Of a group in the queue, at most, while others have room; 0: any number
+    per_group:int=0,            # Of a group in the queue, at most, while others have room; 0: any number
+    tests:int|None=None         # Of the budget, to test on, drawn with unequal chances; None: some, at random
     )->Round:
     """Train, score, pick, write the queue
 
@@ -192,6 +232,8 @@ def next_round(
     if not _is_count(budget): raise InputError(f'budget = {budget!r}; give a number of units, 0 or more')
     if not _is_count(per_group): raise InputError(
         f'per_group = {per_group!r}; give how many of a group may be picked, or 0 for any number')
+    if tests is not None and not (_is_count(tests) and tests<=budget): raise InputError(
+        f'tests = {tests!r}; give how many of the {budget} units of the budget are to test on, 0 to {budget}')
     if prevalence is None: prevalence = read_guide(p).get('prevalence')
     _check_strategy(p, strategy, prevalence)
     with held(p.dir/'next.json', 1.):
@@ -204,15 +246,20 @@ def next_round(
             return _still_out(p)
         if record and finished and not budget and _up_to_date(p, last, record): return _made_before(last, record)
         if record is None or finished:
-            last, record = _new_round(p, last, budget, strategy, prevalence, per_group)
-        elif (record['budget'],record['strategy'],record.get('per_group',0))!=(budget,strategy,per_group):
+            last, record = _new_round(p, last, budget, strategy, prevalence, per_group, tests)
+        elif _asked(record)!=(budget,strategy,per_group,tests):
             say(_begun_otherwise(record))
         return _go_on(p, last, record, device or best_device(), url, say)
 
 # %% ../../nbs/67_project.rounds.ipynb #916e11b9
 def _is_count(n): return isinstance(n,int) and not isinstance(n,bool) and n>=0
 
-# %% ../../nbs/67_project.rounds.ipynb #5f0a1589
+# %% ../../nbs/67_project.rounds.ipynb #6003266e
+def _asked(record):
+    "What was asked for when a round was begun"
+    return record['budget'], record['strategy'], record.get('per_group',0), record.get('tests')
+
+# %% ../../nbs/67_project.rounds.ipynb #eadcccde
 _CHANGED = 'settings were changed since; a budget of 0 trains with them now, the next queue in any case'
 
 def _begun_otherwise(record):
@@ -220,7 +267,7 @@ def _begun_otherwise(record):
     capped = f", at most {record['per_group']} of a group" if record.get('per_group') else ''
     return (
         f"round {record['number']} was begun with a budget of {record['budget']} and "
-        f"{record['strategy']}{capped}; that one is finished first")
+        f"{record['strategy']}{capped}{_tests_words(record)}; that one is finished first")
 
 # %% ../../nbs/67_project.rounds.ipynb #7f9f8ef1
 def _made_before(folder, record):
@@ -245,14 +292,14 @@ def _still_out(p):
         fresh=False)
 
 # %% ../../nbs/67_project.rounds.ipynb #e899f442
-def _new_round(p, last, budget, strategy, prevalence=None, per_group=0):
+def _new_round(p, last, budget, strategy, prevalence=None, per_group=0, tests=None):
     "Folder and record of the round after `last`; one that lost its record before anything was picked is begun again"
     again = last and read_round(last) is None and read_picks(last) is None
     if again:
         for path in (*last.glob('scores_*.npz'), last/'model.pt'): path.unlink(missing_ok=True)
     number = int(last.name)+(not again) if last else 1
     folder = p.dir/'rounds'/f'{number:03d}'
-    return folder, _begin(p, folder, number, budget, strategy, prevalence, per_group)
+    return folder, _begin(p, folder, number, budget, strategy, prevalence, per_group, tests)
 
 # %% ../../nbs/67_project.rounds.ipynb #2216fefe
 def _up_to_date(p, last, record):
@@ -313,7 +360,7 @@ def _picks(p, folder, record, net, device, say):
     if not record['budget']: return []
     train_pool, test_pool = unlabelled_units(p)
     scores, seen = _looked_at(p, folder, record, net, train_pool, device, say)
-    return _pick(p, record, net, scores, seen)+_random_tests(p, record, test_pool)
+    return _pick(p, record, net, scores, seen)+_tests(p, record, net, test_pool, device, say)
 
 # %% ../../nbs/67_project.rounds.ipynb #794ca284
 def _looked_at(p, folder, record, net, ids, device, say):

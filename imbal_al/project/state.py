@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core import InputError, read_json, stream, write_json
+from ..measure.sampling import draw_weights
+from ..measure.verdict import read_rule
 from ..networks.tiling import Windows
 from .store import BACKUP, group_in, labels, Project
 from ..runs.lock import held
@@ -264,7 +266,22 @@ _NUMBERS = ('threshold','prevalence','misses_cost','alarms_cost')
 
 def _is_number(value): return isinstance(value,(int,float)) and 0<=value<float('inf')
 
-# %% ../../nbs/64_project.state.ipynb #d40d92d1
+# %% ../../nbs/64_project.state.ipynb #cf61314a
+def read_verdict(p):
+    "The project's `Rule`; None where none was chosen. Raises `InputError` where that is damaged"
+    path = p.dir/'verdict.json'
+    found = read_json(path)
+    if found is None and not path.exists(): return None
+    try:
+        if (found or {}).get('form')!=VERDICT_FORM: raise InputError('it is of another version')
+        return read_rule(found.get('rule'))
+    except InputError as e: raise InputError(
+        f'{path} is damaged ({e}); give `imbal-al verdict {p.dir}` again, '
+        'or remove the file to go on without a verdict') from e
+
+VERDICT_FORM = 'imbal_al verdict 1'
+
+# %% ../../nbs/64_project.state.ipynb #ac1763dc
 def guided_loss(p):
     "loss and fn_weight that a guidance has found; empty where the project was not guided"
     guide = read_guide(p)
@@ -318,7 +335,22 @@ def rounds_with_model(p):
         if is_trained and record['number']>changed_after(p): out.append((folder,record))
     return out
 
-# %% ../../nbs/64_project.state.ipynb #dbabd548
+# %% ../../nbs/64_project.state.ipynb #61ed2e95
+def exported_round(p, number=None):
+    """(folder, `round.json`) of the network that is exported: the last trained one, or that of a round
+
+    Where a guidance made the last one, the one that it keeps. Raises `InputError` without one."""
+    done = [one for one in rounds_with_model(p) if number in (None, one[1]['number'])]
+    if not done: raise InputError(
+        f"{p.dir} has no trained model{'' if number is None else f' of round {number}'}; "
+        "label, ingest and give `imbal-al next` first")
+    kept = read_guide(p).get('round')
+    keep = [one for one in done if one[1]['number']==kept]
+    guided = done[-1][1].get('strategy')=='guide'
+    if number is not None or not guided: return done[-1]
+    return (keep or [one for one in done if one[1].get('strategy')!='guide'] or done)[-1]
+
+# %% ../../nbs/64_project.state.ipynb #2f92d176
 def trained_rounds(p):
     "The same. Raises `InputError` where there is none"
     out = rounds_with_model(p)
@@ -327,6 +359,36 @@ def trained_rounds(p):
     if not out: raise InputError(
         f'{p.dir} has no trained model yet; label the first queue, ingest it and give `imbal-al next` again')
     return out
+
+# %% ../../nbs/64_project.state.ipynb #efb32102
+def draws_of_tests(p):
+    "id -> (chance, how many were left) of the drawn tests, in order; a chance of None: at random"
+    out = {}
+    for folder in rounds(p):
+        gone = set(_released(folder))
+        for pick in read_picks(folder) or []:
+            if not pick['held_out'] or pick['id'] in gone: continue
+            out.pop(pick['id'], None)
+            out[pick['id']] = pick.get('q'), pick.get('left')
+    return out
+
+# %% ../../nbs/64_project.state.ipynb #87d7d753
+def weights_of_tests(
+    p:Project, # The project
+    ids:list   # Labelled held-out units
+    )->tuple[np.ndarray,np.ndarray]: # (weights (n,), were they drawn? (n,) bool)
+    "What each test counts"
+    draws, own = draws_of_tests(p), set(ids)
+    order = [id for id in draws if id in own]
+    drawn = np.array([id in draws for id in ids], bool)
+    weights = np.ones(len(ids))
+    if not any(draws[id][0] for id in order): return weights, drawn
+    brought = {id for id in labels(p)['id'] if id not in draws}
+    total = len(set(split_labels(p, p.units['id'])[1])-brought)
+    left = [draws[id][1] or max(total-i, 1) for i,id in enumerate(order)]
+    q = [draws[id][0] or 1/n for id,n in zip(order, left)]
+    weight = dict(zip(order, draw_weights(q, left, total)))
+    return np.array([weight.get(id, 1.) for id in ids]), drawn
 
 # %% ../../nbs/64_project.state.ipynb #fa493a4a
 def tested_units(p, pi):

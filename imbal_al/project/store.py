@@ -19,7 +19,9 @@ from imbal_al.core import (
     atomic_path, check_choice, config_hash, InputError, note, read_json, to_json, unseal, write_json,
     write_text
 )
-from ..data.images import check_header, crop, deep_pixels, open_picture, PICTURES, read_image
+from imbal_al.data.images import (
+    check_header, crop, deep_pixels, open_picture, orientation_in, PICTURES, read_image
+)
 from ..data.patches import windows
 from ..data.listing import list_files
 from ..data.sources import masks_among, named_group
@@ -135,7 +137,7 @@ def _header(path):
     try:
         with Image.open(path) as im:
             check_header(im, path)
-            turned = im.getexif().get(0x0112, 1)>=5
+            turned = orientation_in(im, path)>=5
             w, h = im.size
             grey = im.mode.split(';')[0] in ('1','L','LA','La','I','F')
             return (w,h,grey) if turned else (h,w,grey)
