@@ -10,7 +10,7 @@ TORCH       ?=
 TORCH_INDEX ?=
 NO_INDEX := TORCH=$(TORCH) needs an address: choose Pip and CPU at https://pytorch.org/get-started/locally/ and give what stands there after --index-url: make setup TORCH=$(TORCH) TORCH_INDEX=ADDRESS
 
-.PHONY: study story test bench faults project-faults setup readme docs tidy times
+.PHONY: study story test tools real bench faults project-faults setup readme docs tidy times
 setup: .venv/installed
 
 .venv/installed: settings.ini setup.py pyproject.toml
@@ -33,6 +33,21 @@ story: setup
 CORES  ?= auto
 test: setup
 	@$(BIN)/python -m pytest -n $(CORES) --dist worksteal $(ARGS)
+
+# Real programs beside us, in an environment of their own: Label Studio, and CVAT's library of formats
+TOOLS  := .venv/tools
+tools: $(TOOLS)/installed
+
+$(TOOLS)/installed: .ci/tools.lock | .venv/installed
+	@echo "installing Label Studio and datumaro into $(TOOLS) (1 GB; a minute or a few, once)"
+	@$(BIN)/python -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --disable-pip-version-check --progress-bar off -qq -r .ci/tools.lock \
+	  || { echo "Label Studio and datumaro cannot be installed; what pip says is above. Without them: make test"; exit 1; }
+	@touch $@
+
+# The tests that start servers, one after the other and nothing beside them
+real: tools
+	@$(BIN)/python -m pytest -n 0 -m real $(ARGS)
 
 bench: setup
 	@$(BIN)/python -W ignore -c 'from imbal_al.dev.bench import main; main()' $(ARGS)

@@ -18,14 +18,13 @@ from imbal_al.data.synthetic import image
 AT = Path(__file__).resolve().parent.parent / 'data/results'
 SIZE, SEED = 64, 7
 LOOP = """
-project new parts --images photos --window 64 --steps 60 --held-out 0.3
-next parts --budget 20 --device cpu
+project new parts --images photos --window 64 --steps 100 --held-out 0.3
+next parts --budget 25 --device cpu
 ingest parts masks
-next parts --budget 20 --device cpu
+next parts --budget 25 --device cpu
 ingest parts masks
-next parts --budget 0 --device cpu
 where parts --prevalence 0.05
-export parts model.onnx
+export parts model.onnx --prevalence 0.05
 predict model.onnx tomorrow --out found --threads 1
 """
 
@@ -57,7 +56,7 @@ def play(root, truth):
         with contextlib.chdir(root):
             result = CliRunner().invoke(app, shlex.split(line))
         if result.exit_code:
-            sys.exit(f'{line}: {result.output}')
+            sys.exit(f'{line}: {result.output} {result.exception!r}')
         said.append((f'imbal-al {line}', result.output.replace(f'{root}/', '').strip()))
         print(*said[-1], sep='\n', flush=True)
     return said
@@ -98,7 +97,7 @@ def draw(root, truth):
     queue = sorted((root / 'parts/rounds').glob('*/queue/images'))[1]
     names = [path.name.split('-')[0] + '.png' for path in sorted(queue.iterdir())]
     asked = [read(root / 'photos' / name) for name in names[:9]]
-    faulty = next(name for name in names if truth[name].any())
+    faulty = next((name for name in names if truth[name].any()), names[0])
     found = sorted((root / 'tomorrow').glob('*.png'))
     at = {path.stem: path for path in (root / 'found/masks').rglob('*.png')}
     shown = [filled(read(path), np.asarray(Image.open(at[path.stem]))) for path in found][:9]

@@ -39,7 +39,7 @@ class _OneLine(TyperGroup):
             if type(e).__name__=='NoArgsIsHelpError': raise
             self._end(e.format_message(), 2)
         except InputError as e: self._end(e, 2)
-        except KeyboardInterrupt: self._end('stopped; the same command goes on where it was', 130)
+        except KeyboardInterrupt: self._end('stopped; run it again to resume', 130)
         except (typer.Exit, typer.Abort): raise
         except (OSError, MemoryError, RuntimeError) as e:
             line = _lacking(e)
@@ -57,16 +57,16 @@ def _lacking(error):
     is_memory = isinstance(error, MemoryError) or getattr(error, 'errno', 0)==errno.ENOMEM
     if is_memory or kind=='OutOfMemoryError' or "can't allocate memory" in text or 'out of memory' in text: return (
         'out of memory; close other programs, or take smaller windows or batches, '
-        'then give the same command again: it goes on where it was')
+        'then run it again to resume')
     caused = error
     while caused is not None:
         if getattr(caused, 'errno', 0) in _DISK: return (
             f"{getattr(caused, 'filename', None) or 'a file'} cannot be used: {caused.strerror}; "
-            'make room on the disk or choose another folder, then give the same command again')
+            'make room on the disk or choose another folder, then run it again')
         caused = caused.__cause__ or caused.__context__
     is_torch_file = 'pytorchstreamwriter' in text or 'unexpected pos' in text
     if is_torch_file: return (
-        'cannot write the network: make room on the disk, then give the same command again')
+        'cannot write the network: make room on the disk, then run it again')
     return ''
 
 # %% ../nbs/88_cli.ipynb #447f69e6
@@ -288,6 +288,10 @@ class _Costs:
     prevalence: Annotated[Optional[float], typer.Option(
         help='Share of faulty units at deployment, for a project; '
         'default that of its held-out labels')]=None
+    accept: Annotated[bool, typer.Option(
+        '--accept', help='For a project: keep what was found although it is not shown to be cheaper')]=False
+    undo: Annotated[bool, typer.Option(
+        '--undo', help='For a project: put back what stood before the last guidance')]=False
 
 # %% ../nbs/88_cli.ipynb #deb2c54f
 def _check_lists(strategies, losses, fn_weights):
@@ -312,7 +316,7 @@ class _Grid:
     losses: Annotated[Optional[str], typer.Option(
         help="With commas: combo_paper (the paper's, the default), "+', '.join(LOSS_NAMES))]=None
     fn_weights: Annotated[Optional[str], typer.Option(
-        help='Weights of misses with commas, for the losses that have one; default 0.7')]=None
+        help='False-negative weights with commas, for the losses that have one; default 0.7')]=None
     pi_u: Annotated[Optional[str], typer.Option(
         help='Shares of faulty patches in the pool, with commas')]=None
     pi_t: Annotated[str, typer.Option(
@@ -405,9 +409,9 @@ def _loud_run(folder, configs, work, how, runner=None, look=_nothing_yet):
             what = f'trainings ({len(failed)} failed)' if failed else 'trainings'
             bar.update(task, completed=done, total=total, description=what)
             if not bar.console.is_terminal: return lines(done, total)
-            for line in look():
-                if line not in below: bar.console.print(line, highlight=False)
-            below[:] = look()
+            shown,below[:] = list(below),look()
+            for line in below:
+                if line not in shown: bar.console.print(line, highlight=False)
         return runner(
             folder, configs, work.workers, work.device, work.data_root, work.threads,
             progress=tell, **how)
@@ -440,7 +444,7 @@ def _print_dry_run(configs, work):
 
 # %% ../nbs/88_cli.ipynb #54ba1acf
 def _loss_names(results):
-    "The loss of each row, with its weight of misses where it has one"
+    "The loss of each row, with its false-negative weight where it has one"
     n = len(results)
     weights = results['fn_weight'] if 'fn_weight' in results else [float('nan')]*n
     names = []
@@ -656,7 +660,7 @@ class _LossGrid:
         help='With commas: '+', '.join(LOSS_NAMES))]='ft,dibe_reg,hf,dibe'
     seeds: Annotated[int, typer.Option(min=1, help='Trainings of each kind')]=1
     fn_weights: Annotated[Optional[str], typer.Option(
-        help='Weights of misses with commas, for the losses that have one; default 0.7')]=None
+        help='False-negative weights with commas, for the losses that have one; default 0.7')]=None
     variants: Annotated[Optional[str], typer.Option(
         help='Readings of DIBEDis with commas: '+', '.join(VARIANTS))]=None
 
@@ -691,7 +695,7 @@ def _losses(
     """Compare losses: train every loss, network and seed, and record IoU, precision,
     recall and OII while they train.
 
-    The same command again goes on where the last one was stopped;
+    Safe to interrupt; run it again to resume;
     finished trainings are skipped, and a larger grid in the same folder adds to them.
 
     Examples:
@@ -740,9 +744,9 @@ def _is_project(ctx, dir):
 # %% ../nbs/88_cli.ipynb #dd4a635a
 @dataclass(frozen=True)
 class _Search:
-    "What the search for a weight of misses trains and wants"
+    "What the search for a false-negative weight trains and wants"
     loss: Annotated[str, typer.Option(
-        help='A loss with a weight of misses: '+', '.join(losses_with('fn_weight')))]='dibe'
+        help='A loss with a false-negative weight: '+', '.join(losses_with('fn_weight')))]='dibe'
     target: Annotated[tuple[float,float], typer.Option(
         metavar='LOW HIGH', help='Interval of OII that is wanted: '
         '0 is balanced, above 0 misses, below 0 false alarms')]=(.1,.3)
@@ -792,10 +796,10 @@ def _guide(
     out: _LossOut=None,
     work: _Work,
     ):
-    """Let the output imbalance index choose the weight of misses: train, look at OII,
+    """Let the output imbalance index choose the false-negative weight: train, look at OII,
     move the weight, at most a few times.
 
-    Stopped and started again it trains nothing twice;
+    Safe to interrupt; run it again to resume, and nothing is trained twice;
     neither does a grid that `imbal-al losses` has trained in the same folder.
 
     Examples:
@@ -811,7 +815,7 @@ def _guide(
         return guide_project(
             dir, costs.misses_cost, costs.alarms_cost, costs.prevalence,
             wanted.loss, wanted.candidates,
-            wanted.target if _given(ctx, 'target') else None, work.device)
+            wanted.target if _given(ctx, 'target') else None, work.device, costs.accept, costs.undo)
     from imbal_al.losses.guidance import check_target
     from imbal_al.studies.loss_config import check_loss_config
     from imbal_al.studies.loss_training import check_loss_networks, check_parts
@@ -988,7 +992,7 @@ def _advise(
         min=0, help='Disadvantage in F1 that is shrugged off')]=.01,
     test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon',
     ):
-    """What to do, from a study of one's own: strategy, loss, weight of misses, threshold,
+    """What to do, from a study of one's own: strategy, loss, false-negative weight, threshold,
     and how sure that is.
 
     Examples:

@@ -111,13 +111,13 @@ def preset(name:str,  # 'quick', 'laptop' or 'paper'; 'story' is `story`
 STORY_DATA = 'synthetic_leaves:240:128'
 _STORY = dict(
     patch=(32,32),
-    pool_size=320,
+    pool_size=400,
     test_size=100,
     heldout_size=160,
-    validation_size=80,
-    batch=24,
+    validation_size=120,
+    batch=40,
     cycles=2,
-    steps=40,
+    steps=60,
     bs=8,
     lr=4e-3)
 _LONGER = 1.5 # Steps of the network from faulty patches only
@@ -125,7 +125,7 @@ _LONGER = 1.5 # Steps of the network from faulty patches only
 # %% ../../nbs/60_studies.learning_study.ipynb #dc45cba5
 def story(
     data:str=STORY_DATA, # Data set; the default is drawn
-    repeats:int=6,     # Paired repeats; six are the fewest that a Wilcoxon test can tell from chance
+    repeats:int=8,     # Paired repeats
     **changes          # Fields of `RunConfig` to set otherwise
     )->list[RunConfig]: # Repeat by repeat
     "The runs of the preset `story`: two strategies in a rare pool, and one network from faulty patches only"
