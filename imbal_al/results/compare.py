@@ -16,9 +16,9 @@ import numpy as np, pandas as pd
 from ..core import check_choice, InputError, stream
 from ..measure.metrics import budget_auc
 from imbal_al.measure.statistics import (
-    check_share, holm, mean_interval, needed, non_inferior, paired_interval, t_test, UNTOLD,
-    wilcoxon
+    check_share, holm, mean_interval, needed, non_inferior, paired_interval, t_test, wilcoxon
 )
+from .claims import DOES_NOT, HOLDS, INCONCLUSIVE, REFUTED, SUPPORTED
 from .loss_tables import check_losses, loss_name, one_setting
 from .tables import check_table, claim_value, f1_at_budget
 from ..runs.collect import results_table
@@ -32,6 +32,7 @@ __all__ = ['Comparison', 'compare_results']
 _AXES = ('data','model','strategy','loss','variant','fn_weight',
     'healthy_share','train_pi','pi_u','pi_t')
 BETTER, WORSE, SAME = 'better', 'worse', 'the same'
+_IN_WORDS = {HOLDS:SUPPORTED, DOES_NOT:REFUTED}
 
 _SHORT = dict(fn_weight='fn_weight', healthy_share='healthy share', train_pi='training at')
 
@@ -49,7 +50,6 @@ def _words(table, axis):
     "The words of a column, one per row"
     return table[axis].map({value:_axis(axis, value) for value in table[axis].unique()})
 
-# %% ../../nbs/81_results.compare.ipynb #58eb3a86
 def texts(
     table:pd.DataFrame, # Any table
     axes,               # Columns of it
@@ -67,7 +67,6 @@ def is_losses(
     "Is it a table of losses (epochs of trainings), not of active learning (cycles of strategies)?"
     return 'epoch' in results and 'cycle' not in results
 
-# %% ../../nbs/81_results.compare.ipynb #5e4e3805
 def _units(results):
     "Names of the repeats; the seed is named where there are several"
     many = 'seed' in results and results.seed.nunique()>1
@@ -129,7 +128,6 @@ def _loss_method(loss, variant, fn_weight, every):
     name = loss_name(loss, variant)
     return f'{name} {fn_weight:g}' if every and fn_weight==fn_weight else name
 
-# %% ../../nbs/81_results.compare.ipynb #b8872a07
 def _main_settings(results):
     "The rows of the one setting that stands for each loss of each data set"
     parts = []
@@ -261,14 +259,12 @@ def _ranks(wide):
     "Rank of each method in each unit, units x methods; 1 is the best, ties share their mean rank"
     return wide.round(12).rank(axis=1, ascending=False, method='average')
 
-# %% ../../nbs/81_results.compare.ipynb #3bb0f12c
 def _redrawn(wide, draws, seed):
     "(draws, methods) means over resampled units"
     values = wide.to_numpy(float)
     drawn = stream(seed, 'bootstrap').integers(len(values), size=(draws, len(values)))
     return values[drawn].mean(1)
 
-# %% ../../nbs/81_results.compare.ipynb #5f5df5a0
 def _comes_first(wide, draws, seed):
     "(methods,) how often each comes first when the units are resampled; nan for a single unit"
     means = np.round(_redrawn(wide, draws, seed), 12)
@@ -372,8 +368,8 @@ def _pair_row(wide, a, b, margin=.01, target=.02, power=.8, alpha=.05,
         p_t=t_test(d),
         p_wilcoxon=wilcoxon(d),
         p_same=max(no_worse.p, no_better.p),
-        a_not_worse=no_worse.verdict,
-        b_not_worse=no_better.verdict,
+        a_not_worse=_IN_WORDS.get(no_worse.verdict, INCONCLUSIVE),
+        b_not_worse=_IN_WORDS.get(no_better.verdict, INCONCLUSIVE),
         flips=_flips(wide[[a,b]], seed).loc[a,b],
         needed=seen.repeats,
         needed_low=seen.low,
@@ -387,7 +383,7 @@ def _verdict(p, p_same, mean, alpha):
     "The verdict of one pair, by corrected p-values"
     if p<=alpha and mean>0: return BETTER
     if p<=alpha and mean<0: return WORSE
-    return SAME if p_same<=alpha else UNTOLD
+    return SAME if p_same<=alpha else INCONCLUSIVE
 
 # %% ../../nbs/81_results.compare.ipynb #1e2af89f
 def judge(
@@ -403,7 +399,7 @@ def judge(
     return pairs.assign(
         p=np.where(many, p, np.nan),
         p_same=same,
-        verdict=np.where(many, told, UNTOLD))
+        verdict=np.where(many, told, INCONCLUSIVE))
 
 # %% ../../nbs/81_results.compare.ipynb #7135612a
 def _asked_pairs(wide, reference):

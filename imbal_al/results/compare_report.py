@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..core import atomic_path, check_choice, InputError
-from ..measure.statistics import least_repeats, repeats_needed, sd_interval, UNTOLD
+from ..measure.statistics import least_repeats, repeats_needed, sd_interval
+from .claims import INCONCLUSIVE
 from imbal_al.results.compare import (
     BETTER, compare_results, Comparison, is_losses, only_these, Penalty, plan_notes,
     read_study, SAME, WORSE
@@ -22,7 +23,7 @@ from .tables import check_table
 from ..text import markdown_table, number_text, p_text, with_interval
 
 # %% auto #0
-__all__ = ['penalty_figure', 'forest', 'rank_figure', 'report_markdown', 'compare_folder']
+__all__ = ['penalty_figure', 'forest', 'rank_figure', 'repeats_figure', 'report_markdown', 'compare_folder']
 
 # %% ../../nbs/82_results.compare_report.ipynb #ef544ff8
 _DECIDED, _OPEN, _EQUAL = '#0072B2', '#767676', '#009E73'
@@ -32,7 +33,6 @@ def _broken_label(name):
     label = strategy_label(name).replace(' among ', '\namong ')
     return label.replace(', then', ',\nthen').replace(' of the ', '\nof the ')
 
-# %% ../../nbs/82_results.compare_report.ipynb #6caafd94
 def _cell(ax, column, row, share, **style):
     "The number of one cell of the heat map"
     text = number_text(share, '.2f')
@@ -89,7 +89,7 @@ def _one_setting(table, setting, what):
     return table
 
 def _color(verdict):
-    "Blue: decided, green: the same, grey: cannot be told"
+    "Blue: decided, green: the same, grey: inconclusive"
     if verdict in (BETTER,WORSE): return _DECIDED
     return _EQUAL if verdict==SAME else _OPEN
 
@@ -100,7 +100,7 @@ def _forest_row(ax, y, row):
     if not np.isnan(row.low):
         ax.plot([row.low, row.high], [y,y], color=color, linewidth=1.5, solid_capstyle='butt')
     marker = 'D' if row.verdict==SAME else 'o'
-    inside = 'white' if row.verdict==UNTOLD else color
+    inside = 'white' if row.verdict==INCONCLUSIVE else color
     ax.plot(row.mean, y, marker=marker, color=color, markerfacecolor=inside, markersize=4)
 
 # %% ../../nbs/82_results.compare_report.ipynb #0b1f992e
@@ -333,7 +333,6 @@ def _pair_lines(pairs, target):
 # %% ../../nbs/82_results.compare_report.ipynb #88cc9f61
 def _many(count, word): return f"{count} {word}{'s'*(count>1)}"
 
-# %% ../../nbs/82_results.compare_report.ipynb #d5fabe1d
 def _cannot_decide(n, count, how):
     "Why Wilcoxon's test cannot decide, one line or ''"
     least = least_repeats(how['alpha'], count)
@@ -402,7 +401,7 @@ def _head(c):
     what = {'area':'area under the budget curve', 'final':'final value'}
     what = what.get(c.how['what'], f"value at {c.how['what']}")
     verdicts = c.pairs.verdict.value_counts()
-    counts = ', '.join(f'{verdicts.get(word,0)} {word}' for word in (BETTER,WORSE,SAME,UNTOLD))
+    counts = ', '.join(f'{verdicts.get(word,0)} {word}' for word in (BETTER,WORSE,SAME,INCONCLUSIVE))
     lines = [
         f"## Comparison by {c.how['value']}, {what}",
         f"{_many(len(c.pairs), 'pair')} in {_many(len(c.wide), 'setting')}: {counts}."]
