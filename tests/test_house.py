@@ -36,6 +36,8 @@ LATE = {
     ('data.masks', 'scipy'): 'a second, for one form of mask',
     ('data.public_sets', 'scipy'): 'a second, for the masks of one data set',
     ('measure.statistics', 'scipy'): 'a second, and reports read the constants of this room',
+    ('measure.sampling', 'scipy'): "a project's status reads this room and draws no quantile",
+    ('measure.parts', 'scipy'): "a project's status reads a rule and labels no mask",
     ('measure.oii', 'torch'): 'the index takes plain numbers as well',
     ('measure.oii', 'fastai'): 'only the recorder of a training is a callback',
     ('losses.guidance', 'matplotlib'): 'one figure; the search takes numbers only',

@@ -57,7 +57,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np, pandas as pd
-from scipy.ndimage import label
 
 from ..core import InputError
 from .metrics import BINS, histogram, P_EDGES, threshold_bin
@@ -92,6 +91,7 @@ def regions(
     mask:np.ndarray # (H,W), nonzero: of a region
     )->Regions:
     "Regions of a mask in one pass; pixels touch along edges and at corners"
+    from scipy.ndimage import label # Not for those who read a rule
     at, n = label(np.asarray(mask)>0, _TOUCH)
     return Regions(at, np.bincount(at.ravel(), minlength=n+1)[1:])
 

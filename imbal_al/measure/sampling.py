@@ -61,7 +61,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaincinv, stdtrit
 
 from ..core import InputError
 from .statistics import count_interval, Interval, no_interval
@@ -139,11 +138,16 @@ def effective_number(
     variance = m/max(m-1, 1)*(sums**2).sum()
     if not 0<p<1 or not variance>0: return float(min(kish, m))
     found = p*(1-p)/variance
-    each, grouped = (stdtrit(max(k-1, 1), .5+level/2) for k in (n,m))
+    each, grouped = (_special().stdtrit(max(k-1, 1), .5+level/2) for k in (n,m))
     if m>1: found *= (each/grouped)**2
     return float(min(found, n))
 
 # %% ../../nbs/24a_measure.sampling.ipynb #175ec50a
+def _special():
+    "SciPy's distributions, imported when they are asked for: commands that need none start without them"
+    from scipy import special
+    return special
+
 def _arrays(hits, weights, groups):
     "As float arrays, and a number for each group"
     hits = np.asarray(hits, float)
@@ -171,10 +175,11 @@ def share_interval(
     tail = (1-level)/2
     p = float((w*hits).sum()/w.sum())
     x = worth*p
+    quantile = _special().betaincinv
     return Interval(
         mean=p,
-        low=float(betaincinv(x, worth-x+1, tail)) if p>0 else 0.,
-        high=float(betaincinv(x+1, worth-x, 1-tail)) if p<1 else 1.,
+        low=float(quantile(x, worth-x+1, tail)) if p>0 else 0.,
+        high=float(quantile(x+1, worth-x, 1-tail)) if p<1 else 1.,
         n=n)
 
 # %% ../../nbs/24a_measure.sampling.ipynb #95fe910a
@@ -192,7 +197,7 @@ def weighted_interval(
     if m<2: return no_interval(n, mean)
     sums = np.bincount(code, w*(values-mean)/w.sum())
     error = np.sqrt(m/(m-1)*(sums**2).sum())
-    half = float(stdtrit(m-1, .5+level/2))*error
+    half = float(_special().stdtrit(m-1, .5+level/2))*error
     return Interval(mean, float(mean-half), float(mean+half), n)
 
 # %% ../../nbs/24a_measure.sampling.ipynb #bfd77404

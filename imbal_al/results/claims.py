@@ -12,8 +12,8 @@ import numpy as np, pandas as pd
 
 from ..core import InputError
 from imbal_al.measure.statistics import (
-    cluster_interval, holm, Interval, interval_p, jackknife_interval, mean_interval, no_interval,
-    non_inferior, paired_interval, pooled_effect
+    cluster_interval, DOES_NOT, HOLDS, holm, Interval, interval_p, jackknife_interval, mean_interval,
+    no_interval, non_inferior, paired_interval, pooled_effect, UNTOLD
 )
 from imbal_al.results.tables import (
     areas_by_repeat, check_table, claim_value, in_both, losses_by_repeat, paired_areas, PAPER_LOSS,
@@ -25,7 +25,6 @@ from ..text import listed, markdown_table, with_interval
 __all__ = ['claims', 'pooled_claims', 'held_together', 'summary', 'claims_markdown', 'in_short']
 
 # %% ../../nbs/77_results.claims.ipynb #25c0fbdc
-HOLDS, DOES_NOT, UNTOLD = 'holds', 'does not', 'cannot be told'
 _LEAST = 3 # Repeats below which nothing is decided
 
 def _unknown(interval):
