@@ -18,8 +18,10 @@ setup: .venv/installed
 study: setup
 	@$(BIN)/imbal-al study --data $(DATA) --preset $(PRESET) $(ARGS)
 
+# On as many cores as there are; one process: make test CORES=0
+CORES  ?= auto
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(CORES) --dist worksteal $(ARGS)
 
 bench: setup
 	@$(BIN)/python -W ignore -c 'from imbal_al.dev.bench import main; main()' $(ARGS)

@@ -1,6 +1,6 @@
 "What the tests share: a cache of their own and a study that takes seconds"
 
-import contextlib, os
+import contextlib, os, sys
 
 import pytest
 
@@ -12,6 +12,14 @@ def own_cache(tmp_path_factory):
         m.setenv('IMBAL_AL_CACHE', str(tmp_path_factory.mktemp('cache')))
         m.setenv('OMP_NUM_THREADS', '1')
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays():
+    "A figure that a test leaves open would stay in memory to the end of the run"
+    yield
+    if 'matplotlib.pyplot' in sys.modules:
+        sys.modules['matplotlib.pyplot'].close('all')
 
 
 @pytest.fixture(scope='session')
