@@ -92,6 +92,7 @@ def union_of(
     "Several mask files as one mask"
     return _UNION+'\n'.join(map(str, files))
 
+# %% ../../nbs/12_data.masks.ipynb #ee128dd4
 def union_files(
     mask:str # As in the table
     )->list[str]: # Paths; none if it is no union

@@ -218,6 +218,7 @@ def _surface(file):
     match = re.search(r'(?:^|/)(kos\d+)/(Part\d+)\.[^./]+$', file)
     return match and match.groups()
 
+# %% ../../nbs/15_data.public_sets.ipynb #5207a671
 def _surfaces(files, home):
     "Dict from a surface to its image; two images of one surface are refused"
     images = {}
@@ -251,18 +252,21 @@ def _surfaces(files, home):
 def _kolektorsdd_masks(root):
     home = home_of('kolektorsdd_masks', root)
     files = files_below(home, *IMAGES)
-    images = _surfaces(files, home)
-    masks = {os.path.splitext(file)[0].removesuffix('_label'):file
-        for file in files if os.path.splitext(file)[0].endswith('_label')}
-    stems = {os.path.splitext(file)[0]:file for file in images.values()}
-    must_match(stems, masks, home)
-    rows = [dict(
-        name='/'.join(surface)+os.path.splitext(file)[1],
-        image=str(home/file),
-        mask=str(home/masks[os.path.splitext(file)[0]]),
-        decoder='nonzero',
-        group=_SAME_COMMUTATOR.get(surface[0], surface[0])) for surface,file in images.items()]
+    images, stems = _surfaces(files, home), files_by_stem(files, home)
+    must_match({f'{os.path.splitext(file)[0]}_label':file for file in images.values()}, stems, home)
+    rows = [_surface_row(surface, file, home, stems) for surface,file in images.items()]
     return make_source('kolektorsdd_masks', rows, home)
+
+# %% ../../nbs/15_data.public_sets.ipynb #3702a588
+def _surface_row(surface, file, home, stems):
+    "The row of one surface; `stems` leads to the file of its mask"
+    stem, ending = os.path.splitext(file)
+    return dict(
+        name='/'.join(surface)+ending,
+        image=str(home/file),
+        mask=str(home/stems[f'{stem}_label']),
+        decoder='nonzero',
+        group=_SAME_COMMUTATOR.get(surface[0], surface[0]))
 
 # %% ../../nbs/15_data.public_sets.ipynb #a74996df
 def _severstal_runs(path):
@@ -636,6 +640,7 @@ def _strip_masks(files):
         found.setdefault(match[1], []).append(file)
     return found
 
+# %% ../../nbs/15_data.public_sets.ipynb #c05b4256
 def _strip_row(file, at, masks):
     "The row of one strip; `masks` are its mask files, none for a healthy one"
     several = len(masks)>1
@@ -668,13 +673,18 @@ def _aitex(root):
     faulty_at, masks_at, healthy_at = (home/folder for folder in needs)
     images = files_by_stem(files_below(faulty_at, *IMAGES), faulty_at)
     masks = _strip_masks(files_below(masks_at, *IMAGES))
-    lost = sorted(set(masks)-set(images))
-    if lost: raise InputError(
-        f"{masks_at/masks[lost[0]][0]} is the mask of no image in {faulty_at} "
-        f"({len(lost)} such masks); fetch the data set again")
-    without = sorted(set(images)-set(masks))
-    for stem in without: note(f"{faulty_at/images[stem]} has no mask; it is left out")
+    _all_paired(images, masks, faulty_at, masks_at)
     rows = [_strip_row(images[stem], faulty_at, [str(masks_at/file) for file in files])
         for stem,files in masks.items()]
     rows += [_strip_row(file, healthy_at, []) for file in files_below(healthy_at, *IMAGES)]
     return make_source('aitex', rows, home)
+
+# %% ../../nbs/15_data.public_sets.ipynb #a2dd51f9
+def _all_paired(images, masks, images_at, masks_at):
+    "Refuse a mask without an image, and say which images have no mask"
+    lost = sorted(set(masks)-set(images))
+    if lost: raise InputError(
+        f"{masks_at/masks[lost[0]][0]} is the mask of no image in {images_at} "
+        f"({len(lost)} such masks); fetch the data set again")
+    for stem in sorted(set(images)-set(masks)):
+        note(f"{images_at/images[stem]} has no mask; it is left out")
