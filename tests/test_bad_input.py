@@ -64,7 +64,7 @@ def at(tmp_path_factory):
     (d / 'text.png').write_text('no image')
     (d / 'file').write_text('')
     Image.fromarray(np.ones((4, 4), np.float32)).save(d / 'float.tif')
-    Image.fromarray(np.array([[0, 1, 2, 3]], np.uint8)).save(d / 'four.png')
+    Image.fromarray(np.array([[0, 1, 50, 200]], np.uint8)).save(d / 'four.png')
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(d / 'small.png')
     for o in ('a.png', 'a.bmp'):
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(d / 'twice' / o)
@@ -389,11 +389,11 @@ CASES = {
     ),
     'mask decoder': (
         lambda at: masks.read_mask(f'{at}/small.png', 'magic', (8, 8)),
-        "unknown mask decoder 'magic'; choose one of: over127, nonzero, synthetic, auto, label, potato_palette, cfd, runs, coco, yolo",
+        "unknown mask decoder 'magic'; choose one of: over127, nonzero, synthetic, classes, colours, alpha, inverted, auto, label, potato_palette, cfd, runs, coco, yolo",
     ),
     'mask of many values': (
         lambda at: masks.read_mask(f'{at}/four.png', 'auto', (1, 4)),
-        "mask AT/four.png has 4 values (1, 3, ...); say which is meant: decoder 'nonzero' (class numbers) or 'over127' (smoothed borders)",
+        "mask AT/four.png has 4 values (1, 200, ...); say which is meant: 'nonzero' (class numbers) or 'over127' (smoothed borders) (--mask-values NAME, or folder:IMAGES:MASKS:NAME)",
     ),
     'mask matlab': (
         lambda at: masks.read_mask(f'{at}/bad.mat', 'cfd', (8, 8)),
@@ -478,7 +478,7 @@ CASES = {
     ),
     'source folder name': (
         lambda at: catalog.load_source('folder:images'),
-        "'folder:images' is no folder source; write folder:IMAGES:MASKS, then :nonzero or :over127 and :healthy if needed",
+        "'folder:images' is no folder source; write folder:IMAGES:MASKS, then :nonzero or another reading of masks, and :healthy, if needed",
     ),
     'source folder missing': (
         lambda at: catalog.load_source('folder:nowhere:masks'),
@@ -486,7 +486,7 @@ CASES = {
     ),
     'source folder empty': (
         lambda at: catalog.load_source('folder:none:masks'),
-        'no image found in AT/none; give a folder with .jpg, .jpeg, .png, .bmp, .tif, .tiff files',
+        'no image found in AT/none; give a folder with .jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp files',
     ),
     'source folder without masks': (
         lambda at: catalog.load_source('folder:images:none'),

@@ -16,7 +16,7 @@ from imbal_al.studies.loss_study import (
     load_loss_plan, loss_origin, loss_preset, loss_results, loss_status, plan_losses, run_losses,
     train_at,
 )
-from imbal_al.studies.loss_training import _split, check_parts, load_parts, run_loss
+from imbal_al.studies.loss_training import check_parts, load_parts, run_loss, validation_split
 
 TINY = LossConfig(
     data='synthetic:20:64', weights=None, width=0.25, steps=4, validations=2, bs=4, lr=1e-3
@@ -93,15 +93,15 @@ def test_what_cannot_run_is_refused(bad, say):
 
 def test_split_keeps_groups_together():
     t = pd.DataFrame(dict(group=np.repeat(np.arange(10), 3), split=''))
-    a, b = _split(t, 0.4)
+    a, b = validation_split(t, 0.4)
     assert (
         len(b) == 12
         and sorted([*a, *b]) == list(range(30))
         and not set(t.group[a]) & set(t.group[b])
     )
-    assert (_split(t, 0.4)[1] == b).all()
+    assert (validation_split(t, 0.4)[1] == b).all()
     own = t.assign(split=['train'] * 20 + ['val'] * 10)
-    assert list(_split(own)[1]) == list(range(20, 30))
+    assert list(validation_split(own)[1]) == list(range(20, 30))
 
 
 def test_plan_has_no_doubles_and_goes_seed_by_seed():

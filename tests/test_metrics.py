@@ -8,8 +8,9 @@ from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
 from imbal_al.measure.metrics import (
-    BINS, EDGES, P_EDGES, histogram, confusion, threshold_bin, counts, pooled, scores,
-    scores_at, f1_curve, threshold_curve, best_threshold, faulty_share, foreground_ratio,
+    BINS, EDGES, P_EDGES, histogram, confusion, threshold_bin, counts, pooled, prevalence_weights,
+    scores,
+    scores_at, f1_curve, threshold_curve, average_precision, best_threshold, faulty_share, foreground_ratio,
     uniqueness, random_uniqueness, budget_auc, loss_of_f1,
 )
 from imbal_al.measure.statistics import mean_interval, paired_interval, non_inferior
@@ -205,6 +206,19 @@ def test_best_threshold_beats_all_others(seed, pi):
         'f1'
     ] == pytest.approx(f)
     np.testing.assert_allclose(threshold_curve(h, faulty, pi)['f1'], each)
+
+
+@quick
+@given(seeds, st.sampled_from([None, 0.05, 0.5]))
+def test_average_precision_is_that_of_scikit_learn_on_the_bins(seed, pi):
+    sk = pytest.importorskip('sklearn.metrics', reason='pip install scikit-learn')
+    p, mask, faulty = images(seed)
+    h = histogram(p, mask)
+    each = np.ones(len(p)) if pi is None else prevalence_weights(faulty, pi)
+    weights = np.broadcast_to(each[:, None, None], p.shape).ravel()
+    bins = np.searchsorted(P_EDGES, p.ravel(), 'right')
+    want = sk.average_precision_score(mask.ravel(), bins, sample_weight=weights)
+    assert average_precision(h, faulty, pi) == pytest.approx(want)
 
 
 # --- picks

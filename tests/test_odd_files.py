@@ -118,9 +118,13 @@ def test_a_turned_picture_is_upright_and_so_is_its_mask(tmp_path, folder):
     m.mkdir()
     Image.fromarray(np.pad(np.full((4, 4), 255, np.uint8), ((0, 28), (0, 36)))).save(m / 'a.png')
     r = say('ingest', d, m)
-    assert r.exit_code == 1 and 'a.jpg is 32 x 40 pixels, its label 40 x 32' in r.output
+    assert r.exit_code == 0 and '1 new' in r.output
+    p = open_project(d)
+    (id,) = labels(p)['id']
+    of_stored = read_mask(p, id)
+    assert of_stored.sum() == 16 and of_stored[:4, -4:].all(), 'drawn on the stored pixels, turned alike'
     Image.fromarray(np.pad(np.full((4, 4), 255, np.uint8), ((0, 36), (0, 28)))).save(m / 'a.png')
-    assert '1 new' in say('ingest', d, m).output
+    assert '1 changed' in say('ingest', d, m).output and read_mask(open_project(d), id)[:4, :4].all()
 
 
 @pytest.mark.parametrize('top,bits', [(4095, 12), (900, 10), (255, 8), (65535, 16), (16000, 14)])

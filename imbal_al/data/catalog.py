@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from ..core import check_choice, InputError
 from . import magnetic_tiles, public_sets # their readers register themselves
 from .images import crop, dark_edge, read_image, window_of
-from .masks import read_mask
+from .masks import decided_lines, read_mask_how
 from .sources import data_root, DATA_SETS, folder_source, listed_sources
 from .sources import make_source, Source, SYNTHETIC
 
@@ -50,7 +50,7 @@ def _folder_name(name):
     if healthy: parts = parts[:-1]
     if not 2<=len(parts)<=3 or not all(parts): raise InputError(
         f"{name!r} is no folder source; write folder:IMAGES:MASKS, "
-        "then :nonzero or :over127 and :healthy if needed")
+        "then :nonzero or another reading of masks, and :healthy, if needed")
     s = folder_source(*parts, missing='healthy' if healthy else 'refuse')
     s.name = name
     return s
@@ -132,11 +132,19 @@ def _hint(name):
     if name!='severstal': return ''
     return '; the paper may have counted the unlabelled test images, too'
 
+# %% ../../nbs/16_data.catalog.ipynb #41de2223
+def _mask_of(row, shape):
+    "A row's mask, and what was decided of it"
+    if not row['mask']: return np.zeros(shape, np.uint8), ''
+    return read_mask_how(row['mask'], row['decoder'], shape)
+
 # %% ../../nbs/16_data.catalog.ipynb #767d59d7
 def _tally(source, row, patch, report, seen):
     "Read one image and add it to the report; raises `InputError`"
     image = read_image(row['image'], source.channels)
-    mask, box = read_mask(row['mask'], row['decoder'], image.shape[:2]), window_of(row)
+    mask, how = _mask_of(row, image.shape[:2])
+    if how: report['decided'].setdefault(how, []).append(row['mask'])
+    box = window_of(row)
     image, mask = crop(image, box), crop(mask, box)
     _count(report['sizes'], f'{image.shape[1]}x{image.shape[0]}', 1)
     twin = seen.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), row)
@@ -181,6 +189,7 @@ def _begun(source, patch):
         groups=t['group'].nunique(),
         torn_groups=_torn(t),
         twins=[],
+        decided={},
         problems=[])
 
 # %% ../../nbs/16_data.catalog.ipynb #5100f8db
@@ -225,6 +234,7 @@ def report_lines(
         f"defect : background pixels 1:{r['background_per_defect']:.4g}",
         f"patches {h}x{w}: {r['patches']:,}, {r['faulty_patches']:,} faulty, "
             f"{r['healthy_patches']:,} healthy{dropped}"]
+    lines += decided_lines(r['decided'])
     if r['twins']: lines.append(
         f"{len(r['twins']):,} images are the same as one in another group, such as {r['twins'][0]}")
     return lines+([f'problem: {line}' for line in r['problems']] or ['no problems'])

@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/data.images.html.md"""
 
 # %% ../../nbs/11_data.images.ipynb #11847883
 from __future__ import annotations
-import os, re
+import os, re, sys, warnings
 from functools import lru_cache
 
 import numpy as np
@@ -54,11 +54,43 @@ def crop(
     return a[np.ix_(_mirror(y, h, H), _mirror(x, w, W))]
 
 # %% ../../nbs/11_data.images.ipynb #f29f691a
-def _too_large(path, error):
-    "What to say of a picture that PIL refuses for its size"
-    n, limit = (int(number) for number in re.findall(r'\d+', str(error))[:2])
-    return (f"{path} says that it has {n:,} pixels, above PIL's limit of {limit:,}; "
-            "cut it into tiles first, or do not use it")
+_PIL_LIMIT = 89_478_485 # That PIL comes with
+
+def _set_limit(wanted):
+    "Make this PIL's limit, unless somebody has set one"
+    if Image.MAX_IMAGE_PIXELS!=_PIL_LIMIT: return
+    wanted = wanted.replace('_','')
+    Image.MAX_IMAGE_PIXELS = int(wanted) if wanted.isdigit() else 300_000_000
+    warnings.simplefilter('ignore', Image.DecompressionBombWarning) # the line below says it
+
+_set_limit(os.environ.get('IMBAL_AL_MAX_PIXELS',''))
+
+# %% ../../nbs/11_data.images.ipynb #602608dd
+def _too_large(path, n, size=''):
+    "What to say of a picture above the limit"
+    return (f"{path} says that it has {n:,} pixels{size}, above the limit of {Image.MAX_IMAGE_PIXELS:,}; "
+            f"set the environment variable IMBAL_AL_MAX_PIXELS={n} to read it, or cut it into tiles")
+
+# %% ../../nbs/11_data.images.ipynb #6a16f06f
+def _pages(im):
+    "How many pictures an open file holds"
+    n = 1 if im.format=='MPO' else getattr(im, 'n_frames', 1)
+    if n==1 or im.format!='TIFF': return n
+    whole = 0
+    for i in range(n):
+        im.seek(i)
+        whole += not int(im.tag_v2.get(254, 0))&5 # a smaller copy, or a transparency mask
+    im.seek(0)
+    return max(whole, 1)
+
+# %% ../../nbs/11_data.images.ipynb #b1a16af4
+def check_header(im, path):
+    "Refuse an open file that is too large or holds several pictures"
+    n, limit = im.width*im.height, Image.MAX_IMAGE_PIXELS
+    if limit and n>limit: raise InputError(_too_large(path, n, f' ({im.width} x {im.height})'))
+    pages = _pages(im)
+    if pages>1: raise InputError(
+        f"{path} holds {pages} pictures (pages or frames); save each as a file of its own")
 
 # %% ../../nbs/11_data.images.ipynb #ac305bc3
 def _unreadable(path, error):
@@ -75,15 +107,19 @@ def open_picture(path):
     "The decoded first frame of an image file"
     try:
         with Image.open(path) as im:
+            check_header(im, path)
             im.load()
             return im
+    except InputError: raise
     except FileNotFoundError as e: raise InputError(
         f"{path} is missing; restore the file or take it out of the data set") from e
-    except Image.DecompressionBombError as e: raise InputError(_too_large(path, e)) from e
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
+        raise InputError(_too_large(path, int(re.search(r'\d+', str(e))[0]))) from e
     except Exception as e: raise InputError(_unreadable(path, e)) from e
 
 # %% ../../nbs/11_data.images.ipynb #a34db9c2
 IMAGES = ('.jpg','.jpeg','.png','.bmp','.tif','.tiff')
+PICTURES = (*IMAGES,'.webp') # What a user's folder may hold
 
 def shape_of(path):
     "(H,W) from an image's header; raises `InputError` where it cannot be read"
@@ -93,7 +129,36 @@ def shape_of(path):
 
 _GREY = ('1','L','LA','I','I;16','I;16B','I;16L') # PIL's modes of one channel, or one and alpha
 
+# %% ../../nbs/11_data.images.ipynb #b7f0fc82
 def channels_of(path): return 1 if open_picture(path).mode in _GREY else 3
+
+# %% ../../nbs/11_data.images.ipynb #dc223ee0
+_FLIP = Image.Transpose
+_TURNS = {
+    2:_FLIP.FLIP_LEFT_RIGHT,
+    3:_FLIP.ROTATE_180,
+    4:_FLIP.FLIP_TOP_BOTTOM,
+    5:_FLIP.TRANSPOSE,
+    6:_FLIP.ROTATE_270,
+    7:_FLIP.TRANSVERSE,
+    8:_FLIP.ROTATE_90}
+
+def orientation_of(path):
+    "How the pixels of a file are to be turned, 1 (as they are) to 8; 1 where the file does not say"
+    try:
+        with Image.open(path) as im: found = im.getexif().get(0x0112, 1)
+    except Exception: return 1
+    return found if found in _TURNS else 1
+
+# %% ../../nbs/11_data.images.ipynb #cf16b456
+def upright(
+    mask:np.ndarray, # bool (H,W), of the stored pixels
+    orientation:int  # 1 to 8
+    )->np.ndarray:   # bool, as the picture is seen
+    "Pixels turned as the camera says"
+    if orientation not in _TURNS: return mask
+    im = Image.fromarray(mask.astype(np.uint8))
+    return np.asarray(im.transpose(_TURNS[orientation]))>0
 
 # %% ../../nbs/11_data.images.ipynb #ab7fe453
 def _eight_bit(im, path, bits=16):
@@ -101,13 +166,68 @@ def _eight_bit(im, path, bits=16):
     if im.mode=='F': raise InputError(
         f"{path} holds floating-point pixels; save it with 8 or 16 bits")
     if not im.mode.startswith('I'): return im
-    a, white = np.asarray(im).astype(np.int64), 2**bits-1
+    a = np.asarray(im)
     if a.min()<0 or a.max()>65535: raise InputError(
         f"{path} holds pixels outside 0 to 65535; save it with 8 or 16 bits")
+    return Image.fromarray(_scaled(a, path, bits))
+
+# %% ../../nbs/11_data.images.ipynb #506e65c8
+def _scaled(a, path, bits):
+    "Pixels of `bits` bits in 8 bits"
+    white = 2**bits-1
     if a.max()>white: raise InputError(
         f"{path} holds pixels up to {a.max()}, more than {bits} bits, which the others use; "
         "read them with more bits")
-    return Image.fromarray(((a*255+white//2)//white).astype(np.uint8))
+    table = (np.arange(white+1)*255+white//2)//white
+    return table.astype(np.uint8)[a]
+
+# %% ../../nbs/11_data.images.ipynb #0c84f94d
+_OTHER_BYTE = {'B':'L', 'L':'B', 'N':'B' if sys.byteorder=='little' else 'L'}
+
+def _swapped(tile):
+    "A tile of which PIL keeps the lower bytes"
+    whole = isinstance(tile.args, str)
+    raw = tile.args if whole else tile.args[0]
+    other = raw[:-1]+_OTHER_BYTE[raw[-1]]
+    return tile._replace(args=other if whole else (other, *tile.args[1:]))
+
+# %% ../../nbs/11_data.images.ipynb #8433a97f
+def _raw_mode(im):
+    "How the pixels of an open file are packed, and their bits as a TIFF says them"
+    args = im.tile[0].args
+    raw = str(args[0] if isinstance(args, tuple) and args else args)
+    return raw, im.tag_v2.get(258, (8,))[0] if im.format=='TIFF' else 8
+
+def _lower_bytes(path):
+    "The lower bytes of a picture in 16-bit colour, upright, uint8 (H,W,3); None for any other"
+    with Image.open(path) as im:
+        if im.mode not in ('RGB','RGBA') or not im.tile: return None
+        raw, depth = _raw_mode(im)
+        if raw.startswith('LA;16') or depth==16 and ';16' not in raw: raise InputError(
+            f"{path} holds 16-bit pixels in a form that cannot be read; "
+            "save it with 8 bits, or as 16-bit RGB with its channels interleaved")
+        if ';16' not in raw: return None
+        im.tile = [_swapped(tile) for tile in im.tile]
+        return np.asarray(ImageOps.exif_transpose(im))[...,:3]
+
+# %% ../../nbs/11_data.images.ipynb #11a8057c
+def _white_is_zero(im): return im.format=='TIFF' and im.mode.startswith('I;16') and im.tag_v2.get(262)==0
+
+# %% ../../nbs/11_data.images.ipynb #e80f65fe
+def deep_pixels(path):
+    "The numbers of a picture of 16 bits, (H,W) or (H,W,3), upright; None for any other, which is not decoded"
+    with Image.open(path) as im:
+        is_colour = im.mode in ('RGB','RGBA') and bool(im.tile)
+        if not im.mode.startswith('I') and not (is_colour and '16' in str(_raw_mode(im))): return None
+    return _deep(open_picture(path), path)
+
+def _deep(im, path):
+    "The same of a picture that is open"
+    if im.mode.startswith('I'): return np.asarray(ImageOps.exif_transpose(im))
+    low = _lower_bytes(path)
+    if low is None: return None
+    high = np.asarray(ImageOps.exif_transpose(im))[...,:3]
+    return high.astype(np.uint16)*256+low
 
 # %% ../../nbs/11_data.images.ipynb #b96a35d9
 @lru_cache(4)
@@ -128,13 +248,17 @@ def _with_channels(a, channels):
 def read_image(
     spec:str,       # Path, or 'synthetic:KIND:SEED:SIZE:INDEX'
     channels:int=3, # 1: grey, 3: RGB
-    bits:int=16     # Of the pixels of 16-bit grey: 12 makes 4095 white
+    bits:int=16     # Of the pixels of 16-bit files: 12 makes 4095 white
     )->np.ndarray:  # uint8 (H,W) or (H,W,3)
     """The pixels of one image.
 
     Raises `InputError` for a file that is missing, empty, truncated or no image"""
     if spec.startswith('synthetic:'): return _with_channels(draw_synthetic(spec)[0], channels)
-    im = _eight_bit(ImageOps.exif_transpose(open_picture(spec)), spec, bits)
+    stored = open_picture(spec)
+    deep = _deep(stored, spec) if stored.mode in ('RGB','RGBA') else None
+    if deep is None: im = _eight_bit(ImageOps.exif_transpose(stored), spec, bits)
+    else: im = Image.fromarray(_scaled(deep, spec, bits))
+    if _white_is_zero(stored): im = ImageOps.invert(im)
     return np.array(im.convert('L' if channels==1 else 'RGB'))
 
 # %% ../../nbs/11_data.images.ipynb #86444f94

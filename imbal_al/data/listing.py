@@ -6,8 +6,8 @@ Docs: https://example.github.io/imbal_al/data.listing.html.md"""
 
 # %% ../../nbs/12a_data.listing.ipynb #2f9ebab7
 from __future__ import annotations
-import os
-from collections import Counter
+import os, re
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,3 +101,52 @@ def _add(found, path, name, endings):
     why = odd_name(name)
     if why: found.out.append(f'{ascii(str(path))}: its name {why}; rename it; it is left out')
     else: found.names.append(name)
+
+# %% ../../nbs/12a_data.listing.ipynb #161c9a15
+_MASK_WORD = re.compile(r'[-_.](masks?|labels?|gt|seg|pseudo)$', re.I)
+_MASK_FOLDERS = {
+    'mask','masks','label','labels','gt','ground_truth','groundtruth','seg','segmentation','annotations'}
+
+def image_of_mask(
+    name:str # Of a file
+    )->str:  # '' for a name that is no mask's
+    "'a/000.png' for 'a/000_mask.png'"
+    stem, ending = os.path.splitext(name)
+    bare = _MASK_WORD.sub('', stem)
+    return '' if bare==stem or bare.endswith('/') or not bare else bare+ending
+
+# %% ../../nbs/12a_data.listing.ipynb #bf6f3f6f
+def without_mask_folder(
+    name:str # Of a file, with `/`
+    )->str:  # '' where none of its folders is called so
+    "'bottle/crack/000.png' for 'bottle/ground_truth/crack/000.png'"
+    *folders, file = name.split('/')
+    at = [i for i,folder in enumerate(folders) if folder.casefold() in _MASK_FOLDERS]
+    if not at: return ''
+    return '/'.join([*folders[:at[-1]], *folders[at[-1]+1:], file])
+
+def _shorter(name):
+    "A name with each of its folders left out in turn, and as it is"
+    parts = name.split('/')
+    left_out = ['/'.join(parts[:i]+parts[i+1:]) for i in range(len(parts)-1)]
+    return [name, *left_out]
+
+# %% ../../nbs/12a_data.listing.ipynb #5d63f883
+def masks_of_others(
+    names    # Of files, with `/`
+    )->dict: # Name of a mask -> of its image
+    "The files that are another one's mask by their names"
+    images = {_stem(name):name for name in names}
+    near, out = defaultdict(list), {}
+    for name in names:
+        if without_mask_folder(name): continue
+        for short in _shorter(_stem(name)): near[short].append(name)
+    for name in names:
+        bare = _stem(image_of_mask(name))
+        far = without_mask_folder(name)
+        found = [images[bare]] if bare in images else []
+        for short in (_stem(far), _stem(image_of_mask(far))): found += near.get(short, ())
+        if found: out[name] = found[0]
+    return out
+
+def _stem(name): return os.path.splitext(name)[0]

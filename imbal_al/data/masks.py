@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from ..core import check_choice, InputError
-from .images import draw_synthetic, open_picture
+from .images import draw_synthetic, open_picture, orientation_of, upright
 from .shapes import polygon_mask, unroll_runs
 
 # %% auto #0
@@ -40,25 +40,87 @@ def read_mask(
     )->np.ndarray:        # uint8 (H,W), 1 = defect
     "The mask of one image. Raises `InputError` where the mask is broken or not of the image's size"
     if not mask: return np.zeros(shape, np.uint8)
-    decode = DECODERS[check_choice('mask decoder', decoder, DECODERS)]
-    m = decode(mask, tuple(shape))
+    return read_mask_how(mask, decoder, shape)[0]
+
+# %% ../../nbs/12_data.masks.ipynb #4c982bba
+def read_mask_how(
+    mask:str,             # Path or text, as in the table
+    decoder:str,          # A name in `DECODERS`, perhaps with the turn of its photograph
+    shape:tuple[int,int]  # (H,W) of its image
+    )->tuple:             # uint8 (H,W), 1 = defect; and what was decided, see `mask_picture`
+    "The same of one that is not healthy. Raises `InputError`"
+    decoder, *turn = decoder.split('+')
+    decode, how = DECODERS[check_choice('mask decoder', decoder, DECODERS)], ''
+    if decoder=='auto': m, how = mask_picture(mask)
+    else: m = decode(mask, tuple(shape))
+    if turn: m = turned_mask(m, tuple(shape), int(turn[0]), ''.join(turn[1:]), mask)
     if m.shape!=tuple(shape): raise InputError(
         f"mask {mask[:200]} is {m.shape[1]} x {m.shape[0]} pixels, "
         f"its image {shape[1]} x {shape[0]}; export the mask again")
-    return m.astype(np.uint8)
+    return m.astype(np.uint8), how
+
+# %% ../../nbs/12_data.masks.ipynb #4e03298e
+def turned_mask(
+    mask:np.ndarray,   # bool (H,W), as in its file
+    shape:tuple,       # (H,W) of the upright picture
+    orientation:int,   # Of the photograph, 1 to 8
+    pixels:str,        # Which the mask is of: 'stored', 'upright', or '': it is looked for
+    path               # The mask's
+    )->np.ndarray:     # bool (H,W)
+    "A mask as its upright picture has it. Raises `InputError` where both readings fit"
+    if orientation==1 or pixels=='upright' or orientation_of(path)!=1: return mask
+    turned = upright(mask, orientation)
+    if pixels=='stored' or mask.shape!=shape and turned.shape==shape: return turned
+    if turned.shape!=shape or np.array_equal(mask, turned): return mask
+    _ask(
+        path,
+        f'is of a photograph that its camera turned (EXIF orientation {orientation})',
+        "'stored' (drawn on the pixels as stored)",
+        "'upright' (drawn on the picture as shown)")
+
+# %% ../../nbs/12_data.masks.ipynb #992b7922
+def _opacity(im):
+    "How much of each pixel is seen, uint8 (H,W); None: all of it"
+    if im.mode in ('RGBA','RGBa','LA','La','PA'): return np.asarray(im)[...,-1]
+    clear = im.info.get('transparency')
+    if clear is None: return None
+    if im.mode.startswith('I'): return np.where(np.asarray(im)==clear, 0, 255).astype(np.uint8)
+    return np.asarray(im.convert('RGBA'))[...,-1]
+
+# %% ../../nbs/12_data.masks.ipynb #62ca7c14
+def _shown(im):
+    "A picture upright; print and video colours, whose numbers mean something else, as RGB"
+    im = ImageOps.exif_transpose(im)
+    return im.convert('RGB') if im.mode in ('CMYK','YCbCr','LAB','HSV') else im
 
 # %% ../../nbs/12_data.masks.ipynb #74f64801
 def mask_numbers(path):
-    "A mask's numbers: palette indices as they are, colours as the largest channel"
-    im = open_picture(path)
+    "A mask's numbers as they are seen: palette indices as they are, colours as the largest channel"
+    im = _shown(open_picture(path))
+    return _numbers_of(im, _opacity(im))
+
+# %% ../../nbs/12_data.masks.ipynb #df6368f1
+def _numbers_of(im, opacity):
+    "The same of an open picture"
     a = np.asarray(im)
-    if im.mode in ('RGBA','LA','PA'): a = a[...,:-1]
-    return a.max(-1) if a.ndim==3 else a
+    if im.mode in ('RGBA','RGBa','LA','La','PA'): a = a[...,:-1]
+    if a.ndim==3: a = a.max(-1)
+    if opacity is None: return a
+    if im.mode in ('P','PA'): return np.where(opacity>127, a, 0)
+    if a.dtype==np.uint8 and im.mode not in ('La','RGBa'): return _dimmed(a, opacity)
+    return np.where(opacity>0, a, 0)
+
+# %% ../../nbs/12_data.masks.ipynb #bbff4c0c
+def _dimmed(a, opacity):
+    "Numbers before black; what is seen at all stays above 0"
+    seen = (a.astype(np.uint32)*opacity+127)//255
+    return np.maximum(seen, (a>0)&(opacity>0)).astype(np.uint8)
 
 # %% ../../nbs/12_data.masks.ipynb #30f694a4
 @decoder('over127')
 def _over127(mask, shape): return mask_numbers(mask)>127
 
+# %% ../../nbs/12_data.masks.ipynb #202b03b1
 @decoder('nonzero')
 def _nonzero(mask, shape): return mask_numbers(mask)>0
 
@@ -66,16 +128,261 @@ def _nonzero(mask, shape): return mask_numbers(mask)>0
 @decoder('synthetic')
 def _synthetic_mask(mask, shape): return draw_synthetic(mask)[1]>0
 
-# %% ../../nbs/12_data.masks.ipynb #ce06df2a
-@decoder('auto')
-def _auto(mask, shape):
-    a = mask_numbers(mask)
-    defect = a>0
-    if not a.size or np.count_nonzero(defect)==np.count_nonzero(a==(a.max() or 1)): return defect
-    values = np.unique(a)
+# %% ../../nbs/12_data.masks.ipynb #3e3572b7
+MASK_VALUES = ('auto','nonzero','over127','classes','colours','alpha','inverted')
+
+def mask_reading(
+    values:str # 'nonzero', 'stored', 'nonzero+stored', ...
+    )->tuple:  # Reading and pixels
+    "('nonzero', 'stored') of 'nonzero+stored'; 'auto' and '' where it does not say"
+    words = [word for word in str(values).split('+') if word]
+    pixels = [word for word in words if word in ('stored','upright')]
+    readings = [word for word in words if word not in pixels]
+    if len(pixels)>1 or len(readings)>1: raise InputError(
+        f"mask values {values!r} say two things; give one of {', '.join(MASK_VALUES)}, "
+        "and +stored or +upright if needed")
+    reading = readings[0] if readings else 'auto'
+    return check_choice('mask values', reading, MASK_VALUES), ''.join(pixels)
+
+# %% ../../nbs/12_data.masks.ipynb #aaa695eb
+def _ask(path, what, *answers):
+    "Raise the question which of several readings is meant"
     raise InputError(
-        f"mask {mask} has {len(values)} values ({values[1]}, {values[-1]}, ...); say which is "
-        "meant: decoder 'nonzero' (class numbers) or 'over127' (smoothed borders)")
+        f"mask {path} {what}; say which is meant: {' or '.join(answers)} "
+        "(--mask-values NAME, or folder:IMAGES:MASKS:NAME)")
+
+_BY_NUMBER = "'nonzero' (class numbers)"
+_BY_GREY = "'over127' (smoothed borders)"
+_BY_CLASS = "'classes' (class numbers, 255 is a void border)"
+_BY_COLOUR = "'colours' (all that is not black)"
+
+# %% ../../nbs/12_data.masks.ipynb #f578174a
+_VOID = 255
+_VOID_COLOUR = (224,224,192)
+
+def _rgb_codes(im):
+    "Colours as whole numbers (H,W); transparent ones are black"
+    opacity = _opacity(im)
+    codes = _codes(im)
+    return codes if opacity is None else np.where(opacity>0, codes, 0)
+
+def _codes(im):
+    "The same of all of them"
+    red, green, blue = np.moveaxis(np.asarray(im.convert('RGB')), -1, 0)
+    return (red.astype(np.int32)<<16)+(green.astype(np.int32)<<8)+blue
+
+@decoder('classes')
+def _classes(mask, shape):
+    a = mask_numbers(mask)
+    return (a>0)&(a!=_VOID)
+
+# %% ../../nbs/12_data.masks.ipynb #07e58734
+@decoder('colours')
+def _colours(mask, shape): return _rgb_codes(_shown(open_picture(mask)))>0
+
+# %% ../../nbs/12_data.masks.ipynb #878d3a33
+@decoder('alpha')
+def _alpha(mask, shape):
+    im = _shown(open_picture(mask))
+    opacity = _opacity(im)
+    if opacity is None: raise InputError(
+        f"mask {mask} has no transparency; read it as 'auto' or 'nonzero'")
+    return opacity>127
+
+# %% ../../nbs/12_data.masks.ipynb #e4e8022d
+@decoder('inverted')
+def _inverted(mask, shape):
+    im = _shown(open_picture(mask))
+    opacity = _opacity(im)
+    black = _numbers_of(im, None)==0
+    return black if opacity is None else black&(opacity>127)
+
+# %% ../../nbs/12_data.masks.ipynb #53cf757d
+_LOSSY = ('JPEG','MPO','WEBP')
+
+def _flat_share(a, low, high, apart):
+    "Share of the pixels from `low` to `high` whose four neighbours differ by at most `apart`"
+    a = np.pad(a.astype(np.int32), 1, mode='edge')
+    middle = a[1:-1,1:-1]
+    grey = (middle>=low)&(middle<=high)
+    if not grey.any(): return 0.
+    flat = grey
+    for near in (a[:-2,1:-1], a[2:,1:-1], a[1:-1,:-2], a[1:-1,2:]):
+        flat = flat&(np.abs(near-middle)<=apart)
+    return float(flat.sum()/grey.sum())
+
+# %% ../../nbs/12_data.masks.ipynb #bd439fed
+class NoMask(InputError): "A photograph in the place of a mask"
+
+# %% ../../nbs/12_data.masks.ipynb #cdedbe01
+def _greys(a, values, path, lossy):
+    "(defect, what was decided) of whole numbers (H,W) with the `values` above 0"
+    is_counted = values[-1]<128 and values[-1]==len(values)
+    if not lossy and (values[-1]<=20 or is_counted or values[0]>=235): return a>0, ''
+    wide = 257 if values[-1]>255 else 1
+    eight = a//wide
+    few = len(values)<(2 if lossy else 5)
+    grey = float(((eight>20)&(eight<235)).mean())
+    flat = _flat_share(eight, 21, 234, 8) if lossy else _flat_share(eight, 1, 254, 0)
+    if grey>.2 and not few and flat<(.5 if len(values)>64 else .05): raise NoMask(
+        f"{path} is no mask, {grey:.0%} of its pixels are grey; give masks of 0 and 255")
+    if values[-1]//wide>=235 and not few and flat<.05: return eight>127, 'smoothed'
+    what = f"has {len(values)+1} values ({values[0]}, {values[-1]}, ...)"
+    if lossy: what += ', changed by its lossy format'
+    answers = [_BY_NUMBER, _BY_GREY] if values[-1]!=_VOID else [_BY_NUMBER, _BY_CLASS, _BY_GREY]
+    _ask(path, what, *answers)
+
+# %% ../../nbs/12_data.masks.ipynb #f25921b0
+def _palette(im, numbers, path):
+    "(defect, what was decided) of a palette's numbers; None: the greys that it shows decide"
+    values = np.unique(numbers)
+    table = np.zeros((max(256, int(values[-1])+1),3), int)
+    stored = np.array(im.getpalette('RGB') or [], int).reshape(-1,3)
+    table[:len(stored)] = stored
+    shown = table[values]
+    is_grey = (shown==shown[:,:1]).all()
+    is_told_apart = len(np.unique(shown[:,0]))==len(values)
+    if is_grey and is_told_apart and not shown[values==0].any(): return None
+    black = values[(shown==0).all(1)]
+    first = tuple(table[0].tolist())
+    if len(black) and any(first): _ask(
+        path,
+        f"shows number {black[0]} in black and number 0 in the colour {first}",
+        _BY_NUMBER,
+        _BY_COLOUR)
+    if _VOID not in values: return numbers>0, ''
+    kind = tuple(table[_VOID].tolist())
+    is_void = kind in (_VOID_COLOUR, (255,255,255)) or len(stored)<=_VOID
+    alone = not ((values>0)&(values<_VOID)).any()
+    if alone and is_grey: return None
+    if alone or not is_void: _ask(path, 'has the number 255 in its palette', _BY_NUMBER, _BY_CLASS)
+    return (numbers>0)&(numbers!=_VOID), 'void'
+
+# %% ../../nbs/12_data.masks.ipynb #00b62452
+def _voc_colours():
+    "The colours of the classes 1 to 254 as whole numbers"
+    out = []
+    for number in range(1, _VOID):
+        rgb = [0,0,0]
+        for bit in range(8): rgb[bit%3] |= (number>>bit&1)<<(7-bit//3)
+        out.append(rgb[0]*65536+rgb[1]*256+rgb[2])
+    return out
+
+_VOC_CODES = _voc_colours()
+
+# %% ../../nbs/12_data.masks.ipynb #4eee467e
+def _coloured(im, path):
+    "(defect, what was decided) of a picture in colours; None: its largest channel decides"
+    codes = _rgb_codes(im)
+    values = np.unique(codes)
+    void = np.array(_VOID_COLOUR)@[65536,256,1]
+    colours = values[values>0]
+    if len(colours)==1 and colours[0]==void: _ask(path,
+        'has the colour of void borders only', _BY_NUMBER, _BY_CLASS)
+    if len(colours)<2: return codes>0, ''
+    blue = colours&255
+    if (colours==blue*0x010101).all(): return None
+    if np.isin(colours, [*_VOC_CODES,void]).all():
+        return (codes>0)&(codes!=void), 'void' if void in colours else ''
+    if 0 not in values and len(colours)<=20: raise InputError(
+        f"mask {path} has {len(colours)} colours and none of them is black, which is background; "
+        "paint the background black")
+    return None
+
+# %% ../../nbs/12_data.masks.ipynb #a7497857
+def _transparent(im, opacity, path):
+    "Refuse a mask whose colours say nothing, though its transparency does"
+    seen, codes = opacity>0, _codes(im)
+    if not seen.any() and len(np.unique(codes))>1: raise InputError(
+        f"mask {path} is transparent everywhere, and something is stored under it; "
+        "save it without transparency")
+    if seen.any() and not seen.all() and not codes[seen].any(): _ask(
+        path,
+        'has nothing but black on a transparent ground',
+        "'alpha' (what is opaque)",
+        "'nonzero' (no defect)")
+
+# %% ../../nbs/12_data.masks.ipynb #5ec7640f
+def _whole(a, path):
+    "Numbers as whole ones, none below 0"
+    if a.dtype.kind=='f':
+        ok = np.isfinite(a).all()
+        if ok and len(np.unique(a[a!=0]))==1: a = (a!=0)
+        if not ok or (a!=np.floor(a)).any(): raise InputError(
+            f"mask {path} holds floating-point pixels; save it with whole numbers, 8 or 16 bits")
+    if a.min(initial=0)<0: raise InputError(
+        f"mask {path} holds numbers below 0; save it with 0 as background, 8 or 16 bits")
+    return a if a.dtype.kind=='u' else a.astype(np.int64)
+
+# %% ../../nbs/12_data.masks.ipynb #bd091bd5
+def mask_picture(
+    path,              # Of a picture
+    values:str='auto'  # How it is meant, one of `MASK_VALUES`
+    )->tuple:          # bool (H,W), 1 = defect; and what was decided: '', 'smoothed', 'void' or 'mostly'
+    "The one reader of masks that are pictures. Raises `InputError` where two readings fit"
+    values, _ = mask_reading(values)
+    if values!='auto': return DECODERS[values](str(path), None), ''
+    defect, how = _decided(path)
+    if not how and 2*np.count_nonzero(defect)>defect.size: how = 'mostly'
+    return defect, how
+
+def _decided(path):
+    "The same where nothing is told, and without looking how much of it is defect"
+    stored = open_picture(path)
+    lossy = stored.format in _LOSSY
+    im = _shown(stored)
+    opacity = _opacity(im)
+    if opacity is not None: _transparent(im, opacity, path)
+    numbers = _whole(_numbers_of(im, opacity), path)
+    if not numbers.any(): return numbers>0, ''
+    found = None
+    if im.mode in ('P','PA'):
+        found = _palette(im, numbers, path)
+        if found is None: numbers = _shown_greys(im, numbers)
+    elif not lossy and im.mode in ('RGB','RGBA') and not _is_veiled(opacity):
+        found = _coloured(im, path)
+    if found: return found
+    levels = np.unique(numbers[numbers>0])
+    if len(levels)==1 and (not lossy or levels[0]>=235): return numbers>0, ''
+    return _greys(numbers, levels, path, lossy)
+
+# %% ../../nbs/12_data.masks.ipynb #71b53e3a
+def is_photograph(
+    path # Of a picture
+    )->bool:
+    "Is it no mask for sure?"
+    try: mask_picture(path)
+    except NoMask: return True
+    except InputError: return False
+    return False
+
+# %% ../../nbs/12_data.masks.ipynb #e234dbe8
+def _is_veiled(opacity):
+    "Whether something is seen in part"
+    return opacity is not None and ((opacity>0)&(opacity<255)).any()
+
+def _shown_greys(im, numbers):
+    "The greys that a palette shows"
+    table = np.array(im.getpalette('RGB'), np.int64).reshape(-1,3)[:,0]
+    return table[numbers]
+
+# %% ../../nbs/12_data.masks.ipynb #bfb3cf33
+_DECIDED = dict(
+    smoothed='smoothed borders ({n} such masks); above 127 counts as defect',
+    mostly="more defect than background ({n} such masks); if black is the defect, 'inverted' says so (--mask-values)",
+    void="a void border ({n} such masks), which is no defect; 'nonzero' would take it (--mask-values)")
+
+def decided_lines(
+    found:dict # What was decided -> the masks
+    )->list:
+    "A line for each kind; defects that are most of a mask are worth one where most masks have them"
+    few = 2*len(found.get('mostly', ()))<=sum(map(len, found.values()))
+    return [f'{names[0]} has {_DECIDED[how].format(n=len(names))}'
+        for how,names in found.items() if names and how and not (few and how=='mostly')]
+
+# %% ../../nbs/12_data.masks.ipynb #404b5f74
+@decoder('auto')
+def _auto(mask, shape): return mask_picture(mask)[0]
 
 # %% ../../nbs/12_data.masks.ipynb #45c3f9fa
 @decoder('label')

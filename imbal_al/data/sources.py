@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from ..core import check_choice, InputError, note
-from .images import channels_of, crop, IMAGES, read_image, window_of
-from .listing import list_files
-from .masks import DECODERS, read_mask
+from .images import channels_of, crop, orientation_of, PICTURES, read_image, window_of
+from .listing import list_files, masks_of_others
+from .masks import DECODERS, is_photograph, mask_reading, read_mask
 
 # %% auto #0
 __all__ = ['Source', 'data_root', 'Download', 'data_set', 'folder_source']
@@ -213,7 +213,8 @@ def must_match(images, masks, home):
         f"{home/images[lost[0]]} has no mask ({len(lost)} such images); fetch the data set again")
 
 # %% ../../nbs/13_data.sources.ipynb #178eb433
-_SUFFIXES = ('','_mask','_masks','_label','_labels','_gt','_seg','_pseudo')
+_WORDS = ('mask','masks','label','labels','gt','seg','pseudo')
+_SUFFIXES = ('', *(f'_{word}' for word in _WORDS), *(f'-{word}' for word in _WORDS))
 
 def _masks_of(images, masks, at, to, suffixes):
     "Dict from the images' keys to their mask file; two masks of one image are refused"
@@ -238,6 +239,17 @@ def _names_another(file, stems, suffixes):
     ends = [end for end in suffixes if end and stem.endswith(end)]
     return any(stem.removesuffix(end) in stems for end in ends)
 
+# %% ../../nbs/13_data.sources.ipynb #b8d956ec
+def masks_among(
+    folder:Path,  # That names are below
+    names         # Of pictures
+    )->dict:      # Name of a mask -> of its image
+    "The masks among the pictures of a folder of images"
+    found, places = masks_of_others(names), {}
+    for name in found: places.setdefault(os.path.dirname(name), []).append(name)
+    images = {at for at,some in places.items() if any(is_photograph(folder/name) for name in some[:3])}
+    return {name:image for name,image in found.items() if os.path.dirname(name) not in images}
+
 # %% ../../nbs/13_data.sources.ipynb #ad16ff7d
 def named_group(
     name:str,        # Of an image
@@ -256,7 +268,7 @@ def named_group(
 def folder_source(
     images:str|Path,         # Folder of images
     masks:str|Path,          # Folder of masks; may be the same
-    decoder:str='auto',      # How a mask becomes pixels: auto, nonzero, over127
+    decoder:str='auto',      # How a mask becomes pixels, see `data.masks`: auto, nonzero, ...
     missing:str='refuse',    # An image without a mask is: refuse, healthy
     group:str='',            # Regular expression: what it finds in a name must stay together
     channels:int|None=None,  # 1 or 3; None: as the first image has it
@@ -265,19 +277,20 @@ def folder_source(
     """Any folder of images with a folder of masks.
 
     Raises `InputError` for an empty folder, two files with one name, or a mask that is missing"""
-    check_choice('mask decoder', decoder, DECODERS)
+    told, pixels = decoder, ''
+    if decoder not in DECODERS: told, pixels = _told(decoder)
     check_choice('meaning of a missing mask', missing, ('refuse','healthy'))
     at, to = _own_folder(images), _own_folder(masks)
-    files = files_by_stem(_only_images(files_below(at, *IMAGES), suffixes if at==to else ()), at)
+    files = files_by_stem(_only_images(files_below(at, *PICTURES), suffixes if at==to else ()), at)
     if not files: raise InputError(
-        f"no image found in {at}; give a folder with {', '.join(IMAGES)} files")
-    found = _masks_of(files, files_by_stem(files_below(to, *IMAGES), to), at, to, suffixes)
+        f"no image found in {at}; give a folder with {', '.join(PICTURES)} files")
+    found = _masks_of(files, files_by_stem(files_below(to, *PICTURES), to), at, to, suffixes)
     if missing=='refuse': _refuse_lost(files, found, at, to)
     rows = [dict(
         name=file,
         image=str(at/file),
         mask=str(to/found[stem]) if stem in found else '',
-        decoder=decoder,
+        decoder=_with_turn(told, pixels, at/file),
         group=named_group(file, group)) for stem,file in files.items()]
     channels = channels or channels_of(at/rows[0]['name'])
     return make_source(f'folder:{images}:{masks}', rows, at, channels=channels)
@@ -290,6 +303,18 @@ def _own_folder(path):
         f"{at} is not a folder; give the folder of images and the folder of masks")
     return at
 
+def _told(decoder):
+    "Reading and pixels of `nonzero+stored`, `stored` and the like. Raises `InputError` for other words"
+    reading, pixels = mask_reading(decoder) if re.search('stored|upright', decoder) else (decoder, '')
+    return check_choice('mask decoder', reading, DECODERS), pixels
+
+# %% ../../nbs/13_data.sources.ipynb #12a8dc35
+def _with_turn(decoder, pixels, image):
+    "The decoder, and how the camera turned the photograph if it did"
+    turn = orientation_of(image)
+    return decoder if turn==1 else '+'.join([decoder, str(turn), *filter(None, [pixels])])
+
+# %% ../../nbs/13_data.sources.ipynb #46a96b19
 def _refuse_lost(files, found, at, to):
     "Refuse an image without a mask"
     lost = [file for stem,file in files.items() if stem not in found]

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = face(
     {
         'metrics': (
             'histogram confusion counts prevalence_weights scores scores_at f1_curve '
-            'threshold_curve best_threshold faulty_share uniqueness random_uniqueness '
+            'threshold_curve best_threshold average_precision faulty_share uniqueness random_uniqueness '
             'budget_auc'
         ),
         'oii': (

@@ -55,7 +55,7 @@ from ..core import check_choice, InputError
 
 # %% auto #0
 __all__ = ['histogram', 'confusion', 'counts', 'prevalence_weights', 'scores', 'scores_at', 'f1_curve', 'threshold_curve',
-           'best_threshold', 'faulty_share', 'uniqueness', 'random_uniqueness', 'budget_auc']
+           'best_threshold', 'average_precision', 'faulty_share', 'uniqueness', 'random_uniqueness', 'budget_auc']
 
 # %% ../../nbs/21_measure.metrics.ipynb #d10085c3
 BINS = 128
@@ -302,6 +302,17 @@ def best_threshold(
     best = np.flatnonzero(curve >= np.nanmax(curve)*(1-1e-12))
     edge = best[np.abs(best-BINS//2).argmin()]
     return float(P_EDGES[edge]), float(curve[edge])
+
+# %% ../../nbs/21_measure.metrics.ipynb #bce89a7e
+def average_precision(
+    hist:np.ndarray, # (n,2,128) histograms
+    faulty:np.ndarray|None=None, # (n,) is the image faulty?
+    pi_t:float|None=None, # Prevalence; None: the images as they are
+)->float: # 0 to 1; nan where there is no defect pixel
+    "Area below precision over recall, of all pixels"
+    curve = threshold_curve(hist, faulty, pi_t)
+    recall, precision = curve['recall'][::-1], np.nan_to_num(curve['precision'][::-1])
+    return float(np.diff(recall)@precision[1:])
 
 # %% ../../nbs/21_measure.metrics.ipynb #7dea37aa
 def faulty_share(

@@ -84,7 +84,7 @@ def _project_new(
     encoder: Annotated[Optional[str], typer.Option(
         help='lite0, or any encoder of smp; default lite0')]=None,
     bits: Annotated[Optional[int], typer.Option(
-        help='That 16-bit grey images use: 8, 10, 12, 14 or 16; '
+        help='That 16-bit images use: 8, 10, 12, 14 or 16; '
         'default: as few as the images need')]=None,
     group_by: Annotated[Optional[str], typer.Option(
         help="Images that must stay together (photographs of one part): 'folder', "
@@ -228,24 +228,32 @@ def _next(
     typer.echo(_round_lines(project, made))
 
 # %% ../../nbs/73_project.commands.ipynb #b1825998
+_Defects = Annotated[str, typer.Option(
+    metavar='NAME,...', help='Names that count as a defect; '
+    'default: all but background, good, ok, ignore, void and the like')]
+_Ignore = Annotated[str, typer.Option(
+    metavar='NAME,...', help='Names that are passed over, as if they had not been drawn')]
+_MaskValues = Annotated[str, typer.Option(
+    help='How mask pictures are meant: auto, nonzero, over127, classes, colours, alpha or inverted; '
+    'and stored or upright, of turned photographs')]
+
 def _names(text): return [name for name in map(str.strip, text.split(',')) if name]
 
+# %% ../../nbs/73_project.commands.ipynb #a779bd65
 def _ingest(
     dir: _Dir,
     export: Annotated[Path, typer.Argument(
         metavar='EXPORT', help='Label Studio JSON or JSON-MIN, CVAT XML or masks, COCO JSON, labelme, '
-        'YOLO segmentation (a file, an archive or a folder), or a folder of PNG masks')],
+        'YOLO segmentation (a file, an archive or a folder), or a folder of masks')],
     empty: Annotated[str, typer.Option(
         help='An image with nothing drawn on it: report it, or take it as healthy')]='report',
     revert: Annotated[bool, typer.Option(
         '--revert', help='Take masks that equal replaced versions or are older, too')]=False,
-    defects: Annotated[str, typer.Option(
-        metavar='NAME,...', help='Names that count as a defect; '
-        'default: all but background, good, ok, ignore, void and the like')]='',
-    ignore: Annotated[str, typer.Option(
-        metavar='NAME,...', help='Names that are passed over, as if they had not been drawn')]='',
+    defects: _Defects='',
+    ignore: _Ignore='',
     on_conflict: Annotated[str, typer.Option(
         help='Several masks for one image: ask (refuse it), last (the one saved last), union')]='ask',
+    mask_values: _MaskValues='auto',
     ):
     """Take labels back. May be repeated; a relabelled image keeps both versions.
     Exit code 1 if something was refused.
@@ -255,10 +263,16 @@ def _ingest(
         imbal-al ingest parts project-1-at-2026-11-22.json
 
         imbal-al ingest parts cvat.zip --defects scratch,dent --ignore dust
+
+        imbal-al ingest parts masks --mask-values classes
     """
     from imbal_al.project.queue import ingest as take
     report = take(
-        _open(dir, look=True), export, empty, revert, _names(defects), _names(ignore), on_conflict)
+        _open(dir, look=True), export, empty, revert,
+        defects=_names(defects),
+        ignore=_names(ignore),
+        on_conflict=on_conflict,
+        mask_values=mask_values)
     typer.echo(shown_text(str(report)))
     if report.counts['refused']: raise typer.Exit(1)
 

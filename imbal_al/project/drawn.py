@@ -63,6 +63,11 @@ class Names:
         for meaning,known in lists.items():
             if name in known: return meaning
         return 'passed' if self.defects else 'defect'
+    def says_more(self,
+        word # Said of an image
+        )->bool:
+        "Is it more than that there is no defect, and not to be ignored?"
+        return self.meaning(word) in ('defect','passed') and plain(word) not in self._plain('ignore')
 
 # %% ../../nbs/62a_project.drawn.ipynb #863dad4c
 def instant(
@@ -84,6 +89,7 @@ class Shape:
     name: str='defect'  # What the tool calls it
     z: float=0          # Its place in the stack, from below; equal ones as in the file
 
+# %% ../../nbs/62a_project.drawn.ipynb #8f8e11db
 def packed(
     mask:np.ndarray,   # bool (H,W)
     name:str='defect'  # What the tool calls it
@@ -120,6 +126,7 @@ class Drawn:
     project: str=''          # The project's id where the file has it
     also: tuple=()           # Other names that the file has for it
     shape: tuple|None=None   # (H,W) as the tool saw the image
+    pixels: str='upright'    # Which it was drawn on: 'upright' (as shown), 'stored', '' where that is not known
     shapes: list=field(default_factory=list) # Of `Shape`
     said: list=field(default_factory=list)   # Words about the whole image
     beside: list=field(default_factory=list) # Kinds of results that hold no area
@@ -157,8 +164,7 @@ class Drawn:
         names=Names() # What names mean
         )->list:
         "Words about the whole image that do not say that it has no defect"
-        return [word for word in self.said if names.meaning(word) in ('defect','passed')
-            and plain(word) not in names._plain('ignore')]
+        return [word for word in self.said if names.says_more(word)]
     def doubts(self,
         names=Names() # What names mean
         )->list:
@@ -168,6 +174,7 @@ class Drawn:
 # %% ../../nbs/62a_project.drawn.ipynb #40594d86
 BROKEN = (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError, RecursionError)
 
+# %% ../../nbs/62a_project.drawn.ipynb #3d9fc5d5
 def said_error(
     e # An error of a reader
     )->str: # One line

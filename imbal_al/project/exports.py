@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from ..core import InputError
-from ..data.masks import DECODERS
+from ..data.images import orientation_of, PICTURES
+from ..data.listing import list_files, masks_of_others, without_mask_folder
+from ..data.masks import decided_lines, is_photograph, mask_picture, mask_reading
 from .coco import read_coco
 from .cvat import fits, read_cvat, read_voc, VOC
 from .drawn import Drawn, packed
@@ -28,7 +29,7 @@ __all__ = ['read_export']
 # %% ../../nbs/62f_project.exports.ipynb #96a89ffe
 _FORMS = (
     'Label Studio JSON or JSON-MIN, CVAT for images 1.1 or Segmentation mask 1.1, COCO segmentation, '
-    'labelme JSON, YOLO segmentation, a folder of PNG masks')
+    'labelme JSON, YOLO segmentation, a folder of masks')
 
 @dataclass
 class Export:
@@ -38,31 +39,48 @@ class Export:
     lines: list=field(default_factory=list) # What fits no image
 
 # %% ../../nbs/62f_project.exports.ipynb #591db3bb
-def _read_folder(folder, sizes=None):
-    "A `Drawn` for each mask below a folder, by name; a black one says that the image has no defect"
-    out = []
-    for path in sorted(filter(_is_picture, folder.rglob('*'))):
-        drawn = Drawn(path.relative_to(folder).as_posix())
-        try:
-            drawn.shape = _misfit(path, sizes)
-            if drawn.shape:
-                out.append(drawn)
-                continue
-            mask = DECODERS['label'](str(path), None)>0
-            _check_mask(path)
-            _put(drawn, mask)
-        except InputError as e: drawn.error = str(e)
+@dataclass(frozen=True)
+class _Masks:
+    "How a folder of masks is to be read"
+    values: str='auto' # See `data.masks`
+    own: frozenset=frozenset() # Names below the folder that are pictures of the project
+
+# %% ../../nbs/62f_project.exports.ipynb #1743168b
+def _read_folder(folder, sizes=None, how=_Masks()):
+    "An `Export` of the masks below a folder; a black one says that the image has no defect"
+    names, lines = _mask_names(folder, how.own)
+    out, decided = [], {}
+    for name in names:
+        drawn = Drawn(name, also=tuple(filter(None, [without_mask_folder(name)])))
         out.append(drawn)
-    return out
+        try: word = _read_picture(drawn, folder/name, sizes, how.values)
+        except InputError as e: drawn.error = str(e)
+        else: decided.setdefault(word, []).append(name)
+    return Export('png', out, decided_lines(decided)+lines)
 
-def _is_picture(path):
-    return path.suffix.lower() in ('.png','.bmp','.tif','.tiff') and not path.name.startswith('.')
-
-def _put(drawn, mask):
-    "Put a whole mask into a `Drawn`"
+# %% ../../nbs/62f_project.exports.ipynb #810d4048
+def _read_picture(drawn, path, sizes, values):
+    "Put a mask into a `Drawn`, say what was decided of it. Raises `InputError`"
+    drawn.pixels = 'upright' if orientation_of(path)>1 else mask_reading(values)[1]
+    drawn.shape = _misfit(path, sizes)
+    if drawn.shape: return ''
+    mask, decided = mask_picture(path, values)
     drawn.shape = mask.shape
     if mask.any(): drawn.shapes = [packed(mask)]
     else: drawn.said = ['no defect']
+    return decided
+
+# %% ../../nbs/62f_project.exports.ipynb #9dea17cd
+def _mask_names(folder, own):
+    "Names of the masks below a folder, and a line for what is passed over"
+    found = list_files(folder, PICTURES)
+    masks = masks_of_others(found.names)
+    names = [name for name in masks if name not in own] if own else found.names
+    some = list(dict.fromkeys(masks.values()))[:3]
+    if not own and any(is_photograph(folder/name) for name in some): names = list(masks)
+    n = len(found.names)-len(names)
+    over = [f'passed over: {n} images beside the masks'] if n else []
+    return sorted(names), [*found.out, *over, *found.notes]
 
 # %% ../../nbs/62f_project.exports.ipynb #93fb56b9
 def _misfit(path, sizes):
@@ -71,14 +89,6 @@ def _misfit(path, sizes):
         with Image.open(path) as im: size = im.size
     except Exception: return None
     return None if fits(size, sizes) else size[::-1]
-
-# %% ../../nbs/62f_project.exports.ipynb #6bd7d7f6
-def _check_mask(path):
-    "Refuse a photograph in the place of a mask"
-    with Image.open(path) as im: pixels = np.asarray(im.convert('L'))
-    is_black = pixels.max(initial=0)<=20
-    grey = 0 if is_black else float(((pixels>20)&(pixels<235)).mean())
-    if grey>.2: raise InputError(f'{path} is no mask, {grey:.0%} of its pixels are grey; give masks of 0 and 255')
 
 # %% ../../nbs/62f_project.exports.ipynb #59e22c4c
 @dataclass(frozen=True)
@@ -174,7 +184,7 @@ def _read_tree(tree, sizes):
     if found: return _united(tree, found, odd)
     yolo = _yolo(tree)
     if yolo or not odd: return yolo
-    if any(_is_picture(Path(name)) for name in tree.names): return None
+    if any(name.lower().endswith(PICTURES) for name in tree.names): return None
     name, why = next(iter(odd.items()))
     raise InputError(f'{tree.path}: {name} is no whole export ({why}); export it again')
 
@@ -193,11 +203,15 @@ def _read_archive(path, sizes):
 def read_export(
     path:str|Path, # A file, an archive, or a folder
     sizes=None,    # (H,W) that images have; None: not known
+    values:str='auto', # How mask pictures are meant, see `data.masks`
+    own=(),        # Names below a folder that are the project's pictures
     )->Export:
     "Read what a labelling tool has written. Raises `InputError` for anything else"
     path = Path(path)
     try:
-        if path.is_dir(): found = _read_tree(_folder_tree(path), sizes) or _masks(path, sizes)
+        if path.is_dir():
+            masks = _Masks(values, frozenset(own))
+            found = _read_tree(_folder_tree(path), sizes) or _masks(path, sizes, masks)
         elif zipfile.is_zipfile(path): found = _read_archive(path, sizes)
         else: found = _read_file(path)
     except FileNotFoundError as e: raise InputError(
@@ -207,11 +221,14 @@ def read_export(
     if found: return found
     raise InputError(f'{path} is none of: {_FORMS}; export as one of these')
 
-def _masks(path, sizes):
-    "An `Export` of a folder of masks, None for one without any"
-    drawn = _read_folder(path, sizes)
-    return Export('png', drawn) if drawn else None
+def _masks(path, sizes, how):
+    "An `Export` of a folder of masks, None for none. Raises `InputError` for images alone"
+    found = _read_folder(path, sizes, how)
+    if found.drawn: return found
+    if how.own: raise InputError(
+        f'{path} holds the images themselves; give the folder of their masks')
 
+# %% ../../nbs/62f_project.exports.ipynb #1aeae8ee
 def _read_file(path):
     "An `Export` of one file, None for one that no tool has written. Raises `InputError`"
     text = path.read_text(encoding='utf-8-sig')

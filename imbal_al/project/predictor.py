@@ -17,10 +17,10 @@ from PIL import Image
 from scipy.ndimage import label
 
 from ..core import ahead, atomic_path, InputError, note, read_json, write_json
-from ..data.images import read_image
+from ..data.images import PICTURES, read_image
 from ..networks.predict import predict
 from ..networks.tiling import Windows
-from .store import image_names, is_prediction, SUFFIXES
+from .store import image_names, is_prediction
 from ..runs.lock import held
 from ..text import cell_text
 
@@ -340,7 +340,7 @@ def _inputs(images):
     names = image_names(images)
     if names: return names
     raise InputError(
-        f"{images} {'holds no image' if images.is_dir() else 'is no folder'} ({', '.join(SUFFIXES)}); "
+        f"{images} {'holds no image' if images.is_dir() else 'is no folder'} ({', '.join(PICTURES)}); "
         "give the folder that holds them")
 
 def _sweep(out):

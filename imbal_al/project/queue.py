@@ -8,15 +8,17 @@ Docs: https://example.github.io/imbal_al/project.queue.html.md"""
 from __future__ import annotations
 import base64, json, math, os
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 
 from ..core import atomic_path, check_choice, InputError, read_json, write_json, write_text
+from ..data.images import orientation_of
+from ..data.masks import turned_mask
 from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG
-from .drawn import instant, Names, plain
+from .drawn import instant, Names, packed, plain
 from .exports import read_export
 from .kinds import number_kinds
 from .matching import Places
@@ -202,7 +204,7 @@ def _refuse_whole(p, path, drawn):
     "Raise for an export that is not of this project"
     own, at = p.dir.resolve()/'rounds', Path(path).resolve()
     is_own = own in at.parents
-    if at==p.images.resolve() or is_own and at.name=='images': raise InputError(
+    if is_own and at.name=='images': raise InputError(
         f'{path} holds the images themselves; give the folder of their masks')
     if is_own and at.name in ('predictions','probabilities'): raise InputError(
         f'{path} holds what the model predicted; '
@@ -280,13 +282,14 @@ def ingest(
     revert:bool=False,  # Take masks that equal replaced versions, or are older than the project's, too
     defects=(),         # Names that count as a defect; (): all but background, good, void and the like
     ignore=(),          # Names that are passed over, as if they had not been drawn
-    on_conflict:str='ask' # Several masks for an image: 'ask' refuses them, 'last', or their 'union'
+    on_conflict:str='ask', # Several masks for an image: 'ask' refuses them, 'last', or their 'union'
+    mask_values:str='auto' # How mask pictures are meant, see `data.masks`
     )->Report:
     """Take the labels of an export
 
     Raises `InputError` for a file that is none, or not of this project; nothing is written then."""
-    rules = Rules(Names(tuple(defects), tuple(ignore)), empty, on_conflict, revert)
-    export = read_export(path, _sizes(p))
+    rules = Rules(Names(tuple(defects), tuple(ignore)), empty, on_conflict, revert, mask_values)
+    export = read_export(path, _sizes(p), mask_values, _own_names(p, path))
     _refuse_whole(p, path, export.drawn)
     report, tally = Report(str(path), export.tool), _Tally()
     report.lines += export.lines+_check_names(path, export.drawn, rules.names)
@@ -300,10 +303,23 @@ def ingest(
     report.lines += tally.lines()
     return report
 
+# %% ../../nbs/66_project.queue.ipynb #16ab5405
 def _sizes(p):
     "(H,W) of all units and all images"
     units = p.units
     return {*zip(units['h'],units['w']), *zip(units['height'],units['width'])}
+
+# %% ../../nbs/66_project.queue.ipynb #1edddadb
+def _own_names(p, path):
+    "Names below a folder that are pictures of the project"
+    at, images, names = Path(path).resolve(), p.images.resolve(), set(p.units['image'])
+    if at in (images, *images.parents):
+        above = images.relative_to(at)
+        return {(above/name).as_posix() for name in names}
+    if images not in at.parents: return set()
+    below = at.relative_to(images)
+    inside = {name for name in names if below in Path(name).parents}
+    return {Path(name).relative_to(below).as_posix() for name in inside}
 
 # %% ../../nbs/66_project.queue.ipynb #91bb138f
 def _by_unit(p, drawn, report, tally):
@@ -315,6 +331,7 @@ def _by_unit(p, drawn, report, tally):
             report.add(entry.state)
             continue
         of = places.find(entry)
+        if of.ids: entry = _as_shown(p, of, entry, Path(report.path))
         report.lines += entry.notes
         for id in of.ids: found[id].append((number, entry, of.is_whole))
         if not of.ids: report.add('unknown', of.why)
@@ -324,6 +341,24 @@ def _by_unit(p, drawn, report, tally):
         f'{report.path}: none of its {n} images is of {p.dir} ({why}); '
         'is it an export of another project?')
     return found
+
+# %% ../../nbs/66_project.queue.ipynb #7db6deb7
+def _as_shown(p, of, entry, path):
+    "An entry whose shapes are of the picture as it is shown"
+    unit = p.row[of.ids[0]]
+    is_ours = unit['id'] in entry.name
+    if is_ours or entry.pixels=='upright' or entry.error or not entry.shape: return entry
+    turn = orientation_of(p.images/unit['image'])
+    if turn==1: return entry
+    shape = unit['height'], unit['width']
+    if not entry.shapes: return replace(entry, shape=_turned_size(entry.shape, shape, turn))
+    mask = entry.mask(entry.shape)>0
+    try: mask = turned_mask(mask, shape, turn, entry.pixels, path/entry.name)
+    except InputError as e: return replace(entry, error=str(e))
+    return replace(entry, shape=mask.shape, shapes=[packed(mask)])
+
+# %% ../../nbs/66_project.queue.ipynb #5e1c7bee
+def _turned_size(size, shape, turn): return shape if turn>4 and size==shape[::-1] else size
 
 # %% ../../nbs/66_project.queue.ipynb #372767b5
 def _heard(p, id, entries, rules, tally, wholes):

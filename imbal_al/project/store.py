@@ -19,10 +19,10 @@ from imbal_al.core import (
     atomic_path, check_choice, config_hash, InputError, note, read_json, to_json, unseal, write_json,
     write_text
 )
-from ..data.images import crop, IMAGES, read_image
+from ..data.images import check_header, crop, deep_pixels, open_picture, PICTURES, read_image
 from ..data.patches import windows
 from ..data.listing import list_files
-from ..data.sources import named_group
+from ..data.sources import masks_among, named_group
 from .drawn import instant
 from ..networks.tiling import Windows
 from .pictures import found_again, Known, looked_at, twins
@@ -51,7 +51,7 @@ class Settings:
     schedule: str='cosine'  # Of the learning rate, see `imbal_al.networks.learner.fit`
     per_image: int=16       # Windows of a labelled image that are trained on, at most; those with a defect first
     seed: int=0             # Of the hold-out, trainings and picks
-    bits: int=16            # That 16-bit grey images use: 8, 10, 12, 14 or 16; `new` reads it off the images
+    bits: int=16            # That 16-bit images use: 8, 10, 12, 14 or 16; `new` reads it off the images
     group_by: str=''        # What must stay together: '' an image's windows, 'folder', or a regular expression
     balance: float=.3       # Least expected share of windows with a defect in a training batch; 0: as they are
 
@@ -103,17 +103,26 @@ def _is_share(value): return isinstance(value,(int,float)) and 0<=value<1
 
 def _is_whole(value): return isinstance(value,int) and not isinstance(value,bool)
 
-# %% ../../nbs/63_project.store.ipynb #b034beed
-SUFFIXES = (*IMAGES, '.webp')
+# %% ../../nbs/63_project.store.ipynb #1e90d849
+def _without_masks(folder, names):
+    "Names that are not the mask of another image, and a line if there are some"
+    masks = masks_among(folder, names)
+    if not masks: return names, []
+    first = next(iter(masks))
+    return [name for name in names if name not in masks], [
+        f'{folder/first} is the mask of {masks[first]} by its name ({len(masks)} such files); '
+        'it is left out; `imbal-al ingest` takes masks; an image needs another name']
 
+# %% ../../nbs/63_project.store.ipynb #b034beed
 def image_names(
     folder:Path,  # With sub-folders
     tell=note     # Called with a line for each file that is left out
     )->list[str]: # With `/`, whatever the system
-    "Relative names of the images below a folder, sorted; not hidden ones, projects and results"
-    found = list_files(folder, SUFFIXES)
-    for line in found.out+found.notes: tell(line)
-    return found.names
+    "Relative names of the images below a folder, sorted; not hidden ones, masks of others, projects and results"
+    found = list_files(folder, PICTURES)
+    names, line = _without_masks(folder, found.names)
+    for line in [*found.out, *line, *found.notes]: tell(line)
+    return names
 
 def is_prediction(folder):
     "Is it a folder that `imbal-al predict` has written?"
@@ -124,14 +133,23 @@ def _header(path):
     "(height, width, is it grey) of an image file, upright; raises `InputError`"
     try:
         with Image.open(path) as im:
+            check_header(im, path)
             turned = im.getexif().get(0x0112, 1)>=5
             w, h = im.size
             grey = im.mode.split(';')[0] in ('1','L','LA','La','I','F')
             return (w,h,grey) if turned else (h,w,grey)
+    except InputError as e: raise InputError(f'{e}; it is left out') from e
+    except Image.DecompressionBombError: return _refused(path)
     except Exception as e:
         is_empty = os.path.isfile(path) and not os.path.getsize(path)
         why = 'is empty' if is_empty else 'cannot be read as an image'
         raise InputError(f'{path} {why}; it is left out') from e
+
+# %% ../../nbs/63_project.store.ipynb #ac2fc2c4
+def _refused(path):
+    "Say why a picture is too large"
+    try: open_picture(path)
+    except InputError as e: raise InputError(f'{e}; it is left out') from e
 
 # %% ../../nbs/63_project.store.ipynb #bc1a55c6
 def _list_images(folder, notes=None):
@@ -141,9 +159,10 @@ def _list_images(folder, notes=None):
     Raises `InputError` if the folder is not there or holds none."""
     folder, rows = Path(folder), []
     if not folder.is_dir(): raise InputError(f'{folder} is no folder; give the folder that holds the images')
-    found = list_files(folder, SUFFIXES)
-    lines = list(found.out)
-    for name in found.names:
+    found = list_files(folder, PICTURES)
+    names, masks = _without_masks(folder, found.names)
+    lines = found.out+masks
+    for name in names:
         try: h, w, grey = _header(folder/name)
         except InputError as e:
             lines.append(str(e))
@@ -152,19 +171,19 @@ def _list_images(folder, notes=None):
     if not rows:
         bad = f'; {len(lines)} files cannot' if lines else ''
         raise InputError(
-            f"{folder} holds no image that can be read ({', '.join(SUFFIXES)}){bad}; "
+            f"{folder} holds no image that can be read ({', '.join(PICTURES)}){bad}; "
             "give the folder that holds them")
     if notes is not None: notes += found.notes
     return rows, lines
 
 # %% ../../nbs/63_project.store.ipynb #4a4f65b2
 def _bits_of(folder, rows, n=64):
-    "The bits that 16-bit grey images use, one of `_BITS`, from `n` images evenly spread; 16 where there is none"
+    "The bits that 16-bit images use, one of `_BITS`, from `n` images evenly spread; 16 where there is none"
     top = []
     for row in rows[::max(1, len(rows)//n)]:
         try:
-            with Image.open(Path(folder)/row['image']) as im:
-                if im.mode.startswith('I'): top.append(int(np.asarray(im).max()))
+            deep = deep_pixels(Path(folder)/row['image'])
+            if deep is not None: top.append(int(deep.max()))
         except Exception: continue
     if not top: return 16
     return next((bits for bits in _BITS if max(top)<2**bits), 16)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..core import check_choice
+from ..data.masks import mask_reading
 from .drawn import BROKEN, Drawn, instant, Names, Painted, plain, said_error, Shape
 
 # %% auto #0
@@ -25,9 +26,11 @@ class Rules:
     empty: str='report'       # An image with nothing drawn: 'report' it, or take it as 'healthy'
     on_conflict: str='ask'    # Voices that differ: 'ask' refuses them, 'last', or their 'union'
     revert: bool=False        # Take what is older, too
+    mask_values: str='auto'   # How mask pictures are meant, see `data.masks`
     def __post_init__(self):
         check_choice('meaning of empty', self.empty, ('report','healthy'))
         check_choice('way out of a conflict', self.on_conflict, ('ask','last','union'))
+        mask_reading(self.mask_values)
 
 @dataclass(frozen=True)
 class Heard:

@@ -14,7 +14,10 @@ __getattr__, __dir__, __all__ = face(
         'label_costs': 'add_cost cost_curves cost_table cost_figure',
         'loss_claims': 'variant_evidence variant_verdict pooled_losses',
         'loss_figures': 'fig9 fig10 fig11 fig14',
-        'loss_tables': 'paper_table table3 table4 table5 table_markdown table6 table6_markdown',
+        'loss_tables': (
+            'paper_table table3 table4 table5 table_markdown threshold_table threshold_markdown '
+            'table6 table6_markdown'
+        ),
         'plotting': 'strategy_styles',
         'remedies': 'recovery threshold_remedies remedy_table guided remedy_figure',
         'report': 'write_report',

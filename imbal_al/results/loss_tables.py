@@ -20,7 +20,8 @@ from .tables import check_table, twin_row
 from ..text import markdown_table
 
 # %% auto #0
-__all__ = ['paper_table', 'table3', 'table4', 'table5', 'table_markdown', 'table6', 'table6_markdown']
+__all__ = ['paper_table', 'table3', 'table4', 'table5', 'table_markdown', 'threshold_table', 'threshold_markdown', 'table6',
+           'table6_markdown']
 
 # %% ../../nbs/78_results.loss_tables.ipynb #c876349c
 MODEL_NAMES = dict(segnet='SegNet', unet='U-Net', pspnet='PSPNet', deeplabv3='DeepLabv3')
@@ -449,6 +450,61 @@ def table_markdown(
             f"which is from {sources or 'no data set of ours'}.")
     by_data = table['data'].nunique()>1 or table.model.nunique()==1
     return f'{head}\n\n{markdown_table(*(_data_rows(table) if by_data else _loss_rows(table)))}'
+
+# %% ../../nbs/78_results.loss_tables.ipynb #4225633b
+_BLIND = 5 # Times the share of defect pixels that AP must reach where something was learned
+
+def _standing(rows):
+    "What the runs of a cell lack, in words"
+    if not len(rows): return 'not run'
+    blind = int((rows.ap<_BLIND*rows.share).sum())
+    if blind==len(rows): return 'learned nothing'
+    if blind: return f'{blind} of {len(rows)} learned nothing'
+    return 'lacks balance' if rows.iou.mean()<rows.iou_set.mean()/2 else 'learned'
+
+# %% ../../nbs/78_results.loss_tables.ipynb #97a6760c
+_BOTH = ('iou', 'iou_set', 'ap', 'oii', 'oii_set')
+
+def threshold_table(
+    scores:pd.DataFrame, # From `losses_set.csv`
+    losses=(*TABLE3, *TABLE4), # Keys of the losses
+    data:str=None,       # None: the most extreme data set
+    fn_weight=None,      # As run most often, see `setting`
+    variant:str=None,    # Of DIBEDis and DIBE; as run most often
+    )->pd.DataFrame:     # A row per loss and network, columns below
+    """Tables 3 and 4 at 1/2, at a cross-fitted threshold, and without one: data, loss, variant,
+    fn_weight, model, n, means of iou, iou_set, ap, oii, oii_set, and `standing`.
+    Raises `InputError` for missing columns or two rows for one run"""
+    scores = check_losses(scores.assign(epoch=0), (*_BOTH, 'share'))
+    data = extreme(scores, data)
+    scores, rows = scores[scores.data==data], []
+    for loss,model in product(losses, networks(scores)):
+        name, weight = setting(scores, loss, fn_weight, variant)
+        own = one_setting(scores, loss, fn_weight, variant)
+        own = own[own.model==model]
+        means = {column:own[column].mean() for column in _BOTH}
+        keys = dict(data=data, loss=loss, variant=name, fn_weight=weight, model=model)
+        rows.append(dict(keys, n=len(own), **means, standing=_standing(own)))
+    return pd.DataFrame(rows)
+
+# %% ../../nbs/78_results.loss_tables.ipynb #861a54cd
+def _threshold_cell(cell):
+    "Both IoUs, AP, seeds, and what is lacking"
+    if not cell.n: return 'not run'
+    if cell.standing=='learned nothing': return f'learned nothing ({cell.n})'
+    lacks = '' if cell.standing=='learned' else f': {cell.standing}'
+    return f'{cell.iou:.3f} → {cell.iou_set:.3f}, AP {cell.ap:.3f} ({cell.n}){lacks}'
+
+def threshold_markdown(
+    table:pd.DataFrame, # From `threshold_table`
+    )->str:             # A sentence and a Markdown table
+    "Losses by networks, in each cell both thresholds, AP and what is lacking"
+    head = ('IoU at the threshold 1/2 → at a cross-fitted threshold, AP, (seeds); '
+            'OII stands in the table behind it.')
+    names, rows = ['loss', *map(model_name, table.model.unique())], []
+    for _,own in table.groupby('loss', sort=False):
+        rows.append([_loss_label(own), *map(_threshold_cell, own.itertuples())])
+    return f'{head}\n\n{markdown_table(names, rows)}'
 
 # %% ../../nbs/78_results.loss_tables.ipynb #35736d7d
 TABLE6 = ('dibe_dis', 'tversky', 'dibe_reg')

@@ -30,12 +30,15 @@ from imbal_al.studies.loss_config import (
 )
 
 # %% auto #0
-__all__ = []
+__all__ = ['validation_split']
 
 # %% ../../nbs/60b_studies.loss_training.ipynb #c5af2ead
 _VALID, _TRAIN = ('val','valid','validation','test'), ('train',)
 
-def _split(table, share=.4):
+def validation_split(
+    table,    # Of a patch store: `split` and `group` of each window
+    share=.4, # Of the groups
+    ):        # Two arrays of indices
     """Indices of the training and of the validation part, from a patch store's table;
     where it has no split, `share` of the groups are validated on"""
     kind, group = table['split'].astype(str), table['group'].astype(str)
@@ -67,7 +70,7 @@ def load_parts(
     source = load_source(key.data, root)
     patch = _drawn_size(source, key.data) if key.patch is None else key.patch
     store = open_store(source, patch)
-    train, valid = _split(store.table, key.share)
+    train, valid = validation_split(store.table, key.share)
     parts = Parts(
         store.images, store.masks, train, valid, key.data, key.size, key.copies,
         device, key.encoder, key.channels, key.seed)
