@@ -194,8 +194,9 @@ def links_home(text):
     )
     text = re.sub(r'\]\((?:\.\./)+data/README\.md', '](/data/index.md', text)
     text = re.sub(
-        r'\]\((?:\.\./)+(CONTRIBUTING|CHANGELOG)\.md', lambda m: f'](/{m[1].lower()}.md', text
+        r'\]\((?:\.\./)+(CONTRIBUTING|CHANGELOG|SECURITY)\.md', lambda m: f'](/{m[1].lower()}.md', text
     )
+    text = re.sub(r'\[([^\]]*)\]\((?:\.\./)+CITATION\.cff\)', r'`\1`', text)
     return re.sub(r'\]\((?:\.\./)+data/(results/figures/[\w./-]+)', r'](/data/\1', text)
 
 
@@ -280,15 +281,44 @@ def dotted(path):
     return '.'.join(path.with_suffix('').parts)
 
 
+def name_row(module, page, told, found):
+    "A name with a link to its description, else to its source, and what it does"
+    n, line, doc = found
+    here = f'### {n}\\n' in told
+    at = f'/{page_name(page)}#{n.lower()}' if here else f'/source/{module}.md#L{line}'
+    return f'| [`{n}`]({at}) | {escape(doc)} |'
+
+
+API_ROWS = '| name | what it does |\n|---|---|'
+
+
 def api_table(name, path, page, told):
     "The public names of a module, each with a link to its description, else to its source"
-    yield f'\n## {name}\n'
+    yield f'\n### {name}\n'
     yield f'[{title_of(page)}](/{page_name(page)}) · [source](/source/{name}.md)\n'
-    yield '| name | what it does |\n|---|---|'
-    for n, line, doc in public(path):
-        here = f'### {n}\\n' in told
-        at = f'/{page_name(page)}#{n.lower()}' if here else f'/source/{name}.md#L{line}'
-        yield f'| [`{n}`]({at}) | {escape(doc)} |'
+    yield API_ROWS
+    for found in public(path):
+        yield name_row(name, page, told, found)
+
+
+def face_of(path):
+    "Module -> names, as a wing's hand-written face lists them"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'face':
+            return {k: v.split() for k, v in ast.literal_eval(node.args[1]).items()}
+    return {}
+
+
+def wing_table(wing, face, cfg, homes, told):
+    "What a user types of a wing"
+    yield f'\n### From imbal_al.{wing}: {WINGS[wing]}\n'
+    yield API_ROWS
+    for room_name, names in face.items():
+        module = f'{wing}.{room_name}'
+        known = {found[0]: found for found in public(cfg.lib_path / wing / f'{room_name}.py', True)}
+        for name in names:
+            if name in known and module in homes:
+                yield name_row(module, homes[module], told(homes[module]), known[name])
 
 
 def page_name(path):
@@ -298,20 +328,32 @@ def page_name(path):
 def api_page(cfg, homes, work):
     "All public names by module"
     out = [API_HEAD]
+
+    def told(page):
+        "A page as it was made"
+        return (work / page.relative_to(cfg.nbs_path).parent / page_name(page)).read_text()
+
+    for wing in WINGS:
+        path = cfg.lib_path / wing / '__init__.py'
+        if path.exists() and (face := face_of(path)):
+            out += wing_table(wing, face, cfg, homes, told)
+    out.append('\n## Module by module\n')
     found = {name: path for name, path in modules(cfg).items() if name in homes and public(path)}
     for name in sorted(found, key=lambda n: homes[n].name):
         page = homes[name]
-        folder = work / page.relative_to(cfg.nbs_path).parent
-        told = (folder / page_name(page)).read_text()
         if page.parent == cfg.nbs_path:
-            out += api_table(name, found[name], page, told)
+            out += api_table(name, found[name], page, told(page))
     return '\n'.join(out) + '\n'
 
 
 API_HEAD = """---
-title: API
+title: Reference
 description: Every public name, with one line on what it does
 ---
+
+## What you type, wing by wing
+
+Each of these is imported from its wing: `from imbal_al.measure import operating_point`.
 """
 
 
@@ -344,9 +386,14 @@ def sidebar(cfg, pages):
     studies = wings.pop('Studies', [])
     order = [*WINGS.values(), 'More']
     parts = [('Studies', studies), *sorted(wings.items(), key=lambda o: order.index(o[0]))]
-    contents = ['index.ipynb', dict(section='Tutorials', contents=folder('tutorials'))]
-    contents += ['howto.ipynb'] if (cfg.nbs_path / 'howto.ipynb').exists() else []
+    def there(*names):
+        return [name for name in names if (cfg.nbs_path / name).exists()]
+
+    contents = there('index.ipynb', 'questions.ipynb', 'howto.ipynb')
+    contents += [dict(section='Tutorials', contents=folder('tutorials'))]
+    contents += there('papers.ipynb', 'verdicts.ipynb')
     contents += [dict(section=name, contents=listed) for name, listed in parts if listed]
+    contents += there('map.ipynb')
     return dict(website=dict(sidebar=dict(contents=[*contents, 'api.md'])))
 
 
@@ -379,7 +426,7 @@ def prepare(cfg, work):
         '---\ntitle: The data sets\n---\n\n'
         + re.sub(r'^# .*\n', '', (cfg.config_path / 'data/README.md').read_text(), count=1)
     )
-    for name in ('CONTRIBUTING.md', 'CHANGELOG.md'):
+    for name in ('CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md'):
         if (p := cfg.config_path / name).exists():
             (work / name.lower()).write_text(
                 re.sub(r'^# (.*)\n', r'---\ntitle: \1\n---\n', p.read_text(), count=1)

@@ -39,7 +39,7 @@ class _OneLine(TyperGroup):
             if type(e).__name__=='NoArgsIsHelpError': raise
             self._end(e.format_message(), 2)
         except InputError as e: self._end(e, 2)
-        except KeyboardInterrupt: self._end('stopped; the same command goes on where it was', 130)
+        except KeyboardInterrupt: self._end('stopped; run it again to resume', 130)
         except (typer.Exit, typer.Abort): raise
         except (OSError, MemoryError, RuntimeError) as e:
             line = _lacking(e)
@@ -57,16 +57,16 @@ def _lacking(error):
     is_memory = isinstance(error, MemoryError) or getattr(error, 'errno', 0)==errno.ENOMEM
     if is_memory or kind=='OutOfMemoryError' or "can't allocate memory" in text or 'out of memory' in text: return (
         'out of memory; close other programs, or take smaller windows or batches, '
-        'then give the same command again: it goes on where it was')
+        'then run it again to resume')
     caused = error
     while caused is not None:
         if getattr(caused, 'errno', 0) in _DISK: return (
             f"{getattr(caused, 'filename', None) or 'a file'} cannot be used: {caused.strerror}; "
-            'make room on the disk or choose another folder, then give the same command again')
+            'make room on the disk or choose another folder, then run it again')
         caused = caused.__cause__ or caused.__context__
     is_torch_file = 'pytorchstreamwriter' in text or 'unexpected pos' in text
     if is_torch_file: return (
-        'cannot write the network: make room on the disk, then give the same command again')
+        'cannot write the network: make room on the disk, then run it again')
     return ''
 
 # %% ../nbs/88_cli.ipynb #447f69e6
@@ -288,6 +288,10 @@ class _Costs:
     prevalence: Annotated[Optional[float], typer.Option(
         help='Share of faulty units at deployment, for a project; '
         'default that of its held-out labels')]=None
+    accept: Annotated[bool, typer.Option(
+        '--accept', help='For a project: keep what was found although it is not shown to be cheaper')]=False
+    undo: Annotated[bool, typer.Option(
+        '--undo', help='For a project: put back what stood before the last guidance')]=False
 
 # %% ../nbs/88_cli.ipynb #deb2c54f
 def _check_lists(strategies, losses, fn_weights):
@@ -312,7 +316,7 @@ class _Grid:
     losses: Annotated[Optional[str], typer.Option(
         help="With commas: combo_paper (the paper's, the default), "+', '.join(LOSS_NAMES))]=None
     fn_weights: Annotated[Optional[str], typer.Option(
-        help='Weights of misses with commas, for the losses that have one; default 0.7')]=None
+        help='False-negative weights with commas, for the losses that have one; default 0.7')]=None
     pi_u: Annotated[Optional[str], typer.Option(
         help='Shares of faulty patches in the pool, with commas')]=None
     pi_t: Annotated[str, typer.Option(
@@ -341,7 +345,7 @@ def _progress_bar():
     from rich.console import Console
     return progress.Progress(
         progress.TextColumn('{task.description}'),
-        progress.BarColumn(),
+        progress.BarColumn(24),
         progress.MofNCompleteColumn(),
         progress.TextColumn('elapsed'),
         progress.TimeElapsedColumn(),
@@ -374,8 +378,8 @@ def _check_all(configs, work):
 # %% ../nbs/88_cli.ipynb #3a3fa05e
 class _Lines:
     "A line on the error stream every quarter of a minute, with the time that is left"
-    def __init__(self):
-        self.began,self.last = time.time(),0.
+    def __init__(self, look):
+        self.began,self.last,self.look = time.time(),0.,look
         self.first = None # Time and trainings done, at the first line
     def __call__(self, done, total):
         now = time.time()
@@ -384,23 +388,30 @@ class _Lines:
         self.first = self.first or (now, done)
         line = f'  {done} of {total} trainings, {_duration(now-self.began)}'
         _say(line+self._left(now, done, total))
+        for line in self.look(): _say('  '+line)
     def _left(self, now, done, total):
         since,before = self.first
         if done<=before: return ''
         return f', about {_duration((now-since)/(done-before)*(total-done))} left'
 
 # %% ../nbs/88_cli.ipynb #3a8836cc
-def _loud_run(folder, configs, work, how, runner=None):
+def _nothing_yet(): return ()
+
+# %% ../nbs/88_cli.ipynb #4f2338b2
+def _loud_run(folder, configs, work, how, runner=None, look=_nothing_yet):
     "Run a study with a bar; on a screen that is no terminal a line now and then"
     if runner is None: from imbal_al.studies.learning_study import run_study as runner
-    bar,lines = _progress_bar(),_Lines()
+    bar,lines,below = _progress_bar(),_Lines(look),[]
     with bar:
         task = bar.add_task('trainings', total=None)
         def tell(done, total, failed):
             "Move the bar, or say a line"
             what = f'trainings ({len(failed)} failed)' if failed else 'trainings'
             bar.update(task, completed=done, total=total, description=what)
-            if not bar.console.is_terminal: lines(done, total)
+            if not bar.console.is_terminal: return lines(done, total)
+            for line in look():
+                if line not in below: bar.console.print(line, highlight=False)
+            below[:] = look()
         return runner(
             folder, configs, work.workers, work.device, work.data_root, work.threads,
             progress=tell, **how)
@@ -433,7 +444,7 @@ def _print_dry_run(configs, work):
 
 # %% ../nbs/88_cli.ipynb #54ba1acf
 def _loss_names(results):
-    "The loss of each row, with its weight of misses where it has one"
+    "The loss of each row, with its false-negative weight where it has one"
     n = len(results)
     weights = results['fn_weight'] if 'fn_weight' in results else [float('nan')]*n
     names = []
@@ -504,13 +515,47 @@ def _report(folder, failed):
         typer.echo(f'table:   {path}\nfigures: {figures}')
     _end_if(failed)
 
+# %% ../nbs/88_cli.ipynb #a6261c06
+_FIRST_LOOK = 'story'
+
+def _defaults(data, preset, axes):
+    "(data set, preset): without any the story on its own images, else a quick look"
+    asked = data is not None or axes!=_Grid(repeats=axes.repeats)
+    preset = preset or ('quick' if asked else _FIRST_LOOK)
+    return data or (None if preset==_FIRST_LOOK else 'synthetic'), preset
+
+# %% ../nbs/88_cli.ipynb #900e29f7
+def _story_settings(data, axes, changes):
+    "What `story` is to be asked for"
+    if axes!=_Grid(repeats=axes.repeats): raise InputError(
+        '--preset story has its own strategies, pools and tests; '
+        'leave them out, or take --preset quick')
+    given = dict(data=data, repeats=axes.repeats)
+    return {name:value for name,value in given.items() if value is not None} | changes
+
+# %% ../nbs/88_cli.ipynb #15db9e23
+def _tell_story(folder, configs, work, how):
+    "Run the story and say what came out"
+    from imbal_al.results.story import GrowingStory, NEXT, save_story, story_text
+    look = GrowingStory(folder, configs)
+    _say(f'Figures grow in {folder/"figures"} while it runs.')
+    failed = _loud_run(folder, configs, work, how, look=look)
+    table = look.table()
+    if len(table):
+        typer.echo('\n'+story_text(table)+'\n')
+        typer.echo('\n'.join(['Figures:', *(f'  {path}' for path in save_story(table, folder/'figures'))]))
+        typer.echo(f'Table: {folder/"results.csv"}\n\n{NEXT}')
+    _end_if(failed)
+
 # %% ../nbs/88_cli.ipynb #008749a9
 @app.command('study')
 @_options
 def _study(
     *,
-    data: Annotated[str, typer.Option(help='Data set; see `imbal-al data list`')]='synthetic',
-    preset: Annotated[str, typer.Option(help='quick, laptop or paper')]='quick',
+    data: Annotated[Optional[str], typer.Option(
+        help='Data set; see `imbal-al data list`. Default: drawn images')]=None,
+    preset: Annotated[Optional[str], typer.Option(
+        help='story (the default without --data), quick, laptop or paper')]=None,
     axes: _Grid,
     learning: _Learning,
     out: Annotated[Optional[Path], typer.Option(
@@ -521,11 +566,11 @@ def _study(
     ):
     """Simulate active learning: every strategy, pool and test prevalence, cycle and repeat.
 
-    The same command again goes on where the last one was stopped; finished runs are skipped.
+    Safe to interrupt; run it again to resume. Finished runs are skipped.
 
     Examples:
 
-        imbal-al study                                          # embedded images, some minutes
+        imbal-al study                             # what both papers say, on drawn images, in minutes
 
         imbal-al study --data sd900 --preset laptop --pi-u 0.1,1 --repeats 6
 
@@ -537,17 +582,20 @@ def _study(
         imbal-al study --data folder:IMAGES:MASKS --patch 128 --strategies random,entropy
     """
     changes = _changes(learning)
-    from imbal_al.studies.learning_study import preset as preset_of
+    from imbal_al.studies.learning_study import preset as preset_of, story
     from imbal_al.runs.plan import save_plan
-    ready = preset_of(preset, data, **changes)
-    configs = _configs(ready, axes)
+    data,preset = _defaults(data, preset, axes)
+    is_story = preset==_FIRST_LOOK
+    if is_story: configs = story(**_story_settings(data, axes, changes))
+    else: configs = _configs(preset_of(preset, data, **changes), axes)
     how = _how(work)
     _check_all(configs, work)
     if dry_run: return _print_dry_run(configs, work)
-    folder = out or Path('runs')/f'{_file_part(data)}-{preset}'
+    folder = out or Path('runs')/(f'{_file_part(data)}-{preset}' if data else preset)
     save_plan(folder, configs)
     trainings = sum(config.cycles for config in configs)
     _say(f'{len(configs)} runs, {trainings} trainings into {folder}')
+    if is_story: return _tell_story(folder, configs, work, how)
     _report(folder, _loud_run(folder, configs, work, how))
 
 # %% ../nbs/88_cli.ipynb #37b1dc77
@@ -612,7 +660,7 @@ class _LossGrid:
         help='With commas: '+', '.join(LOSS_NAMES))]='ft,dibe_reg,hf,dibe'
     seeds: Annotated[int, typer.Option(min=1, help='Trainings of each kind')]=1
     fn_weights: Annotated[Optional[str], typer.Option(
-        help='Weights of misses with commas, for the losses that have one; default 0.7')]=None
+        help='False-negative weights with commas, for the losses that have one; default 0.7')]=None
     variants: Annotated[Optional[str], typer.Option(
         help='Readings of DIBEDis with commas: '+', '.join(VARIANTS))]=None
 
@@ -647,7 +695,7 @@ def _losses(
     """Compare losses: train every loss, network and seed, and record IoU, precision,
     recall and OII while they train.
 
-    The same command again goes on where the last one was stopped;
+    Safe to interrupt; run it again to resume;
     finished trainings are skipped, and a larger grid in the same folder adds to them.
 
     Examples:
@@ -696,9 +744,9 @@ def _is_project(ctx, dir):
 # %% ../nbs/88_cli.ipynb #dd4a635a
 @dataclass(frozen=True)
 class _Search:
-    "What the search for a weight of misses trains and wants"
+    "What the search for a false-negative weight trains and wants"
     loss: Annotated[str, typer.Option(
-        help='A loss with a weight of misses: '+', '.join(losses_with('fn_weight')))]='dibe'
+        help='A loss with a false-negative weight: '+', '.join(losses_with('fn_weight')))]='dibe'
     target: Annotated[tuple[float,float], typer.Option(
         metavar='LOW HIGH', help='Interval of OII that is wanted: '
         '0 is balanced, above 0 misses, below 0 false alarms')]=(.1,.3)
@@ -748,10 +796,10 @@ def _guide(
     out: _LossOut=None,
     work: _Work,
     ):
-    """Let the output imbalance index choose the weight of misses: train, look at OII,
+    """Let the output imbalance index choose the false-negative weight: train, look at OII,
     move the weight, at most a few times.
 
-    Stopped and started again it trains nothing twice;
+    Safe to interrupt; run it again to resume, and nothing is trained twice;
     neither does a grid that `imbal-al losses` has trained in the same folder.
 
     Examples:
@@ -767,7 +815,7 @@ def _guide(
         return guide_project(
             dir, costs.misses_cost, costs.alarms_cost, costs.prevalence,
             wanted.loss, wanted.candidates,
-            wanted.target if _given(ctx, 'target') else None, work.device)
+            wanted.target if _given(ctx, 'target') else None, work.device, costs.accept, costs.undo)
     from imbal_al.losses.guidance import check_target
     from imbal_al.studies.loss_config import check_loss_config
     from imbal_al.studies.loss_training import check_loss_networks, check_parts
@@ -944,7 +992,7 @@ def _advise(
         min=0, help='Disadvantage in F1 that is shrugged off')]=.01,
     test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon',
     ):
-    """What to do, from a study of one's own: strategy, loss, weight of misses, threshold,
+    """What to do, from a study of one's own: strategy, loss, false-negative weight, threshold,
     and how sure that is.
 
     Examples:

@@ -61,6 +61,15 @@ def percent(
     "A share in per cent"
     return f'{100*share:.3g} %'
 
+# %% ../nbs/01_text.ipynb #a0213308
+def counted(
+    n:int,          # How many
+    one:str,        # What it is called if there is one
+    many:str|None=None, # What several are called; None: with an s
+    )->str:
+    "A number and what it counts"
+    return f'{n} {one if n==1 else many or one+"s"}'
+
 # %% ../nbs/01_text.ipynb #26b7c7ab
 def listed(
     words:list, # Of texts; one at least

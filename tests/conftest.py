@@ -4,6 +4,26 @@ import contextlib, os, sys
 
 import pytest
 
+from real import unallowed
+
+
+def lost(config):
+    "Reasons of skipped tests where none may skip (IMBAL_AL_NO_SKIP=1, as in CI)"
+    reporter = config.pluginmanager.get_plugin('terminalreporter')
+    if not os.environ.get('IMBAL_AL_NO_SKIP') or hasattr(config, 'workerinput') or not reporter:
+        return []
+    return unallowed(reporter.stats.get('skipped', []))
+
+
+def pytest_sessionfinish(session):
+    if lost(session.config):
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for reason in lost(config):
+        terminalreporter.write_line(f'FAILED, for nothing may be skipped here: {reason}', red=True)
+
 
 @pytest.fixture(scope='session', autouse=True)
 def own_cache(tmp_path_factory):

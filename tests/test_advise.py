@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from imbal_al.core import InputError, write_json
 from imbal_al.measure.metrics import scores_at
@@ -21,7 +22,17 @@ from imbal_al.studies.run_records import cycle_path, read_run
 from imbal_al.studies.simulation import result_rows
 
 
-def study(folder, hits, repeats=6, pi_u=0.5, data='made up', cycles=1, alarms=0.3, noise=0.05):
+def study(
+    folder,
+    hits,
+    repeats=6,
+    pi_u=0.5,
+    data='made up',
+    cycles=1,
+    alarms=0.3,
+    noise=0.05,
+    early={},
+):
     configs, folder = [], Path(folder)
     for r in range(repeats):
         for key, hit in hits.items():
@@ -48,6 +59,7 @@ def study(folder, hits, repeats=6, pi_u=0.5, data='made up', cycles=1, alarms=0.
                     seed=r,
                     hit=hit
                     + 0.3 * (j - cycles)
+                    + (early.get(s, 0) if j < cycles else 0)
                     + noise * np.random.default_rng([r, len(s)]).normal(),
                     alarms=alarms,
                 )
@@ -124,6 +136,41 @@ def test_a_higher_mean_alone_is_no_reason(tmp_path):
         and 'Nothing is shown to be better' in text
         and ('Front-runner' in text) == (a.pairs['mean'][0] > 0)
     )
+
+
+def test_what_is_better_on_the_way_is_advised_where_the_end_is_level(tmp_path):
+    hits = {'random': 2.0, 'entropy': 2.0, 'coreset': 2.0}
+    study(tmp_path, hits, cycles=4, early={'entropy': 1.5})
+    (a,) = advise_folder(tmp_path)
+    text = a.account()
+    assert a.method == 'entropy + combo_paper' and BETTER not in set(a.pairs.verdict)
+    assert 'At the end of the budget nothing is shown to be better than random' in text
+    row = a.way.set_index('a').loc[a.method]
+    tuned = {}
+    for run in a.points[a.points.strategy.isin(['random', 'entropy'])].itertuples():
+        f1 = []
+        for j in (1, 2, 3, 4):
+            r = read_run(Path(tmp_path) / 'runs' / run.config, j)
+            v = r['hist_validation'], r['faulty_validation']
+            t = choose_threshold(*v, 0.05, caution=1.0).threshold
+            f1.append(scores_at(r['hist'], r['faulty'], 0.05, t)['f1'])
+        tuned[run.strategy, run.unit] = np.trapezoid(f1) / 3
+    gain = [tuned['entropy', unit] - tuned['random', unit] for unit in set(a.points.unit)]
+    assert row['mean'] == pytest.approx(np.mean(gain)) and row.p <= 0.05
+    p = stats.ttest_1samp(gain, 0).pvalue  # Twice for the second look, twice for Holm's two
+    assert row.p == pytest.approx(min(1, 2 * 2 * p))
+
+
+def test_one_cycle_has_no_way(tmp_path):
+    study(tmp_path, {'random': 2.0, 'entropy': 2.0})
+    (a,) = advise_folder(tmp_path)
+    assert a.strategy == 'random' and not len(a.way) and 'Nor over' not in a.account()
+
+
+def test_level_on_the_way_too_says_so(tmp_path):
+    study(tmp_path, {'random': 2.0, 'entropy': 2.0}, cycles=3, noise=0.5)
+    (a,) = advise_folder(tmp_path)
+    assert a.strategy == 'random' and len(a.way) == 1 and 'Nor over the whole budget' in a.account()
 
 
 def test_what_is_worse_is_named(tmp_path):

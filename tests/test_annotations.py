@@ -42,18 +42,6 @@ def test_runs_longer_than_a_packet():
         assert (decode_brush(encode_brush(np.full((513, 129), v)), (513, 129)) == v).all()
 
 
-def test_equal_to_the_sdks_converter():
-    brush = pytest.importorskip(
-        'label_studio_sdk.converter.brush', reason='pip install label-studio-sdk'
-    )
-    for seed in range(4):
-        m = some(37, 53, 0.3, seed)
-        assert (
-            brush.decode_rle(encode_brush(m)).reshape(37, 53, 4)[..., 3] > 127
-        ).tolist() == m.tolist()
-        assert (decode_brush(brush.mask2rle(m.astype(np.uint8) * 255), m.shape) == m).all()
-
-
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=60), st.booleans(), st.integers(0, 200))
 def test_damaged_brushes_are_refused_never_wrong_in_size(noise, cut, at):

@@ -165,7 +165,7 @@ CASES = {
     ),
     'study preset': (
         lambda at: cli('study', '--preset', 'fast'),
-        "unknown preset 'fast'; choose one of: quick, laptop, paper",
+        "unknown preset 'fast'; choose one of: story, quick, laptop, paper",
     ),
     'study patch': (
         lambda at: cli('study', '--patch', '64x'),
@@ -730,7 +730,7 @@ CASES = {
     ),
     'plan preset': (
         lambda at: preset('fast', 'x'),
-        "unknown preset 'fast'; choose one of: quick, laptop, paper",
+        "unknown preset 'fast'; choose one of: story, quick, laptop, paper",
     ),
     'run setting': (
         lambda at: as_config(dict(stratgy='random')),

@@ -490,7 +490,7 @@ def test_ctrl_c_is_one_line(at, monkeypatch):
     assert (
         r.exit_code == 130
         and [o for o in r.stderr.splitlines() if o.startswith('imbal-al: ')]
-        == ['imbal-al: stopped; the same command goes on where it was']
+        == ['imbal-al: stopped; run it again to resume']
         and 'Traceback' not in r.output
     )
 

@@ -14,7 +14,8 @@ from imbal_al.measure.metrics import BINS
 from imbal_al.measure.oii import oii
 from imbal_al.project.store import labels, new, open_project, write_label
 from imbal_al.project.state import rounds
-from imbal_al.project.state import guided_loss, is_held_out
+from imbal_al.measure.statistics import Interval
+from imbal_al.project.state import exported_round, guided_loss, is_held_out
 from imbal_al.project.rounds import next_round
 from imbal_al.measure.prevalence import made_up_images
 from imbal_al.runs.folder import write_record
@@ -307,6 +308,32 @@ def test_the_prevalence_is_that_of_the_held_out_labels_by_default(played):
         and abs(g.prevalence - test.faulty.mean()) < 1e-12
         and 'as in the held-out labels' in str(g)
     )
+
+
+def test_a_guidance_is_adopted_when_shown_or_asked_and_is_taken_back(played, monkeypatch):
+    p, log = played
+    own(p, 0.5)
+    same = dict(prevalence=0.2, draws=40, candidates=1)
+    kept = guide_costs(p, 5, 1, accept=False, **same)
+    assert not kept.shown and not kept.adopted and 'It is not adopted' in str(kept)
+    assert not (p.dir / 'guide.json').exists() and len(rounds(p)) == 1
+    asked = guide_costs(p, 5, 1, **same)
+    assert asked.adopted and 'not adopted' not in str(asked) and guided_loss(p)
+    guided = exported_round(p)[1]['number']
+    assert guided == 2
+    first = read_json(p.dir / 'guide.json')
+    guide_costs(p, 1, 5, **same)
+    assert m.undo_guide(p) == first['account']
+    assert read_json(p.dir / 'guide.json')['misses_cost'] == 5
+    assert m.undo_guide(p) == 'no guidance' and guided_loss(p) == {}
+    assert exported_round(p)[1]['number'] == 1, 'the network before is exported again'
+    with pytest.raises(InputError, match='nothing to take back'):
+        m.undo_guide(p)
+    better = m.replace(asked, change=Interval(-2.0, -3.0, -1.0, 30))
+    worse = m.replace(asked, change=Interval(-2.0, -5.0, 1.0, 30))
+    assert better.shown and not worse.shown
+    alone = m.replace(asked, change=None, saved=Interval(-2.0, -3.0, -1.0, 30))
+    assert alone.shown and not m.replace(alone, saved=Interval(-1.0, -3.0, 1.0, 30)).shown
 
 
 def test_lost_files_are_made_again(played):

@@ -1,6 +1,6 @@
 """A real Label Studio on loopback: tasks in with pre-annotations, annotations out, by its API.
 
-Runs only when asked: IMBAL_AL_LABEL_STUDIO=PATH/label-studio (pip install label-studio, in an environment of its own)
+The program is that of `make tools`, or the one that IMBAL_AL_LABEL_STUDIO names (PATH/label-studio).
 """
 
 import io, json, os, signal, socket, subprocess, time, urllib.error, urllib.request, zipfile
@@ -16,17 +16,16 @@ from imbal_al.project.state import waiting
 from imbal_al.project.rounds import next_round
 from imbal_al.data.synthetic import image
 from imbal_al.project.standing import where
+from real import tool
 
-COMMAND = os.environ.get('IMBAL_AL_LABEL_STUDIO')
-pytestmark = pytest.mark.skipif(
-    not COMMAND, reason='set IMBAL_AL_LABEL_STUDIO to the label-studio command to try the real one'
-)
+pytestmark = pytest.mark.real
 TOKEN = 'imbalaltoken0123456789imbalaltoken012345'
 
 
 @pytest.fixture(scope='module')
 def studio(tmp_path_factory):
     "Its address, while it runs"
+    command = os.environ.get('IMBAL_AL_LABEL_STUDIO') or tool('label-studio')
     home = tmp_path_factory.mktemp('studio')
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
@@ -45,7 +44,7 @@ def studio(tmp_path_factory):
     }
     log = open(home / 'log', 'w')
     proc = subprocess.Popen(
-        [COMMAND, 'start', '--no-browser', '--port', str(port), '--internal-host', '127.0.0.1'],
+        [command, 'start', '--no-browser', '--port', str(port), '--internal-host', '127.0.0.1'],
         env=env,
         stdout=log,
         stderr=log,
@@ -53,18 +52,24 @@ def studio(tmp_path_factory):
         start_new_session=True,
     )
     url = f'http://127.0.0.1:{port}'
-    for _ in range(900):
+    try:
+        wait_for(url, proc, home / 'log')
+        yield url
+    finally:
+        os.killpg(proc.pid, signal.SIGTERM)
+        proc.wait(30)
+
+
+def wait_for(url, proc, log, seconds=600):
+    "Until the server answers; it makes its data base first"
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
         try:
-            urllib.request.urlopen(url + '/health', timeout=2)
-            break
+            return urllib.request.urlopen(url + '/health', timeout=2).close()
         except OSError:
-            assert proc.poll() is None, (home / 'log').read_text()[-2000:]
-            time.sleep(1)
-    else:
-        pytest.fail((home / 'log').read_text()[-2000:])
-    yield url
-    os.killpg(proc.pid, signal.SIGTERM)
-    proc.wait(30)
+            assert proc.poll() is None, log.read_text()[-2000:]
+            time.sleep(0.5)
+    pytest.fail(f'no answer in {seconds} seconds: {log.read_text()[-2000:]}')
 
 
 def ask(url, path, data=None):
@@ -299,3 +304,66 @@ def test_the_whole_loop_twice_round(studio, tmp_path):
     assert len(third.record['train']) + len(third.record['test']) == 16 and where(
         again, 0.3, draws=20
     ).trained == len(third.record['train'])
+
+
+def drawn(url, task, result, **more):
+    "Save an annotation of a task, as the interface does"
+    return json.loads(ask(url, f'/api/tasks/{task}/annotations', dict(result=result, lead_time=4, **more)))
+
+
+def two_annotators(url, project, p, truth):
+    """Tasks by name: a brush, a polygon, a skipped one, one that two agree on, one on which they differ, an untouched one
+
+    Returns the masks that labels must become, by name."""
+    q = p.dir / 'rounds/001/queue'
+    write_queue(p, q, [dict(id=o, why='a test', held_out=False) for o in p.units.id], lambda id: None)
+    tasks = json.loads((q / 'labelstudio.json').read_text())
+    ask(url, f'/api/projects/{project}/import', tasks)
+    there = json.loads(ask(url, f'/api/projects/{project}/export?exportType=JSON&download_all_tasks=true'))
+    number = {p.row[o['data']['id']]['name']: o['id'] for o in there}
+    second = json.loads(ask(url, '/api/users/', dict(email='second@example.org', username='second')))['id']
+    brush = lambda m: as_annotations([dict(data=dict(id='x'))], lambda _: m)[0]['annotations'][0]['result']
+    triangle, corners = polygon(truth['1.png'])
+    drawn(url, number['0.png'], brush(truth['0.png']))
+    drawn(url, number['1.png'], triangle)
+    drawn(url, number['2.png'], brush(truth['2.png']), was_cancelled=True)
+    drawn(url, number['3.png'], brush(truth['3.png']))
+    drawn(url, number['3.png'], brush(truth['3.png']), completed_by=second)
+    drawn(url, number['4.png'], brush(truth['4.png']))
+    drawn(url, number['4.png'], rectangle(truth['4.png'])[0], completed_by=second)
+    return {'0.png': truth['0.png'], '1.png': corners, '3.png': truth['3.png']}
+
+
+def read_back(p):
+    "The masks of a project by name"
+    return {p.row[o]['name']: read_mask(p, o) for o in labels(p)['id']}
+
+
+def test_skipped_tasks_and_two_annotators(studio, tmp_path):
+    (tmp_path / 'i').mkdir()
+    truth = {}
+    for i in range(6):
+        a, truth[f'{i}.png'] = image('steel', i, (48, 72), faulty=True)
+        Image.fromarray(a).save(tmp_path / 'i' / f'{i}.png')
+    p = new(tmp_path / 'p', tmp_path / 'i', window=32, overlap=0)
+    project = project_in(studio, 'two')
+    meant = two_annotators(studio, project, p, truth)
+
+    f = tmp_path / 'export.json'
+    f.write_bytes(ask(studio, f'/api/projects/{project}/export?exportType=JSON&download_all_tasks=true'))
+    r = ingest(p, f)
+    assert (r.counts['new'], r.counts['skipped'], r.counts['untouched']) == (3, 1, 1), str(r)
+    assert 'skipped (1): 2.png' in str(r) and 'untouched (1): 5.png' in str(r)
+    assert '4.png' in str(r) and '--on-conflict' in str(r), 'two who differ are refused'
+    found = read_back(p)
+    assert set(found) == set(meant)
+    assert all((found[name] == mask).all() for name, mask in meant.items())
+
+    least = tmp_path / 'min.json'
+    least.write_bytes(ask(studio, f'/api/projects/{project}/export?exportType=JSON_MIN'))
+    r = ingest(p, least)
+    assert r.counts['same'] == 3 and r.counts['new'] == 0 and '--on-conflict' in str(r), str(r)
+
+    assert ingest(p, f, on_conflict='union').counts['new'] == 1
+    box = rectangle(truth['4.png'])[1]
+    assert (read_back(p)['4.png'] == box).all(), 'the box holds the brush'

@@ -1,5 +1,7 @@
 "Masks that are pictures: what is seen, what is asked. The right values are made by hand with numpy and PIL"
 
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -442,3 +444,21 @@ def test_black_on_white_is_said_and_can_be_told(tmp_path):
     for i in range(3):
         saved(masks, numbers((BLOCK, 255)), f'{i}.png')
     assert 'more defect' not in run('ingest', p, masks, '--revert').output
+
+
+@pytest.mark.parametrize('packed', [False, True])
+def test_pascal_voc_without_a_labelmap_is_read_as_any_mask(tmp_path, packed):
+    "Grey class numbers with a void border of 255 ask, in a folder and in an archive; nothing drawn is not healthy"
+    p, images, _ = camera(tmp_path, 3)
+    at = tmp_path / 'voc/SegmentationClass'
+    at.mkdir(parents=True)
+    saved(at, numbers((BLOCK, 1), (RING, 255)), '0.png')
+    saved(at, palette(numbers((BLOCK, 1), (RING, 255)), VOC), '1.png')
+    saved(at, numbers(), '2.png')
+    new(p, images)
+    export = shutil.make_archive(str(tmp_path / 'voc'), 'zip', tmp_path / 'voc') if packed else tmp_path / 'voc'
+    r = run('ingest', p, export)
+    assert r.exit_code == 1 and "'classes'" in r.output and '1 new, 1 empty, 1 refused' in r.output, r.output
+    assert taken(p) == {'1.png': 180}
+    r = run('ingest', p, export, '--mask-values', 'classes')
+    assert r.exit_code == 0 and taken(p) == {'0.png': 180, '1.png': 180}

@@ -244,14 +244,14 @@ def test_files_that_cannot_be_read_are_a_line_each_and_the_rest_goes_on(tmp_path
     assert (
         'zero.png is empty; it is left out' in said
         and 'text.png cannot be read as an image' in said
-        and 'half.png cannot be read' in said
+        and ('half.png cannot be read' in said or 'half.png is cut off' in said)
+        and 'cut.jpg is cut off' in said
         and 'notes.txt' not in said
         and 'Traceback' not in said
     )
     r = say('next', d, '--budget', 20, '--device', 'cpu')
     assert (
         r.exit_code == 0
-        and 'cut.jpg cannot be read' in r.output
         and 'float.tif holds floating-point pixels' in r.output
         and '6 units to label' in r.output
     )
@@ -344,19 +344,14 @@ def test_masks_without_image_and_exports_of_another_project(tmp_path, folder):
     )
     r = say('ingest', d, e)
     assert (
-        r.exit_code == 2
-        and 'is an export of another project' in r.output
-        and len(r.output.strip().splitlines()) == 1
-        and len(labels(open_project(d))) == 1
+        r.exit_code == 0
+        and 'of another project, images known: 3 by their pictures' in r.output
+        and len(labels(open_project(d))) == 3
     )
     for f in ('cvat.xml', 'coco.json'):
         shutil.copy(other / 'rounds/001/queue' / f, tmp_path / f)
         r = say('ingest', d, tmp_path / f)
-        assert (
-            r.exit_code == 2
-            and 'another project' in r.output
-            and len(r.output.strip().splitlines()) == 1
-        ), r.output
+        assert r.exit_code == 0 and len(labels(open_project(d))) == 3, r.output
 
 
 def test_a_photograph_in_the_place_of_a_mask(tmp_path, folder):

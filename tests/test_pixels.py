@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from imbal_al.cli import app
 from imbal_al.core import InputError
-from imbal_al.data.images import deep_pixels, read_image
+from imbal_al.data.images import deep_pixels, orientation_of, read_image
+from imbal_al.data.masks import mask_picture
+from imbal_al.project.predictor import _read
 from imbal_al.project.store import open_project
 
 RNG = np.random.default_rng(0)
@@ -98,6 +100,14 @@ def test_white_is_zero(tmp_path):
     assert np.array_equal(read_image(str(tiff(tmp_path / 'b.tif', grey, photometric=0)), 1, 12), 255 - right)
 
 
+def test_white_is_zero_in_masks_too(tmp_path):
+    mask = np.zeros((5, 7), np.uint16)
+    mask[1:3, 2:5] = 65535
+    for photometric, stored in ((1, mask), (0, 65535 - mask)):
+        path = tiff(tmp_path / 'm.tif', stored, photometric=photometric)
+        assert np.array_equal(mask_picture(path)[0], mask > 0)
+
+
 def run(*words):
     return CliRunner().invoke(app, [str(word) for word in words])
 
@@ -110,6 +120,28 @@ def test_a_project_finds_the_bits_of_colour(tmp_path):
     assert r.exit_code == 0, r.output
     p = open_project(tmp_path / 'P')
     assert p.settings.bits == 12 and p.read(p.units.iloc[0]).max() == 255
+
+
+def test_predict_reads_colour_at_the_models_bits(tmp_path):
+    png(tmp_path / 'a.png', COLOUR, 2)
+    picture = _read(tmp_path, dict(channels=3, bits=12), 'a.png')
+    assert np.array_equal(picture.pixels, np.floor(COLOUR / 4095 * 255 + 0.5)) and not picture.error
+    assert 'more than 10 bits' in _read(tmp_path, dict(channels=3, bits=10), 'a.png').error
+
+
+@pytest.mark.parametrize('where', ['before', 'behind', 'nowhere'])
+def test_a_png_is_decoded_for_its_orientation_only_where_it_may_stand_behind(tmp_path, monkeypatch, where):
+    "eXIf may stand before or behind the pixels; most files have none, and are not decoded"
+    path = png(tmp_path / 'a.png', COLOUR, 2)
+    tags = b'II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0'
+    exif = struct.pack('>I', len(tags)) + b'eXIf' + tags + struct.pack('>I', zlib.crc32(b'eXIf' + tags))
+    content = path.read_bytes()
+    at = {'before': 33, 'behind': len(content) - 12, 'nowhere': len(content)}[where]
+    path.write_bytes(content[:at] + (exif if where != 'nowhere' else b'') + content[at:])
+    assert read_image(str(path)).shape[:2] == ((5, 7) if where == 'nowhere' else (7, 5))
+    if where != 'behind':
+        monkeypatch.setattr(Image.Image, 'load', lambda *a: pytest.fail('decoded'))
+    assert orientation_of(path) == (1 if where == 'nowhere' else 6)
 
 
 def pages(path, n, smaller=False):

@@ -251,6 +251,7 @@ def test_a_project_is_guided_from_the_command_line(tmp_path, images, monkeypatch
         1,
         '--device',
         'cpu',
+        '--accept',
     )
     assert (
         r.exit_code == 0

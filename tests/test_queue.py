@@ -114,7 +114,7 @@ def test_relabelled_keeps_both_and_an_old_export_does_not_undo_it(made):
     )
 
 
-def test_an_export_of_another_project_is_refused_whole(made):
+def test_an_export_of_another_project_is_taken_by_its_pictures_or_refused_whole(made):
     p, truth, q, _, tmp = made
     other = new(tmp / 'other', tmp / 'images', window=32, overlap=0)
     e = save(tmp / 'e.json', as_annotations(tasks(q), truth.get))
@@ -122,22 +122,21 @@ def test_an_export_of_another_project_is_refused_whole(made):
     export_labels(p, tmp / 'c.json', 'coco')
     export_labels(p, tmp / 'c.xml', 'cvat')
     export_labels(p, tmp / 'm', 'png')
-    with pytest.raises(InputError, match='export of another project') as x:
-        ingest(other, e)
-    assert '\n' not in str(x.value) and not (other.dir / 'labels').exists()
-    for name, says in (('c.json', dict(new=5)), ('c.xml', dict(same=5)), ('m', dict(same=5))):
-        assert dict(ingest(other, tmp / name).counts) == says, 'the same images by name'
+    report = ingest(other, e)
+    assert dict(report.counts) == dict(new=5) and 'images known: 5 by their pictures' in str(report)
+    pairs = [(id, p.row[id]['name']) for id in labels(p)['id']]
+    here = dict(zip(other.units.name, other.units.id))
+    for id, name in pairs:
+        assert (read_mask(other, here[name]) == read_mask(p, id)).all()
+    for name in ('c.json', 'c.xml', 'm'):
+        assert dict(ingest(other, tmp / name).counts) == dict(same=5), 'the same images by name'
     (tmp / 'others').mkdir()
     Image.new('L', (40, 32)).save(tmp / 'others/x.png')
     third = new(tmp / 'third', tmp / 'others', window=32, overlap=0)
-    for name in ('c.json', 'c.xml', 'm'):
-        with pytest.raises(InputError, match='none of its 5 images'):
+    for name in ('e.json', 'c.json', 'c.xml', 'm'):
+        with pytest.raises(InputError, match='none of its 5 images') as x:
             ingest(third, tmp / name)
-        assert not (third.dir / 'labels').exists()
-    mixed = as_annotations(tasks(q), truth.get)
-    mixed[0]['data']['project'] = other.id
-    with pytest.raises(InputError, match='another project'):
-        ingest(p, save(tmp / 'x.json', mixed))
+        assert '\n' not in str(x.value) and not (third.dir / 'labels').exists()
 
 
 def test_each_thing_that_does_not_fit_is_one_line_and_the_rest_is_taken(made):

@@ -235,10 +235,10 @@ def test_bad_input_is_one_line_and_leaves_no_round(tmp_path, images, kw, says):
 
 @pytest.mark.parametrize('v', [-0.1, 1, True, 'half', None])
 def test_a_balance_that_is_none(v):
-    from imbal_al.project.store import Settings, _check_settings
+    from imbal_al.project.store import Settings, check_settings
 
     with pytest.raises(InputError, match='balance') as e:
-        _check_settings(Settings(balance=v))
+        check_settings(Settings(balance=v))
     assert '\n' not in str(e.value)
 
 

@@ -89,6 +89,7 @@ def list_data(
             note=known.note))
     return pd.DataFrame(rows)
 
+# %% ../../nbs/16_data.catalog.ipynb #43e46081
 def _drawn_row(name):
     "The row of synthetic images, which are always here"
     return dict(name=name, here=True, folder='', licence='', cite='', url='', note=_DRAWN)
@@ -127,6 +128,7 @@ def _differences(report, counts):
         lines.append(f"{report[key]:,} {what}, expected {value:,} ({counts['by']}){hint}")
     return lines
 
+# %% ../../nbs/16_data.catalog.ipynb #c33fd490
 def _hint(name):
     "What may explain another number of patches"
     if name!='severstal': return ''
@@ -158,6 +160,7 @@ def _tally(source, row, patch, report, seen):
     _count(report, 'patches', patches)
     _count(report, 'faulty_patches', faulty)
 
+# %% ../../nbs/16_data.catalog.ipynb #e225b8a4
 def _count(counts, key, n): counts[key] = counts.get(key, 0)+n
 
 # %% ../../nbs/16_data.catalog.ipynb #e300b509
@@ -214,8 +217,17 @@ def check_source(
     if report['torn_groups']: problems.append(
         f"{report['torn_groups']} groups lie in more than one split of the data set; "
         'split by group')
+    if source.name.startswith('folder:') and report['twins']: problems.append(_twins_line(report['twins']))
     problems += _expected(report)
     return report
+
+# %% ../../nbs/16_data.catalog.ipynb #e5995175
+def _twins_line(twins):
+    "Why equal pictures matter, and which they are"
+    more = f' and {len(twins)-3} more' if len(twins)>3 else ''
+    return (
+        f"{len(twins)} images are the same picture as another one, and could be trained and tested on: "
+        f"{', '.join(twins[:3])}{more}; remove one of each")
 
 # %% ../../nbs/16_data.catalog.ipynb #5663713c
 def report_lines(
@@ -235,7 +247,7 @@ def report_lines(
         f"patches {h}x{w}: {r['patches']:,}, {r['faulty_patches']:,} faulty, "
             f"{r['healthy_patches']:,} healthy{dropped}"]
     lines += decided_lines(r['decided'])
-    if r['twins']: lines.append(
+    if r['twins'] and not r['name'].startswith('folder:'): lines.append(
         f"{len(r['twins']):,} images are the same as one in another group, such as {r['twins'][0]}")
     return lines+([f'problem: {line}' for line in r['problems']] or ['no problems'])
 

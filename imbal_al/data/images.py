@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/data.images.html.md"""
 
 # %% ../../nbs/11_data.images.ipynb #11847883
 from __future__ import annotations
-import os, re, sys, warnings
+import io, os, re, sys, warnings
 from functools import lru_cache
 
 import numpy as np
@@ -103,10 +103,13 @@ def _unreadable(path, error):
     return f"{path} {why}; fetch or export the file again"
 
 # %% ../../nbs/11_data.images.ipynb #8714f7b4
-def open_picture(path):
+def open_picture(
+    path,         # Of a file
+    content=None  # Its bytes, where it lies in an archive
+    )->Image.Image:
     "The decoded first frame of an image file"
     try:
-        with Image.open(path) as im:
+        with Image.open(path if content is None else io.BytesIO(content)) as im:
             check_header(im, path)
             im.load()
             return im
@@ -143,12 +146,40 @@ _TURNS = {
     7:_FLIP.TRANSVERSE,
     8:_FLIP.ROTATE_90}
 
-def orientation_of(path):
-    "How the pixels of a file are to be turned, 1 (as they are) to 8; 1 where the file does not say"
-    try:
-        with Image.open(path) as im: found = im.getexif().get(0x0112, 1)
-    except Exception: return 1
+# %% ../../nbs/11_data.images.ipynb #21698351
+_SAYS = (b'Raw profile type', b'XML:com.adobe.xmp') # Texts that may say how a camera was held
+
+def _says_late(path):
+    "May a PNG say behind the beginning of its pixels how it was held?"
+    at, is_behind = 8, False
+    with open(path, 'rb') as f:
+        while True:
+            f.seek(at)
+            head = f.read(8)
+            if len(head)<8: return False
+            kind = head[4:]
+            is_text = kind in (b'tEXt',b'zTXt',b'iTXt')
+            says = kind==b'eXIf' or is_text and f.read(17).startswith(_SAYS)
+            if is_behind and says: return True
+            is_behind |= kind==b'IDAT'
+            at += 12+int.from_bytes(head[:4], 'big')
+
+# %% ../../nbs/11_data.images.ipynb #9568d8d2
+def orientation_in(
+    im,   # An open picture, not decoded
+    path  # Its file
+    )->int:
+    "How its pixels are to be turned, 1 (as they are) to 8; 1 where the file does not say"
+    is_short = im.format=='PNG' and not _says_late(path)
+    exif = Image.Image.getexif(im) if is_short else im.getexif()
+    found = exif.get(0x0112, 1)
     return found if found in _TURNS else 1
+
+def orientation_of(path):
+    "The same of a file; 1 for one that cannot be read"
+    try:
+        with Image.open(path) as im: return orientation_in(im, path)
+    except Exception: return 1
 
 # %% ../../nbs/11_data.images.ipynb #cf16b456
 def upright(
@@ -177,7 +208,7 @@ def _scaled(a, path, bits):
     white = 2**bits-1
     if a.max()>white: raise InputError(
         f"{path} holds pixels up to {a.max()}, more than {bits} bits, which the others use; "
-        "read them with more bits")
+        "read them with more bits (`imbal-al project new --bits 16`)")
     table = (np.arange(white+1)*255+white//2)//white
     return table.astype(np.uint8)[a]
 
@@ -211,7 +242,11 @@ def _lower_bytes(path):
         return np.asarray(ImageOps.exif_transpose(im))[...,:3]
 
 # %% ../../nbs/11_data.images.ipynb #11a8057c
-def _white_is_zero(im): return im.format=='TIFF' and im.mode.startswith('I;16') and im.tag_v2.get(262)==0
+def white_is_zero(
+    im # An open picture
+    )->bool:
+    "Is it a TIFF of 16 bits in which 0 is white?"
+    return im.format=='TIFF' and im.mode.startswith('I;16') and im.tag_v2.get(262)==0
 
 # %% ../../nbs/11_data.images.ipynb #e80f65fe
 def deep_pixels(path):
@@ -258,7 +293,7 @@ def read_image(
     deep = _deep(stored, spec) if stored.mode in ('RGB','RGBA') else None
     if deep is None: im = _eight_bit(ImageOps.exif_transpose(stored), spec, bits)
     else: im = Image.fromarray(_scaled(deep, spec, bits))
-    if _white_is_zero(stored): im = ImageOps.invert(im)
+    if white_is_zero(stored): im = ImageOps.invert(im)
     return np.array(im.convert('L' if channels==1 else 'RGB'))
 
 # %% ../../nbs/11_data.images.ipynb #86444f94

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from ..core import check_choice, InputError
-from .images import draw_synthetic, open_picture, orientation_of, upright
+from .images import draw_synthetic, open_picture, orientation_of, upright, white_is_zero
 from .shapes import polygon_mask, unroll_runs
 
 # %% auto #0
@@ -90,14 +90,17 @@ def _opacity(im):
 # %% ../../nbs/12_data.masks.ipynb #62ca7c14
 def _shown(im):
     "A picture upright; print and video colours, whose numbers mean something else, as RGB"
+    is_white_zero = white_is_zero(im)
     im = ImageOps.exif_transpose(im)
+    if is_white_zero: im = Image.fromarray(65535-np.asarray(im).astype(np.uint16))
     return im.convert('RGB') if im.mode in ('CMYK','YCbCr','LAB','HSV') else im
 
 # %% ../../nbs/12_data.masks.ipynb #74f64801
 def mask_numbers(path):
     "A mask's numbers as they are seen: palette indices as they are, colours as the largest channel"
-    im = _shown(open_picture(path))
-    return _numbers_of(im, _opacity(im))
+    return seen_numbers(_shown(open_picture(path)))
+
+def seen_numbers(im): return _numbers_of(im, _opacity(im))
 
 # %% ../../nbs/12_data.masks.ipynb #df6368f1
 def _numbers_of(im, opacity):
@@ -116,13 +119,25 @@ def _dimmed(a, opacity):
     seen = (a.astype(np.uint32)*opacity+127)//255
     return np.maximum(seen, (a>0)&(opacity>0)).astype(np.uint8)
 
+# %% ../../nbs/12_data.masks.ipynb #2b41d71d
+_READINGS = {}
+
+def _picture(name):
+    "Register `f(im, path) -> bool (H,W)` as a reading of mask pictures"
+    def register(f):
+        _READINGS[name] = f
+        @decoder(name)
+        def decode(mask, shape): return f(_shown(open_picture(mask)), mask)
+        return f
+    return register
+
 # %% ../../nbs/12_data.masks.ipynb #30f694a4
-@decoder('over127')
-def _over127(mask, shape): return mask_numbers(mask)>127
+@_picture('over127')
+def _over127(im, path): return seen_numbers(im)>127
 
 # %% ../../nbs/12_data.masks.ipynb #202b03b1
-@decoder('nonzero')
-def _nonzero(mask, shape): return mask_numbers(mask)>0
+@_picture('nonzero')
+def _nonzero(im, path): return seen_numbers(im)>0
 
 # %% ../../nbs/12_data.masks.ipynb #4a7ac195
 @decoder('synthetic')
@@ -171,28 +186,26 @@ def _codes(im):
     red, green, blue = np.moveaxis(np.asarray(im.convert('RGB')), -1, 0)
     return (red.astype(np.int32)<<16)+(green.astype(np.int32)<<8)+blue
 
-@decoder('classes')
-def _classes(mask, shape):
-    a = mask_numbers(mask)
+@_picture('classes')
+def _classes(im, path):
+    a = seen_numbers(im)
     return (a>0)&(a!=_VOID)
 
 # %% ../../nbs/12_data.masks.ipynb #07e58734
-@decoder('colours')
-def _colours(mask, shape): return _rgb_codes(_shown(open_picture(mask)))>0
+@_picture('colours')
+def _colours(im, path): return _rgb_codes(im)>0
 
 # %% ../../nbs/12_data.masks.ipynb #878d3a33
-@decoder('alpha')
-def _alpha(mask, shape):
-    im = _shown(open_picture(mask))
+@_picture('alpha')
+def _alpha(im, path):
     opacity = _opacity(im)
     if opacity is None: raise InputError(
-        f"mask {mask} has no transparency; read it as 'auto' or 'nonzero'")
+        f"mask {path} has no transparency; read it as 'auto' or 'nonzero'")
     return opacity>127
 
 # %% ../../nbs/12_data.masks.ipynb #e4e8022d
-@decoder('inverted')
-def _inverted(mask, shape):
-    im = _shown(open_picture(mask))
+@_picture('inverted')
+def _inverted(im, path):
     opacity = _opacity(im)
     black = _numbers_of(im, None)==0
     return black if opacity is None else black&(opacity>127)
@@ -317,18 +330,19 @@ def _whole(a, path):
 # %% ../../nbs/12_data.masks.ipynb #bd091bd5
 def mask_picture(
     path,              # Of a picture
-    values:str='auto'  # How it is meant, one of `MASK_VALUES`
+    values:str='auto', # How it is meant, one of `MASK_VALUES`
+    content=None       # Its bytes, where it lies in an archive
     )->tuple:          # bool (H,W), 1 = defect; and what was decided: '', 'smoothed', 'void' or 'mostly'
     "The one reader of masks that are pictures. Raises `InputError` where two readings fit"
     values, _ = mask_reading(values)
-    if values!='auto': return DECODERS[values](str(path), None), ''
-    defect, how = _decided(path)
+    stored = open_picture(path, content)
+    if values!='auto': return _READINGS[values](_shown(stored), path), ''
+    defect, how = _decided(stored, path)
     if not how and 2*np.count_nonzero(defect)>defect.size: how = 'mostly'
     return defect, how
 
-def _decided(path):
+def _decided(stored, path):
     "The same where nothing is told, and without looking how much of it is defect"
-    stored = open_picture(path)
     lossy = stored.format in _LOSSY
     im = _shown(stored)
     opacity = _opacity(im)

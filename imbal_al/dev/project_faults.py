@@ -46,6 +46,7 @@ def _loop(export=True):
         _step('ingest', 'ingest p export.json', label=True),
         _step('next', 'next p --budget 4 --device cpu'),
         _step('ingest again', 'ingest p export.json', label=True),
+        _step('set', 'project set p steps=3'),
         _step('next, train only', 'next p --budget 0 --device cpu'),
         _step('where', 'where p --prevalence 0.3 --device cpu'),
         _step('labels', 'project labels p labels.json --form coco')]
@@ -99,6 +100,8 @@ def _kill_after(pid, seconds):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])==-signal.SIGKILL
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #e3959bf1
+_RUN_OWN = ('commit','units','changes')
+
 def _file(path):
     "What a file says, without what may differ"
     if path.suffix=='.npz':
@@ -109,7 +112,7 @@ def _file(path):
             return sorted(parts.getinfo(name).CRC for name in parts.namelist())
     if path.suffix=='.json' and path.read_text(encoding='utf-8').startswith('{'):
         record = read_json(path)
-        if record: return {k:v for k,v in record.items() if k not in ('commit','units')}
+        if record: return {k:v for k,v in record.items() if k not in _RUN_OWN}
     return zlib.crc32(path.read_bytes())
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #8c01d6c5

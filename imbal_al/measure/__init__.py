@@ -14,7 +14,17 @@ __getattr__, __dir__, __all__ = face(
             'iou precision recall pixel_counts class_oii soft_oii imbalance_metrics '
             'imbalance_recorder'
         ),
+        'image_level': (
+            'ImageCurve image_curve auroc average_precision spared ImageLevel caught_and_flagged '
+            'histogram_scores'
+        ),
+        'parts': (
+            'Regions regions Parts measure_parts PartLevel part_level pro_curve aupro aupimo'
+        ),
         'prevalence': 'Prevalence estimate_prevalence',
+        'sampling': (
+            'draw_weights effective_number share_interval weighted_interval ratio_interval'
+        ),
         'shift': 'image_rates f1_at oii_at Loss decompose growth difference',
         'statistics': (
             'Interval mean_interval paired_interval welch_interval jackknife_interval '
@@ -22,5 +32,9 @@ __getattr__, __dir__, __all__ = face(
             'pooled_effect cluster_interval shared_interval order_test repeats_needed needed'
         ),
         'threshold': 'choose_threshold cross_fitted OperatingPoint operating_point cost_point',
+        'verdict': (
+            'Rule PartCosts rule_by_costs rule_by_recall rule_by_alarms parts_to_show '
+            'VerdictLevel verdict_level'
+        ),
     },
 )

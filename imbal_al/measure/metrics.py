@@ -190,11 +190,11 @@ def counts(
     return np.stack([tp, fp, hist[:,1].sum(1)-tp], 1)
 
 def _check_hist(hist):
-    "As int64; raises `InputError` for another shape"
+    "As int64, or as it is where images have weights; raises `InputError` for another shape"
     hist = np.asarray(hist)
     if hist.ndim!=3 or hist.shape[1:]!=(2,BINS):
         raise InputError(f"histograms have shape {hist.shape}; expected (n, 2, {BINS})")
-    return hist.astype(np.int64)
+    return hist if hist.dtype.kind=='f' else hist.astype(np.int64)
 
 # %% ../../nbs/21_measure.metrics.ipynb #0efdfe08
 def pooled(

@@ -489,6 +489,7 @@ def account(
     )->str: # Lines
     "The operating point in plain words"
     gate = f', and an image with fewer than {point.gate} such pixels healthy as a whole.' if point.gate else '.'
+    raw = ' without that' if point.gate else ''
     scored = f'F1 {_said(point.f1)}, precision {_said(point.precision)}, recall {_said(point.recall)}'
     gain = _said(point.gain, '.3f')
     unsure = '.' if point.gain.low>0 else ': it may be none.'
@@ -497,8 +498,8 @@ def account(
         f'Chosen on {point.n_faulty} faulty and {point.n_healthy} healthy validation images, '
             f'reweighted to {_prevalence_words(point)}.',
         f'Expect there: {scored}, OII {_said(point.oii)}: {_leaning(point.oii)}.',
-        f'At 0.5 without a gate: F1 {_said(point.f1_half)}. The gain is {gain}'+unsure]
-    if point.lost and point.lost.lost>0: lines.append(_why_words(point))
+        f'At 0.5{raw}: F1 {_said(point.f1_half)}. The gain is {gain}'+unsure]
+    if point.lost and point.lost.lost>=.005: lines.append(_why_words(point))
     if point.wrong: lines.append(_wrong_words(point.wrong))
     return '\n'.join(lines + [f'Beware: {w}.' for w in point.warnings])
 

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         'annotations': 'cvat_xml coco_json',
+        'changes': 'change',
         'costs': 'Guided guide_costs',
         'deploy': 'export',
         'exports': 'read_export',

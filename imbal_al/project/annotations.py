@@ -107,6 +107,7 @@ def cvat_xml(
     "Masks as CVAT for images 1.1; an empty one becomes the tag that the image has no defect"
     root = ET.Element('annotations')
     ET.SubElement(root, 'version').text = '1.1'
+    _add_meta(root, len(items))
     for i,(name,(h,w),mask) in enumerate(items):
         im = ET.SubElement(root, 'image', id=str(i), name=name, width=str(w), height=str(h))
         if mask is None: continue
@@ -132,6 +133,15 @@ def _add_mask(im, mask):
         top=str(top),
         width=str(right-left),
         height=str(bottom-top))
+
+# %% ../../nbs/62_project.annotations.ipynb #15d179bc
+def _add_meta(root, n):
+    "Say what the file is: a task of `n` images and two labels"
+    task = ET.SubElement(ET.SubElement(root, 'meta'), 'task')
+    ET.SubElement(task, 'size').text = str(n)
+    ET.SubElement(task, 'mode').text = 'annotation'
+    names = ET.SubElement(task, 'labels')
+    for name in ('defect','no defect'): ET.SubElement(ET.SubElement(names, 'label'), 'name').text = name
 
 # %% ../../nbs/62_project.annotations.ipynb #d2e670fe
 def _run_lengths(flat):

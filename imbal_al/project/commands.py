@@ -14,7 +14,7 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import atomic_path, best_device, check_device, InputError
-from ..text import shown_text
+from ..text import counted, shown_text
 
 # %% auto #0
 __all__ = []
@@ -93,7 +93,7 @@ def _project_new(
     seed: Annotated[Optional[int], typer.Option(
         help='Everything random follows from it; default 0')]=None,
     ):
-    """Make a project from a folder of images. Given again, it looks for images that have come.
+    """Make a project from a folder of images. Run it again to add new images.
 
     Example:
 
@@ -115,6 +115,27 @@ def _project_new(
     if project.settings.group_by: _say(_groups_line(project))
     typer.echo(_new_line(project))
 
+# %% ../../nbs/73_project.commands.ipynb #21355fb8
+def _project_set(
+    dir: _Dir,
+    settings: Annotated[list[str], typer.Argument(
+        metavar='NAME=VALUE...', help='As `project status` shows them')],
+    ):
+    """Change settings: labels stay, models are trained anew.
+
+    Example:
+
+        imbal-al project set parts steps=60 window=128 loss=dibe
+    """
+    from imbal_al.project.changes import change, parsed
+    given = parsed(settings)
+    lines = change(_open(dir), **given)
+    if not lines: return typer.echo('nothing to change: it is so already')
+    typer.echo('\n'.join(lines))
+    typer.echo(
+        'labels stay; models are trained anew: '
+        f'imbal-al next {dir} --budget 0 (or with a budget, for the next queue)')
+
 # %% ../../nbs/73_project.commands.ipynb #3f38334d
 def _project_drop(
     dir: _Dir,
@@ -133,33 +154,51 @@ def _project_drop(
 
 # %% ../../nbs/73_project.commands.ipynb #76c5178a
 def _project_status(dir: _Dir):
-    """What is labelled, what is out, and which round it is.
+    """What is labelled, what waits for labels, which round it is, and the settings.
 
     Example:
 
         imbal-al project status parts
     """
+    from imbal_al.project.discovery import discovery
     from imbal_al.project.store import labels
-    from imbal_al.project.state import rounds, waiting
+    from imbal_al.project.state import rounds, settings_lines, skipped_units, waiting
     project = _open(dir)
     labelled = labels(project)
     gone = Counter(unit['why'] for unit in project.gone)
+    skipped = skipped_units(project)
     typer.echo(
-        f'{len(project.units)} {project.settings.unit}s, '
+        f'{counted(len(project.units), project.settings.unit)}, '
         f"{len(labelled)} labelled ({int(labelled['faulty'].sum())} with a defect), "
-        f'{len(waiting(project))} out, {len(rounds(project))} rounds'
+        f"{len(waiting(project))} waiting for labels, {counted(len(rounds(project)), 'round')}"
         +''.join(f', {n} {why}' for why,n in sorted(gone.items())))
+    if skipped: typer.echo(
+        f'{len(skipped)} of those that are out were skipped by the annotators; '
+        f'`imbal-al project release {dir} --skipped` puts them back into the pool')
+    typer.echo('\n'.join(settings_lines(project)))
+    said = str(discovery(project))
+    if said: typer.echo(said)
 
 # %% ../../nbs/73_project.commands.ipynb #ddd4d46a
-def _project_release(dir: _Dir):
+def _project_release(
+    dir: _Dir,
+    units: Annotated[Optional[list[str]], typer.Argument(
+        metavar='[ID|NAME...]', help='Ids or names of units that are out; default: all of them')]=None,
+    skipped: Annotated[bool, typer.Option('--skipped', help='Those that annotators have skipped')]=False,
+    ):
     """Give up on units that are out and will not be labelled; they are back in the pool.
 
     Example:
 
         imbal-al project release parts
+
+        imbal-al project release parts --skipped
     """
-    from imbal_al.project.state import release
-    typer.echo(f'{release(_open(dir))} units are back in the pool')
+    from imbal_al.project.state import release, release_skipped
+    if skipped and units: raise InputError('give ids or --skipped, not both')
+    project = _open(dir)
+    n = release_skipped(project) if skipped else release(project, units or None)
+    typer.echo(f'{n} units are back in the pool')
 
 # %% ../../nbs/73_project.commands.ipynb #7e3f75c2
 def _project_labels(
@@ -206,11 +245,14 @@ def _next(
     per_group: Annotated[int, typer.Option(
         min=0, help='Of a group (of an image, without --group-by) in the queue, at most, '
         'while others have room; 0: any number')]=0,
+    tests: Annotated[Optional[int], typer.Option(
+        min=0, help='Of the budget, units to test on, drawn more often where the network finds something '
+        'and weighed by that; default: the share that is held out, at random')]=None,
     device: _Device=None,
     ):
     """Train on what is labelled, score the rest in one pass, write what to label next.
 
-    Stopped and given again it goes on where it was; while a queue is out, it says so.
+    Safe to interrupt; run it again to resume. While a queue waits for labels, it says so.
 
     Example:
 
@@ -219,7 +261,8 @@ def _next(
     from imbal_al.project.rounds import next_round
     check_device(device)
     project = _open(dir)
-    made = next_round(project, budget, strategy, device, url, _say, prevalence, per_group)
+    made = next_round(
+        project, budget, strategy, device, url, _say, prevalence, per_group, tests)
     if not budget: return typer.echo(
         f"round {made.number}: trained on {len(made.record['train'])} labels")
     if not made.fresh: typer.echo(
@@ -284,6 +327,13 @@ def _save_curve(standing, figure):
         curve_figure(standing).savefig(path, format=figure.suffix[1:] or 'png', dpi=150)
 
 # %% ../../nbs/73_project.commands.ipynb #49eec274
+def _say_rest(project, prevalence, device):
+    "What can be said although F1 cannot be told: alarms on healthy units, or that nothing can"
+    from imbal_al.project.standing import partial_standing
+    said = partial_standing(project, prevalence, device)
+    if said: typer.echo(said)
+
+# %% ../../nbs/73_project.commands.ipynb #8df2cd97
 def _where(
     dir: _Dir,
     prevalence: _Prevalence,
@@ -307,7 +357,10 @@ def _where(
     if (misses_cost is None)!=(alarms_cost is None): raise InputError(
         'give both --misses-cost and --alarms-cost, or neither')
     project,device = _open(dir, look=True),device or 'cpu'
-    standing = stand(project, prevalence, more, worth, device=device)
+    try: standing = stand(project, prevalence, more, worth, device=device)
+    except InputError as error:
+        _say_rest(project, prevalence, device)
+        raise error
     typer.echo(str(standing))
     if misses_cost is not None:
         costs = project_costs(project, prevalence, misses_cost, alarms_cost, device=device)
@@ -324,23 +377,88 @@ def guide_project(
     candidates:int=5,             # How many weights between 0 and 1
     target=None,                  # Interval of OII wanted, (low, high); None: costs alone decide
     device:str|None=None,         # None: the best there is
+    accept:bool=False,            # Keep what was found even where it is not shown to be cheaper
+    undo:bool=False               # Put back what stood before the last guidance instead
     ):
     "What `imbal-al guide DIR` does where DIR is a project; the command itself is in *Command line*"
-    from imbal_al.project.costs import guide_costs
+    from imbal_al.project.costs import guide_costs, undo_guide
+    if undo: return typer.echo(f'put back: {undo_guide(_open(dir))}')
     if misses_cost is None or alarms_cost is None: raise InputError(
         'a project is guided by costs: give both --misses-cost and --alarms-cost, such as 5 and 1')
     check_device(device)
     project = _open(dir, look=True)
     device = device or best_device()
     guided = guide_costs(
-        project, misses_cost, alarms_cost, prevalence, loss, candidates, target, device, say=_say)
+        project, misses_cost, alarms_cost, prevalence, loss, candidates, target, device,
+        say=_say, accept=accept)
     typer.echo(str(guided))
+    if not guided.adopted: return
     if guided.kept=='weight': typer.echo(
         f'round {guided.round} holds this network; '
         f'the next rounds train with {guided.loss}, fn_weight {guided.fn_weight:g}')
     typer.echo(
         f'kept in {project.dir}/guide.json\n'
         f'next: imbal-al export {project.dir} model.onnx')
+
+# %% ../../nbs/73_project.commands.ipynb #e1188a11
+def _wanted(costs, slip, alarms, by_hand):
+    "What a verdict is chosen by; None where nothing is given"
+    from imbal_al.measure.verdict import PartCosts, Rule
+    from imbal_al.project.verdict import Wanted
+    threshold, min_area, reject = by_hand
+    missed, scrapped, look = costs
+    given = [value for value in (*costs, slip, alarms, *by_hand) if value is not None]
+    if not given: return None
+    if (missed is None)!=(scrapped is None) or look is not None and missed is None: raise InputError(
+        'give both --missed-cost and --scrapped-cost, such as 100 and 5; --look-cost where somebody may look')
+    if threshold is None and (min_area is not None or reject is not None): raise InputError(
+        '--min-area and --reject go with --threshold, for a verdict by hand')
+    return Wanted(
+        costs=None if missed is None else PartCosts(missed, scrapped, look),
+        slip=slip,
+        alarms=alarms,
+        rule=None if threshold is None else Rule(threshold, min_area or 1, reject))
+
+# %% ../../nbs/73_project.commands.ipynb #d0e32691
+def _verdict(
+    dir: _Dir,
+    missed_cost: Annotated[Optional[float], typer.Option(help='Of a faulty part that is accepted')]=None,
+    scrapped_cost: Annotated[Optional[float], typer.Option(help='Of a good part that is rejected')]=None,
+    look_cost: Annotated[Optional[float], typer.Option(
+        help='Of a part that somebody looks at; without it nobody looks')]=None,
+    slip: Annotated[Optional[float], typer.Option(
+        help='Share of the faulty parts that may be accepted, such as 0.01')]=None,
+    alarms: Annotated[Optional[float], typer.Option(
+        help='Share of the good parts that may be flagged, where no faulty one is held out yet')]=None,
+    threshold: Annotated[Optional[float], typer.Option(
+        help='By hand: probability from which a pixel is predicted')]=None,
+    min_area: Annotated[Optional[int], typer.Option(
+        help='By hand: pixels from which a region is a defect; default 1')]=None,
+    reject: Annotated[Optional[float], typer.Option(
+        help='By hand: probability from which a part is rejected; default: none is')]=None,
+    prevalence: Annotated[Optional[float], typer.Option(
+        help='Share of faulty parts on the line, such as 0.05; default that of imbal-al guide')]=None,
+    undo: Annotated[bool, typer.Option('--undo', help='Put back the verdict before the last one')]=False,
+    device: _Device=None,
+    ):
+    """Choose what is done with a part: accept it, have it looked at, reject it. Without an option: what stands.
+
+    Example:
+
+        imbal-al verdict parts --missed-cost 100 --scrapped-cost 5 --look-cost 1 --prevalence 0.05
+
+        imbal-al verdict parts --slip 0.01
+    """
+    from imbal_al.project.verdict import choose_verdict, undo_verdict, verdict_account
+    check_device(device)
+    wanted = _wanted(
+        (missed_cost, scrapped_cost, look_cost), slip, alarms, (threshold, min_area, reject))
+    project = _open(dir, look=wanted is not None)
+    if undo: return typer.echo(f'the verdict is now: {undo_verdict(project) or "none"}')
+    if wanted is None: return typer.echo(verdict_account(project) or (
+        f'{project.dir} has no verdict; choose one, for example `imbal-al verdict {project.dir} --slip 0.01`'))
+    typer.echo(str(choose_verdict(project, wanted, prevalence, device or 'cpu')))
+    typer.echo(f'kept in {project.dir}/verdict.json\nnext: imbal-al export {project.dir} model.onnx')
 
 # %% ../../nbs/73_project.commands.ipynb #b4ebbfae
 def _export(
@@ -387,9 +505,13 @@ def _predict(
     overlays: Annotated[bool, typer.Option(
         '--overlays/--no-overlays', help='Also JPEGs with the outline of what was found')]=True,
     threads: Annotated[Optional[int], typer.Option(min=1, help='CPU threads')]=None,
+    threshold: Annotated[Optional[float], typer.Option(
+        min=0, max=1, help='Probability from which a pixel is predicted; default that of the file')]=None,
+    min_area: Annotated[Optional[int], typer.Option(
+        min=1, help='Pixels from which a region is a defect; default that of the file')]=None,
     ):
     """Masks, overlays and a table by defect area for a folder of any length.
-    Stopped and given again, it goes on.
+    Safe to interrupt; run it again to resume.
 
     Example:
 
@@ -399,12 +521,14 @@ def _predict(
     folder = out or images.with_name(images.name+'-found')
     opened = open_model(model, threads)
     if opened.meta.get('warning'): _say(f"warning: {opened.meta['warning']}")
-    table = predict_folder(opened, images, folder, overlays, say=_tell_images)
+    table = predict_folder(
+        opened, images, folder, overlays, say=_tell_images, threshold=threshold, min_area=min_area)
     typer.echo(f'table: {table}')
 
 # %% ../../nbs/73_project.commands.ipynb #11fa6e45
 _PROJECT = dict(
     new=_project_new,
+    set=_project_set,
     status=_project_status,
     release=_project_release,
     drop=_project_drop,
@@ -414,6 +538,7 @@ _LOOP = dict(
     next=_next,
     ingest=_ingest,
     where=_where,
+    verdict=_verdict,
     export=_export,
     predict=_predict)
 
@@ -421,7 +546,7 @@ def register(
     app:typer.Typer,  # The app that gets the commands
     cls=None,         # The group class of sub-commands; None: typer's own
     )->typer.Typer:   # The `project` sub-app
-    "Add `project new|status|release|drop|labels` and `next`, `ingest`, `where`, `export`, `predict`"
+    "Add `project new|set|status|release|drop|labels` and `next`, `ingest`, `where`, `verdict`, `export`, `predict`"
     sub = typer.Typer(
         no_args_is_help=True,
         rich_markup_mode='markdown',

@@ -29,8 +29,10 @@ from imbal_al.measure.threshold import (
 )
 from .network import heldout_hist, read_model, train, write_model
 from .queue import write_queue
+from .standing import weighed_tests
 from imbal_al.project.state import (
-    flags_of, is_finished, read_guide, rounds, rounds_with_model, split_labels, tested_units
+    flags_of, is_finished, read_guide, read_round, rounds, rounds_with_model, split_labels,
+    tested_units, weights_of_tests
 )
 from .store import groups_of, labels, Project
 from ..runs.lock import held
@@ -185,7 +187,8 @@ def _hist(b, folder):
     found = heldout_hist(b.p, folder, b.tested, b.device)
     if found is None: return None
     ids, hist = found
-    return ids, hist, np.array([b.faulty[id] for id in ids], bool)
+    faulty = np.array([b.faulty[id] for id in ids], bool)
+    return ids, weighed_tests(b.p, ids, faulty).hist(hist), faulty
 
 def _hist_at(b, w):
     "The same of a weight; trained where its network is missing"
@@ -206,6 +209,12 @@ def _scores_at(b, w):
         if name!='f1' and math.isfinite(value): out[name] = float(value)
     return out
 
+# %% ../../nbs/69_project.costs.ipynb #e094f656
+def _weights(p, ids):
+    "What each held-out label counts, where tests were drawn with unequal chances"
+    weights, _ = weights_of_tests(p, ids)
+    return weights if weights.sum()>0 else np.ones(len(ids))
+
 # %% ../../nbs/69_project.costs.ipynb #551a2391
 def _set_up(p, loss, prevalence, device, misses, alarms, draws):
     "A `_Bench`. Raises `InputError` where labels are missing or the loss has no weight of misses"
@@ -217,7 +226,7 @@ def _set_up(p, loss, prevalence, device, misses, alarms, draws):
     if not any(faulty[id] for id in train_ids): raise InputError(
         f'{p.dir} has no labelled defect to train on; label some first')
     if prevalence is not None: pi = prevalence
-    elif test_ids: pi = float(np.mean([faulty[id] for id in test_ids]))
+    elif test_ids: pi = float(np.average([faulty[id] for id in test_ids], weights=_weights(p, test_ids)))
     else: pi = .5
     if prevalence is not None and not 0<prevalence<=1: raise InputError(
         f'prevalence {prevalence!r}; give a share above 0 and up to 1, such as 0.05')
@@ -258,6 +267,13 @@ class Guided:
     trained: int          # Labels trained on
     round: int|None       # That holds the network
     against: int|None     # Round of the project's own network
+    saved: Interval|None=None # Cost per unit against a threshold of 1/2, the same network; below 0: cheaper
+    adopted: bool=True    # Is it kept for `next` and `export`?
+    @property
+    def shown(self)->bool:
+        "Is it shown to be cheaper than what stands: the project's own network, or 1/2?"
+        if self.change is not None and self.kept=='weight': return self.change.high<0
+        return self.saved is not None and self.saved.high<0
     @property
     def fn_weight(self)->float|None: return self.search.chosen if self.kept=='weight' else None
     def __str__(self): return _account(self)
@@ -267,7 +283,11 @@ def _account(g):
     "The search and what came of it, in a few sentences"
     lines = [_asked_line(g), g.search.account(), _cost_line(g)]
     if g.change: lines.append(_change_line(g))
-    return '\n'.join([*lines, _sure_line(g)])
+    lines.append(_sure_line(g))
+    if not g.adopted: lines.append(
+        'It is not adopted: that it is cheaper than what stands is not shown. '
+        'Let more be labelled to test on, or adopt it all the same with --accept.')
+    return '\n'.join(lines)
 
 # %% ../../nbs/69_project.costs.ipynb #d82580d0
 def _asked_line(g):
@@ -321,7 +341,8 @@ def guide_costs(
     target=None,                # (low, high) of OII; None: what the costs ask for
     device:str='cpu',           # That networks compute on
     draws:int=300,              # Bootstrap draws behind each interval
-    say=lambda line: None       # Called with a line for each training
+    say=lambda line: None,      # Called with a line for each training
+    accept:bool=True            # Keep what was found even where it is not shown to be cheaper
     )->Guided:
     """Find fn_weight and threshold for costs, and keep them for `next` and `export`
 
@@ -338,14 +359,14 @@ def guide_costs(
         search = search_weight(train_at, (wants.low, wants.high), candidates, report=say)
         if search.index is None: raise InputError(
             f'{p.dir}: no training worked ({search.because}); take a smaller learning rate or another loss')
-        return _kept(bench, search, wants, target is not None)
+        return _kept(bench, search, wants, target is not None, accept)
 
 # %% ../../nbs/69_project.costs.ipynb #051dbcfc
 def _last_round(p):
     "(folder, `round.json`) of the last round; None for what is not there"
     folders = rounds(p)
     if not folders: return None, None
-    return folders[-1], read_json(folders[-1]/'round.json')
+    return folders[-1], read_round(folders[-1])
 
 def _no_round_open(p):
     "Raise where a round other than a guidance's was interrupted"
@@ -380,11 +401,14 @@ def _target(b, weights, train_at, given, say):
 # %% ../../nbs/69_project.costs.ipynb #9fa1b55e
 _FORM = 'imbal_al costs 1'
 
-def _kept(b, search, wants, own_target):
+def _kept(b, search, wants, own_target, accept=True):
     "Judge the chosen network beside the project's own, and write down what is kept"
     w = search.chosen
     _network(b, w)
     out = _judged(b, search, wants, own_target)
+    if not (accept or out.shown): return replace(out, adopted=False)
+    before = read_json(b.p.dir/'guide.json') or {}
+    before.pop('before', None)
     round = out.against if out.kept=='threshold' else _as_round(b, w)
     out = replace(out, round=round)
     write_json(b.p.dir/'guide.json', dict(
@@ -400,8 +424,22 @@ def _kept(b, search, wants, own_target):
         cost=list(out.cost),
         round=out.round,
         account=str(out),
-        commit=commit()))
+        commit=commit(),
+        before=before or None))
     return out
+
+# %% ../../nbs/69_project.costs.ipynb #57b01a93
+def undo_guide(
+    p:Project # The project
+    )->str:   # What stands now, in words
+    "Put back what stood before the last guidance. Raises `InputError` where there is none to take back"
+    with held(p.dir/'next.json', 1.):
+        found = read_guide(p)
+        if not found: raise InputError(f'{p.dir} was not guided; there is nothing to take back')
+        before = found.get('before')
+        if before: write_json(p.dir/'guide.json', before)
+        else: (p.dir/'guide.json').unlink()
+    return before['account'] if before else 'no guidance'
 
 # %% ../../nbs/69_project.costs.ipynb #a58ed7de
 def _judged(b, search, wants, own_target):
@@ -419,6 +457,7 @@ def _judged(b, search, wants, own_target):
         change = interval(cost-base, n=len(both))
         if change.low>0: use, cost, kept = other, base, 'threshold'
     point = cost_point(use, y, b.pi, b.misses, b.alarms, b.draws, seed, groups)
+    half = _cost_draws(counts(use).astype(float), w, b.misses, b.alarms)
     return Guided(
         prevalence=b.pi,
         given=b.given,
@@ -438,7 +477,8 @@ def _judged(b, search, wants, own_target):
         faulty=int(y.sum()),
         trained=len(b.labelled),
         round=None,
-        against=last)
+        against=last,
+        saved=interval(cost-half, n=len(both)))
 
 # %% ../../nbs/69_project.costs.ipynb #132e0356
 def _share_inside(hist, w, wants):
@@ -520,4 +560,6 @@ def cost_threshold(
     found = heldout_hist(p, folder, ids, device)
     if found is None or not len(found[0]): return guide['threshold'], guide
     read, hist = found
-    return cost_point(hist, flags_of(read, ids, y), pi, guide['misses_cost'], guide['alarms_cost'], 1).threshold, guide
+    faulty = flags_of(read, ids, y)
+    hist = weighed_tests(p, read, faulty).hist(hist)
+    return cost_point(hist, faulty, pi, guide['misses_cost'], guide['alarms_cost'], 1).threshold, guide

@@ -13,6 +13,8 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
+from ..core import InputError
+from ..data.masks import mask_picture
 from ..data.shapes import box_corners, checked_runs, ellipse_mask, polygon_mask, unroll_runs
 from .drawn import BROKEN, Drawn, Names, packed, said_error, Shape
 
@@ -104,24 +106,29 @@ def fits(
     w, h = size
     return w*h<2**30 if sizes is None else (h,w) in sizes or (w,h) in sizes
 
+# %% ../../nbs/62c_project.cvat.ipynb #b2627683
 def read_voc(
     names:list,    # Of files, with `/`
     read,          # Name -> bytes
     sizes=None,    # (H,W) that images have; None: not known
+    values:str='auto', # How pictures without a labelmap are meant, see `data.masks`
     )->list:       # Of `Drawn`
-    "CVAT's *Segmentation mask 1.1*, or Pascal VOC. An image without any colour is not said to be healthy"
+    "CVAT's *Segmentation mask 1.1*, or Pascal VOC"
     maps = [name for name in names if name.split('/')[-1]=='labelmap.txt']
     kinds = _colours(read(maps[0]).decode('utf-8-sig','replace') if maps else '')
     out = []
     for name in sorted(name for name in names if VOC in name and name.lower().endswith('.png')):
         drawn = Drawn(name.split(VOC,1)[1])
-        try: _coloured(drawn, read(name), kinds, sizes, bool(maps))
+        try:
+            if maps: _coloured(drawn, read(name), kinds, sizes)
+            else: _numbered(drawn, read(name), sizes, values)
+        except InputError as e: drawn.error = str(e)
         except Exception as e: drawn.error = f"its mask cannot be read ({said_error(e)})"
         out.append(drawn)
     return out
 
 # %% ../../nbs/62c_project.cvat.ipynb #c99ff090
-def _coloured(drawn, content, kinds, sizes, has_map):
+def _coloured(drawn, content, kinds, sizes):
     "Put a coloured mask into a `Drawn`"
     with Image.open(io.BytesIO(content)) as im:
         drawn.shape = im.size[::-1]
@@ -131,11 +138,21 @@ def _coloured(drawn, content, kinds, sizes, has_map):
     for seen in np.unique(code).tolist():
         colour = (seen>>16, seen>>8&255, seen&255)
         name = kinds.get(colour, 'defect')
-        if colour not in kinds and has_map: drawn.notes.append(
+        if colour not in kinds: drawn.notes.append(
             f'{drawn.name} has the colour {colour}, which its labelmap does not name; it counts as a defect')
         drawn.shapes.append(packed(code==seen, name))
     drawn.said += _words(drawn.shapes)
 
+# %% ../../nbs/62c_project.cvat.ipynb #bb019224
+def _numbered(drawn, content, sizes, values):
+    "Put a mask into a `Drawn` whose labelmap is not there. Raises `InputError`"
+    with Image.open(io.BytesIO(content)) as im: drawn.shape = im.size[::-1]
+    if not fits(drawn.shape[::-1], sizes): return
+    mask, _ = mask_picture(drawn.name, values, content)
+    drawn.shape = mask.shape
+    if mask.any(): drawn.shapes.append(packed(mask))
+
+# %% ../../nbs/62c_project.cvat.ipynb #45f8e4fa
 def _words(shapes):
     "Names that say that there is no defect, of a picture on which no defect is drawn"
     meanings = {shape.name:Names().meaning(shape.name) for shape in shapes}

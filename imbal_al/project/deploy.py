@@ -9,6 +9,7 @@ from __future__ import annotations
 import io, json, re, warnings
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np, torch
@@ -16,16 +17,23 @@ from torch import nn
 
 from ..core import atomic_path, commit, InputError, write_text
 from ..measure.threshold import operating_curve, prevalence_draws
-from ..measure.metrics import threshold_bin
+from ..measure.metrics import P_EDGES, threshold_bin
+from ..measure.parts import area_index, AREAS
+from imbal_al.measure.verdict import (
+    judge, read_rule, Rule, rule_values, verdict_codes, VERDICTS, with_threshold
+)
 from ..networks.models import encoder_stats
 from ..networks.scoring import forward
 from ..networks.tiling import Windows, windows_of
 from .costs import cost_threshold
-from .network import heldout_hist, read_model
+from .network import heldout_hist, heldout_parts, read_model
 from .predictor import BLANK, MODEL_FORM, need_onnx, open_model, seal_model, threshold_logit
-from .standing import where
-from .state import flags_of, project_windows, read_guide, rounds_with_model, tested_units
+from .standing import weighed_tests, where
+from imbal_al.project.state import (
+    exported_round, flags_of, project_windows, read_verdict, split_labels, tested_units
+)
 from .store import labels, Project
+from .verdict import verdict_account, verdict_round
 from ..runs.lock import held
 
 # %% auto #0
@@ -69,7 +77,8 @@ def write_onnx(
     encoder:str='lite0',     # Its mean and deviation are taken off
     threshold:float=.5,      # Probability from which `mask` is 1
     about:dict|None=None,    # What else is to stand in the file: plain JSON values
-    samples=None             # uint8 (n,size,size,channels) to compare on; None: noise
+    samples=None,            # uint8 (n,size,size,channels) to compare on; None: noise
+    check=lambda model: None # Called with the open file before it has its name; raises where it is no good
     )->float:                # Largest difference of a logit
     """Write a network as ONNX and compare the file with it in onnxruntime; one that does not agree is not kept
 
@@ -83,10 +92,27 @@ def write_onnx(
     with atomic_path(path) as tmp:
         _to_onnx(module, torch.from_numpy(samples[:2].copy()), tmp)
         model = onnx.load(str(tmp))
+        _name_axes(model.graph)
         onnx.helper.set_model_props(model, {'imbal_al':json.dumps(meta, sort_keys=True)})
         onnx.save(model, str(tmp))
         seal_model(tmp)
-        return _disagreement(module, open_model(tmp), samples)
+        model = open_model(tmp)
+        far = _disagreement(module, model, samples)
+        check(model)
+        return far
+
+# %% ../../nbs/71_project.deploy.ipynb #7ed36b3b
+_AXES = ('windows','height','width','channels')
+_WHAT = dict(
+    image='windows of an image, uint8, 0 to 255, rows first, channels last: grey or RGB',
+    logit='float32, ln(p/(1-p)) of a defect; blend it over windows before any threshold',
+    mask='uint8, 1 where the logit of this window is at or above the threshold; not blended')
+
+def _name_axes(graph):
+    "Write that into a graph of ONNX"
+    for value in (*graph.input, *graph.output):
+        value.doc_string = _WHAT[value.name]
+        for axis,name in zip(value.type.tensor_type.shape.dim, _AXES): axis.denotation = name
 
 # %% ../../nbs/71_project.deploy.ipynb #3b986afa
 def _surroundings(w, channels, encoder, threshold):
@@ -132,7 +158,9 @@ def _card_text(p, meta, standing):
         '## Data', _data_text(p, meta),
         '## Network', _network_text(p, meta),
         '## Operating point', *_operating_texts(p, meta, standing),
+        '## Verdict', *_verdict_texts(p, meta, standing),
         '## Limits', _limits_text(p, meta),
+        '## Use without imbal_al', *_alone_texts(meta),
         f'Made by imbal_al, commit {meta["commit"]}.']
     return str(ModelCard(f'---\n{head}\n---\n\n'+'\n\n'.join(paragraphs)+'\n'))
 
@@ -171,6 +199,89 @@ def _operating_texts(p, meta, standing):
     expected = str(standing.point.account()).replace('\n',' ')
     return [*out, f'For {_pct(standing.prevalence)} faulty {p.settings.unit}s. {expected}', standing.advice]
 
+# %% ../../nbs/71_project.deploy.ipynb #e89f47b9
+def _verdict_texts(p, meta, standing):
+    "What is done with a part, and what is known of that: a list of paragraphs"
+    rule = read_rule(meta['verdict'])
+    chosen = read_verdict(p)==rule
+    if chosen: out = [_as_list(verdict_account(p))]
+    else: out = [f'{rule} Nobody has chosen that: `imbal-al verdict` chooses by what parts cost.']
+    if standing and standing.in_parts: out.append(_as_list(str(standing.in_parts)))
+    return out
+
+# %% ../../nbs/71_project.deploy.ipynb #e435251d
+def _as_list(text): return '\n'.join(f'- {line}' for line in text.split('\n'))
+
+# %% ../../nbs/71_project.deploy.ipynb #27061d4a
+_ALONE = '''import json, math, sys
+import numpy as np, onnxruntime
+from PIL import Image
+from scipy.ndimage import label
+
+session = onnxruntime.InferenceSession(sys.argv[1])
+meta = json.loads(session.get_modelmeta().custom_metadata_map['imbal_al'])
+size, overlap, margin, align = (meta[name] for name in ('size','overlap','margin','align'))
+image = np.asarray(Image.open(sys.argv[2]).convert('L' if meta['channels']==1 else 'RGB'))
+image = image.reshape(*image.shape[:2], meta['channels'])
+
+def side(length): # where windows begin along a side, and the weights of their pixels
+    last = max(0, -(-(length-size)//align)*align)
+    n = -(-last//((size-overlap)//align*align))
+    t, one = np.clip((np.arange(size)+.5-margin)/max(overlap-2*margin, 1), 0, 1), np.ones(size)
+    starts = [round(i*last/max(n, 1)/align)*align for i in range(n+1)]
+    return [(s, (t if i else one)*(t[::-1] if i<n else one)) for i,s in enumerate(starts)]
+
+down, across = (side(length) for length in image.shape[:2])
+more = [(0, max(0, s[-1][0]+size-n)) for s,n in zip((down, across), image.shape)]
+padded = np.pad(image, [*more, (0,0)], 'reflect')
+total, weight = np.zeros((2, *padded.shape[:2]))
+for y,a in down:
+    for x,b in across:
+        at = np.s_[y:y+size, x:x+size]
+        z = session.run(['logit'], {'image': np.ascontiguousarray(padded[at][None])})[0][0]
+        total[at], weight[at] = total[at]+np.outer(a, b)*z, weight[at]+np.outer(a, b)
+z = (total/weight)[:image.shape[0], :image.shape[1]]
+
+def defects(p): # regions of at least the smallest area from a probability on; eight neighbours
+    t = math.log(max(p, 1e-13))-math.log(max(1-p, 1e-13))
+    area = np.bincount(label(z>=t, np.ones((3, 3)))[0].ravel())[1:]
+    return int((area>=meta['verdict']['min_area']).sum())
+
+n, reject = defects(meta['verdict']['threshold']), meta['verdict']['reject']
+sure = n and reject is not None and defects(reject)
+print('reject' if sure else 'review' if n else 'accept', n)
+'''
+
+def _alone_texts(meta):
+    "How the file is used with onnxruntime alone: a list of paragraphs"
+    rule, bits, size = meta['verdict'], meta.get('bits',16), meta['size']
+    channels = '1 (grey)' if meta['channels']==1 else '3 (RGB)'
+    reject = 'no part is' if rule['reject'] is None else f"from {rule['reject']:.6g} on a part is"
+    steps = [
+        f'Input `image`: uint8, (windows, {size}, {size}, {meta["channels"]}), rows first, channels '
+        f'last, {channels}, 0 to 255; a 16-bit picture is scaled from 0..{2**bits-1}. '
+        'Normalisation is in the file.',
+        'Outputs: `logit` float32 (windows, height, width), ln(p/(1-p)); '
+        '`mask` uint8, of single windows, before blending.',
+        f'Cut the image into windows of {size} px that overlap by at least {meta["overlap"]} px, '
+        f'corners at multiples of {meta["align"]}; what reaches past the image is mirrored without '
+        'repeating the edge.',
+        'Blend the *logits*: their weighted mean, weights rising along the overlap from 0 to 1 where '
+        'there is a window before, and falling where there is one after (rows times columns).',
+        f'Threshold the blended logits at ln(p/(1-p)) of p = {rule["threshold"]:.6g}, label regions '
+        'with eight neighbours (OpenCV: `connectedComponentsWithStats`), and count those of at least '
+        f'{rule["min_area"]} px: none, accept.',
+        f'Else {reject} rejected (the same count at the logit of that probability); '
+        'every other one is reviewed.',
+        'All these numbers stand in the metadata of the file, as JSON, under `imbal_al`.',
+        'OpenVINO reads the file; give it INFERENCE_PRECISION_HINT f32: on some processors it takes '
+        'bf16 else, and logits shift by 0.1.']
+    numbered = '\n'.join(f'{i}. {step}' for i,step in enumerate(steps, 1))
+    lines = (
+        'The same in Python with onnxruntime, numpy, Pillow and scipy (8-bit pictures): '
+        '`python use.py model.onnx part.png`')
+    return [numbered, lines, f'```python\n{_ALONE}```']
+
 # %% ../../nbs/71_project.deploy.ipynb #4a9de3bc
 def _limits_text(p, meta):
     "What the model is no good for"
@@ -208,7 +319,7 @@ def export(
     need_onnx('onnx','onnxruntime')
     path = Path(path)
     _check_place(path)
-    folder, record = _chosen(p, _trained(p, round), round)
+    folder, record = exported_round(p, round)
     net = read_model(p, folder/'model.pt')
     if net is None: raise InputError(
         f'{folder}/model.pt is damaged; give `imbal-al next` with a budget of 0 to train again')
@@ -218,12 +329,19 @@ def export(
     if at is not None and round is None:
         standing, notes = _standing(p, at, prevalence is not None)
         prevalence = at
-    if threshold is not None: costs = {}
+    rule = read_verdict(p)
+    if rule:
+        notes += _verdict_notes(p, record, threshold)
+        rule = rule if threshold is None else with_threshold(rule, threshold)
+        threshold, costs = rule.threshold, {}
+    elif threshold is not None: costs = {}
     elif cost is not None: threshold = cost
     else: threshold = standing.point.threshold if standing else .5
     if standing is None and prevalence is None: notes.append(
         'no prevalence was given: the threshold is not chosen for one, and the card holds no scores')
     about = _about(p, record, prevalence, standing, costs)
+    rule = rule or Rule(threshold)
+    about['verdict'] = rule_values(rule)
     warning = _useless(p, folder, threshold, prevalence, costs)
     if warning:
         about['warning'] = warning
@@ -231,7 +349,16 @@ def export(
     w, card = project_windows(p), path.with_suffix('.md')
     with held(path.with_name(f'.{path.name}.lock.json'), 1.):
         _sweep(path)
-        far = write_onnx(net, path, w, p.settings.channels, p.settings.encoder, threshold, about, _samples(p, w))
+        far = write_onnx(
+            net,
+            path,
+            w,
+            p.settings.channels,
+            p.settings.encoder,
+            threshold,
+            about,
+            _samples(p, w),
+            partial(_check_verdicts, p, folder, rule))
         meta = open_model(path).meta
         write_text(card, _card_text(p, meta, standing))
     return Exported(path, card, meta, far, notes)
@@ -253,6 +380,41 @@ def _sweep(path):
         for left in path.parent.glob('.*.tmp'):
             if re.fullmatch(rf'\.{re.escape(name)}\.[0-9a-f]{{8}}\.tmp', left.name): left.unlink(missing_ok=True)
 
+# %% ../../nbs/71_project.deploy.ipynb #16377c47
+def _check_verdicts(p, folder, rule, model, most=64):
+    "Raise where a file's verdict on a held-out unit is not the project's"
+    table = labels(p)
+    _, ids = split_labels(p, table.sort_values('faulty', ascending=False, kind='stable')['id'])
+    found = heldout_parts(p, folder, ids[:most]) if ids else None
+    if found is None: return
+    snapped = _snapped(rule)
+    wanted = verdict_codes(found[1], snapped)
+    units = [p.row[id] for id in found[0]]
+    for unit,want,z in zip(units, wanted, model.logits(map(p.read, units))):
+        said = {judge(z+shift, snapped, threshold_logit).verdict for shift in (-2e-3,0,2e-3)}
+        if VERDICTS[want] not in said: raise InputError(
+            f"the exported file says {said.pop()} of {unit['name']}, the project {VERDICTS[want]}; "
+            'update onnx and onnxruntime, or use another network')
+
+# %% ../../nbs/71_project.deploy.ipynb #a36afa4a
+def _snapped(rule):
+    "The nearest rule that records tell apart"
+    def edge(share): return None if share is None else float(P_EDGES[threshold_bin(share)])
+    return Rule(edge(rule.threshold), int(AREAS[area_index(rule.min_area)]), edge(rule.reject))
+
+# %% ../../nbs/71_project.deploy.ipynb #b9fcd923
+def _verdict_notes(p, record, threshold):
+    "What somebody should know who exports a verdict"
+    number, again = verdict_round(p), f'give `imbal-al verdict {p.dir}` again'
+    out = []
+    if number!=record['number']: out.append(
+        f'the verdict was chosen for the network of round {number}, '
+        f"this is that of round {record['number']}; {again}")
+    if threshold is not None: out.append(
+        f'the threshold given, {threshold:g}, takes the place of that of the verdict; '
+        'what it does is not known')
+    return out
+
 # %% ../../nbs/71_project.deploy.ipynb #302a393e
 def _useless(p, folder, threshold, prevalence, costs):
     "What makes a threshold no better than no network; '' where it is, or where that cannot be told"
@@ -262,6 +424,7 @@ def _useless(p, folder, threshold, prevalence, costs):
     if found is None or not len(found[0]): return ''
     read, hist = found
     faulty = flags_of(read, ids, y)
+    hist = weighed_tests(p, read, faulty).hist(hist)
     share = float(np.mean(faulty)) if prevalence is None else prevalence
     curve = operating_curve(hist, prevalence_draws(faulty, share, 0))
     tp, fp, fn = (pixels[0] for pixels in curve)
@@ -280,23 +443,6 @@ def _no_better(tp, fp, fn, at, costs):
     if cost[at]<min(cost[0], cost[-1]): return ''
     what = 'every pixel' if cost[0]<cost[-1] else 'no pixel'
     return f'this network costs no less than calling {what} a defect; {advice}'
-
-# %% ../../nbs/71_project.deploy.ipynb #50736109
-def _trained(p, number):
-    "(folder, `round.json`) of the rounds with a trained model, all or one. Raises `InputError` without"
-    out = [(folder,record) for folder,record in rounds_with_model(p) if number in (None, record['number'])]
-    if not out: raise InputError(
-        f"{p.dir} has no trained model{'' if number is None else f' of round {number}'}; "
-        "label, ingest and give `imbal-al next` first")
-    return out
-
-# %% ../../nbs/71_project.deploy.ipynb #71626ebd
-def _chosen(p, done, asked):
-    "The last trained round; where a guidance made that, the one that the last guidance keeps"
-    kept = read_guide(p).get('round')
-    keep = [(folder,record) for folder,record in done if record['number']==kept]
-    _, last = done[-1]
-    return keep[0] if asked is None and keep and last.get('strategy')=='guide' else done[-1]
 
 # %% ../../nbs/71_project.deploy.ipynb #39594d37
 def _about(p, record, prevalence, standing, costs):

@@ -124,6 +124,8 @@ class Drawn:
     name: str                # The image, as the file calls it
     id: str=''               # The unit's id where the file has it
     project: str=''          # The project's id where the file has it
+    picture: str=''          # The content of its picture's file where the file has it, see *Which picture*
+    preview: str=''          # What was shown to the annotator, as a data: address, where the file has it
     also: tuple=()           # Other names that the file has for it
     shape: tuple|None=None   # (H,W) as the tool saw the image
     pixels: str='upright'    # Which it was drawn on: 'upright' (as shown), 'stored', '' where that is not known

@@ -177,9 +177,10 @@ def _yolo(tree):
     return Export('yolo', [read_yolo(name, text, classes) for name,text in labels.items()])
 
 # %% ../../nbs/62f_project.exports.ipynb #bdf1b604
-def _read_tree(tree, sizes):
+def _read_tree(tree, sizes, values):
     "An `Export` of a tree, None where it holds no text that a tool has written"
-    if any(VOC in name for name in tree.names): return Export('cvat', read_voc(tree.names, tree.read, sizes))
+    if any(VOC in name for name in tree.names):
+        return Export('cvat', read_voc(tree.names, tree.read, sizes, values))
     found, odd = _texts(tree)
     if found: return _united(tree, found, odd)
     yolo = _yolo(tree)
@@ -188,11 +189,11 @@ def _read_tree(tree, sizes):
     name, why = next(iter(odd.items()))
     raise InputError(f'{tree.path}: {name} is no whole export ({why}); export it again')
 
-def _read_archive(path, sizes):
+def _read_archive(path, sizes, values):
     "An `Export` of an archive. Raises `InputError`"
     with zipfile.ZipFile(path) as archive:
         names = sorted(name for name in archive.namelist() if not name.endswith('/') and not _is_hidden(name))
-        found = _read_tree(_Tree(path, names, partial(_member, archive)), sizes)
+        found = _read_tree(_Tree(path, names, partial(_member, archive)), sizes, values)
     if found: return found
     texts = [name for name in names if name.lower().endswith(('.xml','.json'))]
     raise InputError(
@@ -211,8 +212,8 @@ def read_export(
     try:
         if path.is_dir():
             masks = _Masks(values, frozenset(own))
-            found = _read_tree(_folder_tree(path), sizes) or _masks(path, sizes, masks)
-        elif zipfile.is_zipfile(path): found = _read_archive(path, sizes)
+            found = _read_tree(_folder_tree(path), sizes, values) or _masks(path, sizes, masks)
+        elif zipfile.is_zipfile(path): found = _read_archive(path, sizes, values)
         else: found = _read_file(path)
     except FileNotFoundError as e: raise InputError(
         f'{path} is missing; give the file that the labelling tool has written') from e

@@ -164,7 +164,14 @@ def _named(task):
     also = [str(data[key]) for key in data if key!='name' and _is_address(data[key])]
     if task.get('file_upload'): also.append(str(task['file_upload']))
     name = str(data.get('name') or (also or ['?'])[0])
-    return Drawn(name, str(data.get('id','')), str(data.get('project','')), tuple(also))
+    shown = [data[key] for key in data if isinstance(data[key], str) and data[key].startswith('data:image/')]
+    return Drawn(
+        name,
+        str(data.get('id','')),
+        str(data.get('project','')),
+        str(data.get('picture','')),
+        shown[0] if shown else '',
+        tuple(also))
 
 def _is_address(text):
     "May a field of a task be the address of its image?"
@@ -193,6 +200,7 @@ def _read_task(task):
     if not done:
         drawn = _named(task)
         drawn.state = 'skipped' if found else 'untouched'
+        drawn.at = max(map(_when, found), default='')
         return [drawn]
     voices, passed = _voices(done)
     out = [_read_voice(task, one) for one in voices]

@@ -11,8 +11,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from ..data.listing import image_of_mask
 from .drawn import Drawn
-from .store import Project
+from .store import file_name, Project
 
 # %% auto #0
 __all__ = []
@@ -33,6 +34,7 @@ def _readings(name):
     else: texts = [text, unquote(text)]
     return list(dict.fromkeys(_parts(text) for text in texts))
 
+# %% ../../nbs/65a_project.matching.ipynb #4e2be1c6
 def _parts(text):
     "Folders and file of a path of any system"
     parts = unicodedata.normalize('NFC', text).replace('\\', '/').split('/')
@@ -41,20 +43,31 @@ def _parts(text):
 # %% ../../nbs/65a_project.matching.ipynb #c1fd2307
 def _stem(name): return os.path.splitext(name)[0]
 
+# %% ../../nbs/65a_project.matching.ipynb #4ffe04ab
 def _uploaded(name):
     "A name without Label Studio's hash, and with the letters that it leaves"
     name = re.sub(r'^[0-9a-f]{8}-(?=.)', '', name)
     return re.sub(r'[^\w.-]', '', name.strip().replace(' ','_')).casefold()
 
+# %% ../../nbs/65a_project.matching.ipynb #01fdc817
 def _roboflow(name):
     "A name before Roboflow changed it"
     return re.sub(r'_(png|jpe?g|bmp|tiff?|webp)\.rf\.[0-9a-zA-Z]+\.\w+$', r'.\1', name).casefold()
 
-def _unmasked(name): return re.sub(r'[-_.](mask|masks|gt|label|labels|seg)$', '', _stem(name).casefold())
+# %% ../../nbs/65a_project.matching.ipynb #02ff88c8
+def _unmasked(name): return _stem(image_of_mask(name) or name).casefold()
 
+# %% ../../nbs/65a_project.matching.ipynb #54ae189c
 def _stem_case(name): return _stem(name).casefold()
 
+# %% ../../nbs/65a_project.matching.ipynb #6eefa765
 def _upload_stem(name): return _stem(_uploaded(name))
+
+# %% ../../nbs/65a_project.matching.ipynb #0c2249cf
+def _queued(name): return re.sub(r'-[0-9a-f]{12}$', '', _stem(name))
+
+# %% ../../nbs/65a_project.matching.ipynb #d17e0284
+def _readable(name): return file_name(dict(image=name, id=''))[:-1]
 
 # %% ../../nbs/65a_project.matching.ipynb #ee46a454
 _STEPS = dict(
@@ -65,11 +78,18 @@ _STEPS = dict(
     upload=(_uploaded, _uploaded),
     upload_stem=(_upload_stem, _upload_stem),
     roboflow=(_roboflow, str.casefold),
-    mask=(_unmasked, _stem_case))
+    mask=(_unmasked, _stem_case),
+    queue=(_queued, _readable))
+
+_LOSSY = dict(
+    upload='^[0-9a-f]{8}-',
+    upload_stem='^[0-9a-f]{8}-',
+    queue=r'-[0-9a-f]{12}(\.\w+)?$')
 
 # %% ../../nbs/65a_project.matching.ipynb #b7b320ae
 def _is_tail(short, long): return not short or long[-len(short):]==short
 
+# %% ../../nbs/65a_project.matching.ipynb #c9a09642
 def _agreeing(folders, images, has_lost):
     "Those of [(folders, image)] that a name in these folders may mean"
     whole = [(len(own),image) for own,image in images if _is_tail(own, folders)]
@@ -104,8 +124,8 @@ class Places:
         if name in self.ids: return [name]
         for step,(key,_) in _STEPS.items():
             for *folders,file in filter(None, _readings(name)):
-                has_lost = step.startswith('upload') and bool(re.match('[0-9a-f]{8}-', file))
-                if step.startswith('upload') and not has_lost: continue
+                has_lost = step in _LOSSY and bool(re.search(_LOSSY[step], file))
+                if step in _LOSSY and not has_lost: continue
                 found = _agreeing(tuple(folders), self.by[step].get(key(file), []), has_lost)
                 if found: return found
         return []

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np, torch
 
 from ..core import ahead, atomic_path, InputError, note, stream, stream_seed
+from ..losses.names import PAPER_COMBO
 from ..losses.registry import make_loss, OnTwoChannels
 from ..measure.metrics import BINS, histogram
+from ..measure.parts import join_parts, part_at, part_record, Parts
 from ..networks.device import DeviceData, seeded
 from ..networks.learner import fit, make_learner
 from ..networks.models import create_model
@@ -51,6 +53,7 @@ def _cut_mask(p, id, version):
     "The windows of a mask"
     return [window[...,0] for window in windows_of(read_mask(p, id, version), project_windows(p))]
 
+# %% ../../nbs/65_project.network.ipynb #a766c87c
 def _most_telling(p, id, masks):
     "Positions of at most `per_image` windows, those with a defect first, drawn among equals"
     order = stream(p.settings.seed, 'windows', id).permutation(len(masks))
@@ -82,7 +85,7 @@ def train(
         arch=s.arch,
         encoder=s.encoder,
         weights=s.weights,
-        loss=OnTwoChannels(make_loss(loss, fn_weight)) if loss else s.loss,
+        loss=_loss(loss or s.loss, fn_weight),
         lr=s.lr,
         wd=s.wd,
         bs=s.bs,
@@ -91,6 +94,11 @@ def train(
         seed=seed,
         train_pi=_drawn_share(p, masks))
     return fit(learner, s.schedule)
+
+# %% ../../nbs/65_project.network.ipynb #e5bfb1de
+def _loss(name, fn_weight):
+    "A loss by its name; the paper's own is the learner's"
+    return name if name==PAPER_COMBO else OnTwoChannels(make_loss(name, fn_weight))
 
 # %% ../../nbs/65_project.network.ipynb #318ad05f
 def write_model(
@@ -182,6 +190,7 @@ def _shares(p, ids):
         cut = windows_of(im, project_windows(p))
         for window in cut: yield window, i, np.float32(1/len(cut))
 
+# %% ../../nbs/65_project.network.ipynb #113ad231
 def _batches(items, n):
     "Yield lists of `n` items, the last one of what is left"
     batch = []
@@ -246,20 +255,24 @@ def heldout_hist(
     if missing:
         net = read_model(p, folder/'model.pt', device)
         if net is None: return None
-        hists |= _new_hists(p, net, missing, content, device)
+        new, records = _new_hists(p, net, missing, content, device)
+        hists |= new
         _keep_hists(folder, hists)
+        _keep_parts(folder, {**_kept_parts(folder), **records})
     found = [(id,hists[key]) for id,key in zip(ids, keys) if key in hists]
     return [id for id,_ in found], _stacked([hist for _,hist in found])
 
 # %% ../../nbs/65_project.network.ipynb #c96f2481
 def _stacked(hists): return np.stack(hists) if hists else np.empty((0,2,BINS), np.uint32)
 
+# %% ../../nbs/65_project.network.ipynb #b41bccad
 def _kept_hists(folder):
     "What `heldout.npz` holds: 'id:content' -> histogram; nothing where it is in another precision"
     kept = read_record(folder/'heldout.npz') or {}
     if kept.get('precision')!=_PRECISION: return {}
     return dict(zip(kept['keys'].tolist(), kept['hist']))
 
+# %% ../../nbs/65_project.network.ipynb #a0d91d5a
 def _keep_hists(folder, hists):
     "Write all histograms, and the precision that they are in"
     write_record(folder/'heldout.npz', dict(
@@ -269,12 +282,54 @@ def _keep_hists(folder, hists):
 
 # %% ../../nbs/65_project.network.ipynb #66e06f0f
 def _new_hists(p, net, ids, content, device):
-    "'id:content' -> histogram of a network on units; a note for each that cannot be read"
-    lines, got, hists = [], [], {}
+    "'id:content' -> histogram and record of parts of a network on units; a note for each that cannot be read"
+    lines, got, hists, records = [], [], {}, {}
     run = network(net, p.settings.encoder, 3, device, _PRECISION)
     outputs = predict(run, read_all(p, ids, lines, got), project_windows(p))
     for i,(z,_) in enumerate(outputs):
-        id = got[i]
-        hists[f'{id}:{content[id]}'] = histogram(z[None], read_mask(p, id)[None], logits=True)[0]
+        key, mask = f'{got[i]}:{content[got[i]]}', read_mask(p, got[i])
+        hists[key] = histogram(z[None], mask[None], logits=True)[0]
+        records[key] = part_record(z, mask)
     for line in lines: note(line)
-    return hists
+    return hists, records
+
+# %% ../../nbs/65_project.network.ipynb #dbdf7e60
+_PARTS = 'imbal_al parts 1'
+
+def _kept_parts(folder):
+    "What `heldout_parts.npz` holds: 'id:content' -> record; nothing where it is of another form or precision"
+    kept = read_record(folder/'heldout_parts.npz') or {}
+    if (kept.pop('form',''), kept.pop('precision','')) != (_PARTS,_PRECISION): return {}
+    keys = kept.pop('keys').tolist()
+    parts = Parts(**kept)
+    return {key:part_at(parts, i) for i,key in enumerate(keys)}
+
+# %% ../../nbs/65_project.network.ipynb #5180ebea
+def _keep_parts(folder, records):
+    "Write all records, and the precision that they are in"
+    write_record(folder/'heldout_parts.npz', dict(
+        vars(join_parts(list(records.values()))),
+        keys=np.array(list(records), 'U25'),
+        form=np.array(_PARTS),
+        precision=np.array(_PRECISION)))
+
+# %% ../../nbs/65_project.network.ipynb #3b8e3e7b
+def heldout_parts(
+    p:Project, # The project
+    folder:Path,  # A round's
+    ids:list,     # Labelled units
+    device='cpu'  # That the network computes on
+    )->tuple[list,Parts]|None: # (ids that could be read, their records); None if the round has no model
+    "Records of parts of a round's network on held-out units, from its `heldout_parts.npz` as far as it has them"
+    table = labels(p)
+    content = dict(zip(table['id'], table['content']))
+    keys = {id:f'{id}:{content[id]}' for id in ids}
+    records = _kept_parts(folder)
+    missing = [id for id,key in keys.items() if key not in records]
+    if missing:
+        net = read_model(p, folder/'model.pt', device)
+        if net is None: return None
+        records |= _new_hists(p, net, missing, content, device)[1]
+        _keep_parts(folder, records)
+    found = [id for id,key in keys.items() if key in records]
+    return found, join_parts([records[keys[id]] for id in found])

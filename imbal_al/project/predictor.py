@@ -8,16 +8,16 @@ Docs: https://example.github.io/imbal_al/project.predictor.html.md"""
 from __future__ import annotations
 import csv, hashlib, importlib, io, json, math, os, re, time, zlib
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import label
 
 from ..core import ahead, atomic_path, InputError, note, read_json, write_json
 from ..data.images import PICTURES, read_image
+from ..measure.verdict import judge, read_rule, Rule, rule_values, with_threshold
 from ..networks.predict import predict
 from ..networks.tiling import Windows
 from .store import image_names, is_prediction
@@ -53,6 +53,11 @@ class Model:
     @property
     def windows(self)->Windows:
         return Windows(*(self.meta[name] for name in ('size','overlap','margin','align')))
+    @property
+    def rule(self)->Rule:
+        "What is done with an image; a file of an earlier version has the threshold alone"
+        values = self.meta.get('verdict')
+        return read_rule(values) if values else Rule(float(self.meta['threshold']))
     def run(self,
         batch # uint8 (B,size,size,channels)
         ):    # Logits (B,size,size), and no embedding
@@ -126,6 +131,12 @@ def _check_windows(path, meta):
         bits=type(meta.get('bits',16)) is int and meta.get('bits',16) in _BITS)
     for name,fits in known.items():
         if not fits: raise InputError(f'{path}: its {name} is {meta.get(name)!r}; export it again')
+    if 'verdict' not in meta: return
+    try: fits = read_rule(meta['verdict']).threshold==threshold
+    except InputError as e: raise InputError(f'{path}: {e}; export it again') from e
+    if not fits: raise InputError(
+        f"{path}: its verdict is at {meta['verdict']['threshold']:g}, its mask at {threshold:g}; "
+        'export it again')
 
 # %% ../../nbs/70_project.predictor.ipynb #63de2543
 def _check_graph(path, session, meta):
@@ -170,21 +181,24 @@ def _session(ort, path, threads):
     return ort.InferenceSession(str(path), options, providers=[name for name in wanted if name in there])
 
 # %% ../../nbs/70_project.predictor.ipynb #ab887a36
-_COLUMNS = ['image','height','width','defect_pixels','defect_share','regions','largest','max_probability','error']
+_COLUMNS = [
+    'image','verdict','flagged','defects','height','width','defect_pixels','defect_share',
+    'regions','largest','max_probability','error']
 
-def _measure(name, z, t):
+def _measure(name, z, rule):
     "(mask, row of the table) of an image's logits"
-    mask = z>=t
-    at, regions = label(mask, np.ones((3,3)))
-    size = np.bincount(at.ravel())[1:]
-    return mask, dict(
+    found = judge(z, rule, threshold_logit)
+    return found.mask, dict(
         image=name,
+        verdict=found.verdict,
+        flagged=int(found.verdict!='accept'),
+        defects=found.defects,
         height=z.shape[0],
         width=z.shape[1],
-        defect_pixels=int(mask.sum()),
-        defect_share=round(float(mask.mean()),6),
-        regions=int(regions),
-        largest=int(size.max()) if regions else 0,
+        defect_pixels=int(found.mask.sum()),
+        defect_share=round(float(found.mask.mean()),6),
+        regions=found.regions,
+        largest=found.largest,
         max_probability=round(float(1/(1+np.exp(-z.max()))),4),
         error='')
 
@@ -264,9 +278,10 @@ def _done(path):
     return done
 
 def _is_whole(row):
-    "Has a row all its columns, and a number of pixels or why there is none?"
+    "Has a row all its columns, and a verdict and a number of pixels, or why there is none?"
     if None in row or row.get('image') is None or row.get('error') is None: return False
-    return bool(row['error']) or str(row.get('defect_pixels')).isdigit()
+    if row['error']: return True
+    return bool(row.get('verdict')) and str(row.get('defect_pixels')).isdigit()
 
 # %% ../../nbs/70_project.predictor.ipynb #3beb0c41
 def _keep(path, rows):
@@ -310,26 +325,35 @@ def predict_folder(
     out:str|Path,            # Folder for masks, overlays and the table
     overlays:bool=True,      # Also JPEGs with the outline of what was found
     bs:int=8,                # Windows in a batch
-    say=lambda done,n: None  # Called now and then
+    say=lambda done,n: None, # Called now and then
+    threshold:float|None=None, # Probability; None: the file's
+    min_area:int|None=None     # Pixels from which a region is a defect; None: the file's
     )->Path:                 # The table, images with the largest defects first
     """Masks, overlays and a table for a folder of images
 
     Given again it does what is new or another picture now, and takes out what is gone. Raises `InputError` for a folder
     without images, or one that holds another model's results, or while another process works in it."""
     images, out = Path(images), Path(out)
+    rule = _overridden(model.rule, threshold, min_area)
     names = _inputs(images)
     _check_free(out)
     with held(out/'lock.json', 1.):
-        _claim(out, model, images, overlays)
+        _claim(out, model, images, overlays, rule)
         _sweep(out)
         stems = _stems(names)
         done = _still(out, images, stems)
         todo = [name for name in names if name not in done]
         def told(more): say(len(done)+more, len(names))
         part = out/'table.part.csv'
-        _stream(model, images, out, todo, stems, overlays, bs, part, told)
+        _stream(model, rule, images, out, todo, stems, overlays, bs, part, told)
         _write_table(out/'table.csv', _done(part).values())
     return out/'table.csv'
+
+# %% ../../nbs/70_project.predictor.ipynb #309021d7
+def _overridden(rule, threshold, min_area):
+    "A rule with what somebody asks for instead"
+    if threshold is not None: rule = with_threshold(rule, threshold)
+    return rule if min_area is None else replace(rule, min_area=min_area)
 
 # %% ../../nbs/70_project.predictor.ipynb #19a51b76
 def _inputs(images):
@@ -361,17 +385,20 @@ def _is_rest(path):
     return re.fullmatch(r'lock.*\.json|\..*\.tmp', path.name) is not None
 
 # %% ../../nbs/70_project.predictor.ipynb #85df8a43
-def _claim(out, model, images, overlays):
+def _claim(out, model, images, overlays, rule):
     "Write what a folder's results are of. Raises `InputError` where they are of something else"
     about = dict(
         model=f'{zlib.crc32(model.path.read_bytes()):08x}',
         images=str(images.resolve()),
-        overlays=overlays)
+        overlays=overlays,
+        rule=rule_values(rule))
     old = read_json(out/'predict.json')
     if old is None and (out/'predict.json').exists(): raise InputError(
         f'{out}/predict.json is damaged: what {out} holds cannot be told; give another folder')
     old = old or about
     of_same = all(old.get(name)==about[name] for name in ('model','overlays'))
+    if of_same and old.get('rule', about['rule'])!=about['rule']: raise InputError(
+        f'{out} holds results of another threshold or smallest area; give another folder')
     is_here = old.get('images')==about['images'] or _has_moved(out/'table.part.csv', images)
     if not of_same or not is_here: raise InputError(
         f'{out} holds the results of another model, folder or kind; give another folder')
@@ -395,16 +422,15 @@ def _write_table(path, rows):
         for row in rows: table.writerow({name:cell_text(value) for name,value in row.items()})
 
 # %% ../../nbs/70_project.predictor.ipynb #c595d519
-def _stream(model, images, out, todo, stems, overlays, bs, part, say):
+def _stream(model, rule, images, out, todo, stems, overlays, bs, part, say):
     "Predict what is left, a row at a time"
-    t = threshold_logit(model.meta['threshold'])
     waiting = deque()
     with _opened(part, 'a') as f:
         table = csv.DictWriter(f, _KEPT)
         readable = _readable(ahead(partial(_read, images, model.meta), todo), table, waiting)
         for i,z in enumerate(model.logits(readable, bs), 1):
             picture = waiting.popleft()
-            mask, row = _measure(picture.name, z, t)
+            mask, row = _measure(picture.name, z, rule)
             stem = stems[picture.name]
             _write_results(out, stem, picture.pixels, mask, overlays)
             table.writerow({**row, 'mask':stem, 'content':picture.content, 'stamp':picture.stamp})

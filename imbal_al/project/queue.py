@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 
-from ..core import atomic_path, check_choice, InputError, read_json, write_json, write_text
-from ..data.images import orientation_of
+from ..core import atomic_path, check_choice, InputError, note, read_json, write_json, write_text
+from ..data.images import orientation_of, upright
 from ..data.masks import turned_mask
 from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG
 from .drawn import instant, Names, packed, plain
 from .exports import read_export
 from .kinds import number_kinds
-from .matching import Places
+from .others import is_project, laid_together, Others, read_project
+from .state import skip_units
 from imbal_al.project.store import (
     file_name, kinds_sum, label_state, labels, last_at, Project, read_label, read_mask, sweep, write_label
 )
@@ -36,6 +37,7 @@ __all__ = ['ingest', 'as_annotations', 'export_labels']
 def _write_png(path, pixels):
     with atomic_path(path) as f: Image.fromarray(pixels).save(f, 'png')
 
+# %% ../../nbs/66_project.queue.ipynb #a7eb2f39
 def tinted(
     im:Image.Image,  # RGB
     mask             # Nonzero = defect, of the same size or another; None: nothing is drawn
@@ -70,6 +72,7 @@ def _wrapped(draw, text, width, most=2):
         else: lines[-1] = f'{lines[-1]} {word}'.strip()
     return [_shortened(draw, line, width) for line in lines][:most]
 
+# %% ../../nbs/66_project.queue.ipynb #3c1c0a33
 def _shortened(draw, line, width):
     "The end of a line, as much as fits"
     while draw.textlength(line)>width: line = '..'+line[3:]
@@ -97,11 +100,14 @@ def _contact_sheet(cells, size=160):
 def _labelstudio_task(p, unit, why, image, mask=None, score=0., model=''):
     "A Label Studio task, with the predicted mask as a brush pre-annotation; `image` is an address, or a data: URI"
     task = dict(data=dict(image=image, id=unit['id'], project=p.id, name=unit['name'], why=why))
+    known = p.pictures.get(unit['image'])
+    if known and known.content: task['data']['picture'] = known.content
     if mask is None: return task
     result = [brush_result(mask, unit['id'])] if np.any(mask) else []
     task['predictions'] = [dict(model_version=model or 'imbal_al', score=round(float(score),4), result=result)]
     return task
 
+# %% ../../nbs/66_project.queue.ipynb #a7f4ffe8
 def _data_uri(png): return 'data:image/png;base64,'+base64.b64encode(png).decode()
 
 # %% ../../nbs/66_project.queue.ipynb #33921206
@@ -150,7 +156,7 @@ def write_queue(
     if (read_json(folder/'done.json') or {}).get('picks')==picks: return []
     sent, lines = [], []
     for pick in picks:
-        try: im = p.read(p.row[pick['id']])
+        try: im = _pixels(p, pick['id'])
         except InputError as e:
             lines.append(str(e))
             continue
@@ -159,6 +165,12 @@ def write_queue(
     _write_tables(folder, sent)
     write_json(folder/'done.json', dict(picks=picks))
     return lines
+
+# %% ../../nbs/66_project.queue.ipynb #df193ccd
+def _pixels(p, id):
+    "Of a unit. Raises `InputError`"
+    if id not in p.row: raise InputError(f'{id} is in the queue and no unit of {p.dir}; it is passed over')
+    return p.read(p.row[id])
 
 # %% ../../nbs/66_project.queue.ipynb #6d4494ff
 def _write_tables(folder, sent):
@@ -173,8 +185,10 @@ def _write_tables(folder, sent):
     sheet = _contact_sheet([unit.cell for unit in sent])
     with atomic_path(folder/'contact.png') as f: sheet.save(f, 'png')
 
+# %% ../../nbs/66_project.queue.ipynb #38155637
 def _cells(row): return {name:cell_text(value) for name,value in row.items()}
 
+# %% ../../nbs/66_project.queue.ipynb #484ed348
 def _unless_empty(name, shape, mask):
     "A mask without a pixel would say that there is no defect; a prediction must not say so"
     return name, shape, mask if mask is None or mask.any() else None
@@ -200,8 +214,8 @@ class Report:
         return '\n'.join([f'{Path(self.path).name} ({self.tool}): {said or "no label in it"}', *self.lines])
 
 # %% ../../nbs/66_project.queue.ipynb #7fc1ef8c
-def _refuse_whole(p, path, drawn):
-    "Raise for an export that is not of this project"
+def _refuse_whole(p, path):
+    "Raise for an export that is none"
     own, at = p.dir.resolve()/'rounds', Path(path).resolve()
     is_own = own in at.parents
     if is_own and at.name=='images': raise InputError(
@@ -209,10 +223,6 @@ def _refuse_whole(p, path, drawn):
     if is_own and at.name in ('predictions','probabilities'): raise InputError(
         f'{path} holds what the model predicted; '
         'copy the masks that are right to a folder of their own and ingest that')
-    foreign = [entry for entry in drawn if entry.project and entry.project!=p.id]
-    if foreign: raise InputError(
-        f'{path} is an export of another project ({foreign[0].name} and {len(foreign)-1} more); '
-        'give it the folder of that one')
 
 # %% ../../nbs/66_project.queue.ipynb #b1560851
 _SAID = dict(
@@ -224,8 +234,10 @@ _SAID = dict(
 
 def _few(names, most=20): return ', '.join(names[:most])+(f' and {len(names)-most} more' if len(names)>most else '')
 
+# %% ../../nbs/66_project.queue.ipynb #f3538019
 def _counted(counter): return ', '.join(f'{name} ({n})' for name,n in sorted(counter.items()))
 
+# %% ../../nbs/66_project.queue.ipynb #92ee8737
 def _names_line(names, words):
     "Which names counted as what"
     by = defaultdict(Counter)
@@ -244,6 +256,8 @@ class _Tally:
     beside: Counter = field(default_factory=Counter)  # Kinds of results without area -> images
     cut: Counter = field(default_factory=Counter)     # What lay above a defect -> pixels
     passed: dict = field(default_factory=lambda: defaultdict(list)) # 'skipped' or 'untouched' -> names
+    skipped: dict = field(default_factory=dict)       # id -> when
+    how: Counter = field(default_factory=Counter)     # How images of another project were known -> entries
     def hear(self, heard, names):
         "Count one entry"
         drawn, painted = heard.drawn, heard.painted
@@ -256,6 +270,8 @@ class _Tally:
     def lines(self):
         "What is said of it"
         out = [f'{state} ({len(names)}): {_few(names)}' for state,names in sorted(self.passed.items())]
+        foreign = [f'{n} {how}' for how,n in sorted(self.how.items()) if how]
+        if foreign: out.append(f"of another project, images known: {', '.join(foreign)}")
         is_plain = set(self.names)<={('defect','defect')} and set(self.words)<={'no defect'}
         if not is_plain: out.append(_names_line(self.names, self.words))
         if self.cut: out.append(
@@ -289,14 +305,16 @@ def ingest(
 
     Raises `InputError` for a file that is none, or not of this project; nothing is written then."""
     rules = Rules(Names(tuple(defects), tuple(ignore)), empty, on_conflict, revert, mask_values)
-    export = read_export(path, _sizes(p), mask_values, _own_names(p, path))
-    _refuse_whole(p, path, export.drawn)
+    if is_project(path): export = read_project(p, path)
+    else: export = read_export(path, _sizes(p), mask_values, _own_names(p, path))
+    _refuse_whole(p, path)
     report, tally = Report(str(path), export.tool), _Tally()
     report.lines += export.lines+_check_names(path, export.drawn, rules.names)
     found = _by_unit(p, export.drawn, report, tally)
     with held(p.dir/'lock.json'):
         sweep(p.dir/'labels')
         wholes = {}
+        skip_units(p, tally.skipped)
         for id in found: read_label(p, id)
         for id in p.row:
             if id in found: _take(p, id, _heard(p, id, found[id], rules, tally, wholes), rules, report)
@@ -324,13 +342,15 @@ def _own_names(p, path):
 # %% ../../nbs/66_project.queue.ipynb #91bb138f
 def _by_unit(p, drawn, report, tally):
     "id -> [(number, entry, is it of the whole image?)]. Raises `InputError` where none is of the project"
-    places, found, why = Places(p), defaultdict(list), ''
+    others, found, why = Others(p), defaultdict(list), ''
     for number,entry in enumerate(drawn):
         if entry.state:
             tally.passed[entry.state].append(entry.name[-80:])
             report.add(entry.state)
+            if entry.state=='skipped' and entry.project in ('',p.id): _note_skipped(tally, others, entry)
             continue
-        of = places.find(entry)
+        of, how = others.find(entry)
+        if of.ids: tally.how[how] += 1
         if of.ids: entry = _as_shown(p, of, entry, Path(report.path))
         report.lines += entry.notes
         for id in of.ids: found[id].append((number, entry, of.is_whole))
@@ -339,8 +359,14 @@ def _by_unit(p, drawn, report, tally):
     n = sum(not entry.state for entry in drawn)
     if n and not found: raise InputError(
         f'{report.path}: none of its {n} images is of {p.dir} ({why}); '
-        'is it an export of another project?')
+        'is it of other images?')
     return found
+
+# %% ../../nbs/66_project.queue.ipynb #ba420977
+def _note_skipped(tally, others, entry):
+    "Keep the units of a skipped task"
+    of, _ = others.find(entry)
+    tally.skipped |= dict.fromkeys(of.ids, entry.at)
 
 # %% ../../nbs/66_project.queue.ipynb #7db6deb7
 def _as_shown(p, of, entry, path):
@@ -395,6 +421,7 @@ def _take(p, id, heard, rules, report):
     if why: report.lines.append(
         f'{name}: its label is kept and does not count, its picture is {why}')
 
+# %% ../../nbs/66_project.queue.ipynb #31fc4c79
 def _is_older(at, than):
     "Is one time before another? No where one of them is not known"
     return bool(instant(at) and instant(than) and instant(at)<instant(than))
@@ -463,17 +490,36 @@ def _item(p, id):
 # %% ../../nbs/66_project.queue.ipynb #03bb518a
 def _stem(name): return os.path.splitext(name)[0]
 
-def _mask_names(p, ids, most=225):
-    "id -> name of the mask's file below its folder"
+# %% ../../nbs/66_project.queue.ipynb #51c04eda
+def _masks_of(p, ids):
+    "name of a mask's file below its folder -> ids that are in it, and whether they make the whole image"
     often = Counter(map(_stem, set(p.units['image'])))
-    out = {}
+    by = defaultdict(list)
     for id in ids:
-        unit = p.row[id]
-        folder, stem = os.path.split(_stem(unit['image']))
-        is_own = unit['name']==unit['image'] and often[_stem(unit['image'])]==1
-        if not is_own or len(os.fsencode(stem))>most: stem = file_name(unit)
-        out[id] = os.path.join(folder, f'{stem}.png')
+        image = p.row[id]['image']
+        by[image].append(id)
+    out, in_parts = {}, []
+    for image,own in by.items():
+        folder, stem = os.path.split(_stem(image))
+        is_whole = _whole(p, own) is not None
+        if not is_whole: in_parts.append(image)
+        if is_whole and often[_stem(image)]==1:
+            out[os.path.join(folder, f'{stem}.png')] = (own,True)
+            continue
+        for id in own:
+            name = f'{file_name(p.row[id])}.png'
+            out[os.path.join(folder, name)] = ([id],False)
+    if in_parts: note(
+        f'{len(in_parts)} images are labelled in part, or their windows differ where they overlap '
+        f'({_few(in_parts, 3)}); each window has a mask of its own')
     return out
+
+# %% ../../nbs/66_project.queue.ipynb #ca4abfce
+def _whole(p, ids):
+    "The mask of an image whose units these are; None where they do not make it up"
+    parts = []
+    for id in ids: parts.append((p.row[id],read_mask(p, id)))
+    return laid_together(parts)
 
 # %% ../../nbs/66_project.queue.ipynb #2803dfc8
 def _write_masks(p, to, ids):
@@ -481,12 +527,27 @@ def _write_masks(p, to, ids):
     images, at = p.images.resolve(), to.resolve()
     if at==images or images in at.parents: raise InputError(
         f'{to} is where the images are; give a folder outside {p.images} for the masks')
-    names = _mask_names(p, ids)
-    for name in names.values():
+    masks = _masks_of(p, ids)
+    for name in masks:
         if (to/name).exists() and not _is_mask(to/name): raise InputError(
             f'{to/name} is there and is no mask of 0 and 255; give an empty folder')
-    for id,name in names.items(): _write_png(to/name, read_mask(p, id)*255)
+    for name,(own,is_whole) in masks.items():
+        if is_whole: _write_whole(to/name, _whole(p, own), p.images/p.row[own[0]]['image'])
+        else: _write_png(to/name, read_mask(p, own[0])*255)
 
+# %% ../../nbs/66_project.queue.ipynb #0ab5f223
+def _write_whole(path, mask, image):
+    "Write the mask of a whole image: stored as the photograph is, and with its note on how to turn it"
+    turn = orientation_of(image)
+    if turn==1: return _write_png(path, mask*255)
+    stored = upright(mask>0, _BACK.get(turn,turn))
+    about = Image.Exif()
+    about[0x0112] = turn
+    with atomic_path(path) as f: Image.fromarray(stored.astype(np.uint8)*255).save(f, 'png', exif=about)
+
+_BACK = {6:8, 8:6}
+
+# %% ../../nbs/66_project.queue.ipynb #f2f3a837
 def _is_mask(path):
     "Is it a picture of black and white alone?"
     try:

@@ -14,18 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from imbal_al.core import (
-    best_device, check_choice, commit, InputError, read_json, stream, stream_seed, write_json
+    best_device, check_choice, commit, InputError, stream, stream_seed, write_json
 )
+from ..measure.sampling import draw_tests, rank_sizes
 from ..networks.models import create_model
 from ..networks.predict import network, predict
 from ..networks.uncertainty import dropping
 from imbal_al.project.network import (
-    cold_model, read_model, score_pool, score_units, SECOND, train, write_model
+    cold_model, read_all, read_model, score_pool, score_units, SECOND, train, write_model
 )
 from .queue import write_queue
 from imbal_al.project.state import (
-    guided_loss, is_finished, project_windows, queued, read_guide, rounds, split_labels, unit_group,
-    unlabelled_units, waiting
+    changed_after, guided_loss, is_finished, odd_round, project_windows, queued, read_guide, read_picks, read_round,
+    rounds, split_labels, unit_group, unlabelled_units, waiting
 )
 from .store import labels, look, Project, sweep
 from ..runs.lock import held
@@ -71,6 +72,7 @@ def _chosen(record):
     "The strategy that a round picks by"
     return 'coreset' if record['cold'] and record['strategy']!='random' else record['strategy']
 
+# %% ../../nbs/67_project.rounds.ipynb #610b04e9
 def _why(strategy, cold, scores, i):
     "Why a unit was picked, in a few words"
     if strategy=='random': return 'at random'
@@ -122,6 +124,40 @@ def _random_tests(p, record, pool):
     ids = _at_random(p, pool, record['to_test'], 'test', record['number'])
     return [dict(id=id, why='to test on, at random', held_out=True) for id in ids]
 
+# %% ../../nbs/67_project.rounds.ipynb #a946fc8a
+def _tests(p, record, net, pool, device, say):
+    "Units to test on, at random or with the chances that were asked for"
+    if 'tests' not in record: return _random_tests(p, record, pool)
+    if not record['to_test']: return []
+    score = np.zeros(len(pool)) if record['cold'] else _peaks(p, net, pool, device, say)
+    def fits(at):
+        "Can a unit be read?"
+        try: p.read(p.row[pool[at]])
+        except InputError: return False
+        return True
+    rng = stream(p.settings.seed, 'drawn tests', record['number'])
+    drawn = draw_tests(rank_sizes(score), record['to_test'], rng, fits)
+    return [dict(
+        id=pool[one.at],
+        why=f'to test on, drawn with a chance of {one.q:.2g} of {one.left}',
+        held_out=True,
+        q=one.q,
+        left=one.left) for one in drawn]
+
+# %% ../../nbs/67_project.rounds.ipynb #ec7ac794
+def _peaks(p, net, ids, device, say):
+    "The highest logit of each unit; nan where it cannot be read"
+    say(f'looking at {len(ids)} units that could be tested on')
+    lines, got, peak = [], [], {}
+    run = network(net, p.settings.encoder, 3, device)
+    for i,(z,_) in enumerate(predict(run, read_all(p, ids, lines, got), project_windows(p))): peak[got[i]] = z.max()
+    return np.array([peak.get(id, np.nan) for id in ids])
+
+# %% ../../nbs/67_project.rounds.ipynb #2aec90ac
+def _tests_words(record):
+    "How many tests were asked for"
+    return f", {record['tests']} to test on" if 'tests' in record else ''
+
 # %% ../../nbs/67_project.rounds.ipynb #f6ab8275
 @dataclass(frozen=True)
 class Round:
@@ -135,7 +171,7 @@ class Round:
     def queue(self)->Path: return self.folder/'queue'
 
 # %% ../../nbs/67_project.rounds.ipynb #139b7cfa
-def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0):
+def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0, tests=None):
     "Write `round.json`: from then on this round is decided"
     table = labels(p)
     train_ids, test_ids = split_labels(p, table['id'])
@@ -148,7 +184,10 @@ def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0):
     faulty = dict(zip(table['id'], table['faulty']))
     cold = not any(faulty[id] for id in train_ids)
     if not budget and cold: raise InputError(f'{p.dir} has no labelled defect to train on; label some first')
-    from_pool, to_test = _dealt(budget, p.settings.held_out, len(train_pool), len(test_pool))
+    if tests is None: from_pool, to_test = _dealt(budget, p.settings.held_out, len(train_pool), len(test_pool))
+    else:
+        to_test = min(tests, len(test_pool))
+        from_pool = min(budget-to_test, len(train_pool))
     record = dict(
         number=number,
         budget=budget,
@@ -163,6 +202,7 @@ def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0):
         commit=commit())
     record |= guided_loss(p)
     if per_group: record['per_group'] = per_group
+    if tests is not None: record['tests'] = tests
     write_json(folder/'round.json', record)
     return record
 
@@ -183,7 +223,8 @@ def next_round(
     url:str='',                 # See `imbal_al.project.queue.write_queue`
     say=lambda line: None,      # Called with a line now and then
     prevalence:float|None=None, # At deployment, for `quota`; default that of the guidance, if there was one
-    per_group:int=0             # Of a group in the queue, at most, while others have room; 0: any number
+    per_group:int=0,            # Of a group in the queue, at most, while others have room; 0: any number
+    tests:int|None=None         # Of the budget, to test on, drawn with unequal chances; None: some, at random
     )->Round:
     """Train, score, pick, write the queue
 
@@ -191,30 +232,42 @@ def next_round(
     if not _is_count(budget): raise InputError(f'budget = {budget!r}; give a number of units, 0 or more')
     if not _is_count(per_group): raise InputError(
         f'per_group = {per_group!r}; give how many of a group may be picked, or 0 for any number')
+    if tests is not None and not (_is_count(tests) and tests<=budget): raise InputError(
+        f'tests = {tests!r}; give how many of the {budget} units of the budget are to test on, 0 to {budget}')
     if prevalence is None: prevalence = read_guide(p).get('prevalence')
     _check_strategy(p, strategy, prevalence)
     with held(p.dir/'next.json', 1.):
         p = look(p, say)
         last = next(reversed(rounds(p)), None)
-        record = read_json(last/'round.json') if last else None
+        record = read_round(last) if last else None
         finished = record is not None and is_finished(last)
-        if record and finished and budget and not _news(p, record) and waiting(p): return _still_out(p)
+        if record and finished and budget and not _news(p, record) and waiting(p):
+            if changed_after(p)>=record['number']: say(_CHANGED)
+            return _still_out(p)
         if record and finished and not budget and _up_to_date(p, last, record): return _made_before(last, record)
         if record is None or finished:
-            last, record = _new_round(p, last, budget, strategy, prevalence, per_group)
-        elif (record['budget'],record['strategy'],record.get('per_group',0))!=(budget,strategy,per_group):
+            last, record = _new_round(p, last, budget, strategy, prevalence, per_group, tests)
+        elif _asked(record)!=(budget,strategy,per_group,tests):
             say(_begun_otherwise(record))
         return _go_on(p, last, record, device or best_device(), url, say)
 
 # %% ../../nbs/67_project.rounds.ipynb #916e11b9
 def _is_count(n): return isinstance(n,int) and not isinstance(n,bool) and n>=0
 
+# %% ../../nbs/67_project.rounds.ipynb #6003266e
+def _asked(record):
+    "What was asked for when a round was begun"
+    return record['budget'], record['strategy'], record.get('per_group',0), record.get('tests')
+
+# %% ../../nbs/67_project.rounds.ipynb #eadcccde
+_CHANGED = 'settings were changed since; a budget of 0 trains with them now, the next queue in any case'
+
 def _begun_otherwise(record):
     "A line for whoever asks for another round than the one that was interrupted"
     capped = f", at most {record['per_group']} of a group" if record.get('per_group') else ''
     return (
         f"round {record['number']} was begun with a budget of {record['budget']} and "
-        f"{record['strategy']}{capped}; that one is finished first")
+        f"{record['strategy']}{capped}{_tests_words(record)}; that one is finished first")
 
 # %% ../../nbs/67_project.rounds.ipynb #7f9f8ef1
 def _made_before(folder, record):
@@ -223,7 +276,7 @@ def _made_before(folder, record):
         number=record['number'],
         folder=folder,
         record=record,
-        picks=read_json(folder/'queue.json')['picks'],
+        picks=read_picks(folder),
         fresh=False)
 
 # %% ../../nbs/67_project.rounds.ipynb #cbb6c410
@@ -234,31 +287,33 @@ def _still_out(p):
     return Round(
         number=int(folder.name),
         folder=folder,
-        record=read_json(folder/'round.json'),
-        picks=read_json(folder/'queue.json')['picks'],
+        record=read_round(folder) or dict(cold=False, train=[]),
+        picks=read_picks(folder),
         fresh=False)
 
 # %% ../../nbs/67_project.rounds.ipynb #e899f442
-def _new_round(p, last, budget, strategy, prevalence=None, per_group=0):
+def _new_round(p, last, budget, strategy, prevalence=None, per_group=0, tests=None):
     "Folder and record of the round after `last`; one that lost its record before anything was picked is begun again"
-    again = last and read_json(last/'round.json') is None and read_json(last/'queue.json') is None
+    again = last and read_round(last) is None and read_picks(last) is None
     if again:
         for path in (*last.glob('scores_*.npz'), last/'model.pt'): path.unlink(missing_ok=True)
     number = int(last.name)+(not again) if last else 1
     folder = p.dir/'rounds'/f'{number:03d}'
-    return folder, _begin(p, folder, number, budget, strategy, prevalence, per_group)
+    return folder, _begin(p, folder, number, budget, strategy, prevalence, per_group, tests)
 
 # %% ../../nbs/67_project.rounds.ipynb #2216fefe
 def _up_to_date(p, last, record):
     "Is the last model trained on all labels, in the way that is asked for, and there?"
-    if record['cold'] or _news(p, record) or _lost(p, record): return False
+    if record['cold'] or record['number']<=changed_after(p): return False
+    if _news(p, record) or _lost(p, record): return False
     trained = {name:record[name] for name in ('loss','fn_weight') if name in record}
     return trained==guided_loss(p) and read_model(p, last/'model.pt') is not None
 
+# %% ../../nbs/67_project.rounds.ipynb #8c3e396d
 def _news(p, record):
     "Have labels come since a round began?"
     table = labels(p)
-    known = {(id,version) for id,version in record['train']+record['test']}
+    known = {(id,version) for id,version in [*record['train'],*record['test']]}
     return not set(zip(table['id'], table['version']))<=known
 
 # %% ../../nbs/67_project.rounds.ipynb #ea3ed83c
@@ -269,6 +324,7 @@ def _lost(p, record):
 # %% ../../nbs/67_project.rounds.ipynb #a0d2d002
 def _go_on(p, folder, record, device, url, say):
     "What is left of a round"
+    _check_record(folder, record)
     for path in (folder, *(folder/'queue').glob('**/')): sweep(path)
     net = cold_model(p, device) if record['cold'] else read_model(p, folder/'model.pt', device)
     if net is None:
@@ -276,27 +332,35 @@ def _go_on(p, folder, record, device, url, say):
         seed = stream_seed(p.settings.seed,'train',record['number'])
         net = train(p, record['train'], seed, device, record.get('loss'), record.get('fn_weight'))
         write_model(folder/'model.pt', net)
-    queue = read_json(folder/'queue.json')
-    if queue is None:
-        queue = dict(picks=_picks(p, folder, record, net, device, say))
-        write_json(folder/'queue.json', queue)
+    picks = read_picks(folder)
+    if picks is None:
+        picks = _picks(p, folder, record, net, device, say)
+        write_json(folder/'queue.json', dict(picks=picks))
     run, w = network(net, p.settings.encoder, 3, device), project_windows(p)
     def probability(id):
         "Of a unit's pixels; nothing is predicted in a cold start"
         if record['cold']: return None
         z, _ = next(predict(run, [p.read(p.row[id])], w))
         return 1/(1+np.exp(-z))
-    lines = write_queue(p, folder/'queue', queue['picks'], probability, url, f"round {record['number']}")
+    lines = write_queue(p, folder/'queue', picks, probability, url, f"round {record['number']}")
     for line in lines: say(line)
-    return Round(record['number'], folder, record, queue['picks'], True)
+    return Round(record['number'], folder, record, picks, True)
 
 # %% ../../nbs/67_project.rounds.ipynb #787a3484
+def _check_record(folder, record):
+    "Raise an `InputError` for a round that cannot be gone on with"
+    if record['budget'] and record['strategy'] not in STRATEGIES: raise odd_round(
+        folder/'round.json', 'strategy', record)
+    for name in ('to_test','from_pool'):
+        if name not in record: raise odd_round(folder/'round.json', name, record)
+
+# %% ../../nbs/67_project.rounds.ipynb #49172fdd
 def _picks(p, folder, record, net, device, say):
     "What a round picks, and what it tests on; nothing without a budget"
     if not record['budget']: return []
     train_pool, test_pool = unlabelled_units(p)
     scores, seen = _looked_at(p, folder, record, net, train_pool, device, say)
-    return _pick(p, record, net, scores, seen)+_random_tests(p, record, test_pool)
+    return _pick(p, record, net, scores, seen)+_tests(p, record, net, test_pool, device, say)
 
 # %% ../../nbs/67_project.rounds.ipynb #794ca284
 def _looked_at(p, folder, record, net, ids, device, say):

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core import InputError, read_json, stream, write_json
+from ..measure.sampling import draw_weights
+from ..measure.verdict import read_rule
 from ..networks.tiling import Windows
-from .store import group_in, labels, Project
+from .store import BACKUP, group_in, labels, Project
 from ..runs.lock import held
 
 # %% auto #0
@@ -27,12 +29,93 @@ def rounds(
     if not folder.is_dir(): return []
     return sorted(path for path in folder.glob('[0-9][0-9][0-9]*') if path.is_dir())
 
+# %% ../../nbs/64_project.state.ipynb #2abd1039
+_ROUND = dict(number=int, budget=int, strategy=str, cold=bool, train=list, test=list)
+
+def read_round(
+    folder:Path # A round's
+    )->dict|None: # None where it is absent or damaged
+    "`round.json`. Raises `InputError` for odd fields"
+    path = folder/'round.json'
+    found = read_json(path)
+    if found is None: return None
+    for name,kind in _ROUND.items():
+        if not isinstance(found.get(name), kind): raise odd_round(path, name, found)
+    if found['number']!=int(folder.name): raise odd_round(path, 'number', found)
+    for name in ('budget','to_test','from_pool','per_group'):
+        if not _is_count(found.get(name,0)): raise odd_round(path, name, found)
+    for name in ('train','test'):
+        if not all(map(_is_version, found[name])): raise odd_round(path, name, found)
+    return found
+
+# %% ../../nbs/64_project.state.ipynb #5cf451fb
+def odd_round(path, name, found):
+    "The error for a field of a round's file that is odd, or not there"
+    return _odd(path, name, found,
+        'restore the file, or remove it: the labels stay, and the next round is trained anew')
+
+# %% ../../nbs/64_project.state.ipynb #66938f8c
+def _odd(path, name, found, remedy):
+    "The error for a field that is odd, or not there"
+    said = repr(found[name])[:60] if name in found else 'no such field'
+    return InputError(f'{path} was changed, or is of another version ({name}: {said}); {remedy}')
+
+# %% ../../nbs/64_project.state.ipynb #06d08fa3
+def _is_version(one):
+    "Is it [id, version]?"
+    if not isinstance(one, list) or len(one)!=2: return False
+    id, version = one
+    return isinstance(id, str) and _is_count(version)
+
+# %% ../../nbs/64_project.state.ipynb #87ecd5cc
+def _is_count(n): return isinstance(n,int) and not isinstance(n,bool) and n>=0
+
+# %% ../../nbs/64_project.state.ipynb #53962c9a
+def read_picks(
+    folder:Path # A round's
+    )->list|None: # [dict(id, why, held_out)]; None where they are absent or damaged
+    "What a round picked, from its `queue.json`. Raises `InputError` for odd fields"
+    path = folder/'queue.json'
+    found = read_json(path)
+    if found is None: return None
+    picks = found.get('picks')
+    if _is_list(picks, _is_pick): return picks
+    raise _odd(path, 'picks', found,
+        'restore the file, or remove it: `imbal-al next` then picks anew for this round')
+
+# %% ../../nbs/64_project.state.ipynb #60cf338f
+def _is_list(found, is_one): return isinstance(found, list) and all(map(is_one, found))
+
+# %% ../../nbs/64_project.state.ipynb #bfee4cd0
+def _is_pick(one):
+    "Is it a pick?"
+    return _has(one, dict(id=str, why=str, held_out=bool))
+
+# %% ../../nbs/64_project.state.ipynb #f1715522
+def _released(folder):
+    "Ids of a round's units that were given up. Raises `InputError` for odd fields"
+    path = folder/'released.json'
+    found = read_json(path) or dict(ids=[])
+    ids = found.get('ids')
+    if _is_list(ids, _is_text): return ids
+    raise _odd(path, 'ids', found,
+        'restore the file, or remove it: its units are out again, and may be released again')
+
+# %% ../../nbs/64_project.state.ipynb #010a1798
+def _is_text(value): return isinstance(value, str)
+
+# %% ../../nbs/64_project.state.ipynb #cef75f71
+def _has(one, kinds):
+    "Is it a dict with fields of these kinds?"
+    if not isinstance(one, dict): return False
+    return all(isinstance(one.get(name), kind) for name,kind in kinds.items())
+
 # %% ../../nbs/64_project.state.ipynb #c58cbe17
 def is_finished(
     folder:Path # A round's
     )->bool:
     "Has a round written its queue?"
-    return read_json(folder/'queue.json') is not None and read_json(folder/'queue'/'done.json') is not None
+    return read_picks(folder) is not None and read_json(folder/'queue'/'done.json') is not None
 
 # %% ../../nbs/64_project.state.ipynb #1f1fbdee
 def queued(
@@ -41,14 +124,11 @@ def queued(
     "Every unit that was ever picked and not released, from the rounds' `queue.json`"
     out = {}
     for folder in rounds(p):
-        picks = (read_json(folder/'queue.json') or {}).get('picks', [])
         gone = set(_released(folder))
-        for pick in picks:
+        for pick in read_picks(folder) or []:
             if pick['id'] in gone: continue
             out[pick['id']] = dict(round=folder.name, why=pick['why'], held_out=pick['held_out'])
     return out
-
-def _released(folder): return (read_json(folder/'released.json') or {}).get('ids', [])
 
 # %% ../../nbs/64_project.state.ipynb #5fc5e062
 def waiting(
@@ -60,15 +140,77 @@ def waiting(
 
 # %% ../../nbs/64_project.state.ipynb #2440841f
 def release(
-    p:Project # The project
+    p:Project, # The project
+    what=None  # Ids or names of units, or names of images; None: all that is out
     )->int: # How many
-    "Put the units that are out back into the pool"
+    "Put units that are out back into the pool. Raises `InputError` for one that is not out"
     with held(p.dir/'lock.json'):
         out, picked = waiting(p), queued(p)
+        if what is not None: out = _named(p, out, what)
         for folder in rounds(p):
             ids = [id for id in out if picked[id]['round']==folder.name]
             if ids: write_json(folder/'released.json', dict(ids=sorted({*ids, *_released(folder)})))
     return len(out)
+
+# %% ../../nbs/64_project.state.ipynb #23cb2b8a
+def _named(p, out, what):
+    "Those of the units that are out that words mean"
+    chosen = set()
+    for word in what:
+        ids = {id for id in out if word in _names_of(p.row[id])}
+        if not ids: raise InputError(
+            f'{word} is none of the {len(out)} units that are out; '
+            'give the id or the name of one, from queue.csv')
+        chosen |= ids
+    return [id for id in out if id in chosen]
+
+# %% ../../nbs/64_project.state.ipynb #43e8d007
+def _names_of(unit): return unit['id'], unit['name'], unit['image']
+
+# %% ../../nbs/64_project.state.ipynb #2fb20e86
+def skipped_units(
+    p:Project # The project
+    )->list:  # Ids
+    "Units that are out, and were skipped by an annotator"
+    skipped = _read_skipped(p)
+    return [id for id in waiting(p) if id in skipped and not skipped[id]['back']]
+
+# %% ../../nbs/64_project.state.ipynb #a853a284
+def skip_units(
+    p:Project, # The project; its lock is held
+    at:dict    # Id -> when, as the tool says
+    ):
+    "Keep that units were skipped; what is kept already stays as it is"
+    known, fresh = _read_skipped(p), {}
+    for id,when in at.items():
+        before = known.get(id, {})
+        if before.get('at')!=when: fresh[id] = dict(at=when, back=False)
+    if fresh: write_json(p.dir/'skipped.json', dict(units=known|fresh))
+
+# %% ../../nbs/64_project.state.ipynb #2c97fb59
+def release_skipped(
+    p:Project # The project
+    )->int: # How many
+    "Put the units that annotators skipped back into the pool"
+    ids = skipped_units(p)
+    n = release(p, ids) if ids else 0
+    with held(p.dir/'lock.json'):
+        known = _read_skipped(p)
+        for id in ids: known[id]['back'] = True
+        if ids: write_json(p.dir/'skipped.json', dict(units=known))
+    return n
+
+# %% ../../nbs/64_project.state.ipynb #56427040
+def _read_skipped(p):
+    "id -> dict(at, back). Raises `InputError` for odd fields"
+    path = p.dir/'skipped.json'
+    found = read_json(path) or dict(units={})
+    units = found.get('units')
+    if isinstance(units, dict) and all(map(_is_skipped, units.values())): return units
+    raise _odd(path, 'units', found, 'remove the file: it only says which tasks were skipped')
+
+# %% ../../nbs/64_project.state.ipynb #dddfb1ee
+def _is_skipped(one): return _has(one, dict(at=str, back=bool))
 
 # %% ../../nbs/64_project.state.ipynb #84daafa3
 def is_held_out(
@@ -80,6 +222,7 @@ def is_held_out(
     draw = stream(p.settings.seed, 'held out', group).random()
     return bool(draw<p.settings.held_out)
 
+# %% ../../nbs/64_project.state.ipynb #3b9c75c5
 def unit_group(p, id): return group_in(p, p.row[str(id)]['image'])
 
 # %% ../../nbs/64_project.state.ipynb #f9b99ec1
@@ -106,6 +249,7 @@ def project_windows(
     "How a project's images are cut"
     return Windows(p.settings.window, p.settings.overlap)
 
+# %% ../../nbs/64_project.state.ipynb #a6ce6f29
 def read_guide(p):
     "What a guidance has kept; empty where the project was not guided. Raises `InputError` where that is damaged"
     path = p.dir/'guide.json'
@@ -116,31 +260,135 @@ def read_guide(p):
         f'{path} is damaged, or of another version; give `imbal-al guide {p.dir}` again, '
         'or remove the file to go on without costs')
 
+# %% ../../nbs/64_project.state.ipynb #765c1356
 _GUIDE = 'imbal_al costs 1'
 _NUMBERS = ('threshold','prevalence','misses_cost','alarms_cost')
 
 def _is_number(value): return isinstance(value,(int,float)) and 0<=value<float('inf')
 
+# %% ../../nbs/64_project.state.ipynb #cf61314a
+def read_verdict(p):
+    "The project's `Rule`; None where none was chosen. Raises `InputError` where that is damaged"
+    path = p.dir/'verdict.json'
+    found = read_json(path)
+    if found is None and not path.exists(): return None
+    try:
+        if (found or {}).get('form')!=VERDICT_FORM: raise InputError('it is of another version')
+        return read_rule(found.get('rule'))
+    except InputError as e: raise InputError(
+        f'{path} is damaged ({e}); give `imbal-al verdict {p.dir}` again, '
+        'or remove the file to go on without a verdict') from e
+
+VERDICT_FORM = 'imbal_al verdict 1'
+
+# %% ../../nbs/64_project.state.ipynb #ac1763dc
 def guided_loss(p):
     "loss and fn_weight that a guidance has found; empty where the project was not guided"
     guide = read_guide(p)
     return {name:guide[name] for name in ('loss','fn_weight')} if guide.get('loss') else {}
+
+# %% ../../nbs/64_project.state.ipynb #f9f7316e
+def read_changes(p):
+    "[dict(after, at, was, now)] of the settings, in order. Raises `InputError` for odd fields"
+    found = p.more.get('changes', [])
+    if not _is_list(found, _is_change): raise InputError(
+        f'{p.dir}/project.json has odd entries in changes; {BACKUP}')
+    return found
+
+# %% ../../nbs/64_project.state.ipynb #697b569c
+def _is_change(one): return _has(one, dict(after=int, at=str, was=dict, now=dict))
+
+# %% ../../nbs/64_project.state.ipynb #10f14f1e
+def shown_setting(value): return 'none' if value is None else value
+
+# %% ../../nbs/64_project.state.ipynb #aed12b58
+def settings_lines(
+    p:Project # The project
+    )->list:  # Lines
+    "The settings of now, as they can be typed, and what was changed"
+    now = [f'{name}={shown_setting(value)}' for name,value in vars(p.settings).items()]
+    lines = [f"settings: {' '.join(now)}"]
+    for one in read_changes(p):
+        what = ', '.join(change_line(name, one['was'].get(name), value) for name,value in one['now'].items())
+        when = f"after round {one['after']}" if one['after'] else 'before any round'
+        lines.append(f"changed {when} ({one['at']}): {what}")
+    return lines
+
+# %% ../../nbs/64_project.state.ipynb #add411a3
+def change_line(name, was, now): return f'{name}={shown_setting(was)} -> {shown_setting(now)}'
+
+# %% ../../nbs/64_project.state.ipynb #c5d822cb
+def changed_after(
+    p:Project # The project
+    )->int:
+    "The number of the last round that was made with other settings; 0: none"
+    changes = read_changes(p)
+    return changes[-1]['after'] if changes else 0
 
 # %% ../../nbs/64_project.state.ipynb #f6f156af
 def rounds_with_model(p):
     "(folder, `round.json`) of the rounds that have a trained model, in order"
     out = []
     for folder in rounds(p):
-        record = read_json(folder/'round.json')
-        if record and not record['cold'] and (folder/'model.pt').exists(): out.append((folder,record))
+        record = read_round(folder)
+        is_trained = record and not record['cold'] and (folder/'model.pt').exists()
+        if is_trained and record['number']>changed_after(p): out.append((folder,record))
     return out
 
+# %% ../../nbs/64_project.state.ipynb #61ed2e95
+def exported_round(p, number=None):
+    """(folder, `round.json`) of the network that is exported: the last trained one, or that of a round
+
+    Where a guidance made the last one, the one that it keeps. Raises `InputError` without one."""
+    done = [one for one in rounds_with_model(p) if number in (None, one[1]['number'])]
+    if not done: raise InputError(
+        f"{p.dir} has no trained model{'' if number is None else f' of round {number}'}; "
+        "label, ingest and give `imbal-al next` first")
+    kept = read_guide(p).get('round')
+    keep = [one for one in done if one[1]['number']==kept]
+    guided = done[-1][1].get('strategy')=='guide'
+    if number is not None or not guided: return done[-1]
+    return (keep or [one for one in done if one[1].get('strategy')!='guide'] or done)[-1]
+
+# %% ../../nbs/64_project.state.ipynb #2f92d176
 def trained_rounds(p):
     "The same. Raises `InputError` where there is none"
     out = rounds_with_model(p)
+    if not out and changed_after(p): raise InputError(
+        f'{p.dir} has no model that was trained with its settings of now; give `imbal-al next {p.dir} --budget 0`')
     if not out: raise InputError(
         f'{p.dir} has no trained model yet; label the first queue, ingest it and give `imbal-al next` again')
     return out
+
+# %% ../../nbs/64_project.state.ipynb #efb32102
+def draws_of_tests(p):
+    "id -> (chance, how many were left) of the drawn tests, in order; a chance of None: at random"
+    out = {}
+    for folder in rounds(p):
+        gone = set(_released(folder))
+        for pick in read_picks(folder) or []:
+            if not pick['held_out'] or pick['id'] in gone: continue
+            out.pop(pick['id'], None)
+            out[pick['id']] = pick.get('q'), pick.get('left')
+    return out
+
+# %% ../../nbs/64_project.state.ipynb #87d7d753
+def weights_of_tests(
+    p:Project, # The project
+    ids:list   # Labelled held-out units
+    )->tuple[np.ndarray,np.ndarray]: # (weights (n,), were they drawn? (n,) bool)
+    "What each test counts"
+    draws, own = draws_of_tests(p), set(ids)
+    order = [id for id in draws if id in own]
+    drawn = np.array([id in draws for id in ids], bool)
+    weights = np.ones(len(ids))
+    if not any(draws[id][0] for id in order): return weights, drawn
+    brought = {id for id in labels(p)['id'] if id not in draws}
+    total = len(set(split_labels(p, p.units['id'])[1])-brought)
+    left = [draws[id][1] or max(total-i, 1) for i,id in enumerate(order)]
+    q = [draws[id][0] or 1/n for id,n in zip(order, left)]
+    weight = dict(zip(order, draw_weights(q, left, total)))
+    return np.array([weight.get(id, 1.) for id in ids]), drawn
 
 # %% ../../nbs/64_project.state.ipynb #fa493a4a
 def tested_units(p, pi):
@@ -155,6 +403,7 @@ def tested_units(p, pi):
             f"label more of the units that are picked 'to test on', a prevalence of {pi:g} needs both kinds")
     return ids, y
 
+# %% ../../nbs/64_project.state.ipynb #7ac40eb2
 def flags_of(
     read, # Ids of the units that could be read
     ids,  # From `tested_units`

@@ -19,12 +19,15 @@ from imbal_al.core import (
     atomic_path, check_choice, config_hash, InputError, note, read_json, to_json, unseal, write_json,
     write_text
 )
-from ..data.images import check_header, crop, deep_pixels, open_picture, PICTURES, read_image
+from imbal_al.data.images import (
+    check_header, crop, deep_pixels, open_picture, orientation_in, PICTURES, read_image
+)
 from ..data.patches import windows
 from ..data.listing import list_files
 from ..data.sources import masks_among, named_group
 from .drawn import instant
 from ..networks.tiling import Windows
+from .noticed import is_cut_off, parts_line
 from .pictures import found_again, Known, looked_at, twins
 from ..runs.lock import held
 
@@ -69,7 +72,7 @@ _FORM = 'imbal_al project 1'
 _UNITS = ('image','window')
 _BITS = (8,10,12,14,16)
 
-def _check_settings(s):
+def check_settings(s):
     "Raise an `InputError` for settings that cannot work"
     check_choice('unit', s.unit, _UNITS)
     Windows(s.window, s.overlap)
@@ -134,7 +137,7 @@ def _header(path):
     try:
         with Image.open(path) as im:
             check_header(im, path)
-            turned = im.getexif().get(0x0112, 1)>=5
+            turned = orientation_in(im, path)>=5
             w, h = im.size
             grey = im.mode.split(';')[0] in ('1','L','LA','La','I','F')
             return (w,h,grey) if turned else (h,w,grey)
@@ -166,6 +169,9 @@ def _list_images(folder, notes=None):
         try: h, w, grey = _header(folder/name)
         except InputError as e:
             lines.append(str(e))
+            continue
+        if is_cut_off(folder/name):
+            lines.append(f'{folder/name} is cut off, its end is missing; copy it again; it is left out')
             continue
         rows.append(dict(image=name, height=h, width=w, grey=grey))
     if not rows:
@@ -304,7 +310,7 @@ def _units_text(units): return units.to_csv(index=False, lineterminator='\n')
 
 def _units_name(text): return f'units-{zlib.crc32(text.encode()):08x}.csv'
 
-def _commit(p):
+def write_project(p):
     "Write units, pictures and settings; from the last rename on they count"
     text = _units_text(p.units)
     name = _units_name(text)
@@ -334,7 +340,7 @@ def open_project(
     return _opened(dir, found, _read_units(dir, found['units']))
 
 # %% ../../nbs/63_project.store.ipynb #5cd1a26e
-_BACKUP = 'restore it from a backup, or use the version that wrote it'
+BACKUP = 'restore it from a backup, or use the version that wrote it'
 _FIELDS = dict(id=str, images=str, settings=dict, units=str, skipped=list)
 
 def _read_project(dir):
@@ -349,7 +355,7 @@ def _read_project(dir):
         f'{path} is not of a project, or of one by another version; give another folder')
     for name,kind in _FIELDS.items():
         if not isinstance(found.get(name), kind): raise InputError(
-            f'{path} has {name} = {found.get(name)!r}; {_BACKUP}')
+            f'{path} has {name} = {found.get(name)!r}; {BACKUP}')
     return found
 
 # %% ../../nbs/63_project.store.ipynb #6a4ab1d5
@@ -359,11 +365,11 @@ def _opened(dir, found, units):
     try:
         given = {name:value for name,value in found['settings'].items() if name in known}
         settings = Settings(**given)
-        _check_settings(settings)
-    except (InputError, TypeError) as e: raise InputError(f'{dir}/project.json: {e}; {_BACKUP}') from e
+        check_settings(settings)
+    except (InputError, TypeError) as e: raise InputError(f'{dir}/project.json: {e}; {BACKUP}') from e
     gone = found.get('gone') or []
     if not _holds(gone, {*_UNIT,*_GONE}): raise InputError(
-        f'{dir}/project.json has odd entries in gone; {_BACKUP}')
+        f'{dir}/project.json has odd entries in gone; {BACKUP}')
     return Project(
         dir=dir,
         id=found['id'],
@@ -427,7 +433,8 @@ def new(
     for name,value in settings.items():
         was = getattr(old.settings, name)
         if was!=value: raise InputError(
-            f'{dir} was made with {name} {was}, not {value}; make another project for that')
+            f'{dir} was made with {name} {was}, not {value}; `imbal-al project set {dir} {name}=...` changes it, '
+            'or says what to do instead')
     return _refresh(dir, images, rows, lines, notes)
 
 # %% ../../nbs/63_project.store.ipynb #399beeed
@@ -441,21 +448,31 @@ def _there(dir):
 # %% ../../nbs/63_project.store.ipynb #0f252f7a
 def _make(dir, images, settings, rows, lines, notes):
     "A new project. Raises `InputError` where something else is, or no image could be tested on"
-    _check_settings(settings)
+    check_settings(settings)
     if dir.exists() and not _is_free(dir): raise InputError(
         f'{dir} is there already and is no project; give a new folder')
-    groups = {group_of(row['image'], settings.group_by) for row in rows}
-    if settings.group_by and len(rows)>1 and len(groups)<2: raise InputError(
-        f'group_by {settings.group_by!r} puts all {len(rows)} images into one group, '
-        'so none could be tested on; give another pattern')
+    check_groups([row['image'] for row in rows], settings.group_by)
     id = uuid4().hex[:12]
     with held(dir/'lock.json'):
         if (dir/'project.json').exists(): raise InputError(
             f'{dir} has just been made by another process; give the command again')
         empty = pd.DataFrame(columns=_UNIT)
         made = _settled(Project(dir, id, images, settings, empty, lines, notes=notes), rows)
-        _commit(made)
+        line = '' if settings.group_by else parts_line([row['image'] for row in rows], dir)
+        if line: made.notes.append(line)
+        write_project(made)
     return replace(open_project(dir), notes=made.notes)
+
+# %% ../../nbs/63_project.store.ipynb #4168c35d
+def check_groups(
+    images, # Names
+    by:str  # `Settings.group_by`
+    ):
+    "Raise an `InputError` for a pattern that finds one group only"
+    groups = {group_of(image, by) for image in images}
+    if by and len(images)>1 and len(groups)<2: raise InputError(
+        f'group_by {by!r} puts all {len(images)} images into one group, '
+        'so none could be tested on; give another pattern')
 
 # %% ../../nbs/63_project.store.ipynb #a787ff99
 def _is_free(dir):
@@ -474,7 +491,7 @@ def _refresh(dir, images, rows, lines, notes):
         kept = {image:replace(known, size=-1) for image,known in old.pictures.items()} if moved else before
         made = _settled(replace(old, images=images, skipped=lines, notes=notes, pictures=kept), rows)
         if moved: _check_moved(old, made)
-        _commit(made)
+        write_project(made)
     return replace(open_project(dir), notes=made.notes)
 
 # %% ../../nbs/63_project.store.ipynb #59955640
@@ -642,7 +659,7 @@ def _remember(p, now):
     with held(p.dir/'lock.json'):
         fresh = open_project(p.dir)
         fresh.pictures = _grouped({**now, **fresh.pictures})
-        _commit(fresh)
+        write_project(fresh)
     return open_project(p.dir)
 
 # %% ../../nbs/63_project.store.ipynb #072c2a0e
@@ -663,7 +680,7 @@ def drop(
         for unit in moved: unit.update(why=_state(p, unit) if back else 'dropped')
         all = left+moved
         units = pd.DataFrame([unit for unit in all if not unit['why']], columns=_UNIT)
-        _commit(replace(p, units=units, gone=[unit for unit in all if unit['why']]))
+        write_project(replace(p, units=units, gone=[unit for unit in all if unit['why']]))
     return len(chosen)
 
 # %% ../../nbs/63_project.store.ipynb #5839f688

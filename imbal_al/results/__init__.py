@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = face(
         'plotting': 'strategy_styles',
         'remedies': 'recovery threshold_remedies remedy_table guided remedy_figure',
         'report': 'write_report',
+        'story': 'StoryTable story_verdicts story_figures story_text',
         'tables': 'learning_table share_table uniqueness_table run_areas paired_areas',
     },
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..core import check_choice, InputError
-from ..measure.metrics import scores_at
+from ..measure.metrics import budget_auc, scores_at
 from ..measure.shift import decompose, image_rates, oii_at
 from ..measure.statistics import least_repeats, mean_interval
 from ..measure.threshold import choose_threshold
@@ -24,6 +24,13 @@ from ..text import interval_text, number_text
 
 # %% auto #0
 __all__ = ['Advice', 'advise_folder']
+
+# %% ../../nbs/86_results.advise.ipynb #32fae637
+def _tuned(run, pi_t):
+    "(threshold set on the validation patches, F1 there on the held-out ones) of `read_run`"
+    validation = run['hist_validation'], run['faulty_validation']
+    threshold = choose_threshold(*validation, pi_t, caution=1.).threshold
+    return threshold, scores_at(run['hist'], run['faulty'], pi_t, threshold)['f1']
 
 # %% ../../nbs/86_results.advise.ipynb #d7faccc5
 def run_point(
@@ -38,13 +45,12 @@ def run_point(
     Raises `InputError` where its histograms are missing or a kind of image is."""
     run = read_run(folder, cycle)
     hist, faulty, pi_u = run['hist'], run['faulty'], run['config'].get('pi_u')
-    threshold = choose_threshold(
-        run['hist_validation'], run['faulty_validation'], pi_t, caution=1.).threshold
+    threshold, f1 = _tuned(run, pi_t)
     best = choose_threshold(hist, faulty, pi_t).threshold
     lost = decompose(hist, faulty, pi_u, pi_t).lost if pi_u and not faulty.all() else np.nan
     return dict(
         threshold=threshold,
-        f1=scores_at(hist, faulty, pi_t, threshold)['f1'],
+        f1=f1,
         f1_half=scores_at(hist, faulty, pi_t, .5)['f1'],
         f1_oracle=scores_at(hist, faulty, pi_t, best)['f1'],
         oii=oii_at(image_rates(hist, faulty, threshold), pi_t),
@@ -75,7 +81,7 @@ def _points(folder, results, pi_t, cycle=None):
 # %% ../../nbs/86_results.advise.ipynb #78f5e6b7
 _ORACLES = ('random_faulty',)
 
-def _against(points, reference, margin=.01, test='t'):
+def _against(points, reference, margin=.01, test='t', looks=1):
     "`pair_table` of every method with the reference on the repeats that both have, the best first"
     wide = points.pivot(index='unit', columns='method', values='f1')
     rows, family = [], wide.shape[1]-1
@@ -83,8 +89,27 @@ def _against(points, reference, margin=.01, test='t'):
         both = wide[[method,reference]].dropna()
         if len(both): rows.append(pair_table(both, reference, margin, test=test, family=family))
     if not rows: return pd.DataFrame()
-    judged = judge(pd.concat(rows, ignore_index=True), test=test)
+    table = pd.concat(rows, ignore_index=True)
+    for column in (f'p_{test}','p_same'): table[column] = (looks*table[column]).clip(upper=1)
+    judged = judge(table, test=test)
     return judged.sort_values('mean', ascending=False, ignore_index=True)
+
+# %% ../../nbs/86_results.advise.ipynb #296fb45c
+def _area(folder, config, rows, pi_t):
+    "Mean F1 of a run over the labelled share, each cycle with its own threshold"
+    mine = rows[rows.config==config]
+    path = Path(folder)/'runs'/config
+    f1 = [_tuned(read_run(path, cycle), pi_t)[1] for cycle in mine.cycle]
+    return budget_auc(mine.budget.to_numpy(), np.array(f1))
+
+# %% ../../nbs/86_results.advise.ipynb #77dd9e04
+def _on_the_way(folder, points, results, pi_t, cycle, how):
+    "Rows of `_against` by area; none where the runs have one cycle"
+    rows = results[results.cycle<=(cycle or results.cycle.max())]
+    rows = rows.drop_duplicates(['config','cycle']).sort_values('cycle')
+    if rows.cycle.nunique()<2: return pd.DataFrame()
+    areas = [_area(folder, config, rows, pi_t) for config in points.config]
+    return _against(points.assign(f1=areas), *how, looks=2)
 
 # %% ../../nbs/86_results.advise.ipynb #0f092dab
 def _preferred(values, usual):
@@ -117,6 +142,7 @@ class Advice:
     pairs: pd.DataFrame   # Rows of `pair_table`, every method against the reference, the best first
     how: dict             # margin, test
     cannot: list = field(default_factory=list) # What this study cannot say, lines
+    way: pd.DataFrame = field(default_factory=pd.DataFrame) # As `pairs`, by area; empty: not looked at
 
     def mine(self)->pd.DataFrame: # Rows of `points`
         "The points of the advised method"
@@ -145,9 +171,12 @@ def _advise_one(folder, results, pi_t, cycle=None, margin=.01, test='t'):
     "`Advice` from the runs of one data set and one pool"
     points = _points(folder, _usable(folder, results), pi_t, cycle)
     reference = _reference_of(points).method
-    pairs = _against(points, reference, margin, test)
-    method = _chosen(pairs, reference)
+    pairs, way = _against(points, reference, margin, test), pd.DataFrame()
+    if len(pairs) and not (pairs.verdict==BETTER).any():
+        way = _on_the_way(folder, points, results, pi_t, cycle, (reference, margin, test))
+    method = _chosen(way if len(way) else pairs, reference)
     row = points[points.method==method].iloc[0]
+    chosen = dict(method=method, strategy=row.strategy, loss=row.loss, fn_weight=row.fn_weight)
     last = results[results.cycle==(cycle or results.cycle.max())].iloc[0]
     return Advice(
         data=last['data'],
@@ -155,15 +184,13 @@ def _advise_one(folder, results, pi_t, cycle=None, margin=.01, test='t'):
         pi_t=float(pi_t),
         labelled=int(last.labelled),
         budget=float(last.budget),
-        method=method,
-        strategy=row.strategy,
-        loss=row.loss,
-        fn_weight=row.fn_weight,
+        **chosen,
         reference=reference,
         points=points,
         pairs=pairs,
         how=dict(margin=margin, test=test),
-        cannot=list(_cannot(points, pairs, reference, test)))
+        cannot=list(_cannot(points, pairs, reference, test)),
+        way=way)
 
 # %% ../../nbs/86_results.advise.ipynb #e92a67b9
 _FEW = 5 # Repeats below which a verdict is called a hint
@@ -253,11 +280,37 @@ def _not_shown(advice):
     same = pairs[pairs.verdict==SAME].a.tolist()
     if worse: yield f"Shown to be worse than {reference}: {', '.join(worse)}."
     if same: yield f"The same as {reference} within {advice.how['margin']:g}: {', '.join(same)}."
+    if len(advice.way): yield (
+        'Nor over the whole budget: '
+        f"{advice.way.a.iloc[0]} leads by {advice.way['mean'].iloc[0]:+.3f} in mean F1.")
+
+# %% ../../nbs/86_results.advise.ipynb #5c8ceded
+def _level_at_end(advice):
+    "That the last cycle shows nothing, in a line"
+    row = advice.pairs[advice.pairs.a==advice.method].iloc[0]
+    ends = ', '.join(number_text(end, '+.3f', _OPEN) for end in (row.low, row.high))
+    return (
+        f'At the end of the budget nothing is shown to be better than {advice.reference}, '
+        f"the simplest (this one: {row['mean']:+.3f} F1 [{ends}]).")
+
+# %% ../../nbs/86_results.advise.ipynb #020f81a3
+def _shown_on_the_way(advice):
+    "How sure an advice is that rests on the area, lines"
+    row = advice.way[advice.way.a==advice.method].iloc[0]
+    sure = 'is shown' if row.n>=_FEW else f'seems (a hint, {row.n} repeats are few)'
+    yield _level_at_end(advice)
+    yield (
+        f"Over the whole budget it {sure} to be better: mean F1 {row['mean']:+.3f} "
+        f'[{row.low:+.3f}, {row.high:+.3f}], {row.wins} of {row.n} repeats, p {row.p:.3f} '
+        f"after Holm's correction over {len(advice.way)} comparisons, doubled for the second look.")
+    rivals = advice.way[(advice.way.a!=advice.method) & (advice.way.verdict==BETTER)].a.tolist()
+    if rivals: yield f"So are, and not told apart from it here: {', '.join(rivals)}."
 
 def _sure(advice):
     "How sure the choice is, lines"
     if not len(advice.pairs): return
-    yield from (_not_shown if advice.method==advice.reference else _shown)(advice)
+    said = _shown_on_the_way if len(advice.way) else _shown
+    yield from (_not_shown if advice.method==advice.reference else said)(advice)
 
 # %% ../../nbs/86_results.advise.ipynb #82b4a40b
 def _threshold_gain(advice):

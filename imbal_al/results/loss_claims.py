@@ -556,7 +556,7 @@ def _variant_sentence(variant, rows):
         elif (rows[criterion]==UNTOLD).any(): untold.append(name)
     if failed: return f"`{variant}` does not: it fails {', '.join(failed)}"
     if (rows.verdict==HOLDS).all(): return f'`{variant}` does, on {networks}'
-    return f"`{variant}` is not refuted, but {', '.join(untold)} cannot be told"
+    return f"`{variant}` is not refuted; inconclusive: {', '.join(untold)}"
 
 # %% ../../nbs/80_results.loss_claims.ipynb #a18812d8
 def _choice(names, groups):

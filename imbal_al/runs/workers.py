@@ -125,7 +125,7 @@ def _ray():
     os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')
     try: import ray
     except ImportError as e:
-        raise InputError("Ray is not installed; pip install 'imbal_al[ray]', or leave out --backend ray") from e
+        raise InputError("Ray is not installed; pip install 'ray>=2.40', or leave out --backend ray") from e
     return ray
 
 def _on_ray(call, threads, cwd, env, task):

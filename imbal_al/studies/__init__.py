@@ -5,7 +5,7 @@ from imbal_al import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        'learning_study': 'plan preset run_study',
+        'learning_study': 'plan preset run_study story',
         'loss_config': 'LossConfig',
         'loss_study': 'plan_losses loss_preset run_losses loss_results train_at',
         'run_config': 'RunConfig',

@@ -8,6 +8,7 @@ Docs: https://example.github.io/imbal_al/studies.learning_study.html.md"""
 from __future__ import annotations
 from dataclasses import replace
 from itertools import product
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from .run_config import as_config, check_config, RunConfig
 from .run_records import cycle_path, load_patches, scenario_of
 
 # %% auto #0
-__all__ = ['plan', 'preset', 'run_study']
+__all__ = ['plan', 'preset', 'story', 'run_study']
 
 # %% ../../nbs/60_studies.learning_study.ipynb #c2536218
 def _weighed(base, losses, fn_weights):
@@ -94,15 +95,46 @@ _PRESETS = dict(
     paper=dict(config=_PAPER, strategies=_USUAL, pi_u=(.1,.5,.9,1.), repeats=15))
 
 # %% ../../nbs/60_studies.learning_study.ipynb #cede2d90
-def preset(name:str,  # 'quick', 'laptop' or 'paper'
+def preset(name:str,  # 'quick', 'laptop' or 'paper'; 'story' is `story`
     data:str,         # Data set
     **changes         # Fields of `RunConfig` to set otherwise
     ):                # (RunConfig, strategies, pi_u, repeats)
     "A preset's configuration for a data set"
-    chosen = _PRESETS[check_choice('preset', name, _PRESETS)]
+    if check_choice('preset', name, ['story', *_PRESETS])=='story': raise InputError(
+        "preset 'story' is no grid; its runs are those of `imbal_al.studies.story()`")
+    chosen = _PRESETS[name]
     settings = dict(chosen['config'], data=data)
     if name=='paper' and data=='severstal': settings.update(patch=(256,400), in_channels=1)
     return RunConfig(**{**settings, **changes}), chosen['strategies'], chosen['pi_u'], chosen['repeats']
+
+# %% ../../nbs/60_studies.learning_study.ipynb #d6d1091b
+STORY_DATA = 'synthetic_leaves:240:128'
+_STORY = dict(
+    patch=(32,32),
+    pool_size=400,
+    test_size=100,
+    heldout_size=160,
+    validation_size=120,
+    batch=40,
+    cycles=2,
+    steps=60,
+    bs=8,
+    lr=4e-3)
+_LONGER = 1.5 # Steps of the network from faulty patches only
+
+# %% ../../nbs/60_studies.learning_study.ipynb #dc45cba5
+def story(
+    data:str=STORY_DATA, # Data set; the default is drawn
+    repeats:int=6,     # Paired repeats; six are the fewest that a Wilcoxon test can tell from chance
+    **changes          # Fields of `RunConfig` to set otherwise
+    )->list[RunConfig]: # Repeat by repeat
+    "The runs of the preset `story`: two strategies in a rare pool, and one network from faulty patches only"
+    base = RunConfig(**{**_STORY, 'data':data, **changes})
+    steps = round(_LONGER*base.steps) if base.steps else None
+    at_once = replace(base, batch=base.batch*base.cycles, cycles=1, steps=steps)
+    rare = plan(base, ['random','entropy'], [.1], repeats)
+    faulty = plan(at_once, ['random'], [1.], repeats)
+    return sorted([*rare, *faulty], key=attrgetter('repeat'))
 
 # %% ../../nbs/60_studies.learning_study.ipynb #e1e14847
 _OTHERS = ('healthy_share','healthy_price','train_pi','stop','warm_start')

@@ -1,0 +1,180 @@
+"Tests drawn with unequal chances: unbiased, covered, kept with the project, and brought-in labels apart"
+
+import numpy as np, pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from imbal_al.core import InputError, read_json, write_json
+from imbal_al.measure.sampling import (
+    draw_tests,
+    draw_weights,
+    effective_number,
+    precision_interval,
+    rank_sizes,
+    ratio_interval,
+    share_interval,
+    weighted_interval,
+)
+from imbal_al.measure.statistics import Interval, count_interval
+
+
+def drawn(score, m, rng):
+    draws = draw_tests(rank_sizes(score), m, rng)
+    at = np.array([one.at for one in draws])
+    return at, draw_weights([one.q for one in draws], [one.left for one in draws], len(score))
+
+
+def test_the_weighted_mean_is_unbiased_where_the_plain_one_is_not():
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=200)
+    y = rng.random(200) < 1 / (1 + np.exp(-2 * (score - 1.5)))
+    found = [drawn(score, 40, rng) for _ in range(3000)]
+    weighted = np.array([(v * y[at]).mean() for at, v in found])
+    plain = np.mean([y[at].mean() for at, _ in found])
+    error = weighted.std() / np.sqrt(len(found))
+    assert abs(weighted.mean() - y.mean()) < 4 * error
+    assert plain > 1.5 * y.mean()
+    assert abs(np.mean([v.mean() for _, v in found]) - 1) < 0.01
+
+
+def test_chances_are_those_of_the_draws():
+    rng = np.random.default_rng(0)
+    size = np.array([0.5, 0.25, 0.25])
+    first = np.bincount([draw_tests(size, 1, rng)[0].at for _ in range(4000)], minlength=3) / 4000
+    assert np.abs(first - size).max() < 0.03
+    draws = draw_tests(size, 9, rng)
+    assert len(draws) == 3 and draws[-1].q == 1 and [one.left for one in draws] == [3, 2, 1]
+    kept = draw_tests(size, 9, rng, fits=lambda at: at != 0)
+    assert sorted(one.at for one in kept) == [1, 2]
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    "The share caught, on pools at 5 %, a hundred labels; 90 to 99 % is what is asked for"
+    rng = np.random.default_rng(1)
+    inside, narrower = [], []
+    for _ in range(300):
+        y = np.arange(1000) < 50
+        score = rng.normal(3.0 * y, 1)
+        flag = score >= 1.5
+        at, v = drawn(score, 100, rng)
+        own = y[at]
+        found = share_interval(flag[at][own], v[own])
+        inside.append(found.low <= flag[y].mean() <= found.high)
+        i = rng.choice(1000, 100, replace=False)
+        k, hit = y[i].sum(), (y & flag)[i].sum()
+        random = count_interval(int(hit), int(k)) if k else Interval(0, 0, 1, 0)
+        narrower.append((found.high - found.low) / (random.high - random.low))
+    assert np.mean(inside) >= 0.9
+    assert np.median(narrower) <= 0.5
+
+
+def test_shares_with_groups_and_weights():
+    assert share_interval([1, 0, 1]) == count_interval(2, 3)
+    assert share_interval([0] * 9, weights=[1] * 9).high == pytest.approx(count_interval(0, 9).high)
+    assert effective_number([1, 0] * 10, groups=np.arange(20) // 2) <= 20
+    few = share_interval([1] * 30, groups=[0] * 10 + [1] * 10 + [2] * 10)
+    assert few.low == pytest.approx(count_interval(3, 3).low)
+    assert share_interval([1, 0], weights=[0, 0]).n == 0
+    left_out = share_interval([1, 0, 1], weights=[1, 0, 1])
+    assert (left_out.mean, left_out.n) == (1, 2)
+    with pytest.raises(InputError, match='one of each'):
+        share_interval([1, 0], weights=[1])
+    assert np.isnan(weighted_interval([], []).mean)
+
+
+def test_a_ratio_by_simulation_and_at_its_ends():
+    rng = np.random.default_rng(0)
+    inside = []
+    for _ in range(600):
+        a = share_interval(rng.random(80) < 0.1)
+        b = share_interval(rng.random(40) < 0.7)
+        r = ratio_interval(a, b)
+        inside.append(r.low <= 0.1 / 0.7 <= r.high)
+    assert 0.93 <= np.mean(inside) <= 1
+    nothing = ratio_interval(count_interval(0, 50), count_interval(5, 10))
+    assert nothing.mean == nothing.low == 0 < nothing.high < 1
+    sure = precision_interval(count_interval(5, 10), count_interval(0, 50), 0.05)
+    assert sure.mean == sure.high == 1 and 0 < sure.low < 1
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    "40 pictures, most held out; those to train on are labelled"
+    from imbal_al.data.synthetic import image
+    from imbal_al.project.state import is_held_out
+    from imbal_al.project.store import new, write_label
+
+    d = tmp_path_factory.mktemp('tests')
+    (d / 'i').mkdir()
+    truth = {}
+    for i in range(40):
+        a, truth[f'{i:02d}.png'] = image('steel', i, (32, 32), faulty=i % 3 == 0)
+        Image.fromarray(a).save(d / 'i' / f'{i:02d}.png')
+    p = new(d / 'p', d / 'i', window=32, overlap=0, steps=2, bs=2, weights=None, held_out=0.7, seed=3)
+    for id in p.units.id:
+        if not is_held_out(p, p.row[id]['image']):
+            write_label(p, id, truth[p.row[id]['name']])
+    return p, truth
+
+
+def test_next_draws_tests_and_keeps_their_chances(project):
+    from imbal_al.cli import app
+    from imbal_al.project.discovery import discovery
+    from imbal_al.project.rounds import next_round
+    from imbal_al.project.standing import where
+    from imbal_al.project.state import draws_of_tests, split_labels, weights_of_tests
+    from imbal_al.project.store import write_label
+
+    p, truth = project
+    with pytest.raises(InputError, match='0 to 5'):
+        next_round(p, 5, device='cpu', tests=6)
+    made = next_round(p, 16, 'random', 'cpu', tests=16)
+    tests = [pick for pick in made.picks if pick['held_out']]
+    assert len(tests) == 16 == len(made.picks)
+    pool = len(split_labels(p, p.units.id)[1])
+    assert [pick['left'] for pick in tests] == list(range(pool, pool - 16, -1))
+    assert len({pick['q'] for pick in tests}) > 4 and tests[-1]['q'] <= 1
+    assert all('drawn with a chance' in pick['why'] for pick in tests)
+    again = next_round(p, 16, 'random', 'cpu', tests=16)
+    assert not again.fresh and again.picks == made.picks
+    for pick in tests:
+        write_label(p, pick['id'], truth[p.row[pick['id']]['name']])
+    ids = [pick['id'] for pick in tests]
+    weights, was_drawn = weights_of_tests(p, ids)
+    want = draw_weights([pick['q'] for pick in tests], [pick['left'] for pick in tests], pool)
+    assert np.allclose(weights, want) and was_drawn.all()
+    assert list(draws_of_tests(p)) == ids
+    s = where(p, 0.1, draws=20)
+    assert 'known chances that were not equal' in str(s) and s.in_parts.images.faulty > 0
+    left = [id for id in split_labels(p, p.units.id)[1] if id not in ids]
+    write_label(p, left[0], truth[p.row[left[0]]['name']])
+    weights, was_drawn = weights_of_tests(p, [*ids, left[0]])
+    assert weights[-1] == 1 and not was_drawn[-1]
+    want = draw_weights([o['q'] for o in tests], [o['left'] for o in tests], pool - 1)
+    assert np.allclose(weights[:-1], want), 'what was brought in is not of the pool that was drawn from'
+    assert 'were brought in and not drawn' in str(where(p, 0.1, draws=20))
+    found = discovery(p)
+    faulty = sum(np.any(truth[p.row[id]['name']]) for id in [*split_labels(p, p.units.id)[0], *ids, left[0]])
+    assert found.found == faulty and found.share.n == 16
+    assert found.left.low <= found.left.mean <= found.left.high <= found.unlabelled
+    said = CliRunner().invoke(app, ['project', 'status', str(p.dir)])
+    assert said.exit_code == 0 and 'drawn tests' in said.output and 'round 1 (random)' in said.output
+
+
+def test_an_exhausted_pool_is_said(project):
+    from imbal_al.project.discovery import discovery
+    from imbal_al.project.store import write_label
+
+    p, _ = project
+    train = [id for id in p.units.id if id in set(p.units.id)][:10]
+    folder = p.dir / 'rounds/009'
+    folder.mkdir()
+    write_json(folder / 'round.json', dict(number=9, budget=10, strategy='entropy', cold=False, train=[], test=[]))
+    picks = [dict(id=id, why='', held_out=False) for id in train]
+    write_json(folder / 'queue.json', dict(picks=picks))
+    for id in train:
+        write_label(p, id, np.zeros((32, 32)), at='2026-11-01T10:00:00')
+    assert 'none of the 10 units picked in round 9 is faulty' in discovery(p).said
+    write_label(p, train[0], np.ones((32, 32)))
+    assert discovery(p).said == ''
+    assert read_json(folder / 'queue.json')['picks'] == picks
