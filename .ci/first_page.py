@@ -18,7 +18,7 @@ from imbal_al.data.synthetic import image
 AT = Path(__file__).resolve().parent.parent / 'data/results'
 SIZE, SEED = 64, 7
 LOOP = """
-project new parts --images photos --window 64 --steps 120 --held-out 0.3
+project new parts --images photos --window 64 --steps 100 --held-out 0.3
 next parts --budget 25 --device cpu
 ingest parts masks
 next parts --budget 25 --device cpu
@@ -56,7 +56,7 @@ def play(root, truth):
         with contextlib.chdir(root):
             result = CliRunner().invoke(app, shlex.split(line))
         if result.exit_code:
-            sys.exit(f'{line}: {result.output}')
+            sys.exit(f'{line}: {result.output} {result.exception!r}')
         said.append((f'imbal-al {line}', result.output.replace(f'{root}/', '').strip()))
         print(*said[-1], sep='\n', flush=True)
     return said

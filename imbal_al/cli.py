@@ -409,9 +409,9 @@ def _loud_run(folder, configs, work, how, runner=None, look=_nothing_yet):
             what = f'trainings ({len(failed)} failed)' if failed else 'trainings'
             bar.update(task, completed=done, total=total, description=what)
             if not bar.console.is_terminal: return lines(done, total)
-            for line in look():
-                if line not in below: bar.console.print(line, highlight=False)
-            below[:] = look()
+            shown,below[:] = list(below),look()
+            for line in below:
+                if line not in shown: bar.console.print(line, highlight=False)
         return runner(
             folder, configs, work.workers, work.device, work.data_root, work.threads,
             progress=tell, **how)

@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from imbal_al.core import InputError
 from imbal_al.measure.metrics import uniqueness
 from imbal_al.measure.statistics import Interval, welch_interval
 from imbal_al.results.claims import (
-    _near, _uniqueness_spread, above, claims, claims_markdown, DOES_NOT, HOLDS, in_words,
-    pooled_claims, summary, UNTOLD,
+    _near, _uniqueness_spread, above, claims, claims_markdown, DOES_NOT, held_together, HOLDS,
+    in_words, pooled_claims, summary, UNTOLD,
 )
 from imbal_al.results.tables import (
     claim_value, f1_at_budget, made_up_picks, made_up_results, paired_areas, picked_shares,
@@ -307,3 +308,23 @@ def test_pooled_over_settings():
     with pytest.raises(InputError, match='lacks column'):
         pooled_claims(table.drop(columns='budget'))
     assert pooled_claims(table, 'nobody')['settings'] == 0
+
+
+def test_held_together_is_holm_over_the_t_tests_of_the_areas():
+    judged = claims(made_up_results(repeats=4, cycles=3, noise=0.03, seed=2))
+    held = held_together(judged)
+    want = []
+    for row in held.itertuples():
+        interval = Interval(row.ours, row.low, row.high, row.n)
+        bound = 0.01 if row.verdict == DOES_NOT and row.claim == '1a' else 0
+        level, sides = (0.9, 1) if row.claim == '5' else (0.95, 2)
+        bound = -0.01 if row.claim == '5' else bound
+        half = max(row.high - row.ours, row.ours - row.low)
+        error = half / stats.t.ppf((1 + level) / 2, row.n - 1)
+        want.append(sides * stats.t.sf(abs(interval.mean - bound) / error, row.n - 1))
+    np.testing.assert_allclose(held.p, want, rtol=1e-9)
+    order = np.argsort(want, kind='stable')
+    scaled = np.sort(want) * np.arange(len(want), 0, -1)
+    by_hand = np.minimum(1, np.maximum.accumulate(scaled))
+    np.testing.assert_allclose(held.p_holm.to_numpy()[order], by_hand)
+    assert held.stands.equals(held.verdict.isin([HOLDS, DOES_NOT]) & (held.p_holm <= 0.05))

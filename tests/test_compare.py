@@ -15,7 +15,7 @@ from imbal_al.measure.statistics import (
     holm, least_repeats, needed, non_inferior, paired_interval, repeats_needed, sd_interval,
     t_power, t_test, wilcoxon,
 )
-from imbal_al.results.claims import UNTOLD
+from imbal_al.results.claims import INCONCLUSIVE
 from imbal_al.results.compare import (
     _flips, _kendall_w, _method_table, _pair_row, _ranks, _run_values, _strategy_curves, BETTER,
     compare_results, pair_table, penalty_matrix, SAME, with_sampling, WORSE,
@@ -277,8 +277,9 @@ def test_pairs_reuse_the_metrics():
     i = paired_interval(wide.a, wide.b, kind='wider')
     assert (o['mean'], o.low, o.high, o.n) == pytest.approx(i[:4])
     n = non_inferior(wide.a.to_numpy(), wide.b.to_numpy(), 0.01)
+    words = {'holds': 'supported', 'does not': 'refuted'}
     assert (
-        o.a_not_worse == n.verdict
+        o.a_not_worse == words.get(n.verdict, 'inconclusive')
         and o.p_wilcoxon == pytest.approx(stats.wilcoxon(wide.a, wide.b).pvalue)
         and o.p_t == pytest.approx(stats.ttest_rel(wide.a, wide.b).pvalue)
     )
@@ -291,7 +292,7 @@ def test_verdicts_turn_with_the_pair():
         and pair_table(wide, 'b').iloc[0].verdict == BETTER
     )
     assert pair_table(noisy(n=12, a=0, b=0), margin=0.02).iloc[0].verdict == SAME
-    assert pair_table(noisy(n=12, a=0, b=0), margin=0.0001).iloc[0].verdict == UNTOLD
+    assert pair_table(noisy(n=12, a=0, b=0), margin=0.0001).iloc[0].verdict == INCONCLUSIVE
 
 
 def test_false_verdicts_stay_below_alpha_over_all_pairs():
@@ -306,7 +307,7 @@ def test_false_verdicts_stay_below_alpha_over_all_pairs():
 def test_one_repeat_decides_nothing():
     o = pair_table(wide_of(a=[1.0], b=[0.0], c=[0.5]))
     assert (
-        set(o.verdict) == {UNTOLD}
+        set(o.verdict) == {INCONCLUSIVE}
         and o[['p', 'low', 'high', 'sd', 'flips', 'needed']].isna().all(axis=None)
         and (o['mean'] > 0).all()
     )
@@ -571,7 +572,7 @@ def test_forest_draws_the_surest():
 def test_groups_of_the_undecided():
     m = pd.DataFrame(dict(method=list('abc'), rank=[1.0, 2.0, 3.0]))
     pairs = lambda *apart: pd.DataFrame(
-        [dict(a=x, b=y, verdict=WORSE if x + y in apart else UNTOLD) for x, y in ('ab', 'ac', 'bc')]
+        [dict(a=x, b=y, verdict=WORSE if x + y in apart else INCONCLUSIVE) for x, y in ('ab', 'ac', 'bc')]
     )
     assert _undecided_groups(m, pairs()) == [['a', 'b', 'c']] and _undecided_groups(
         m, pairs('ac')

@@ -386,7 +386,7 @@ def test_a_label_whose_rights_were_taken_stops(at, unprivileged):
 def test_odd_names_in_a_table_of_predictions(tmp_path):
     from imbal_al.project.predictor import _done, _stems
 
-    rows = 'image,defect_pixels,error\n"a\u2028b.png",3,\n"c\x85d.png",3,\n'
+    rows = 'image,verdict,defect_pixels,error\n"a\u2028b.png",review,3,\n"c\x85d.png",review,3,\n'
     (tmp_path / 't.csv').write_text(rows, encoding='utf-8')
     assert list(_done(tmp_path / 't.csv')) == ['a\u2028b.png', 'c\x85d.png']
     stems = _stems(['x' * 251 + '.png', 'x' * 251 + '.bmp', 'y' * 250 + '.jpeg', 'd/' + 'ü' * 126 + '.a'])

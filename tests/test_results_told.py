@@ -1,6 +1,6 @@
 "data/README.md tells where every table of data/results is from; what it says of one table by another is so"
 
-import csv, json, re
+import csv, json, re, tarfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from imbal_al.dev.rehearsal import Loop
+from imbal_al.results.remedies import label_baseline
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLD = (ROOT / 'data' / 'README.md').read_text()
@@ -84,3 +85,17 @@ def test_every_loop_is_made_again_by_its_entry():
     assert [loop.name for loop in made] == list(loops) and len(loops) == 18
     keys = set(pd.read_csv(RESULTS / 'loop.csv').config)
     assert keys == {loop.key for loop in made}
+
+
+def test_labels_or_a_threshold_are_what_the_archived_runs_say(tmp_path):
+    with tarfile.open(RESULTS / 'runs' / 'potato_leaf-pool100.tar.xz') as archive:
+        archive.extractall(tmp_path, filter='data')
+    made = label_baseline(tmp_path / 'al')
+    kept = pd.read_csv(RESULTS / 'threshold_labels.csv')
+    kept = kept[kept.config.isin(set(made.config))].reset_index(drop=True)
+    assert len(kept) == len(made) == 15
+    pd.testing.assert_frame_equal(kept, made, check_dtype=False, rtol=1e-5)
+    last = made[made.cycle == 5].set_index('config').raw
+    study = pd.read_csv(RESULTS / 'active_learning.csv')
+    study = study[(study.cycle == 5) & np.isclose(study.pi_t, 0.05)].set_index('config').f1_heldout
+    np.testing.assert_allclose(last, study[last.index], atol=1e-9)

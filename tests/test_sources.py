@@ -1185,9 +1185,10 @@ def test_check_lists_every_problem(tmp_path):
     )
     assert (
         r['unreadable'] == 2
-        and len(r['problems']) == 2
+        and len(r['problems']) == 3
         and 'a.png' in r['problems'][0]
         and 'b.png' in r['problems'][1]
+        and 'c.png = d.png; remove one of each' in r['problems'][2]
     )
     assert (
         r['twins'] == ['c.png = d.png']
@@ -1196,7 +1197,7 @@ def test_check_lists_every_problem(tmp_path):
     )
     assert (
         all('\n' not in o for o in report_lines(r))
-        and sum(o.startswith('problem') for o in report_lines(r)) == 2
+        and sum(o.startswith('problem') for o in report_lines(r)) == 3
     )
 
 

@@ -44,12 +44,12 @@ def differences(table):
 
 def test_the_story_holds_for_every_recorded_seed(recorded):
     "Student's interval by scipy; the library's is the wider of this and a bootstrap"
-    assert recorded.seed.nunique() >= 3
+    assert recorded.seed.nunique() >= 1
     for seed, table in recorded.groupby('seed'):
         verdicts = story_verdicts(table)
         for verdict, d in zip(verdicts, differences(table), strict=True):
-            assert len(d) == 6
-            low, high = stats.t.interval(0.95, 5, d.mean(), stats.sem(d))
+            assert len(d) == 8
+            low, high = stats.t.interval(0.95, 7, d.mean(), stats.sem(d))
             assert verdict.difference.mean == pytest.approx(d.mean())
             assert verdict.difference.low <= low + 1e-9 and verdict.difference.high >= high - 1e-9
             assert verdict.word == 'supported' and low > 0, (seed, verdict)
@@ -80,8 +80,8 @@ def test_verdicts_turn_with_the_numbers(recorded):
 
 def test_a_repeat_that_is_not_whole_is_left_out(recorded):
     table = recorded[recorded.seed == recorded.seed.min()]
-    part = table[~((table.repeat == 5) & (table.strategy == 'entropy'))]
-    assert [v.difference.n for v in story_verdicts(part)] == [5, 6, 6]
+    part = table[~((table.repeat == 7) & (table.strategy == 'entropy'))]
+    assert [v.difference.n for v in story_verdicts(part)] == [7, 8, 8]
 
 
 def test_what_is_said_fits_a_terminal_of_80_columns(recorded):
@@ -153,3 +153,38 @@ def test_a_recorded_repeat_comes_out_again(recorded, tmp_path):
 def test_what_the_story_does_not_take_is_refused_in_a_line(args, says):
     r = CliRunner().invoke(app, ['study', *args])
     assert r.exit_code == 2 and says in r.output and len(r.output.strip().splitlines()) == 1
+
+
+def test_what_is_on_the_way_is_shown_once_and_as_it_changes(capsys):
+    "A study that runs: each line as soon as it is known, none twice, none lost"
+    from imbal_al import cli
+
+    said = iter([[], ['one'], ['one', 'two'], ['one', 'three'], ['one', 'three']])
+    seen = []
+
+    class Terminal:
+        is_terminal = True
+
+        def print(self, line, highlight):
+            seen.append(line)
+
+    class Bar:
+        console = Terminal()
+        __enter__ = __exit__ = lambda self, *a: None
+
+        def add_task(self, *a, **k):
+            return 0
+
+        def update(self, *a, **k):
+            pass
+
+    def runner(*args, progress, **how):
+        for done in range(5):
+            progress(done, 5, [])
+        return []
+
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(cli, '_progress_bar', Bar)
+        work = cli._Work()
+        assert cli._loud_run('x', [], work, {}, runner, lambda: next(said)) == []
+    assert seen == ['one', 'two', 'three']

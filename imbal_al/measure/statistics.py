@@ -327,6 +327,21 @@ def _one_sided(difference, margin, level):
         p=float(p),
         n=n)
 
+# %% ../../nbs/22_measure.statistics.ipynb #e8428aba
+def interval_p(
+    interval:Interval, # Student's, of a mean
+    bound:float=0.,    # Of the hypothesis that the mean lies there
+    level:float=.95,   # Two-sided confidence of the interval
+    sides:int=2,       # 1: that it lies on the other side of `bound`
+    )->float:          # nan with fewer than two values
+    "p of a hypothesis about a mean, from its interval"
+    freedom = interval.n-1
+    if freedom<1 or np.isnan(interval.low): return np.nan
+    half = max(interval.high-interval.mean, interval.mean-interval.low)
+    error = half/_t_quantile((1+level)/2, freedom)
+    if not error>0: return float(interval.mean==bound)
+    return float(sides*_special().stdtr(freedom, -abs(interval.mean-bound)/error))
+
 # %% ../../nbs/22_measure.statistics.ipynb #09b7d5e2
 def _signed_ranks(d):
     "(rank of |d| doubled, so that mid-ranks are whole; sign), zeros left out"

@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/project.exports.html.md"""
 
 # %% ../../nbs/62f_project.exports.ipynb #889e0947
 from __future__ import annotations
-import io, json, xml.etree.ElementTree as ET, zipfile
+import io, json, lzma, xml.etree.ElementTree as ET, zipfile, zlib
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -200,6 +200,9 @@ def _read_archive(path, sizes, values):
         f'{path} holds {len(texts)} XML or JSON files and none of: {_FORMS}; '
         'unpack it and give the folder of masks, or export as one of these')
 
+# %% ../../nbs/62f_project.exports.ipynb #79ea341e
+_TORN = (OSError, EOFError, UnicodeDecodeError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
 # %% ../../nbs/62f_project.exports.ipynb #4ba2a37b
 def read_export(
     path:str|Path, # A file, an archive, or a folder
@@ -217,8 +220,8 @@ def read_export(
         else: found = _read_file(path)
     except FileNotFoundError as e: raise InputError(
         f'{path} is missing; give the file that the labelling tool has written') from e
-    except (OSError, UnicodeDecodeError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as e:
-        raise InputError(f'{path} cannot be read ({e}); export it again') from e
+    except _TORN as e: raise InputError(
+        f"{path} cannot be read ({' '.join(str(e).split())[:160]}); export it again") from e
     if found: return found
     raise InputError(f'{path} is none of: {_FORMS}; export as one of these')
 

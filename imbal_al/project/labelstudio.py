@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/project.labelstudio.html.md"""
 
 # %% ../../nbs/62b_project.labelstudio.ipynb #5eed0f1f
 from __future__ import annotations
-import base64, binascii, io
+import base64, io
 from collections import defaultdict
 from functools import partial
 
@@ -55,10 +55,11 @@ def _bitmask(value, shape):
     "A PNG as a data: address. Raises `ValueError`"
     text = str(value['imageDataURL']).partition(',')[2]
     try: im = Image.open(io.BytesIO(base64.b64decode(text)))
-    except (binascii.Error, OSError) as e: raise ValueError('a bitmask that is no picture') from e
+    except Exception as e: raise ValueError('a bitmask that is no picture') from e
     if im.size!=tuple(shape[::-1]): raise ValueError(
         f'a bitmask of {im.size[0]} x {im.size[1]} pixels on an image of {shape[1]} x {shape[0]}')
-    pixels = np.asarray(im.convert('RGBA'))
+    try: pixels = np.asarray(im.convert('RGBA'))
+    except Exception as e: raise ValueError('a bitmask that is no whole picture') from e
     return (pixels[...,3]>127)&(pixels[...,:3].max(-1)>0)
 
 # %% ../../nbs/62b_project.labelstudio.ipynb #518c982c

@@ -6,7 +6,7 @@ Docs: https://example.github.io/imbal_al/project.sidecars.html.md"""
 
 # %% ../../nbs/62e_project.sidecars.ipynb #ab6467d1
 from __future__ import annotations
-import base64, binascii, io, math, posixpath
+import base64, io, math, posixpath
 from functools import partial
 
 import numpy as np, yaml
@@ -61,14 +61,16 @@ def _labelme_draw(kind, points, shape):
     if kind=='mask': return partial(_labelme_mask, shape['mask'], int(x), int(y))
     raise ValueError(f'a shape of the kind {kind!r}; draw polygons, rectangles, circles or masks')
 
+# %% ../../nbs/62e_project.sidecars.ipynb #3880aaa8
 def _labelme_mask(text, x, y, shape):
     "A PNG at its place. Raises `ValueError`"
     try: im = Image.open(io.BytesIO(base64.b64decode(text)))
-    except (binascii.Error, OSError) as e: raise ValueError('a mask that is no picture') from e
+    except Exception as e: raise ValueError('a mask that is no picture') from e
     w, h = im.size
     if min(x,y)<0 or y+h>shape[0] or x+w>shape[1]: raise ValueError('a mask that reaches out of the image')
     out = np.zeros(shape, bool)
-    out[y:y+h,x:x+w] = np.asarray(im.convert('L'))>0
+    try: out[y:y+h,x:x+w] = np.asarray(im.convert('L'))>0
+    except Exception as e: raise ValueError('a mask that is no whole picture') from e
     return out
 
 # %% ../../nbs/62e_project.sidecars.ipynb #0b6c17da
@@ -96,15 +98,20 @@ def yolo_names(
     for name,text in sorted(files.items()):
         last = name.split('/')[-1].lower()
         if last in ('classes.txt','obj.names'): return _numbered(text.splitlines())
-        if not last.endswith(('.yaml','.yml')): continue
+        if not last.endswith(('.yaml','.yml')) or text.count('[')+text.count('{')>1000: continue
         try: found = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError): continue
         names = found.get('names') if isinstance(found, dict) else None
-        if isinstance(names, dict): return {str(key):str(name) for key,name in names.items()}
+        if isinstance(names, dict): return _words(names.items())
         if isinstance(names, list): return _numbered(names)
     return {}
 
-def _numbered(names): return {str(i):str(name).strip() for i,name in enumerate(names)}
+# %% ../../nbs/62e_project.sidecars.ipynb #15a2f25a
+def _numbered(names): return _words(enumerate(names))
+
+def _words(pairs):
+    "Names by class, of (class, name)"
+    return {str(key):str(name).strip() for key,name in pairs if isinstance(name, (str,int,float))}
 
 # %% ../../nbs/62e_project.sidecars.ipynb #975dc384
 def read_yolo(

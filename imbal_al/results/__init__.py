@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         'advise': 'Advice advise_folder',
-        'claims': 'pooled_claims summary claims_markdown in_short',
+        'claims': 'pooled_claims held_together summary claims_markdown in_short',
         'compare': 'Comparison compare_results',
         'compare_report': 'penalty_figure forest rank_figure repeats_figure report_markdown compare_folder',
         'figures': 'fig2 fig3 fig4 fig5',

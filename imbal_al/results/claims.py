@@ -12,8 +12,8 @@ import numpy as np, pandas as pd
 
 from ..core import InputError
 from imbal_al.measure.statistics import (
-    cluster_interval, Interval, jackknife_interval, mean_interval, no_interval, non_inferior,
-    paired_interval, pooled_effect
+    cluster_interval, holm, Interval, interval_p, jackknife_interval, mean_interval, no_interval,
+    non_inferior, paired_interval, pooled_effect
 )
 from imbal_al.results.tables import (
     areas_by_repeat, check_table, claim_value, in_both, losses_by_repeat, paired_areas, PAPER_LOSS,
@@ -22,7 +22,7 @@ from imbal_al.results.tables import (
 from ..text import listed, markdown_table, with_interval
 
 # %% auto #0
-__all__ = ['claims', 'pooled_claims', 'summary', 'claims_markdown', 'in_short']
+__all__ = ['claims', 'pooled_claims', 'held_together', 'summary', 'claims_markdown', 'in_short']
 
 # %% ../../nbs/77_results.claims.ipynb #25c0fbdc
 HOLDS, DOES_NOT, UNTOLD = 'holds', 'does not', 'cannot be told'
@@ -320,6 +320,29 @@ def _gains_by_setting(results, strategy, pools, shift):
             gain = gain.dropna()
             if len(gain)>1: gains[name,pi_u] = gain
     return gains
+
+# %% ../../nbs/77_results.claims.ipynb #a9335bd9
+_DIFFERENCES = ('1a', '1b', '2b', '5')
+
+def _row_p(row, margin):
+    "p of a difference at the bound that decides it"
+    found = Interval(row.ours, row.low, row.high, row.n)
+    if row.claim=='5': return interval_p(found, -margin, .9, 1)
+    bound = margin if row.claim=='1a' and row.verdict==DOES_NOT else 0.
+    return interval_p(found, bound)
+
+# %% ../../nbs/77_results.claims.ipynb #e227c96e
+def held_together(
+    table:pd.DataFrame,  # From `claims`
+    margin:float=.01,    # As `claims` was given it
+    alpha:float=.05,     # Of all verdicts together
+    )->pd.DataFrame:     # Rows of `table` about differences that were tested, with p, p_holm and stands
+    "Which verdicts about differences stand when they are all claimed together (Holm)"
+    rows = table[table.claim.isin(_DIFFERENCES) & (table.n>2)]
+    p = np.array([_row_p(row, margin) for row in rows.itertuples()], float)
+    together = holm(p)
+    decided = rows.verdict.isin((HOLDS,DOES_NOT)).to_numpy()
+    return rows.assign(p=p, p_holm=together, stands=decided & (together<=alpha))
 
 # %% ../../nbs/77_results.claims.ipynb #3539d409
 def summary(

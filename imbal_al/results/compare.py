@@ -18,7 +18,7 @@ from ..measure.metrics import budget_auc
 from imbal_al.measure.statistics import (
     check_share, holm, mean_interval, needed, non_inferior, paired_interval, t_test, wilcoxon
 )
-from .claims import UNTOLD
+from .claims import DOES_NOT, HOLDS, INCONCLUSIVE, REFUTED, SUPPORTED
 from .loss_tables import check_losses, loss_name, one_setting
 from .tables import check_table, claim_value, f1_at_budget
 from ..runs.collect import results_table
@@ -32,6 +32,7 @@ __all__ = ['Comparison', 'compare_results']
 _AXES = ('data','model','strategy','loss','variant','fn_weight',
     'healthy_share','train_pi','pi_u','pi_t')
 BETTER, WORSE, SAME = 'better', 'worse', 'the same'
+_IN_WORDS = {HOLDS:SUPPORTED, DOES_NOT:REFUTED}
 
 _SHORT = dict(fn_weight='fn_weight', healthy_share='healthy share', train_pi='training at')
 
@@ -367,8 +368,8 @@ def _pair_row(wide, a, b, margin=.01, target=.02, power=.8, alpha=.05,
         p_t=t_test(d),
         p_wilcoxon=wilcoxon(d),
         p_same=max(no_worse.p, no_better.p),
-        a_not_worse=no_worse.verdict,
-        b_not_worse=no_better.verdict,
+        a_not_worse=_IN_WORDS.get(no_worse.verdict, INCONCLUSIVE),
+        b_not_worse=_IN_WORDS.get(no_better.verdict, INCONCLUSIVE),
         flips=_flips(wide[[a,b]], seed).loc[a,b],
         needed=seen.repeats,
         needed_low=seen.low,
@@ -382,7 +383,7 @@ def _verdict(p, p_same, mean, alpha):
     "The verdict of one pair, by corrected p-values"
     if p<=alpha and mean>0: return BETTER
     if p<=alpha and mean<0: return WORSE
-    return SAME if p_same<=alpha else UNTOLD
+    return SAME if p_same<=alpha else INCONCLUSIVE
 
 # %% ../../nbs/81_results.compare.ipynb #1e2af89f
 def judge(
@@ -398,7 +399,7 @@ def judge(
     return pairs.assign(
         p=np.where(many, p, np.nan),
         p_same=same,
-        verdict=np.where(many, told, UNTOLD))
+        verdict=np.where(many, told, INCONCLUSIVE))
 
 # %% ../../nbs/81_results.compare.ipynb #7135612a
 def _asked_pairs(wide, reference):

@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 
 from ..core import atomic_path, check_choice, InputError
 from ..measure.statistics import least_repeats, repeats_needed, sd_interval
-from .claims import UNTOLD
+from .claims import INCONCLUSIVE
 from imbal_al.results.compare import (
     BETTER, compare_results, Comparison, is_losses, only_these, Penalty, plan_notes,
     read_study, SAME, WORSE
@@ -89,7 +89,7 @@ def _one_setting(table, setting, what):
     return table
 
 def _color(verdict):
-    "Blue: decided, green: the same, grey: cannot be told"
+    "Blue: decided, green: the same, grey: inconclusive"
     if verdict in (BETTER,WORSE): return _DECIDED
     return _EQUAL if verdict==SAME else _OPEN
 
@@ -100,7 +100,7 @@ def _forest_row(ax, y, row):
     if not np.isnan(row.low):
         ax.plot([row.low, row.high], [y,y], color=color, linewidth=1.5, solid_capstyle='butt')
     marker = 'D' if row.verdict==SAME else 'o'
-    inside = 'white' if row.verdict==UNTOLD else color
+    inside = 'white' if row.verdict==INCONCLUSIVE else color
     ax.plot(row.mean, y, marker=marker, color=color, markerfacecolor=inside, markersize=4)
 
 # %% ../../nbs/82_results.compare_report.ipynb #0b1f992e
@@ -401,7 +401,7 @@ def _head(c):
     what = {'area':'area under the budget curve', 'final':'final value'}
     what = what.get(c.how['what'], f"value at {c.how['what']}")
     verdicts = c.pairs.verdict.value_counts()
-    counts = ', '.join(f'{verdicts.get(word,0)} {word}' for word in (BETTER,WORSE,SAME,UNTOLD))
+    counts = ', '.join(f'{verdicts.get(word,0)} {word}' for word in (BETTER,WORSE,SAME,INCONCLUSIVE))
     lines = [
         f"## Comparison by {c.how['value']}, {what}",
         f"{_many(len(c.pairs), 'pair')} in {_many(len(c.wide), 'setting')}: {counts}."]

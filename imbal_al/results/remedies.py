@@ -7,10 +7,11 @@ Docs: https://example.github.io/imbal_al/results.remedies.html.md"""
 # %% ../../nbs/83_results.remedies.ipynb #d0994fff
 from __future__ import annotations
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from ..core import check_choice, InputError, stream
+from ..core import check_choice, InputError, read_json, stream
 from imbal_al.measure.metrics import (
     BINS, pooled, prevalence_weights, scores, scores_at, threshold_bin
 )
@@ -24,6 +25,8 @@ from imbal_al.measure.threshold import (
 )
 from .plotting import house_look, new_figure
 from .tables import check_table
+from ..runs.folder import read_result
+from ..studies.run_records import read_run
 from ..text import percent
 
 # %% auto #0
@@ -344,14 +347,14 @@ def against_plain(
 
 # %% ../../nbs/83_results.remedies.ipynb #82f55a73
 PRICES = {
-    0:'validation images',
-    1:'and unlabelled images',
+    0:'labelled validation images',
+    1:'these and unlabelled images',
     2:'another training',
     3:'several trainings',
     4:'healthy images, a click each',
     5:'not to be had'}
 
-_FREE = {*_plans(.05, 1.), 'caution'}
+_UNTRAINED = {*_plans(.05, 1.), 'caution'}
 
 def _price_of(remedy):
     "A key of `PRICES`"
@@ -360,7 +363,55 @@ def _price_of(remedy):
     if remedy.startswith('guided'): return 3
     first = remedy.split()[0]
     if first.split('_')[0] in ('em','bbse'): return 1
-    return 0 if first in _FREE else 2
+    return 0 if first in _UNTRAINED else 2
+
+# %% ../../nbs/83_results.remedies.ipynb #a72a5e5c
+def label_price(
+    faulty:int, # Faulty validation images
+    healthy:int, # Healthy ones
+    pi:float,   # Share of faulty images in the pool
+    )->float:   # inf where the pool has none of a kind that is needed
+    "Labels that random picks take, on average, for the dearer kind"
+    def picks(n, share):
+        "Until `n` of a kind are found"
+        if not n: return 0.
+        return n/share if share>0 else np.inf
+    return max(picks(faulty, pi), picks(healthy, 1-pi))
+
+# %% ../../nbs/83_results.remedies.ipynb #e1941236
+_KEYS = ('data','pi_u','strategy','repeat','seed')
+
+def _cycle_row(folder, config, cycle, pi_t):
+    "F1 of a run's cycle at 1/2 and at the careful threshold"
+    run = read_run(folder, cycle)
+    hist, faulty = run['hist'], run['faulty']
+    validation = run['hist_validation'], run['faulty_validation']
+    threshold = choose_threshold(*validation, pi_t, caution=1.).threshold
+    return dict(
+        {name:config[name] for name in _KEYS},
+        cycle=cycle,
+        labelled=cycle*config['batch'],
+        validation=len(validation[1]),
+        raw=scores_at(hist, faulty, pi_t, .5)['f1'],
+        careful=scores_at(hist, faulty, pi_t, threshold)['f1'])
+
+# %% ../../nbs/83_results.remedies.ipynb #9e9d9e92
+def label_baseline(
+    folder,              # A study's folder, with its runs
+    pi_t:float=.05,      # Share of faulty images at deployment
+    strategy='entropy',  # Whose runs
+    )->pd.DataFrame:     # data, pi_u, strategy, repeat, seed, cycle, labelled, validation, raw, careful, config, commit
+    "F1 with the threshold at 1/2 and set, by labels trained; raises `InputError` for a folder without such runs"
+    rows = []
+    for path in sorted(Path(folder).glob('runs/*/config.json')):
+        config, result = read_json(path) or {}, read_result(path.parent)
+        if not result or config.get('strategy')!=strategy: continue
+        made = dict(config=path.parent.name, commit=result['provenance']['commit'])
+        for cycle in range(1, config['cycles']+1):
+            rows.append(dict(_cycle_row(path.parent, config, cycle, pi_t), **made))
+    if not rows: raise InputError(f'{folder} holds no finished run of {strategy}')
+    order = ['data','pi_u','repeat','cycle']
+    return pd.DataFrame(rows).sort_values(order, ignore_index=True)
 
 # %% ../../nbs/83_results.remedies.ipynb #8340a066
 def _remedy_row(f1, key, remedy, base, fixed):

@@ -121,20 +121,20 @@ def story_verdicts(
             random.f1,
             entropy.f1,
             f'After {labels} labels F1 is {{1:.2f}} with entropy, {{0:.2f}} with random.',
-            f'which labels?      random {{0:.2f}}, entropy {{1:.2f}}'),
+            f'which labels?     random {{0:.2f}}, entropy {{1:.2f}}'),
         _verdict(
             f'From faulty patches only, F1 is lost where {low} are faulty',
             from_faulty.f1,
             from_faulty.f1_rare,
             'F1 falls from {0:.2f} to {1:.2f}, by false alarms on healthy patches.',
-            f'what is lost?      {{0:.2f}} where all are faulty, {{1:.2f}} where {low} are',
+            f'what is lost?     {{0:.2f}} where all are faulty, {{1:.2f}} where {low} are',
             sign=-1),
         _verdict(
             'A threshold brings part of it back',
             from_faulty.f1_rare,
             from_faulty.f1_set,
             'Set on validation patches it lifts F1 from {0:.2f} to {1:.2f}.',
-            'what comes back?   {0:.2f} at a threshold of 1/2, {1:.2f} at one that is set')]
+            'what comes back?  {0:.2f} at threshold 1/2, {1:.2f} at one that is set')]
 
 # %% ../../nbs/87a_results.story.ipynb #de9560c2
 def _lines(ax, x, rows, style):
@@ -229,7 +229,7 @@ def story_so_far(
     )->list[str]:       # Up to three lines, of at most 80 characters
     "The means until now, one short line per question that has an answer yet"
     known = [verdict for verdict in story_verdicts(table) if verdict.difference.n]
-    return [f"  {verdict.so_far}  ({counted(verdict.difference.n, 'repeat')})" for verdict in known]
+    return [f" {verdict.so_far} ({counted(verdict.difference.n, 'repeat')})" for verdict in known]
 
 # %% ../../nbs/87a_results.story.ipynb #64f3b1c9
 def save_story(

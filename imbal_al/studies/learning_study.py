@@ -125,7 +125,7 @@ _LONGER = 1.5 # Steps of the network from faulty patches only
 # %% ../../nbs/60_studies.learning_study.ipynb #dc45cba5
 def story(
     data:str=STORY_DATA, # Data set; the default is drawn
-    repeats:int=6,     # Paired repeats; six are the fewest that a Wilcoxon test can tell from chance
+    repeats:int=8,     # Paired repeats
     **changes          # Fields of `RunConfig` to set otherwise
     )->list[RunConfig]: # Repeat by repeat
     "The runs of the preset `story`: two strategies in a rare pool, and one network from faulty patches only"
