@@ -5,7 +5,7 @@ import numpy as np, pytest, torch
 
 from imbal_al.core import InputError, read_json, stream
 from imbal_al.networks import features as F
-from imbal_al.networks.features import dinov2_file, encode, features, load_encoder, read_features
+from imbal_al.networks.features import dinov2_file, encode, keep_features, load_encoder, read_features
 from imbal_al.strategies.novelty import (
     against_alike, first_finds, interleave, other_novelty, own_novelty, picture_scores,
 )
@@ -45,10 +45,10 @@ def pictures(n, seed=0):
 
 def test_read_back_and_not_computed_again(tmp_path, toy):
     p = pictures(5)
-    first = features(p, tmp_path / 'f', toy, block=2)
+    first = keep_features(p, tmp_path / 'f', toy, block=2)
     assert first.tokens.shape == (5, 4, 4, 3) and first.tokens.dtype == np.float16
     toy.net.calls = 0
-    again = features(p, tmp_path / 'f', toy)
+    again = keep_features(p, tmp_path / 'f', toy)
     assert toy.net.calls == 0 and np.array_equal(first.tokens, again.tokens)
     want = encode(p, toy)
     assert np.array_equal(again.tokens, want[0]) and np.array_equal(again.embedding, want[1])
@@ -56,21 +56,21 @@ def test_read_back_and_not_computed_again(tmp_path, toy):
 
 def test_changed_pictures_are_computed_and_no_others(tmp_path, toy):
     p = pictures(5)
-    features(p, tmp_path / 'f', toy)
+    keep_features(p, tmp_path / 'f', toy)
     changed = [p[4], p[1] ^ 1, p[0], *pictures(1, 9)]
     toy.net.calls = 0
-    got = features(changed, tmp_path / 'f', toy)
+    got = keep_features(changed, tmp_path / 'f', toy)
     assert toy.net.calls == 2 + 1  # two new pictures, and one to see the shape
     assert np.array_equal(got.tokens, encode(changed, toy)[0])
 
 
 def test_another_encoder_is_never_mixed_in(tmp_path, toy, monkeypatch):
     p = pictures(4)
-    old = np.array(features(p, tmp_path / 'f', toy).tokens)
+    old = np.array(keep_features(p, tmp_path / 'f', toy).tokens)
     monkeypatch.setitem(F.ENCODERS, 'toy', _Double)
     other = load_encoder('toy', (32, 32))
     assert other.key != toy.key and read_features(tmp_path / 'f', other.key) is None
-    got = features(p, tmp_path / 'f', other)
+    got = keep_features(p, tmp_path / 'f', other)
     assert not np.array_equal(got.tokens, old) and np.array_equal(got.tokens, encode(p, other)[0])
     assert load_encoder('toy', (32, 64)).key != toy.key, 'another size is another encoder'
 
@@ -88,10 +88,10 @@ def test_stopped_work_goes_on(tmp_path, toy):
         return progress
 
     with pytest.raises(KeyboardInterrupt):
-        features(p, tmp_path / 'f', toy, stop_after(2), block=2)
+        keep_features(p, tmp_path / 'f', toy, stop_after(2), block=2)
     assert read_features(tmp_path / 'f') is None
     toy.net.calls = 0
-    got = features(p, tmp_path / 'f', toy, block=2)
+    got = keep_features(p, tmp_path / 'f', toy, block=2)
     assert toy.net.calls == 3 and np.array_equal(got.tokens, encode(p, toy)[0])
     assert [x.name for x in tmp_path.iterdir() if x.name.endswith('.part')] == []
 
@@ -102,27 +102,27 @@ def test_what_another_wish_left_is_not_gone_on_with(tmp_path, toy):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        features(pictures(4), tmp_path / 'f', toy, stop, block=2)
+        keep_features(pictures(4), tmp_path / 'f', toy, stop, block=2)
     p = pictures(4, seed=1)
-    assert np.array_equal(features(p, tmp_path / 'f', toy, block=2).tokens, encode(p, toy)[0])
+    assert np.array_equal(keep_features(p, tmp_path / 'f', toy, block=2).tokens, encode(p, toy)[0])
 
 
 @pytest.mark.parametrize('name', ['tokens.f16', 'embedding.f16', 'meta.json'])
 def test_damage_is_computed_anew(tmp_path, toy, name):
     p = pictures(4)
-    want = np.array(features(p, tmp_path / 'f', toy).tokens)
+    want = np.array(keep_features(p, tmp_path / 'f', toy).tokens)
     data = bytearray((tmp_path / 'f' / name).read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / 'f' / name).write_bytes(data)
     assert read_features(tmp_path / 'f', toy.key) is None
-    assert np.array_equal(features(p, tmp_path / 'f', toy).tokens, want)
+    assert np.array_equal(keep_features(p, tmp_path / 'f', toy).tokens, want)
     (tmp_path / 'f' / name).unlink()
-    assert np.array_equal(features(p, tmp_path / 'f', toy).tokens, want)
+    assert np.array_equal(keep_features(p, tmp_path / 'f', toy).tokens, want)
 
 
 def test_bad_input(tmp_path, toy, monkeypatch):
     with pytest.raises(InputError, match='no picture'):
-        features([], tmp_path / 'f', toy)
+        keep_features([], tmp_path / 'f', toy)
     with pytest.raises(InputError, match='unknown encoder'):
         load_encoder('dino')
     monkeypatch.setenv('IMBAL_AL_DINOV2', str(tmp_path / 'gone.onnx'))

@@ -16,7 +16,7 @@ from scipy.cluster.vq import kmeans2
 from ..core import atomic_path, config_hash, provenance, read_json, stream, write_json
 from ..data.catalog import load_source
 from ..data.patches import cache_root, open_store
-from ..networks.features import Features, features, load_encoder
+from ..networks.features import Features, keep_features, load_encoder
 from ..strategies.diversity import k_center_greedy
 from ..strategies.novelty import first_finds
 
@@ -65,7 +65,7 @@ def _prepared(one, encoder_name, progress=None):
     at = _subset(faulty, one)
     encoder = load_encoder(encoder_name, (one.patch, one.patch))
     folder = cache_root()/f'features-{one.data}-{one.patch}-{encoder_name}'
-    return features(_Rows(store.images, at), folder, encoder, progress), faulty[at]
+    return keep_features(_Rows(store.images, at), folder, encoder, progress), faulty[at]
 
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #4c046933
 def _pool(faulty, one, start):

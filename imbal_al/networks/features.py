@@ -20,7 +20,7 @@ from .device import cast, choose_precision
 from .models import encoder_stats, lite0_state_dict
 
 # %% auto #0
-__all__ = ['ENCODERS', 'dinov2_file', 'Encoder', 'load_encoder', 'encode', 'Features', 'read_features', 'features']
+__all__ = ['ENCODERS', 'dinov2_file', 'Encoder', 'load_encoder', 'encode', 'Features', 'read_features', 'keep_features']
 
 # %% ../../nbs/55a_networks.features.ipynb #9f692941
 class _Lite0(nn.Module):
@@ -340,7 +340,7 @@ def _finish(wish, shapes):
 def _silent(items, total): return items
 
 # %% ../../nbs/55a_networks.features.ipynb #22ab3132
-def features(
+def keep_features(
     pictures,           # pictures[i] is uint8 (H,W) or (H,W,C); its length is their number
     folder:str|Path,    # Where they are kept
     encoder:Encoder,    # From `load_encoder`
