@@ -49,6 +49,7 @@ class _OneLine(TyperGroup):
         _say(f"imbal-al: {' '.join(shown_text(line).split())}")
         raise typer.Exit(code)
 
+# %% ../nbs/88_cli.ipynb #6724be58
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EMFILE, errno.ENAMETOOLONG)
 
 def _lacking(error):
@@ -92,6 +93,7 @@ def _names(text):
     "Names given with commas"
     return [name.strip() for name in text.split(',') if name.strip()]
 
+# %% ../nbs/88_cli.ipynb #2c043808
 def _numbers(text, option):
     "Numbers given with commas, one at least"
     try: numbers = [float(number) for number in _names(text)]
@@ -109,6 +111,7 @@ def _patch(text):
         f'--patch {text!r} is no size; write for example 64 or 256x400')
     return sides[0], sides[-1]
 
+# %% ../nbs/88_cli.ipynb #3b519e63
 def _one_of(names, option, example):
     "Names given with commas, one at least"
     found = _names(names)
@@ -124,6 +127,7 @@ def _duration(seconds):
     if seconds<48*3600: return f'{seconds/3600:.1f} h'
     return f'{seconds/86400:.1f} days'
 
+# %% ../nbs/88_cli.ipynb #06993d5c
 def _size(amount):
     "Bytes as people say it"
     for unit in ('B','kB','MB','GB'):
@@ -198,6 +202,7 @@ def _how(work):
         address=work.address,
         say=_say)
 
+# %% ../nbs/88_cli.ipynb #6bdfcfcc
 def _checked_device(work):
     "The device to be tried here; a cluster has its own"
     return None if work.address else work.device
@@ -453,6 +458,7 @@ def _loss_names(results):
         names.append(f'{loss} {weight:g}' if weighed else loss)
     return names
 
+# %% ../nbs/88_cli.ipynb #7cf5eb56
 def _console(width):
     "The terminal; elsewhere a page of this width"
     from rich.console import Console
@@ -483,6 +489,7 @@ def _print_results(results):
 # %% ../nbs/88_cli.ipynb #459d13aa
 def _file_part(name): return name.replace(os.sep,'_').replace(':','_')
 
+# %% ../nbs/88_cli.ipynb #d634ad7d
 def save_figures(
     folder:Path,   # A finished study's folder, with `results.csv` and `picks.csv`
     )->list[Path]: # The files written
@@ -664,6 +671,7 @@ class _LossGrid:
     variants: Annotated[Optional[str], typer.Option(
         help='Readings of DIBEDis with commas: '+', '.join(VARIANTS))]=None
 
+# %% ../nbs/88_cli.ipynb #600a6cc8
 def _loss_configs(base, axes):
     "The trainings that the options ask for"
     from imbal_al.studies.loss_config import check_loss_config
@@ -867,6 +875,7 @@ def _sum_line(count):
     if count['seconds_left']: line += f", about {_duration(count['seconds_left'])} left"
     return line
 
+# %% ../nbs/88_cli.ipynb #e1e77d64
 def _state_lines(states, count):
     "The sum, who is at what, and why runs failed"
     yield _sum_line(count)
@@ -1012,6 +1021,7 @@ class _RetryWork(_Work):
     threads: Annotated[int, typer.Option(
         min=1, help='CPU threads per process, as the study had them')]=1
 
+# %% ../nbs/88_cli.ipynb #69cce1b5
 def _run_again(folder, configs, *args, **how):
     "`retry` finds the configurations by itself"
     from imbal_al.runs.engine import retry
@@ -1088,6 +1098,7 @@ def _write_count(text, done, total):
     sys.stderr.write(f'\r{text}{end}')
     sys.stderr.flush()
 
+# %% ../nbs/88_cli.ipynb #c273642b
 def _counter(what='read'):
     "A `(done, total)` progress function for the error stream"
     def tell(done, total):
@@ -1126,6 +1137,7 @@ class _ByteCounter:
         of = f' of {_size(total)}' if total else ''
         _write_count(f'{self.what} {_size(done)}{of}   ', done, total)
 
+# %% ../nbs/88_cli.ipynb #e5878e60
 class _Telling:
     "Progress of a download and of the check after it, each with its own counter"
     def __init__(self): self.counters = {}

@@ -10,6 +10,7 @@ import hashlib, json, logging, os, platform, re, subprocess, zlib
 from collections import deque
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import lru_cache
 from importlib import metadata
 from itertools import islice
@@ -77,6 +78,7 @@ def _plain(value):
     if isinstance(value, Path): return str(value)
     raise TypeError(f'{type(value).__name__} has no JSON form')
 
+# %% ../nbs/00_core.ipynb #c1c34e43
 def to_json(o # Plain values, NumPy's, and paths
     )->str:
     "JSON with sorted keys and full precision, the same text for the same content"
@@ -90,6 +92,14 @@ def config_hash(config:dict, # Plain JSON values
     text = json.dumps(config, sort_keys=True, separators=(',',':'), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:n]
 
+# %% ../nbs/00_core.ipynb #8b0630d4
+def changed_fields(
+    record     # A dataclass
+    )->dict:   # Name -> value
+    "The fields that differ from their defaults: what a configuration's hash is made from"
+    values = [(field,getattr(record, field.name)) for field in fields(record)]
+    return {field.name:value for field,value in values if value!=field.default}
+
 # %% ../nbs/00_core.ipynb #dedd1b36
 def seal(content:dict # Plain JSON values
     )->dict:          # The same, with `sha256`
@@ -101,6 +111,7 @@ def seal(content:dict # Plain JSON values
 # %% ../nbs/00_core.ipynb #ee6a53bf
 def _is_checksum(value): return isinstance(value,str) and re.fullmatch('[0-9a-f]{64}', value)
 
+# %% ../nbs/00_core.ipynb #597622d6
 def unseal(content:dict # As read from a file
     )->dict:            # The same, without `sha256`
     "The content without its SHA-256, if it has one; raises `ValueError` where that is not the content's"
@@ -131,6 +142,7 @@ def _why(error):
     if isinstance(error, OSError): return error.strerror
     return str(error) if str(error).startswith('it') else 'it is no JSON'
 
+# %% ../nbs/00_core.ipynb #89734752
 def read_json(path:str|Path # A file that `write_json` wrote, or any JSON file that holds names and values
     )->dict|None:           # None if it is absent or damaged; damage is said with `note`
     "A JSON file's content without its checksum"
@@ -145,6 +157,7 @@ def _key(part):
     is_number = isinstance(part, (int,np.integer)) and 0<=part<2**32
     return int(part) if is_number else zlib.crc32(str(part).encode())
 
+# %% ../nbs/00_core.ipynb #b53c3ecb
 def stream(seed:int, # The study's seed, 0 or larger
     *path            # Words and numbers that say what the numbers are for
     )->np.random.Generator:
@@ -184,6 +197,7 @@ def _version(name):
     try: return metadata.version(name)
     except metadata.PackageNotFoundError: return '?'
 
+# %% ../nbs/00_core.ipynb #569adcf8
 def _git(root, *args):
     "A git command in a folder"
     return subprocess.run(['git','-C',str(root),*args], capture_output=True, text=True, timeout=10)

@@ -39,7 +39,7 @@ def test_every_row_says_command_commit_and_hardware():
 
 def test_notebooks_that_are_named_are_there():
     there = {path.name.split('_')[0].split('.')[0] for path in (ROOT / 'nbs').glob('*.ipynb')}
-    there |= {f'dev/{path.name[0]}' for path in (ROOT / 'nbs' / 'dev').glob('*.ipynb')}
+    there |= {f"dev/{path.name.split('_')[0]}" for path in (ROOT / 'nbs' / 'dev').glob('*.ipynb')}
     for row in commands():
         for name in re.findall(r'`([^`]+)`', row[2]):
             assert name in there, name

@@ -25,7 +25,7 @@ from .masks import read_mask, union_files
 from .sources import cache_home, Source
 
 # %% auto #0
-__all__ = ['windows', 'PatchStore', 'read_store', 'open_store', 'split_table']
+__all__ = ['windows', 'PatchStore', 'open_store']
 
 # %% ../../nbs/18_data.patches.ipynb #17a0df6f
 STRIDES = ('none','even')
@@ -265,6 +265,7 @@ def _write_store(source, settings, folder, want, progress, workers):
         mtime={name:(folder/name).stat().st_mtime_ns for name in crc})
     (folder/'meta.json').write_text(to_json(seal(meta)))
 
+# %% ../../nbs/18_data.patches.ipynb #6eb21720
 def _put(folder, path):
     "Move a finished store to its place"
     if path.is_dir(): shutil.rmtree(path)

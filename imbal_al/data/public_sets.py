@@ -20,7 +20,7 @@ from .sources import cache_home, data_set, DATA_SETS, Download, github_zip
 from .sources import files_below, files_by_stem, home_of, make_source, must_match
 
 # %% auto #0
-__all__ = ['flip_groups']
+__all__ = []
 
 # %% ../../nbs/15_data.public_sets.ipynb #418359dc
 @data_set('sd900',

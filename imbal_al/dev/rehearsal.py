@@ -104,14 +104,13 @@ def _round(p, k, budget, strategy, device, say, per_group=0):
     return folder
 
 # %% ../../nbs/dev/4_dev.rehearsal.ipynb #97540b17
-def _row(p, folder, k, mask, ids, prevalence, device):
+def _row(p, folder, k, mask, ids, device):
     "What the network of a round reaches; nothing in a cold start"
     made = read_json(folder/'round.json')
     if made['cold']: return []
     hist = _tested(p, folder, mask, ids, device)
-    faulty = hist[:,1].sum(1)>0
-    scored = scores_at(hist, faulty, prevalence)
-    f1s = [scores_at(hist, faulty, prevalence, threshold)['f1'] for threshold in P_EDGES[4:-4:4]]
+    scored = scores_at(hist)
+    f1s = [scores_at(hist, threshold=threshold)['f1'] for threshold in P_EDGES[4:-4:4]]
     row = dict(cycle=k, trained=len(made['train']))
     row |= {name:scored[name] for name in ('f1','iou','precision','recall')}
     return [dict(row, f1_best=float(np.nanmax(f1s)))]
@@ -158,7 +157,6 @@ def rehearse(
     budget:int=20,              # Units in each queue
     cycles:int=10,              # Queues; one more network is trained after the last
     strategy:str='entropy',     # That picks
-    prevalence:float|None=None, # At which F1 is told; None: as the held-out images are
     seconds:tuple=SECONDS,      # Of a healthy unit, of a faulty one
     device:str='cpu',           # To train on
     tests:int|None=None,        # Held-out units tested on, drawn at random; None: all
@@ -173,7 +171,7 @@ def rehearse(
     for k in range(1, cycles+2):
         last = k>cycles
         folder = _round(p, k, 0 if last else budget, strategy, device, say, per_group)
-        rows += _row(p, folder, k, mask, ids, prevalence, device)
+        rows += _row(p, folder, k, mask, ids, device)
         if not last: _annotate(p, folder, mask)
     return _spent(p, pd.DataFrame(rows, columns=_REACHED), seconds)
 

@@ -274,6 +274,18 @@ def _check_failures(failures):
         raise InputError(f"failures = {failures!r}; give a whole number from 1")
 
 # %% ../../nbs/35_losses.guidance.ipynb #50d36244
+def _so_far(target, weights, trials, decision, failures):
+    "A search after some trials, which may be the last ones"
+    return Guidance(
+        method='oii',
+        target=target,
+        weights=weights,
+        trials=trials,
+        stop=decision.stop,
+        index=decision.chosen,
+        failures=int(failures))
+
+# %% ../../nbs/35_losses.guidance.ipynb #7d7b1d91
 def guide(
     train, # fn_weight -> dict with oii and, if known, iou, precision, recall; raises FloatingPointError if it diverged
     target=(.1, .3), # interval in which OII shall lie
@@ -287,14 +299,7 @@ def guide(
     _check_failures(failures)
     while True:
         decision = next_candidate(trials, weights, target, failures)
-        search = Guidance(
-            method='oii',
-            target=target,
-            weights=weights,
-            trials=trials,
-            stop=decision.stop,
-            index=decision.chosen,
-            failures=int(failures))
+        search = _so_far(target, weights, trials, decision, failures)
         if report and trials: report(_step_line(search, len(trials)))
         if decision.index is None: return search
         trials += (_trial(train, decision.index, weights[decision.index]),)
@@ -660,6 +665,16 @@ def _mark_trial(ax, g, trial, step):
         _write(ax, f'{step} failed', (x, 0), (3, 0), color=red)
 
 # %% ../../nbs/35_losses.guidance.ipynb #49bb0521
+def _draw_target(ax, g):
+    "The target as a band, and, of a search, the way through the trials"
+    ax.axhspan(*g.target, color='#009E73', alpha=.2, lw=0)
+    ax.text(1.01, sum(g.target)/2, 'target', color='#00694D', va='center', fontsize=8)
+    if g.method != 'oii': return
+    done = _finished(g.trials)
+    weights = [g.weights[trial.index] for trial in done]
+    ax.plot(weights, [trial.oii for trial in done], color='#999999', lw=1, zorder=1)
+
+# %% ../../nbs/35_losses.guidance.ipynb #575f3295
 def trace_figure(
     g:Guidance, # from `guide` or `grid`
     width:float=5., # inches
@@ -670,12 +685,7 @@ def trace_figure(
     fig = Figure(figsize=(width, height), layout='constrained')
     ax = fig.add_subplot()
     fig.set_label(g.account())
-    ax.axhspan(*g.target, color='#009E73', alpha=.2, lw=0)
-    ax.text(1.01, sum(g.target)/2, 'target', color='#00694D', va='center', fontsize=8)
-    done = _finished(g.trials)
-    if g.method == 'oii':
-        weights = [g.weights[trial.index] for trial in done]
-        ax.plot(weights, [trial.oii for trial in done], color='#999999', lw=1, zorder=1)
+    _draw_target(ax, g)
     for step,trial in enumerate(g.trials, 1): _mark_trial(ax, g, trial, step)
     if g.best: _write(ax, 'chosen', (g.chosen, g.best.oii), (0, -9), color='#0072B2', ha='center', va='top')
     ax.set(xlim=(0, 1), xlabel='fn_weight', ylabel='OII')

@@ -260,6 +260,18 @@ def _split_ignored(
     return torch.where(seen, logits, zero), targets*valid, valid
 
 # %% ../../nbs/29_losses.numerics.ipynb #9eb9daa0
+def _as_rows(x, y, valid, classes, shape):
+    "The same with the places of the defects"
+    return Pixels(
+        x=x,
+        y=y,
+        at=_find_defects(y),
+        valid=valid,
+        n=shape[0],
+        classes=classes,
+        shape=shape)
+
+# %% ../../nbs/29_losses.numerics.ipynb #a430bca9
 def _binary_pixels(
     logits, # (N,1,H,W) or (N,H,W)
     targets, # (N,H,W) or (N,1,H,W), 0 or 1
@@ -273,14 +285,7 @@ def _binary_pixels(
             f"targets must be {shape} like the logits or {small}, got {tuple(targets.shape)}")
     rows = (n, shape[-2]*shape[-1])
     logits, targets, valid = _split_ignored(logits.reshape(rows), targets.reshape(rows), ignore_index)
-    return Pixels(
-        x=widen(logits),
-        y=targets,
-        at=_find_defects(targets),
-        valid=valid,
-        n=n,
-        classes=1,
-        shape=shape)
+    return _as_rows(widen(logits), targets, valid, 1, shape)
 
 # %% ../../nbs/29_losses.numerics.ipynb #0533b6a9
 def _check_labels(logits, targets):
@@ -316,14 +321,7 @@ def _class_pixels(
         y = y & valid[:,None]
         valid = valid[:,None].expand(n,c,h,w).reshape(n*c, -1)
     y = y.view(n*c, -1)
-    return Pixels(
-        x=x,
-        y=y,
-        at=_find_defects(y),
-        valid=valid,
-        n=n,
-        classes=c,
-        shape=(n,h,w))
+    return _as_rows(x, y, valid, c, (n,h,w))
 
 # %% ../../nbs/29_losses.numerics.ipynb #a6814680
 def as_pixels(
@@ -700,6 +698,12 @@ def _exact_slopes(flat, x, far, factor):
     flat.index_copy_(0, far, torch.mul(*_slope_at(x, far)).mul_(factor))
 
 # %% ../../nbs/29_losses.numerics.ipynb #6a225c65
+def _push_alarms(q, push):
+    "The slope of the sigmoid times `push`, in place of q"
+    push = torch.tensor(push, dtype=q.dtype).expand_as(q)
+    torch.ops.aten.sigmoid_backward.grad_input(push, q, grad_input=q)
+
+# %% ../../nbs/29_losses.numerics.ipynb #14940f9f
 def _evaluate_counts(
     x, # (1,P) logits
     at, # (k,) places of the defect pixels, k > 0
@@ -718,8 +722,7 @@ def _evaluate_counts(
     if far is None or not math.isfinite(tp+fn+fp): return None
     value, (in_tp, in_fn, in_fp) = job.region((tp, fn, fp))
     if grad:
-        push = torch.tensor(in_fp, dtype=x.dtype).expand_as(q)
-        torch.ops.aten.sigmoid_backward.grad_input(push, q, grad_input=q)
+        _push_alarms(q, in_fp)
         flat.index_copy_(0, at, right.mul_(wrong).mul_(in_tp-in_fn))
         if len(far): _exact_slopes(flat, x, torch.from_numpy(far), in_fp)
     return value, q

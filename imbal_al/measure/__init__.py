@@ -6,8 +6,8 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         'metrics': (
-            'histogram confusion counts prevalence_weights scores scores_at f1_curve '
-            'threshold_curve best_threshold average_precision faulty_share uniqueness random_uniqueness '
+            'histogram confusion counts scores scores_at f1_curve threshold_curve best_threshold '
+            'average_precision faulty_share uniqueness '
             'budget_auc'
         ),
         'oii': (
@@ -27,9 +27,9 @@ __getattr__, __dir__, __all__ = face(
         ),
         'shift': 'image_rates f1_at oii_at Loss decompose growth difference',
         'statistics': (
-            'Interval mean_interval paired_interval welch_interval jackknife_interval '
-            'count_interval non_inferior wilcoxon least_repeats holm equivalent random_effects '
-            'pooled_effect cluster_interval shared_interval order_test repeats_needed needed'
+            'Interval mean_interval paired_interval welch_interval '
+            'non_inferior wilcoxon least_repeats holm equivalent random_effects '
+            'cluster_interval shared_interval repeats_needed needed'
         ),
         'threshold': 'choose_threshold cross_fitted OperatingPoint operating_point cost_point',
         'verdict': (

@@ -54,8 +54,8 @@ from PIL import Image
 from ..core import check_choice, InputError
 
 # %% auto #0
-__all__ = ['histogram', 'confusion', 'counts', 'prevalence_weights', 'scores', 'scores_at', 'f1_curve', 'threshold_curve',
-           'best_threshold', 'average_precision', 'faulty_share', 'uniqueness', 'random_uniqueness', 'budget_auc']
+__all__ = ['histogram', 'confusion', 'counts', 'scores', 'scores_at', 'f1_curve', 'threshold_curve', 'best_threshold',
+           'average_precision', 'faulty_share', 'uniqueness', 'budget_auc']
 
 # %% ../../nbs/21_measure.metrics.ipynb #d10085c3
 BINS = 128

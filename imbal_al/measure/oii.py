@@ -267,6 +267,7 @@ def _at_home(part):
     part.__module__, part.__qualname__ = __name__, part.__name__
     return part
 
+# %% ../../nbs/20_measure.oii.ipynb #5b917606
 @lru_cache(1)
 def _metric_class():
     "Late: fastai's base class is only known once it is imported."

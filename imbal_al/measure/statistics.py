@@ -89,9 +89,8 @@ import numpy as np
 from ..core import check_choice, InputError, stream
 
 # %% auto #0
-__all__ = ['Interval', 'mean_interval', 'paired_interval', 'welch_interval', 'jackknife_interval', 'count_interval',
-           'non_inferior', 'wilcoxon', 'least_repeats', 'holm', 'equivalent', 'random_effects', 'pooled_effect',
-           'cluster_interval', 'shared_interval', 'order_test', 'repeats_needed', 'needed']
+__all__ = ['Interval', 'mean_interval', 'paired_interval', 'welch_interval', 'non_inferior', 'wilcoxon', 'least_repeats', 'holm',
+           'equivalent', 'random_effects', 'cluster_interval', 'shared_interval', 'repeats_needed', 'needed']
 
 # %% ../../nbs/22_measure.statistics.ipynb #2eb56779
 class Interval(NamedTuple):
@@ -154,6 +153,7 @@ def mean_interval(
     low, high = np.array(ends).T
     return Interval(float(mean), float(low.min()), float(high.max()), len(seen))
 
+# %% ../../nbs/22_measure.statistics.ipynb #b23d7496
 def _bootstrap_ends(values, seed, tail, draws):
     "Quantiles of the means of resamples."
     picked = stream(seed, 'bootstrap').integers(len(values), size=(draws, len(values)))
@@ -239,6 +239,7 @@ def resample_units(
     code = np.unique(groups, return_inverse=True)[1]
     return _draw(code.max()+1, draws, rng)[:,code].astype(float)
 
+# %% ../../nbs/22_measure.statistics.ipynb #43f70dc4
 def _within_kinds(kinds, draws, rng):
     "Weights that keep the number of each kind"
     out = np.zeros((draws, len(kinds)))
@@ -247,6 +248,7 @@ def _within_kinds(kinds, draws, rng):
         out[:,at] = _draw(len(at), draws, rng)
     return out
 
+# %% ../../nbs/22_measure.statistics.ipynb #d487b2f2
 def _draw(n, draws, rng):
     "How often each of `n` is among `n` drawn with replacement (draws,n)"
     return rng.multinomial(n, np.full(n, 1/n), size=draws)
@@ -285,6 +287,8 @@ def interval(
     return draws_interval(draws[0], draws[1:], level, n)
 
 # %% ../../nbs/22_measure.statistics.ipynb #15d25509
+HOLDS, DOES_NOT, UNTOLD = 'holds', 'does not', 'cannot be told'
+
 class NonInferiority(NamedTuple):
     "The result of a non-inferiority test"
     verdict: str  # 'holds', 'does not' or 'cannot be told'
@@ -308,17 +312,18 @@ def non_inferior(
     difference = _there(_difference(a, b))
     n = len(difference)
     mean = float(difference.mean()) if n else np.nan
-    if n<2: return NonInferiority('cannot be told', mean, np.nan, np.nan, np.nan, n)
+    if n<2: return NonInferiority(UNTOLD, mean, np.nan, np.nan, np.nan, n)
     return _one_sided(difference, margin, level)
 
+# %% ../../nbs/22_measure.statistics.ipynb #ed568b4f
 def _one_sided(difference, margin, level):
     "`non_inferior` of two or more differences."
     n, mean, error = len(difference), difference.mean(), _standard_error(difference)
     half = _t_quantile(level, n-1)*error
     low, high = mean-half, mean+half
     p = 1-_special().stdtr(n-1, (mean+margin)/error) if error>0 else float(mean<=-margin)
-    if low>-margin: verdict = 'holds'
-    else: verdict = 'does not' if high<-margin else 'cannot be told'
+    if low>-margin: verdict = HOLDS
+    else: verdict = DOES_NOT if high<-margin else UNTOLD
     return NonInferiority(
         verdict=verdict,
         mean=float(mean),
@@ -434,9 +439,9 @@ def equivalent(
     """Do `a` and `b` differ by less than `margin`? Two one-sided paired t tests.
     Raises `InputError` for a negative margin"""
     below, above = non_inferior(a, b, margin, level), non_inferior(b, a, margin, level)
-    verdict = 'cannot be told'
-    if below.verdict==above.verdict=='holds': verdict = 'holds'
-    if 'does not' in (below.verdict, above.verdict): verdict = 'does not'
+    verdict = UNTOLD
+    if below.verdict==above.verdict==HOLDS: verdict = HOLDS
+    if DOES_NOT in (below.verdict, above.verdict): verdict = DOES_NOT
     return Equivalence(
         verdict=verdict,
         mean=below.mean,
@@ -520,6 +525,7 @@ def cluster_interval(
     error = np.sqrt(n/(n-1)*(sums**2).sum())/len(values)
     return _around(mean, _t_quantile(.5+level/2, n-1)*error, n)
 
+# %% ../../nbs/22_measure.statistics.ipynb #5160ee8e
 def _codes(clusters):
     "A number for each cluster, which may be a tuple"
     names = list(clusters)

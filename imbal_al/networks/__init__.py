@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = face(
         'learner': 'make_learner fit',
         'models': 'ARCHS SegNet create_model',
         'predict': 'network',
-        'scoring': 'Scores score embeddings',
-        'uncertainty': 'badge_embedding mutual_information measure',
+        'scoring': 'score embeddings',
+        'uncertainty': 'measure',
     },
 )

@@ -105,6 +105,17 @@ def has_defect(
     return (highest>0).cpu().numpy()
 
 # %% ../../nbs/51_networks.batches.ipynb #49f61b55
+def _spread(faulty, g):
+    "An order of images: faulty and healthy ones shuffled by themselves, then merged at even distances"
+    at = torch.empty(len(faulty), dtype=torch.float64)
+    for kind in (faulty, ~faulty):
+        n = int(kind.sum())
+        if not n: continue
+        places = torch.randperm(n, generator=g).double()
+        at[kind] = (places+.5)/n
+    return at.sort(stable=True).indices
+
+# %% ../../nbs/51_networks.batches.ipynb #fe6f771a
 class EvenBatches(Batches):
     "Batches over which the faulty images are spread evenly; parameters are those of `Batches`"
     def __init__(self, data, idx, bs, steps, g, aug=None):
@@ -113,13 +124,7 @@ class EvenBatches(Batches):
 
     def one_pass(self):
         "All images once: faulty and healthy ones shuffled by themselves, then merged at even distances"
-        at = torch.empty(len(self.idx), dtype=torch.float64)
-        for kind in (self.faulty, ~self.faulty):
-            n = int(kind.sum())
-            if not n: continue
-            places = torch.randperm(n, generator=self.g).double()
-            at[kind] = (places+.5)/n
-        return self.idx[at.sort(stable=True).indices]
+        return self.idx[_spread(self.faulty, self.g)]
 
     def _shuffled(self):
         "(.,bs) indices: one pass from a random place, without a partial batch"

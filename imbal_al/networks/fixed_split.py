@@ -54,10 +54,8 @@ class Parts:
         name:str='the data',  # For messages
         size:int|None=None,   # New height and width, pixels, 16 or more; None: as they are
         copies:bool=False,    # The paper's fixed copies of the training part
-        device='cpu',         # Where to keep them
-        encoder='lite0',      # Whose normalisation, see `DeviceData`
-        in_channels:int=3,    # Channels given to the network
-        seed:int=0            # Of the copies
+        seed:int=0,           # Of the copies
+        **place               # Of `DeviceData`: device, encoder, in_channels
         ):
         _check_parts(train, valid, name)
         train, valid = np.sort(np.asarray(train)), np.sort(np.asarray(valid))
@@ -69,7 +67,7 @@ class Parts:
         if copies: x, y = fixed_copies(x, y, seed)
         self.defect_ratio = _background_per_defect(y), _background_per_defect(valid_y)
         both = np.concatenate([x,valid_x]), np.concatenate([y,valid_y])
-        self.data = DeviceData(*both, device, encoder, in_channels)
+        self.data = DeviceData(*both, **place)
         self.name = name
         self.train = np.arange(len(x))
         self.valid = np.arange(len(x), len(both[0]))
@@ -96,6 +94,19 @@ def validation_counts(net, # A network of one output channel
     return total.numpy()
 
 # %% ../../nbs/53_networks.fixed_split.ipynb #6af24c8d
+def _curve_row(epoch, step, loss, tp, fp, fn):
+    "Mean loss since the row before, scores, and the pixels they are made of"
+    scores = score_counts([[tp,fp,fn]])
+    return dict(
+        epoch=epoch,
+        step=step,
+        train_loss=loss,
+        **{name:scores[name] for name in ('iou','precision','recall','oii')},
+        fp=fp,
+        fn=fn,
+        tp=tp)
+
+# %% ../../nbs/53_networks.fixed_split.ipynb #aa54a50b
 class Curve(Callback):
     "Rows of step, epoch, train_loss, counts and scores, one per validation, in `rows`"
     order = 60
@@ -116,15 +127,9 @@ class Curve(Callback):
     def after_train(self):
         tp, fp, fn = map(int, validation_counts(self.model, self.parts, self.precision))
         step = (self.epoch+1)*self.n_iter
-        scores = score_counts([[tp,fp,fn]])
-        self.rows.append(dict(
-            epoch=round(step*self.bs/len(self.parts.train),3),
-            step=step,
-            train_loss=float(torch.stack(self.seen).mean()),
-            **{name:scores[name] for name in ('iou','precision','recall','oii')},
-            fp=fp,
-            fn=fn,
-            tp=tp))
+        epoch = round(step*self.bs/len(self.parts.train),3)
+        loss = float(torch.stack(self.seen).mean())
+        self.rows.append(_curve_row(epoch, step, loss, tp, fp, fn))
         if self.tell: self.tell(step, self.rows[-1])
 
 # %% ../../nbs/53_networks.fixed_split.ipynb #4a034b2d
@@ -152,6 +157,22 @@ class _Guard(Callback):
 def _callback(learn, kind): return next(cb for cb in learn.cbs if isinstance(cb, kind))
 
 # %% ../../nbs/53_networks.fixed_split.ipynb #51237dd9
+def _state(learn):
+    "All that decides what comes next"
+    device, recorder = learn.dls.device, learn.recorder
+    return dict(
+        epoch=learn.epoch+1,
+        model=learn.model.state_dict(),
+        opt=learn.opt.opt.state_dict(),
+        g=learn.dls.train.g.get_state(),
+        torch=torch.get_rng_state(),
+        cuda=torch.cuda.get_rng_state(device) if str(device).startswith('cuda') else None,
+        scaler=_callback(learn, Cast).scaler.state_dict(),
+        rows=_callback(learn, Curve).rows,
+        losses=[float(loss) for loss in recorder.losses],
+        smooth=(recorder.smooth_loss.count, recorder.smooth_loss.val))
+
+# %% ../../nbs/53_networks.fixed_split.ipynb #2ae07f18
 class _Checkpoint(Callback):
     "Write the state of a training after a validation, at most every `seconds`"
     order = 70
@@ -160,25 +181,10 @@ class _Checkpoint(Callback):
 
     def before_fit(self): self.t0 = time.monotonic()
 
-    def state(self):
-        "All that decides what comes next"
-        device, recorder = self.dls.device, self.learn.recorder
-        return dict(
-            epoch=self.epoch+1,
-            model=self.model.state_dict(),
-            opt=self.opt.opt.state_dict(),
-            g=self.dls.train.g.get_state(),
-            torch=torch.get_rng_state(),
-            cuda=torch.cuda.get_rng_state(device) if str(device).startswith('cuda') else None,
-            scaler=_callback(self.learn, Cast).scaler.state_dict(),
-            rows=_callback(self.learn, Curve).rows,
-            losses=[float(loss) for loss in recorder.losses],
-            smooth=(recorder.smooth_loss.count, recorder.smooth_loss.val))
-
     def after_epoch(self):
         is_early = self.epoch<self.start or time.monotonic()-self.t0<self.seconds
         if is_early or self.epoch+1>=self.n_epoch: return
-        state = self.state()
+        state = _state(self.learn)
         try:
             with atomic_path(self.path) as p: torch.save(state, p)
         except (InputError, RuntimeError) as e:

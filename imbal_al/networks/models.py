@@ -91,6 +91,7 @@ class Maps(list):
         self.append(pooled)
         self.pools.append((indices, x.shape[-2:]))
 
+# %% ../../nbs/48_networks.models.ipynb #d2fa0fbc
 def _unpool(
     x:torch.Tensor, # (B,C,h,w)
     idx:torch.Tensor, # (B,C,h,w), positions in the flattened larger map, each at most once
@@ -110,6 +111,7 @@ def _convs(channels):
         layers += [nn.Conv2d(i,o,3,padding=1), nn.BatchNorm2d(o), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
+# %% ../../nbs/48_networks.models.ipynb #5dc6f0fd
 class SegNetEncoder(nn.Module):
     "VGG16 with batch norm, without its classifier: image (B,C,H,W) -> `Maps` of the image and five pooled maps"
     def __init__(self,
@@ -229,6 +231,18 @@ def _segnet(encoder, weights, classes, in_channels, width):
     return model
 
 # %% ../../nbs/48_networks.models.ipynb #355dd8c4
+def _made(make, encoder, weights, channels):
+    "smp's network. Raises `InputError` for an encoder it does not have, or weights that cannot be fetched"
+    try: return make(_smp_name(encoder), encoder_weights=weights, **channels)
+    except (KeyError,ValueError) as e: raise InputError(
+        f"smp has no encoder {encoder!r} with weights {weights!r}; "
+        "see segmentation_models_pytorch.encoders.get_encoder_names()") from e
+    except Exception as e: raise InputError(
+        f"the {weights} weights of {encoder!r} could not be fetched from their hub ({type(e).__name__}); "
+        "use encoder 'lite0', whose weights are installed, or weights none, "
+        "or fetch them once with a connection") from e
+
+# %% ../../nbs/48_networks.models.ipynb #aed74668
 def create_model(
     arch:str='fpn', # One of `ARCHS`
     encoder:str='lite0', # 'lite0' or any encoder name smp knows; segnet: 'vgg16'
@@ -246,19 +260,7 @@ def create_model(
     make, offline = getattr(smp, ARCHS[arch]), encoder=='lite0'
     if offline and weights and in_channels!=3: raise InputError(
         f"lite0's ImageNet weights are for 3 channels, not {in_channels}; repeat grey images to 3")
-    fetched = None if offline else weights
-    try: model = make(
-        _smp_name(encoder),
-        encoder_weights=fetched,
-        classes=classes,
-        in_channels=in_channels,
-        **_decoder_width(arch, width))
-    except (KeyError,ValueError) as e: raise InputError(
-        f"smp has no encoder {encoder!r} with weights {weights!r}; "
-        "see segmentation_models_pytorch.encoders.get_encoder_names()") from e
-    except Exception as e: raise InputError(
-        f"the {weights} weights of {encoder!r} could not be fetched from their hub ({type(e).__name__}); "
-        "use encoder 'lite0', whose weights are installed, or weights none, "
-        "or fetch them once with a connection") from e
+    channels = dict(classes=classes, in_channels=in_channels, **_decoder_width(arch, width))
+    model = _made(make, encoder, None if offline else weights, channels)
     if offline and weights: _load_lite0(model.encoder)
     return model

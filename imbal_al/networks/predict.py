@@ -61,7 +61,6 @@ def network(
     embedding:bool=False     # Also embeddings, see `embed` of *Scoring*
     ):                       # f(uint8 (B,size,size,C)) -> (logits, embeddings or None)
     "`run` for `predict`, from a network"
-    # Here, since `predict` is also for those without PyTorch
     import torch
     from imbal_al.networks.device import DeviceData, cast, choose_precision
     from imbal_al.networks.scoring import embed, forward
@@ -72,7 +71,6 @@ def network(
         data = DeviceData(batch, batch[...,0], device, encoder, in_channels)
         with torch.inference_mode(), cast(precision, device):
             z, maps = forward(net, data.normalise(data.raw(slice(None))))
-            logits = data.crop(z).cpu().numpy()
-            return logits, embed(maps).cpu().numpy() if embedding else None
+            return data.crop(z).cpu().numpy(), embed(maps).cpu().numpy() if embedding else None
 
     return run

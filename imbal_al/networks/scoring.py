@@ -15,7 +15,7 @@ from ..measure.metrics import BINS, EDGES
 from .device import cast, choose_precision, DeviceData, place, repeatable, seeded
 
 # %% auto #0
-__all__ = ['Scores', 'score', 'embeddings']
+__all__ = ['score', 'embeddings']
 
 # %% ../../nbs/54_networks.scoring.ipynb #da39db76
 def pixel_entropy(z:torch.Tensor # Logits ln(p/(1-p)), any shape

@@ -26,6 +26,21 @@ def _margin_fits(w):
     return w.overlap>2*w.margin if w.overlap else not w.margin
 
 # %% ../../nbs/56_networks.tiling.ipynb #595b3bb5
+def _check(w):
+    "Raise for sizes that do not fit together"
+    for name,value in vars(w).items():
+        if not _is_size(value): raise InputError(
+            f'{name} of the windows is {value!r}; give a number of pixels')
+    if w.align<1 or w.size<1 or w.size%w.align: raise InputError(
+        f'windows of {w.size} pixels; give a multiple of {max(w.align,1)}')
+    if w.step<w.align: raise InputError(
+        f'an overlap of {w.overlap} pixels leaves windows of {w.size} no step forward; '
+        f'give at most {w.size-w.align}')
+    if not _margin_fits(w): raise InputError(
+        f'a margin of {w.margin} pixels needs an overlap of more than {2*w.margin}, '
+        f'not {w.overlap}')
+
+# %% ../../nbs/56_networks.tiling.ipynb #cda98754
 @dataclass(frozen=True)
 class Windows:
     "How images are cut. Raises `InputError` for sizes that do not fit together"
@@ -34,18 +49,7 @@ class Windows:
     margin: int=0   # Pixels at an inner edge that are not used at all
     align: int=32   # Corners are multiples of this many pixels
 
-    def __post_init__(self):
-        for name,value in vars(self).items():
-            if not _is_size(value): raise InputError(
-                f'{name} of the windows is {value!r}; give a number of pixels')
-        if self.align<1 or self.size<1 or self.size%self.align: raise InputError(
-            f'windows of {self.size} pixels; give a multiple of {max(self.align,1)}')
-        if self.step<self.align: raise InputError(
-            f'an overlap of {self.overlap} pixels leaves windows of {self.size} no step forward; '
-            f'give at most {self.size-self.align}')
-        if not _margin_fits(self): raise InputError(
-            f'a margin of {self.margin} pixels needs an overlap of more than {2*self.margin}, '
-            f'not {self.overlap}')
+    def __post_init__(self): _check(self)
 
     @property
     def step(self)->int:

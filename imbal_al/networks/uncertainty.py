@@ -17,7 +17,7 @@ from .device import cast, choose_precision, DeviceData, place, repeatable, seede
 from .scoring import batch_size, embed, pixel_entropy
 
 # %% auto #0
-__all__ = ['badge_embedding', 'mutual_information', 'measure']
+__all__ = ['measure']
 
 # %% ../../nbs/55_networks.uncertainty.ipynb #9f29b2d4
 def _pixel_margin(z):

@@ -41,16 +41,22 @@ def _packets(length, value):
     return out
 
 # %% ../../nbs/62_project.annotations.ipynb #ba759630
+def _bits_of(rle, shape):
+    "Run lengths as a text of 0 and 1. Raises `ValueError` where they are no bytes, or of another size"
+    try: b = bytes(rle)
+    except (TypeError, ValueError) as e: raise ValueError('its run lengths are no bytes') from e
+    bits = bin(int.from_bytes(b, 'big'))[2:].zfill(8*len(b))
+    if len(b)<7 or int(bits[:32], 2)!=4*shape[0]*shape[1]: raise ValueError(
+        f'its brush is not of {shape[1]} x {shape[0]} pixels')
+    return bits
+
+# %% ../../nbs/62_project.annotations.ipynb #ca0f20fa
 def decode_brush(
     rle,           # Bytes
     shape:tuple    # (H,W) of the image
     )->np.ndarray: # bool (H,W): half opaque or more
     "A mask from Label Studio's brush run lengths. Raises `ValueError` where they are damaged or of another size"
-    try: b = bytes(rle)
-    except (TypeError, ValueError) as e: raise ValueError('its run lengths are no bytes') from e
-    s = bin(int.from_bytes(b, 'big'))[2:].zfill(8*len(b))
-    n = 4*shape[0]*shape[1]
-    if len(b)<7 or int(s[:32], 2)!=n: raise ValueError(f'its brush is not of {shape[1]} x {shape[0]} pixels')
+    s, n = _bits_of(rle, shape), 4*shape[0]*shape[1]
     word = int(s[32:37], 2)+1
     sizes = [int(s[at:at+4], 2)+1 for at in range(37,53,4)]
     values, done, at = np.zeros(n, np.uint32), 0, 53
@@ -64,8 +70,7 @@ def decode_brush(
         words = [int(s[i:i+word], 2) for i in range(at, end, word)]
         values[done:done+length] = words[0] if is_run else words
         at, done = end, done+length
-    opaque = values.reshape(*shape, 4)[...,3]
-    return opaque>=2**(word-1)
+    return values.reshape(*shape, 4)[...,3]>=2**(word-1)
 
 # %% ../../nbs/62_project.annotations.ipynb #fd333eae
 def brush_result(

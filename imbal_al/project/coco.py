@@ -25,17 +25,20 @@ def _draws(segmentation):
     lengths = checked_runs(coco_counts(segmentation['counts']), height*width)
     return [partial(_runs, lengths, (height,width))]
 
+# %% ../../nbs/62d_project.coco.ipynb #0808ddab
 def _polygons(segmentation):
     "The polygons of a list, each as [x, y, x, y, ...]"
     if all(isinstance(number, (int,float)) for number in segmentation): return [segmentation]
     return segmentation
 
+# %% ../../nbs/62d_project.coco.ipynb #927e32d8
 def _polygon(numbers, shape):
     "Corners in pixels"
     points = np.asarray(numbers, float)
     if points.size%2 or points.ndim>2: raise ValueError('a polygon is no list of x, y pairs')
     return polygon_mask(points.reshape(-1,2), shape)
 
+# %% ../../nbs/62d_project.coco.ipynb #1bdfd45d
 def _runs(lengths, size, shape):
     "Run lengths by column, background first"
     if size!=tuple(shape): raise ValueError(
@@ -58,10 +61,13 @@ def read_coco(
     lines = _lost_lines(lost, len(file['annotations'])-len(_dicts(file['annotations'])))
     return list(images.values()), lines
 
+# %% ../../nbs/62d_project.coco.ipynb #95792ebe
 def _id(id): return str(int(id)) if isinstance(id, float) and id==id and abs(id)<2**53 and id==int(id) else str(id)
 
+# %% ../../nbs/62d_project.coco.ipynb #7c96184a
 def _dicts(found): return [one for one in found or [] if isinstance(one, dict)]
 
+# %% ../../nbs/62d_project.coco.ipynb #0b6f961f
 def _lost_lines(lost, odd):
     "One line for annotations without their image, one for those that are none"
     out = []
@@ -85,6 +91,7 @@ def _images(images, at):
             drawn.error = out[key].error
     return out
 
+# %% ../../nbs/62d_project.coco.ipynb #6d54ade2
 def _image(image, at):
     "A `Drawn` of one entry of the images"
     drawn = Drawn('?', at=at)
@@ -110,6 +117,7 @@ def _annotate(drawn, annotation, kinds):
         raise ValueError('an annotation without a segmentation; export as COCO segmentation, not boxes')
     except BROKEN as e: drawn.error = said_error(e)
 
+# %% ../../nbs/62d_project.coco.ipynb #7f94f5d8
 def _say(drawn, name):
     "An annotation without any place speaks of the whole image. Raises `ValueError` for a defect"
     if plain(name)=='defect': raise ValueError(

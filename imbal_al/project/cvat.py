@@ -24,12 +24,14 @@ __all__ = []
 # %% ../../nbs/62c_project.cvat.ipynb #7675252c
 def _numbers(text): return [float(word) for word in re.split('[,;]', text) if word.strip()]
 
+# %% ../../nbs/62c_project.cvat.ipynb #4ac74677
 def _mask(attributes):
     "Function shape -> bool (H,W) of run lengths in a box"
     x, y, w, h = (int(float(attributes[name])) for name in ('left','top','width','height'))
     if min(x,y,w,h)<0: raise ValueError('a mask that reaches out of the image')
     return partial(_placed, checked_runs(_numbers(attributes['rle']), w*h), x, y, w, h)
 
+# %% ../../nbs/62c_project.cvat.ipynb #6bbdf4d1
 def _placed(runs, x, y, w, h, shape):
     "Run lengths, background first, at their box's place"
     if y+h>shape[0] or x+w>shape[1]: raise ValueError('a mask that reaches out of the image')
@@ -47,6 +49,7 @@ def _box(attributes):
     corners += centre-corners.mean(0)
     return partial(polygon_mask, corners)
 
+# %% ../../nbs/62c_project.cvat.ipynb #3c6d1272
 def _draws(element):
     "Function shape -> bool (H,W) of one shape. Raises `ValueError` for one that holds no area"
     attributes = element.attrib
@@ -74,6 +77,7 @@ def read_cvat(
         out.append(drawn)
     return out
 
+# %% ../../nbs/62c_project.cvat.ipynb #cf1bb7e3
 def _image(drawn, im):
     "Put one image's shapes into a `Drawn`; a point prompts a model, and holds no area"
     drawn.shape = (int(im.attrib['height']), int(im.attrib['width']))
@@ -106,7 +110,7 @@ def fits(
     w, h = size
     return w*h<2**30 if sizes is None else (h,w) in sizes or (w,h) in sizes
 
-# %% ../../nbs/62c_project.cvat.ipynb #b2627683
+# %% ../../nbs/62c_project.cvat.ipynb #cb347a10
 def read_voc(
     names:list,    # Of files, with `/`
     read,          # Name -> bytes
@@ -152,7 +156,7 @@ def _numbered(drawn, content, sizes, values):
     drawn.shape = mask.shape
     if mask.any(): drawn.shapes.append(packed(mask))
 
-# %% ../../nbs/62c_project.cvat.ipynb #45f8e4fa
+# %% ../../nbs/62c_project.cvat.ipynb #5279be5e
 def _words(shapes):
     "Names that say that there is no defect, of a picture on which no defect is drawn"
     meanings = {shape.name:Names().meaning(shape.name) for shape in shapes}

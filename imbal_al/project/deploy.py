@@ -430,6 +430,7 @@ def _useless(p, folder, threshold, prevalence, costs):
     tp, fp, fn = (pixels[0] for pixels in curve)
     return _no_better(tp, fp, fn, threshold_bin(threshold), costs)
 
+# %% ../../nbs/71_project.deploy.ipynb #80c47298
 def _no_better(tp, fp, fn, at, costs):
     "The same, from pixels (129,) at each threshold"
     advice = 'label more, or look at the labels, before you rely on it'

@@ -89,7 +89,7 @@ class Shape:
     name: str='defect'  # What the tool calls it
     z: float=0          # Its place in the stack, from below; equal ones as in the file
 
-# %% ../../nbs/62a_project.drawn.ipynb #8f8e11db
+# %% ../../nbs/62a_project.drawn.ipynb #e8a4eca4
 def packed(
     mask:np.ndarray,   # bool (H,W)
     name:str='defect'  # What the tool calls it
@@ -111,11 +111,25 @@ class Painted:
     cut: Counter       # What lies above defects -> pixels of them that it makes none
     counted: Counter   # (meaning, name) -> shapes
 
+# %% ../../nbs/62a_project.drawn.ipynb #75fb500d
 def _kind(names, name):
     "The number of a kind, added where it is new. Raises `ValueError` for too many"
     if name not in names: names.append(name)
     if len(names)>126: raise ValueError('more than 126 kinds of defects')
     return names.index(name)+1
+
+# %% ../../nbs/62a_project.drawn.ipynb #16867893
+def _paint(shapes, shape, names):
+    "All shapes, from below to above"
+    out, kinds, cut, counted = np.zeros(shape, np.uint8), [], Counter(), Counter()
+    for one in sorted(shapes, key=lambda one: one.z):
+        meaning = names.meaning(one.name)
+        counted[meaning,plain(one.name)] += 1
+        if meaning=='passed': continue
+        area = one.draw(shape)
+        if meaning!='defect': cut[plain(one.name)] += int(np.count_nonzero(out[area]))
+        out[area] = _kind(kinds, plain(one.name)) if meaning=='defect' else 0
+    return Painted(out, tuple(kinds), +cut, counted)
 
 # %% ../../nbs/62a_project.drawn.ipynb #6838f4a6
 @dataclass
@@ -142,15 +156,7 @@ class Drawn:
         names=Names(),     # What names mean
         )->Painted:
         "All shapes, from below to above. Raises `ValueError` for damaged ones"
-        out, kinds, cut, counted = np.zeros(shape, np.uint8), [], Counter(), Counter()
-        for one in sorted(self.shapes, key=lambda one: one.z):
-            meaning = names.meaning(one.name)
-            counted[meaning,plain(one.name)] += 1
-            if meaning=='passed': continue
-            area = one.draw(shape)
-            if meaning!='defect': cut[plain(one.name)] += int(np.count_nonzero(out[area]))
-            out[area] = _kind(kinds, plain(one.name)) if meaning=='defect' else 0
-        return Painted(out, tuple(kinds), +cut, counted)
+        return _paint(self.shapes, shape, names)
     def mask(self,
         shape:tuple,   # (H,W)
         names=Names(), # What names mean
@@ -176,7 +182,6 @@ class Drawn:
 # %% ../../nbs/62a_project.drawn.ipynb #40594d86
 BROKEN = (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError, RecursionError)
 
-# %% ../../nbs/62a_project.drawn.ipynb #3d9fc5d5
 def said_error(
     e # An error of a reader
     )->str: # One line

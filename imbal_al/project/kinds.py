@@ -29,6 +29,7 @@ def kind_names(
         f'{path} is damaged; restore it: it names the kinds of defects in the labels')
     return names
 
+# %% ../../nbs/63a_project.kinds.ipynb #8dac9579
 def number_kinds(
     p:Project,        # The project; its lock is held
     kinds:np.ndarray, # uint8 (h,w), k: the k-th of `names`

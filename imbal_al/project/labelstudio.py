@@ -23,21 +23,25 @@ __all__ = []
 # %% ../../nbs/62b_project.labelstudio.ipynb #b6c08500
 def _numbers(value, *names): return [float(value.get(name) or 0) for name in names]
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #a75a3182
 def _brush(value, shape):
     "Run lengths, or nothing where all of it was erased"
     return decode_brush(value['rle'], shape)
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #ae7b56b0
 def _polygon(points, shape):
     "Corners in percent; two of them are a line"
     pixels = [(x/100*shape[1], y/100*shape[0]) for x,y in points]
     return polygon_mask(pixels, shape) if len(pixels)>2 else line_mask(pixels, shape)
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #df410605
 def _box(numbers, shape):
     "Corner, sides and rotation; all but the last in percent"
     x, y, w, h, rotation = numbers
     across, down = shape[1]/100, shape[0]/100
     return polygon_mask(box_corners(x*across, y*down, w*across, h*down, rotation), shape)
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #d7abeba0
 def _ellipse(numbers, shape):
     "Centre, half axes and rotation; all but the last in percent"
     x, y, rx, ry, rotation = numbers
@@ -91,6 +95,7 @@ _AREAS = ('brush','bitmask','polygon','rectangle','ellipse')
 
 def _is_area(result): return str(result['type']).startswith(_AREAS)
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #a61daa32
 def _labels_of(value):
     "The label names in a result's value"
     for key in _LABELS:
@@ -98,6 +103,7 @@ def _labels_of(value):
         if isinstance(names, list) and names: return [str(name) for name in names]
     return []
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #646d4da5
 def _words_of(result):
     "What a choice or a taxonomy says"
     value = result['value']
@@ -122,6 +128,7 @@ def _fill(drawn, results):
         elif kind!='labels': raise ValueError(
             f'a result of the kind {kind!r}; draw with brush, polygon, rectangle or ellipse')
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #c4a13ecf
 def _add_region(drawn, result, labels):
     "Put a region into a `Drawn`"
     shape = (int(result['original_height']), int(result['original_width']))
@@ -139,17 +146,20 @@ def _add_region(drawn, result, labels):
 # %% ../../nbs/62b_project.labelstudio.ipynb #af930d8f
 def _when(annotation): return str(annotation.get('updated_at') or annotation.get('created_at') or '')
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #a1837271
 def _order(annotation):
     "Key that sorts annotations by time"
     when = instant(_when(annotation))
     return (when.timestamp() if when else float('-inf'), _when(annotation))
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #55ab5d98
 def _annotator(annotation):
     "Who made an annotation; '' where the file does not say"
     who = annotation.get('completed_by', annotation.get('annotator', ''))
     if isinstance(who, dict): who = who.get('email') or who.get('id', '')
     return '' if who is None else str(who)
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #32973509
 def _voices(annotations):
     "The annotations that count, the last of each annotator, and how many of the same were passed over"
     true = [one for one in annotations if one.get('ground_truth')]
@@ -174,6 +184,7 @@ def _named(task):
         shown[0] if shown else '',
         tuple(also))
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #2d69de0f
 def _is_address(text):
     "May a field of a task be the address of its image?"
     if not isinstance(text, str) or text.startswith('data:'): return False
@@ -190,6 +201,7 @@ def read_labelstudio(
     for task in tasks: out += _read_task(task)
     return out
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #19b12d77
 def _read_task(task):
     "A `Drawn` for each voice on one task"
     found = task.get('annotations') or task.get('completions') or []
@@ -209,6 +221,7 @@ def _read_task(task):
         f'{out[0].name} has {passed+len(voices)} annotations; the last one of an annotator is taken')
     return out
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #95624087
 def _read_voice(task, annotation):
     "A `Drawn` of one annotation"
     drawn = _named(task)
@@ -227,6 +240,7 @@ def is_min(
     if not isinstance(found, dict) or 'data' in found: return False
     return bool({'annotator','annotation_id','lead_time'}&set(found)) and any(map(_is_address, found.values()))
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #1099fbbb
 def _min_type(value):
     "The kind of a region by its fields; '' for no region"
     if 'rle' in value: return 'brush'
@@ -245,6 +259,7 @@ def _min_results(row):
         for value in values if isinstance(values, list) else [values]: out += _min_result(value)
     return out
 
+# %% ../../nbs/62b_project.labelstudio.ipynb #6c1593e1
 def _min_result(value):
     "A list with the result that a field holds, or an empty one"
     if isinstance(value, str):

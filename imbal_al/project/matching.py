@@ -29,41 +29,41 @@ def _readings(name):
     local = re.search(r'[?&]d=([^&]+)', text)
     if local: texts = [unquote(local[1])]
     elif '://' in text:
-        path = re.split('[?#]', text.split('://',1)[1])[0].partition('/')[2]
+        address = re.split('[?#]', text.split('://',1)[1])[0]
+        path = address.partition('/')[2]
         texts = [unquote(path), path]
     else: texts = [text, unquote(text)]
     return list(dict.fromkeys(_parts(text) for text in texts))
 
-# %% ../../nbs/65a_project.matching.ipynb #4e2be1c6
+# %% ../../nbs/65a_project.matching.ipynb #4b7eb284
 def _parts(text):
     "Folders and file of a path of any system"
     parts = unicodedata.normalize('NFC', text).replace('\\', '/').split('/')
-    return tuple(part for part in parts if part not in ('','.','..') and not re.fullmatch('[A-Za-z]:', part))
+    parts = [part for part in parts if part not in ('','.','..')]
+    return tuple(part for part in parts if not re.fullmatch('[A-Za-z]:', part))
 
 # %% ../../nbs/65a_project.matching.ipynb #c1fd2307
 def _stem(name): return os.path.splitext(name)[0]
 
-# %% ../../nbs/65a_project.matching.ipynb #4ffe04ab
+def _stem_case(name): return _stem(name).casefold()
+
+# %% ../../nbs/65a_project.matching.ipynb #066dd4b7
 def _uploaded(name):
     "A name without Label Studio's hash, and with the letters that it leaves"
     name = re.sub(r'^[0-9a-f]{8}-(?=.)', '', name)
     return re.sub(r'[^\w.-]', '', name.strip().replace(' ','_')).casefold()
 
-# %% ../../nbs/65a_project.matching.ipynb #01fdc817
+def _upload_stem(name): return _stem(_uploaded(name))
+
+# %% ../../nbs/65a_project.matching.ipynb #2f1ec725
 def _roboflow(name):
     "A name before Roboflow changed it"
     return re.sub(r'_(png|jpe?g|bmp|tiff?|webp)\.rf\.[0-9a-zA-Z]+\.\w+$', r'.\1', name).casefold()
 
-# %% ../../nbs/65a_project.matching.ipynb #02ff88c8
+# %% ../../nbs/65a_project.matching.ipynb #d0ef249c
 def _unmasked(name): return _stem(image_of_mask(name) or name).casefold()
 
-# %% ../../nbs/65a_project.matching.ipynb #54ae189c
-def _stem_case(name): return _stem(name).casefold()
-
-# %% ../../nbs/65a_project.matching.ipynb #6eefa765
-def _upload_stem(name): return _stem(_uploaded(name))
-
-# %% ../../nbs/65a_project.matching.ipynb #0c2249cf
+# %% ../../nbs/65a_project.matching.ipynb #73b080e7
 def _queued(name): return re.sub(r'-[0-9a-f]{12}$', '', _stem(name))
 
 # %% ../../nbs/65a_project.matching.ipynb #d17e0284
@@ -89,17 +89,39 @@ _LOSSY = dict(
 # %% ../../nbs/65a_project.matching.ipynb #b7b320ae
 def _is_tail(short, long): return not short or long[-len(short):]==short
 
-# %% ../../nbs/65a_project.matching.ipynb #c9a09642
+# %% ../../nbs/65a_project.matching.ipynb #87bd2fef
 def _agreeing(folders, images, has_lost):
     "Those of [(folders, image)] that a name in these folders may mean"
     whole = [(len(own),image) for own,image in images if _is_tail(own, folders)]
-    if whole and not has_lost: return [image for length,image in whole if length==max(whole)[0]]
+    longest = max(whole)[0] if whole else 0
+    if whole and not has_lost: return [image for length,image in whole if length==longest]
     part = [image for own,image in images if _is_tail(folders, own)]
     if part and not has_lost: return part
     is_generic = has_lost or all(folder.casefold() in _GENERIC for folder in folders)
     return [image for _,image in images] if is_generic else []
 
 # %% ../../nbs/65a_project.matching.ipynb #c9b9ad17
+def _by_steps(images):
+    "Step -> key of a file -> [(folders, image)]"
+    out = {step:defaultdict(list) for step in _STEPS}
+    for image in images:
+        *folders, file = _parts(image) or ('',)
+        for step,(_,key) in _STEPS.items():
+            out[step][key(file)].append((tuple(folders),image))
+    return out
+
+# %% ../../nbs/65a_project.matching.ipynb #47d7ed9b
+def _meant(name, by):
+    "The images that a name may mean"
+    for step,(key,_) in _STEPS.items():
+        for *folders,file in filter(None, _readings(name)):
+            has_lost = step in _LOSSY and bool(re.search(_LOSSY[step], file))
+            if step in _LOSSY and not has_lost: continue
+            found = _agreeing(tuple(folders), by[step].get(key(file), []), has_lost)
+            if found: return found
+    return []
+
+# %% ../../nbs/65a_project.matching.ipynb #49eccdae
 @dataclass
 class Found:
     "What an entry is of"
@@ -107,50 +129,53 @@ class Found:
     is_whole: bool=False # The entry is of the whole image, the units are windows of it
     why: str=''        # Why none
 
+# %% ../../nbs/65a_project.matching.ipynb #2212c783
+def _one_image(found):
+    "(the image that names mean, []), or (None, those that they may mean)"
+    sure = sorted({images[0] for images in found if len(images)==1})
+    if len(sure)==1: return sure[0], []
+    return None, sure or next(filter(None, found), [])
+
+# %% ../../nbs/65a_project.matching.ipynb #7d977889
+def _ids_in(name):
+    "The words of a name that may be ids: twelve hexadecimal digits"
+    return re.findall(r'(?<![0-9a-f])[0-9a-f]{12}(?![0-9a-f])', name)
+
+# %% ../../nbs/65a_project.matching.ipynb #80957b83
+def _own_unit(name, places):
+    "The unit whose id is in a name, or whose name it is"
+    ids = [word for word in _ids_in(name) if word in places.p.row]
+    if ids or name in places.ids: return next(iter(ids), None)
+    return places.windows.get(name)
+
+# %% ../../nbs/65a_project.matching.ipynb #ebc606a0
+def _unsure(name, several):
+    "Why a name means no image: it fits several, or none"
+    short = name if len(name)<80 else f'..{name[-78:]}'
+    if several: return Found([],
+        why=f'{short} may be {several[0]} or {several[1]}; keep the names that the queue gave')
+    return Found([], why=f'{short} is no image of this project')
+
 # %% ../../nbs/65a_project.matching.ipynb #171437ac
 class Places:
     "The images of a project, to be found by the names that tools give them"
     def __init__(self,
         p:Project # The project
         ):
-        self.p, self.unit, self.ids = p, dict(zip(p.units['name'], p.units['id'])), defaultdict(list)
+        self.p, self.ids = p, defaultdict(list)
         for image,id in zip(p.units['image'], p.units['id']): self.ids[image].append(id)
-        self.by = {step:defaultdict(list) for step in _STEPS}
-        for image in self.ids:
-            *folders, file = _parts(image) or ('',)
-            for step,(_,key) in _STEPS.items(): self.by[step][key(file)].append((tuple(folders),image))
-    def _images(self, name):
-        "The images that a name may mean"
-        if name in self.ids: return [name]
-        for step,(key,_) in _STEPS.items():
-            for *folders,file in filter(None, _readings(name)):
-                has_lost = step in _LOSSY and bool(re.search(_LOSSY[step], file))
-                if step in _LOSSY and not has_lost: continue
-                found = _agreeing(tuple(folders), self.by[step].get(key(file), []), has_lost)
-                if found: return found
-        return []
+        self.windows = dict(zip(p.units['name'], p.units['id']))
+        self.by = _by_steps(self.ids)
     def find(self,
         drawn:Drawn # An entry of an export
         )->Found:
         "The units that an entry is of: its id, an id in its name, its unit's name, its image's name"
         if drawn.id in self.p.row: return Found([drawn.id])
         names = list(dict.fromkeys([drawn.name, *drawn.also]))
-        for name in names:
-            words = re.findall(r'(?<![0-9a-f])[0-9a-f]{12}(?![0-9a-f])', name)
-            own = [word for word in words if word in self.p.row]
-            if own: return Found(own[:1])
-            if name in self.unit and name not in self.ids: return Found([self.unit[name]])
-        return self._by_image(drawn, [self._images(name) for name in names])
-    def _by_image(self, drawn, found):
-        "The same by the images that its names mean"
-        sure = sorted({images[0] for images in found if len(images)==1})
-        if len(sure)==1: return self._units(sure[0])
-        several = sure or next((images for images in found if images), [])
-        short = drawn.name if len(drawn.name)<80 else f'..{drawn.name[-78:]}'
-        if several: return Found([],
-            why=f'{short} may be {several[0]} or {several[1]}; keep the names that the queue gave')
-        return Found([], why=f'{short} is no image of this project')
-    def _units(self, image):
-        "All units of an image"
+        own = next(filter(None, (_own_unit(name, self) for name in names)), None)
+        if own: return Found([own])
+        image, several = _one_image([self.meant(name) for name in names])
+        if image is None: return _unsure(drawn.name, several)
         ids = self.ids[image]
         return Found(ids, is_whole=self.p.row[ids[0]]['name']!=image)
+    def meant(self, name): return [name] if name in self.ids else _meant(name, self.by)

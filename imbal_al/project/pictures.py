@@ -37,6 +37,7 @@ def stamp(
     found = os.stat(path)
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
+# %% ../../nbs/62g_project.pictures.ipynb #32480959
 def content_of(
     path:Path # A file
     )->str:   # 16 digits

@@ -81,6 +81,7 @@ def _brief(error):
     "An error of another library in a few words"
     return ' '.join(str(error).split())[:120] or type(error).__name__
 
+# %% ../../nbs/70_project.predictor.ipynb #ed06e06f
 def seal_model(path):
     "Put its checksum into a file whose metadata have `BLANK` in the place of one"
     content = path.read_bytes()
@@ -115,6 +116,7 @@ def _checked_meta(path, text, sealed):
     _check_windows(path, meta)
     return meta
 
+# %% ../../nbs/70_project.predictor.ipynb #b2f4c7d0
 def _is_digest(value): return isinstance(value, str) and re.fullmatch('[0-9a-f]{64}', value) is not None
 
 # %% ../../nbs/70_project.predictor.ipynb #d38cfe1f
@@ -227,6 +229,7 @@ def _stems(names):
     alone = {name for name,stem in stems.items() if often[stem]==1 and stem not in stems}
     return {name:_short(stem if name in alone else name) for name,stem in stems.items()}
 
+# %% ../../nbs/70_project.predictor.ipynb #f4b6baf9
 def _short(stem, most=225):
     "A name that leaves room for the ending of a temporary file"
     folder, base = os.path.split(stem)
@@ -248,6 +251,7 @@ def _stamp(path, young=2.):
 # %% ../../nbs/70_project.predictor.ipynb #29d546fc
 def _blake2b(): return hashlib.blake2b(digest_size=16)
 
+# %% ../../nbs/70_project.predictor.ipynb #178097df
 def _content(path):
     "A checksum of a file's bytes; '' for one that cannot be read"
     try:
@@ -277,6 +281,7 @@ def _done(path):
     except csv.Error: pass
     return done
 
+# %% ../../nbs/70_project.predictor.ipynb #3e788dd3
 def _is_whole(row):
     "Has a row all its columns, and a verdict and a number of pixels, or why there is none?"
     if None in row or row.get('image') is None or row.get('error') is None: return False
@@ -291,6 +296,7 @@ def _keep(path, rows):
         table.writeheader()
         table.writerows(rows)
 
+# %% ../../nbs/70_project.predictor.ipynb #97b0c267
 def _opened(path, how): return open(path, how, newline='', encoding='utf-8', errors='surrogateescape')
 
 # %% ../../nbs/70_project.predictor.ipynb #b2d39681
@@ -367,6 +373,7 @@ def _inputs(images):
         f"{images} {'holds no image' if images.is_dir() else 'is no folder'} ({', '.join(PICTURES)}); "
         "give the folder that holds them")
 
+# %% ../../nbs/70_project.predictor.ipynb #8249bb40
 def _sweep(out):
     "Remove what a killed process left half-written; nobody else is at work here"
     for at,_,names in os.walk(out):
@@ -380,6 +387,7 @@ def _check_free(out):
     if out.is_dir() and all(map(_is_rest, out.iterdir())): return
     raise InputError(f'{out} holds something else; give another folder')
 
+# %% ../../nbs/70_project.predictor.ipynb #21ee02c2
 def _is_rest(path):
     "Is it what a killed run leaves before it has claimed the folder?"
     return re.fullmatch(r'lock.*\.json|\..*\.tmp', path.name) is not None
@@ -404,6 +412,7 @@ def _claim(out, model, images, overlays, rule):
         f'{out} holds the results of another model, folder or kind; give another folder')
     write_json(out/'predict.json', about)
 
+# %% ../../nbs/70_project.predictor.ipynb #2695bd0e
 def _has_moved(part, images, most=50):
     "Are most of the pictures that a side table tells of in this folder?"
     rows = list(_done(part).values())
@@ -448,6 +457,7 @@ class _Picture:
     pixels: object   # uint8 (H,W) or (H,W,3); None: see `error`
     error: str = ''
 
+# %% ../../nbs/70_project.predictor.ipynb #b77fdab6
 def _read(images, meta, name):
     "An image of a folder"
     path = images/name

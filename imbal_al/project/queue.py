@@ -421,7 +421,7 @@ def _take(p, id, heard, rules, report):
     if why: report.lines.append(
         f'{name}: its label is kept and does not count, its picture is {why}')
 
-# %% ../../nbs/66_project.queue.ipynb #31fc4c79
+# %% ../../nbs/66_project.queue.ipynb #509e1ca5
 def _is_older(at, than):
     "Is one time before another? No where one of them is not known"
     return bool(instant(at) and instant(than) and instant(at)<instant(than))

@@ -108,9 +108,10 @@ class _Walk:
                 self.drawing = _Drawing(_probability(self.p, self.unit))
                 return
 
-# %% ../../nbs/72_project.review.ipynb #12a20f9e
+# %% ../../nbs/72_project.review.ipynb #e93f47c5
 _KEYS = 'ha+-1234567890ijklpe[]mnb'
 
+# %% ../../nbs/72_project.review.ipynb #12a20f9e
 class Session(_Walk):
     """A walk through units by keys: `Session(p, ids)`
 

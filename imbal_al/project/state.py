@@ -222,7 +222,7 @@ def is_held_out(
     draw = stream(p.settings.seed, 'held out', group).random()
     return bool(draw<p.settings.held_out)
 
-# %% ../../nbs/64_project.state.ipynb #3b9c75c5
+# %% ../../nbs/64_project.state.ipynb #f2c1544a
 def unit_group(p, id): return group_in(p, p.row[str(id)]['image'])
 
 # %% ../../nbs/64_project.state.ipynb #f9b99ec1
@@ -249,7 +249,10 @@ def project_windows(
     "How a project's images are cut"
     return Windows(p.settings.window, p.settings.overlap)
 
-# %% ../../nbs/64_project.state.ipynb #a6ce6f29
+# %% ../../nbs/64_project.state.ipynb #bbfd96c7
+_GUIDE = 'imbal_al costs 1'
+_NUMBERS = ('threshold','prevalence','misses_cost','alarms_cost')
+
 def read_guide(p):
     "What a guidance has kept; empty where the project was not guided. Raises `InputError` where that is damaged"
     path = p.dir/'guide.json'
@@ -260,10 +263,7 @@ def read_guide(p):
         f'{path} is damaged, or of another version; give `imbal-al guide {p.dir}` again, '
         'or remove the file to go on without costs')
 
-# %% ../../nbs/64_project.state.ipynb #765c1356
-_GUIDE = 'imbal_al costs 1'
-_NUMBERS = ('threshold','prevalence','misses_cost','alarms_cost')
-
+# %% ../../nbs/64_project.state.ipynb #00f13e59
 def _is_number(value): return isinstance(value,(int,float)) and 0<=value<float('inf')
 
 # %% ../../nbs/64_project.state.ipynb #cf61314a
@@ -281,7 +281,7 @@ def read_verdict(p):
 
 VERDICT_FORM = 'imbal_al verdict 1'
 
-# %% ../../nbs/64_project.state.ipynb #ac1763dc
+# %% ../../nbs/64_project.state.ipynb #24552f14
 def guided_loss(p):
     "loss and fn_weight that a guidance has found; empty where the project was not guided"
     guide = read_guide(p)
@@ -350,7 +350,7 @@ def exported_round(p, number=None):
     if number is not None or not guided: return done[-1]
     return (keep or [one for one in done if one[1].get('strategy')!='guide'] or done)[-1]
 
-# %% ../../nbs/64_project.state.ipynb #2f92d176
+# %% ../../nbs/64_project.state.ipynb #d03f70ae
 def trained_rounds(p):
     "The same. Raises `InputError` where there is none"
     out = rounds_with_model(p)
@@ -403,7 +403,7 @@ def tested_units(p, pi):
             f"label more of the units that are picked 'to test on', a prevalence of {pi:g} needs both kinds")
     return ids, y
 
-# %% ../../nbs/64_project.state.ipynb #7ac40eb2
+# %% ../../nbs/64_project.state.ipynb #c7412091
 def flags_of(
     read, # Ids of the units that could be read
     ids,  # From `tested_units`

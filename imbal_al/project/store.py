@@ -801,6 +801,7 @@ def kinds_sum(
     if kinds is None or np.max(kinds, initial=0)<2: return ''
     return f'{zlib.crc32(np.ascontiguousarray(kinds, np.uint8).tobytes()):08x}'
 
+# %% ../../nbs/63_project.store.ipynb #6deaea81
 def _carried(p, version, mask):
     "The kinds of a label for its next mask, which has no names: a pixel that stays keeps its own; None: no names"
     if not version.get('kinds'): return None
@@ -809,6 +810,7 @@ def _carried(p, version, mask):
     was = np.where(values>127, 256-values, 1)
     return np.where(mask, was, 0).astype(np.uint8)
 
+# %% ../../nbs/63_project.store.ipynb #2bb60523
 def last_at(
     known:dict|None # As `read_label` returns it
     )->str:         # '' where nobody said so
@@ -816,10 +818,12 @@ def last_at(
     last = known['versions'][-1] if known else {}
     return max((last.get('confirmed',''), last.get('at','')), key=_order_at)
 
+# %% ../../nbs/63_project.store.ipynb #18a08793
 def _order_at(at):
     when = instant(at)
     return when.timestamp() if when else float('-inf')
 
+# %% ../../nbs/63_project.store.ipynb #46cebc05
 def _confirm(p, id, at):
     "Note that a label was saved again, and is the same"
     known = read_label(p, id)

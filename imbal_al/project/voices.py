@@ -32,6 +32,7 @@ class Rules:
         check_choice('way out of a conflict', self.on_conflict, ('ask','last','union'))
         mask_reading(self.mask_values)
 
+# %% ../../nbs/65b_project.voices.ipynb #1904c55c
 @dataclass(frozen=True)
 class Heard:
     "What one entry says of an image"
@@ -57,8 +58,10 @@ def hear(
     if painted.kinds.any(): return _judge_defect(drawn, name, painted, rules)
     return _judge_none(drawn, name, painted, rules)
 
+# %% ../../nbs/65b_project.voices.ipynb #de0b7eb5
 def _refused(drawn, line): return Heard(drawn, kind='refused', line=line)
 
+# %% ../../nbs/65b_project.voices.ipynb #fdd6f692
 def _judge_defect(drawn, name, painted, rules):
     "Pixels of a defect, unless it is said that there is none"
     if drawn.is_healthy(rules.names): return _refused(drawn,
@@ -77,6 +80,7 @@ def _judge_none(drawn, name, painted, rules):
     if rules.empty=='healthy': return Heard(drawn, painted)
     return Heard(drawn, kind='empty', line=_nothing(name, painted))
 
+# %% ../../nbs/65b_project.voices.ipynb #36659c77
 def _open_question(drawn, name, painted, words):
     "What no option decides, '' for nothing"
     if words: return (
@@ -90,6 +94,7 @@ def _open_question(drawn, name, painted, words):
         f'{name} has points and no area; draw it, or mark that it has no defect')
     return ''
 
+# %% ../../nbs/65b_project.voices.ipynb #74fd0df6
 def _nothing(name, painted):
     "The question that `--empty healthy` answers"
     names = sorted({one for _,one in painted.counted})
@@ -115,6 +120,7 @@ def settle(
     if all(_same(one, believed[-1]) for one in believed): return max(believed, key=_when)
     return _union(believed) if rules.on_conflict=='union' else _differ(heard, name)
 
+# %% ../../nbs/65b_project.voices.ipynb #3e199465
 def _same(a, b):
     "Have two voices the same pixels, and, where both name kinds, the same kinds?"
     one, two = a.painted, b.painted
@@ -123,10 +129,12 @@ def _same(a, b):
     names = sorted({*one.names, *two.names})
     return np.array_equal(_numbered(one, names), _numbered(two, names))
 
+# %% ../../nbs/65b_project.voices.ipynb #09bc56d4
 def _numbered(painted, names):
     "Kinds by their places in a list of names"
     return np.array([0, *(names.index(name)+1 for name in painted.names)], np.uint8)[painted.kinds]
 
+# %% ../../nbs/65b_project.voices.ipynb #a7379e61
 def _when(heard):
     "Key that sorts by time"
     when = instant(heard.drawn.at)
@@ -140,6 +148,7 @@ def _last(heard, name, rules):
     if len(latest)==1: return latest[0]
     return settle(latest, name, replace(rules, on_conflict='ask'))
 
+# %% ../../nbs/65b_project.voices.ipynb #0a923205
 def _union(heard):
     "All that anybody drew; of a pixel with two kinds the later one's"
     names = list(dict.fromkeys(name for one in heard for name in one.painted.names))
@@ -149,6 +158,7 @@ def _union(heard):
     last = max(heard, key=_when)
     return replace(last, painted=replace(last.painted, kinds=kinds, names=tuple(names)))
 
+# %% ../../nbs/65b_project.voices.ipynb #72e6ce3e
 def _differ(heard, name):
     "Why voices that differ are refused"
     said = ', '.join(f'{one.drawn.by or i}: {_pixels(one)}' for i,one in enumerate(heard[:4], 1))

@@ -8,17 +8,16 @@ __getattr__, __dir__, __all__ = face(
         'advise': 'Advice advise_folder',
         'claims': 'pooled_claims held_together summary claims_markdown in_short',
         'compare': 'Comparison compare_results',
-        'compare_report': 'penalty_figure forest rank_figure repeats_figure report_markdown compare_folder',
+        'compare_report': 'penalty_figure forest rank_figure report_markdown compare_folder',
         'figures': 'fig2 fig3 fig4 fig5',
         'gallery': 'picks_gallery predictions_gallery play',
         'label_costs': 'add_cost cost_curves cost_table cost_figure',
         'loss_claims': 'variant_evidence variant_verdict pooled_losses',
         'loss_figures': 'fig9 fig10 fig11 fig14',
         'loss_tables': (
-            'paper_table table3 table4 table5 table_markdown threshold_table threshold_markdown '
+            'table3 table4 table5 table_markdown threshold_table threshold_markdown '
             'table6 table6_markdown'
         ),
-        'plotting': 'strategy_styles',
         'remedies': 'recovery threshold_remedies remedy_table guided remedy_figure',
         'report': 'write_report',
         'story': 'StoryTable story_verdicts story_figures story_text',

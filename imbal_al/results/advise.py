@@ -116,6 +116,7 @@ def _preferred(values, usual):
     "The usual value if it was run, else the one with the most runs"
     return usual if (values==usual).any() else values.value_counts().index[0]
 
+# %% ../../nbs/86_results.advise.ipynb #048c5c16
 def _reference_of(points):
     "The simplest method (strategy, loss, fn_weight): random, the paper's loss, else the most run"
     mine = points[points.strategy==_preferred(points.strategy, 'random')]
@@ -161,6 +162,7 @@ def _usable(folder, results):
         f"{folder}: all runs are of strategies that are told the truth ({', '.join(_ORACLES)}); "
         'there is nothing to advise')
 
+# %% ../../nbs/86_results.advise.ipynb #d65ff147
 def _chosen(pairs, reference):
     "The best method that is shown to be better, else the reference"
     better = pairs[pairs.verdict==BETTER] if len(pairs) else pairs
@@ -306,6 +308,7 @@ def _shown_on_the_way(advice):
     rivals = advice.way[(advice.way.a!=advice.method) & (advice.way.verdict==BETTER)].a.tolist()
     if rivals: yield f"So are, and not told apart from it here: {', '.join(rivals)}."
 
+# %% ../../nbs/86_results.advise.ipynb #c8866c90
 def _sure(advice):
     "How sure the choice is, lines"
     if not len(advice.pairs): return
@@ -367,6 +370,7 @@ def _why(mine):
         'on the way from the pool to there, '
         f'by {mine.alarms.mean():.0f} falsely alarmed pixels per healthy image.')
 
+# %% ../../nbs/86_results.advise.ipynb #bd1ed972
 def _expected(mine):
     "The F1 to expect, with the threshold and without"
     half = mean_interval(mine.f1_half.to_numpy(), kind='wider')

@@ -11,10 +11,10 @@ import numpy as np, pandas as pd
 
 from ..losses.names import LOSS_NAMES, VARIANTS
 from imbal_al.measure.statistics import (
-    cluster_interval, count_interval, Interval, mean_interval, no_interval, non_inferior,
-    order_test, paired_interval, pooled_effect, welch_interval
+    cluster_interval, count_interval, DOES_NOT, HOLDS, Interval, mean_interval, no_interval,
+    non_inferior, order_test, paired_interval, pooled_effect, UNTOLD, welch_interval
 )
-from .claims import above, claim_row, DOES_NOT, enough, HOLDS, UNTOLD
+from .claims import above, claim_row, enough
 from imbal_al.results.loss_tables import (
     arch, check_losses, data_order, epochs_to_half, extreme, final, loss_name, model_name,
     network, networks, one_setting, paper5, paper6, paper_data, paper_iou, paper_table, replays,

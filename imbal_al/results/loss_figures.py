@@ -57,6 +57,7 @@ def _only(results, data, model, losses):
     model = _model_or_unet(results, model)
     return results[results.model==model], data, model
 
+# %% ../../nbs/79_results.loss_figures.ipynb #1423058a
 def _model_or_unet(results, model):
     "A model that is in the table; None: the U-Net with the most runs"
     if model is None: return network(results)
@@ -212,6 +213,7 @@ def _of_model(results, losses, model, fn_weight=None):
     rows = pd.concat([one_setting(results, loss, fn_weight) for loss in losses])
     return rows[rows.model==model]
 
+# %% ../../nbs/79_results.loss_figures.ipynb #5e1e80f0
 def _fig11_parts(results, data, model, fn_weight):
     "Data set -> its rows; '' where there is none"
     results = results[results.loss.isin(list(_PAIR))]

@@ -20,8 +20,7 @@ from .tables import check_table, twin_row
 from ..text import markdown_table
 
 # %% auto #0
-__all__ = ['paper_table', 'table3', 'table4', 'table5', 'table_markdown', 'threshold_table', 'threshold_markdown', 'table6',
-           'table6_markdown']
+__all__ = ['table3', 'table4', 'table5', 'table_markdown', 'threshold_table', 'threshold_markdown', 'table6', 'table6_markdown']
 
 # %% ../../nbs/78_results.loss_tables.ipynb #c876349c
 MODEL_NAMES = dict(segnet='SegNet', unet='U-Net', pspnet='PSPNet', deeplabv3='DeepLabv3')
@@ -245,6 +244,7 @@ def extreme(
     names = data_order(results.data.unique())
     return names[0] if data is None else check_choice('data', data, names)
 
+# %% ../../nbs/78_results.loss_tables.ipynb #cb823ef7
 def extreme_of(
     results:pd.DataFrame, # A losses table
     losses,               # Keys of the losses

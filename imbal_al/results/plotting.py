@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 # %% auto #0
-__all__ = ['strategy_styles']
+__all__ = []
 
 # %% ../../nbs/75_results.plotting.ipynb #46532fb9
 def _style(color, marker, linestyle, label):

@@ -95,6 +95,7 @@ def _value(value):
         return ' × '.join(map(str, value)) if whole else f"({', '.join(map(_value, value))})"
     return f'{value:g}' if isinstance(value, float) else str(value)
 
+# %% ../../nbs/87_results.report.ipynb #0ed28798
 def _by_number(text):
     "Sort key: numbers first, by their size"
     try: return 0, float(text), text

@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = face(
     {
         'collect': 'results_table picks_table status',
         'engine': 'retry',
-        'plan': 'Kind register load_plan',
+        'plan': 'Kind register',
     },
 )

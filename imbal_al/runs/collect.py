@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from ..core import atomic_path, InputError, note, read_json, to_json, write_json, write_text
+from imbal_al.core import (
+    atomic_path, changed_fields, InputError, note, read_json, to_json, write_json, write_text
+)
 from .lock import held, holder
 from .plan import kind_named, load_plan, study_kind
 
@@ -43,8 +45,7 @@ class _Origin:
         if self.shared is None: self.shared = settings
         else: self.shared = {name:value for name,value in self.shared.items() if getattr(config, name)==value}
         self.kinds.setdefault(to_json(origin), [origin,0])[1] += 1
-        values = [(field, getattr(config, field.name)) for field in fields(config)]
-        self.configs[config.hash] = {field.name:value for field,value in values if value!=field.default}
+        self.configs[config.hash] = changed_fields(config)
         self.runs += 1
         self.seconds += result.get('seconds',0.)
 
@@ -60,6 +61,7 @@ def _results(folder, kind, configs):
         result = kind.read(path) if path.exists() else None
         if result: yield config, path, result
 
+# %% ../../nbs/44_runs.collect.ipynb #c70e9b44
 def _by_columns(columns):
     "Sort key of a row"
     return lambda row: [row[name] for name in columns]
@@ -77,6 +79,7 @@ def _finished(folder, kind, origin=None, names=None):
         for name,(_,columns) in tables.items(): rows[name].sort(key=_by_columns(columns))
         if n: yield rows
 
+# %% ../../nbs/44_runs.collect.ipynb #8b01d6ea
 def _csv_value(value): return '' if value is None or value!=value else value
 
 # %% ../../nbs/44_runs.collect.ipynb #146f90f9
@@ -89,6 +92,7 @@ def _digest(folder, kind):
         except OSError: pass
     return whole.hexdigest()
 
+# %% ../../nbs/44_runs.collect.ipynb #77460843
 def _sum(path):
     "Checksum of a file, None if it cannot be read"
     try:
@@ -109,12 +113,14 @@ def _tables_current(folder):
 def _table(path):
     with atomic_path(path) as p, open(p,'w',encoding='utf-8',newline='') as f: yield f
 
+# %% ../../nbs/44_runs.collect.ipynb #f4251614
 def _writer(f, columns):
     "Write the header of a CSV file; what writes its rows"
     writer = csv.DictWriter(f, columns, lineterminator='\n')
     writer.writeheader()
     return writer
 
+# %% ../../nbs/44_runs.collect.ipynb #9ce70953
 def _csv_row(row): return {name:_csv_value(value) for name,value in row.items()}
 
 # %% ../../nbs/44_runs.collect.ipynb #44f0a26a
@@ -226,6 +232,7 @@ def _times(paths):
         try: yield path.stat().st_mtime
         except OSError: pass
 
+# %% ../../nbs/44_runs.collect.ipynb #95a64799
 def _rate(folder):
     "Seconds per training lately, None if too few have ended"
     folder = Path(folder)
@@ -252,6 +259,7 @@ def _plain(value):
     "Numbers and text as they are, all else as JSON"
     return value if value is None or isinstance(value,(int,float,str)) else json.dumps(value)
 
+# %% ../../nbs/44_runs.collect.ipynb #2f62e22f
 def _flat(config, result):
     "Settings and origin of a run, by column"
     origin = result.get('provenance',{})
@@ -277,11 +285,13 @@ def _annotated(config, name):
     kinds = {field.name:str(field.type).split('|')[0] for field in fields(config)}
     return {'int':int,'float':float}.get(kinds.get(name))
 
+# %% ../../nbs/44_runs.collect.ipynb #fa39c211
 def _type_of(value, name, config):
     "The type of a value, or that of its setting where it is None"
     if value is None: return _annotated(config, name)
     return int if isinstance(value,bool) else type(value)
 
+# %% ../../nbs/44_runs.collect.ipynb #d7bb1f07
 def _wider(known, other):
     "A type that holds both; None is held by all"
     if known in (None,other): return other
@@ -298,6 +308,7 @@ def _types(rows, config):
             else: types[name] = _wider(types.get(name), kind)
     return {name:kind or str for name,kind in types.items()}
 
+# %% ../../nbs/44_runs.collect.ipynb #9ae7abdc
 def _cast(value, kind): return value if value is None or type(value) is kind else kind(value)
 
 # %% ../../nbs/44_runs.collect.ipynb #02ea1b1e

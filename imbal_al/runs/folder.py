@@ -55,6 +55,7 @@ def _mark(path):
     "Size, time of change and CRC-32 of a file"
     return [path.stat().st_size, path.stat().st_mtime_ns, zlib.crc32(path.read_bytes())]
 
+# %% ../../nbs/42_runs.folder.ipynb #e40becaa
 def write_result(folder:Path, # The run's folder
     result:dict,              # What `result.json` is to hold
     files                     # Names of the files in `folder` that it rests on
@@ -72,6 +73,7 @@ def _as_recorded(path, size, time, crc):
         return now.st_size==size and (now.st_mtime_ns==time or zlib.crc32(path.read_bytes())==crc)
     except OSError: return False
 
+# %% ../../nbs/42_runs.folder.ipynb #a84faa7f
 def _is_sound(folder, name, mark):
     "Is it a plain name, and its file the one that was recorded?"
     return Path(name).name==name and _as_recorded(folder/name, *mark)

@@ -26,6 +26,7 @@ def _here():
     try: return Path('/proc/sys/kernel/random/boot_id').read_text().strip()+' '+os.readlink('/proc/self/ns/pid')
     except OSError: return None
 
+# %% ../../nbs/40_runs.lock.ipynb #595439f2
 def _process(pid):
     "(state, start time) of a process of this machine; None where the system does not tell"
     try:
@@ -33,6 +34,7 @@ def _process(pid):
         return fields[0], int(fields[19])
     except (OSError, IndexError, ValueError): return None
 
+# %% ../../nbs/40_runs.lock.ipynb #4c9031dc
 def _start(pid): return (_process(pid) or (0,0))[1]
 
 # %% ../../nbs/40_runs.lock.ipynb #d39ce49f
@@ -66,8 +68,10 @@ def _read(path):
     except OSError as e: raise InputError(f'cannot read {path}: {e.strerror}') from e
     return dict(_parsed(data), stamp=stamp, path=path)
 
+# %% ../../nbs/40_runs.lock.ipynb #1ff44265
 def _after(path, token): return path.with_name(f'{path.stem}.{token}{path.suffix}')
 
+# %% ../../nbs/40_runs.lock.ipynb #103b440a
 def _chain(path):
     "All owners since the lock was last free; the last one counts"
     chain, owner = [], _read(path)
@@ -99,6 +103,11 @@ def _abandoned(owner):
     watched = now-_seen[key][1]
     return watched>=_STALE or watched>=_LOOK and _age(owner)>_STALE
 
+# %% ../../nbs/40_runs.lock.ipynb #02aee7e2
+def _seems_alive(owner):
+    "Is it alive, as far as can be told?"
+    return _dead(owner) is False or _age(owner)<=_STALE
+
 # %% ../../nbs/40_runs.lock.ipynb #5dda5e5b
 def holder(path:str|Path # The lock
     )->dict|None:        # host, pid, since (seconds since 1970, by its clock), age (seconds since it showed life)
@@ -120,6 +129,13 @@ def _beat(held=_held, sleep=time.sleep, every=_BEAT):
             try: lock.mine()
             except Exception: pass
 
+# %% ../../nbs/40_runs.lock.ipynb #4521150d
+def _keep_beating():
+    "Start the thread, unless this process has it: a process that was forked off has none"
+    if _thread.get('pid')==os.getpid(): return
+    _thread['pid'] = os.getpid()
+    threading.Thread(target=_beat, daemon=True).start()
+
 # %% ../../nbs/40_runs.lock.ipynb #c78f9900
 _NO_LINKS = errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK # File systems without hard links
 
@@ -129,6 +145,7 @@ def _owner_text(token):
     host, since = socket.gethostname(), round(time.time())
     return json.dumps(dict(host=host, pid=pid, where=_here(), start=_start(pid), since=since, token=token))
 
+# %% ../../nbs/40_runs.lock.ipynb #20c22fdd
 def _link(whole, file, text):
     "Give a whole file another name, that must be free"
     try: os.link(whole, file)
@@ -154,50 +171,21 @@ def _claim(file, lock, token):
 class Lost(Exception):
     "Another process has taken this lock over"
 
-# %% ../../nbs/40_runs.lock.ipynb #dea52dd0
-class Lock:
-    "A lock at `path`. `acquire`, or use in a `with` statement after it"
+# %% ../../nbs/40_runs.lock.ipynb #0c5f1a77
+class _Owned:
+    "An owner's file: touched while it is held, looked at, and freed"
     def __init__(self,
         path:str|Path # A name ending in .json in a folder that is there
         ):
         self.path, self.token = Path(path), uuid4().hex
         self.file, self.chain = None, [] # Our owner's file, while we hold it; all files of the chain then
 
-    def acquire(self,
-        wait:float=0. # Seconds to wait for a living owner; negative: look once, do not even watch one that seems dead
-        )->bool:
-        "Take the lock if it is free or abandoned; False if another holds it"
-        until = time.monotonic()+wait
-        while True:
-            chain = _chain(self.path)
-            last = chain[-1] if chain else None
-            if not last or _abandoned(last):
-                if self._follow(last): return True
-            elif wait<0 or self._is_alive_at(last, until): return False
-            else: time.sleep(.2)
-
-    def _is_alive_at(self, owner, until):
-        "Is our time over, and the owner alive as far as can be told?"
-        return time.monotonic()>=until and (_dead(owner) is False or _age(owner)<=_STALE)
-
-    def _follow(self, last):
-        "Become the owner after `last`, or the first one; False if another was faster"
-        file = _after(self.path, last['token']) if last else self.path
-        if _claim(file, self.path, self.token):
-            chain = _chain(self.path)
-            if chain and chain[-1]['token']==self.token: return self._hold(file, chain)
-            file.unlink(missing_ok=True)
-        elif not self.path.parent.is_dir(): raise InputError(f'{self.path.parent} is not there any more')
-        return False
-
     def _hold(self, file, chain):
         "Begin to beat"
         self.file, self.chain = file, [owner['path'] for owner in chain]
         _held[id(self)] = self
         for path in self.chain: _seen.pop(path, None)
-        if _thread.get('pid')!=os.getpid():
-            _thread['pid'] = os.getpid()
-            threading.Thread(target=_beat, daemon=True).start()
+        _keep_beating()
         return True
 
     def mine(self)->bool:
@@ -218,6 +206,32 @@ class Lock:
         if self.mine():
             for path in self.chain: path.unlink(missing_ok=True)
         self.file = None
+
+# %% ../../nbs/40_runs.lock.ipynb #dea52dd0
+class Lock(_Owned):
+    "A lock at `path`. `acquire`, or use in a `with` statement after it"
+    def acquire(self,
+        wait:float=0. # Seconds to wait for a living owner; negative: look once, do not even watch one that seems dead
+        )->bool:
+        "Take the lock if it is free or abandoned; False if another holds it"
+        until = time.monotonic()+wait
+        while True:
+            chain = _chain(self.path)
+            last = chain[-1] if chain else None
+            if not last or _abandoned(last):
+                if self._follow(last): return True
+            elif wait<0 or time.monotonic()>=until and _seems_alive(last): return False
+            else: time.sleep(.2)
+
+    def _follow(self, last):
+        "Become the owner after `last`, or the first one; False if another was faster"
+        file = _after(self.path, last['token']) if last else self.path
+        if _claim(file, self.path, self.token):
+            chain = _chain(self.path)
+            if chain and chain[-1]['token']==self.token: return self._hold(file, chain)
+            file.unlink(missing_ok=True)
+        elif not self.path.parent.is_dir(): raise InputError(f'{self.path.parent} is not there any more')
+        return False
 
     def __enter__(self): return self
 

@@ -14,12 +14,13 @@ from ..core import check_choice, InputError, read_json, write_json
 from .lock import held
 
 # %% auto #0
-__all__ = ['Kind', 'register', 'load_plan']
+__all__ = ['Kind', 'register']
 
 # %% ../../nbs/43_runs.plan.ipynb #5a3cb469
 def _none_final(folder):
     "No failure is final: another attempt may end better"
 
+# %% ../../nbs/43_runs.plan.ipynb #87eddcd7
 @dataclass(frozen=True)
 class Kind:
     "What the engine must know of a kind of run"
@@ -59,6 +60,7 @@ def kind_named(name):
     if name not in _KINDS: import_module(_HOMES[check_choice('kind of study', name, _HOMES)])
     return _KINDS[name]
 
+# %% ../../nbs/43_runs.plan.ipynb #3324cb53
 def kind_of(configs): return kind_named(type(configs[0]).__name__ if configs else 'RunConfig')
 
 # %% ../../nbs/43_runs.plan.ipynb #59d4206d

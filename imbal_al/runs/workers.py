@@ -38,11 +38,13 @@ def _set_threads(n):
     "CPU threads of the libraries that are loaded from now on"
     for name in ('OMP_NUM_THREADS','MKL_NUM_THREADS','OPENBLAS_NUM_THREADS'): os.environ[name] = str(n)
 
+# %% ../../nbs/41_runs.workers.ipynb #8227e93b
 def _watch_parent(pid):
     "End this process when its driver is gone"
     while os.getppid()==pid: time.sleep(1)
     os._exit(1)
 
+# %% ../../nbs/41_runs.workers.ipynb #8fc6ec23
 def _start_worker(pid, threads):
     "What a worker does first"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -65,6 +67,7 @@ def _new_worker(threads):
     return ProcessPoolExecutor(
         1, mp_context=get_context('spawn'), initializer=_start_worker, initargs=(os.getpid(), threads))
 
+# %% ../../nbs/41_runs.workers.ipynb #0d187c20
 def _end_worker(executor):
     "End an executor at once"
     running = list((executor._processes or {}).values())
@@ -128,6 +131,7 @@ def _ray():
         raise InputError("Ray is not installed; pip install 'ray>=2.40', or leave out --backend ray") from e
     return ray
 
+# %% ../../nbs/41_runs.workers.ipynb #8529442c
 def _on_ray(call, threads, cwd, env, task):
     "Call in a Ray process as in one of ours"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -287,6 +291,7 @@ class _Worklist:
 # %% ../../nbs/41_runs.workers.ipynb #34d7ad8f
 def _nothing(*args): "Nothing is done"
 
+# %% ../../nbs/41_runs.workers.ipynb #923849d5
 def _ready(pool, wanted):
     "What has ended; waits a moment if nothing is being worked at and something is `wanted`"
     if pool.busy(): return pool.ready()

@@ -5,7 +5,7 @@ from imbal_al import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        'choose': 'select select_spread STRATEGIES',
+        'choose': 'select STRATEGIES',
         'diversity': 'k_center_greedy coreset entropy_coreset badge',
         'novelty': 'first_finds heat_map',
         'registry': 'Candidates strategy',

@@ -15,7 +15,7 @@ from .registry import Candidates, STRATEGIES, to_numpy
 from . import diversity, scores # They register their strategies
 
 # %% auto #0
-__all__ = ['select', 'select_spread', 'STRATEGIES']
+__all__ = ['select', 'STRATEGIES']
 
 # %% ../../nbs/39_strategies.choose.ipynb #6d6ec515
 _all_ = ['STRATEGIES']

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import check_choice, config_hash, InputError, read_json
+from ..core import changed_fields, check_choice, config_hash, InputError, read_json
 from ..losses.names import FN_WEIGHT, LOSS_NAMES, loss_takes
 from ..runs.folder import read_result
 
@@ -32,6 +32,7 @@ def _as_patch(patch, data):
     if patch is None: return _WINDOWS.get(data)
     return (patch,)*2 if isinstance(patch, int) else tuple(patch)
 
+# %% ../../nbs/60a_studies.loss_config.ipynb #77a663d7
 def _as_pairs(options):
     "Settings as pairs, by name"
     pairs = options.items() if isinstance(options, dict) else options
@@ -49,7 +50,34 @@ class PartsKey(NamedTuple):
     copies: bool      # The paper's fixed copies?
     seed: int         # Of the copies, else 0
 
+# %% ../../nbs/60a_studies.loss_config.ipynb #719dcdbc
+def _key_of(config):
+    "What of a configuration decides its images"
+    copies = config.augment=='fixed'
+    return PartsKey(
+        data=config.data,
+        patch=config.patch,
+        size=config.size,
+        channels=config.in_channels,
+        share=config.valid_share,
+        encoder=config.encoder,
+        copies=copies,
+        seed=config.seed if copies else 0)
+
 # %% ../../nbs/60a_studies.loss_config.ipynb #fd862c35
+def _fill(config, put):
+    "Put the usual value in the place of None, and nothing where a loss has no such setting"
+    put('patch', _as_patch(config.patch, config.data))
+    put('options', _as_pairs(config.options))
+    if config.encoder is None: put('encoder', 'vgg16' if config.arch=='segnet' else 'lite0')
+    if config.arch=='segnet' and config.width!=1: put('weights', None)
+    if config.loss not in LOSS_NAMES: return
+    weighs = loss_takes(config.loss, 'fn_weight')
+    if config.fn_weight is None and weighs: put('fn_weight', FN_WEIGHT)
+    if config.fn_weight is not None: put('fn_weight', round(float(config.fn_weight), 6))
+    if config.variant is None and loss_takes(config.loss, 'variant'): put('variant', 'region')
+
+# %% ../../nbs/60a_studies.loss_config.ipynb #79a95ef1
 @dataclass(frozen=True)
 class LossConfig:
     "All that decides the outcome of one training"
@@ -83,23 +111,12 @@ class LossConfig:
     seed: int=0                  # Of network, batches and augmentation
 
     def __post_init__(self):
-        put = partial(object.__setattr__, self)
-        put('patch', _as_patch(self.patch, self.data))
-        put('options', _as_pairs(self.options))
-        if self.encoder is None: put('encoder', 'vgg16' if self.arch=='segnet' else 'lite0')
-        if self.arch=='segnet' and self.width!=1: put('weights', None)
-        if self.loss not in LOSS_NAMES: return
-        weighs = loss_takes(self.loss, 'fn_weight')
-        if self.fn_weight is None and weighs: put('fn_weight', FN_WEIGHT)
-        if self.fn_weight is not None: put('fn_weight', round(float(self.fn_weight), 6))
-        if self.variant is None and loss_takes(self.loss, 'variant'): put('variant', 'region')
+        _fill(self, partial(object.__setattr__, self))
 
     @cached_property
     def hash(self):
         "Of all settings that are not the default"
-        values = {field.name:getattr(self, field.name) for field in fields(self)}
-        changed = [field.name for field in fields(self) if values[field.name]!=field.default]
-        return config_hash({name:values[name] for name in changed})
+        return config_hash(changed_fields(self))
 
     @property
     def model(self):
@@ -108,16 +125,7 @@ class LossConfig:
 
     def parts_key(self):
         "What decides the images, see `load_parts`"
-        copies = self.augment=='fixed'
-        return PartsKey(
-            data=self.data,
-            patch=self.patch,
-            size=self.size,
-            channels=self.in_channels,
-            share=self.valid_share,
-            encoder=self.encoder,
-            copies=copies,
-            seed=self.seed if copies else 0)
+        return _key_of(self)
 
     def label(self):
         "What the run is, in a line"

@@ -125,6 +125,7 @@ def _prepare_losses(configs, root):
     from imbal_al.studies.loss_training import check_parts # Loads the networks: only for those who train
     check_parts(configs, root)
 
+# %% ../../nbs/61_studies.loss_study.ipynb #421643b6
 def _run_one(config, runs, device, root, threads):
     "Run one configuration"
     from imbal_al.studies.loss_training import run_loss # Loads the networks: only for those who train

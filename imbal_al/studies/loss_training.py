@@ -72,8 +72,8 @@ def load_parts(
     store = open_store(source, patch)
     train, valid = validation_split(store.table, key.share)
     parts = Parts(
-        store.images, store.masks, train, valid, key.data, key.size, key.copies,
-        device, key.encoder, key.channels, key.seed)
+        store.images, store.masks, train, valid, key.data, key.size, key.copies, key.seed,
+        device=device, encoder=key.encoder, in_channels=key.channels)
     return parts, store.meta['content']
 
 # %% ../../nbs/60b_studies.loss_training.ipynb #e9d92088

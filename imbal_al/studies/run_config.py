@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import check_choice, config_hash, InputError
+from ..core import changed_fields, check_choice, config_hash, InputError
 from ..data.patches import STRIDES
 from ..data.scenarios import MODES
 from ..losses.names import FN_WEIGHT, LOSS_NAMES, loss_takes, PAPER_COMBO
@@ -52,7 +52,31 @@ class _ScenarioKey(NamedTuple):
     repeat: int
     stream_size: int       # Patches that all cycles' clicks buy
 
+# %% ../../nbs/58_studies.run_config.ipynb #07f3dd50
+def _key_of(config):
+    "What of a configuration decides its scenario"
+    return _ScenarioKey(
+        store=config.store_key(),
+        pi_u=config.pi_u,
+        pool_size=config.pool_size,
+        pi_t=tuple(config.pi_t),
+        test_size=config.test_size,
+        heldout_size=config.heldout_size,
+        validation_size=config.validation_size,
+        mode=config.mode,
+        seed=config.seed,
+        repeat=config.repeat,
+        stream_size=config.cycles*batch_split(config)[1])
+
 # %% ../../nbs/58_studies.run_config.ipynb #85e944df
+def _weight_of(loss, given):
+    "A loss that has a weight of misses gets the usual one, if none is given"
+    if loss==PAPER_COMBO or not isinstance(loss, str): return given
+    takes_weight = loss in LOSS_NAMES and loss_takes(loss, 'fn_weight')
+    weight = FN_WEIGHT if given is None and takes_weight else given
+    return round(float(weight), 6) if isinstance(weight, (int,float)) else weight
+
+# %% ../../nbs/58_studies.run_config.ipynb #00facbd0
 @dataclass(frozen=True)
 class RunConfig:
     "All that decides the outcome of one run"
@@ -95,25 +119,12 @@ class RunConfig:
         for field in _READ:
             value = getattr(self, field)
             if field!='train_pi' or value is not None: object.__setattr__(self, field, _as_read(field, value))
-        self._default_weight()
-
-    def _default_weight(self):
-        "A loss that has a weight of misses gets the usual one, if none is given"
-        if self.loss==PAPER_COMBO or not isinstance(self.loss, str): return
-        takes_weight = self.loss in LOSS_NAMES and loss_takes(self.loss, 'fn_weight')
-        if self.fn_weight is None and takes_weight: object.__setattr__(self, 'fn_weight', FN_WEIGHT)
-        if isinstance(self.fn_weight, (int,float)):
-            object.__setattr__(self, 'fn_weight', round(float(self.fn_weight), 6))
-
-    def _changed(self):
-        "The settings that differ from their defaults"
-        values = {field.name:getattr(self, field.name) for field in fields(self)}
-        return {field.name:values[field.name] for field in fields(self) if values[field.name]!=field.default}
+        object.__setattr__(self, 'fn_weight', _weight_of(self.loss, self.fn_weight))
 
     @cached_property
     def hash(self):
         "The name of the run's folder"
-        return config_hash(self._changed())
+        return config_hash(changed_fields(self))
 
     def store_key(self):
         "What decides the patch store"
@@ -121,18 +132,7 @@ class RunConfig:
 
     def scenario_key(self):
         "What decides the scenario: equal for all strategies of a repeat"
-        return _ScenarioKey(
-            store=self.store_key(),
-            pi_u=self.pi_u,
-            pool_size=self.pool_size,
-            pi_t=tuple(self.pi_t),
-            test_size=self.test_size,
-            heldout_size=self.heldout_size,
-            validation_size=self.validation_size,
-            mode=self.mode,
-            seed=self.seed,
-            repeat=self.repeat,
-            stream_size=self.cycles*batch_split(self)[1])
+        return _key_of(self)
 
 # %% ../../nbs/58_studies.run_config.ipynb #7908090d
 def as_config(d:dict # Settings by name, as JSON has them
@@ -161,6 +161,7 @@ def _check_whole(config, field):
     value = getattr(config, field)
     if not _is_whole(value, 0): raise InputError(f'{field} = {value!r}; give a whole number, 0 or larger')
 
+# %% ../../nbs/58_studies.run_config.ipynb #5ae4cf65
 def _check_limit(config, field):
     "Refuse anything but 0, 1, 2, ... or None"
     value = getattr(config, field)

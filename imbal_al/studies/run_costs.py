@@ -32,23 +32,28 @@ class _Rates(NamedTuple):
     evaluated: int # Patches that each cycle looks at
 
 # %% ../../nbs/59a_studies.run_costs.ipynb #71e5e3aa
+def _short_learner(config, data, n):
+    "A learner of one step, on as many of `n` patches of the pool as a batch has"
+    return make_learner(
+        data,
+        np.arange(min(n,max(config.bs,config.batch))),
+        config.arch,
+        config.encoder,
+        config.weights,
+        loss_of(config),
+        lr=config.lr,
+        wd=config.wd,
+        bs=config.bs,
+        steps=1,
+        epochs=None)
+
+# %% ../../nbs/59a_studies.run_costs.ipynb #c3da359a
 def _rates(config, device, root, threads):
     "Seconds per training step and per scored patch"
     space = workspace(config.scenario_key(), config.encoder, config.in_channels, device, root)
     scenario, data = space.scenario, space.data
     with cpu_threads(threads):
-        learn = make_learner(
-            data,
-            np.arange(min(len(scenario.pool),max(config.bs,config.batch))),
-            config.arch,
-            config.encoder,
-            config.weights,
-            loss_of(config),
-            lr=config.lr,
-            wd=config.wd,
-            bs=config.bs,
-            steps=1,
-            epochs=None)
+        learn = _short_learner(config, data, len(scenario.pool))
         fit(learn, config.schedule)
         learn.dls.train.steps = 3
         begun = time.perf_counter()

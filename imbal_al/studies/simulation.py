@@ -387,6 +387,7 @@ def _done_cycle(config, folder, cycle, labelled):
 # %% ../../nbs/59_studies.simulation.ipynb #ac717903
 def _weights_path(folder, cycle): return folder/f'weights_{cycle:02d}.npz'
 
+# %% ../../nbs/59_studies.simulation.ipynb #25385017
 def _keep_weights(job, cycle, labelled):
     "Write the weights that the next cycle begins with; what it began with itself stays until its record is written"
     trained = job.trainings.trained(job.config, cycle, labelled, job.device, job.root, job.precision)
