@@ -16,6 +16,7 @@ from imbal_al.data.catalog import (
     check_source, list_data, load_source, _patch_counts, report_lines,
 )
 from imbal_al.data.sources import DATA_SETS, data_root, folder_source
+from imbal_al.data.patches import open_store
 from imbal_al.data.images import WINDOW, crop, dark_edge, read_image
 from imbal_al.data.magnetic_tiles import _defect_windows, _second_view, _split_tiles, _tile_groups
 from imbal_al.data.download import _fetch, get_data, _unpack
@@ -515,6 +516,80 @@ def test_kolektor_blocks_twins_and_torn_split(tmp_path):
     assert set(load_source('kolektorsdd', tmp_path).table['split']) == {''}
 
 
+def surface(home, folder, part, mask, ending='.png'):
+    save(home / folder / f'{part}.jpg', np.full((4, 5), 90))
+    save(home / folder / f'{part}_label{ending}', np.asarray(mask))
+
+
+def test_kolektor_masks_of_the_mirror(tmp_path):
+    home = tmp_path / 'mirror' / 'data' / 'KolektorSDD'
+    surface(home, 'kos01', 'Part0', np.eye(4, 5), '.bmp')
+    surface(home, 'kos26', 'Part0', np.eye(4, 5), '.bmp')
+    surface(home, 'kos27', 'Part7', np.zeros((4, 5)), '.bmp')
+    (tmp_path / 'mirror' / 'train.py').write_text('not wanted')
+    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as z:
+        for path in sorted((tmp_path / 'mirror').rglob('*.*')):
+            z.write(path, Path('Unet-50cf572a') / path.relative_to(tmp_path / 'mirror'))
+    root = tmp_path / 'data'
+    r = get_data('kolektorsdd_masks', root, archive=tmp_path / 'a.zip')
+    assert r['check']['problems'] == ['3 images, expected 280 (counted here) or 399 (the complete set, as published)']
+    assert not (root / 'kolektorsdd_masks' / 'train.py').exists()
+    s = load_source('kolektorsdd_masks', root)
+    assert list(s.table['group']) == ['kos01', 'kos01', 'kos27']
+    assert [int(s[i][1].sum()) for i in range(3)] == [4, 4, 0]
+
+
+def test_kolektor_masks_incomplete_or_double(tmp_path):
+    home = tmp_path / 'kolektorsdd_masks'
+    surface(home, 'kos01', 'Part0', np.eye(4, 5))
+    surface(home, 'kos01', 'Part1', np.eye(4, 5))
+    (home / 'kos01' / 'Part1_label.png').unlink()
+    with refuses('Part1.jpg', 'has no mask', '(1 such images)'):
+        load_source('kolektorsdd_masks', tmp_path)
+    surface(home, 'data/kos01', 'Part0', np.eye(4, 5))
+    with refuses('kos01/Part0', 'remove one'):
+        load_source('kolektorsdd_masks', tmp_path)
+    with refuses('kolektorsdd_masks', 'data get kolektorsdd_masks'):
+        load_source('kolektorsdd_masks', tmp_path / 'elsewhere')
+
+
+def strips(home, *names):
+    for name in names:
+        save(home / f'{name}.png', np.full((32, 64), 90))
+
+
+def test_aitex_as_its_archives_hold_it(tmp_path, caplog):
+    home = tmp_path / 'aitex'
+    strips(home / 'Defect_images', '0001_002_00', '0044_019_04', '0100_025_08')
+    strips(home / 'NoDefect_images', '2306881-210020u/0000_000_01', '2306894-210033u/0000_000_00')
+    a, b = np.zeros((2, 32, 64))
+    a[3, 5], b[31, 63] = 255, 255
+    for name, mask in (('0001_002_00_mask', a), ('0044_019_04_mask1', a), ('0044_019_04_mask2', b)):
+        save(home / 'Mask_images' / f'{name}.png', mask)
+    s = load_source('aitex', tmp_path)
+    assert len(s) == 4 and s.table['group'].nunique() == 4
+    assert [int(s[i][1].sum()) for i in range(4)] == [1, 2, 0, 0]
+    assert np.argwhere(s[1][1]).tolist() == [[3, 5], [31, 63]]
+    assert '0100_025_08.png has no mask; it is left out' in caplog.text
+    assert check_source(s, patch=(32, 32))['problems'] == []
+    store = open_store(s, 32, root=tmp_path / 'cache')
+    assert store.table['faulty'].tolist() == [1, 0, 1, 1, 0, 0, 0, 0]
+    save(home / 'Mask_images' / '0044_019_04_mask2.png', a)
+    again = open_store(load_source('aitex', tmp_path), 32, root=tmp_path / 'cache')
+    assert again.table['faulty'].tolist() == [1, 0, 1, 0, 0, 0, 0, 0], 'one file of a union changed'
+    save(home / 'Mask_images' / '0044_019_04_mask2.png', a[:16])
+    with refuses('0044_019_04_mask2.png', '64 x 16'):
+        load_source('aitex', tmp_path)[1]
+    strips(home / 'Mask_images', '0044_019_05_mask')
+    with refuses('0044_019_05_mask.png', 'of no image'):
+        load_source('aitex', tmp_path)
+    strips(home / 'Mask_images', 'odd')
+    with refuses('odd.png', 'NAME_mask.png'):
+        load_source('aitex', tmp_path)
+    with refuses('afid', 'archive FILE.zip'):
+        get_data('aitex', tmp_path / 'new')
+
+
 def test_mtsdd_groups_with_and_without_the_table(tmp_path):
     assert _tile_groups(['a_num_1.jpg', 'a_num_401.jpg', 'a_num_802.jpg']) == {
         'a_num_1.jpg': '0',
@@ -628,6 +703,9 @@ def test_empty_data_set(tmp_path, name):
         'train_images',
         'train',
         'test',
+        'Defect_images',
+        'Mask_images',
+        'NoDefect_images',
     ):
         (tmp_path / (DATA_SETS[name].folder or name) / o).mkdir(parents=True)
     for o in {o.below for o in DATA_SETS.values() if o.below}:
@@ -1161,7 +1239,17 @@ def test_wrong_count_is_a_problem(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     'name',
-    ['sd900', 'mtsdd', 'cfd', 'kolektorsdd', 'mtsdd_blowhole', 'mtsdd_crack', 'mtsdd_extreme'],
+    [
+        'sd900',
+        'mtsdd',
+        'mtsdd_tiny',
+        'cfd',
+        'kolektorsdd',
+        'kolektorsdd_masks',
+        'mtsdd_blowhole',
+        'mtsdd_crack',
+        'mtsdd_extreme',
+    ],
 )
 def test_real_counts(name):
     r = check_source(real(name))

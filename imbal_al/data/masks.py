@@ -404,6 +404,28 @@ def _label(mask, shape):
     a = mask_numbers(mask)
     return a>(127 if a.max()>20 else 0)
 
+# %% ../../nbs/12_data.masks.ipynb #72ba2f43
+_UNION = 'union::'
+
+def union_of(
+    files # Paths of mask files of one image
+    )->str: # For the column `mask`, with the decoder 'union'
+    "Several mask files as one mask"
+    return _UNION+'\n'.join(map(str, files))
+
+# %% ../../nbs/12_data.masks.ipynb #ee128dd4
+def union_files(
+    mask:str # As in the table
+    )->list[str]: # Paths; none if it is no union
+    "The files that a union is made of"
+    return mask.removeprefix(_UNION).split('\n') if mask.startswith(_UNION) else []
+
+# %% ../../nbs/12_data.masks.ipynb #82651dff
+@decoder('union')
+def _union(mask, shape):
+    parts = [read_mask(file, 'label', shape) for file in union_files(mask)]
+    return np.logical_or.reduce(parts)
+
 # %% ../../nbs/12_data.masks.ipynb #d99c3666
 _PALETTE = np.array([ # two colours of background, two of defects
     [0,0,0],

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from ..core import ahead, check_choice, config_hash, InputError, note, seal, to_json, unseal
 from .images import crop, dark_edge, read_image, WINDOW, window_of
-from .masks import read_mask
+from .masks import read_mask, union_files
 from .sources import cache_home, Source
 
 # %% auto #0
@@ -93,7 +93,8 @@ def _stat(path):
 # %% ../../nbs/18_data.patches.ipynb #2c7eca3f
 def _files_of(image, mask):
     "Image and mask of a row with what tells whether they changed; a mask may be no file but text"
-    return (image, _stat(image), mask, _stat(mask) if os.path.isabs(mask) else ())
+    several = tuple(map(_stat, union_files(mask)))
+    return (image, _stat(image), mask, _stat(mask) if os.path.isabs(mask) else several)
 
 # %% ../../nbs/18_data.patches.ipynb #544feba7
 _FORMAT = 1

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image
 
-from ..core import config_hash, InputError, to_json, write_text
+from ..core import config_hash, InputError, note, to_json, write_text
 from .images import IMAGES, read_image, shape_of
-from .masks import mask_numbers
+from .masks import mask_numbers, union_of
 from .sources import cache_home, data_set, DATA_SETS, Download, github_zip
 from .sources import files_below, files_by_stem, home_of, make_source, must_match
 
@@ -209,6 +209,64 @@ def _block(file): return int(re.sub(r'\D', '', Path(file).stem) or 0)//8
 def _splits_blocks(rows):
     "Whether a group is in more than one split"
     return len({(row['group'], row['split']) for row in rows})>len({row['group'] for row in rows})
+
+# %% ../../nbs/15_data.public_sets.ipynb #46708a6c
+_SAME_COMMUTATOR = dict(kos26='kos01', kos34='kos27')
+
+def _surface(file):
+    "(folder, part) of a file `.../kosNN/PartM.jpg`, or None"
+    match = re.search(r'(?:^|/)(kos\d+)/(Part\d+)\.[^./]+$', file)
+    return match and match.groups()
+
+# %% ../../nbs/15_data.public_sets.ipynb #5207a671
+def _surfaces(files, home):
+    "Dict from a surface to its image; two images of one surface are refused"
+    images = {}
+    for file in files:
+        surface = _surface(file)
+        if surface is None: continue
+        if surface in images: raise InputError(
+            f"{home/images[surface]} and {home/file} are both {'/'.join(surface)}; remove one")
+        images[surface] = file
+    return images
+
+# %% ../../nbs/15_data.public_sets.ipynb #0a691e74
+@data_set('kolektorsdd_masks',
+    channels=1,
+    licence='CC BY-NC-SA 4.0 (the original; the mirror states none)',
+    cite='Tabernik et al., J. Intelligent Manufacturing, 2020, doi 10.1007/s10845-019-01476-x',
+    url='https://github.com/songpeixuan22/Unet-Defect-Detection-in-kolektorSSD',
+    layout='kosNN/PartM.jpg with kosNN/PartM_label.png (or .bmp)',
+    download=Download(
+        github_zip('songpeixuan22/Unet-Defect-Detection-in-kolektorSSD',
+            '50cf572a15d12bcd951dd2bdcbcf5356cc52d6bd'),
+        keep=('data',)),
+    note='commutator surfaces, about 500x1260 grey, with pixel masks; rare and tiny as they are: '
+        '3.3 % of windows of 224 px are faulty; a commutator stays together',
+    patch=(224,224),
+    expect=[
+        dict(by='counted here', images=280, groups=48, faulty_images=50,
+            defect_pixels=163351, patches=2800, faulty_patches=91),
+        dict(by='the complete set, as published', images=399, faulty_images=52)],
+    order=5)
+def _kolektorsdd_masks(root):
+    home = home_of('kolektorsdd_masks', root)
+    files = files_below(home, *IMAGES)
+    images, stems = _surfaces(files, home), files_by_stem(files, home)
+    must_match({f'{os.path.splitext(file)[0]}_label':file for file in images.values()}, stems, home)
+    rows = [_surface_row(surface, file, home, stems) for surface,file in images.items()]
+    return make_source('kolektorsdd_masks', rows, home)
+
+# %% ../../nbs/15_data.public_sets.ipynb #3702a588
+def _surface_row(surface, file, home, stems):
+    "The row of one surface; `stems` leads to the file of its mask"
+    stem, ending = os.path.splitext(file)
+    return dict(
+        name='/'.join(surface)+ending,
+        image=str(home/file),
+        mask=str(home/stems[f'{stem}_label']),
+        decoder='nonzero',
+        group=_SAME_COMMUTATOR.get(surface[0], surface[0]))
 
 # %% ../../nbs/15_data.public_sets.ipynb #a74996df
 def _severstal_runs(path):
@@ -570,3 +628,63 @@ def _ksdd2(root):
     return make_source('ksdd2', rows, home)
 
 def _is_ksdd2(file): return re.match(r'(train|test)/', file) and '(copy)' not in file
+
+# %% ../../nbs/15_data.public_sets.ipynb #e9676b65
+def _strip_masks(files):
+    "Dict from a strip's name to its mask files, sorted; a name that is no NAME_mask, _mask1, ... is refused"
+    found = {}
+    for file in files:
+        match = re.fullmatch(r'(.+)_mask\d*', os.path.splitext(file)[0])
+        if not match: raise InputError(
+            f'{file} in Mask_images is not named NAME_mask.png, NAME_mask1.png, ...; rename or remove it')
+        found.setdefault(match[1], []).append(file)
+    return found
+
+# %% ../../nbs/15_data.public_sets.ipynb #c05b4256
+def _strip_row(file, at, masks):
+    "The row of one strip; `masks` are its mask files, none for a healthy one"
+    several = len(masks)>1
+    return dict(
+        name=f'{at.name}/{file}',
+        image=str(at/file),
+        mask=union_of(masks) if several else ''.join(masks),
+        decoder='union' if several else 'label')
+
+# %% ../../nbs/15_data.public_sets.ipynb #c8cdc8b0
+@data_set('aitex',
+    channels=1,
+    licence='as stated on its page',
+    cite='Silvestre-Blanes et al., A public fabric database for defect detection methods and '
+        'results, AUTEX Research Journal 19(4), 2019',
+    url='https://www.aitex.es/afid/',
+    layout='Defect_images/*.png, Mask_images/NAME_mask.png (or _mask1, _mask2) and '
+        'NoDefect_images/*/*.png',
+    download=Download(
+        keep=('Defect_images','Mask_images','NoDefect_images'),
+        steps=(
+            'download the three archives of images and masks at https://www.aitex.es/afid/',
+            'unpack them into one folder and zip it')),
+    note='fabric strips, 4096x256 grey, defects of a few pixels; the windows of a strip stay together',
+    patch=(256,256),
+    order=10)
+def _aitex(root):
+    needs = ('Defect_images','Mask_images','NoDefect_images')
+    home = home_of('aitex', root, needs=needs)
+    faulty_at, masks_at, healthy_at = (home/folder for folder in needs)
+    images = files_by_stem(files_below(faulty_at, *IMAGES), faulty_at)
+    masks = _strip_masks(files_below(masks_at, *IMAGES))
+    _all_paired(images, masks, faulty_at, masks_at)
+    rows = [_strip_row(images[stem], faulty_at, [str(masks_at/file) for file in files])
+        for stem,files in masks.items()]
+    rows += [_strip_row(file, healthy_at, []) for file in files_below(healthy_at, *IMAGES)]
+    return make_source('aitex', rows, home)
+
+# %% ../../nbs/15_data.public_sets.ipynb #a2dd51f9
+def _all_paired(images, masks, images_at, masks_at):
+    "Refuse a mask without an image, and say which images have no mask"
+    lost = sorted(set(masks)-set(images))
+    if lost: raise InputError(
+        f"{masks_at/masks[lost[0]][0]} is the mask of no image in {images_at} "
+        f"({len(lost)} such masks); fetch the data set again")
+    for stem in sorted(set(images)-set(masks)):
+        note(f"{images_at/images[stem]} has no mask; it is left out")

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = face(
     {
         'choose': 'select STRATEGIES',
         'diversity': 'k_center_greedy coreset entropy_coreset badge',
+        'novelty': 'first_finds heat_map',
         'registry': 'Candidates strategy',
         'scores': (
             'random random_faulty random_predicted_faulty mean_entropy entropy margin '
