@@ -234,7 +234,7 @@ def _next(
     budget: Annotated[int, typer.Option(min=0, help='Units to label; 0: train only')]=50,
     strategy: Annotated[str, typer.Option(
         help='entropy, random, coreset, margin, badge, bald, quota, clasp, entropy_foreground, '
-        'entropy_coreset, random_predicted_faulty; without a labelled defect it is coreset'
+        'entropy_coreset, random_predicted_faulty, anomaly; coreset or anomaly without a defect'
         )]='entropy',
     url: Annotated[str, typer.Option(
         help='Address below which Label Studio finds the images; '

@@ -20,6 +20,7 @@ from ..measure.sampling import draw_tests, rank_sizes
 from ..networks.models import create_model
 from ..networks.predict import network, predict
 from ..networks.uncertainty import dropping
+from .first_finds import ANOMALY, cold_strategy, novel_picks
 from imbal_al.project.network import (
     cold_model, read_all, read_model, score_pool, score_units, SECOND, train, write_model
 )
@@ -46,7 +47,8 @@ def project_strategies()->list: # Their names
 # %% ../../nbs/67_project.rounds.ipynb #d66ba532
 def _check_strategy(p, name, prevalence=None):
     "Raise an `InputError` for a strategy that this project cannot use"
-    check_choice('strategy', name, STRATEGIES)
+    if name==ANOMALY: return
+    check_choice('strategy', name, [*STRATEGIES, ANOMALY])
     needs = STRATEGIES[name].needs
     lack = sorted(needs-_NEEDS)
     if lack:
@@ -70,7 +72,8 @@ def _check_dropout(p):
 # %% ../../nbs/67_project.rounds.ipynb #776555fa
 def _chosen(record):
     "The strategy that a round picks by"
-    return 'coreset' if record['cold'] and record['strategy']!='random' else record['strategy']
+    if not record['cold']: return record['strategy']
+    return record.get('start', 'random' if record['strategy']=='random' else 'coreset')
 
 # %% ../../nbs/67_project.rounds.ipynb #610b04e9
 def _why(strategy, cold, scores, i):
@@ -203,10 +206,17 @@ def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0, te
     record |= guided_loss(p)
     if per_group: record['per_group'] = per_group
     if tests is not None: record['tests'] = tests
+    if cold: record |= _start(strategy)
     write_json(folder/'round.json', record)
     return record
 
 # %% ../../nbs/67_project.rounds.ipynb #81f30642
+def _start(strategy):
+    "What a round without a labelled defect notes of its picks: nothing for those that were always so"
+    start = cold_strategy(strategy)
+    return dict(start=start) if start==ANOMALY else {}
+
+# %% ../../nbs/67_project.rounds.ipynb #92fd8ac1
 def _dealt(budget, held_out, n_train, n_test):
     "(how many units to pick, how many to test on): the share `held_out`, one at least; more where the others run out"
     least = int(budget>1 and held_out>0)
@@ -359,6 +369,8 @@ def _picks(p, folder, record, net, device, say):
     "What a round picks, and what it tests on; nothing without a budget"
     if not record['budget']: return []
     train_pool, test_pool = unlabelled_units(p)
+    if _chosen(record)==ANOMALY:
+        return novel_picks(p, train_pool, record, device, say)+_tests(p, record, net, test_pool, device, say)
     scores, seen = _looked_at(p, folder, record, net, train_pool, device, say)
     return _pick(p, record, net, scores, seen)+_tests(p, record, net, test_pool, device, say)
 

@@ -1,0 +1,80 @@
+"`next` in a project without a labelled defect: what looks unlike the rest comes first"
+
+import numpy as np, pytest
+from PIL import Image
+
+from imbal_al.core import InputError, read_json
+from imbal_al.networks import features as F
+from imbal_al.project import first_finds as P
+from imbal_al.project.rounds import next_round
+from imbal_al.project.store import new
+
+
+@pytest.fixture
+def parts(tmp_path):
+    "Forty pictures of one texture; two have a dark spot"
+    rng = np.random.default_rng(0)
+    (tmp_path / 'camera').mkdir()
+    for i in range(40):
+        pixels = rng.normal(120, 6, (64, 64))
+        if i in (11, 29):
+            pixels[20:28, 30:38] = 10
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / 'camera' / f'{i:02}.png')
+    return new(tmp_path / 'p', tmp_path / 'camera', held_out=0.2)
+
+
+def names(p, picks):
+    return [p.row[pick['id']]['name'] for pick in picks]
+
+
+def test_anomaly_finds_the_odd_ones_first(parts, monkeypatch):
+    monkeypatch.setattr(P, 'dinov2_file', lambda: None)
+    said = []
+    made = next_round(parts, 10, 'anomaly', 'cpu', say=said.append)
+    ours = [pick for pick in made.picks if not pick['held_out']]
+    first = names(parts, ours)
+    there = {f'{i:02}.png' for i in (11, 29)}
+    tested = {name for name in names(parts, made.picks) if name not in first}
+    assert there - tested <= set(first[:3]), first
+    assert ours[0]['why'].startswith('anomaly: ') and ' sd beside pictures like it' in ours[0]['why']
+    assert {pick['why'] for pick in made.picks if pick['held_out']} == {'to test on, at random'}
+    assert made.record['start'] == 'anomaly' and any('features (lite0)' in line for line in said)
+    assert F.read_features(parts.dir / 'features' / 'lite0') is not None
+    again = next_round(parts, 10, 'anomaly', 'cpu')
+    assert again.picks == made.picks and not again.fresh
+
+
+def test_without_dinov2_a_cold_start_is_core_set_as_before(parts, monkeypatch):
+    monkeypatch.setattr(P, 'dinov2_file', lambda: None)
+    made = next_round(parts, 4, 'entropy', 'cpu')
+    assert 'start' not in made.record
+    assert made.picks[0]['why'] == 'cold start: unlike the others'
+
+
+def test_with_dinov2_a_cold_start_is_anomaly(parts, monkeypatch):
+    monkeypatch.setattr(P, 'dinov2_file', lambda: 'there')
+    monkeypatch.setitem(F.ENCODERS, 'dinov2', F._Lite0)
+    assert P.cold_strategy('entropy') == 'anomaly'
+    assert next_round(parts, 4, 'entropy', 'cpu').record['start'] == 'anomaly'
+
+
+def test_a_damaged_dinov2_file_is_said_and_core_set_taken(monkeypatch, caplog):
+    def damaged():
+        raise InputError('x.onnx has the SHA-256 0000')
+
+    monkeypatch.setattr(P, 'dinov2_file', damaged)
+    assert P.cold_strategy('entropy') == 'coreset'
+    assert 'x.onnx has the SHA-256' in caplog.text
+
+
+def test_pictures_that_cannot_be_read_are_passed_over(parts, monkeypatch):
+    monkeypatch.setattr(P, 'dinov2_file', lambda: None)
+    (parts.images / '29.png').write_bytes(b'no picture')
+    made = next_round(parts, 38, 'anomaly', 'cpu')
+    assert '29.png' not in names(parts, [pick for pick in made.picks if not pick['held_out']])
+
+
+def test_a_cap_holds_for_anomaly():
+    assert P._capped([0, 1, 2, 3, 4], 'aaabb', 4, 1) == [0, 3, 1, 4]
+    assert P._capped([0, 1, 2], 'abc', 2, 5) == [0, 1]
+    assert P._capped([0, 1], 'ab', 9, 1) == [0, 1]
