@@ -60,7 +60,7 @@ def atomic_path(path:str|Path # Where the file shall be
         os.replace(tmp, path)
     except OSError as e: raise InputError(
         f"cannot write {path}: {e.strerror or e}; "
-        "make room on the disk or choose another folder, then give the same command again") from e
+        "make room on the disk or choose another folder, then run it again") from e
     finally: tmp.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #af6d3281

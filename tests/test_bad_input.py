@@ -389,7 +389,7 @@ CASES = {
     ),
     'mask decoder': (
         lambda at: masks.read_mask(f'{at}/small.png', 'magic', (8, 8)),
-        "unknown mask decoder 'magic'; choose one of: over127, nonzero, synthetic, classes, colours, alpha, inverted, auto, label, potato_palette, cfd, runs, coco, yolo",
+        "unknown mask decoder 'magic'; choose one of: over127, nonzero, synthetic, classes, colours, alpha, inverted, auto, label, union, potato_palette, cfd, runs, coco, yolo",
     ),
     'mask of many values': (
         lambda at: masks.read_mask(f'{at}/four.png', 'auto', (1, 4)),

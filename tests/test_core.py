@@ -86,7 +86,7 @@ def test_a_full_disk_is_one_line(tmp_path):
     said = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout
     assert (
         said
-        == f"cannot write {tmp_path/'x.csv'}: File too large; make room on the disk or choose another folder, then give the same command again\n"
+        == f"cannot write {tmp_path/'x.csv'}: File too large; make room on the disk or choose another folder, then run it again\n"
         and (tmp_path / 'x.csv').read_text() == 'old'
         and left(tmp_path) == ['x.csv']
     )

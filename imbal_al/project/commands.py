@@ -167,6 +167,7 @@ def _project_status(dir: _Dir):
     labelled = labels(project)
     gone = Counter(unit['why'] for unit in project.gone)
     skipped = skipped_units(project)
+    found = str(discovery(project))
     typer.echo(
         f'{counted(len(project.units), project.settings.unit)}, '
         f"{len(labelled)} labelled ({int(labelled['faulty'].sum())} with a defect), "
@@ -176,8 +177,7 @@ def _project_status(dir: _Dir):
         f'{len(skipped)} of those that are out were skipped by the annotators; '
         f'`imbal-al project release {dir} --skipped` puts them back into the pool')
     typer.echo('\n'.join(settings_lines(project)))
-    said = str(discovery(project))
-    if said: typer.echo(said)
+    if found: typer.echo(found)
 
 # %% ../../nbs/73_project.commands.ipynb #ddd4d46a
 def _project_release(

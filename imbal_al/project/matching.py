@@ -176,6 +176,11 @@ class Places:
         if own: return Found([own])
         image, several = _one_image([self.meant(name) for name in names])
         if image is None: return _unsure(drawn.name, several)
+        return self.units_of(image)
+    def units_of(self,
+        image:str # Its name in the project
+        )->Found: # All its units
+        "The units of an image: itself, or its windows"
         ids = self.ids[image]
         return Found(ids, is_whole=self.p.row[ids[0]]['name']!=image)
     def meant(self, name): return [name] if name in self.ids else _meant(name, self.by)

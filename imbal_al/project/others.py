@@ -166,8 +166,8 @@ class Others:
     def _found(self, drawn, named, box):
         "The units of an image, or the one that is a window of it"
         if not named.image: return Found([], why=named.why)
-        if not box: return self.places._units(named.image)
-        own = self.places.unit.get(f'{named.image}@{box}')
+        if not box: return self.places.units_of(named.image)
+        own = self.places.windows.get(f'{named.image}@{box}')
         unit = self.p.row.get(own)
         if unit and drawn.shape in (None,(unit['h'],unit['w'])): return Found([own])
         return Found([],
@@ -177,7 +177,7 @@ class Others:
         "Is what the annotator was shown the picture of that name?"
         first = self.p.row[self.places.ids[image][0]]
         unit = dict(first, y=0, x=0, h=first['height'], w=first['width'])
-        if box: unit = self.p.row.get(self.places.unit.get(f'{image}@{box}'))
+        if box: unit = self.p.row.get(self.places.windows.get(f'{image}@{box}'))
         if unit is None: return True
         try:
             shown = _grey(drawn.preview).astype(int)

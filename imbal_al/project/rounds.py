@@ -359,7 +359,7 @@ def _go_on(p, folder, record, device, url, say):
 # %% ../../nbs/67_project.rounds.ipynb #787a3484
 def _check_record(folder, record):
     "Raise an `InputError` for a round that cannot be gone on with"
-    if record['budget'] and record['strategy'] not in STRATEGIES: raise odd_round(
+    if record['budget'] and record['strategy'] not in (*STRATEGIES, ANOMALY): raise odd_round(
         folder/'round.json', 'strategy', record)
     for name in ('to_test','from_pool'):
         if name not in record: raise odd_round(folder/'round.json', name, record)

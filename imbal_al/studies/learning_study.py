@@ -163,7 +163,7 @@ def _picks(folder, cycle):
         with np.load(path, allow_pickle=False) as z:
             return z['selected'].tolist(), z['faulty'].astype(int).tolist()
     except Exception as e: raise InputError(
-        f'{path} cannot be read; remove {folder/"result.json"} and give the same command again') from e
+        f'{path} cannot be read; remove {folder/"result.json"} and run it again') from e
 
 # %% ../../nbs/60_studies.learning_study.ipynb #7439901a
 def _picked_rows(config, folder, result):
