@@ -370,9 +370,11 @@ def _picks(p, folder, record, net, device, say):
     if not record['budget']: return []
     train_pool, test_pool = unlabelled_units(p)
     if _chosen(record)==ANOMALY:
-        return novel_picks(p, train_pool, record, device, say)+_tests(p, record, net, test_pool, device, say)
-    scores, seen = _looked_at(p, folder, record, net, train_pool, device, say)
-    return _pick(p, record, net, scores, seen)+_tests(p, record, net, test_pool, device, say)
+        picked = novel_picks(p, train_pool, record, device, say)
+    else:
+        scores, seen = _looked_at(p, folder, record, net, train_pool, device, say)
+        picked = _pick(p, record, net, scores, seen)
+    return picked+_tests(p, record, net, test_pool, device, say)
 
 # %% ../../nbs/67_project.rounds.ipynb #794ca284
 def _looked_at(p, folder, record, net, ids, device, say):
