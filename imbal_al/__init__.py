@@ -36,6 +36,9 @@ def face(
     So `import imbal_al.losses` loads no torch.
     """
     home = {name: room for room, names in rooms.items() for name in names.split()}
+    listed = ' '.join(rooms.values()).split()
+    if len(home) < len(listed):
+        raise ImportError(f'{package} lists a name twice')
 
     def load(name):
         "The value of a name. Raises `AttributeError` where there is none"

@@ -42,3 +42,10 @@ def test_a_face_loads_nothing_heavy():
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'imbal_al.losses' has no attribute 'DiceLos'"):
         importlib.import_module('imbal_al.losses').DiceLos
+
+
+def test_a_face_lists_no_name_twice():
+    from imbal_al import face
+
+    with pytest.raises(ImportError, match='lists a name twice'):
+        face('imbal_al.measure', {'metrics': 'f1 oii', 'oii': 'oii iou'})

@@ -10,7 +10,7 @@ from imbal_al.core import InputError
 from imbal_al.measure.metrics import (
     BINS, EDGES, P_EDGES, histogram, confusion, threshold_bin, counts, pooled, prevalence_weights,
     scores,
-    scores_at, f1_curve, threshold_curve, average_precision, best_threshold, faulty_share, foreground_ratio,
+    scores_at, f1_curve, threshold_curve, pixel_average_precision, best_threshold, faulty_share, foreground_ratio,
     uniqueness, random_uniqueness, budget_auc, loss_of_f1,
 )
 from imbal_al.measure.statistics import mean_interval, paired_interval, non_inferior
@@ -218,7 +218,7 @@ def test_average_precision_is_that_of_scikit_learn_on_the_bins(seed, pi):
     weights = np.broadcast_to(each[:, None, None], p.shape).ravel()
     bins = np.searchsorted(P_EDGES, p.ravel(), 'right')
     want = sk.average_precision_score(mask.ravel(), bins, sample_weight=weights)
-    assert average_precision(h, faulty, pi) == pytest.approx(want)
+    assert pixel_average_precision(h, faulty, pi) == pytest.approx(want)
 
 
 # --- picks

@@ -10,8 +10,8 @@ __getattr__, __dir__, __all__ = face(
         'images': 'read_image',
         'masks': 'decoder read_mask',
         'patches': 'windows PatchStore open_store',
-        'scenarios': 'Scenario make_scenario',
+        'scenarios': 'make_scenario',
         'sources': 'Source data_root Download data_set folder_source',
-        'synthetic': 'KINDS image dataset',
+        'synthetic': 'image dataset',
     },
 )

@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from ..core import check_choice, InputError, stream
 
 # %% auto #0
-__all__ = ['Scenario', 'make_scenario']
+__all__ = ['make_scenario']
 
 # %% ../../nbs/19_data.scenarios.ipynb #07007e9f
 MODES = ('paired','paper')

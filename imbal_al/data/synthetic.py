@@ -18,7 +18,7 @@ import numpy as np
 from ..core import check_choice, InputError, stream
 
 # %% auto #0
-__all__ = ['KINDS', 'image', 'dataset']
+__all__ = ['image', 'dataset']
 
 # %% ../../nbs/10_data.synthetic.ipynb #a72a7bd3
 @lru_cache(256)

@@ -23,7 +23,7 @@ from ..data.catalog import load_source
 from ..data.images import crop
 from ..losses.names import FN_WEIGHT, LOSS_NAMES, loss_takes
 from ..losses.registry import make_loss
-from ..measure.metrics import average_precision, counts, histogram, pooled
+from ..measure.metrics import pixel_average_precision, counts, histogram, pooled
 from ..measure.oii import score_counts
 from ..measure.threshold import cross_fitted
 from ..networks.batches import Loaders
@@ -297,7 +297,7 @@ def said(
     fitted = cross_fitted(hist, faulty, pi, groups=tiles, folds=2, repeats=10, seed=seed)
     chosen = score_counts([fitted.sum(0)])
     both = half | {f'{name}_set':value for name,value in chosen.items()}
-    return both | dict(ap=average_precision(hist))
+    return both | dict(ap=pixel_average_precision(hist))
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #57ed14b2
 def _train(c, photos, idx, device, say):

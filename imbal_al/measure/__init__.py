@@ -7,34 +7,23 @@ __getattr__, __dir__, __all__ = face(
     {
         'metrics': (
             'histogram confusion counts scores scores_at f1_curve threshold_curve best_threshold '
-            'average_precision faulty_share uniqueness '
+            'pixel_average_precision faulty_share uniqueness '
             'budget_auc'
         ),
         'oii': (
-            'iou precision recall pixel_counts class_oii soft_oii imbalance_metrics '
-            'imbalance_recorder'
+            'iou precision recall class_oii soft_oii imbalance_metrics imbalance_recorder'
         ),
-        'image_level': (
-            'ImageCurve image_curve auroc average_precision spared ImageLevel caught_and_flagged '
-            'histogram_scores'
-        ),
-        'parts': (
-            'Regions regions Parts measure_parts PartLevel part_level pro_curve aupro aupimo'
-        ),
+        'image_level': 'image_curve auroc average_precision spared caught_and_flagged',
+        'parts': 'regions measure_parts part_level pro_curve aupro aupimo',
         'prevalence': 'Prevalence estimate_prevalence',
-        'sampling': (
-            'draw_weights effective_number share_interval weighted_interval ratio_interval'
-        ),
-        'shift': 'image_rates f1_at oii_at Loss decompose growth difference',
+        'sampling': 'draw_weights share_interval',
+        'shift': 'f1_at oii_at Loss growth difference',
         'statistics': (
             'Interval mean_interval paired_interval welch_interval '
             'non_inferior wilcoxon least_repeats holm equivalent random_effects '
             'cluster_interval shared_interval repeats_needed needed'
         ),
         'threshold': 'choose_threshold cross_fitted OperatingPoint operating_point cost_point',
-        'verdict': (
-            'Rule PartCosts rule_by_costs rule_by_recall rule_by_alarms parts_to_show '
-            'VerdictLevel verdict_level'
-        ),
+        'verdict': 'Rule PartCosts rule_by_costs rule_by_recall rule_by_alarms',
     },
 )

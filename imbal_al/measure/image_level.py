@@ -32,8 +32,7 @@ from .sampling import precision_interval, share_interval
 from .statistics import Interval, interval, with_draws
 
 # %% auto #0
-__all__ = ['ImageCurve', 'image_curve', 'auroc', 'average_precision', 'spared', 'ImageLevel', 'caught_and_flagged',
-           'histogram_scores']
+__all__ = ['image_curve', 'auroc', 'average_precision', 'spared', 'caught_and_flagged']
 
 # %% ../../nbs/25b_measure.image_level.ipynb #f609cc92
 def _checked(score, faulty, weights):

@@ -55,7 +55,7 @@ from ..core import check_choice, InputError
 
 # %% auto #0
 __all__ = ['histogram', 'confusion', 'counts', 'scores', 'scores_at', 'f1_curve', 'threshold_curve', 'best_threshold',
-           'average_precision', 'faulty_share', 'uniqueness', 'budget_auc']
+           'pixel_average_precision', 'faulty_share', 'uniqueness', 'budget_auc']
 
 # %% ../../nbs/21_measure.metrics.ipynb #d10085c3
 BINS = 128
@@ -304,7 +304,7 @@ def best_threshold(
     return float(P_EDGES[edge]), float(curve[edge])
 
 # %% ../../nbs/21_measure.metrics.ipynb #bce89a7e
-def average_precision(
+def pixel_average_precision(
     hist:np.ndarray, # (n,2,128) histograms
     faulty:np.ndarray|None=None, # (n,) is the image faulty?
     pi_t:float|None=None, # Prevalence; None: the images as they are

@@ -51,8 +51,7 @@ import numpy as np
 from ..core import InputError
 
 # %% auto #0
-__all__ = ['iou', 'precision', 'recall', 'oii', 'pixel_counts', 'class_oii', 'soft_oii', 'imbalance_metrics',
-           'imbalance_recorder']
+__all__ = ['iou', 'precision', 'recall', 'oii', 'class_oii', 'soft_oii', 'imbalance_metrics', 'imbalance_recorder']
 
 # %% ../../nbs/20_measure.oii.ipynb #243e06b4
 def _is_tensor(v):

@@ -64,7 +64,7 @@ from .sampling import share_interval, weighted_interval
 from .statistics import Interval, no_interval
 
 # %% auto #0
-__all__ = ['Regions', 'regions', 'Parts', 'measure_parts', 'PartLevel', 'part_level', 'pro_curve', 'aupro', 'aupimo']
+__all__ = ['regions', 'measure_parts', 'part_level', 'pro_curve', 'aupro', 'aupimo']
 
 # %% ../../nbs/25a_measure.parts.ipynb #7f056c93
 AREAS = np.array([

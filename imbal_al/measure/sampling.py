@@ -66,7 +66,7 @@ from ..core import InputError
 from .statistics import count_interval, Interval, no_interval
 
 # %% auto #0
-__all__ = ['draw_weights', 'effective_number', 'share_interval', 'weighted_interval', 'ratio_interval', 'precision_interval']
+__all__ = ['draw_weights', 'share_interval']
 
 # %% ../../nbs/24a_measure.sampling.ipynb #80702897
 def draw_weights(

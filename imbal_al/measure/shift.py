@@ -81,7 +81,7 @@ from .metrics import BINS, counts
 from .oii import oii
 
 # %% auto #0
-__all__ = ['image_rates', 'f1_at', 'oii_at', 'Loss', 'decompose', 'growth', 'difference']
+__all__ = ['f1_at', 'oii_at', 'Loss', 'growth', 'difference']
 
 # %% ../../nbs/23_measure.shift.ipynb #39da21a3
 def gated_counts(

@@ -59,8 +59,7 @@ from .statistics import Interval, no_interval
 from .threshold import deal_folds, weights_at
 
 # %% auto #0
-__all__ = ['VERDICTS', 'Rule', 'PartCosts', 'rule_by_costs', 'rule_by_recall', 'rule_by_alarms', 'parts_to_show', 'VerdictLevel',
-           'verdict_level']
+__all__ = ['VERDICTS', 'Rule', 'PartCosts', 'rule_by_costs', 'rule_by_recall', 'rule_by_alarms']
 
 # %% ../../nbs/25c_measure.verdict.ipynb #efb3aaa4
 VERDICTS = ('accept','review','reject')

@@ -20,7 +20,7 @@ from .device import cast, choose_precision
 from .models import encoder_stats, lite0_state_dict
 
 # %% auto #0
-__all__ = ['ENCODERS', 'dinov2_file', 'Encoder', 'load_encoder', 'encode', 'Features', 'read_features', 'keep_features']
+__all__ = ['load_encoder', 'encode', 'read_features', 'keep_features']
 
 # %% ../../nbs/55a_networks.features.ipynb #9f692941
 class _Lite0(nn.Module):

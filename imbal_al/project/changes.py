@@ -20,7 +20,7 @@ from imbal_al.project.store import (
 from ..runs.lock import held
 
 # %% auto #0
-__all__ = ['change']
+__all__ = []
 
 # %% ../../nbs/64a_project.changes.ipynb #1191e9fc
 _DEALT = ('held_out','seed','group_by')

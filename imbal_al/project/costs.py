@@ -39,7 +39,7 @@ from ..runs.lock import held
 from ..text import interval_text
 
 # %% auto #0
-__all__ = ['Guided', 'guide_costs']
+__all__ = ['guide_costs']
 
 # %% ../../nbs/69_project.costs.ipynb #070799f2
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from imbal_al.project.state import (
 from .store import groups_of, labels, Project
 
 # %% auto #0
-__all__ = ['Discovery', 'discovery']
+__all__ = ['discovery']
 
 # %% ../../nbs/64b_project.discovery.ipynb #2c8263cb
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..core import InputError, read_json, write_json
 from .store import kinds_sum, mask_path, Project, read_mask
 
 # %% auto #0
-__all__ = ['read_kinds']
+__all__ = []
 
 # %% ../../nbs/63a_project.kinds.ipynb #361aed67
 _LAST = 126

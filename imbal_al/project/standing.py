@@ -31,7 +31,7 @@ from .store import groups_of, labels, Project
 from ..text import interval_text
 
 # %% auto #0
-__all__ = ['PartStanding', 'part_standing', 'Standing', 'where', 'curve_figure']
+__all__ = ['Standing', 'where', 'curve_figure']
 
 # %% ../../nbs/68_project.standing.ipynb #f31b33c7
 def _rounds_at(counts, w):

@@ -18,7 +18,7 @@ from .store import BACKUP, group_in, labels, Project
 from ..runs.lock import held
 
 # %% auto #0
-__all__ = ['waiting', 'release']
+__all__ = ['release']
 
 # %% ../../nbs/64_project.state.ipynb #c45635a8
 def rounds(

@@ -32,7 +32,7 @@ from .pictures import found_again, Known, looked_at, twins
 from ..runs.lock import held
 
 # %% auto #0
-__all__ = ['Settings', 'open_project', 'new', 'read_label', 'write_label', 'read_mask', 'labels']
+__all__ = ['Settings', 'open_project', 'new', 'labels']
 
 # %% ../../nbs/63_project.store.ipynb #e854678e
 @dataclass(frozen=True)

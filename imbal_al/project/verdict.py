@@ -24,7 +24,7 @@ from .store import groups_of, labels, Project
 from ..runs.lock import held
 
 # %% auto #0
-__all__ = ['Wanted', 'Chosen', 'choose_verdict', 'undo_verdict', 'verdict_round', 'verdict_account']
+__all__ = ['choose_verdict', 'undo_verdict']
 
 # %% ../../nbs/69a_project.verdict.ipynb #fb0b4e8f
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from imbal_al import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        'advise': 'Advice advise_folder',
+        'advise': 'advise_folder',
         'claims': 'pooled_claims held_together summary claims_markdown in_short',
-        'compare': 'Comparison compare_results',
-        'compare_report': 'penalty_figure forest rank_figure report_markdown compare_folder',
+        'compare': 'compare_results',
+        'compare_report': 'penalty_figure forest rank_figure compare_folder',
         'figures': 'fig2 fig3 fig4 fig5',
         'gallery': 'picks_gallery predictions_gallery play',
         'label_costs': 'add_cost cost_curves cost_table cost_figure',
@@ -18,9 +18,9 @@ __getattr__, __dir__, __all__ = face(
             'table3 table4 table5 table_markdown threshold_table threshold_markdown '
             'table6 table6_markdown'
         ),
-        'remedies': 'recovery threshold_remedies remedy_table guided remedy_figure',
+        'remedies': 'recovery remedy_table guided remedy_figure',
         'report': 'write_report',
-        'story': 'StoryTable story_verdicts story_figures story_text',
-        'tables': 'learning_table share_table uniqueness_table run_areas paired_areas',
+        'story': 'story_verdicts',
+        'tables': 'run_areas paired_areas',
     },
 )

@@ -23,7 +23,7 @@ from ..studies.run_records import read_run
 from ..text import interval_text, number_text
 
 # %% auto #0
-__all__ = ['Advice', 'advise_folder']
+__all__ = ['advise_folder']
 
 # %% ../../nbs/86_results.advise.ipynb #32fae637
 def _tuned(run, pi_t):

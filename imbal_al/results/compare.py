@@ -26,7 +26,7 @@ from ..runs.plan import load_plan
 from ..text import percent, some_of
 
 # %% auto #0
-__all__ = ['Comparison', 'compare_results']
+__all__ = ['compare_results']
 
 # %% ../../nbs/81_results.compare.ipynb #c475b6f4
 _AXES = ('data','model','strategy','loss','variant','fn_weight',

@@ -23,7 +23,7 @@ from .tables import check_table
 from ..text import markdown_table, number_text, p_text, with_interval
 
 # %% auto #0
-__all__ = ['penalty_figure', 'forest', 'rank_figure', 'repeats_figure', 'report_markdown', 'compare_folder']
+__all__ = ['penalty_figure', 'forest', 'rank_figure', 'compare_folder']
 
 # %% ../../nbs/82_results.compare_report.ipynb #ef544ff8
 _DECIDED, _OPEN, _EQUAL = '#0072B2', '#767676', '#009E73'

@@ -30,7 +30,7 @@ from ..studies.run_records import read_run
 from ..text import percent
 
 # %% auto #0
-__all__ = ['recovery', 'threshold_remedies', 'remedy_table', 'guided', 'remedy_figure']
+__all__ = ['recovery', 'remedy_table', 'guided', 'remedy_figure']
 
 # %% ../../nbs/83_results.remedies.ipynb #28b55ec3
 def recovery(

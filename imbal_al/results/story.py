@@ -23,7 +23,7 @@ from ..studies.run_records import read_run
 from ..text import counted, interval_text, percent
 
 # %% auto #0
-__all__ = ['StoryTable', 'story_verdicts', 'story_figures', 'story_text']
+__all__ = ['story_verdicts']
 
 # %% ../../nbs/87a_results.story.ipynb #91674f18
 def _row(run, settings, cycle):

@@ -14,7 +14,7 @@ from ..core import InputError, stream
 from ..measure.metrics import budget_auc, loss_of_f1, random_uniqueness, uniqueness
 
 # %% auto #0
-__all__ = ['learning_table', 'share_table', 'uniqueness_table', 'run_areas', 'paired_areas']
+__all__ = ['run_areas', 'paired_areas']
 
 # %% ../../nbs/74_results.tables.ipynb #2ea47062
 def check_table(

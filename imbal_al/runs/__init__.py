@@ -5,8 +5,8 @@ from imbal_al import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        'collect': 'results_table picks_table status',
+        'collect': 'results_table status',
         'engine': 'retry',
-        'plan': 'Kind register',
+        'plan': 'Kind',
     },
 )

@@ -21,7 +21,7 @@ from .lock import held, holder
 from .plan import kind_named, load_plan, study_kind
 
 # %% auto #0
-__all__ = ['results_table', 'picks_table', 'status', 'collect']
+__all__ = ['results_table', 'status', 'collect']
 
 # %% ../../nbs/44_runs.collect.ipynb #27d365f2
 def trainings_done(kind, config, runs):

@@ -14,7 +14,7 @@ from ..core import check_choice, InputError, read_json, write_json
 from .lock import held
 
 # %% auto #0
-__all__ = ['Kind', 'register']
+__all__ = ['Kind']
 
 # %% ../../nbs/43_runs.plan.ipynb #5a3cb469
 def _none_final(folder):

@@ -7,10 +7,9 @@ __getattr__, __dir__, __all__ = face(
     {
         'learning_study': 'plan preset run_study story',
         'loss_config': 'LossConfig',
-        'loss_study': 'plan_losses loss_preset run_losses loss_results train_at',
+        'loss_study': 'plan_losses run_losses loss_results',
         'run_config': 'RunConfig',
         'run_costs': 'estimate',
-        'run_records': 'read_run run_operating_point',
         'simulation': 'run',
     },
 )

@@ -23,7 +23,7 @@ from imbal_al.studies.loss_config import (
 )
 
 # %% auto #0
-__all__ = ['plan_losses', 'loss_preset', 'run_losses', 'loss_results', 'train_at']
+__all__ = ['plan_losses', 'run_losses', 'loss_results']
 
 # %% ../../nbs/61_studies.loss_study.ipynb #333db335
 def plan_losses(

@@ -30,7 +30,7 @@ from imbal_al.studies.loss_config import (
 )
 
 # %% auto #0
-__all__ = ['validation_split']
+__all__ = []
 
 # %% ../../nbs/60b_studies.loss_training.ipynb #c5af2ead
 _VALID, _TRAIN = ('val','valid','validation','test'), ('train',)

@@ -19,7 +19,7 @@ from ..data.scenarios import make_scenario
 from ..measure.threshold import operating_point, OperatingPoint
 
 # %% auto #0
-__all__ = ['read_run', 'run_operating_point']
+__all__ = []
 
 # %% ../../nbs/58a_studies.run_records.ipynb #07c58b16
 @lru_cache(2)
