@@ -22,7 +22,7 @@ def test_ray_that_is_not_installed_is_one_line(monkeypatch):
         return real(name, *a, **k)
 
     monkeypatch.setattr(builtins, '__import__', no_ray)
-    with pytest.raises(InputError, match=r"pip install 'imbal_al\[ray\]'"):
+    with pytest.raises(InputError, match=r"pip install 'ray>=2.40'"):
         make_pool(int, 'ray')
 
 
