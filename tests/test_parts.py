@@ -245,3 +245,13 @@ def test_scores_of_histograms_are_the_highest_bins():
     parts = measure_parts(z, masks, logits=True)
     assert (parts.peak_NA[:, 0] == histogram_scores(hist)).all()
     assert P_EDGES[64] == 0.5
+
+
+def test_the_ends_of_an_overlap_are_shares():
+    "Of few defects an interval by Student's distribution may leave 0 to 1"
+    from imbal_al.measure.parts import _share
+    from imbal_al.measure.statistics import Interval
+
+    assert _share(Interval(0.02, -0.02, 0.06, 10)) == Interval(0.02, 0.0, 0.06, 10)
+    assert _share(Interval(0.98, 0.9, 1.06, 10)) == Interval(0.98, 0.9, 1.0, 10)
+    assert math.isnan(_share(Interval(0.5, math.nan, math.nan, 1)).low)

@@ -286,7 +286,7 @@ def part_level(
         threshold=float(P_EDGES[k]),
         min_area=int(AREAS[a]),
         found=share_interval(found, *of_defect, level),
-        overlap=weighted_interval(overlap, *of_defect, level) if len(overlap) else no_interval(),
+        overlap=_share(weighted_interval(overlap, *of_defect, level)) if len(overlap) else no_interval(),
         false=_at_least_nothing(weighted_interval(false[healthy], w[healthy], named[healthy], level)),
         defects=len(found),
         n_found=int(found.sum()),
@@ -294,6 +294,11 @@ def part_level(
         by_size=_by_size(parts, found, overlap))
 
 # %% ../../nbs/25a_measure.parts.ipynb #33033876
+def _share(interval):
+    "A share is between 0 and 1, and so are its ends"
+    low, high = np.clip((interval.low, interval.high), 0, 1)
+    return interval._replace(low=float(low), high=float(high))
+
 def _at_least_nothing(interval):
     "A number of regions is not negative"
     return interval._replace(low=max(interval.low, 0.)) if interval.low==interval.low else interval
