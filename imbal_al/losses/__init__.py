@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = face(
             'PaperComboLoss'
         ),
         'guidance': 'candidates Guidance guide grid compare trace_figure',
-        'names': 'LOSS_NAMES',
+        'names': 'LOSS_NAMES loss_takes',
         'pixel': 'SegLoss PixelLoss BCELoss WBCELoss FocalLoss DIBEDisLoss',
         'region': 'RegionLoss DiceLoss TverskyLoss FocalTverskyLoss DIBERegLoss',
         'registry': 'LOSSES make_loss',

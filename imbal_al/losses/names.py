@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..core import check_choice
 
 # %% auto #0
-__all__ = ['LOSS_NAMES']
+__all__ = ['LOSS_NAMES', 'loss_takes']
 
 # %% ../../nbs/28_losses.names.ipynb #7acfeae3
 LOSS_NAMES = dict( # short name -> as tables and figures have it
