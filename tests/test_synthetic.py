@@ -120,7 +120,7 @@ def test_fixed_bytes(kind):
 
 def test_same_in_another_process():
     code = (
-        "import hashlib\nfrom imbal_al.data.synthetic import *\n"
+        "import hashlib\nfrom imbal_al.data.synthetic import KINDS, dataset\n"
         "drawn = (o.tobytes() for k in KINDS for o in dataset(k, 3, (40,56), 9))\n"
         "print(hashlib.sha256(b''.join(drawn)).hexdigest()[:16])"
     )
