@@ -6,16 +6,17 @@ Docs: https://example.github.io/imbal_al/cli.html.md"""
 
 # %% ../nbs/88_cli.ipynb #1c4e20c5
 from __future__ import annotations
-import errno, inspect, os, sys, time
-from dataclasses import dataclass, fields, is_dataclass
+import errno, os, sys, time
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, get_type_hints, Optional
+from typing import Annotated, Optional
 
 import typer
 from typer.core import TyperGroup
 
 from .core import atomic_path, best_device, InputError
 from .losses.names import LOSS_NAMES, losses_with, VARIANTS
+from .options import given_options, with_options
 from .project.commands import register
 from .text import progress_text, shown_text
 
@@ -134,35 +135,6 @@ def _size(amount):
         if amount<1000 or unit=='GB': return f'{amount:.3g} {unit}'
         amount /= 1000
 
-# %% ../nbs/88_cli.ipynb #ce902165
-def _options_of(kind):
-    "The parameters that a dataclass of options stands for"
-    hints = get_type_hints(kind, include_extras=True)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    return [
-        inspect.Parameter(field.name, keyword, default=field.default, annotation=hints[field.name])
-        for field in fields(kind)]
-
-# %% ../nbs/88_cli.ipynb #5276e7ac
-def _options(command):
-    "Decorator: a parameter annotated with a dataclass becomes one option for each of its fields"
-    hints = get_type_hints(command, include_extras=True)
-    parameters,groups = [],{}
-    for name,parameter in inspect.signature(command).parameters.items():
-        if is_dataclass(hints[name]):
-            groups[name] = hints[name]
-            parameters += _options_of(hints[name])
-        else: parameters.append(parameter.replace(annotation=hints[name]))
-    def run(**given):
-        "Collect the options of each group, call the command"
-        for name,kind in groups.items():
-            given[name] = kind(**{field.name:given.pop(field.name) for field in fields(kind)})
-        return command(**given)
-    run.__name__,run.__doc__ = command.__name__,command.__doc__
-    run.__signature__ = inspect.Signature(parameters)
-    run.__annotations__ = {parameter.name:parameter.annotation for parameter in parameters}
-    return run
-
 # %% ../nbs/88_cli.ipynb #ca13a6cb
 _Device = Annotated[Optional[str], typer.Option(
     help='cpu, cuda, cuda:1; default the best there is')]
@@ -241,10 +213,10 @@ class _Learning:
 # %% ../nbs/88_cli.ipynb #186c6616
 def _changes(learning):
     "What is given, as values of `RunConfig`"
-    given = dict(vars(learning))
-    given['patch'] = _patch(learning.patch) if learning.patch else None
-    given['warm_start'] = learning.warm_start or None
-    return {name:value for name,value in given.items() if value is not None}
+    given = given_options(learning)
+    if learning.patch: given['patch'] = _patch(learning.patch)
+    if not learning.warm_start: del given['warm_start']
+    return given
 
 # %% ../nbs/88_cli.ipynb #75164246
 @dataclass(frozen=True)
@@ -556,7 +528,7 @@ def _tell_story(folder, configs, work, how):
 
 # %% ../nbs/88_cli.ipynb #008749a9
 @app.command('study')
-@_options
+@with_options
 def _study(
     *,
     data: Annotated[Optional[str], typer.Option(
@@ -688,7 +660,7 @@ def _loss_configs(base, axes):
 
 # %% ../nbs/88_cli.ipynb #762342dd
 @app.command('losses')
-@_options
+@with_options
 def _losses(
     *,
     data: _LossData='synthetic:120:96',
@@ -789,7 +761,7 @@ def _search_weight(base, folder, wanted, work):
 
 # %% ../nbs/88_cli.ipynb #f406321b
 @app.command('guide')
-@_options
+@with_options
 def _guide(
     *,
     ctx: typer.Context,
@@ -949,7 +921,7 @@ class _Comparing:
 
 # %% ../nbs/88_cli.ipynb #40e4269e
 @app.command('compare')
-@_options
+@with_options
 def _compare(
     *,
     folder: Annotated[Path, typer.Argument(
@@ -1029,7 +1001,7 @@ def _run_again(folder, configs, *args, **how):
 
 # %% ../nbs/88_cli.ipynb #61126b10
 @app.command('retry')
-@_options
+@with_options
 def _retry(
     *,
     folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
