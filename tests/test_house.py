@@ -53,7 +53,7 @@ LATE = {
     ('studies.loss_study', 'imbal_al'): 'a plan is made without torch',
     ('studies.loss_training', 'imbal_al'): 'a plan is made without torch',
     ('project.standing', 'matplotlib'): 'one figure; the numbers are told without',
-    ('project.deploy', 'huggingface_hub'): 'only where a model is published',
+    ('project.card', 'huggingface_hub'): 'only where a model is published',
     ('results.gallery', 'IPython'): 'only in a notebook',
     ('results.gallery', 'ipywidgets'): 'only in a notebook',
     ('dev.rehearsal', 'matplotlib'): 'one figure; loops are played without',
