@@ -526,6 +526,13 @@ def _tell_story(folder, configs, work, how):
         typer.echo(f'Table: {folder/"results.csv"}\n\n{NEXT}')
     _end_if(failed)
 
+# %% ../nbs/88_cli.ipynb #3c83b755
+def _study_configs(data, preset, axes, changes):
+    "The runs that the options ask for"
+    from imbal_al.studies.learning_study import preset as preset_of, story
+    if preset==_FIRST_LOOK: return story(**_story_settings(data, axes, changes))
+    return _configs(preset_of(preset, data, **changes), axes)
+
 # %% ../nbs/88_cli.ipynb #008749a9
 @app.command('study')
 @with_options
@@ -561,12 +568,9 @@ def _study(
         imbal-al study --data folder:IMAGES:MASKS --patch 128 --strategies random,entropy
     """
     changes = _changes(learning)
-    from imbal_al.studies.learning_study import preset as preset_of, story
     from imbal_al.runs.plan import save_plan
     data,preset = _defaults(data, preset, axes)
-    is_story = preset==_FIRST_LOOK
-    if is_story: configs = story(**_story_settings(data, axes, changes))
-    else: configs = _configs(preset_of(preset, data, **changes), axes)
+    configs = _study_configs(data, preset, axes, changes)
     how = _how(work)
     _check_all(configs, work)
     if dry_run: return _print_dry_run(configs, work)
@@ -574,7 +578,7 @@ def _study(
     save_plan(folder, configs)
     trainings = sum(config.cycles for config in configs)
     _say(f'{len(configs)} runs, {trainings} trainings into {folder}')
-    if is_story: return _tell_story(folder, configs, work, how)
+    if preset==_FIRST_LOOK: return _tell_story(folder, configs, work, how)
     _report(folder, _loud_run(folder, configs, work, how))
 
 # %% ../nbs/88_cli.ipynb #37b1dc77
@@ -759,6 +763,20 @@ def _search_weight(base, folder, wanted, work):
         typer.echo(compared.round(3).to_string(index=False))
     if guided.index is None: raise typer.Exit(1)
 
+# %% ../nbs/88_cli.ipynb #f242775e
+def _search_base(data, preset, training, wanted, work):
+    "The training that is searched with. Raises `InputError` for a search that cannot be made"
+    from imbal_al.losses.guidance import check_target
+    from imbal_al.studies.loss_config import check_loss_config
+    from imbal_al.studies.loss_training import check_loss_networks, check_parts
+    check_target(wanted.target)
+    base = _loss_base(
+        data, preset, training, arch=wanted.model, loss=wanted.loss, variant=wanted.variant)
+    check_loss_config(base)
+    check_parts([base], work.data_root)
+    check_loss_networks([base], work.device)
+    return base
+
 # %% ../nbs/88_cli.ipynb #f406321b
 @app.command('guide')
 @with_options
@@ -796,15 +814,7 @@ def _guide(
             dir, costs.misses_cost, costs.alarms_cost, costs.prevalence,
             wanted.loss, wanted.candidates,
             wanted.target if _given(ctx, 'target') else None, work.device, costs.accept, costs.undo)
-    from imbal_al.losses.guidance import check_target
-    from imbal_al.studies.loss_config import check_loss_config
-    from imbal_al.studies.loss_training import check_loss_networks, check_parts
-    check_target(wanted.target)
-    base = _loss_base(
-        data, preset, training, arch=wanted.model, loss=wanted.loss, variant=wanted.variant)
-    check_loss_config(base)
-    check_parts([base], work.data_root)
-    check_loss_networks([base], work.device)
+    base = _search_base(data, preset, training, wanted, work)
     _search_weight(base, _loss_folder(out, data, preset), wanted, work)
 
 # %% ../nbs/88_cli.ipynb #0ca41763

@@ -5,6 +5,7 @@ up, and wings stand on floors: a room imports lower notebooks of its own wing an
 """
 
 import ast
+import json
 import re
 from collections import Counter
 from graphlib import TopologicalSorter
@@ -228,6 +229,24 @@ def test_only_commands_import_inside_functions():
     }
     assert not found - set(LATE), sorted(found - set(LATE))
     assert not set(LATE) - found, f'not needed any more: {sorted(set(LATE) - found)}'
+
+
+def subtitle(path):
+    "What a notebook says that it is about"
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    text = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
+    return re.search(r'^> *(.+)', text, re.M)[1].replace('`', '')
+
+
+def test_the_code_map_lists_every_notebook_in_reading_order():
+    "A room that was added, or has another subtitle, stands in the saved page, too"
+    cells = json.loads((NBS / 'map.ipynb').read_text(encoding='utf-8'))['cells']
+    shown = [o['data'] for c in cells for o in c.get('outputs', []) if 'data' in o]
+    text = '\n'.join(''.join(data.get('text/markdown', '')) for data in shown)
+    found = re.findall(r'^\| \[(.+?)\]\((.+?)\) \| (.+) \|$', text, re.M)
+    paths = [*sorted(NBS.glob('[0-9]*.ipynb')), *sorted(NBS.glob('dev/[0-9]*.ipynb'))]
+    whole = [(p.stem, p.relative_to(NBS).as_posix(), subtitle(p)) for p in paths]
+    assert found == whole, '`make readme` makes nbs/map.ipynb anew'
 
 
 def module_of(text):

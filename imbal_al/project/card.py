@@ -23,13 +23,15 @@ def _data_text(p, meta):
     return ' '.join([
         f'{len(p.units)} {p.settings.unit}s in `{p.images.name}`;',
         f'{len(table)} labelled, {faulty} with a defect and {healthy} without.',
-        f'Trained on {meta["trained"]} of them; the others, picked at random, were only tested on.'])
+        f'Trained on {meta["trained"]} of them;',
+        'the others, picked at random, were only tested on.'])
 
 # %% ../../nbs/70a_project.card.ipynb #bdb0dfc1
 def _network_text(p, meta):
     "What was trained, and how"
-    weight = '' if meta.get('fn_weight') is None else f" with {meta['fn_weight']:g} as the weight of misses"
-    loss = meta.get("loss") or p.settings.loss
+    weight, loss = '', meta.get('loss') or p.settings.loss
+    if meta.get('fn_weight') is not None:
+        weight = f" with {meta['fn_weight']:g} as the weight of misses"
     return ' '.join([
         f'{p.settings.arch} on {p.settings.encoder}, loss {loss}{weight}, {p.settings.steps} steps;',
         f'windows of {meta["size"]} pixels that overlap by {meta["overlap"]}.',
@@ -49,7 +51,8 @@ def _operating_texts(p, meta, standing):
     if meta.get('warning'): out.append(f'**Warning: {meta["warning"]}**')
     if not standing: return [*out, f'{called}. This was **not** tested, or not at a prevalence.']
     expected = str(standing.point.account()).replace('\n',' ')
-    return [*out, f'For {_pct(standing.prevalence)} faulty {p.settings.unit}s. {expected}', standing.advice]
+    share = f'For {_pct(standing.prevalence)} faulty {p.settings.unit}s.'
+    return [*out, f'{share} {expected}', standing.advice]
 
 # %% ../../nbs/70a_project.card.ipynb #e89f47b9
 def _verdict_texts(p, meta, standing):
@@ -70,7 +73,8 @@ def _limits_text(p, meta):
     return '\n'.join([
         f'- Tested on images like those in `{p.images.name}`: '
         'another camera, light or product needs labels of its own.',
-        '- The scores hold at the prevalence above; at another one the precision is another, see `imbal-al where`.',
+        '- The scores hold at the prevalence above; at another one the precision is another, '
+        'see `imbal-al where`.',
         '- A unit that strategies picked is harder than most; only random ones were tested on, '
         'so the scores are of the usual stream of parts.',
         f'- {meta["channels"]} channel(s), 8 bit; '
@@ -123,8 +127,8 @@ def _steps(meta):
     channels = '1 (grey)' if meta['channels']==1 else '3 (RGB)'
     reject = 'no part is' if rule['reject'] is None else f"from {rule['reject']:.6g} on a part is"
     return [
-        f'Input `image`: uint8, (windows, {size}, {size}, {meta["channels"]}), rows first, channels '
-        f'last, {channels}, 0 to 255; a 16-bit picture is scaled from 0..{2**bits-1}. '
+        f'Input `image`: uint8, (windows, {size}, {size}, {meta["channels"]}), rows first, '
+        f'channels last, {channels}, 0 to 255; a 16-bit picture is scaled from 0..{2**bits-1}. '
         'Normalisation is in the file.',
         'Outputs: `logit` float32 (windows, height, width), ln(p/(1-p)); '
         '`mask` uint8, of single windows, before blending.',
