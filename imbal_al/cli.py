@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from .core import atomic_path, best_device, InputError
 from .losses.names import LOSS_NAMES, losses_with, VARIANTS
+from .live.commands import register_live
 from .project.commands import register
 from .text import progress_text, shown_text
 
@@ -1195,3 +1196,4 @@ def _report_command(
 
 # %% ../nbs/88_cli.ipynb #49f264ca
 register(app, _OneLine)
+register_live(app)

@@ -23,11 +23,12 @@ FLOORS = [
     {'networks'},
     {'studies'},
     {'project', 'results'},
+    {'live'},
     {'cli'},
     {'dev'},
 ]
 # The command line starts in a moment, so each command loads what it needs when it is given
-COMMANDS = {'cli', 'project.commands'}
+COMMANDS = {'cli', 'project.commands', 'live.commands'}
 # Other rooms that import inside functions: what, and why it may not stand at the top
 LATE = {
     ('core', 'torch'): 'read by every command, also by those that need no torch',
