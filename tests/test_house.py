@@ -7,6 +7,7 @@ up, and wings stand on floors: a room imports lower notebooks of its own wing an
 import ast
 import json
 import re
+import subprocess
 from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -24,11 +25,12 @@ FLOORS = [
     {'networks'},
     {'studies'},
     {'project', 'results'},
+    {'live'},
     {'cli'},
     {'dev'},
 ]
 # The command line starts in a moment, so each command loads what it needs when it is given
-COMMANDS = {'cli', 'project.commands'}
+COMMANDS = {'cli', 'project.commands', 'live.commands'}
 # Other rooms that import inside functions: what, and why it may not stand at the top
 LATE = {
     ('core', 'torch'): 'read by every command, also by those that need no torch',
@@ -265,3 +267,21 @@ def test_the_walls_are_seen():
     assert goes_up('cli', 'dev.bench') and not goes_up('dev.bench', 'cli')
     late = 'def f():\n    import a\n    try: import b\n    except ImportError: pass\n    from .c import d'
     assert [packages(o) for o in in_functions(module_of(late))] == [{'a'}, {'imbal_al'}]
+
+
+# ---- what is made stays out of git
+
+
+MADE = ('.venv', '_docs', '_proc', 'runs', 'build', 'dist')
+
+
+def tracked():
+    "What git holds of what is made here"
+    told = subprocess.run(['git', 'ls-files', *MADE], cwd=ROOT, capture_output=True, text=True)
+    return told.stdout.split()
+
+
+def test_what_is_made_is_not_tracked():
+    "A link named .venv, once pushed, takes the place of the environment where it arrives"
+    names = {path.split('/')[0] for path in tracked()}
+    assert not names, f'git rm -r -q --cached {" ".join(names)}, then commit and land again'
