@@ -87,6 +87,13 @@ def test_links_lead_home(docs):
     )
 
 
+def test_a_directive_is_no_prose(docs):
+    assert docs.without_directives('#| export: true\n\n## Dice\n\n# not | this') == (
+        '\n## Dice\n\n# not | this'
+    )
+    assert docs.without_directives('#| export\nLosses.') == 'Losses.'
+
+
 def test_pictures_get_the_prose_above_them(docs):
     from fastcore.nbio import dict2nb
 

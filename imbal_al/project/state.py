@@ -157,7 +157,7 @@ def _named(p, out, what):
     for word in what:
         ids = {id for id in out if word in _names_of(p.row[id])}
         if not ids: raise InputError(
-            f'{word} is none of the {len(out)} units that are out; '
+            f'{word} is not among the units that wait for labels ({len(out)}); '
             'give the id or the name of one, from queue.csv')
         chosen |= ids
     return [id for id in out if id in chosen]
