@@ -2558,6 +2558,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'imbal_al/project/changes.py'),
                                           'imbal_al.project.changes._check_names': ( 'project.changes.html#_check_names',
                                                                                      'imbal_al/project/changes.py'),
+                                          'imbal_al.project.changes._check_training': ( 'project.changes.html#_check_training',
+                                                                                        'imbal_al/project/changes.py'),
                                           'imbal_al.project.changes._clear': ('project.changes.html#_clear', 'imbal_al/project/changes.py'),
                                           'imbal_al.project.changes._value': ('project.changes.html#_value', 'imbal_al/project/changes.py'),
                                           'imbal_al.project.changes._write': ('project.changes.html#_write', 'imbal_al/project/changes.py'),
