@@ -33,6 +33,7 @@ WINGS = {
     'studies': 'What a study runs',
     'results': 'Results',
     'project': 'Your own images',
+    'live': 'The loop, live',
     'cli': 'Command line',
     'dev': 'The workshop',
 }
@@ -416,6 +417,7 @@ def prepare(cfg, work):
     (work / 'sidebar.yml').write_text(yaml.dump(sidebar(cfg, pages), sort_keys=False))
     site = yaml.safe_load((cfg.nbs_path / 'nbdev.yml').read_text())
     site.pop('format-links', None)
+    site['website'] = {name: value for name, value in site['website'].items() if value not in ('', '/')}
     (work / 'nbdev.yml').write_text(yaml.dump(site))
     shutil.copy(cfg.nbs_path / 'styles.css', work)
     if (cfg.nbs_path / 'images').exists():

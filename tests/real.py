@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 TOOLS = Path(os.environ.get('IMBAL_AL_TOOLS') or Path(__file__).parents[1] / '.venv/tools')
-MAY_SKIP = ('needs a GPU', 'DINOv2: ', 'openvino (180 MB)')  # The last two: extras of 90 and 180 MB
+MAY_SKIP = ('needs a GPU', 'DINOv2: ')  # The last one: an extra of 90 MB
 
 
 def tool(name):

@@ -70,6 +70,18 @@ def test_readme_is_short_and_has_no_placeholder():
         assert text not in README.lower(), text
 
 
+PLACES = ('imbal_al/**/*.py', 'nbs/**/*.ipynb', 'nbs/*.*', 'data/*.md', '*.md', '*.toml', '*.cff')
+PLACEHOLDER = re.compile(r'example\.github|github\.com/(example|user|you)\b', re.I)
+
+
+def test_nothing_links_to_an_address_that_is_made_up():
+    paths = [path for place in PLACES for path in ROOT.glob(place) if path.is_file()]
+    assert len(paths) > 200
+    for path in paths:
+        found = PLACEHOLDER.search(path.read_text())
+        assert not found, (path.name, found[0])
+
+
 def test_every_link_of_the_readme_leads_to_a_file():
     links = re.findall(r'\]\((?!https?:)([^)#]+)', README)
     assert len(links) > 15

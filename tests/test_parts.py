@@ -130,6 +130,56 @@ def test_aupimo_by_hand_over_many_images():
         aupimo(hist, low=0.1, high=0.01)
 
 
+def made_up():
+    "Six maps of logits at the middles of bins, and masks with six defects, the same on every machine"
+    i, y, x = np.ogrid[:6, :64, :64]
+    code = 40 + (37 * y * y + 101 * x + 53 * i * x + 17 * x * y) % 61 // 2
+    masks = np.zeros(code.shape, int)
+    boxes = [
+        (0, 5, 5, 8, 8, 30),
+        (0, 40, 20, 3, 20, 9),
+        (1, 30, 30, 12, 4, 20),
+        (3, 0, 50, 6, 14, 14),
+        (3, 6, 49, 2, 1, 14),
+        (3, 50, 3, 2, 2, 0),
+    ]
+    for at, top, left, h, w, more in boxes:
+        box = np.s_[at, top : top + h, left : left + w]
+        masks[box] = 1
+        code[box] += more
+    return (code - 64 + 0.5) / 8, masks
+
+
+def test_the_values_of_anomalib():
+    """What anomalib 2.7.0 says of the same maps and scores, computed once
+
+    With `pip install anomalib==2.7.0`, z and masks as tensors, low and high as below:
+        a = anomalib.metrics.aupro._AUPRO(fpr_limit=.3)
+        a.update(z.float(), masks), a.compute()
+        anomalib.metrics.pimo.functional.aupimo_scores(z, masks, 300000, (low,high))[4]
+        anomalib.metrics.auroc._AUROC, .aupr._AUPR, .f1_score._F1Max: update(score, faulty), compute()
+    The bounds of AUPIMO are false shares that occur, for anomalib takes the nearest one."""
+    from imbal_al.measure.image_level import auroc, average_precision, image_curve
+
+    z, masks = made_up()
+    parts, hist = measure_parts(z, masks, logits=True), histogram(z, masks, logits=True)
+    assert aupro(parts, hist, 0.05) == pytest.approx(0.5179119, abs=1e-6)
+    assert aupro(parts, hist, 0.3) == pytest.approx(0.6192663, abs=1e-6)
+    healthy = z[[2, 4, 5]]
+    false = [(healthy >= t).mean() for t in np.unique(z)]
+    low, high = sorted(set(false))[1:6:4]
+    assert (low, high) == pytest.approx((0.015869140625, 0.14371744791666666))
+    theirs = [0.681960690657344, 0.6460697537950458, 0.5248170285740044]
+    assert aupimo(hist, low=low, high=high) == pytest.approx(theirs, abs=1e-9)
+    score = np.array([0.9, 0.8, 0.8, 0.4, 0.3, 0.1, 0.35, 0.6, 0.05, 0.75])
+    faulty = np.array([1, 1, 0, 0, 1, 0, 0, 1, 0, 0])
+    assert auroc(score, faulty) == pytest.approx(0.7291667, abs=1e-6)
+    assert average_precision(score, faulty) == pytest.approx(0.6916667, abs=1e-6)
+    curve = image_curve(score, faulty)
+    caught, flagged = 4 * curve.caught, 6 * curve.flagged
+    assert (2 * caught / (caught + flagged + 4)).max() == pytest.approx(0.6666667, abs=1e-6)
+
+
 def test_image_scores_are_those_of_scikit_learn():
     metrics = pytest.importorskip('sklearn.metrics', reason='pip install scikit-learn')
     rng = np.random.default_rng(0)

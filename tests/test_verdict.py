@@ -304,7 +304,7 @@ def test_the_lines_of_the_card_say_what_predict_says_without_us(project, tmp_pat
 
 
 def test_openvino_reads_the_file_and_says_the_same(project, tmp_path):
-    ov = pytest.importorskip('openvino', reason='pip install openvino (180 MB)')
+    ov = pytest.importorskip('openvino', reason='pip install openvino')
     pytest.importorskip('onnxruntime', reason=EXTRA)
     from imbal_al.project.deploy import export
     from imbal_al.project.predictor import open_model
