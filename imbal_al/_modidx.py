@@ -3615,6 +3615,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'imbal_al.project.verdict._by': ('project.verdict.html#_by', 'imbal_al/project/verdict.py'),
                                           'imbal_al.project.verdict._choose': ( 'project.verdict.html#_choose',
                                                                                 'imbal_al/project/verdict.py'),
+                                          'imbal_al.project.verdict._held_out': ( 'project.verdict.html#_held_out',
+                                                                                  'imbal_al/project/verdict.py'),
                                           'imbal_al.project.verdict._keep': ('project.verdict.html#_keep', 'imbal_al/project/verdict.py'),
                                           'imbal_al.project.verdict._promise': ( 'project.verdict.html#_promise',
                                                                                  'imbal_al/project/verdict.py'),

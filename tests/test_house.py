@@ -55,8 +55,6 @@ LATE = {
     ('studies.loss_config', 'imbal_al'): 'a plan is made without torch',
     ('studies.loss_study', 'imbal_al'): 'a plan is made without torch',
     ('studies.loss_training', 'imbal_al'): 'a plan is made without torch',
-    ('project.changes', 'imbal_al'): 'most settings are changed without torch',
-    ('project.verdict', 'imbal_al'): 'a verdict is told and put back without torch',
     ('project.standing', 'matplotlib'): 'one figure; the numbers are told without',
     ('project.card', 'huggingface_hub'): 'only where a model is published',
     ('results.gallery', 'IPython'): 'only in a notebook',

@@ -280,12 +280,10 @@ def test_what_neither_trains_nor_looks_loads_no_torch(tmp_path, images):
     lines = [
         ['project', 'new', p, '--images', images, '--window', 32],
         ['project', 'status', p],
-        ['project', 'set', p, 'steps=3', 'loss=dibe'],
         ['ingest', p, masks],
         ['project', 'labels', p, tmp_path / 'labels'],
         ['project', 'drop', p, '13.png'],
         ['project', 'release', p],
-        ['verdict', p],
         ['project', 'status', p],
         ['data', 'list'],
         *([*word.split(), '--help'] for word in ('', 'next', 'where', 'study', 'export', 'predict')),

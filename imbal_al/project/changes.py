@@ -9,6 +9,8 @@ from dataclasses import fields, replace
 
 from ..core import check_choice, InputError
 from ..losses.names import LOSS_NAMES, PAPER_COMBO
+from ..networks.learner import SCHEDULES
+from ..networks.models import create_model
 from .state import change_line, guided_loss, is_finished, read_changes, rounds
 from imbal_al.project.store import (
     check_groups, check_settings, labels, open_project, Project, Settings, write_project
@@ -63,14 +65,6 @@ def _value(name, text):
     except ValueError as e: raise InputError(
         f"{name} = {text!r}; give a {'whole ' if kind=='int' else ''}number") from e
 
-# %% ../../nbs/64a_project.changes.ipynb #5c1e20aa
-def _check_training(made):
-    "Raise an `InputError` for a schedule or a network that nothing has; torch is loaded for these alone"
-    from imbal_al.networks.learner import SCHEDULES
-    from imbal_al.networks.models import create_model
-    check_choice('schedule', made.schedule, SCHEDULES)
-    create_model(made.arch, made.encoder, None, 2, 3)
-
 # %% ../../nbs/64a_project.changes.ipynb #ca6ce3c7
 def _check_names(p, made, now):
     "Raise an `InputError` for names that nothing has, and for a loss that would not be used"
@@ -80,8 +74,9 @@ def _check_names(p, made, now):
         if guided: raise InputError(
             f"{p.dir} trains with {guided['loss']}, which `imbal-al guide` has chosen; "
             f'remove {p.dir}/guide.json to train with another')
+    check_choice('schedule', made.schedule, SCHEDULES)
     check_choice('weights', made.weights, ['imagenet',None])
-    if {'schedule','arch','encoder'}&set(now): _check_training(made)
+    if {'arch','encoder'}&set(now): create_model(made.arch, made.encoder, None, 2, 3)
 
 # %% ../../nbs/64a_project.changes.ipynb #260bd64a
 def change(

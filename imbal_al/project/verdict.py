@@ -13,6 +13,8 @@ from imbal_al.measure.verdict import (
     PartCosts, parts_to_show, Rule, rule_by_alarms, rule_by_costs, rule_by_recall, rule_values,
     verdict_level, VerdictLevel
 )
+from .network import heldout_parts
+from .standing import weighed_tests
 from imbal_al.project.state import (
     exported_round, read_guide, read_verdict, split_labels, VERDICT_FORM
 )
@@ -36,8 +38,6 @@ class _Seen:
 # %% ../../nbs/69a_project.verdict.ipynb #38ddb9a9
 def _seen(p, device):
     "Held-out units of the network that would be exported. Raises `InputError` where there are none"
-    from imbal_al.project.network import heldout_parts
-    from imbal_al.project.standing import weighed_tests
     folder, record = exported_round(p)
     table = labels(p)
     faulty = dict(zip(table['id'], table['faulty']))
