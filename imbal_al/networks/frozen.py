@@ -15,9 +15,9 @@ from .learner import assembled, fit, loss_module, Training, training_batches
 from .models import encoder_stats
 
 # %% auto #0
-__all__ = []
+__all__ = ['HOW']
 
-# %% ../../nbs/55b_networks.frozen.ipynb #db8a2ba0
+# %% ../../nbs/55b_networks.frozen.ipynb #d32badbf
 class _Standard(nn.Module):
     "Channels with mean 0 and deviation 1"
     def __init__(self, channels):
@@ -28,11 +28,12 @@ class _Standard(nn.Module):
     def learn(self, x):
         "Mean and deviation of maps (B,C,h,w)"
         self.mean = x.mean((0,2,3), keepdim=True)
-        self.std = x.std((0,2,3), keepdim=True).clamp(min=1e-3)
+        spread = x.std((0,2,3), keepdim=True)
+        self.std = spread.clamp(min=1e-3)
 
     def forward(self, x): return (x-self.mean)/self.std
 
-# %% ../../nbs/55b_networks.frozen.ipynb #a2f093df
+# %% ../../nbs/55b_networks.frozen.ipynb #300e9749
 def _smoothed(channels):
     "3x3 convolution, group normalisation, ReLU"
     return nn.Sequential(
@@ -40,9 +41,11 @@ def _smoothed(channels):
         nn.GroupNorm(8, channels),
         nn.ReLU(inplace=True))
 
+def _pointwise(channels, to): return nn.Conv2d(channels, to, 1)
+
 def _doubled(x): return F.interpolate(x, scale_factor=2, mode='nearest')
 
-# %% ../../nbs/55b_networks.frozen.ipynb #8b42849c
+# %% ../../nbs/55b_networks.frozen.ipynb #861108f0
 class LightDecoder(nn.Module):
     "Maps at 1/4, 1/8 and 1/16, the last three of a list, become one of 32 channels at 1/4"
     def __init__(self,
@@ -54,27 +57,47 @@ class LightDecoder(nn.Module):
         super().__init__()
         widths = (slim, wide, wide)
         self.standard = nn.ModuleList(_Standard(n) for n in channels)
-        self.lateral = nn.ModuleList(nn.Conv2d(n, width, 1) for n,width in zip(channels, widths))
-        self.smooth = nn.ModuleList(_smoothed(width) for width in widths)
-        self.drop, self.narrow = nn.Dropout2d(drop), nn.Conv2d(wide, slim, 1)
+        self.lateral = nn.ModuleList(map(_pointwise, channels, widths))
+        self.smooth = nn.ModuleList(map(_smoothed, widths))
+        self.drop = nn.Dropout2d(drop)
+        self.narrow = _pointwise(wide, slim)
 
     def learn(self, maps):
         "Take means and deviations of maps"
-        for own,x in zip(self.standard, maps[-3:]): own.learn(x)
+        for own,x in zip(self.standard, maps): own.learn(x)
 
     def forward(self, maps):
-        fine, middle, coarse = (own(x) for own,x in zip(self.standard, maps[-3:]))
-        x = self.smooth[2](self.lateral[2](self.drop(coarse)))
-        x = self.smooth[1](_doubled(x)+self.lateral[1](middle))
-        return self.smooth[0](_doubled(self.narrow(x))+self.lateral[0](fine))
+        x = None
+        for i in (2,1,0):
+            own = self.standard[i](maps[i-3])
+            own = self.lateral[i](own if i<2 else self.drop(own))
+            if i==0: x = self.narrow(x)
+            x = self.smooth[i](own if x is None else _doubled(x)+own)
+        return x
 
-# %% ../../nbs/55b_networks.frozen.ipynb #bd4dfc00
+# %% ../../nbs/55b_networks.frozen.ipynb #aefdf367
 def _scaling(n, to):
     "(to,n) matrix that scales `n` pixels as features are scaled: bicubic, antialiased"
     eye = torch.eye(n)[None,None]
-    return F.interpolate(eye, size=(to,n), mode='bicubic', antialias=True, align_corners=False)[0,0]
+    scaled = F.interpolate(eye, size=(to,n), mode='bicubic', antialias=True, align_corners=False)
+    return scaled[0,0]
 
-# %% ../../nbs/55b_networks.frozen.ipynb #a8b6793e
+# %% ../../nbs/55b_networks.frozen.ipynb #e44356cd
+def fine_first(
+    tokens, # (B,h,w,D) of an encoder whose name ends with _fine
+    coarse  # Channels of its map at 1/16
+    )->list: # Maps at 1/4, 1/8 and 1/16
+    "What a decoder reads of tokens"
+    return list(unfold_maps(tokens, coarse)[::-1])
+
+# %% ../../nbs/55b_networks.frozen.ipynb #f2815036
+def _range(name):
+    "What black and white are to an encoder: two tensors (1,3,1,1)"
+    stats = encoder_stats(name.removesuffix('_fine'))
+    mean, std = (torch.tensor(stats[part]).view(1,3,1,1) for part in ('mean','std'))
+    return -mean/std, (1-mean)/std
+
+# %% ../../nbs/55b_networks.frozen.ipynb #143a862d
 class FrozenMaps(nn.Module):
     "Normalised windows (B,3,H,W) -> the windows, and an encoder's maps at 1/4, 1/8 and 1/16"
     def __init__(self,
@@ -82,20 +105,21 @@ class FrozenMaps(nn.Module):
         window:tuple  # (H,W)
         ):
         super().__init__()
-        self.net, self.coarse = seen.net.requires_grad_(False), seen.net.coarse
-        for name,n,to in zip(('down','across'), window, seen.size): self.register_buffer(name, _scaling(n, to))
-        mean, std = (torch.tensor(part).view(1,3,1,1) for part in encoder_stats(seen.name.removesuffix('_fine')).values())
-        self.register_buffer('low', -mean/std)
-        self.register_buffer('high', (1-mean)/std)
+        self.net = seen.net.requires_grad_(False)
+        self.coarse = self.net.coarse
+        sides = zip(window, seen.size)
+        for name,(n,to) in zip(('down','across'), sides): self.register_buffer(name, _scaling(n, to))
+        for name,value in zip(('low','high'), _range(seen.name)): self.register_buffer(name, value)
 
     def train(self, mode=True): return super().train(False)
 
     def forward(self, x):
         scaled = self.down@x@self.across.T
-        tokens, _ = self.net(torch.minimum(torch.maximum(scaled, self.low), self.high))
-        return [x, *unfold_maps(tokens, self.coarse)[::-1]]
+        scaled = torch.maximum(scaled, self.low)
+        tokens, _ = self.net(torch.minimum(scaled, self.high))
+        return [x, *fine_first(tokens, self.coarse)]
 
-# %% ../../nbs/55b_networks.frozen.ipynb #e6c5a560
+# %% ../../nbs/55b_networks.frozen.ipynb #d5ec8494
 class FrozenNet(nn.Module):
     "A frozen encoder and a light decoder: normalised windows (B,3,H,W) -> logits (B,2,H,W)"
     def __init__(self,
@@ -109,9 +133,21 @@ class FrozenNet(nn.Module):
         up = nn.Upsample(size=tuple(window), mode='bilinear', align_corners=False)
         self.segmentation_head = nn.Sequential(nn.Conv2d(32, 2, 1), up)
 
-    def forward(self, x): return self.segmentation_head(self.decoder(self.encoder(x)))
+    def forward(self, x):
+        found = self.decoder(self.encoder(x))
+        return self.segmentation_head(found)
 
-# %% ../../nbs/55b_networks.frozen.ipynb #2a8d5805
+# %% ../../nbs/55b_networks.frozen.ipynb #eb3787c6
+def decoder_on(
+    seen:Encoder, # With a name that ends with _fine
+    window:tuple, # (H,W) of the windows
+    seed:int=0    # Of the decoder's weights
+    )->FrozenNet:
+    "A network to train on the features of an encoder"
+    with seeded(stream_seed(seed,'weights')): net = FrozenNet(seen, window)
+    return net.to(seen.device).eval()
+
+# %% ../../nbs/55b_networks.frozen.ipynb #200d1d01
 FROZEN = ('lite0','dinov2')
 
 def frozen_network(
@@ -122,11 +158,9 @@ def frozen_network(
     )->FrozenNet:
     "A network to train on frozen features. Raises `InputError` for an encoder that is not known, or not here"
     check_choice('encoder to freeze', encoder, FROZEN)
-    seen = load_encoder(f'{encoder}_fine', window, device)
-    with seeded(stream_seed(seed,'weights')): net = FrozenNet(seen, window)
-    return net.to(device).eval()
+    return decoder_on(load_encoder(f'{encoder}_fine', window, device), window, seed)
 
-# %% ../../nbs/55b_networks.frozen.ipynb #41f420cd
+# %% ../../nbs/55b_networks.frozen.ipynb #6e3b88b7
 class TokenData:
     "Features of windows and their masks, as batches ask for them"
     def __init__(self,
@@ -135,16 +169,17 @@ class TokenData:
         coarse,       # Channels of the map at 1/16
         device='cpu'  # Where batches are wanted
         ):
-        self.tokens, self.coarse, self.device = tokens, coarse, torch.device(device)
-        self.masks = torch.as_tensor(np.require(masks, requirements='W')).to(device)
+        self.tokens, self.coarse = tokens, coarse
+        self.device = torch.device(device)
+        self.masks = torch.as_tensor(np.array(masks)).to(device)
 
     def __len__(self): return len(self.tokens)
 
     def raw(self, idx):
         "Maps (B,C,h,w), float32, fine to coarse"
-        rows = np.ascontiguousarray(self.tokens[torch.as_tensor(idx).cpu().numpy()])
-        found = unfold_maps(torch.from_numpy(rows).to(self.device).float(), self.coarse)
-        return list(found[::-1])
+        rows = np.array(self.tokens[np.asarray(torch.as_tensor(idx).cpu())])
+        tokens = torch.from_numpy(rows).to(self.device)
+        return fine_first(tokens.float(), self.coarse)
 
     def target(self, idx):
         "Masks (B,H,W)"
@@ -152,15 +187,17 @@ class TokenData:
 
     def normalise(self, maps): return maps
 
-# %% ../../nbs/55b_networks.frozen.ipynb #daaea6d4
+# %% ../../nbs/55b_networks.frozen.ipynb #7ea1d0d2
 def _turned(maps, masks, g):
     "Maps [(B,C,h,w)] and masks (B,H,W), turned over each way for half of the batch, as a CPU generator draws it"
     for axis in (-1,-2):
-        on = (torch.rand(len(masks), generator=g)<.5).to(masks.device)
-        chosen = on[:,None,None]
-        masks = torch.where(chosen, masks.flip(axis), masks)
-        maps = [torch.where(chosen[:,None], one.flip(axis), one) for one in maps]
+        on = torch.rand(len(masks), generator=g)<.5
+        on = on.to(masks.device)[:,None,None]
+        masks = torch.where(on, masks.flip(axis), masks)
+        maps = [_where(on[:,None], one, axis) for one in maps]
     return maps, masks
+
+def _where(on, x, axis): return torch.where(on, x.flip(axis), x)
 
 # %% ../../nbs/55b_networks.frozen.ipynb #7ac87580
 class _Behind(nn.Module):
@@ -171,7 +208,8 @@ class _Behind(nn.Module):
 
     def forward(self, maps): return self.head(self.decoder(maps))
 
-# %% ../../nbs/55b_networks.frozen.ipynb #3772fb7e
+# %% ../../nbs/55b_networks.frozen.ipynb #2ed3516b
+HOW = Training(lr=2e-3, bs=16, steps=100, epochs=None, train_pi=.5)
 _MOST = 256 # Windows that mean and deviation are taken from
 
 def _check_tokens(net, tokens):
@@ -182,26 +220,28 @@ def _check_tokens(net, tokens):
         f'features with {tokens.shape[-1]} numbers a token, the network wants {wanted}; '
         f'compute them with the encoder {net.seen.name}')
 
-# %% ../../nbs/55b_networks.frozen.ipynb #b40f94fd
+# %% ../../nbs/55b_networks.frozen.ipynb #ca7fffc9
 def train_frozen(
     net:FrozenNet,       # From `frozen_network`; its decoder is trained in place
     tokens,              # float16 (N,h,w,D): features of the windows by `net.seen`
     masks,               # uint8 (N,H,W) of the windows
     loss='combo_paper',  # As `make_learner` takes it
-    how:Training=Training(lr=2e-3, bs=16, steps=200, epochs=None), # Rate, batch, steps, seed, share of faulty windows
+    how:Training=HOW,    # Rate, batch, steps, seed, share of faulty windows
     schedule:str='cosine', # See `fit`
     stop:str='none'      # See `fit`
     )->FrozenNet: # The same, in evaluation mode
     "Train a decoder on kept features. Raises `InputError` where there is nothing to train on, or other features"
     _check_tokens(net, tokens)
-    data = TokenData(tokens, masks, net.encoder.coarse, net.decoder.narrow.weight.device)
-    some = np.linspace(0, len(data)-1, min(_MOST, len(data))).round().astype(int)
-    net.decoder.learn(data.raw(some))
-    batches = training_batches(data, np.arange(len(data)), how, _turned)
-    fit(assembled(_Behind(net), batches, loss_module(loss, data.device), how), schedule, stop)
+    n, device = len(tokens), net.decoder.narrow.weight.device
+    data = TokenData(tokens, masks, net.encoder.coarse, device)
+    some = np.linspace(0, n-1, min(_MOST, n))
+    net.decoder.learn(data.raw(some.round().astype(int)))
+    batches = training_batches(data, np.arange(n), how, _turned)
+    loss = loss_module(loss, data.device)
+    fit(assembled(_Behind(net), batches, loss, how), schedule, stop)
     return net.eval()
 
-# %% ../../nbs/55b_networks.frozen.ipynb #14263b75
+# %% ../../nbs/55b_networks.frozen.ipynb #a4a06d12
 def logits_of(
     net:FrozenNet, # A trained one
     tokens,        # float16 (N,h,w,D): features of windows by `net.seen`; a memory map is fine
@@ -209,9 +249,10 @@ def logits_of(
     )->np.ndarray: # float32 (N,H,W)
     "Logits of windows from kept features. Raises `InputError` for features of another encoder"
     _check_tokens(net, tokens)
-    data, out = TokenData(tokens, np.zeros(len(tokens), np.uint8), net.encoder.coarse), []
+    no_masks, behind = np.zeros(len(tokens), np.uint8), _Behind(net)
+    data, out = TokenData(tokens, no_masks, net.encoder.coarse), []
     with torch.inference_mode():
         for at in torch.arange(len(data)).split(bs):
-            z = _Behind(net)(data.raw(at))
-            out.append((z[:,1]-z[:,0]).numpy())
-    return np.concatenate(out)
+            z = behind(data.raw(at))
+            out.append(z[:,1]-z[:,0])
+    return torch.cat(out).numpy()
