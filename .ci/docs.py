@@ -620,7 +620,10 @@ def problems(out):
                 continue
             if u.scheme or href == '#':
                 continue
-            at = (p.parent / unquote(u.path)).resolve() if u.path else p
+            # Only the page for lost addresses is shown at any depth, so only there links begin at the root
+            from_root = u.path.startswith('/') and p == out / '404.html'
+            base, path = (out, u.path[1:]) if from_root else (p.parent, u.path)
+            at = (base / unquote(path)).resolve() if u.path else p
             if at.is_dir():
                 at = at / 'index.html'
             if not at.exists():

@@ -76,8 +76,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode='markdown',
     pretty_exceptions_enable=False,
-    help='Active learning and losses for defect segmentation under class imbalance '
-    'and label shift.')
+    help='Finds rare, tiny defects: picks the images worth labelling, trains, '
+    'says how good it will be, exports. And reproduces the two papers it stands on.')
 
 _data_app = typer.Typer(
     cls=_OneLine,
@@ -917,7 +917,7 @@ class _Comparing:
     reference: Annotated[Optional[str], typer.Option(
         help='Compare all with this one; default all pairs')]=None
     margin: Annotated[float, typer.Option(
-        min=0, help='Disadvantage that is shrugged off')]=.01
+        min=0, help='Disadvantage that does not matter')]=.01
     target: Annotated[float, typer.Option(
         help='Difference that repeats are counted for')]=.02
     test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon'
@@ -979,7 +979,7 @@ def _advise(
     budget: Annotated[Optional[float], typer.Option(
         help='Share of the pool that shall be labelled; default all budgets (the area)')]=None,
     margin: Annotated[float, typer.Option(
-        min=0, help='Disadvantage in F1 that is shrugged off')]=.01,
+        min=0, help='Disadvantage in F1 that does not matter')]=.01,
     test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon',
     ):
     """What to do, from a study of one's own: strategy, loss, false-negative weight, threshold,

@@ -129,7 +129,7 @@ def _project_set(
     settings: Annotated[list[str], typer.Argument(
         metavar='NAME=VALUE...', help='As `project status` shows them')],
     ):
-    """Change settings: labels stay, models are trained anew.
+    """Change settings: labels stay, models are trained again.
 
     Example:
 
@@ -141,7 +141,7 @@ def _project_set(
     if not lines: return typer.echo('nothing to change: it is so already')
     typer.echo('\n'.join(lines))
     typer.echo(
-        'labels stay; models are trained anew: '
+        'labels stay; models are trained again: '
         f'imbal-al next {dir} --budget 0 (or with a budget, for the next queue)')
 
 # %% ../../nbs/73_project.commands.ipynb #3f38334d
@@ -194,7 +194,7 @@ def _project_release(
         metavar='[ID|NAME...]', help='Ids or names of units that wait for labels; default: all of them')]=None,
     skipped: Annotated[bool, typer.Option('--skipped', help='Those that annotators have skipped')]=False,
     ):
-    """Put units that wait for labels back into the pool, where nobody will label them.
+    """Put units that wait for labels back into the pool: nobody will label them.
 
     Example:
 
@@ -345,7 +345,7 @@ def _say_rest(project, prevalence, device):
 def _where(
     dir: _Dir,
     prevalence: _Prevalence,
-    more: Annotated[int, typer.Option(min=1, help='Labels that one thinks of adding')]=50,
+    more: Annotated[int, typer.Option(min=1, help='Labels that you think of adding')]=50,
     worth: Annotated[float, typer.Option(help='F1 that they should bring')]=.01,
     misses_cost: Annotated[Optional[float], typer.Option(
         help='Of a missed pixel; with --alarms-cost the cheapest threshold is said, too')]=None,

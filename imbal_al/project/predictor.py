@@ -335,7 +335,7 @@ def predict_folder(
     )->Path:                 # The table, images with the largest defects first
     """Masks, overlays and a table for a folder of images
 
-    Given again it does what is new or another picture now, and takes out what is gone. Raises `InputError` for a folder
+    Run again it does what is new or another picture now, and takes out what is gone. Raises `InputError` for a folder
     without images, or one that holds another model's results, or while another process works in it."""
     images, out = Path(images), Path(out)
     rule = _overridden(model.rule, threshold, min_area)

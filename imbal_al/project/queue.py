@@ -150,7 +150,7 @@ def write_queue(
     url:str='',        # See above; '' embeds the images in the tasks
     model:str=''       # Name of the model, for the tool
     )->list[str]:      # A line for each unit that could not be read
-    "Write a queue. Given again it writes the same files; `done.json` comes last"
+    "Write a queue. Run again it writes the same files; `done.json` comes last"
     if (read_json(folder/'done.json') or {}).get('picks')==picks: return []
     sent, lines = [], []
     for pick in picks:

@@ -168,7 +168,7 @@ class Round:
     folder: Path      # `DIR/rounds/001` and so on
     record: dict      # `round.json`
     picks: list       # [dict(id, why, held_out)]
-    fresh: bool       # Made now; False: it was there, and its queue is still out
+    fresh: bool       # Made now; False: it was there, and its queue still waits
     @property
     def queue(self)->Path: return self.folder/'queue'
 

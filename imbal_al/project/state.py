@@ -50,7 +50,7 @@ def read_round(
 def odd_round(path, name, found):
     "The error for a field of a round's file that is odd, or not there"
     return _odd(path, name, found,
-        'restore the file, or remove it: the labels stay, and the next round is trained anew')
+        'restore the file, or remove it: the labels stay, and the next round is trained again')
 
 # %% ../../nbs/64_project.state.ipynb #66938f8c
 def _odd(path, name, found, remedy):
