@@ -15,12 +15,11 @@ from imbal_al.core import (
     best_device, check_choice, commit, InputError, stream, stream_seed, write_json
 )
 from ..measure.sampling import draw_tests, rank_sizes
-from ..networks.models import create_model
 from ..networks.predict import network, predict
 from ..networks.uncertainty import dropping
 from .first_finds import ANOMALY, cold_strategy, novel_picks
 from imbal_al.project.network import (
-    cold_model, read_all, read_model, score_pool, score_units, SECOND, train, write_model
+    bare_network, cold_model, read_all, read_model, score_pool, score_units, SECOND, train, write_model
 )
 from .queue import write_queue
 from imbal_al.project.state import (
@@ -65,8 +64,7 @@ def _check_strategy(p, name, prevalence=None):
 # %% ../../nbs/67_project.rounds.ipynb #18f17ada
 def _check_dropout(p):
     "Raise an `InputError` for a network without dropout"
-    net = create_model(p.settings.arch, p.settings.encoder, None, 2, 3)
-    with dropping(net.eval()): pass
+    with dropping(bare_network(p, None).eval()): pass
 
 # %% ../../nbs/67_project.rounds.ipynb #776555fa
 def _chosen(record):
