@@ -328,6 +328,8 @@ def _lost(p, record):
     return not {id for id,_ in record['train']}<=set(labels(p)['id'])
 
 # %% ../../nbs/67_project.rounds.ipynb #bf78b46c
+_SHORT = 5 # Seconds: a training that is over so soon says nothing
+
 def _time_left(p, say, clock=time.monotonic):
     "f(steps done, steps in all) that says what a training takes, and what is left"
     begun = []
@@ -336,6 +338,7 @@ def _time_left(p, say, clock=time.monotonic):
         if done==1: begun.append(clock())
         if done<2 or done==steps: return
         each = (clock()-begun[0])/(done-1)
+        if each*steps<_SHORT: return
         left = _spoken(each*(steps-done))
         if done==2: say(f'training: {steps} steps, about {left}{_halved(p, each*steps)}')
         elif done*10//steps>(done-1)*10//steps: say(f'training: {done} of {steps} steps, {left} left')
