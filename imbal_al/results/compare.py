@@ -14,9 +14,10 @@ import numpy as np, pandas as pd
 from ..core import check_choice, InputError, stream
 from ..measure.metrics import budget_auc
 from imbal_al.measure.statistics import (
-    check_share, holm, mean_interval, needed, non_inferior, paired_interval, t_test, wilcoxon
+    check_share, DOES_NOT, HOLDS, holm, mean_interval, needed, non_inferior, paired_interval,
+    t_test, wilcoxon
 )
-from .claims import DOES_NOT, HOLDS, INCONCLUSIVE, REFUTED, SUPPORTED
+from .claims import INCONCLUSIVE, REFUTED, SUPPORTED
 from .loss_tables import check_losses, loss_name, one_setting
 from .tables import check_table, claim_value, f1_at_budget
 from ..runs.collect import results_table
