@@ -31,9 +31,14 @@ def _network_text(p, meta):
     if meta.get('fn_weight') is not None:
         weight = f" with {meta['fn_weight']:g} as the weight of misses"
     return ' '.join([
-        f'{p.settings.arch} on {p.settings.encoder}, loss {loss}{weight}, {p.settings.steps} steps;',
+        f'{_what(p, meta)}, loss {loss}{weight}, {p.settings.steps} steps;',
         f'windows of {meta["size"]} pixels that overlap by {meta["overlap"]}.',
         'Normalisation and threshold are in the file.'])
+
+def _what(p, meta):
+    "Which network"
+    if meta.get('train')!='frozen': return f'{p.settings.arch} on {p.settings.encoder}'
+    return f"a light decoder on frozen features of {p.settings.encoder} (weights: {meta['encoder_from']})"
 
 # %% ../../nbs/70a_project.card.ipynb #3c073a2f
 def _pct(x): return f'{100*x:.3g} %'

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from ..core import check_choice, InputError
 from ..losses.names import LOSS_NAMES, PAPER_COMBO
 from ..networks.learner import SCHEDULES
-from ..networks.models import create_model
+from ..networks.frozen import network_of
 from .state import change_line, guided_loss, is_finished, read_changes, rounds
 from imbal_al.project.store import (
     check_groups, check_settings, labels, locked, locked_rounds, open_project, Project,
@@ -76,7 +76,8 @@ def _check_names(p, made, now):
             f'remove {p.dir}/guide.json to train with another')
     check_choice('schedule', made.schedule, SCHEDULES)
     check_choice('weights', made.weights, ['imagenet',None])
-    if {'arch','encoder'}&set(now): create_model(made.arch, made.encoder, None, 2, 3)
+    if {'arch','encoder','train'}&set(now):
+        network_of(made.train, made.arch, made.encoder, None, made.window)
 
 # %% ../../nbs/64a_project.changes.ipynb #260bd64a
 def change(

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/67_project.rounds.ipynb #18c33e7b
 from __future__ import annotations
-import math
+import math, time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,11 @@ from imbal_al.core import (
     best_device, check_choice, commit, InputError, stream, stream_seed, write_json
 )
 from ..measure.sampling import draw_tests, rank_sizes
-from ..networks.models import create_model
 from ..networks.predict import network, predict
 from ..networks.uncertainty import dropping
 from .first_finds import ANOMALY, cold_strategy, novel_picks
 from imbal_al.project.network import (
-    cold_model, read_all, read_model, score_pool, score_units, SECOND, train, write_model
+    bare_network, cold_model, read_all, read_model, score_pool, score_units, SECOND, train, write_model
 )
 from .queue import write_queue
 from imbal_al.project.state import (
@@ -63,8 +62,7 @@ def _check_strategy(p, name, prevalence=None):
 # %% ../../nbs/67_project.rounds.ipynb #18f17ada
 def _check_dropout(p):
     "Raise an `InputError` for a network without dropout"
-    net = create_model(p.settings.arch, p.settings.encoder, None, 2, 3)
-    with dropping(net.eval()): pass
+    with dropping(bare_network(p, None).eval()): pass
 
 # %% ../../nbs/67_project.rounds.ipynb #776555fa
 def _chosen(record):
@@ -328,6 +326,31 @@ def _lost(p, record):
     "Was a model trained on labels that do not count any more?"
     return not {id for id,_ in record['train']}<=set(labels(p)['id'])
 
+# %% ../../nbs/67_project.rounds.ipynb #bf78b46c
+_SHORT = 5 # Seconds: a training that is over so soon says nothing
+
+def _time_left(p, say, clock=time.monotonic):
+    "f(steps done, steps in all) that says what a training takes, and what is left"
+    begun = []
+    def tell(done, steps):
+        "After each step"
+        if done==1: begun.append(clock())
+        if done<2 or done==steps: return
+        each = (clock()-begun[0])/(done-1)
+        if each*steps<_SHORT: return
+        left = _spoken(each*(steps-done))
+        if done==2: say(f'training: {steps} steps, about {left}{_halved(p, each*steps)}')
+        elif done*10//steps>(done-1)*10//steps: say(f'training: {done} of {steps} steps, {left} left')
+    return tell
+
+def _spoken(seconds): return f'{seconds:.0f} s' if seconds<90 else f'{seconds/60:.0f} minutes'
+
+def _halved(p, seconds):
+    "What would halve a long training"
+    if seconds<60: return ''
+    return f'; `imbal-al project set {p.dir} steps={max(p.settings.steps//2, 1)}` halves that'
+
+
 # %% ../../nbs/67_project.rounds.ipynb #a0d2d002
 def _go_on(p, folder, record, device, url, say):
     "What is left of a round"
@@ -337,7 +360,8 @@ def _go_on(p, folder, record, device, url, say):
     if net is None:
         say(f"round {record['number']}: training on {len(record['train'])} labels")
         seed = stream_seed(p.settings.seed,'train',record['number'])
-        net = train(p, record['train'], seed, device, record.get('loss'), record.get('fn_weight'))
+        given = (record.get('loss'), record.get('fn_weight'), _time_left(p, say))
+        net = train(p, record['train'], seed, device, *given)
         write_model(folder/'model.pt', net)
     picks = read_picks(folder)
     if picks is None:

@@ -55,6 +55,7 @@ class Settings:
     bits: int=16            # That 16-bit images use: 8, 10, 12, 14 or 16; `new` reads it off the images
     group_by: str=''        # What must stay together: '' an image's windows, 'folder', or a regular expression
     balance: float=.3       # Least expected share of windows with a defect in a training batch; 0: as they are
+    train: str='fine-tune'  # All weights, or 'frozen': a light decoder on kept features of the encoder
 
 # %% ../../nbs/63_project.store.ipynb #d8bc088f
 def group_of(
@@ -67,12 +68,13 @@ def group_of(
 
 # %% ../../nbs/63_project.store.ipynb #467010a4
 _FORM = 'imbal_al project 1'
-_UNITS = ('image','window')
+_UNITS, TRAINS = ('image','window'), ('fine-tune','frozen')
 _BITS = (8,10,12,14,16)
 
 def check_settings(s):
     "Raise an `InputError` for settings that cannot work"
     check_choice('unit', s.unit, _UNITS)
+    check_choice('way to train', s.train, TRAINS)
     Windows(s.window, s.overlap)
     if isinstance(s.balance,bool) or not _is_share(s.balance): raise InputError(
         f'balance = {s.balance!r}; give a share from 0 to below 1')
