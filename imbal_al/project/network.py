@@ -16,7 +16,7 @@ from ..measure.parts import join_parts, part_at, part_record, Parts
 from ..networks.device import DeviceData, seeded
 from ..networks.features import keep_features
 from ..networks.frozen import frozen_network, load_trained, network_of, train_frozen, trained_state
-from ..networks.learner import fit, make_learner, Training
+from ..networks.learner import fit, make_learner, Steps, Training
 from ..networks.predict import network, predict
 from ..networks.tiling import windows_of
 from ..networks.uncertainty import FROM_LOGITS, measure
@@ -73,13 +73,16 @@ def train(
     seed:int,                  # Weights, order, augmentation, dropout
     device='cpu',              # That the network computes on
     loss:str|None=None,        # See `imbal_al.losses.registry.make_loss`; None: the project's own
-    fn_weight:float|None=None  # The loss's weight of misses
+    fn_weight:float|None=None, # The loss's weight of misses
+    tell=None                  # Called with the steps done and the steps in all, after each
     ):                         # In evaluation mode
     "A network trained on labelled units"
     s = p.settings
     images, masks = _training_windows(p, labelled)
     loss = _loss(loss or s.loss, fn_weight)
-    if s.train=='frozen': return _train_frozen(p, images, masks, seed, device, loss)
+    how = dict(lr=s.lr, wd=s.wd, bs=s.bs, steps=s.steps, epochs=None, seed=seed)
+    how |= dict(train_pi=_drawn_share(p, masks), cbs=(Steps(tell),) if tell else ())
+    if s.train=='frozen': return _train_frozen(p, images, masks, device, loss, Training(**how))
     learner = make_learner(
         DeviceData(images, masks, device, s.encoder, 3),
         np.arange(len(images)),
@@ -87,13 +90,7 @@ def train(
         encoder=s.encoder,
         weights=s.weights,
         loss=loss,
-        lr=s.lr,
-        wd=s.wd,
-        bs=s.bs,
-        steps=s.steps,
-        epochs=None,
-        seed=seed,
-        train_pi=_drawn_share(p, masks))
+        **how)
     return fit(learner, s.schedule)
 
 # %% ../../nbs/65_project.network.ipynb #e5bfb1de
@@ -102,13 +99,11 @@ def _loss(name, fn_weight):
     return name if name==PAPER_COMBO else OnTwoChannels(make_loss(name, fn_weight))
 
 # %% ../../nbs/65_project.network.ipynb #f269a71a
-def _train_frozen(p, images, masks, seed, device, loss):
+def _train_frozen(p, images, masks, device, loss, how):
     "A light decoder on the kept features of windows"
     s = p.settings
-    net = frozen_network(s.encoder, (s.window,s.window), seed, device)
+    net = frozen_network(s.encoder, (s.window,s.window), how.seed, device)
     kept = keep_features(images, p.dir/'features'/f'labelled_{s.encoder}', net.seen)
-    share = _drawn_share(p, masks)
-    how = Training(lr=s.lr, wd=s.wd, bs=s.bs, steps=s.steps, epochs=None, seed=seed, train_pi=share)
     return train_frozen(net, kept.tokens, masks, loss, how, s.schedule)
 
 # %% ../../nbs/65_project.network.ipynb #29bea245
