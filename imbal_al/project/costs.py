@@ -33,7 +33,7 @@ from imbal_al.project.state import (
     tested_units, weights_of_tests
 )
 from .store import groups_of, labels, locked_rounds, Project
-from ..text import interval_text
+from ..text import counted, interval_text
 
 # %% auto #0
 __all__ = ['guide_costs']
@@ -386,7 +386,7 @@ def _target(b, weights, train_at, given, say):
     middle = weights[(len(weights)-1)//2]
     nearest = sorted(weights, key=lambda w: (abs(w-middle), w))
     for w in nearest[:2]:
-        say(f'training with fn_weight {w:g} on {len(b.labelled)} labels')
+        say(f'training with fn_weight {w:g} on {counted(len(b.labelled), "label")}')
         try:
             train_at(w)
             ids, hist, y = _hist_at(b, w)

@@ -28,6 +28,7 @@ from imbal_al.project.state import (
 )
 from .store import labels, locked_rounds, look, Project, sweep
 from ..strategies.choose import select, select_spread, STRATEGIES
+from ..text import counted
 from ..strategies.registry import Candidates
 
 # %% auto #0
@@ -145,7 +146,7 @@ def _tests(p, record, net, pool, device, say):
 # %% ../../nbs/67_project.rounds.ipynb #ec7ac794
 def _peaks(p, net, ids, device, say):
     "The highest logit of each unit; nan where it cannot be read"
-    say(f'looking at {len(ids)} units that could be tested on')
+    say(f'looking at {counted(len(ids), "unit")} that could be tested on')
     lines, got, peak = [], [], {}
     run = network(net, p.settings.encoder, 3, device)
     for i,(z,_) in enumerate(predict(run, read_all(p, ids, lines, got), project_windows(p))): peak[got[i]] = z.max()
@@ -164,7 +165,7 @@ class Round:
     folder: Path      # `DIR/rounds/001` and so on
     record: dict      # `round.json`
     picks: list       # [dict(id, why, held_out)]
-    fresh: bool       # Made now; False: it was there, and its queue is still out
+    fresh: bool       # Made now; False: it was there, and its queue still waits
     @property
     def queue(self)->Path: return self.folder/'queue'
 
@@ -176,7 +177,7 @@ def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0, te
     train_pool, test_pool = unlabelled_units(p)
     if budget and not train_pool+test_pool: raise InputError(
         f'nothing is left to label in {p.dir}: '
-        f'{len(table)} units are labelled, {len(waiting(p))} are out; '
+        f'{len(table)} are labelled, {len(waiting(p))} wait for labels; '
         'add images with project new, or give a budget of 0 to train only')
     version = dict(zip(table['id'], table['version']))
     faulty = dict(zip(table['id'], table['faulty']))
@@ -358,7 +359,7 @@ def _go_on(p, folder, record, device, url, say):
     for path in (folder, *(folder/'queue').glob('**/')): sweep(path)
     net = cold_model(p, device) if record['cold'] else read_model(p, folder/'model.pt', device)
     if net is None:
-        say(f"round {record['number']}: training on {len(record['train'])} labels")
+        say(f"round {record['number']}: training on {counted(len(record['train']), 'label')}")
         seed = stream_seed(p.settings.seed,'train',record['number'])
         given = (record.get('loss'), record.get('fn_weight'), _time_left(p, say))
         net = train(p, record['train'], seed, device, *given)

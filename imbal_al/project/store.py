@@ -28,6 +28,7 @@ from ..networks.tiling import Windows
 from .noticed import is_cut_off, parts_line
 from .pictures import found_again, Known, looked_at, twins
 from ..runs.lock import held
+from ..text import counted
 
 # %% auto #0
 __all__ = ['Settings', 'open_project', 'new', 'labels']
@@ -175,7 +176,7 @@ def _list_images(folder, notes=None):
             continue
         rows.append(dict(image=name, height=h, width=w, grey=grey))
     if not rows:
-        bad = f'; {len(lines)} files cannot' if lines else ''
+        bad = f'; {counted(len(lines), "file")} cannot' if lines else ''
         raise InputError(
             f"{folder} holds no image that can be read ({', '.join(PICTURES)}){bad}; "
             "give the folder that holds them")
@@ -661,7 +662,7 @@ def look(
     gone = [unit for unit in _with_picture(p, {}) if unit['image'] in off]
     labelled = len(_labelled(p) & {unit['id'] for unit in gone})
     say(
-        f'{len(off)} images are gone or other pictures now, {labelled} of their units labelled; they are left out: '
+        f'gone or another picture now: {counted(len(off), "image")}, {labelled} of their units labelled; left out are '
         f'{_few(sorted(off))} (`imbal-al project new {p.dir} --images {p.images}` looks where they are, '
         '`imbal-al project drop` takes them out)')
     units = pd.DataFrame([unit for unit in rows if unit['image'] not in off], columns=_UNIT)
