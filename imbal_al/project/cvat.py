@@ -69,7 +69,7 @@ def read_cvat(
     at = root.findtext('meta/dumped') or root.findtext('meta//updated') or ''
     out = []
     for im in root.iter('image'):
-        drawn = Drawn(im.get('name','?'), at=at.strip())
+        drawn = Drawn(im.get('name','?'), at=at.strip(), pixels='upright' if im.get('pixels')=='upright' else '')
         try: _image(drawn, im)
         except BROKEN as e: drawn.error = said_error(e)
         out.append(drawn)
@@ -120,7 +120,7 @@ def read_voc(
     kinds = _colours(read(maps[0]).decode('utf-8-sig','replace') if maps else '')
     out = []
     for name in sorted(name for name in names if VOC in name and name.lower().endswith('.png')):
-        drawn = Drawn(name.split(VOC,1)[1])
+        drawn = Drawn(name.split(VOC,1)[1], pixels='')
         try:
             if maps: _coloured(drawn, read(name), kinds, sizes)
             else: _numbered(drawn, read(name), sizes, values)

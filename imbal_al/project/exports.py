@@ -249,5 +249,6 @@ def read_export(
         f'{path} is missing; give the file that the labelling tool has written') from e
     except _TORN as e: raise InputError(
         f"{path} cannot be read ({' '.join(str(e).split())[:160]}); export it again") from e
-    if found: return found
-    raise InputError(f'{path} is none of: {_FORMS}; export as one of these')
+    if not found: raise InputError(f'{path} is none of: {_FORMS}; export as one of these')
+    for one in found.drawn: one.pixels = one.pixels or mask_reading(values)[1]
+    return found
