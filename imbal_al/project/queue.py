@@ -300,7 +300,8 @@ def _told_values(p, given):
     try: mask_reading(kept)
     except (InputError, TypeError) as e: raise InputError(f'{path}: {e}; give --mask-values') from e
     if kept=='auto': return kept, ''
-    return kept, f'mask values: {kept}, as told at an earlier ingest (--mask-values auto forgets it)'
+    return kept, (
+        f'mask values: {kept}, as told at an earlier ingest (--mask-values auto forgets it)')
 
 # %% ../../nbs/66_project.queue.ipynb #b3b2de10
 def _keep_values(p, values, report):
@@ -415,7 +416,8 @@ def _from_stored(draw, stored, turn, shape):
 def _unless_told(entry, shape):
     "An entry that does not fit the stored pixels: of the picture as shown, or of none"
     if entry.pixels!='stored' or entry.shape!=shape: return entry
-    return replace(entry, error="it has the size of the picture as shown, not as stored; leave 'stored' out for it")
+    return replace(entry, error=(
+        "it has the size of the picture as shown, not as stored; leave 'stored' out for it"))
 
 # %% ../../nbs/66_project.queue.ipynb #28bbc832
 def _unless_both(entry, other, shape, path, turn):
@@ -511,6 +513,8 @@ def export_labels(
     table, to = labels(p), Path(to)
     check_choice('form of labels', form, _FORMS)
     if not len(table): raise InputError(f'{p.dir} has no label yet; ingest some')
+    is_odd = to.exists() and to.is_dir()!=(form=='png')
+    if is_odd: raise InputError(f"{to} is a {'file; give a folder' if form=='png' else 'folder; give a file'}")
     if form=='png':
         _write_masks(p, to, table['id'])
         return len(table)
