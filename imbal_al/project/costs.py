@@ -34,7 +34,7 @@ from imbal_al.project.state import (
 )
 from .store import groups_of, labels, Project
 from ..runs.lock import held
-from ..text import interval_text
+from ..text import counted, interval_text
 
 # %% auto #0
 __all__ = ['guide_costs']
@@ -384,7 +384,7 @@ def _target(b, weights, train_at, given, say):
     middle = weights[(len(weights)-1)//2]
     nearest = sorted(weights, key=lambda w: (abs(w-middle), w))
     for w in nearest[:2]:
-        say(f'training with fn_weight {w:g} on {len(b.labelled)} labels')
+        say(f'training with fn_weight {w:g} on {counted(len(b.labelled), "label")}')
         try:
             train_at(w)
             ids, hist, y = _hist_at(b, w)

@@ -20,6 +20,7 @@ from ..measure.parts import area_index, AREAS
 from imbal_al.measure.verdict import (
     judge, Rule, rule_values, verdict_codes, VERDICTS, with_threshold
 )
+from ..networks.frozen import about_frozen
 from ..networks.models import encoder_stats
 from ..networks.scoring import forward
 from ..networks.tiling import Windows, windows_of
@@ -235,7 +236,7 @@ def export(
     if net is None: raise InputError(
         f'{folder}/model.pt is damaged; give `imbal-al next` with a budget of 0 to train again')
     choice = _chosen(p, folder, record, _Asked(prevalence, threshold, round is None))
-    about = _about(p, record, choice)
+    about = _about(p, record, choice)|about_frozen(net)
     warning = _useless(p, folder, choice)
     if warning: about['warning'] = warning
     card = path.with_suffix('.md')

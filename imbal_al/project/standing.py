@@ -26,7 +26,7 @@ from imbal_al.project.state import (
     weights_of_tests
 )
 from .store import groups_of, labels, Project
-from ..text import interval_text
+from ..text import counted, interval_text
 
 # %% auto #0
 __all__ = ['Standing', 'where', 'curve_figure']
@@ -63,14 +63,14 @@ def _expected_gain(n, f1, more=50, seed=0, last=6):
 def _verdict(gain, worth=.01, more=50):
     "The advice in a sentence"
     if gain is None: return (
-        f'Whether another {more} labels pay cannot be told yet: '
+        f'It is too early to say whether another {more} labels pay: '
         'it takes three rounds trained on different numbers of labels.')
     said = f'{gain.mean:+.3f} F1 [{gain.low:+.3f}, {gain.high:+.3f}]'
     if gain.high<worth: return (
         f'Another {more} labels are unlikely to pay: {said} is expected, '
         f'below the {worth:g} that would be worth it. Stop, or look at what is missed.')
     if gain.low>worth: return f'Another {more} labels are likely to pay: {said} is expected.'
-    return (f'Whether another {more} labels pay cannot be told: {said} is expected; '
+    return (f'Whether another {more} labels pay is inconclusive: {said} is expected; '
         'more held-out labels would narrow it.')
 
 # %% ../../nbs/68_project.standing.ipynb #64527abb
@@ -189,8 +189,8 @@ class Standing:
     tests: str=''         # How the tests came to be, where not all of them are random
     in_parts: PartStanding|None=None # Units caught and flagged, defects found; None: not looked at
     def __str__(self):
-        newer = f'; {self.newer} labels are newer than the model.' if self.newer else '.'
-        head = f'Round {self.round}, trained on {self.trained} labels, tested on {self.held_out} held out'
+        newer = f'; {counted(self.newer, "label")} newer than the model.' if self.newer else '.'
+        head = f'Round {self.round}, trained on {counted(self.trained, "label")}, tested on {self.held_out} held out'
         lines = [head+newer, point_account(self.point)]
         if self.tests: lines[1:1] = [self.tests]
         if self.in_parts: lines.append(str(self.in_parts))

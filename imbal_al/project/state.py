@@ -50,7 +50,7 @@ def read_round(
 def odd_round(path, name, found):
     "The error for a field of a round's file that is odd, or not there"
     return _odd(path, name, found,
-        'restore the file, or remove it: the labels stay, and the next round is trained anew')
+        'restore the file, or remove it: the labels stay, and the next round is trained again')
 
 # %% ../../nbs/64_project.state.ipynb #66938f8c
 def _odd(path, name, found, remedy):
@@ -157,7 +157,7 @@ def _named(p, out, what):
     for word in what:
         ids = {id for id in out if word in _names_of(p.row[id])}
         if not ids: raise InputError(
-            f'{word} is none of the {len(out)} units that are out; '
+            f'{word} is not among the units that wait for labels ({len(out)}); '
             'give the id or the name of one, from queue.csv')
         chosen |= ids
     return [id for id in out if id in chosen]

@@ -369,7 +369,7 @@ def label_price(
     healthy:int, # Healthy ones
     pi:float,   # Share of faulty images in the pool
     )->float:   # inf where the pool has none of a kind that is needed
-    "Labels that random picks take, on average, for the dearer kind"
+    "Labels that random picks take, on average, for the costlier kind"
     def picks(n, share):
         "Until `n` of a kind are found"
         if not n: return 0.

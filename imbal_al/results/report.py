@@ -20,7 +20,7 @@ from .gallery import picks_gallery, predictions_gallery
 from .tables import claim_value
 from ..runs.collect import picks_table, results_table, status, study_origin, summary
 from ..runs.plan import load_plan
-from ..text import progress_text, some_of
+from ..text import counted, progress_text, some_of
 
 # %% auto #0
 __all__ = ['write_report']
@@ -123,8 +123,8 @@ def _origin_line(origin):
     torch = origin.get('versions',{}).get('torch','?')
     precision = origin.get('precision',{})
     return (
-        f"{origin['runs']} run(s): commit {origin.get('commit','?')}, {origin.get('cpu','?')}, "
-        f"device {origin.get('device','?')}, {origin.get('threads','?')} thread(s), torch {torch}, "
+        f"{counted(origin['runs'], 'run')}: commit {origin.get('commit','?')}, {origin.get('cpu','?')}, "
+        f"device {origin.get('device','?')}, threads per process: {origin.get('threads','?')}, torch {torch}, "
         f"training in {precision.get('train','?')}, evaluation in {precision.get('eval','?')}")
 
 def _origin(folder):
