@@ -1210,6 +1210,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'imbal_al.live.server._viewed': ('live.server.html#_viewed', 'imbal_al/live/server.py'),
                                       'imbal_al.live.server._webhook': ('live.server.html#_webhook', 'imbal_al/live/server.py'),
                                       'imbal_al.live.server.check_access': ('live.server.html#check_access', 'imbal_al/live/server.py'),
+                                      'imbal_al.live.server.check_port': ('live.server.html#check_port', 'imbal_al/live/server.py'),
                                       'imbal_al.live.server.is_loopback': ('live.server.html#is_loopback', 'imbal_al/live/server.py'),
                                       'imbal_al.live.server.make_app': ('live.server.html#make_app', 'imbal_al/live/server.py'),
                                       'imbal_al.live.server.make_live': ('live.server.html#make_live', 'imbal_al/live/server.py'),

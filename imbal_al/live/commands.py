@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..core import best_device, check_device, InputError
+from ..core import best_device, check_choice, check_device, InputError
 
 # %% auto #0
 __all__ = []
@@ -81,6 +81,8 @@ def _serve(
     _check_extra()
     from imbal_al.live.server import check_access, make_live, serve
     from imbal_al.live.trainer import Plan
+    from imbal_al.project.rounds import project_strategies
+    check_choice('strategy', strategy, [*project_strategies(), 'anomaly'])
     check_device(device)
     check_access(host, token)
     plan = Plan(every, budget, strategy, prevalence, device or best_device())

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/73i_live.server.ipynb #08855899
 from __future__ import annotations
-import base64, json, secrets, time
+import base64, json, secrets, socket, time
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -340,7 +340,20 @@ def make_app(
     app.state.live = live
     return app
 
-# %% ../../nbs/73i_live.server.ipynb #498d5b8d
+# %% ../../nbs/73i_live.server.ipynb #a02b412c
+def check_port(
+    host:str, # That is listened on
+    port:int  # On it
+    ):
+    "Raise an `InputError` where nobody can listen there"
+    kind = socket.AF_INET6 if ':' in host else socket.AF_INET
+    with socket.socket(kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try: probe.bind((host.strip('[]'), port))
+        except OSError as e: raise InputError(
+            f'cannot listen on {host}, port {port} ({e.strerror or e}); give another --port, or --host') from e
+
+# %% ../../nbs/73i_live.server.ipynb #c4b97f51
 def serve(
     live:Live,            # What is served
     host:str='127.0.0.1', # That is listened on
@@ -349,6 +362,7 @@ def serve(
     ):
     "Serve until stopped. Raises `InputError` where another server has this project"
     check_access(host, live.token)
+    check_port(host, port)
     with held(live.dir/'live'/'serve.json', 1.):
         live.trainer.start()
         say(f'http://{host}:{port}   stop with Ctrl-C')
