@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 
-from ..core import atomic_path, check_choice, InputError, note, read_json, write_json, write_text
+from ..core import atomic_path, check_choice, InputError, note
+from ..core import read_json, write_json, write_text
 from ..data.images import orientation_of, upright
 from ..data.masks import ask_turned, mask_reading
 from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG
@@ -308,7 +309,8 @@ def _keep_values(p, values, report):
     "Keep how mask pictures are meant, or forget it"
     path = p.dir/'ingest.json'
     if values=='auto': return path.unlink(missing_ok=True)
-    if any(report.counts[kind] for kind in ('new','changed','same')): write_json(path, dict(mask_values=values))
+    taken = sum(report.counts[kind] for kind in ('new','changed','same'))
+    if taken: write_json(path, dict(mask_values=values))
 
 # %% ../../nbs/66_project.queue.ipynb #7e7d5377
 def ingest(
@@ -319,7 +321,7 @@ def ingest(
     defects=(),         # Names that count as a defect; (): all but background, good, void and the like
     ignore=(),          # Names that are passed over, as if they had not been drawn
     on_conflict:str='ask', # Several masks for an image: 'ask' refuses them, 'last', or their 'union'
-    mask_values:str|None=None # How mask pictures are meant, see `data.masks`; None: as at an earlier ingest, else 'auto'
+    mask_values:str|None=None # How masks are meant, see `data.masks`; None: as told before, else 'auto'
     )->Report:
     """Take the labels of an export
 
