@@ -24,10 +24,10 @@ from .kinds import number_kinds
 from .others import is_project, laid_together, Others, read_project
 from .state import skip_units
 from imbal_al.project.store import (
-    file_name, kinds_sum, label_state, labels, last_at, Project, read_label, read_mask, sweep, write_label
+    file_name, kinds_sum, label_state, labels, last_at, locked, Project, read_label, read_mask,
+    sweep, write_label
 )
 from .voices import cut_out, hear, Rules, settle
-from ..runs.lock import held
 from ..text import cell_text, counted
 
 # %% auto #0
@@ -334,7 +334,7 @@ def ingest(
     report, tally = Report(str(path), export.tool), _Tally()
     report.lines += export.lines+_check_names(path, export.drawn, rules.names)
     found = _by_unit(p, export.drawn, report, tally)
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         sweep(p.dir/'labels')
         wholes = {}
         skip_units(p, tally.skipped)
