@@ -5,9 +5,11 @@
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #75df4640
 from __future__ import annotations
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np, pandas as pd
+from scipy.special import ndtr
 
 from ..core import stream, write_text
 from ..measure.image_level import auroc
@@ -16,12 +18,58 @@ from ..measure.sampling import draw_tests, draw_weights, rank_sizes, share_inter
 # %% auto #0
 __all__ = ['main']
 
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #cee0486a
+@dataclass(frozen=True)
+class Pool:
+    "How a pool is made up"
+    n: int             # Parts
+    apart: float       # Distance of the scores
+    pi: float=.05      # Share of the faulty
+    kind: str='normal' # normal, silent, skewed
+    def draw(self, rng):
+        "(faulty, score), each (n,)"
+        faulty = np.arange(self.n)<round(self.n*self.pi)
+        if self.kind=='skewed':
+            healthy = rng.exponential(1, self.n)-.7
+            return faulty, np.where(faulty, rng.normal(self.apart, 1.3, self.n), healthy)
+        silent = faulty&(rng.random(self.n)<.2) if self.kind=='silent' else 0*faulty
+        return faulty, rng.normal(self.apart*faulty-3*silent, 1)
+    def line(self):
+        "The share of the line's faulty parts that are flagged"
+        at = (self.apart-1.5)/(1.3 if self.kind=='skewed' else 1)
+        if self.kind=='silent': return .8*ndtr(at)+.2*ndtr(at-3)
+        return float(ndtr(at))
+
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #19b28021
+def _best_chances(size, tests):
+    "(n,) inclusion probabilities in proportion to sizes, none above 1"
+    sure = np.zeros(len(size), bool)
+    while True:
+        rest = np.where(sure, 0, size)
+        chance = np.where(sure, 1, (tests-sure.sum())*rest/max(rest.sum(), 1e-300))
+        if not (chance>1).any(): return chance
+        sure |= chance>1
+
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #0cc22e51
+def floors(
+    pool:Pool,     # A normal one
+    tests:int,     # Labels
+    rng            # `np.random.Generator`
+    )->tuple:      # (of the pool's truth, of the line's)
+    "Widths of a 95 % interval that no unbiased estimate goes below"
+    _, score = pool.draw(rng)
+    odds = pool.pi/(1-pool.pi)*np.exp(pool.apart*score-pool.apart**2/2)
+    p = odds/(1+odds)
+    size = np.abs((score>=1.5)-pool.line())*np.sqrt(p*(1-p))/(pool.n*pool.pi)
+    chance = _best_chances(size, tests)
+    variance = (size**2*(1/chance-1)).sum(), (size**2/chance).sum()
+    return tuple(3.92*np.sqrt(variance))
+
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #cf8f31ce
-def _one(n, pi, apart, tests, rng):
+def _one(pool, tests, rng):
     "A made-up pool and two tests of it: rows of a table"
-    faulty = np.arange(n)<round(n*pi)
-    score = rng.normal(apart*faulty, 1)
-    flagged = score>=1.5
+    faulty, score = pool.draw(rng)
+    n, flagged, line = pool.n, score>=1.5, pool.line()
     truth = flagged[faulty].mean()
     out = []
     for way,size in (('random',np.full(n, 1/n)), ('chances',rank_sizes(score))):
@@ -37,32 +85,46 @@ def _one(n, pi, apart, tests, rng):
             faulty=int(own.sum()),
             answer=there and bool((~own).any()),
             inside=not there or found.low<=truth<=found.high,
+            inside_line=not there or found.low<=line<=found.high,
             width=found.high-found.low if there else 1.))
     return out
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #48140127
 def rehearse(
-    n:int=1000,       # Parts of the pool
-    pi:float=.05,     # Share of the faulty
+    pool:Pool,        # How pools are made up
     tests:int=100,    # Labels
-    apart=(2.,2.5,3.,3.5), # Distances of the scores
     repeats:int=200,  # Pools
     seed:int=0        # Of everything
-    )->pd.DataFrame:  # apart, way, auroc, faulty, answer, inside, width
-    "Means over pools (medians of the width)"
+    )->pd.DataFrame:  # A row for each way
+    "Means over pools (medians of the width); the floor where the scores are normal"
+    rng = stream(seed, 'rehearsed tests', pool.kind, pool.n, pool.apart, pool.pi, tests)
+    found = pd.DataFrame([row for _ in range(repeats) for row in _one(pool, tests, rng)])
+    low = [floors(pool, tests, rng) for _ in range(min(repeats, 50))] if pool.kind=='normal' else [(np.nan,)*2]
     rows = []
-    for distance in apart:
-        rng = stream(seed, 'rehearsed tests', n, distance)
-        found = pd.DataFrame([row for _ in range(repeats) for row in _one(n, pi, distance, tests, rng)])
-        for way,own in found.groupby('way', sort=False): rows.append(dict(
-            apart=distance,
-            way=way,
-            auroc=own.auroc.mean(),
-            faulty=own.faulty.mean(),
-            answer=own.answer.mean(),
-            inside=own.inside.mean(),
-            width=own.width.median()))
+    for way,own in found.groupby('way', sort=False): rows.append(dict(
+        kind=pool.kind,
+        pool=pool.n,
+        prevalence=pool.pi,
+        apart=pool.apart,
+        tests=tests,
+        way=way,
+        auroc=own.auroc.mean(),
+        faulty=own.faulty.mean(),
+        answer=own.answer.mean(),
+        inside=own.inside.mean(),
+        inside_line=own.inside_line.mean(),
+        width=own.width.median(),
+        floor_pool=np.mean(low, 0)[0],
+        floor_line=np.mean(low, 0)[1]))
     return pd.DataFrame(rows)
+
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #dcd0aa7a
+POOLS = [
+    *(Pool(n, apart) for n in (400,2000) for apart in (2.,2.5,3.,3.5)),
+    Pool(1000, 3.5, kind='silent'),
+    Pool(1000, 2.5, kind='skewed'),
+    Pool(1000, 2.5, .02),
+    Pool(3000, 2., .1)]
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #53045fc3
 def main(
@@ -75,10 +137,9 @@ def main(
     given = parser.parse_args(argv)
     tables = []
     for tests in (50,100):
-        for pool in (400,2000):
-            table = rehearse(n=pool, tests=tests, repeats=given.repeats).round(3)
-            tables.append(table.assign(tests=tests, pool=pool))
-            print(tables[-1].to_string(index=False), flush=True)
+        for pool in POOLS:
+            tables.append(rehearse(pool, tests, given.repeats).round(3))
+            print(tables[-1].to_string(index=False, header=len(tables)==1), flush=True)
     write_text(given.out, pd.concat(tables).to_csv(index=False, lineterminator='\n'))
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #a618b731

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/64b_project.discovery.ipynb #e2f29f6b
 from __future__ import annotations
-import math
+import csv, math
 from dataclasses import dataclass
 
 import numpy as np, pandas as pd
@@ -16,11 +16,24 @@ from imbal_al.project.state import (
     read_picks, read_round, rounds, split_labels, weights_of_tests
 )
 from .store import groups_of, labels, Project
+from ..runs.folder import read_record
 
 # %% auto #0
 __all__ = ['discovery']
 
 # %% ../../nbs/64b_project.discovery.ipynb #2c8263cb
+@dataclass(frozen=True)
+class Seen:
+    "What the scores of the pool suggest"
+    units: int       # Units that are not labelled, in which the last network sees a defect
+    right: Interval  # Share of those picked in which one was seen, and that are faulty; of n labelled
+    def __str__(self):
+        head = f'In {self.units} of those that are not labelled the last network sees a defect'
+        if not self.right.n: return f'{head}; none in which one was seen is labelled yet.'
+        many = [f'{self.units*end:.0f}' for end in self.right[:3]]
+        return (f'{head}; {100*self.right.mean:.0f} % of {self.right.n} picked in which one was seen are faulty, '
+            f'so the scores suggest {many[0]} [{many[1]}, {many[2]}] more, if these are like those.')
+
 @dataclass(frozen=True)
 class Discovery:
     "What was found in the rounds, and what is left"
@@ -30,10 +43,12 @@ class Discovery:
     left: Interval       # Faulty units that are not labelled; nan without drawn tests
     unlabelled: int      # Units
     said: str            # That the pool looks exhausted; '' where it does not
-    def __str__(self):
-        lines = [_round_line(row) for row in self.rounds.itertuples()]
-        if lines: lines += [_left_line(self), *([self.said] if self.said else [])]
-        return '\n'.join(lines)
+    seen: Seen|None=None # What the scores suggest; None where no pool was scored
+    def sums(self)->list:
+        "Lines on all rounds together"
+        if not (self.found or self.rounds.labelled.sum()): return []
+        return [_left_line(self), *([str(self.seen)] if self.seen else []), *([self.said] if self.said else [])]
+    def __str__(self): return '\n'.join([*(_round_line(row) for row in self.rounds.itertuples()), *self.sums()])
 
 # %% ../../nbs/64b_project.discovery.ipynb #ec450711
 def discovery(
@@ -65,7 +80,8 @@ def discovery(
         share=share,
         left=left,
         unlabelled=len(p.units)-len(table),
-        said=_exhausted(found))
+        said=_exhausted(found),
+        seen=_seen(p, faulty))
 
 # %% ../../nbs/64b_project.discovery.ipynb #b75e3d94
 def _minutes(times, most=5):
@@ -99,6 +115,28 @@ def _exhausted(found, least=10):
     if last.faulty: return ''
     return (f'The pool looks exhausted: none of the {last.labelled} units picked in round {last["round"]} is faulty '
         f'(fewer than {100*share_interval(np.zeros(last.labelled)).high:.0f} % of such picks are).')
+
+# %% ../../nbs/64b_project.discovery.ipynb #8f270cf2
+def _seen(p, faulty):
+    "What the scores suggest; None where no pool was scored"
+    folders = rounds(p)
+    scored = [folder for folder in folders if any(folder.glob('scores_*.npz'))]
+    if not scored: return None
+    files = [read_record(path) or {} for path in sorted(scored[-1].glob('scores_*.npz'))]
+    pixels = {str(id):n for part in files if 'foreground' in part for id,n in zip(part['ids'], part['foreground'])}
+    there = set(p.units['id'])-set(faulty)
+    right = [faulty[id] for folder in folders for id in _seen_picks(folder) if id in faulty]
+    return Seen(
+        units=sum(n>0 for id,n in pixels.items() if id in there),
+        right=share_interval(right) if right else no_interval())
+
+# %% ../../nbs/64b_project.discovery.ipynb #ec14ebfb
+def _seen_picks(folder):
+    "Ids of a queue's picks in which a defect was seen"
+    path = folder/'queue/queue.csv'
+    if not path.exists(): return []
+    with path.open(newline='', encoding='utf-8') as f:
+        return [row['id'] for row in csv.DictReader(f) if row.get('predicted_pixels') not in (None,'','0')]
 
 # %% ../../nbs/64b_project.discovery.ipynb #fd177f18
 def _round_line(row):

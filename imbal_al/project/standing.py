@@ -23,7 +23,7 @@ from ..measure.verdict import Rule
 from .network import heldout_hist, heldout_parts
 from imbal_al.project.state import (
     flags_of, read_verdict, rounds_with_model, split_labels, tested_units, trained_rounds,
-    weights_of_tests
+    untested_units, weights_of_tests
 )
 from .store import groups_of, labels, Project
 from ..text import interval_text
@@ -142,6 +142,7 @@ class HeldOut:
     faulty: np.ndarray  # (n,) bool
     weights: np.ndarray # (n,), of mean 1 within each kind
     drawn: np.ndarray   # (n,) bool; the others were brought in
+    untested: int=0     # Held-out units that came after the last tests were drawn
     @property
     def unequal(self)->bool: return not np.allclose(self.weights, 1)
     def hist(self,
@@ -159,7 +160,7 @@ def weighed_tests(p, ids, faulty):
     for kind in (faulty, ~faulty):
         total = weights[kind].sum()
         weights[kind] = weights[kind]*kind.sum()/total if total>0 else 1.
-    return HeldOut(ids=ids, faulty=faulty, weights=weights, drawn=drawn)
+    return HeldOut(ids=ids, faulty=faulty, weights=weights, drawn=drawn, untested=untested_units(p))
 
 # %% ../../nbs/68_project.standing.ipynb #e66ed73a
 def _test_lines(t):
@@ -168,6 +169,9 @@ def _test_lines(t):
         worth = [w.sum()**2/(w**2).sum() for w in (t.weights[t.faulty], t.weights[~t.faulty]) if len(w)]
         yield (f'{t.drawn.sum()} tests were drawn, with known chances that were not equal: the faulty and the healthy '
             f"ones count as much as {' and '.join(f'{n:.0f}' for n in worth)} equal ones.")
+    if t.untested: yield (
+        f'{t.untested} held-out units came after the last tests were drawn, and nothing here speaks for them; '
+        '`imbal-al next` with --tests draws some of them.')
     brought = ~t.drawn
     if brought.any() and t.drawn.any(): yield (
         f'{(brought & t.faulty).sum()} faulty and {(brought & ~t.faulty).sum()} healthy ones were brought in and not drawn: '
