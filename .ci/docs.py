@@ -33,6 +33,7 @@ WINGS = {
     'studies': 'What a study runs',
     'results': 'Results',
     'project': 'Your own images',
+    'live': 'The loop, live',
     'cli': 'Command line',
     'dev': 'The workshop',
 }

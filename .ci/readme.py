@@ -1,4 +1,4 @@
-"Run nbs/index.ipynb and make README.md from it; with --check, only fail if README.md is not that"
+"Run nbs/index.ipynb and nbs/map.ipynb, make README.md of the first; with --check, only fail if README.md is not that"
 
 import json, os, re, sys
 from pathlib import Path
@@ -43,12 +43,12 @@ def plain(path):
     return d, yaml.safe_load(re.search(r'^---\n(.*?)\n---', front, re.S)[1])
 
 
-def rerun(index):
-    "Run the index anew: its tables are read from results and notebooks"
-    ok, _ = test_nb(index, basepath=get_config().config_path, save=True)
+def rerun(page):
+    "Run a page anew: its tables are read from results and notebooks"
+    ok, _ = test_nb(page, basepath=get_config().config_path, save=True)
     if not ok:
-        sys.exit(f'{index} does not run; its traceback is above')
-    nbdev_clean(str(index))
+        sys.exit(f'{page} does not run; its traceback is above')
+    nbdev_clean(str(page))
 
 
 def build():
@@ -85,4 +85,5 @@ if __name__ == '__main__':
     if '--check' in sys.argv:
         check(path, get_config().nbs_path / 'index.ipynb')
     else:
+        rerun(get_config().nbs_path / 'map.ipynb')
         path.write_text(build())

@@ -4,16 +4,18 @@
 
 # %% ../nbs/88_cli.ipynb #1c4e20c5
 from __future__ import annotations
-import errno, inspect, os, sys, time
-from dataclasses import dataclass, fields, is_dataclass
+import errno, os, sys, time
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, get_type_hints, Optional
+from typing import Annotated, Optional
 
 import typer
 from typer.core import TyperGroup
 
 from .core import atomic_path, best_device, InputError
 from .losses.names import LOSS_NAMES, losses_with, VARIANTS
+from .live.commands import register_live
+from .options import given_options, with_options
 from .project.commands import register
 from .text import progress_text, shown_text
 
@@ -132,35 +134,6 @@ def _size(amount):
         if amount<1000 or unit=='GB': return f'{amount:.3g} {unit}'
         amount /= 1000
 
-# %% ../nbs/88_cli.ipynb #ce902165
-def _options_of(kind):
-    "The parameters that a dataclass of options stands for"
-    hints = get_type_hints(kind, include_extras=True)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    return [
-        inspect.Parameter(field.name, keyword, default=field.default, annotation=hints[field.name])
-        for field in fields(kind)]
-
-# %% ../nbs/88_cli.ipynb #5276e7ac
-def _options(command):
-    "Decorator: a parameter annotated with a dataclass becomes one option for each of its fields"
-    hints = get_type_hints(command, include_extras=True)
-    parameters,groups = [],{}
-    for name,parameter in inspect.signature(command).parameters.items():
-        if is_dataclass(hints[name]):
-            groups[name] = hints[name]
-            parameters += _options_of(hints[name])
-        else: parameters.append(parameter.replace(annotation=hints[name]))
-    def run(**given):
-        "Collect the options of each group, call the command"
-        for name,kind in groups.items():
-            given[name] = kind(**{field.name:given.pop(field.name) for field in fields(kind)})
-        return command(**given)
-    run.__name__,run.__doc__ = command.__name__,command.__doc__
-    run.__signature__ = inspect.Signature(parameters)
-    run.__annotations__ = {parameter.name:parameter.annotation for parameter in parameters}
-    return run
-
 # %% ../nbs/88_cli.ipynb #ca13a6cb
 _Device = Annotated[Optional[str], typer.Option(
     help='cpu, cuda, cuda:1; default the best there is')]
@@ -239,10 +212,10 @@ class _Learning:
 # %% ../nbs/88_cli.ipynb #186c6616
 def _changes(learning):
     "What is given, as values of `RunConfig`"
-    given = dict(vars(learning))
-    given['patch'] = _patch(learning.patch) if learning.patch else None
-    given['warm_start'] = learning.warm_start or None
-    return {name:value for name,value in given.items() if value is not None}
+    given = given_options(learning)
+    if learning.patch: given['patch'] = _patch(learning.patch)
+    if not learning.warm_start: del given['warm_start']
+    return given
 
 # %% ../nbs/88_cli.ipynb #75164246
 @dataclass(frozen=True)
@@ -552,9 +525,16 @@ def _tell_story(folder, configs, work, how):
         typer.echo(f'Table: {folder/"results.csv"}\n\n{NEXT}')
     _end_if(failed)
 
+# %% ../nbs/88_cli.ipynb #3c83b755
+def _study_configs(data, preset, axes, changes):
+    "The runs that the options ask for"
+    from imbal_al.studies.learning_study import preset as preset_of, story
+    if preset==_FIRST_LOOK: return story(**_story_settings(data, axes, changes))
+    return _configs(preset_of(preset, data, **changes), axes)
+
 # %% ../nbs/88_cli.ipynb #008749a9
 @app.command('study')
-@_options
+@with_options
 def _study(
     *,
     data: Annotated[Optional[str], typer.Option(
@@ -587,12 +567,9 @@ def _study(
         imbal-al study --data folder:IMAGES:MASKS --patch 128 --strategies random,entropy
     """
     changes = _changes(learning)
-    from imbal_al.studies.learning_study import preset as preset_of, story
     from imbal_al.runs.plan import save_plan
     data,preset = _defaults(data, preset, axes)
-    is_story = preset==_FIRST_LOOK
-    if is_story: configs = story(**_story_settings(data, axes, changes))
-    else: configs = _configs(preset_of(preset, data, **changes), axes)
+    configs = _study_configs(data, preset, axes, changes)
     how = _how(work)
     _check_all(configs, work)
     if dry_run: return _print_dry_run(configs, work)
@@ -600,7 +577,7 @@ def _study(
     save_plan(folder, configs)
     trainings = sum(config.cycles for config in configs)
     _say(f'{len(configs)} runs, {trainings} trainings into {folder}')
-    if is_story: return _tell_story(folder, configs, work, how)
+    if preset==_FIRST_LOOK: return _tell_story(folder, configs, work, how)
     _report(folder, _loud_run(folder, configs, work, how))
 
 # %% ../nbs/88_cli.ipynb #37b1dc77
@@ -686,7 +663,7 @@ def _loss_configs(base, axes):
 
 # %% ../nbs/88_cli.ipynb #762342dd
 @app.command('losses')
-@_options
+@with_options
 def _losses(
     *,
     data: _LossData='synthetic:120:96',
@@ -785,9 +762,23 @@ def _search_weight(base, folder, wanted, work):
         typer.echo(compared.round(3).to_string(index=False))
     if guided.index is None: raise typer.Exit(1)
 
+# %% ../nbs/88_cli.ipynb #f242775e
+def _search_base(data, preset, training, wanted, work):
+    "The training that is searched with. Raises `InputError` for a search that cannot be made"
+    from imbal_al.losses.guidance import check_target
+    from imbal_al.studies.loss_config import check_loss_config
+    from imbal_al.studies.loss_training import check_loss_networks, check_parts
+    check_target(wanted.target)
+    base = _loss_base(
+        data, preset, training, arch=wanted.model, loss=wanted.loss, variant=wanted.variant)
+    check_loss_config(base)
+    check_parts([base], work.data_root)
+    check_loss_networks([base], work.device)
+    return base
+
 # %% ../nbs/88_cli.ipynb #f406321b
 @app.command('guide')
-@_options
+@with_options
 def _guide(
     *,
     ctx: typer.Context,
@@ -822,15 +813,7 @@ def _guide(
             dir, costs.misses_cost, costs.alarms_cost, costs.prevalence,
             wanted.loss, wanted.candidates,
             wanted.target if _given(ctx, 'target') else None, work.device, costs.accept, costs.undo)
-    from imbal_al.losses.guidance import check_target
-    from imbal_al.studies.loss_config import check_loss_config
-    from imbal_al.studies.loss_training import check_loss_networks, check_parts
-    check_target(wanted.target)
-    base = _loss_base(
-        data, preset, training, arch=wanted.model, loss=wanted.loss, variant=wanted.variant)
-    check_loss_config(base)
-    check_parts([base], work.data_root)
-    check_loss_networks([base], work.device)
+    base = _search_base(data, preset, training, wanted, work)
     _search_weight(base, _loss_folder(out, data, preset), wanted, work)
 
 # %% ../nbs/88_cli.ipynb #0ca41763
@@ -947,7 +930,7 @@ class _Comparing:
 
 # %% ../nbs/88_cli.ipynb #40e4269e
 @app.command('compare')
-@_options
+@with_options
 def _compare(
     *,
     folder: Annotated[Path, typer.Argument(
@@ -1027,7 +1010,7 @@ def _run_again(folder, configs, *args, **how):
 
 # %% ../nbs/88_cli.ipynb #61126b10
 @app.command('retry')
-@_options
+@with_options
 def _retry(
     *,
     folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
@@ -1193,3 +1176,4 @@ def _report_command(
 
 # %% ../nbs/88_cli.ipynb #49f264ca
 register(app, _OneLine)
+register_live(app)

@@ -241,8 +241,9 @@ def best_device()->str: # 'cuda' or 'cpu'
 def check_device(device:str|None # 'cpu', 'cuda', 'cuda:1', ...; None: 'cpu'
     ):
     "Raise an `InputError` for a device that is not there"
+    if device in (None,'cpu'): return
     import torch # Takes seconds: only for those who train
-    try: torch.empty(1, device=device or 'cpu')
+    try: torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as e: raise InputError(
         f'device {device!r} cannot be used here ({str(e).splitlines()[0]}); '
         'write cpu, cuda or cuda:1, or leave it out') from e

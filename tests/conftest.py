@@ -4,6 +4,7 @@ import contextlib, os, sys
 
 import pytest
 
+import quick
 from real import unallowed
 
 
@@ -32,6 +33,16 @@ def own_cache(tmp_path_factory):
         m.setenv('IMBAL_AL_CACHE', str(tmp_path_factory.mktemp('cache')))
         m.setenv('OMP_NUM_THREADS', '1')
         yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def commands_once():
+    quick.commands_once()
+
+
+@pytest.fixture(autouse=True)
+def networks_once():
+    quick.networks_once()
 
 
 @pytest.fixture(autouse=True)

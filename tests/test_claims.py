@@ -279,7 +279,7 @@ def test_not_run_and_one_run_are_counted_apart_from_inconclusive():
     counts = ['supported', 'refuted', 'inconclusive', 'one or two runs', 'not run']
     assert summary(table)[counts].iloc[0].tolist() == [1, 1, 1, 2, 1]
     printed = claims_markdown(table)
-    assert 'cannot be told' not in printed and 'holds' not in printed
+    assert 'undecided' not in printed and 'holds' not in printed
     assert 'no larger than 0.100' in printed and 'two runs' in printed
 
 

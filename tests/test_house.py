@@ -5,6 +5,7 @@ up, and wings stand on floors: a room imports lower notebooks of its own wing an
 """
 
 import ast
+import json
 import re
 import subprocess
 from collections import Counter
@@ -19,16 +20,17 @@ if not NBS.exists():
     pytest.skip('no checkout here: the walls are those of the notebooks', allow_module_level=True)
 
 FLOORS = [
-    {'core', 'text'},
+    {'core', 'text', 'options'},
     {'data', 'measure', 'losses', 'strategies', 'runs'},
     {'networks'},
     {'studies'},
     {'project', 'results'},
+    {'live'},
     {'cli'},
     {'dev'},
 ]
 # The command line starts in a moment, so each command loads what it needs when it is given
-COMMANDS = {'cli', 'project.commands'}
+COMMANDS = {'cli', 'project.commands', 'live.commands'}
 # Other rooms that import inside functions: what, and why it may not stand at the top
 LATE = {
     ('core', 'torch'): 'read by every command, also by those that need no torch',
@@ -54,7 +56,7 @@ LATE = {
     ('studies.loss_study', 'imbal_al'): 'a plan is made without torch',
     ('studies.loss_training', 'imbal_al'): 'a plan is made without torch',
     ('project.standing', 'matplotlib'): 'one figure; the numbers are told without',
-    ('project.deploy', 'huggingface_hub'): 'only where a model is published',
+    ('project.card', 'huggingface_hub'): 'only where a model is published',
     ('results.gallery', 'IPython'): 'only in a notebook',
     ('results.gallery', 'ipywidgets'): 'only in a notebook',
     ('dev.rehearsal', 'matplotlib'): 'one figure; loops are played without',
@@ -168,7 +170,7 @@ def test_a_notebook_is_named_after_its_room():
 def test_the_wings_on_the_ground_floor_know_the_base_only():
     for module in TREES:
         if floor(module) == 1:
-            assert {wing(o) for o in imports(module)} <= {wing(module), 'core', 'text'}, module
+            assert {wing(o) for o in imports(module)} <= {wing(module)} | FLOORS[0], module
 
 
 def is_private(name):
@@ -229,6 +231,24 @@ def test_only_commands_import_inside_functions():
     }
     assert not found - set(LATE), sorted(found - set(LATE))
     assert not set(LATE) - found, f'not needed any more: {sorted(set(LATE) - found)}'
+
+
+def subtitle(path):
+    "What a notebook says that it is about"
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    text = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
+    return re.search(r'^> *(.+)', text, re.M)[1].replace('`', '')
+
+
+def test_the_code_map_lists_every_notebook_in_reading_order():
+    "A room that was added, or has another subtitle, stands in the saved page, too"
+    cells = json.loads((NBS / 'map.ipynb').read_text(encoding='utf-8'))['cells']
+    shown = [o['data'] for c in cells for o in c.get('outputs', []) if 'data' in o]
+    text = '\n'.join(''.join(data.get('text/markdown', '')) for data in shown)
+    found = re.findall(r'^\| \[(.+?)\]\((.+?)\) \| (.+) \|$', text, re.M)
+    paths = [*sorted(NBS.glob('[0-9]*.ipynb')), *sorted(NBS.glob('dev/[0-9]*.ipynb'))]
+    whole = [(p.stem, p.relative_to(NBS).as_posix(), subtitle(p)) for p in paths]
+    assert found == whole, '`make readme` makes nbs/map.ipynb anew'
 
 
 def module_of(text):

@@ -1,4 +1,4 @@
-"imbal_al.results.loss_claims: every claim with a table in which it holds, fails, and cannot be told; partial and wrong tables"
+"imbal_al.results.loss_claims: every claim with a table in which it holds, fails, and is undecided; partial and wrong tables"
 
 import numpy as np
 import pandas as pd

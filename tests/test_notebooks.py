@@ -7,16 +7,16 @@ from nbdev.config import get_config
 from nbdev.doclinks import nbglob
 from nbdev.test import test_nb as run_nb
 
+import quick
+
 cfg = get_config()
 notebooks = sorted(nbglob(cfg.nbs_path, as_path=True))
 force = os.environ.get('NB_FLAGS', '').split()
 LONGEST = 60.0 * (10 if force else 5)  # Seconds after which a notebook is ended; it then says where it was
 
-# A server that has loaded what every notebook loads, and forks one process for each
+# A server that has loaded what most notebooks load, and forks one process for each
 processes = multiprocessing.get_context('forkserver')
-processes.set_forkserver_preload(
-    ['nbdev.test', 'fastcore.test', 'torch', 'pandas', 'matplotlib.pyplot', 'scipy.stats', 'PIL.Image']
-)
+processes.set_forkserver_preload(quick.LOADED)
 
 
 def run_there(notebook, log, longest):
@@ -26,6 +26,8 @@ def run_there(notebook, log, longest):
     os.dup2(out, 2)
     sys.stdout = sys.__stdout__ = open(1, 'w', closefd=False)
     sys.stderr = sys.__stderr__ = open(2, 'w', closefd=False)
+    quick.commands_once()
+    quick.networks_once()
     faulthandler.dump_traceback_later(longest, exit=True, file=sys.stderr)
     ok, _ = run_nb(
         notebook,

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/13_data.sources.ipynb #0c788d23
 from __future__ import annotations
-import os, re
+import os, re, signal, threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,6 +248,19 @@ def masks_among(
     images = {at for at,some in places.items() if any(is_photograph(folder/name) for name in some[:3])}
     return {name:image for name,image in found.items() if os.path.dirname(name) not in images}
 
+# %% ../../nbs/13_data.sources.ipynb #b5c9071d
+def _searched(pattern, name, seconds=1.):
+    "`re.search`. Raises `TimeoutError` where the main thread computes for longer"
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or not hasattr(signal, 'setitimer'): return re.search(pattern, name)
+    def stop(*_): raise TimeoutError
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try: return re.search(pattern, name)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
 # %% ../../nbs/13_data.sources.ipynb #ad16ff7d
 def named_group(
     name:str,        # Of an image
@@ -255,10 +268,15 @@ def named_group(
     asked:str='group', # What the user calls the pattern
     example:str="group='(tile[0-9]+)'" # One that works
     )->str|None:     # None: the part in brackets is optional and not there
-    "What `pattern` finds in `name`, else the name. Raises `InputError` for no regular expression"
-    try: match = re.search(pattern, name) if pattern else None
+    """What `pattern` finds in `name`, else the name
+
+    Raises `InputError` for no regular expression, or one that a second does not suffice for."""
+    try: match = _searched(pattern, name) if pattern else None
     except re.error as e: raise InputError(
         f"{asked} {pattern!r} is no regular expression ({e}); write for example {example}") from e
+    except TimeoutError as e: raise InputError(
+        f"{asked} {pattern!r} comes to no end on {name}: a repetition within a repetition, such as (a+)+, "
+        f"tries every way to divide a name; write for example {example}") from e
     if not match: return name
     return match[1] if match.re.groups else match[0]
 

@@ -259,6 +259,44 @@ class PartLevel:
     healthy: int       # Healthy images
     by_size: pd.DataFrame # area_from, area_to, defects, found, overlap
 
+# %% ../../nbs/25a_measure.parts.ipynb #33033876
+def _share(interval):
+    "A share is between 0 and 1, and so are its ends"
+    low, high = np.clip((interval.low, interval.high), 0, 1)
+    return interval._replace(low=float(low), high=float(high))
+
+# %% ../../nbs/25a_measure.parts.ipynb #3f952b34
+def _at_least_nothing(interval):
+    "A number of regions is not negative"
+    return interval._replace(low=max(interval.low, 0.)) if interval.low==interval.low else interval
+
+# %% ../../nbs/25a_measure.parts.ipynb #16278feb
+def _found(parts, k, a):
+    "(K,) 0 or 1"
+    if k==0: return np.ones(len(parts.area_K))
+    return (parts.peak_KA[:,a]>=k).astype(float)
+
+# %% ../../nbs/25a_measure.parts.ipynb #dc87c948
+def _overlap(parts, k):
+    "(K,) share of each defect's pixels from a threshold on"
+    return parts.hist_KB[:,k:].sum(1)/np.maximum(parts.area_K, 1)
+
+# %% ../../nbs/25a_measure.parts.ipynb #c115c162
+def _by_size(parts, found, overlap):
+    "Found and overlap by size: below 16 pixels, then in steps of four"
+    edges = np.array([1, 16, 64, 256, 1024, 4096])
+    at = np.searchsorted(edges, parts.area_K, side='right')-1
+    rows = []
+    for i in np.unique(at):
+        own = at==i
+        rows.append(dict(
+            area_from=int(edges[i]),
+            area_to=int(edges[i+1]-1) if i+1<len(edges) else None,
+            defects=int(own.sum()),
+            found=float(found[own].mean()),
+            overlap=float(overlap[own].mean())))
+    return pd.DataFrame(rows, columns=['area_from','area_to','defects','found','overlap'])
+
 # %% ../../nbs/25a_measure.parts.ipynb #5e14db3d
 def part_level(
     parts:Parts,          # From `measure_parts`
@@ -290,43 +328,6 @@ def part_level(
         n_found=int(found.sum()),
         healthy=int(healthy.sum()),
         by_size=_by_size(parts, found, overlap))
-
-# %% ../../nbs/25a_measure.parts.ipynb #33033876
-def _share(interval):
-    "A share is between 0 and 1, and so are its ends"
-    low, high = np.clip((interval.low, interval.high), 0, 1)
-    return interval._replace(low=float(low), high=float(high))
-
-def _at_least_nothing(interval):
-    "A number of regions is not negative"
-    return interval._replace(low=max(interval.low, 0.)) if interval.low==interval.low else interval
-
-# %% ../../nbs/25a_measure.parts.ipynb #16278feb
-def _found(parts, k, a):
-    "(K,) 0 or 1"
-    if k==0: return np.ones(len(parts.area_K))
-    return (parts.peak_KA[:,a]>=k).astype(float)
-
-# %% ../../nbs/25a_measure.parts.ipynb #dc87c948
-def _overlap(parts, k):
-    "(K,) share of each defect's pixels from a threshold on"
-    return parts.hist_KB[:,k:].sum(1)/np.maximum(parts.area_K, 1)
-
-# %% ../../nbs/25a_measure.parts.ipynb #c115c162
-def _by_size(parts, found, overlap):
-    "Found and overlap by size: below 16 pixels, then in steps of four"
-    edges = np.array([1, 16, 64, 256, 1024, 4096])
-    at = np.searchsorted(edges, parts.area_K, side='right')-1
-    rows = []
-    for i in np.unique(at):
-        own = at==i
-        rows.append(dict(
-            area_from=int(edges[i]),
-            area_to=int(edges[i+1]-1) if i+1<len(edges) else None,
-            defects=int(own.sum()),
-            found=float(found[own].mean()),
-            overlap=float(overlap[own].mean())))
-    return pd.DataFrame(rows, columns=['area_from','area_to','defects','found','overlap'])
 
 # %% ../../nbs/25a_measure.parts.ipynb #5e0bbd45
 def _area_below(x, y, low, high):

@@ -285,11 +285,11 @@ def interval(
     return draws_interval(draws[0], draws[1:], level, n)
 
 # %% ../../nbs/22_measure.statistics.ipynb #15d25509
-HOLDS, DOES_NOT, UNTOLD = 'holds', 'does not', 'cannot be told'
+HOLDS, DOES_NOT, UNTOLD = 'holds', 'does not', 'undecided'
 
 class NonInferiority(NamedTuple):
     "The result of a non-inferiority test"
-    verdict: str  # 'holds', 'does not' or 'cannot be told'
+    verdict: str  # 'holds', 'does not' or 'undecided'
     mean: float   # Of a - b
     low: float    # One-sided lower bound
     high: float   # One-sided upper bound
@@ -420,7 +420,7 @@ def t_test(
 # %% ../../nbs/22_measure.statistics.ipynb #7a17cd8f
 class Equivalence(NamedTuple):
     "The result of two one-sided tests"
-    verdict: str  # 'holds', 'does not' or 'cannot be told'
+    verdict: str  # 'holds', 'does not' or 'undecided'
     mean: float   # Of a - b
     low: float    # One-sided lower bound
     high: float   # One-sided upper bound

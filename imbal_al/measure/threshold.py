@@ -363,11 +363,34 @@ class OperatingPoint:
         return account(self)
 
 # %% ../../nbs/25_measure.threshold.ipynb #ce830a11
-def _validation(hist, faulty):
-    "Histograms and flags of the validation images, as arrays"
+def _validation(hist, faulty, pi, unlabelled):
+    "Histograms and flags of the validation images, as arrays. Raises `InputError` where something is missing"
+    if (pi is None)==(unlabelled is None): raise InputError(
+        "give either pi, the share of faulty images at deployment, or unlabelled deployment images")
     if faulty is None: raise InputError(
         "faulty is missing; with histograms say which images are faulty, one flag each")
     return np.asarray(hist), as_flags(hist, faulty)
+
+# %% ../../nbs/25_measure.threshold.ipynb #55c5b044
+@dataclass(frozen=True)
+class _Share:
+    "The share of faulty images at deployment, and how sure it is"
+    p: float                  # The share
+    pis: np.ndarray           # (draws,) the same in each bootstrap draw
+    method: str               # known, em or bbse
+    pi: Interval              # low = high = mean where it was given
+    aim: object               # What a threshold is chosen for: the share, or several whose mean F1 counts
+    estimate: Prevalence|None # Where it was not given
+
+# %% ../../nbs/25_measure.threshold.ipynb #cee869da
+def _share(hist, faulty, given, unlabelled, method, **how):
+    "The share that is given, or estimated from unlabelled images"
+    if unlabelled is None:
+        p = float(given)
+        return _Share(p, np.full(how['draws'], p), 'known', Interval(p, p, p, 0), p, None)
+    estimate = estimate_prevalence(hist, faulty, unlabelled, method, **how)
+    p, pis = above_nothing(estimate)
+    return _Share(p, pis, method, estimate.pi, hedge(pis), estimate)
 
 # %% ../../nbs/25_measure.threshold.ipynb #db13ae25
 def _expect(w, fixed, raw):
@@ -420,33 +443,27 @@ def operating_point(
 
     Raises `InputError` unless either `pi` or `unlabelled` is given.
     """
-    if (pi is None)==(unlabelled is None): raise InputError(
-        "give either pi, the share of faulty images at deployment, or unlabelled deployment images")
-    hist, faulty = _validation(hist, faulty)
+    hist, faulty = _validation(hist, faulty, pi, unlabelled)
     check_draws(draws, level)
-    if unlabelled is None: est, p, pis = None, float(pi), np.full(draws, float(pi))
-    else:
-        how = dict(groups=groups, draws=draws, level=level, seed=seed)
-        est = estimate_prevalence(hist, faulty, unlabelled, method, **how)
-        p, pis = above_nothing(est)
-    y = check_target(hist, faulty, p)
-    aim = p if est is None else hedge(pis)
-    choice = choose_threshold(hist, y, aim, gate, caution, groups)
-    fixed = cross_fitted(hist, y, aim, gate, caution, groups, seed=seed)
+    how = dict(groups=groups, draws=draws, level=level, seed=seed)
+    share = _share(hist, faulty, pi, unlabelled, method, **how)
+    p, y = share.p, check_target(hist, faulty, share.p)
+    choice = choose_threshold(hist, y, share.aim, gate, caution, groups)
+    fixed = cross_fitted(hist, y, share.aim, gate, caution, groups, seed=seed)
     w = with_draws(y, groups, draws, stream(seed, 'operating point'))
-    expected = _expect(weights_at(y, np.r_[p, pis], w), fixed, counts(hist))
+    expected = _expect(weights_at(y, np.r_[p, share.pis], w), fixed, counts(hist))
     return OperatingPoint(
         threshold=choice.threshold,
         gate=choice.gate,
-        pi=Interval(p, p, p, 0) if est is None else est.pi,
-        method='known' if est is None else method,
+        pi=share.pi,
+        method=share.method,
         **{name:interval(drawn, level, len(y)) for name,drawn in expected.items()},
         lost=None if y.all() else decompose(hist, y, y.mean(), p),
         wrong=_wrong(fixed, y, p),
         n_faulty=int(y.sum()),
         n_healthy=int((~y).sum()),
-        estimate=est,
-        warnings=tuple(_warnings(hist, y, p, est, choice)))
+        estimate=share.estimate,
+        warnings=tuple(_warnings(hist, y, p, share.estimate, choice)))
 
 # %% ../../nbs/25_measure.threshold.ipynb #cbfa280a
 def _leaning(oii):

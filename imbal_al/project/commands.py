@@ -6,12 +6,14 @@
 from __future__ import annotations
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from ..core import atomic_path, best_device, check_device, InputError
+from ..options import given_options, with_options
 from ..text import counted, shown_text
 
 # %% auto #0
@@ -59,37 +61,53 @@ def _new_line(project):
     return f'{line}\nnext: imbal-al next {project.dir} --budget 50'
 
 # %% ../../nbs/73_project.commands.ipynb #83d222bb
-def _project_new(
-    dir: _Dir,
-    images: Annotated[Path, typer.Option(help='Folder of the images, with sub-folders')],
+@dataclass(frozen=True)
+class _New:
+    "Settings of a new project; None: the project's own default, or what it was made with"
     unit: Annotated[Optional[str], typer.Option(
-        help='What is labelled at once: image, or window of a large one; default image')]=None,
+        help='What is labelled at once: image, or window of a large one; default image')]=None
     window: Annotated[Optional[int], typer.Option(
-        help='Side of the windows the network sees, pixels, a multiple of 32; default 256')]=None,
+        help='Side of the windows the network sees, pixels, a multiple of 32; default 256')]=None
     overlap: Annotated[Optional[int], typer.Option(
-        help='Shared by neighbouring windows, pixels; default 64')]=None,
+        help='Shared by neighbouring windows, pixels; default 64')]=None
     channels: Annotated[Optional[int], typer.Option(
-        help='1 (grey) or 3; default: 1 if all images are grey')]=None,
+        help='1 (grey) or 3; default: 1 if all images are grey')]=None
     held_out: Annotated[Optional[float], typer.Option(
-        help='Share of the images that is only tested on; default 0.2')]=None,
+        help='Share of the images that is only tested on; default 0.2')]=None
     steps: Annotated[Optional[int], typer.Option(
-        help='Optimiser steps per round; default 200')]=None,
+        help='Optimiser steps per round; default 200')]=None
     balance: Annotated[Optional[float], typer.Option(
         help='Least share of windows with a defect in a training batch, 0 to below 1; '
-        'default 0.3; 0: as they are')]=None,
+        'default 0.3; 0: as they are')]=None
     arch: Annotated[Optional[str], typer.Option(
-        help='fpn, unet, pspnet, deeplabv3; default fpn')]=None,
+        help='fpn, unet, pspnet, deeplabv3; default fpn')]=None
     encoder: Annotated[Optional[str], typer.Option(
-        help='lite0, or any encoder of smp; default lite0')]=None,
+        help='lite0, or any encoder of smp; default lite0')]=None
     bits: Annotated[Optional[int], typer.Option(
         help='That 16-bit images use: 8, 10, 12, 14 or 16; '
-        'default: as few as the images need')]=None,
+        'default: as few as the images need')]=None
     group_by: Annotated[Optional[str], typer.Option(
         help="Images that must stay together (photographs of one part): 'folder', "
         "or a regular expression for their names, such as 'part([0-9]+)'; "
-        'default: each by itself')]=None,
+        'default: each by itself')]=None
     seed: Annotated[Optional[int], typer.Option(
-        help='Everything random follows from it; default 0')]=None,
+        help='Everything random follows from it; default 0')]=None
+
+# %% ../../nbs/73_project.commands.ipynb #30150a6a
+def _settings(asked, is_there):
+    "What is given, as `Settings`; a new project with small windows gets a small overlap"
+    given = given_options(asked)
+    small = asked.window is not None and asked.window<=96
+    if small and asked.overlap is None and not is_there: given['overlap'] = asked.window//2//32*32
+    return given
+
+# %% ../../nbs/73_project.commands.ipynb #1972999e
+@with_options
+def _project_new(
+    *,
+    dir: _Dir,
+    images: Annotated[Path, typer.Option(help='Folder of the images, with sub-folders')],
+    asked: _New,
     ):
     """Make a project from a folder of images. Run it again to add new images.
 
@@ -100,15 +118,7 @@ def _project_new(
         imbal-al project new tiles --images /camera/tiles --group-by 'tile([0-9]+)_'
     """
     from imbal_al.project.store import new
-    small = window is not None and window<=96
-    if small and overlap is None and not (dir/'project.json').exists():
-        overlap = window//2//32*32
-    options = dict(
-        unit=unit, window=window, overlap=overlap, held_out=held_out,
-        steps=steps, balance=balance, arch=arch, encoder=encoder,
-        bits=bits, seed=seed, group_by=group_by)
-    given = {name:value for name,value in options.items() if value is not None}
-    project = new(dir, images, channels, **given)
+    project = new(dir, images, **_settings(asked, (dir/'project.json').exists()))
     for line in (*project.skipped, *project.notes): _say(line)
     if project.settings.group_by: _say(_groups_line(project))
     typer.echo(_new_line(project))
@@ -400,42 +410,56 @@ def guide_project(
         f'kept in {project.dir}/guide.json\n'
         f'next: imbal-al export {project.dir} model.onnx')
 
+# %% ../../nbs/73_project.commands.ipynb #4cd27ac1
+@dataclass(frozen=True)
+class _Wish:
+    "What a verdict is chosen by; None: not given"
+    missed_cost: Annotated[Optional[float], typer.Option(help='Of a faulty part that is accepted')]=None
+    scrapped_cost: Annotated[Optional[float], typer.Option(help='Of a good part that is rejected')]=None
+    look_cost: Annotated[Optional[float], typer.Option(
+        help='Of a part that somebody looks at; without it nobody looks')]=None
+    slip: Annotated[Optional[float], typer.Option(
+        help='Share of the faulty parts that may be accepted, such as 0.01')]=None
+    alarms: Annotated[Optional[float], typer.Option(
+        help='Share of the good parts that may be flagged, where no faulty one is held out yet')]=None
+    threshold: Annotated[Optional[float], typer.Option(
+        help='By hand: probability from which a pixel is predicted')]=None
+    min_area: Annotated[Optional[int], typer.Option(
+        help='By hand: pixels from which a region is a defect; default 1')]=None
+    reject: Annotated[Optional[float], typer.Option(
+        help='By hand: probability from which a part is rejected; default: none is')]=None
+
+# %% ../../nbs/73_project.commands.ipynb #8278eb3c
+def _check_wish(given):
+    "Refuse a cost without the other, and half a rule"
+    missed, scrapped, look = given.missed_cost, given.scrapped_cost, given.look_cost
+    if (missed is None)!=(scrapped is None) or look is not None and missed is None: raise InputError(
+        'give both --missed-cost and --scrapped-cost, such as 100 and 5; --look-cost where somebody may look')
+    more = given.min_area is not None or given.reject is not None
+    if given.threshold is None and more: raise InputError(
+        '--min-area and --reject go with --threshold, for a verdict by hand')
+
 # %% ../../nbs/73_project.commands.ipynb #e1188a11
-def _wanted(costs, slip, alarms, by_hand):
+def _wanted(given):
     "What a verdict is chosen by; None where nothing is given"
     from imbal_al.measure.verdict import PartCosts, Rule
     from imbal_al.project.verdict import Wanted
-    threshold, min_area, reject = by_hand
-    missed, scrapped, look = costs
-    given = [value for value in (*costs, slip, alarms, *by_hand) if value is not None]
-    if not given: return None
-    if (missed is None)!=(scrapped is None) or look is not None and missed is None: raise InputError(
-        'give both --missed-cost and --scrapped-cost, such as 100 and 5; --look-cost where somebody may look')
-    if threshold is None and (min_area is not None or reject is not None): raise InputError(
-        '--min-area and --reject go with --threshold, for a verdict by hand')
+    if given==_Wish(): return None
+    _check_wish(given)
     return Wanted(
-        costs=None if missed is None else PartCosts(missed, scrapped, look),
-        slip=slip,
-        alarms=alarms,
-        rule=None if threshold is None else Rule(threshold, min_area or 1, reject))
+        costs=None if given.missed_cost is None else PartCosts(
+            given.missed_cost, given.scrapped_cost, given.look_cost),
+        slip=given.slip,
+        alarms=given.alarms,
+        rule=None if given.threshold is None else Rule(
+            given.threshold, given.min_area or 1, given.reject))
 
 # %% ../../nbs/73_project.commands.ipynb #d0e32691
+@with_options
 def _verdict(
+    *,
     dir: _Dir,
-    missed_cost: Annotated[Optional[float], typer.Option(help='Of a faulty part that is accepted')]=None,
-    scrapped_cost: Annotated[Optional[float], typer.Option(help='Of a good part that is rejected')]=None,
-    look_cost: Annotated[Optional[float], typer.Option(
-        help='Of a part that somebody looks at; without it nobody looks')]=None,
-    slip: Annotated[Optional[float], typer.Option(
-        help='Share of the faulty parts that may be accepted, such as 0.01')]=None,
-    alarms: Annotated[Optional[float], typer.Option(
-        help='Share of the good parts that may be flagged, where no faulty one is held out yet')]=None,
-    threshold: Annotated[Optional[float], typer.Option(
-        help='By hand: probability from which a pixel is predicted')]=None,
-    min_area: Annotated[Optional[int], typer.Option(
-        help='By hand: pixels from which a region is a defect; default 1')]=None,
-    reject: Annotated[Optional[float], typer.Option(
-        help='By hand: probability from which a part is rejected; default: none is')]=None,
+    given: _Wish,
     prevalence: Annotated[Optional[float], typer.Option(
         help='Share of faulty parts on the line, such as 0.05; default that of imbal-al guide')]=None,
     undo: Annotated[bool, typer.Option('--undo', help='Put back the verdict before the last one')]=False,
@@ -451,8 +475,7 @@ def _verdict(
     """
     from imbal_al.project.verdict import choose_verdict, undo_verdict, verdict_account
     check_device(device)
-    wanted = _wanted(
-        (missed_cost, scrapped_cost, look_cost), slip, alarms, (threshold, min_area, reject))
+    wanted = _wanted(given)
     project = _open(dir, look=wanted is not None)
     if undo: return typer.echo(f'the verdict is now: {undo_verdict(project) or "none"}')
     if wanted is None: return typer.echo(verdict_account(project) or (

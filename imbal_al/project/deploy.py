@@ -18,11 +18,12 @@ from ..measure.threshold import operating_curve, prevalence_draws
 from ..measure.metrics import P_EDGES, threshold_bin
 from ..measure.parts import area_index, AREAS
 from imbal_al.measure.verdict import (
-    judge, read_rule, Rule, rule_values, verdict_codes, VERDICTS, with_threshold
+    judge, Rule, rule_values, verdict_codes, VERDICTS, with_threshold
 )
 from ..networks.models import encoder_stats
 from ..networks.scoring import forward
 from ..networks.tiling import Windows, windows_of
+from .card import card_text
 from .costs import cost_threshold
 from .network import heldout_hist, heldout_parts, read_model
 from .predictor import BLANK, MODEL_FORM, need_onnx, open_model, seal_model, threshold_logit
@@ -31,7 +32,7 @@ from imbal_al.project.state import (
     exported_round, flags_of, project_windows, read_verdict, split_labels, tested_units
 )
 from .store import labels, Project
-from .verdict import verdict_account, verdict_round
+from .verdict import verdict_round
 from ..runs.lock import held
 
 # %% auto #0
@@ -143,155 +144,6 @@ def _disagreement(module, model, samples):
         'update onnx and onnxruntime, or use another network')
     return far
 
-# %% ../../nbs/71_project.deploy.ipynb #2a2a5cfc
-def _card_text(p, meta, standing):
-    "A model card in Markdown, with the metadata block of a model hub; `standing` from `where`, or None"
-    from huggingface_hub import ModelCard, ModelCardData
-    head = ModelCardData(
-        library_name='onnx',
-        pipeline_tag='image-segmentation',
-        tags=['defect-segmentation','active-learning']).to_yaml()
-    paragraphs = [
-        f'# Defect segmentation, project {p.dir.name}, round {meta["round"]}',
-        '## Data', _data_text(p, meta),
-        '## Network', _network_text(p, meta),
-        '## Operating point', *_operating_texts(p, meta, standing),
-        '## Verdict', *_verdict_texts(p, meta, standing),
-        '## Limits', _limits_text(p, meta),
-        '## Use without imbal_al', *_alone_texts(meta),
-        f'Made by imbal_al, commit {meta["commit"]}.']
-    return str(ModelCard(f'---\n{head}\n---\n\n'+'\n\n'.join(paragraphs)+'\n'))
-
-# %% ../../nbs/71_project.deploy.ipynb #fac9d30e
-def _pct(x): return f'{100*x:.3g} %'
-
-def _data_text(p, meta):
-    "What there was to train and test on"
-    table = labels(p)
-    faulty, healthy = (int(table['faulty'].isin([kind]).sum()) for kind in (1,0))
-    return ' '.join([
-        f'{len(p.units)} {p.settings.unit}s in `{p.images.name}`;',
-        f'{len(table)} labelled, {faulty} with a defect and {healthy} without.',
-        f'Trained on {meta["trained"]} of them; the others, picked at random, were only tested on.'])
-
-def _network_text(p, meta):
-    "What was trained, and how"
-    weight = '' if meta.get('fn_weight') is None else f" with {meta['fn_weight']:g} as the weight of misses"
-    loss = meta.get("loss") or p.settings.loss
-    return ' '.join([
-        f'{p.settings.arch} on {p.settings.encoder}, loss {loss}{weight}, {p.settings.steps} steps;',
-        f'windows of {meta["size"]} pixels that overlap by {meta["overlap"]}.',
-        'Normalisation and threshold are in the file.'])
-
-# %% ../../nbs/71_project.deploy.ipynb #3c073a2f
-def _operating_texts(p, meta, standing):
-    "The threshold, why it is that, and what to expect there: a list of paragraphs"
-    called = f'A pixel is called a defect from a probability of {meta["threshold"]:.3g} on'
-    out = []
-    if meta.get('misses_cost'): out.append(' '.join([
-        f'{called}, the cheapest where a missed pixel costs {meta["misses_cost"]:g}',
-        f'and a false one {meta["alarms_cost"]:g}.',
-        'What follows is the threshold of the highest F1, for comparison.']))
-    if meta.get('warning'): out.append(f'**Warning: {meta["warning"]}**')
-    if not standing: return [*out, f'{called}. This was **not** tested, or not at a prevalence.']
-    expected = str(standing.point.account()).replace('\n',' ')
-    return [*out, f'For {_pct(standing.prevalence)} faulty {p.settings.unit}s. {expected}', standing.advice]
-
-# %% ../../nbs/71_project.deploy.ipynb #e89f47b9
-def _verdict_texts(p, meta, standing):
-    "What is done with a part, and what is known of that: a list of paragraphs"
-    rule = read_rule(meta['verdict'])
-    chosen = read_verdict(p)==rule
-    if chosen: out = [_as_list(verdict_account(p))]
-    else: out = [f'{rule} Nobody has chosen that: `imbal-al verdict` chooses by what parts cost.']
-    if standing and standing.in_parts: out.append(_as_list(str(standing.in_parts)))
-    return out
-
-# %% ../../nbs/71_project.deploy.ipynb #e435251d
-def _as_list(text): return '\n'.join(f'- {line}' for line in text.split('\n'))
-
-# %% ../../nbs/71_project.deploy.ipynb #27061d4a
-_ALONE = '''import json, math, sys
-import numpy as np, onnxruntime
-from PIL import Image
-from scipy.ndimage import label
-
-session = onnxruntime.InferenceSession(sys.argv[1])
-meta = json.loads(session.get_modelmeta().custom_metadata_map['imbal_al'])
-size, overlap, margin, align = (meta[name] for name in ('size','overlap','margin','align'))
-image = np.asarray(Image.open(sys.argv[2]).convert('L' if meta['channels']==1 else 'RGB'))
-image = image.reshape(*image.shape[:2], meta['channels'])
-
-def side(length): # where windows begin along a side, and the weights of their pixels
-    last = max(0, -(-(length-size)//align)*align)
-    n = -(-last//((size-overlap)//align*align))
-    t, one = np.clip((np.arange(size)+.5-margin)/max(overlap-2*margin, 1), 0, 1), np.ones(size)
-    starts = [round(i*last/max(n, 1)/align)*align for i in range(n+1)]
-    return [(s, (t if i else one)*(t[::-1] if i<n else one)) for i,s in enumerate(starts)]
-
-down, across = (side(length) for length in image.shape[:2])
-more = [(0, max(0, s[-1][0]+size-n)) for s,n in zip((down, across), image.shape)]
-padded = np.pad(image, [*more, (0,0)], 'reflect')
-total, weight = np.zeros((2, *padded.shape[:2]))
-for y,a in down:
-    for x,b in across:
-        at = np.s_[y:y+size, x:x+size]
-        z = session.run(['logit'], {'image': np.ascontiguousarray(padded[at][None])})[0][0]
-        total[at], weight[at] = total[at]+np.outer(a, b)*z, weight[at]+np.outer(a, b)
-z = (total/weight)[:image.shape[0], :image.shape[1]]
-
-def defects(p): # regions of at least the smallest area from a probability on; eight neighbours
-    t = math.log(max(p, 1e-13))-math.log(max(1-p, 1e-13))
-    area = np.bincount(label(z>=t, np.ones((3, 3)))[0].ravel())[1:]
-    return int((area>=meta['verdict']['min_area']).sum())
-
-n, reject = defects(meta['verdict']['threshold']), meta['verdict']['reject']
-sure = n and reject is not None and defects(reject)
-print('reject' if sure else 'review' if n else 'accept', n)
-'''
-
-def _alone_texts(meta):
-    "How the file is used with onnxruntime alone: a list of paragraphs"
-    rule, bits, size = meta['verdict'], meta.get('bits',16), meta['size']
-    channels = '1 (grey)' if meta['channels']==1 else '3 (RGB)'
-    reject = 'no part is' if rule['reject'] is None else f"from {rule['reject']:.6g} on a part is"
-    steps = [
-        f'Input `image`: uint8, (windows, {size}, {size}, {meta["channels"]}), rows first, channels '
-        f'last, {channels}, 0 to 255; a 16-bit picture is scaled from 0..{2**bits-1}. '
-        'Normalisation is in the file.',
-        'Outputs: `logit` float32 (windows, height, width), ln(p/(1-p)); '
-        '`mask` uint8, of single windows, before blending.',
-        f'Cut the image into windows of {size} px that overlap by at least {meta["overlap"]} px, '
-        f'corners at multiples of {meta["align"]}; what reaches past the image is mirrored without '
-        'repeating the edge.',
-        'Blend the *logits*: their weighted mean, weights rising along the overlap from 0 to 1 where '
-        'there is a window before, and falling where there is one after (rows times columns).',
-        f'Threshold the blended logits at ln(p/(1-p)) of p = {rule["threshold"]:.6g}, label regions '
-        'with eight neighbours (OpenCV: `connectedComponentsWithStats`), and count those of at least '
-        f'{rule["min_area"]} px: none, accept.',
-        f'Else {reject} rejected (the same count at the logit of that probability); '
-        'every other one is reviewed.',
-        'All these numbers stand in the metadata of the file, as JSON, under `imbal_al`.',
-        'OpenVINO reads the file; give it INFERENCE_PRECISION_HINT f32: on some processors it takes '
-        'bf16 else, and logits shift by 0.1.']
-    numbered = '\n'.join(f'{i}. {step}' for i,step in enumerate(steps, 1))
-    lines = (
-        'The same in Python with onnxruntime, numpy, Pillow and scipy (8-bit pictures): '
-        '`python use.py model.onnx part.png`')
-    return [numbered, lines, f'```python\n{_ALONE}```']
-
-# %% ../../nbs/71_project.deploy.ipynb #4a9de3bc
-def _limits_text(p, meta):
-    "What the model is no good for"
-    return '\n'.join([
-        f'- Tested on images like those in `{p.images.name}`: '
-        'another camera, light or product needs labels of its own.',
-        '- The scores hold at the prevalence above; at another one the precision is another, see `imbal-al where`.',
-        '- A unit that strategies picked is harder than most; only random ones were tested on, '
-        'so the scores are of the usual stream of parts.',
-        f'- {meta["channels"]} channel(s), 8 bit; '
-        f'16-bit images are scaled from 0..{2**meta.get("bits",16)-1}.'])
-
 # %% ../../nbs/71_project.deploy.ipynb #0f4e80e5
 @dataclass(frozen=True)
 class Exported:
@@ -301,6 +153,67 @@ class Exported:
     meta: dict  # What stands in the file
     far: float  # Largest difference of a logit from the network's
     notes: list # A line for each thing that the card cannot tell
+
+# %% ../../nbs/71_project.deploy.ipynb #3f3df6b7
+@dataclass(frozen=True)
+class _Asked:
+    "What an export was asked for"
+    prevalence: float|None # At deployment
+    threshold: float|None  # Probability
+    is_last: bool          # The last round, so that there are scores
+
+# %% ../../nbs/71_project.deploy.ipynb #635e3247
+@dataclass(frozen=True)
+class _Choice:
+    "What stands in a file beside its network, and what is known of it"
+    rule: Rule             # Its threshold is the file's
+    prevalence: float|None # That it was chosen for
+    costs: dict            # That chose the threshold; {} where they did not
+    standing: object       # From `where`; None: no scores
+    notes: list            # A line for each thing that cannot be told
+
+# %% ../../nbs/71_project.deploy.ipynb #d7c53ee4
+def _threshold(given, cost, costs, standing):
+    "(threshold, the costs that chose it)"
+    if given is not None: return given, {}
+    if cost is not None: return cost, costs
+    return (standing.point.threshold if standing else .5), costs
+
+# %% ../../nbs/71_project.deploy.ipynb #7e07cf87
+def _chosen(p, folder, record, asked):
+    "The threshold of a file, and what is known of it"
+    cost, costs = cost_threshold(p, folder, asked.prevalence) or (None, {})
+    prevalence, standing, notes = asked.prevalence, None, []
+    at = costs.get('prevalence') if prevalence is None else prevalence
+    if at is not None and asked.is_last:
+        standing, notes = _standing(p, at, prevalence is not None)
+        prevalence = at
+    rule = read_verdict(p)
+    if rule:
+        notes = [*notes, *_verdict_notes(p, record, asked.threshold)]
+        if asked.threshold is not None: rule = with_threshold(rule, asked.threshold)
+        costs = {}
+    else:
+        threshold, costs = _threshold(asked.threshold, cost, costs, standing)
+        rule = Rule(threshold)
+    if standing is None and prevalence is None: notes = [*notes,
+        'no prevalence was given: the threshold is not chosen for one, and the card holds no scores']
+    return _Choice(rule=rule, prevalence=prevalence, costs=costs, standing=standing, notes=notes)
+
+# %% ../../nbs/71_project.deploy.ipynb #235c4b3b
+def _write(p, folder, net, path, rule, about):
+    "Write and compare the file; the largest difference of a logit"
+    w = project_windows(p)
+    return write_onnx(
+        net,
+        path,
+        w,
+        p.settings.channels,
+        p.settings.encoder,
+        rule.threshold,
+        about,
+        _samples(p, w),
+        partial(_check_verdicts, p, folder, rule))
 
 # %% ../../nbs/71_project.deploy.ipynb #31a30a98
 def export(
@@ -321,45 +234,17 @@ def export(
     net = read_model(p, folder/'model.pt')
     if net is None: raise InputError(
         f'{folder}/model.pt is damaged; give `imbal-al next` with a budget of 0 to train again')
-    cost, costs = cost_threshold(p, folder, prevalence) or (None, {})
-    standing, notes = None, []
-    at = costs.get('prevalence') if prevalence is None else prevalence
-    if at is not None and round is None:
-        standing, notes = _standing(p, at, prevalence is not None)
-        prevalence = at
-    rule = read_verdict(p)
-    if rule:
-        notes += _verdict_notes(p, record, threshold)
-        rule = rule if threshold is None else with_threshold(rule, threshold)
-        threshold, costs = rule.threshold, {}
-    elif threshold is not None: costs = {}
-    elif cost is not None: threshold = cost
-    else: threshold = standing.point.threshold if standing else .5
-    if standing is None and prevalence is None: notes.append(
-        'no prevalence was given: the threshold is not chosen for one, and the card holds no scores')
-    about = _about(p, record, prevalence, standing, costs)
-    rule = rule or Rule(threshold)
-    about['verdict'] = rule_values(rule)
-    warning = _useless(p, folder, threshold, prevalence, costs)
-    if warning:
-        about['warning'] = warning
-        notes.append(f'warning: {warning}')
-    w, card = project_windows(p), path.with_suffix('.md')
+    choice = _chosen(p, folder, record, _Asked(prevalence, threshold, round is None))
+    about = _about(p, record, choice)
+    warning = _useless(p, folder, choice)
+    if warning: about['warning'] = warning
+    card = path.with_suffix('.md')
     with held(path.with_name(f'.{path.name}.lock.json'), 1.):
         _sweep(path)
-        far = write_onnx(
-            net,
-            path,
-            w,
-            p.settings.channels,
-            p.settings.encoder,
-            threshold,
-            about,
-            _samples(p, w),
-            partial(_check_verdicts, p, folder, rule))
+        far = _write(p, folder, net, path, choice.rule, about)
         meta = open_model(path).meta
-        write_text(card, _card_text(p, meta, standing))
-    return Exported(path, card, meta, far, notes)
+        write_text(card, card_text(p, meta, choice.standing))
+    return Exported(path, card, meta, far, [*choice.notes, *([f'warning: {warning}'] if warning else [])])
 
 # %% ../../nbs/71_project.deploy.ipynb #810fad33
 def _check_place(path):
@@ -414,8 +299,9 @@ def _verdict_notes(p, record, threshold):
     return out
 
 # %% ../../nbs/71_project.deploy.ipynb #302a393e
-def _useless(p, folder, threshold, prevalence, costs):
+def _useless(p, folder, choice):
     "What makes a threshold no better than no network; '' where it is, or where that cannot be told"
+    prevalence = choice.prevalence
     try: ids, y = tested_units(p, .5 if prevalence is None else prevalence)
     except InputError: return ''
     found = heldout_hist(p, folder, ids)
@@ -426,7 +312,7 @@ def _useless(p, folder, threshold, prevalence, costs):
     share = float(np.mean(faulty)) if prevalence is None else prevalence
     curve = operating_curve(hist, prevalence_draws(faulty, share, 0))
     tp, fp, fn = (pixels[0] for pixels in curve)
-    return _no_better(tp, fp, fn, threshold_bin(threshold), costs)
+    return _no_better(tp, fp, fn, threshold_bin(choice.rule.threshold), choice.costs)
 
 # %% ../../nbs/71_project.deploy.ipynb #80c47298
 def _no_better(tp, fp, fn, at, costs):
@@ -444,7 +330,7 @@ def _no_better(tp, fp, fn, at, costs):
     return f'this network costs no less than calling {what} a defect; {advice}'
 
 # %% ../../nbs/71_project.deploy.ipynb #39594d37
-def _about(p, record, prevalence, standing, costs):
+def _about(p, record, choice):
     "What stands in the file beside the windows: of the project, the round and what is known of it"
     about = dict(
         project=p.id,
@@ -452,9 +338,11 @@ def _about(p, record, prevalence, standing, costs):
         round=record['number'],
         trained=len(record['train']),
         labelled=len(labels(p)),
-        prevalence=prevalence,
+        prevalence=choice.prevalence,
         loss=record.get('loss') or p.settings.loss,
-        fn_weight=record.get('fn_weight'))
+        fn_weight=record.get('fn_weight'),
+        verdict=rule_values(choice.rule))
+    costs, standing = choice.costs, choice.standing
     if costs: about |= {name:costs[name] for name in ('misses_cost','alarms_cost') if name in costs}
     if standing: about |= {name:list(getattr(standing.point, name)) for name in ('f1','precision','recall','oii')}
     return about

@@ -171,11 +171,13 @@ class Drawn:
         )->list:
         "Words about the whole image that do not say that it has no defect"
         return [word for word in self.said if names.says_more(word)]
-    def doubts(self,
-        names=Names() # What names mean
-        )->list:
-        "Those of the words that speak of a defect, or of doubt"
-        return [word for word in self.others(names) if plain(word) in _DOUBT]
+
+# %% ../../nbs/62a_project.drawn.ipynb #e2c5cff0
+def doubts_in(
+    words:list # Said of an image
+    )->list:
+    "Those of the words that speak of a defect, or of doubt"
+    return [word for word in words if plain(word) in _DOUBT]
 
 # %% ../../nbs/62a_project.drawn.ipynb #40594d86
 BROKEN = (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError, RecursionError)

@@ -24,11 +24,12 @@ from .sidecars import is_labelme, is_yolo, read_labelme, read_yolo, yolo_names
 # %% auto #0
 __all__ = ['read_export']
 
-# %% ../../nbs/62f_project.exports.ipynb #96a89ffe
+# %% ../../nbs/62f_project.exports.ipynb #1238be42
 _FORMS = (
     'Label Studio JSON or JSON-MIN, CVAT for images 1.1 or Segmentation mask 1.1, COCO segmentation, '
     'labelme JSON, YOLO segmentation, a folder of masks')
 
+# %% ../../nbs/62f_project.exports.ipynb #26641c43
 @dataclass
 class Export:
     "What a labelling tool has written"
@@ -43,18 +44,13 @@ class _Masks:
     values: str='auto' # See `data.masks`
     own: frozenset=frozenset() # Names below the folder that are pictures of the project
 
-# %% ../../nbs/62f_project.exports.ipynb #1743168b
-def _read_folder(folder, sizes=None, how=_Masks()):
-    "An `Export` of the masks below a folder; a black one says that the image has no defect"
-    names, lines = _mask_names(folder, how.own)
-    out, decided = [], {}
-    for name in names:
-        drawn = Drawn(name, also=tuple(filter(None, [without_mask_folder(name)])))
-        out.append(drawn)
-        try: word = _read_picture(drawn, folder/name, sizes, how.values)
-        except InputError as e: drawn.error = str(e)
-        else: decided.setdefault(word, []).append(name)
-    return Export('png', out, decided_lines(decided)+lines)
+# %% ../../nbs/62f_project.exports.ipynb #93fb56b9
+def _misfit(path, sizes):
+    "(H,W) of a mask that fits no image; None for one that does. What is no picture is the decoder's to say"
+    try:
+        with Image.open(path) as im: size = im.size
+    except Exception: return None
+    return None if fits(size, sizes) else size[::-1]
 
 # %% ../../nbs/62f_project.exports.ipynb #810d4048
 def _read_picture(drawn, path, sizes, values):
@@ -80,15 +76,20 @@ def _mask_names(folder, own):
     over = [f'passed over: {n} images beside the masks'] if n else []
     return sorted(names), [*found.out, *over, *found.notes]
 
-# %% ../../nbs/62f_project.exports.ipynb #93fb56b9
-def _misfit(path, sizes):
-    "(H,W) of a mask that fits no image; None for one that does. What is no picture is the decoder's to say"
-    try:
-        with Image.open(path) as im: size = im.size
-    except Exception: return None
-    return None if fits(size, sizes) else size[::-1]
+# %% ../../nbs/62f_project.exports.ipynb #1743168b
+def _read_folder(folder, sizes=None, how=_Masks()):
+    "An `Export` of the masks below a folder; a black one says that the image has no defect"
+    names, lines = _mask_names(folder, how.own)
+    out, decided = [], {}
+    for name in names:
+        drawn = Drawn(name, also=tuple(filter(None, [without_mask_folder(name)])))
+        out.append(drawn)
+        try: word = _read_picture(drawn, folder/name, sizes, how.values)
+        except InputError as e: drawn.error = str(e)
+        else: decided.setdefault(word, []).append(name)
+    return Export('png', out, decided_lines(decided)+lines)
 
-# %% ../../nbs/62f_project.exports.ipynb #59e22c4c
+# %% ../../nbs/62f_project.exports.ipynb #34dad621
 @dataclass(frozen=True)
 class _Tree:
     "Names of files below a folder or in an archive, and how to read one"
@@ -96,28 +97,37 @@ class _Tree:
     names: list  # With `/`, sorted
     read: object # Name -> bytes; raises `InputError`
 
+# %% ../../nbs/62f_project.exports.ipynb #051aa646
+def _is_hidden(name): return name.startswith('__MACOSX') or any(part.startswith('.') for part in name.split('/'))
+
+# %% ../../nbs/62f_project.exports.ipynb #278c895c
+def _bytes_of(folder, name):
+    "One file of a folder. Raises `InputError`"
+    try: return (folder/name).read_bytes()
+    except OSError as e: raise InputError(f'{folder/name} cannot be read ({e}); export it again') from e
+
+# %% ../../nbs/62f_project.exports.ipynb #11ebd3b1
 def _folder_tree(path):
     "The files below a folder, hidden ones passed over"
     files = [file for file in path.rglob('*') if file.is_file()]
     names = sorted(file.relative_to(path).as_posix() for file in files)
     return _Tree(path, [name for name in names if not _is_hidden(name)], partial(_bytes_of, path))
 
-def _is_hidden(name): return name.startswith('__MACOSX') or any(part.startswith('.') for part in name.split('/'))
-
-def _bytes_of(folder, name):
-    "One file of a folder. Raises `InputError`"
-    try: return (folder/name).read_bytes()
-    except OSError as e: raise InputError(f'{folder/name} cannot be read ({e}); export it again') from e
-
+# %% ../../nbs/62f_project.exports.ipynb #d399f2a8
 def _member(archive, name):
     "One file of an archive. Raises `InputError` for one that would fill the memory"
     if archive.getinfo(name).file_size>2**30: raise InputError(
         f'{archive.filename} holds {name} with more than 1 GB; export it in parts')
     return archive.read(name)
 
-# %% ../../nbs/62f_project.exports.ipynb #d96e1e2c
-def _text(content): return content.decode('utf-8-sig')
+# %% ../../nbs/62f_project.exports.ipynb #3927f080
+def _parsed_list(found):
+    "An `Export` of a list of tasks, None for another list"
+    is_task = [isinstance(one,dict) and isinstance(one.get('data'),dict) for one in found]
+    if all(is_task): return Export('labelstudio', read_labelstudio(found))
+    if all(map(is_min, found)): return Export('labelstudio', read_min(found))
 
+# %% ../../nbs/62f_project.exports.ipynb #bb9582ea
 def _parsed(name, text):
     "An `Export` of one text, None for one that no tool has written. Raises what a broken one raises"
     if text.lstrip().startswith('<'):
@@ -130,17 +140,16 @@ def _parsed(name, text):
     if isinstance(found, dict) and all(isinstance(found.get(key),list) for key in ('images','annotations')):
         return Export('coco', *read_coco(found))
 
-def _parsed_list(found):
-    "An `Export` of a list of tasks, None for another list"
-    is_task = [isinstance(one,dict) and isinstance(one.get('data'),dict) for one in found]
-    if all(is_task): return Export('labelstudio', read_labelstudio(found))
-    if all(map(is_min, found)): return Export('labelstudio', read_min(found))
-
-# %% ../../nbs/62f_project.exports.ipynb #5bb46f87
+# %% ../../nbs/62f_project.exports.ipynb #a6300211
 _BROKEN = (ET.ParseError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
+# %% ../../nbs/62f_project.exports.ipynb #cc619e62
 def _why(e): return f"{type(e).__name__}: {' '.join(str(e).split())[:80]}"
 
+# %% ../../nbs/62f_project.exports.ipynb #fd8d5f68
+def _text(content): return content.decode('utf-8-sig')
+
+# %% ../../nbs/62f_project.exports.ipynb #846efe0d
 def _texts(tree):
     "The exports among a tree's XML and JSON files, by name, and why others are none"
     found, odd = {}, {}
@@ -151,7 +160,7 @@ def _texts(tree):
         if export: found[name] = export
     return found, odd
 
-# %% ../../nbs/62f_project.exports.ipynb #0e0c5bbe
+# %% ../../nbs/62f_project.exports.ipynb #f87f6ccd
 def _united(tree, found, odd):
     "One `Export` of several files. Raises `InputError` where two tools wrote them"
     tools = sorted({export.tool for export in found.values()})
@@ -162,6 +171,7 @@ def _united(tree, found, odd):
     drawn = [one for export in found.values() for one in export.drawn]
     return Export(tools[0], drawn, [line for export in found.values() for line in export.lines]+lines)
 
+# %% ../../nbs/62f_project.exports.ipynb #cfc241bd
 def _yolo(tree):
     "An `Export` of YOLO's text files, None where there are none"
     names = [name for name in tree.names if name.lower().endswith(('.txt','.yaml','.yml','.names'))]
@@ -174,7 +184,7 @@ def _yolo(tree):
     classes = yolo_names(texts)
     return Export('yolo', [read_yolo(name, text, classes) for name,text in labels.items()])
 
-# %% ../../nbs/62f_project.exports.ipynb #bdf1b604
+# %% ../../nbs/62f_project.exports.ipynb #4bebdd94
 def _read_tree(tree, sizes, values):
     "An `Export` of a tree, None where it holds no text that a tool has written"
     if any(VOC in name for name in tree.names):
@@ -187,6 +197,7 @@ def _read_tree(tree, sizes, values):
     name, why = next(iter(odd.items()))
     raise InputError(f'{tree.path}: {name} is no whole export ({why}); export it again')
 
+# %% ../../nbs/62f_project.exports.ipynb #f46e5199
 def _read_archive(path, sizes, values):
     "An `Export` of an archive. Raises `InputError`"
     with zipfile.ZipFile(path) as archive:
@@ -197,6 +208,24 @@ def _read_archive(path, sizes, values):
     raise InputError(
         f'{path} holds {len(texts)} XML or JSON files and none of: {_FORMS}; '
         'unpack it and give the folder of masks, or export as one of these')
+
+# %% ../../nbs/62f_project.exports.ipynb #cc1d3252
+def _masks(path, sizes, how):
+    "An `Export` of a folder of masks, None for none. Raises `InputError` for images alone"
+    found = _read_folder(path, sizes, how)
+    if found.drawn: return found
+    if how.own: raise InputError(
+        f'{path} holds the images themselves; give the folder of their masks')
+
+# %% ../../nbs/62f_project.exports.ipynb #1aeae8ee
+def _read_file(path):
+    "An `Export` of one file, None for one that no tool has written. Raises `InputError`"
+    text = path.read_text(encoding='utf-8-sig')
+    if path.suffix.lower()=='.txt' and text.strip() and is_yolo(path.name, text):
+        beside = {file.name:file.read_text(errors='replace') for file in path.parent.glob('*.yaml')}
+        return Export('yolo', [read_yolo(path.name, text, yolo_names(beside))])
+    try: return _parsed(path.name, text)
+    except _BROKEN as e: raise InputError(f'{path} is no whole export ({_why(e)}); export it again') from e
 
 # %% ../../nbs/62f_project.exports.ipynb #79ea341e
 _TORN = (OSError, EOFError, UnicodeDecodeError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
@@ -222,20 +251,3 @@ def read_export(
         f"{path} cannot be read ({' '.join(str(e).split())[:160]}); export it again") from e
     if found: return found
     raise InputError(f'{path} is none of: {_FORMS}; export as one of these')
-
-def _masks(path, sizes, how):
-    "An `Export` of a folder of masks, None for none. Raises `InputError` for images alone"
-    found = _read_folder(path, sizes, how)
-    if found.drawn: return found
-    if how.own: raise InputError(
-        f'{path} holds the images themselves; give the folder of their masks')
-
-# %% ../../nbs/62f_project.exports.ipynb #1aeae8ee
-def _read_file(path):
-    "An `Export` of one file, None for one that no tool has written. Raises `InputError`"
-    text = path.read_text(encoding='utf-8-sig')
-    if path.suffix.lower()=='.txt' and text.strip() and is_yolo(path.name, text):
-        beside = {file.name:file.read_text(errors='replace') for file in path.parent.glob('*.yaml')}
-        return Export('yolo', [read_yolo(path.name, text, yolo_names(beside))])
-    try: return _parsed(path.name, text)
-    except _BROKEN as e: raise InputError(f'{path} is no whole export ({_why(e)}); export it again') from e

@@ -24,6 +24,7 @@ _SHOTS = (
     *'pic picture capture take zoom crop patch window row col x y z scan page'.split())
 _DATE = r'(19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d'
 
+# %% ../../nbs/62h_project.noticed.ipynb #3fe74d9a
 @dataclass(frozen=True)
 class Parts:
     "What may be the numbers of parts"
@@ -32,28 +33,6 @@ class Parts:
     least: int     # Images of the smallest
     most: int      # Images of the largest
     example: tuple # Two names of one group
-
-# %% ../../nbs/62h_project.noticed.ipynb #b666a313
-def parts_in(
-    names # Of images, with `/`
-    )->Parts|None:
-    "The numbers of parts that names hold, if they do"
-    by = defaultdict(partial(defaultdict,list))
-    for name in names:
-        for before,number in _numbers(name): by[before][number].append(name)
-    found = []
-    for before,groups in by.items():
-        if _is_telling(groups, len(names), before): found.append((_rank(before, groups), before))
-    if not found: return None
-    _, before = max(found)
-    groups = list(by[before].values())
-    sizes = [len(images) for images in groups]
-    return Parts(
-        pattern=_pattern(before, names),
-        groups=len(groups),
-        least=min(sizes),
-        most=max(sizes),
-        example=tuple(max(groups, key=len)[:2]))
 
 # %% ../../nbs/62h_project.noticed.ipynb #d16a1354
 def _numbers(name):
@@ -84,6 +63,12 @@ def _rank(before, groups):
     "Key: words for parts first, then the most groups, then the shortest text before"
     return _word(before) in _PARTS, len(groups), -len(before)
 
+# %% ../../nbs/62h_project.noticed.ipynb #8c64c9c3
+def _found(pattern, name):
+    "The number that a pattern finds in a name, else the name"
+    match = re.search(pattern, name)
+    return match[1] if match else name
+
 # %% ../../nbs/62h_project.noticed.ipynb #4e43a0f2
 def _pattern(before, names):
     "A regular expression: that of the last word, if it finds the same"
@@ -94,10 +79,27 @@ def _pattern(before, names):
     is_same = word and all(_found(short, name)==_found(long, name) for name in names)
     return short if is_same else long
 
-# %% ../../nbs/62h_project.noticed.ipynb #8c64c9c3
-def _found(pattern, name):
-    match = re.search(pattern, name)
-    return match[1] if match else name
+# %% ../../nbs/62h_project.noticed.ipynb #b666a313
+def parts_in(
+    names # Of images, with `/`
+    )->Parts|None:
+    "The numbers of parts that names hold, if they do"
+    by = defaultdict(partial(defaultdict,list))
+    for name in names:
+        for before,number in _numbers(name): by[before][number].append(name)
+    found = []
+    for before,groups in by.items():
+        if _is_telling(groups, len(names), before): found.append((_rank(before, groups), before))
+    if not found: return None
+    _, before = max(found)
+    groups = list(by[before].values())
+    sizes = [len(images) for images in groups]
+    return Parts(
+        pattern=_pattern(before, names),
+        groups=len(groups),
+        least=min(sizes),
+        most=max(sizes),
+        example=tuple(max(groups, key=len)[:2]))
 
 # %% ../../nbs/62h_project.noticed.ipynb #17eebcfd
 def parts_line(
@@ -114,17 +116,21 @@ def parts_line(
         f"`imbal-al project set {dir} 'group_by={found.pattern}'` now, "
         f"or --group-by '{found.pattern}' in a new project")
 
-# %% ../../nbs/62h_project.noticed.ipynb #352c5edf
-def is_cut_off(
-    path:Path # Of an image
-    )->bool:
-    "Does a file end before its picture does?"
-    try:
-        if not _seems_cut(path): return False
-        with Image.open(path) as im: im.load()
-    except Image.DecompressionBombError: return False
-    except Exception: return True
-    return False
+# %% ../../nbs/62h_project.noticed.ipynb #22aac545
+def _tuple(value):
+    "A tag's value as a tuple"
+    if value is None: return ()
+    return value if isinstance(value, tuple) else (value,)
+
+# %% ../../nbs/62h_project.noticed.ipynb #ba1636bd
+def _strips_end(path):
+    "Where the last strip or tile of a TIFF ends"
+    with Image.open(path) as im:
+        last = 0
+        for starts,counts in ((273,279),(324,325)):
+            pairs = zip(_tuple(im.tag_v2.get(starts)), _tuple(im.tag_v2.get(counts)))
+            last = max([last, *(start+count for start,count in pairs)])
+        return last
 
 # %% ../../nbs/62h_project.noticed.ipynb #103d6b7a
 def _seems_cut(path):
@@ -140,18 +146,14 @@ def _seems_cut(path):
     if head.startswith(b'RIFF'): return int.from_bytes(head[4:8], 'little')+8>size
     return head[:2] in (b'II',b'MM') and _strips_end(path)>size
 
-# %% ../../nbs/62h_project.noticed.ipynb #ba1636bd
-def _strips_end(path):
-    "Where the last strip or tile of a TIFF ends"
-    with Image.open(path) as im:
-        last = 0
-        for starts,counts in ((273,279),(324,325)):
-            pairs = zip(_tuple(im.tag_v2.get(starts)), _tuple(im.tag_v2.get(counts)))
-            last = max([last, *(start+count for start,count in pairs)])
-        return last
-
-# %% ../../nbs/62h_project.noticed.ipynb #22aac545
-def _tuple(value):
-    "A tag's value as a tuple"
-    if value is None: return ()
-    return value if isinstance(value, tuple) else (value,)
+# %% ../../nbs/62h_project.noticed.ipynb #352c5edf
+def is_cut_off(
+    path:Path # Of an image
+    )->bool:
+    "Does a file end before its picture does?"
+    try:
+        if not _seems_cut(path): return False
+        with Image.open(path) as im: im.load()
+    except Image.DecompressionBombError: return False
+    except Exception: return True
+    return False

@@ -34,6 +34,65 @@ class Labelled:
     lines: list     # What somebody should look at
     tool: str='project'
 
+# %% ../../nbs/65c_project.others.ipynb #9b9582b5
+def laid_together(
+    parts # [(row of the units' table, uint8 (h,w))] of one image
+    )->np.ndarray|None: # uint8 (H,W)
+    "Windows as the image that they were cut from; None where they do not cover it, or differ where they overlap"
+    unit, _ = parts[0]
+    H, W = unit['height'], unit['width']
+    whole = np.zeros((H,W), np.uint8)
+    seen = np.zeros((H,W), bool)
+    for unit,pixels in parts:
+        y, x, h, w = (unit[key] for key in 'yxhw')
+        at = np.s_[y:y+h,x:x+w]
+        differs = seen[at]&(whole[at]!=pixels)
+        if differs.any(): return None
+        whole[at], seen[at] = pixels, True
+    return whole if seen.all() else None
+
+# %% ../../nbs/65c_project.others.ipynb #459b580c
+@dataclass
+class _Part:
+    "The label of one unit"
+    unit: dict        # Row of the units' table
+    kinds: np.ndarray # uint8 (h,w), by the other project's numbers
+    names: dict       # Number -> name
+    at: str           # When
+
+# %% ../../nbs/65c_project.others.ipynb #db492488
+def _part(p, id):
+    "A label as it is kept. Raises `InputError` for a damaged one"
+    kinds, names = read_kinds(p, id)
+    at = last_at(read_label(p, id))
+    return _Part(p.row[id], kinds, names, at)
+
+# %% ../../nbs/65c_project.others.ipynb #d4c4171b
+def _drawn(p, name, part):
+    "A label as an entry of an export"
+    known = p.pictures.get(part.unit['image'])
+    numbers = [int(number) for number in np.unique(part.kinds) if number]
+    shapes = []
+    for number in numbers:
+        kind = part.names.get(number, 'defect')
+        shapes.append(packed(part.kinds==number, kind))
+    return Drawn(
+        name,
+        project=p.id,
+        picture=known.content if known else '',
+        shape=part.kinds.shape,
+        shapes=shapes,
+        said=[] if numbers else ['no defect'],
+        at=part.at)
+
+# %% ../../nbs/65c_project.others.ipynb #b8bd41d1
+def _joined(p, parts):
+    "A `Drawn` of the whole image, or one for each part"
+    whole = laid_together([(part.unit,part.kinds) for part in parts])
+    if whole is None: return [_drawn(p, part.unit['name'], part) for part in parts]
+    unit, last = parts[0].unit, max(part.at for part in parts)
+    return [_drawn(p, unit['image'], _Part(unit, whole, parts[0].names, last))]
+
 # %% ../../nbs/65c_project.others.ipynb #e04667e5
 def read_project(
     p:Project, # The project that takes the labels
@@ -54,135 +113,17 @@ def read_project(
         except InputError as e: lines.append(f'{image}: {e}; left out')
     return Labelled(out, lines)
 
-# %% ../../nbs/65c_project.others.ipynb #459b580c
-@dataclass
-class _Part:
-    "The label of one unit"
-    unit: dict        # Row of the units' table
-    kinds: np.ndarray # uint8 (h,w), by the other project's numbers
-    names: dict       # Number -> name
-    at: str           # When
+# %% ../../nbs/65c_project.others.ipynb #0f296e4c
+def _window(name):
+    "(image, corner as text; '' for a whole image) of a unit's name"
+    found = re.fullmatch(r'(.+)@(\d+,\d+)', name)
+    return found.groups() if found else (name,'')
 
-# %% ../../nbs/65c_project.others.ipynb #db492488
-def _part(p, id):
-    "A label as it is kept. Raises `InputError` for a damaged one"
-    kinds, names = read_kinds(p, id)
-    at = last_at(read_label(p, id))
-    return _Part(p.row[id], kinds, names, at)
-
-# %% ../../nbs/65c_project.others.ipynb #b8bd41d1
-def _joined(p, parts):
-    "A `Drawn` of the whole image, or one for each part"
-    whole = laid_together([(part.unit,part.kinds) for part in parts])
-    if whole is None: return [_drawn(p, part.unit['name'], part) for part in parts]
-    unit, last = parts[0].unit, max(part.at for part in parts)
-    return [_drawn(p, unit['image'], _Part(unit, whole, parts[0].names, last))]
-
-# %% ../../nbs/65c_project.others.ipynb #9b9582b5
-def laid_together(
-    parts # [(row of the units' table, uint8 (h,w))] of one image
-    )->np.ndarray|None: # uint8 (H,W)
-    "Windows as the image that they were cut from; None where they do not cover it, or differ where they overlap"
-    unit, _ = parts[0]
-    H, W = unit['height'], unit['width']
-    whole = np.zeros((H,W), np.uint8)
-    seen = np.zeros((H,W), bool)
-    for unit,pixels in parts:
-        y, x, h, w = (unit[key] for key in 'yxhw')
-        at = np.s_[y:y+h,x:x+w]
-        differs = seen[at]&(whole[at]!=pixels)
-        if differs.any(): return None
-        whole[at], seen[at] = pixels, True
-    return whole if seen.all() else None
-
-# %% ../../nbs/65c_project.others.ipynb #d4c4171b
-def _drawn(p, name, part):
-    "A label as an entry of an export"
-    known = p.pictures.get(part.unit['image'])
-    numbers = [int(number) for number in np.unique(part.kinds) if number]
-    shapes = []
-    for number in numbers:
-        kind = part.names.get(number, 'defect')
-        shapes.append(packed(part.kinds==number, kind))
-    return Drawn(
-        name,
-        project=p.id,
-        picture=known.content if known else '',
-        shape=part.kinds.shape,
-        shapes=shapes,
-        said=[] if numbers else ['no defect'],
-        at=part.at)
-
-# %% ../../nbs/65c_project.others.ipynb #696b9795
-_PICTURES, _NAMES = 'by their pictures', 'by their names alone, the pictures were not compared'
-
-class Others:
-    "The images of a project, to be found by entries of any export"
-    def __init__(self,
-        p:Project # The project
-        ):
-        self.p, self.places = p, Places(p)
-        self.by = defaultdict(list)
-        for image in self.places.ids:
-            known = p.pictures.get(image)
-            if known and known.content: self.by[known.content].append(image)
-    def find(self,
-        drawn:Drawn # An entry of an export
-        )->tuple: # (`Found`, how; '' for an entry of this project)
-        "The units that an entry is of"
-        if drawn.project in ('',self.p.id):
-            found = self.places.find(drawn)
-            return found, _NAMES if found.ids and self._is_queued_elsewhere(drawn) else ''
-        image, box = _window(drawn.name)
-        named = self._named(drawn, image)
-        if drawn.picture: return self._by_content(drawn, image, box, named), _PICTURES
-        found = self._found(drawn, named, box)
-        if not named.image or not drawn.preview: return found, _NAMES
-        if self._looks_like(drawn, named.image, box): return found, _PICTURES
-        return _other_picture(drawn, named.image), ''
-    def _is_queued_elsewhere(self, drawn):
-        "Has an entry the name of a file in another project's queue?"
-        id = re.search(r'-([0-9a-f]{12})(\.\w+)?$', drawn.name)
-        return bool(id) and not {id[1],drawn.id}&set(self.p.row)
-    def _named(self, drawn, image):
-        "What the names of an entry mean here"
-        found = self.places.find(Drawn(image, also=drawn.also))
-        if not found.ids: return _Named('', found.why)
-        unit = self.p.row[found.ids[0]]
-        return _Named(unit['image'])
-    def _by_content(self, drawn, image, box, named):
-        "The units of the picture that has this content"
-        same = self.by.get(drawn.picture, [])
-        if named.image in same: same = [named.image]
-        if len(same)>1: return Found([],
-            why=f'{image} may be {same[0]} or {same[1]}, which are the same picture; '
-            f'take one out: `imbal-al project drop {self.p.dir} {same[1]}`')
-        if same: return self._found(drawn, _Named(same[0]), box)
-        known = self.p.pictures.get(named.image)
-        if known and known.content: return _other_picture(drawn, named.image)
-        return self._found(drawn, named, box)
-    def _found(self, drawn, named, box):
-        "The units of an image, or the one that is a window of it"
-        if not named.image: return Found([], why=named.why)
-        if not box: return self.places.units_of(named.image)
-        own = self.places.windows.get(f'{named.image}@{box}')
-        unit = self.p.row.get(own)
-        if unit and drawn.shape in (None,(unit['h'],unit['w'])): return Found([own])
-        return Found([],
-            why=f'{drawn.name} is a window that no unit of {self.p.dir} is; '
-            'label all windows of that image there, and give the folder of that project')
-    def _looks_like(self, drawn, image, box):
-        "Is what the annotator was shown the picture of that name?"
-        first = self.p.row[self.places.ids[image][0]]
-        unit = dict(first, y=0, x=0, h=first['height'], w=first['width'])
-        if box: unit = self.p.row.get(self.places.windows.get(f'{image}@{box}'))
-        if unit is None: return True
-        try:
-            shown = _grey(drawn.preview).astype(int)
-            here = self.p.read(unit, 1)
-        except (InputError, OSError, ValueError): return False
-        if shown.shape!=here.shape: return False
-        return bool(np.abs(shown-here).max(initial=0)<=2)
+# %% ../../nbs/65c_project.others.ipynb #62e6e2d5
+def _is_queued_elsewhere(p, drawn):
+    "Has an entry the name of a file in another project's queue?"
+    id = re.search(r'-([0-9a-f]{12})(\.\w+)?$', drawn.name)
+    return bool(id) and not {id[1],drawn.id}&set(p.row)
 
 # %% ../../nbs/65c_project.others.ipynb #411b8688
 @dataclass(frozen=True)
@@ -191,11 +132,35 @@ class _Named:
     image: str   # '': none, or several
     why: str=''  # Why none
 
-# %% ../../nbs/65c_project.others.ipynb #0f296e4c
-def _window(name):
-    "(image, corner as text; '' for a whole image) of a unit's name"
-    found = re.fullmatch(r'(.+)@(\d+,\d+)', name)
-    return found.groups() if found else (name,'')
+# %% ../../nbs/65c_project.others.ipynb #ad476654
+def _named(others, drawn, image):
+    "What the names of an entry mean here"
+    found = others.places.find(Drawn(image, also=drawn.also))
+    if not found.ids: return _Named('', found.why)
+    unit = others.p.row[found.ids[0]]
+    return _Named(unit['image'])
+
+# %% ../../nbs/65c_project.others.ipynb #dd6ec82c
+def _units_of(others, drawn, named):
+    "The units of an image, or the one that is a window of it"
+    places, (_, box) = others.places, _window(drawn.name)
+    if not named.image: return Found([], why=named.why)
+    if not box: return places.units_of(named.image)
+    own = places.windows.get(f'{named.image}@{box}')
+    unit = others.p.row.get(own)
+    if unit and drawn.shape in (None,(unit['h'],unit['w'])): return Found([own])
+    return Found([],
+        why=f'{drawn.name} is a window that no unit of {others.p.dir} is; '
+        'label all windows of that image there, and give the folder of that project')
+
+# %% ../../nbs/65c_project.others.ipynb #b2b99a43
+def _images_by_content(p, images):
+    "Content of a picture's file -> the images that have it"
+    out = defaultdict(list)
+    for image in images:
+        known = p.pictures.get(image)
+        if known and known.content: out[known.content].append(image)
+    return out
 
 # %% ../../nbs/65c_project.others.ipynb #2019104b
 def _other_picture(drawn, image):
@@ -204,8 +169,64 @@ def _other_picture(drawn, image):
         why=f'{drawn.name}: {image} is another picture here than the one that was labelled; '
         'add the labelled one with project new')
 
+# %% ../../nbs/65c_project.others.ipynb #261459fb
+def _by_content(others, drawn, named):
+    "The units of the picture that has this content"
+    p, (image, _) = others.p, _window(drawn.name)
+    same = others.by.get(drawn.picture, [])
+    if named.image in same: same = [named.image]
+    if len(same)>1: return Found([],
+        why=f'{image} may be {same[0]} or {same[1]}, which are the same picture; '
+        f'take one out: `imbal-al project drop {p.dir} {same[1]}`')
+    if same: return _units_of(others, drawn, _Named(same[0]))
+    known = p.pictures.get(named.image)
+    if known and known.content: return _other_picture(drawn, named.image)
+    return _units_of(others, drawn, named)
+
 # %% ../../nbs/65c_project.others.ipynb #df580082
 def _grey(address):
     "The pixels of a data: address, uint8 (h,w). Raises `ValueError` or `OSError`"
     _, _, text = address.partition(',')
     with Image.open(io.BytesIO(base64.b64decode(text))) as im: return np.asarray(im.convert('L'))
+
+# %% ../../nbs/65c_project.others.ipynb #4ff57f6c
+def _looks_like(others, drawn, image, box):
+    "Is what the annotator was shown the picture of that name?"
+    p, places = others.p, others.places
+    first = p.row[places.ids[image][0]]
+    unit = dict(first, y=0, x=0, h=first['height'], w=first['width'])
+    if box: unit = p.row.get(places.windows.get(f'{image}@{box}'))
+    if unit is None: return True
+    try:
+        shown = _grey(drawn.preview).astype(int)
+        here = p.read(unit, 1)
+    except (InputError, OSError, ValueError): return False
+    if shown.shape!=here.shape: return False
+    return bool(np.abs(shown-here).max(initial=0)<=2)
+
+# %% ../../nbs/65c_project.others.ipynb #0ac88a33
+_PICTURES, _NAMES = 'by their pictures', 'by their names alone, the pictures were not compared'
+
+# %% ../../nbs/65c_project.others.ipynb #696b9795
+class Others:
+    "The images of a project, to be found by entries of any export"
+    def __init__(self,
+        p:Project # The project
+        ):
+        self.p, self.places = p, Places(p)
+        self.by = _images_by_content(p, self.places.ids)
+
+    def find(self,
+        drawn:Drawn # An entry of an export
+        )->tuple: # (`Found`, how; '' for an entry of this project)
+        "The units that an entry is of"
+        if drawn.project in ('',self.p.id):
+            found = self.places.find(drawn)
+            return found, _NAMES if found.ids and _is_queued_elsewhere(self.p, drawn) else ''
+        image, box = _window(drawn.name)
+        named = _named(self, drawn, image)
+        if drawn.picture: return _by_content(self, drawn, named), _PICTURES
+        found = _units_of(self, drawn, named)
+        if not named.image or not drawn.preview: return found, _NAMES
+        if _looks_like(self, drawn, named.image, box): return found, _PICTURES
+        return _other_picture(drawn, named.image), ''

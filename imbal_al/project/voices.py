@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core import check_choice
 from ..data.masks import mask_reading
-from .drawn import BROKEN, Drawn, instant, Names, Painted, plain, said_error, Shape
+from .drawn import BROKEN, doubts_in, Drawn, instant, Names, Painted, plain, said_error, Shape
 
 # %% auto #0
 __all__ = []
@@ -69,7 +69,8 @@ def _judge_defect(drawn, name, painted, rules):
 # %% ../../nbs/65b_project.voices.ipynb #fd6d2080
 def _judge_none(drawn, name, painted, rules):
     "No pixel of a defect: healthy, or a question"
-    words, doubts = drawn.others(rules.names), drawn.doubts(rules.names)
+    words = drawn.others(rules.names)
+    doubts = doubts_in(words)
     if drawn.is_healthy(rules.names):
         if not doubts: return Heard(drawn, painted)
         return _refused(drawn, f'{name} is said to have no defect, and marked {doubts[0]!r}; left as it was')

@@ -122,9 +122,40 @@ def _sort_out(configs, kind, runs):
         if line: failed.append(_failure(kind, config, line))
     return todo, failed, done
 
-# %% ../../nbs/45_runs.engine.ipynb #6852920b
+# %% ../../nbs/45_runs.engine.ipynb #502a3328
+def _where(device, workers, gpu_share, address):
+    "(device, processes)"
+    if address: return device or ('cuda' if gpu_share else 'cpu'), workers or 1
+    return where_to_run(device, workers, gpu_share)
+
+# %% ../../nbs/45_runs.engine.ipynb #f41a980e
+@dataclass(frozen=True)
+class _Place:
+    "Where runs are worked at"
+    device: str           # 'cpu', 'cuda', ...
+    workers: int          # Processes
+    threads: int          # CPU threads of a run
+    root: object          # Data root; None: the usual one
+    backend: str          # 'serial' or 'ray'
+    gpu_share: float|None # Of one GPU, per run; None: all of it
+    address: str|None     # Of a running Ray cluster
+
+    def pool(self, runner, runs, n):
+        "Workers for `n` runs"
+        share = (self.gpu_share or 1.) if self.device.startswith('cuda') else 0
+        call = partial(
+            _attempt,
+            runner=runner,
+            runs=runs.absolute() if self.backend=='ray' else runs,
+            device=self.device,
+            root=self.root and str(Path(self.root).absolute()),
+            threads=self.threads)
+        return make_pool(call, self.backend, min(self.workers, n), self.threads, share, self.address)
+
+# %% ../../nbs/45_runs.engine.ipynb #c3311df0
 def _quiet(line): "Say nothing"
 
+# %% ../../nbs/45_runs.engine.ipynb #6852920b
 def run_all(folder:str|Path,   # The study's folder
     configs:list,              # All of one kind
     workers:int|None=None,     # Processes; default one per core, one on CUDA; 0: in this process
@@ -144,25 +175,14 @@ def run_all(folder:str|Path,   # The study's folder
     for config in configs: kind.check(config)
     kind.prepare(configs, root)
     save_plan(folder, configs)
-    runs = folder/'runs'
-    if address: device, workers = device or ('cuda' if gpu_share else 'cpu'), workers or 1
-    else: device, workers = where_to_run(device, workers, gpu_share)
-    todo, failed, done = _sort_out(configs, kind, runs)
+    device, workers = _where(device, workers, gpu_share, address)
+    place = _Place(device, workers, threads, root, backend, gpu_share, address)
+    todo, failed, done = _sort_out(configs, kind, folder/'runs')
     told = _Progress(tell=progress, total=sum(map(kind.size, configs)), done=done, failed=failed)
-    before = {config.hash:stamp for config,stamp in todo}
-    driver = _Driver(kind=kind, runs=runs, before=before, progress=told)
+    driver = _Driver(kind=kind, runs=folder/'runs', before={config.hash:stamp for config,stamp in todo}, progress=told)
     if todo:
-        share = (gpu_share or 1.) if device.startswith('cuda') else 0
-        call = partial(
-            _attempt,
-            runner=kind.run,
-            runs=runs.absolute() if backend=='ray' else runs,
-            device=device,
-            root=root and str(Path(root).absolute()),
-            threads=threads)
-        pool = make_pool(call, backend, min(workers, len(todo)), threads, share, address)
-        configs_left = [config for config,_ in todo]
-        work(pool, configs_left, driver.ended, driver.tick, driver.look, retries, say)
+        pool = place.pool(kind.run, folder/'runs', len(todo))
+        work(pool, [config for config,_ in todo], driver.ended, driver.tick, driver.look, retries, say)
     if progress: told.report(0)
     write_tables(folder)
     return failed

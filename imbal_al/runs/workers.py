@@ -234,6 +234,19 @@ def make_pool(call,          # An importable `f(task) -> Outcome`
     if backend=='ray': return _RayTasks(call, workers, threads, gpu_share, address)
     return _Processes(call, workers, threads)
 
+# %% ../../nbs/41_runs.workers.ipynb #52b6a7af
+def _in_attempts(outcome, tried):
+    "An outcome whose line says how often a task was tried, if more than once"
+    if not outcome.line or tried==1: return outcome
+    return replace(outcome, line=f'{outcome.line}, in {tried} attempts')
+
+# %% ../../nbs/41_runs.workers.ipynb #14cfd2bd
+def _check_killed(in_a_row, retries):
+    "Stop where worker after worker is killed"
+    if in_a_row>=5*(retries+1): raise InputError(
+        f'{in_a_row} worker processes in a row were killed (out of memory?); '
+        'the same command goes on where it was, fewer workers need less memory')
+
 # %% ../../nbs/41_runs.workers.ipynb #5d6e8d55
 class _Worklist:
     "What is left of a list, and how often each task was tried"
@@ -272,19 +285,14 @@ class _Worklist:
         tried = self.tries[task]
         if outcome.held: self.held.append(task)
         elif outcome.again and tried<self.retries: self.try_again(task, outcome)
-        elif outcome.line and tried:
-            self.done(task, replace(outcome, line=f'{outcome.line}, in {tried+1} attempts'))
-        else: self.done(task, outcome)
-        if self.in_a_row>=5*(self.retries+1): raise InputError(
-            f'{self.in_a_row} worker processes in a row were killed (out of memory?); '
-            'the same command goes on where it was, fewer workers need less memory')
+        else: self.done(task, _in_attempts(outcome, tried+1))
+        _check_killed(self.in_a_row, self.retries)
 
     def try_again(self, task, outcome):
         "To the end of the list"
         self.tries[task] += 1
         self.queue.append(task)
-        attempt = f'attempt {self.tries[task]+1} of {self.retries+1}'
-        self.say(f'{attempt} for {task.hash}: {outcome.line}')
+        self.say(f'attempt {self.tries[task]+1} of {self.retries+1} for {task.hash}: {outcome.line}')
 
 # %% ../../nbs/41_runs.workers.ipynb #34d7ad8f
 def _nothing(*args): "Nothing is done"
