@@ -31,22 +31,24 @@ class Pool:
         faulty = np.arange(self.n)<round(self.n*self.pi)
         if self.kind=='skewed':
             healthy = rng.exponential(1, self.n)-.7
-            return faulty, np.where(faulty, rng.normal(self.apart, 1.3, self.n), healthy)
-        silent = faulty&(rng.random(self.n)<.2) if self.kind=='silent' else 0*faulty
-        return faulty, rng.normal(self.apart*faulty-3*silent, 1)
+            defects = rng.normal(self.apart, 1.3, self.n)
+            return faulty, np.where(faulty, defects, healthy)
+        middle = self.apart*faulty
+        if self.kind=='silent': middle -= 3*faulty*(rng.random(self.n)<.2)
+        return faulty, rng.normal(middle, 1)
     def line(self):
         "The share of the line's faulty parts that are flagged"
-        at = (self.apart-1.5)/(1.3 if self.kind=='skewed' else 1)
-        if self.kind=='silent': return .8*ndtr(at)+.2*ndtr(at-3)
-        return float(ndtr(at))
+        at = (self.apart-1.5)/(1.3 if self.kind=='skewed' else 1.)
+        silent = .2 if self.kind=='silent' else 0.
+        return float((1-silent)*ndtr(at)+silent*ndtr(at-3))
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #19b28021
 def _best_chances(size, tests):
     "(n,) inclusion probabilities in proportion to sizes, none above 1"
     sure = np.zeros(len(size), bool)
     while True:
-        rest = np.where(sure, 0, size)
-        chance = np.where(sure, 1, (tests-sure.sum())*rest/max(rest.sum(), 1e-300))
+        rest, n = np.where(sure, 0, size), tests-sure.sum()
+        chance = np.where(sure, 1, n*rest/max(rest.sum(), 1e-300))
         if not (chance>1).any(): return chance
         sure |= chance>1
 
@@ -58,36 +60,40 @@ def floors(
     )->tuple:      # (of the pool's truth, of the line's)
     "Widths of a 95 % interval that no unbiased estimate goes below"
     _, score = pool.draw(rng)
-    odds = pool.pi/(1-pool.pi)*np.exp(pool.apart*score-pool.apart**2/2)
-    p = odds/(1+odds)
-    size = np.abs((score>=1.5)-pool.line())*np.sqrt(p*(1-p))/(pool.n*pool.pi)
-    chance = _best_chances(size, tests)
-    variance = (size**2*(1/chance-1)).sum(), (size**2/chance).sum()
-    return tuple(3.92*np.sqrt(variance))
+    ratio = np.exp(pool.apart*(score-pool.apart/2))
+    odds = pool.pi/(1-pool.pi)*ratio
+    error = np.abs((score>=1.5)-pool.line())
+    size = error*np.sqrt(odds)/(1+odds)
+    each = size**2/_best_chances(size, tests)
+    scale = 3.92/(pool.n*pool.pi)
+    return scale*np.sqrt((each-size**2).sum()), scale*np.sqrt(each.sum())
+
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #a45ffa02
+def _answer(pool, faulty, score, drawn, weigh):
+    "What tests say of the share that is caught"
+    at, q, left = map(np.array, zip(*drawn))
+    flagged, own = score>=1.5, faulty[at]
+    weights = draw_weights(q, left, pool.n)[own] if weigh else None
+    low, high = 0., 1.
+    if own.any(): _, low, high, _ = share_interval(flagged[at][own], weights)
+    return dict(
+        faulty=int(own.sum()),
+        answer=own.any() and not own.all(),
+        inside=low<=flagged[faulty].mean()<=high,
+        inside_line=low<=pool.line()<=high,
+        width=high-low)
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #cf8f31ce
 def _one(pool, tests, rng):
     "A made-up pool and two tests of it: rows of a table"
     faulty, score = pool.draw(rng)
-    n, flagged, line = pool.n, score>=1.5, pool.line()
-    truth = flagged[faulty].mean()
-    out = []
-    for way,size in (('random',np.full(n, 1/n)), ('chances',rank_sizes(score))):
+    area, rows = auroc(score, faulty), []
+    sizes = dict(random=np.ones(pool.n), chances=rank_sizes(score))
+    for way,size in sizes.items():
         drawn = draw_tests(size, tests, rng)
-        at = np.array([one.at for one in drawn])
-        weights = draw_weights([one.q for one in drawn], [one.left for one in drawn], n)
-        own = faulty[at]
-        found = share_interval(flagged[at][own], weights[own] if way=='chances' else None)
-        there = own.any()
-        out.append(dict(
-            way=way,
-            auroc=auroc(score, faulty),
-            faulty=int(own.sum()),
-            answer=there and bool((~own).any()),
-            inside=not there or found.low<=truth<=found.high,
-            inside_line=not there or found.low<=line<=found.high,
-            width=found.high-found.low if there else 1.))
-    return out
+        found = _answer(pool, faulty, score, drawn, way=='chances')
+        rows.append(dict(way=way, auroc=area)|found)
+    return rows
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #48140127
 def rehearse(
@@ -97,34 +103,30 @@ def rehearse(
     seed:int=0        # Of everything
     )->pd.DataFrame:  # A row for each way
     "Means over pools (medians of the width); the floor where the scores are normal"
-    rng = stream(seed, 'rehearsed tests', pool.kind, pool.n, pool.apart, pool.pi, tests)
-    found = pd.DataFrame([row for _ in range(repeats) for row in _one(pool, tests, rng)])
-    low = [floors(pool, tests, rng) for _ in range(min(repeats, 50))] if pool.kind=='normal' else [(np.nan,)*2]
-    rows = []
-    for way,own in found.groupby('way', sort=False): rows.append(dict(
-        kind=pool.kind,
-        pool=pool.n,
-        prevalence=pool.pi,
-        apart=pool.apart,
-        tests=tests,
-        way=way,
-        auroc=own.auroc.mean(),
-        faulty=own.faulty.mean(),
-        answer=own.answer.mean(),
-        inside=own.inside.mean(),
-        inside_line=own.inside_line.mean(),
-        width=own.width.median(),
-        floor_pool=np.mean(low, 0)[0],
-        floor_line=np.mean(low, 0)[1]))
-    return pd.DataFrame(rows)
+    rng = stream(seed, 'rehearsed tests', str(pool), tests)
+    each = [row for _ in range(repeats) for row in _one(pool, tests, rng)]
+    low, fewer = [(np.nan,np.nan)], range(min(repeats, 50))
+    if pool.kind=='normal': low = [floors(pool, tests, rng) for _ in fewer]
+    ways = pd.DataFrame(each).groupby('way', sort=False)
+    table = ways.mean().assign(width=ways.width.median())
+    floor_pool, floor_line = np.mean(low, 0)
+    table = table.assign(floor_pool=floor_pool, floor_line=floor_line)
+    of = dict(kind=pool.kind, pool=pool.n, prevalence=pool.pi)
+    return table.reset_index().assign(**of, apart=pool.apart, tests=tests)
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #dcd0aa7a
-POOLS = [
-    *(Pool(n, apart) for n in (400,2000) for apart in (2.,2.5,3.,3.5)),
+DISTANCES = (2.,2.5,3.,3.5)
+TRIED = [
+    *(Pool(400, apart) for apart in DISTANCES),
+    *(Pool(2000, apart) for apart in DISTANCES),
     Pool(1000, 3.5, kind='silent'),
-    Pool(1000, 2.5, kind='skewed'),
-    Pool(1000, 2.5, .02),
     Pool(3000, 2., .1)]
+
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #46cad7a2
+UNSEEN = [
+    Pool(1000, 2.5, .02),
+    Pool(1500, 3., .08, 'skewed'),
+    Pool(3000, 3., .05, 'silent')]
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #53045fc3
 def main(
@@ -137,9 +139,10 @@ def main(
     given = parser.parse_args(argv)
     tables = []
     for tests in (50,100):
-        for pool in POOLS:
-            tables.append(rehearse(pool, tests, given.repeats).round(3))
-            print(tables[-1].to_string(index=False, header=len(tables)==1), flush=True)
+        for pool in [*TRIED,*UNSEEN]:
+            table = rehearse(pool, tests, given.repeats).round(3)
+            tables.append(table.assign(chosen_on=pool in TRIED))
+            print(table.to_string(index=False), flush=True)
     write_text(given.out, pd.concat(tables).to_csv(index=False, lineterminator='\n'))
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #a618b731

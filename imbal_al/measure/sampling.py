@@ -24,10 +24,23 @@ only in the long run, and so is its interval.
 How often? The best chances follow the error that an image may bring: the root of its probability to
 be faulty. A network's output is no probability, least of all in its first rounds, but it orders
 images well. So chances follow the *rank*: with the images ordered by falling score, the size of the
-image at rank $r$ of $n$ is $1/\max(r/n, 0.06)$ (our choice: of a dozen forms tried in simulation the
-narrowest that covered). The first 6 % are equal and get a quarter of the draws, and the last image
-has a quarter of an equal chance: no image weighs much more than four times as much as with equal
-chances. Without a score all are equal.
+image at rank $r$ of $n$ is $1/\max(r/n, 0.1)$ (our choice: of a dozen forms tried in simulation the
+narrowest that covered). The first tenth is equal and gets three tenths of the draws, and the last
+image has three tenths of an equal chance: no image weighs much more than three times as much as with
+equal chances. Without a score all are equal.
+
+What it brings was rehearsed on made-up pools (`data/results/drawn_tests.csv`,
+`python -m imbal_al.dev.drawn_tests data/results/drawn_tests.csv`, seed 0, 200 pools each). At 5 %
+faulty, after 50 tests there was an answer in all pools, with random ones in 90 to 95 %. With 100
+tests the interval of the share that is caught was, against random tests, 0.36 to 0.52 times as wide
+where the score has an AUROC of 0.98 or more, 0.60 to 0.67 times at 0.96 and 0.72 to 0.78 times at
+0.92. Half the width cannot be had there: no estimate that is unbiased whatever the parts are, with
+the best chances there are, is below 0.63 to 0.69 times at 0.96 and 0.80 to 0.81 times at 0.92 (*Tests
+drawn with unequal chances, rehearsed*: a bound of Godambe & Joshi for the line's share).
+
+It held the line's share in 92 to 99.5 % of the pools at 5 %. It does not where the network is blind
+to a fifth of the defects, pools are large and none of these happens to be drawn: of 3000 parts in
+83 %, with 100 tests. Nothing but more tests helps against that.
 
 ## A share and its interval
 
@@ -93,7 +106,7 @@ def rank_sizes(
     n = len(score)
     rank = 1+np.searchsorted(np.sort(-score), -score, side='left')
     last = np.searchsorted(np.sort(-score), -score, side='right')
-    size = 1/np.maximum((rank+last-1)/2/max(n, 1), .06)
+    size = 1/np.maximum((rank+last-1)/2/max(n, 1), .1)
     return size/size.sum() if n else size
 
 # %% ../../nbs/24a_measure.sampling.ipynb #32a3d509

@@ -226,13 +226,12 @@ def _project_labels(
 # %% ../../nbs/73_project.commands.ipynb #6720e3d4
 def _round_lines(project, made):
     "A round that is out, and how to go on"
-    from imbal_al.project.discovery import discovery
     test = sum(pick['held_out'] for pick in made.picks)
     trained = f"{len(made.record['train'])} labels trained on"
     return '\n'.join([
         f'round {made.number}: {len(made.picks)} units to label, {test} of them to test on; '
         f"{'cold start' if made.record['cold'] else trained}",
-        *discovery(project).sums(),
+        *made.sums(project),
         f'queue: {made.queue}',
         'Label Studio: labelstudio.xml, labelstudio.json   CVAT: cvat.xml   '
         'any editor: images, predictions   overview: contact.png, overview.txt',

@@ -136,16 +136,25 @@ def _tests(p, record, net, pool, device, say):
     rng = stream(p.settings.seed, 'drawn tests', record['number'])
     strata = {since:[] for since in sorted(set(came.values()))}
     for i,id in enumerate(pool): strata[came[id]].append(i)
-    tested = Counter(came.get(id) for id in draws_of_tests(p))
-    units = Counter(came.values())
+    tested, units = Counter(came.get(id) for id in draws_of_tests(p)), Counter(came.values())
     shares = _shared_out(
         record['to_test'],
         [tested[since] for since in strata],
         [units[since] for since in strata],
         map(len, strata.values()))
     out = []
-    for at,n in zip(strata.values(), shares): out += _drawn(p, [pool[i] for i in at], score[at], n, rng)
+    for at,n in zip(strata.values(), shares):
+        out += _drawn(p, [pool[i] for i in at], score[at], n, rng)
     return out
+
+# %% ../../nbs/67_project.rounds.ipynb #711c3a34
+def _noted_pool(p, record):
+    "Held-out unit -> round with which it came; those that are new are noted in this one's folder"
+    number, every = record['number'], split_labels(p, p.units['id'])[1]
+    before = arrivals(p, number)
+    new = [id for id in every if id not in before]
+    if new: write_json(p.dir/'rounds'/f'{number:03d}'/'test_pool.json', dict(new=new))
+    return {id:before.get(id, number) for id in every}
 
 # %% ../../nbs/67_project.rounds.ipynb #68bad884
 def _drawn(p, ids, score, n, rng):
@@ -163,16 +172,9 @@ def _drawn(p, ids, score, n, rng):
         q=one.q,
         left=one.left) for one in drawn]
 
-def _noted_pool(p, record):
-    "Held-out unit -> round with which it came, this one for those that are new; these are noted in its folder"
-    before, every = arrivals(p, record['number']), split_labels(p, p.units['id'])[1]
-    new = [id for id in every if id not in before]
-    if new: write_json(p.dir/'rounds'/f"{record['number']:03d}"/'test_pool.json', dict(new=new))
-    return {id:before.get(id, record['number']) for id in every}
-
 # %% ../../nbs/67_project.rounds.ipynb #9b052965
 def _shared_out(n, tested, units, left):
-    "How many of `n` tests each stratum gets, so that all have their share; none more than it has left"
+    "How many of `n` tests each stratum gets, so that all have their share of what is left"
     tested, units, left = (np.array(list(of), float) for of in (tested, units, left))
     out = np.zeros(len(units), int)
     for _ in range(int(min(n, left.sum()))):
@@ -205,6 +207,11 @@ class Round:
     fresh: bool       # Made now; False: it was there, and its queue is still out
     @property
     def queue(self)->Path: return self.folder/'queue'
+    def sums(self,
+        p:Project # The project
+        )->list:
+        "Lines on all rounds: what was found, and what is left"
+        return discovery(p).sums()
 
 # %% ../../nbs/67_project.rounds.ipynb #139b7cfa
 def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0, tests=None):
