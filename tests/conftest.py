@@ -1,6 +1,8 @@
-"What the tests share: a cache of their own and a study that takes seconds"
+"What the tests share: a cache of their own, a study that takes seconds, and how long each took"
 
-import contextlib, os, sys
+import contextlib, csv, os, sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,57 @@ def lost(config):
     return unallowed(reporter.stats.get('skipped', []))
 
 
+SLOW = 2.0  # Seconds; what is recorded with more is left out by -m 'not slow'
+DURATIONS = Path(__file__).with_name('durations.csv')
+took = Counter()  # Seconds of each test that has run
+
+
+def recorded():
+    "Test -> seconds, of all that took a second when they were last recorded"
+    with open(DURATIONS, newline='', encoding='utf-8') as file:
+        return {row['test']: float(row['seconds']) for row in csv.DictReader(file)}
+
+
+def record(took):
+    "Put seconds in the place of earlier ones; what was not run keeps its own"
+    rows = {test: s for test, s in recorded().items() if test not in took}
+    rows |= {test: s for test, s in took.items() if s >= 1}
+    with open(DURATIONS, 'w', newline='', encoding='utf-8') as file:
+        table = csv.writer(file, lineterminator='\n')
+        table.writerow(['test', 'seconds'])
+        table.writerows((test, f'{s:.1f}') for test, s in sorted(rows.items()))
+
+
+def longest_first(tests, seconds):
+    "Notebooks one by one, then files as they are, by their longest test: what comes last is short"
+    files = {}
+    for test in tests:
+        longest = files.get(test.path, 0), seconds.get(test.nodeid, 0)
+        files[test.path] = max(longest)
+
+    def rank(test):
+        single = test.path.name == 'test_notebooks.py'
+        return not single, -(seconds.get(test.nodeid, 0) if single else files[test.path])
+
+    return sorted(tests, key=rank)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    seconds = recorded()
+    for item in items:
+        if seconds.get(item.nodeid, 0) > SLOW:
+            item.add_marker('slow')
+    items[:] = longest_first(items, seconds)
+
+
+def pytest_runtest_logreport(report):
+    took[report.nodeid] += report.duration
+
+
 def pytest_sessionfinish(session):
+    if os.environ.get('RECORD_DURATIONS') and not hasattr(session.config, 'workerinput'):
+        record(took)
     if lost(session.config):
         session.exitstatus = 1
 
@@ -40,9 +92,17 @@ def commands_once():
     quick.commands_once()
 
 
+@pytest.fixture(scope='module', autouse=True)
+def memory_given_back():
+    "A process that runs half of all files grows no further than its largest one"
+    yield
+    quick.give_memory_back()
+
+
 @pytest.fixture(autouse=True)
-def networks_once():
+def quick_starts():
     quick.networks_once()
+    quick.workers_forked()
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ The program is that of `make tools`, or the one that IMBAL_AL_LABEL_STUDIO names
 """
 
 import io, json, os, signal, socket, subprocess, time, urllib.error, urllib.request, zipfile
+from contextlib import contextmanager
 
 import numpy as np, pytest
 from PIL import Image
@@ -25,8 +26,14 @@ TOKEN = 'imbalaltoken0123456789imbalaltoken012345'
 @pytest.fixture(scope='module')
 def studio(tmp_path_factory):
     "Its address, while it runs"
+    with running(tmp_path_factory.mktemp('studio')) as url:
+        yield url
+
+
+@contextmanager
+def running(home, **more):
+    "A server that keeps its data in a folder; `more` are further variables of its environment"
     command = os.environ.get('IMBAL_AL_LABEL_STUDIO') or tool('label-studio')
-    home = tmp_path_factory.mktemp('studio')
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
@@ -41,6 +48,7 @@ def studio(tmp_path_factory):
         'LATEST_VERSION_CHECK': 'false',
         'SENTRY_DSN': '',
         'FRONTEND_SENTRY_DSN': '',
+        **more,
     }
     log = open(home / 'log', 'w')
     proc = subprocess.Popen(

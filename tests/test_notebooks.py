@@ -1,7 +1,7 @@
 """Every notebook is one pytest item, run by nbdev's own runner in a process that ends with it; `NB_FLAGS='slow cuda'` runs
 the flagged cells too"""
 
-import faulthandler, multiprocessing, os, sys
+import faulthandler, os, sys
 import pytest
 from nbdev.config import get_config
 from nbdev.doclinks import nbglob
@@ -13,10 +13,6 @@ cfg = get_config()
 notebooks = sorted(nbglob(cfg.nbs_path, as_path=True))
 force = os.environ.get('NB_FLAGS', '').split()
 LONGEST = 60.0 * (10 if force else 5)  # Seconds after which a notebook is ended; it then says where it was
-
-# A server that has loaded what most notebooks load, and forks one process for each
-processes = multiprocessing.get_context('forkserver')
-processes.set_forkserver_preload(quick.LOADED)
 
 
 def run_there(notebook, log, longest):
@@ -43,7 +39,7 @@ def run_there(notebook, log, longest):
 
 def outcome(notebook, log, longest=LONGEST):
     "Did it run to its end, and what did it print?"
-    process = processes.Process(target=run_there, args=(notebook.absolute(), log, longest))
+    process = quick.PROCESSES.Process(target=run_there, args=(notebook.absolute(), log, longest))
     process.start()
     process.join()
     return process.exitcode == 0, log.read_text(errors='replace')

@@ -222,7 +222,7 @@ def test_a_pool_that_grew_is_estimated_without_bias(monkeypatch):
 def test_images_that_come_later_get_tests_of_their_own(project, tmp_path):
     from imbal_al.data.synthetic import image
     from imbal_al.project.rounds import next_round
-    from imbal_al.project.standing import weighed_tests
+    from imbal_al.project.held_out import weighed_tests
     from imbal_al.project.state import arrivals, split_labels, untested_units, weights_of_tests
     from imbal_al.project.store import new, open_project, write_label
 

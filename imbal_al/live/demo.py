@@ -29,10 +29,10 @@ class _Scale:
     today: int=120        # Photographs to learn from
     tomorrow: int=50      # Photographs to look through at the end
     side: int=96          # Of a photograph, pixels; of a window, too
-    steps: int=40         # Optimiser steps per round
+    steps: int=100        # Optimiser steps per round
     bs: int=8             # Windows in a batch
     held_out: float=.35   # Share that is tested on
-    budgets: tuple=(40,20) # Labels of the first and the second queue
+    budgets: tuple=(40,20,20) # Labels of each queue
     pi_today: float=1/3   # Share of faulty photographs
     pi_tomorrow: float=.1
 
@@ -105,24 +105,33 @@ def _begin_steps(out, scale, seed):
             labels=1),
         _Step('ingest-1', 'The labels are taken back.', ('ingest',parts,str(out/'labels-1.json')))]
 
-# %% ../../nbs/73a_live.demo.ipynb #da879fec
-def _learn_steps(out, scale):
-    "A queue that a network asks for, and what is known then"
-    parts, pi = str(out/'parts'), f'{scale.pi_tomorrow:g}'
+# %% ../../nbs/73a_live.demo.ipynb #78a80d93
+def _queue_steps(out, number, budget):
+    "A queue that a network asks for, labelled and taken back"
+    parts = str(out/'parts')
     return [
         _Step(
-            'next-2',
-            'A first network is trained, and asks where it is least sure.',
-            ('next',parts,'--budget',str(scale.budgets[1]))),
-        _Step('label-2', 'What it found is drawn already, and is corrected.', labels=2),
-        _Step('ingest-2', 'Again the labels are taken back.', ('ingest',parts,str(out/'labels-2.json'))),
-        _Step('next-3', 'A budget of 0 trains on what there is.', ('next',parts,'--budget','0')),
+            f'next-{number}',
+            'A network is trained, and asks where it is least sure.',
+            ('next',parts,'--budget',str(budget))),
+        _Step(f'label-{number}', 'What it found is drawn already, and is corrected.', labels=number),
+        _Step(
+            f'ingest-{number}',
+            'Again the labels are taken back.',
+            ('ingest',parts,str(out/f'labels-{number}.json')))]
+
+# %% ../../nbs/73a_live.demo.ipynb #7491736b
+def _stand_steps(out, scale):
+    "The last network, and what is known of it"
+    parts, pi = str(out/'parts'), f'{scale.pi_tomorrow:g}'
+    return [
+        _Step('train', 'A budget of 0 trains on what there is.', ('next',parts,'--budget','0')),
         _Step(
             'where',
             f'What is it worth where {100*scale.pi_tomorrow:.3g} % are faulty, and do more labels pay?',
             ('where',parts,'--prevalence',pi,'--figure',str(out/'curve.png')))]
 
-# %% ../../nbs/73a_live.demo.ipynb #a31a3f4b
+# %% ../../nbs/73a_live.demo.ipynb #4199a63e
 def _end_steps(out, scale):
     "A verdict, a file, and what it finds"
     parts, pi, model = str(out/'parts'), f'{scale.pi_tomorrow:g}', str(out/'model.onnx')
@@ -140,12 +149,18 @@ def _end_steps(out, scale):
             'The photographs of tomorrow are looked through.',
             ('predict',model,str(out/'tomorrow'),'--out',str(out/'found')))]
 
-# %% ../../nbs/73a_live.demo.ipynb #261c8a7b
+# %% ../../nbs/73a_live.demo.ipynb #694de898
 def _steps(out, scale, seed):
     "All steps, in order"
-    return [*_begin_steps(out, scale, seed), *_learn_steps(out, scale), *_end_steps(out, scale)]
+    queues = []
+    for number,budget in enumerate(scale.budgets[1:], 2): queues += _queue_steps(out, number, budget)
+    return [
+        *_begin_steps(out, scale, seed),
+        *queues,
+        *_stand_steps(out, scale),
+        *_end_steps(out, scale)]
 
-# %% ../../nbs/73a_live.demo.ipynb #ba8b34f4
+# %% ../../nbs/73a_live.demo.ipynb #d15e9d74
 class _Kept(io.StringIO):
     "Text that is shown at once, and kept"
     def __init__(self, show):
@@ -156,7 +171,7 @@ class _Kept(io.StringIO):
         self.show(text)
         return n
 
-# %% ../../nbs/73a_live.demo.ipynb #64ebee1d
+# %% ../../nbs/73a_live.demo.ipynb #68f681ea
 def _run(words, show):
     "Give a command; what it said"
     app = typer.Typer()
@@ -168,7 +183,7 @@ def _run(words, show):
         f"imbal-al {' '.join(words)} ended with code {code}; what it said is above")
     return kept.getvalue()
 
-# %% ../../nbs/73a_live.demo.ipynb #545bf30a
+# %% ../../nbs/73a_live.demo.ipynb #641c5c6a
 def _account(out):
     "Faulty photographs flagged and healthy ones flagged, in a sentence"
     with open(out/'found'/'table.csv', newline='', encoding='utf-8') as f:
@@ -180,7 +195,7 @@ def _account(out):
         f'What only a demo can know: {sum(bad)} of the {len(bad)} faulty photographs of tomorrow are flagged, '
         f'and {sum(good)} of the {len(good)} healthy ones.')
 
-# %% ../../nbs/73a_live.demo.ipynb #2749cf79
+# %% ../../nbs/73a_live.demo.ipynb #2406ffcb
 def _look_at(out):
     "What to open, and the commands for one's own images"
     queue = out/'parts'/'rounds'/'002'/'queue'
@@ -190,6 +205,7 @@ def _look_at(out):
         f'  {out}/curve.png   F1 against labels',
         f'  {out}/model.md   the model card',
         f'  {out}/found/overlays   what was found',
+        f'  imbal-al serve {out}/parts --prevalence 0.1   all of it on a page',
         '',
         'On your own images',
         '  imbal-al project new parts --images FOLDER',
@@ -199,7 +215,7 @@ def _look_at(out):
         '  imbal-al next parts --budget 50     and so on, until',
         '  imbal-al where parts --prevalence SHARE     says that more labels do not pay'])
 
-# %% ../../nbs/73a_live.demo.ipynb #0dc9e04b
+# %% ../../nbs/73a_live.demo.ipynb #1a22bbe3
 _FORM = 'imbal_al demo 1'
 
 def _begin(out, seed, scale):
@@ -212,10 +228,10 @@ def _begin(out, seed, scale):
         f"{out} holds a demo of seed {there.get('seed')}; give another folder, for example --out demo2")
     write_json(out/'demo.json', about)
 
-# %% ../../nbs/73a_live.demo.ipynb #aaf1a570
+# %% ../../nbs/73a_live.demo.ipynb #8157d77f
 def _done(out, step): return out/'steps'/f'{step.name}.txt'
 
-# %% ../../nbs/73a_live.demo.ipynb #aea49088
+# %% ../../nbs/73a_live.demo.ipynb #51305fed
 def _give(out, step, show):
     "Give a step, or show what it said"
     show(f'\n{step.says}\n')
@@ -227,7 +243,7 @@ def _give(out, step, show):
         show(said)
     write_text(_done(out, step), said)
 
-# %% ../../nbs/73a_live.demo.ipynb #1e0a2e70
+# %% ../../nbs/73a_live.demo.ipynb #a93f74ce
 def walk_demo(
     out:str|Path='imbal-al-demo', # Folder that gets photographs, project and results
     seed:int=0,                   # Of photographs and trainings, 0 or larger

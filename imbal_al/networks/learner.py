@@ -114,6 +114,21 @@ def assembled(
     learn.recorder.smooth_loss = _LossOnDevice()
     return learn
 
+# %% ../../nbs/52_networks.learner.ipynb #934099ea
+class Steps(Callback):
+    "Tells a function how many steps are done, and of how many"
+    order = 70
+    def __init__(self,
+        tell # f(steps done, steps in all)
+        ):
+        self.tell, self.done = tell, 0
+
+    def before_fit(self): self.done = 0
+
+    def after_batch(self):
+        self.done += 1
+        self.tell(self.done, self.learn.dls.train.steps)
+
 # %% ../../nbs/52_networks.learner.ipynb #3f0af17a
 def make_learner(data:DeviceData, # The patches
     idx,                    # Indices of the labelled patches

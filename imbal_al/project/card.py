@@ -9,6 +9,7 @@ from ..measure.verdict import read_rule
 from .state import read_verdict
 from .store import labels, Project
 from .verdict import verdict_account
+from ..text import counted
 
 # %% auto #0
 __all__ = []
@@ -31,9 +32,14 @@ def _network_text(p, meta):
     if meta.get('fn_weight') is not None:
         weight = f" with {meta['fn_weight']:g} as the weight of misses"
     return ' '.join([
-        f'{p.settings.arch} on {p.settings.encoder}, loss {loss}{weight}, {p.settings.steps} steps;',
+        f'{_what(p, meta)}, loss {loss}{weight}, {p.settings.steps} steps;',
         f'windows of {meta["size"]} pixels that overlap by {meta["overlap"]}.',
         'Normalisation and threshold are in the file.'])
+
+def _what(p, meta):
+    "Which network"
+    if meta.get('train')!='frozen': return f'{p.settings.arch} on {p.settings.encoder}'
+    return f"a light decoder on frozen features of {p.settings.encoder} (weights: {meta['encoder_from']})"
 
 # %% ../../nbs/70a_project.card.ipynb #3c073a2f
 def _pct(x): return f'{100*x:.3g} %'
@@ -75,7 +81,7 @@ def _limits_text(p, meta):
         'see `imbal-al where`.',
         '- A unit that strategies picked is harder than most; only random ones were tested on, '
         'so the scores are of the usual stream of parts.',
-        f'- {meta["channels"]} channel(s), 8 bit; '
+        f'- {counted(meta["channels"], "channel")}, 8 bit; '
         f'16-bit images are scaled from 0..{2**meta.get("bits",16)-1}.'])
 
 # %% ../../nbs/70a_project.card.ipynb #27061d4a

@@ -20,6 +20,7 @@ from .cvat import fits, read_cvat, read_voc, VOC
 from .drawn import Drawn, packed
 from .labelstudio import is_min, read_labelstudio, read_min
 from .sidecars import is_labelme, is_yolo, read_labelme, read_yolo, yolo_names
+from ..text import counted
 
 # %% auto #0
 __all__ = ['read_export']
@@ -73,7 +74,7 @@ def _mask_names(folder, own):
     some = list(dict.fromkeys(masks.values()))[:3]
     if not own and any(is_photograph(folder/name) for name in some): names = list(masks)
     n = len(found.names)-len(names)
-    over = [f'passed over: {n} images beside the masks'] if n else []
+    over = [f'passed over: {counted(n, "image")} beside the masks'] if n else []
     return sorted(names), [*found.out, *over, *found.notes]
 
 # %% ../../nbs/62f_project.exports.ipynb #1743168b

@@ -14,8 +14,9 @@ from ..losses.registry import make_loss, OnTwoChannels
 from ..measure.metrics import BINS, histogram
 from ..measure.parts import join_parts, part_at, part_record, Parts
 from ..networks.device import DeviceData, seeded
-from ..networks.learner import fit, make_learner
-from ..networks.models import create_model
+from ..networks.features import keep_features
+from ..networks.frozen import frozen_network, load_trained, network_of, train_frozen, trained_state
+from ..networks.learner import fit, make_learner, Steps, Training
 from ..networks.predict import network, predict
 from ..networks.tiling import windows_of
 from ..networks.uncertainty import FROM_LOGITS, measure
@@ -72,25 +73,24 @@ def train(
     seed:int,                  # Weights, order, augmentation, dropout
     device='cpu',              # That the network computes on
     loss:str|None=None,        # See `imbal_al.losses.registry.make_loss`; None: the project's own
-    fn_weight:float|None=None  # The loss's weight of misses
+    fn_weight:float|None=None, # The loss's weight of misses
+    tell=None                  # Called with the steps done and the steps in all, after each
     ):                         # In evaluation mode
     "A network trained on labelled units"
     s = p.settings
     images, masks = _training_windows(p, labelled)
+    loss = _loss(loss or s.loss, fn_weight)
+    how = dict(lr=s.lr, wd=s.wd, bs=s.bs, steps=s.steps, epochs=None, seed=seed)
+    how |= dict(train_pi=_drawn_share(p, masks), cbs=(Steps(tell),) if tell else ())
+    if s.train=='frozen': return _train_frozen(p, images, masks, device, loss, Training(**how))
     learner = make_learner(
         DeviceData(images, masks, device, s.encoder, 3),
         np.arange(len(images)),
         arch=s.arch,
         encoder=s.encoder,
         weights=s.weights,
-        loss=_loss(loss or s.loss, fn_weight),
-        lr=s.lr,
-        wd=s.wd,
-        bs=s.bs,
-        steps=s.steps,
-        epochs=None,
-        seed=seed,
-        train_pi=_drawn_share(p, masks))
+        loss=loss,
+        **how)
     return fit(learner, s.schedule)
 
 # %% ../../nbs/65_project.network.ipynb #e5bfb1de
@@ -98,13 +98,30 @@ def _loss(name, fn_weight):
     "A loss by its name; the paper's own is the learner's"
     return name if name==PAPER_COMBO else OnTwoChannels(make_loss(name, fn_weight))
 
+# %% ../../nbs/65_project.network.ipynb #f269a71a
+def _train_frozen(p, images, masks, device, loss, how):
+    "A light decoder on the kept features of windows"
+    s = p.settings
+    net = frozen_network(s.encoder, (s.window,s.window), how.seed, device)
+    kept = keep_features(images, p.dir/'features'/f'labelled_{s.encoder}', net.seen)
+    return train_frozen(net, kept.tokens, masks, loss, how, s.schedule)
+
+# %% ../../nbs/65_project.network.ipynb #29bea245
+def bare_network(
+    p:Project,  # The project
+    weights     # Of the encoder: 'imagenet', or None; a frozen one always has its own
+    ):
+    "A network as the settings have it, before anything is trained"
+    s = p.settings
+    return network_of(s.train, s.arch, s.encoder, weights, s.window)
+
 # %% ../../nbs/65_project.network.ipynb #318ad05f
 def write_model(
     path:Path, # The file
     net        # A network
     ):
     "A network's weights, whole or not at all"
-    with atomic_path(path) as f: torch.save(net.state_dict(), f)
+    with atomic_path(path) as f: torch.save(trained_state(net), f)
 
 # %% ../../nbs/65_project.network.ipynb #657328d4
 def read_model(
@@ -113,9 +130,14 @@ def read_model(
     device='cpu'  # That the network is put on
     ):            # In evaluation mode; None if the file is absent or damaged
     "The network of a round"
-    net = create_model(p.settings.arch, p.settings.encoder, None, 2, 3)
-    try: net.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
+    try: state = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError: return None
+    except Exception: state = {}
+    net = bare_network(p, None)
+    try: load_trained(net, state)
+    except InputError as e:
+        note(f'{path} counts as missing: {e}')
+        return None
     except Exception:
         note(f'{path} is damaged and counts as missing')
         return None
@@ -125,7 +147,7 @@ def read_model(
 def cold_model(p, device='cpu'):
     "ImageNet's encoder: all that is known before there is a label with a defect"
     s = p.settings
-    with seeded(stream_seed(s.seed,'cold')): net = create_model(s.arch, s.encoder, s.weights, 2, 3)
+    with seeded(stream_seed(s.seed,'cold')): net = bare_network(p, s.weights)
     return net.to(device, memory_format=torch.channels_last).eval()
 
 # %% ../../nbs/65_project.network.ipynb #f6acd5ed

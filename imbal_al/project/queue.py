@@ -22,11 +22,11 @@ from .kinds import number_kinds
 from .others import is_project, laid_together, Others, read_project
 from .state import skip_units
 from imbal_al.project.store import (
-    file_name, kinds_sum, label_state, labels, last_at, Project, read_label, read_mask, sweep, write_label
+    file_name, kinds_sum, label_state, labels, last_at, locked, Project, read_label, read_mask,
+    sweep, write_label
 )
 from .voices import cut_out, hear, Rules, settle
-from ..runs.lock import held
-from ..text import cell_text
+from ..text import cell_text, counted
 
 # %% auto #0
 __all__ = ['ingest', 'as_annotations', 'export_labels']
@@ -150,7 +150,7 @@ def write_queue(
     url:str='',        # See above; '' embeds the images in the tasks
     model:str=''       # Name of the model, for the tool
     )->list[str]:      # A line for each unit that could not be read
-    "Write a queue. Given again it writes the same files; `done.json` comes last"
+    "Write a queue. Run again it writes the same files; `done.json` comes last"
     if (read_json(folder/'done.json') or {}).get('picks')==picks: return []
     sent, lines = [], []
     for pick in picks:
@@ -309,7 +309,7 @@ def ingest(
     report, tally = Report(str(path), export.tool), _Tally()
     report.lines += export.lines+_check_names(path, export.drawn, rules.names)
     found = _by_unit(p, export.drawn, report, tally)
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         sweep(p.dir/'labels')
         wholes = {}
         skip_units(p, tally.skipped)
@@ -356,7 +356,7 @@ def _by_unit(p, drawn, report, tally):
         why = of.why or why
     n = sum(not entry.state for entry in drawn)
     if n and not found: raise InputError(
-        f'{report.path}: none of its {n} images is of {p.dir} ({why}); '
+        f'{report.path}: none of its {counted(n, "image")} is of {p.dir} ({why}); '
         'is it of other images?')
     return found
 
@@ -508,7 +508,7 @@ def _masks_of(p, ids):
             name = f'{file_name(p.row[id])}.png'
             out[os.path.join(folder, name)] = ([id],False)
     if in_parts: note(
-        f'{len(in_parts)} images are labelled in part, or their windows differ where they overlap '
+        f'labelled in part, or windows differ where they overlap: {counted(len(in_parts), "image")} '
         f'({_few(in_parts, 3)}); each window has a mask of its own')
     return out
 

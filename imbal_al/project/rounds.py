@@ -4,7 +4,7 @@
 
 # %% ../../nbs/67_project.rounds.ipynb #18c33e7b
 from __future__ import annotations
-import math
+import math, time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +15,21 @@ from imbal_al.core import (
     best_device, check_choice, commit, InputError, stream, stream_seed, write_json, write_text
 )
 from ..measure.sampling import draw_tests, rank_sizes
-from ..networks.models import create_model
 from ..networks.predict import network, predict
 from ..networks.uncertainty import dropping
 from .first_finds import ANOMALY, cold_strategy, novel_picks
 from .discovery import discovery
 from imbal_al.project.network import (
-    cold_model, read_all, read_model, score_pool, score_units, SECOND, train, write_model
+    bare_network, cold_model, read_all, read_model, score_pool, score_units, SECOND, train, write_model
 )
 from .queue import write_queue
 from imbal_al.project.state import (
     arrivals, changed_after, draws_of_tests, guided_loss, is_finished, odd_round, project_windows,
     queued, read_guide, read_picks, read_round, rounds, split_labels, unit_group, unlabelled_units, waiting
 )
-from .store import labels, look, Project, sweep
-from ..runs.lock import held
+from .store import labels, locked_rounds, look, Project, sweep
 from ..strategies.choose import select, select_spread, STRATEGIES
+from ..text import counted
 from ..strategies.registry import Candidates
 
 # %% auto #0
@@ -65,8 +64,7 @@ def _check_strategy(p, name, prevalence=None):
 # %% ../../nbs/67_project.rounds.ipynb #18f17ada
 def _check_dropout(p):
     "Raise an `InputError` for a network without dropout"
-    net = create_model(p.settings.arch, p.settings.encoder, None, 2, 3)
-    with dropping(net.eval()): pass
+    with dropping(bare_network(p, None).eval()): pass
 
 # %% ../../nbs/67_project.rounds.ipynb #776555fa
 def _chosen(record):
@@ -185,7 +183,7 @@ def _shared_out(n, tested, units, left):
 # %% ../../nbs/67_project.rounds.ipynb #ec7ac794
 def _peaks(p, net, ids, device, say):
     "The highest logit of each unit; nan where it cannot be read"
-    say(f'looking at {len(ids)} units that could be tested on')
+    say(f'looking at {counted(len(ids), "unit")} that could be tested on')
     lines, got, peak = [], [], {}
     run = network(net, p.settings.encoder, 3, device)
     for i,(z,_) in enumerate(predict(run, read_all(p, ids, lines, got), project_windows(p))): peak[got[i]] = z.max()
@@ -204,7 +202,7 @@ class Round:
     folder: Path      # `DIR/rounds/001` and so on
     record: dict      # `round.json`
     picks: list       # [dict(id, why, held_out)]
-    fresh: bool       # Made now; False: it was there, and its queue is still out
+    fresh: bool       # Made now; False: it was there, and its queue still waits
     @property
     def queue(self)->Path: return self.folder/'queue'
     def sums(self,
@@ -221,7 +219,7 @@ def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0, te
     train_pool, test_pool = unlabelled_units(p)
     if budget and not train_pool+test_pool: raise InputError(
         f'nothing is left to label in {p.dir}: '
-        f'{len(table)} units are labelled, {len(waiting(p))} are out; '
+        f'{len(table)} are labelled, {len(waiting(p))} wait for labels; '
         'add images with project new, or give a budget of 0 to train only')
     version = dict(zip(table['id'], table['version']))
     faulty = dict(zip(table['id'], table['faulty']))
@@ -286,7 +284,7 @@ def next_round(
         f'tests = {tests!r}; give how many of the {budget} units of the budget are to test on, 0 to {budget}')
     if prevalence is None: prevalence = read_guide(p).get('prevalence')
     _check_strategy(p, strategy, prevalence)
-    with held(p.dir/'next.json', 1.):
+    with locked_rounds(p.dir):
         p = look(p, say)
         last = next(reversed(rounds(p)), None)
         record = read_round(last) if last else None
@@ -371,6 +369,31 @@ def _lost(p, record):
     "Was a model trained on labels that do not count any more?"
     return not {id for id,_ in record['train']}<=set(labels(p)['id'])
 
+# %% ../../nbs/67_project.rounds.ipynb #bf78b46c
+_SHORT = 5 # Seconds: a training that is over so soon says nothing
+
+def _time_left(p, say, clock=time.monotonic):
+    "f(steps done, steps in all) that says what a training takes, and what is left"
+    begun = []
+    def tell(done, steps):
+        "After each step"
+        if done==1: begun.append(clock())
+        if done<2 or done==steps: return
+        each = (clock()-begun[0])/(done-1)
+        if each*steps<_SHORT: return
+        left = _spoken(each*(steps-done))
+        if done==2: say(f'training: {steps} steps, about {left}{_halved(p, each*steps)}')
+        elif done*10//steps>(done-1)*10//steps: say(f'training: {done} of {steps} steps, {left} left')
+    return tell
+
+def _spoken(seconds): return f'{seconds:.0f} s' if seconds<90 else f'{seconds/60:.0f} minutes'
+
+def _halved(p, seconds):
+    "What would halve a long training"
+    if seconds<60: return ''
+    return f'; `imbal-al project set {p.dir} steps={max(p.settings.steps//2, 1)}` halves that'
+
+
 # %% ../../nbs/67_project.rounds.ipynb #a0d2d002
 def _go_on(p, folder, record, device, url, say):
     "What is left of a round"
@@ -378,9 +401,10 @@ def _go_on(p, folder, record, device, url, say):
     for path in (folder, *(folder/'queue').glob('**/')): sweep(path)
     net = cold_model(p, device) if record['cold'] else read_model(p, folder/'model.pt', device)
     if net is None:
-        say(f"round {record['number']}: training on {len(record['train'])} labels")
+        say(f"round {record['number']}: training on {counted(len(record['train']), 'label')}")
         seed = stream_seed(p.settings.seed,'train',record['number'])
-        net = train(p, record['train'], seed, device, record.get('loss'), record.get('fn_weight'))
+        given = (record.get('loss'), record.get('fn_weight'), _time_left(p, say))
+        net = train(p, record['train'], seed, device, *given)
         write_model(folder/'model.pt', net)
     picks = read_picks(folder)
     if picks is None:

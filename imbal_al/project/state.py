@@ -13,8 +13,7 @@ from ..core import InputError, read_json, stream, write_json
 from ..measure.sampling import draw_weights
 from ..measure.verdict import read_rule
 from ..networks.tiling import Windows
-from .store import BACKUP, group_in, labels, Project
-from ..runs.lock import held
+from .store import BACKUP, group_in, labels, locked, Project
 
 # %% auto #0
 __all__ = ['release']
@@ -51,7 +50,7 @@ def read_round(
 def odd_round(path, name, found):
     "The error for a field of a round's file that is odd, or not there"
     return _odd(path, name, found,
-        'restore the file, or remove it: the labels stay, and the next round is trained anew')
+        'restore the file, or remove it: the labels stay, and the next round is trained again')
 
 # %% ../../nbs/64_project.state.ipynb #66938f8c
 def _odd(path, name, found, remedy):
@@ -143,7 +142,7 @@ def release(
     what=None  # Ids or names of units, or names of images; None: all that is out
     )->int: # How many
     "Put units that are out back into the pool. Raises `InputError` for one that is not out"
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         out, picked = waiting(p), queued(p)
         if what is not None: out = _named(p, out, what)
         for folder in rounds(p):
@@ -158,7 +157,7 @@ def _named(p, out, what):
     for word in what:
         ids = {id for id in out if word in _names_of(p.row[id])}
         if not ids: raise InputError(
-            f'{word} is none of the {len(out)} units that are out; '
+            f'{word} is not among the units that wait for labels ({len(out)}); '
             'give the id or the name of one, from queue.csv')
         chosen |= ids
     return [id for id in out if id in chosen]
@@ -193,7 +192,7 @@ def release_skipped(
     "Put the units that annotators skipped back into the pool"
     ids = skipped_units(p)
     n = release(p, ids) if ids else 0
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         known = _read_skipped(p)
         for id in ids: known[id]['back'] = True
         if ids: write_json(p.dir/'skipped.json', dict(units=known))

@@ -21,7 +21,7 @@ from .in_images import image_means, IMAGES_SAID, NO_PARTS, with_images
 from .tables import claim_value
 from ..runs.collect import picks_table, results_table, status, study_origin, summary
 from ..runs.plan import load_plan
-from ..text import progress_text, some_of
+from ..text import counted, progress_text, some_of
 
 # %% auto #0
 __all__ = ['write_report']
@@ -124,8 +124,8 @@ def _origin_line(origin):
     torch = origin.get('versions',{}).get('torch','?')
     precision = origin.get('precision',{})
     return (
-        f"{origin['runs']} run(s): commit {origin.get('commit','?')}, {origin.get('cpu','?')}, "
-        f"device {origin.get('device','?')}, {origin.get('threads','?')} thread(s), torch {torch}, "
+        f"{counted(origin['runs'], 'run')}: commit {origin.get('commit','?')}, {origin.get('cpu','?')}, "
+        f"device {origin.get('device','?')}, threads per process: {origin.get('threads','?')}, torch {torch}, "
         f"training in {precision.get('train','?')}, evaluation in {precision.get('eval','?')}")
 
 def _origin(folder):

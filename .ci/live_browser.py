@@ -1,0 +1,156 @@
+"""Open the page of `imbal-al serve` in Chromium as an engineer would
+
+A small demo is made and served; a few units that are faulty are labelled healthy, so that there are alarms.
+Fails on console errors, pictures that do not load, a page wider than its window, a slider that changes nothing,
+keys that do nothing. Screenshots (desk and phone, light and dark) go to `_proc/live`. `--keep DIR`: the demo stays there.
+"""
+
+import argparse
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+root = Path(__file__).resolve().parent.parent
+shots = root / '_proc/live'
+chromium = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
+EMPTY = """Promise.all([...document.images].map(o => { o.loading = 'eager'; return o.decode().then(() => 0, () => 1); }))
+    .then(o => o.reduce((a,b) => a+b, 0))"""
+
+
+def needed():
+    "What is missing, a line; None if all is there"
+    try:
+        import playwright.sync_api
+    except ImportError:
+        return 'playwright is not installed: pip install playwright'
+    if not chromium:
+        return 'no Chromium: apt-get install chromium'
+
+
+def demo_project(out):
+    "A project of a small demo"
+    from imbal_al.live.demo import _Scale, walk_demo
+
+    scale = _Scale(today=70, tomorrow=6, side=64, steps=60, budgets=(30, 10, 10))
+    walk_demo(out, 0, scale, lambda text: None)
+    return out / 'parts'
+
+
+def lie(p, answers):
+    "Faulty units that the network finds are labelled healthy, four at most"
+    import numpy as np
+    from imbal_al.project.store import labels, write_label
+
+    lied = 0
+    table = labels(p)
+    for id in table['id'][table['faulty'].astype(bool)]:
+        prob = answers.probability(p, id)
+        if prob.max() >= 0.5 and lied < 4:
+            write_label(p, id, np.zeros(prob.shape, np.uint8), 'a lie', '', revert=True)
+            lied += 1
+    assert lied, 'the demo network finds nothing'
+
+
+def served(dir):
+    "The page of a project in a thread; its address"
+    import uvicorn
+    from imbal_al.live.server import make_app, make_live
+    from imbal_al.live.trainer import Plan
+    from imbal_al.live.view import slow_view
+    from imbal_al.project.rounds import next_round
+    from imbal_al.project.store import open_project
+
+    p = open_project(dir)
+    next_round(p, 8, 'entropy', 'cpu')
+    live = make_live(dir, Plan(every=1000, prevalence=0.1))
+    lie(p, live.answers)
+    slow_view(p, live.answers, 0.1)
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(make_app(live), port=port, log_level='warning'))
+    threading.Thread(target=server.run, daemon=True).start()
+    while not server.started:
+        time.sleep(0.05)
+    return f'http://127.0.0.1:{port}/'
+
+
+def looks(page, name, wrong):
+    "A screenshot, and what can be measured of it"
+    page.wait_for_selector('#queue img')
+    empty = page.evaluate(EMPTY)
+    wide = page.evaluate('document.documentElement.scrollWidth - innerWidth')
+    if empty:
+        wrong.append(f'{name}: {empty} picture(s) do not load')
+    if wide > 1:
+        wrong.append(f'{name}: {wide} px wider than the window')
+    page.screenshot(path=shots / f'{name}.png', full_page=True)
+
+
+def walked(page, wrong):
+    "By keys alone: the slider, both answers to alarms, the heat-map, a verdict"
+    before = page.inner_text('#caught'), page.inner_text('#flagged')
+    page.focus('#threshold')
+    for _ in range(40):
+        page.keyboard.press('ArrowRight')
+    if (page.inner_text('#caught'), page.inner_text('#flagged')) == before:
+        wrong.append('the slider changes neither number')
+    page.focus('#keep')
+    page.keyboard.press('Enter')
+    page.wait_for_function("document.getElementById('kept').textContent.startsWith('kept')")
+    n = page.locator('#alarms li[data-id]').count()
+    if n < 2:
+        return wrong.append(f'{n} alarms, two are needed')
+    page.evaluate('document.activeElement.blur()')
+    page.keyboard.press('f')
+    page.keyboard.press('f')
+    page.wait_for_function("document.getElementById('alarm-said').textContent.includes('no defect')")
+    page.wait_for_function(f"document.querySelectorAll('#alarms li[data-id]').length == {n - 1}")
+    page.keyboard.press('r')
+    page.wait_for_function("/a defect|tested on/.test(document.getElementById('alarm-said').textContent)")
+    src = page.get_attribute('#alarms img', 'src') if page.locator('#alarms img').count() else None
+    page.keyboard.press('h')
+    if src and page.get_attribute('#alarms img', 'src') == src:
+        wrong.append('h changes no heat-map')
+
+
+def main():
+    given = argparse.ArgumentParser(description=__doc__)
+    given.add_argument('--keep', type=Path)
+    keep = given.parse_args().keep
+    missing = needed()
+    if missing:
+        return print(missing)
+    from playwright.sync_api import sync_playwright
+
+    shots.mkdir(parents=True, exist_ok=True)
+    out = keep or Path(tempfile.mkdtemp()) / 'demo'
+    address, wrong = served(demo_project(out)), []
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
+        for place, size in (('desk', (1280, 900)), ('phone', (390, 844))):
+            for scheme in ('light', 'dark'):
+                page = browser.new_page(
+                    viewport=dict(width=size[0], height=size[1]), color_scheme=scheme
+                )
+                page.on('console', lambda m: m.type == 'error' and wrong.append(f'console: {m.text}'))
+                page.on('pageerror', lambda e: wrong.append(f'script: {e}'))
+                page.goto(address)
+                looks(page, f'{place}-{scheme}', wrong)
+                page.close()
+        page = browser.new_page(bypass_csp=True)  # What waits here is evaluated
+        page.goto(address)
+        page.wait_for_selector('#queue img')
+        walked(page, wrong)
+        browser.close()
+    print('\n'.join(wrong) or f'the page works; screenshots in {shots}')
+    return len(wrong)
+
+
+if __name__ == '__main__':
+    sys.exit(main() or 0)

@@ -1,0 +1,321 @@
+"The live loop: what is sent, kept, answered and shown; killed and started again"
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from starlette.testclient import TestClient
+
+from imbal_al.core import InputError
+from imbal_al.data.synthetic import image
+from imbal_al.live import server
+from imbal_al.live.answers import Answers, answer_tasks
+from imbal_al.live.trainer import Plan, Trainer
+from imbal_al.live.view import alarms, page_view, slow_view
+from imbal_al.measure.image_level import caught_and_flagged
+from imbal_al.measure.metrics import threshold_bin
+from imbal_al.measure.parts import AREAS
+from imbal_al.project import rounds as rounds_room
+from imbal_al.project.annotations import decode_brush
+from imbal_al.project.network import heldout_parts
+from imbal_al.project.queue import as_annotations, ingest
+from imbal_al.project.state import is_held_out, read_picks, read_verdict, rounds, rounds_with_model, split_labels, waiting
+from imbal_al.project.store import labels, new, open_project, read_mask, write_label
+from imbal_al.runs.lock import held
+
+TOKEN = 'a-secret-of-sixteen-or-more'
+
+
+@pytest.fixture
+def parts(tmp_path):
+    "(project of 24 leaves, id -> mask)"
+    (tmp_path / 'i').mkdir()
+    masks = {}
+    for i in range(24):
+        pixels, masks[f'{i:02d}.png'] = image('leaves', i, 32, faulty=i % 2 == 0)
+        Image.fromarray(pixels).save(tmp_path / 'i' / f'{i:02d}.png')
+    p = new(tmp_path / 'p', tmp_path / 'i', window=32, overlap=0, steps=2, bs=4, held_out=0.4, seed=1)
+    return p, lambda id: masks[p.row[id]['name']]
+
+
+def event(p, id, mask, number):
+    "What Label Studio sends for a saved annotation"
+    task = dict(id=number, data=dict(id=id, project=p.id, name=p.row[id]['name']))
+    made = as_annotations([task], lambda _: mask)[0]['annotations'][0]
+    return dict(action='ANNOTATION_CREATED', task=task, annotation=dict(made, id=number, task=number))
+
+
+def client(live):
+    return TestClient(server.make_app(live), base_url='http://127.0.0.1')
+
+
+def test_an_annotation_is_on_disk_before_it_is_answered(parts, monkeypatch):
+    "The server dies between its answer and the ingestion; the next one takes the label"
+    p, truth = parts
+    id = p.units['id'][0]
+    monkeypatch.setattr(server, '_take', lambda live: None)
+    assert client(server.make_live(p.dir)).post('/webhook', json=event(p, id, truth(id), 7)).json() == dict(kept=1)
+    assert len(labels(p)) == 0 and (p.dir / 'live/inbox/7.json').exists()
+    again = server.make_live(p.dir)
+    server._before(again, p)
+    assert (read_mask(p, id) == truth(id)).all() and not list((p.dir / 'live/inbox').iterdir())
+    server._before(again, p)
+    assert labels(p)["version"].nunique() == 1 and len(labels(p)) == 1
+
+
+def test_twelve_annotations_at_once(parts):
+    "Two annotators and more save at the same time: every label is there, none twice"
+    p, truth = parts
+    ids = p.units['id'].tolist()[:12]
+    one = client(server.make_live(p.dir))
+    with ThreadPoolExecutor(6) as pool:
+        got = list(
+            pool.map(lambda at: one.post('/webhook', json=event(p, ids[at], truth(ids[at]), at + 1)), range(12))
+        )
+    assert all(r.json() == dict(kept=1) for r in got)
+    assert set(labels(p)['id']) == set(ids) and labels(p)['version'].nunique() == 1
+    assert all((read_mask(p, id) == truth(id)).all() for id in ids)
+
+
+@pytest.mark.parametrize('sent', [b'', b'[]', b'{"action": "ANNOTATION_CREATED"}', b'\xff', b'{"a":' * 3000])
+def test_what_is_no_event_changes_nothing(parts, sent):
+    p, _ = parts
+    r = client(server.make_live(p.dir)).post(
+        '/webhook', content=sent, headers={'Content-Type': 'application/json'}
+    )
+    assert r.status_code in (200, 400) and len(labels(p)) == 0
+    assert r.status_code == 400 or r.json() == dict(kept=0)
+
+
+def test_only_who_has_the_token_gets_in(parts):
+    p, _ = parts
+    live = server.make_live(p.dir, token=TOKEN)
+    there = TestClient(server.make_app(live), base_url='http://10.0.0.7:9090')
+    for path in ('/', '/health', '/api/view', '/page.js', '/picture/x.png'):
+        r = there.get(path)
+        assert r.status_code == 401 and 'Authorization' in r.json()['error'], path
+    assert there.get('/health', headers={'Authorization': f'Token {TOKEN}x'}).status_code == 401
+    assert there.get('/health', headers={'Authorization': f'Token {TOKEN[:-1]}'}).status_code == 401
+    for given in (f'Token {TOKEN}', f'Bearer {TOKEN}'):
+        assert there.get('/health', headers={'Authorization': given}).status_code == 200
+    assert there.get('/health', auth=('anybody', TOKEN)).status_code == 200
+    assert there.get(f'/?token={TOKEN}').status_code == 200
+    assert there.get('/api/view').status_code == 200, 'the cookie of the page'
+    with pytest.raises(InputError, match='give --token'):
+        server.check_access('0.0.0.0', '')
+
+
+def test_a_page_of_another_site_can_do_nothing(parts):
+    "By its name pointing here, or by a form"
+    p, truth = parts
+    live = server.make_live(p.dir)
+    assert TestClient(server.make_app(live), base_url='http://rebound.example').get('/api/view').status_code == 403
+    id = p.units['id'][0]
+    form = json.dumps(event(p, id, truth(id), 1))
+    assert client(live).post('/webhook', content=form, headers={'Content-Type': 'text/plain'}).status_code == 415
+    assert len(labels(p)) == 0
+    head = client(live).get('/').headers
+    assert "default-src 'self'" in head['content-security-policy'] and head['x-content-type-options'] == 'nosniff'
+
+
+def test_a_project_is_served_once(parts, monkeypatch):
+    p, _ = parts
+    monkeypatch.setattr(server.uvicorn, 'run', lambda *a, **kw: pytest.fail('served twice'))
+    with held(p.dir / 'live/serve.json', 1.0):
+        with pytest.raises(InputError, match='is held by process'):
+            server.serve(server.make_live(p.dir))
+
+
+@pytest.fixture
+def trained(parts):
+    "A project with a first queue labelled by hand and a network"
+    p, truth = parts
+    trainer = Trainer(p.dir, Plan(every=6, budget=12))
+    assert trainer.look()
+    for pick in read_picks(rounds(p)[0]):
+        write_label(p, pick['id'], truth(pick['id']), 'a test', '')
+    assert trainer.look() and len(rounds_with_model(p)) == 1
+    return open_project(p.dir), truth, trainer
+
+
+def test_a_training_that_is_killed_is_gone_on_with(parts, monkeypatch):
+    p, truth = parts
+    trainer = Trainer(p.dir, Plan(every=6, budget=12))
+    trainer.look()
+    first = [pick['id'] for pick in read_picks(rounds(p)[0])]
+    for id in first:
+        write_label(p, id, truth(id), 'a test', '')
+
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(rounds_room, 'train', killed)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.look()
+    assert len(rounds(p)) == 2 and not rounds_with_model(p)
+    again = Trainer(p.dir, Plan(every=6, budget=12))
+    assert again.look() and not again.look()
+    assert len(rounds(p)) == 2 and len(rounds_with_model(p)) == 1
+    assert not set(first) & {pick['id'] for pick in read_picks(rounds(p)[1])}
+
+
+def test_a_task_is_answered_as_its_queue_was_filled(trained):
+    p, _, _ = trained
+    queue = rounds(p)[1] / 'queue'
+    tasks = json.loads((queue / 'labelstudio.json').read_text())
+    answers = Answers(p.dir)
+    assert answers.version() == 'round 2' and len(tasks) == 12
+    for task, found in zip(tasks, answer_tasks(answers, tasks)):
+        id = task['data']['id']
+        if is_held_out(p, p.row[id]['image']):
+            assert found == []
+            continue
+        png = np.asarray(Image.open(next((queue / 'predictions').glob(f'*{id}*')))) > 0
+        result = found[0]['result']
+        mask = decode_brush(result[0]['value']['rle'], png.shape) if result else np.zeros(png.shape, bool)
+        assert (mask == png).all() and found[0]['model_version'] == 'round 2'
+        assert found[0]['score'] == pytest.approx(task['predictions'][0]['score'], abs=1e-3)
+
+
+def test_the_slider_tells_what_a_verdict_does(trained):
+    "Caught and flagged of the table are those of `caught_and_flagged`"
+    p, _, _ = trained
+    slow_view(p, Answers(p.dir), None)
+    table = page_view(p)['verdict']
+    _, ids = split_labels(p, labels(p)['id'])
+    read, seen = heldout_parts(p, rounds_with_model(p)[-1][0], ids)
+    faulty = dict(zip(labels(p)['id'], labels(p)['faulty']))
+    y = np.array([faulty[id] for id in read], bool)
+    assert (table['n_faulty'], table['n_healthy']) == (y.sum(), (~y).sum()) and y.any() and not y.all()
+    for threshold, area in ((0.5, 0), (0.02, 3), (0.9, 1)):
+        k = threshold_bin(threshold)
+        told = caught_and_flagged(seen.peak_NA[:, area].astype(int), y, k, 0.1, draws=2)
+        assert table['caught'][area][k] == pytest.approx(told.n_caught / told.faulty, abs=1e-4)
+        assert table['flagged'][area][k] == pytest.approx(told.n_flagged / told.healthy, abs=1e-4)
+    one = client(server.make_live(p.dir, Plan(prevalence=0.1)))
+    said = one.post('/api/verdict', json=dict(threshold=table['thresholds'][70], min_area=int(AREAS[3])))
+    assert said.status_code == 200 and read_verdict(p).min_area == AREAS[3]
+    assert page_view(p)['rule']['threshold'] == pytest.approx(table['thresholds'][70], abs=1e-4)
+
+
+def test_the_same_labels_by_file_and_live_give_the_same_round(parts, tmp_path):
+    "Network and picks, in two projects of the same images"
+    p, truth = parts
+    other = new(tmp_path / 'q', p.images, window=32, overlap=0, steps=2, bs=4, held_out=0.4, seed=1)
+    named = {unit['name']: unit['id'] for unit in other.units.to_dict('records')}
+    live = client(server.make_live(other.dir))
+    tasks, masks = [], {}
+    for number, (name, id) in enumerate(sorted(named.items())[:14], 1):
+        mine = p.units['id'][p.units['name'] == name].item()
+        masks[mine] = truth(mine)
+        tasks.append(dict(data=dict(id=mine, project=p.id, name=name)))
+        live.post('/webhook', json=event(other, id, truth(mine), number))
+    (tmp_path / 'export.json').write_text(json.dumps(as_annotations(tasks, masks.get)))
+    ingest(p, tmp_path / 'export.json')
+    made = [rounds_room.next_round(one, 6, device='cpu') for one in (p, other)]
+    names = [[one.row[pick['id']]['name'] for pick in r.picks] for one, r in zip((p, other), made)]
+    assert names[0] == names[1] and len(names[0]) == 6 and not made[0].record['cold']
+    mine, others = (torch.load(r.folder / 'model.pt', weights_only=True) for r in made)
+    assert all(torch.equal(mine[name], others[name]) for name in mine)
+
+
+class Surest:
+    "Stands for a network that finds one corner everywhere"
+
+    device = 'cpu'
+
+    def probability(self, p, id):
+        prob = np.zeros((32, 32))
+        prob[:3, :4] = 0.5 + p.units['id'].tolist().index(id) / 100
+        return prob
+
+
+def test_alarms_are_answered_by_one_word(trained):
+    p, truth, _ = trained
+    live = server.make_live(p.dir)
+    found = alarms(p, Surest(), most=50)
+    healthy = labels(p)['id'][~labels(p)['faulty'].astype(bool)]
+    assert {one['id'] for one in found} == set(healthy) and found[0]['peak'] == max(one['peak'] for one in found)
+    assert all(one['pixels'] == 12 for one in found)
+    live.answers.probability = Surest().probability
+    one = client(live)
+    false = found[0]['id']
+    assert 'no defect (same)' in one.post('/api/alarm', json=dict(id=false, real=False)).json()['said']
+    tested = next(a['id'] for a in found if a['held_out'])
+    r = one.post('/api/alarm', json=dict(id=tested, real=True))
+    assert r.status_code == 400 and 'draw it in the labelling tool' in r.json()['error']
+    real = next(a['id'] for a in found if not a['held_out'] and a['id'] != false)
+    assert 'a defect (changed)' in one.post('/api/alarm', json=dict(id=real, real=True)).json()['said']
+    assert read_mask(p, real).sum() == 12 and read_mask(p, tested).sum() == 0
+    assert one.post('/api/alarm', json=dict(id='none', real=True)).status_code == 400
+
+
+def started(dir, port):
+    "`imbal-al serve` in a process of its own, once it answers"
+    words = ['serve', str(dir), '--port', str(port), '--every', '4', '--budget', '4']
+    process = subprocess.Popen(
+        [sys.executable, '-W', 'ignore', '-c', 'from imbal_al.cli import main; main()', *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
+    for _ in range(1200):
+        assert process.poll() is None
+        try:
+            urllib.request.urlopen(f'http://127.0.0.1:{port}/health', timeout=1).close()
+            return process
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail('no answer in two minutes')
+
+
+def posted(port, sent):
+    "An event sent to the server; was it answered?"
+    given = dict(data=json.dumps(sent).encode(), headers={'Content-Type': 'application/json'})
+    asked = urllib.request.Request(f'http://127.0.0.1:{port}/webhook', **given)
+    try:
+        return json.load(urllib.request.urlopen(asked, timeout=60)) == dict(kept=1)
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_nothing_is_lost_and_nothing_asked_for_twice(parts):
+    "SIGKILL while it trains and while annotations come in; what was answered is a label in the end, once"
+    p, truth = parts
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    answered, number = {}, 0
+    for wait in (0.0, 0.7, 0.2, 2.0):
+        process = started(p.dir, port)
+        for _ in range(600):
+            if waiting(p):
+                break
+            time.sleep(0.1)
+        for id in waiting(p)[:3]:
+            number += 1
+            if posted(port, event(p, id, truth(id), number)):
+                answered[id] = truth(id)
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+    live = server.make_live(p.dir, Plan(every=4, budget=4))
+    server._before(live, p)
+    while live.trainer.look():
+        pass
+    table = labels(p)
+    assert set(answered) <= set(table['id']) and len(answered) >= 6 and table['version'].nunique() == 1
+    assert all((read_mask(p, id) == mask).all() for id, mask in answered.items())
+    picks = [pick['id'] for folder in rounds(p) for pick in read_picks(folder) or []]
+    assert len(picks) == len(set(picks))

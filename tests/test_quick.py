@@ -1,0 +1,98 @@
+"What spares the tests time changes nothing that they see"
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import conftest, quick
+
+
+def same(a, b):
+    import torch
+
+    a, b = a.state_dict(), b.state_dict()
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_copied_network_and_what_is_drawn_after_it_are_those_of_a_made_one():
+    import torch
+
+    calls = []
+
+    def make(kind, encoder, weights, channels):
+        calls.append(encoder)
+        return torch.nn.Linear(*channels.values())
+
+    again, size = quick.copied(make), dict(a=3, b=2)
+    after = {}
+    for how in (make, again, again):
+        torch.manual_seed(5)
+        net = how('k', 'e', None, size)
+        after.setdefault(how, []).append((net, torch.rand(1).item()))
+    (first, one), (second, two) = after[again]
+    made, drawn = after[make][0]
+    assert len(calls) == 2 and one == two == drawn
+    assert same(first, made) and same(second, made) and first is not second
+    with torch.no_grad():
+        second.weight.zero_()
+    torch.manual_seed(5)
+    assert same(again('k', 'e', None, size), made)
+    torch.manual_seed(6)
+    assert not same(again('k', 'e', None, size), made)
+    again('k', 'e', None, dict(a=3, b=4))
+    assert len(calls) == 4
+
+
+def test_what_fails_fails_again():
+    calls = []
+
+    def make(kind, encoder, weights, channels):
+        calls.append(encoder)
+        raise KeyError(encoder)
+
+    again = quick.copied(make)
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            again('k', 'none', None, {})
+    assert len(calls) == 2
+
+
+def test_a_forked_worker_has_the_environment_of_its_driver(monkeypatch):
+    monkeypatch.setenv('IMBAL_AL_MADE_UP', 'seen')
+    with quick._forked_worker(3) as executor:
+        there = executor.submit(os.getenv, 'IMBAL_AL_MADE_UP').result()
+        threads = executor.submit(os.getenv, 'OMP_NUM_THREADS').result()
+        assert (there, threads) == ('seen', '3')
+        assert executor.submit(os.getpid).result() != os.getpid()
+
+
+def item(file, name):
+    return SimpleNamespace(path=Path(file), nodeid=f'tests/{file}::{name}')
+
+
+def test_notebooks_one_by_one_then_files_by_their_longest():
+    tests = [item('test_a.py', 1), item('test_b.py', 1), item('test_b.py', 2)]
+    books = [item('test_notebooks.py', 1), item('test_notebooks.py', 2)]
+    seconds = {tests[2].nodeid: 9.0, tests[0].nodeid: 3.0, books[1].nodeid: 1.0}
+    assert conftest.longest_first(tests + books, seconds) == [
+        books[1], books[0], tests[1], tests[2], tests[0],
+    ]
+
+
+def test_what_is_run_again_is_recorded_anew_and_the_rest_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(conftest, 'DURATIONS', tmp_path / 'd.csv')
+    (tmp_path / 'd.csv').write_text('test,seconds\nold,4.0\nnow short,3.0\nagain,2.0\n')
+    conftest.record({'now short': 0.2, 'again': 7.04, 'new[a,b]': 1.0})
+    assert conftest.recorded() == {'old': 4.0, 'again': 7.0, 'new[a,b]': 1.0}
+
+
+@pytest.mark.parametrize('room, name', quick.KEPT)
+def test_what_is_kept_is_forgotten(room, name):
+    import importlib
+
+    kept = getattr(importlib.import_module(room), name)
+    before = kept.cache_info().misses
+    quick.give_memory_back()
+    assert kept.cache_info().currsize == 0 and kept.cache_info().misses <= before
