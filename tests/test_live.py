@@ -28,7 +28,15 @@ from imbal_al.project import rounds as rounds_room
 from imbal_al.project.annotations import decode_brush
 from imbal_al.project.network import heldout_parts
 from imbal_al.project.queue import as_annotations, ingest
-from imbal_al.project.state import is_held_out, read_picks, read_verdict, rounds, rounds_with_model, split_labels, waiting
+from imbal_al.project.state import (
+    is_held_out,
+    read_picks,
+    read_verdict,
+    rounds,
+    rounds_with_model,
+    split_labels,
+    waiting,
+)
 from imbal_al.project.store import labels, new, open_project, read_mask, write_label
 from imbal_al.runs.lock import held
 
@@ -227,6 +235,35 @@ def test_the_same_labels_by_file_and_live_give_the_same_round(parts, tmp_path):
     assert names[0] == names[1] and len(names[0]) == 6 and not made[0].record['cold']
     mine, others = (torch.load(r.folder / 'model.pt', weights_only=True) for r in made)
     assert all(torch.equal(mine[name], others[name]) for name in mine)
+
+
+def test_what_is_fetched_is_ingested_when_it_has_changed(parts, monkeypatch):
+    p, truth = parts
+    a, b = p.units['id'][:2]
+    tasks = []
+    for number, id in enumerate((a, b), 1):
+        sent = event(p, id, truth(id), number)
+        tasks.append(dict(sent['task'], annotations=[sent['annotation']]))
+    live, exports = server.make_live(p.dir), []
+    monkeypatch.setattr(server, 'all_tasks', lambda studio: tasks)
+    real = server.ingest
+
+    def taken(p, path):
+        exports.append([task['id'] for task in json.loads(path.read_text())])
+        return real(p, path)
+
+    monkeypatch.setattr(server, 'ingest', taken)
+    for _ in range(2):
+        server._take_all(live, p)
+    assert exports == [[1, 2]] and set(labels(p)['id']) == {a, b}
+    tasks[1]['annotations'][0]['updated_at'] = '2026-02-01T00:00:00Z'
+    tasks.append(dict(id=3, data=dict(image='/data/zebra.png'), annotations=[]))
+    server._take_all(live, p)
+    assert exports == [[1, 2], [2]]
+    tasks[2]['annotations'] = [dict(tasks[0]['annotations'][0], id=9)]
+    for _ in range(2):
+        server._take_all(live, p)
+    assert exports == [[1, 2], [2], [3]] and 'none of its 1 image' in live.lines[-1]
 
 
 class Surest:
