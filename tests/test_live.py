@@ -28,7 +28,15 @@ from imbal_al.project import rounds as rounds_room
 from imbal_al.project.annotations import decode_brush
 from imbal_al.project.network import heldout_parts
 from imbal_al.project.queue import as_annotations, ingest
-from imbal_al.project.state import is_held_out, read_picks, read_verdict, rounds, rounds_with_model, split_labels, waiting
+from imbal_al.project.state import (
+    is_held_out,
+    read_picks,
+    read_verdict,
+    rounds,
+    rounds_with_model,
+    split_labels,
+    waiting,
+)
 from imbal_al.project.store import labels, new, open_project, read_mask, write_label
 from imbal_al.runs.lock import held
 
