@@ -13,8 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from .core import atomic_path, best_device, InputError
-from .losses.names import LOSS_NAMES, losses_with, VARIANTS
 from .live.commands import register_live
+from .losses.names import LOSS_NAMES, losses_with, VARIANTS
 from .options import given_options, with_options
 from .project.commands import register
 from .text import counted, progress_text, shown_text

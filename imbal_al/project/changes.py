@@ -13,9 +13,9 @@ from ..networks.learner import SCHEDULES
 from ..networks.frozen import network_of
 from .state import change_line, guided_loss, is_finished, read_changes, rounds
 from imbal_al.project.store import (
-    check_groups, check_settings, labels, open_project, Project, Settings, write_project
+    check_groups, check_settings, labels, locked, locked_rounds, open_project, Project,
+    Settings, write_project
 )
-from ..runs.lock import held
 
 # %% auto #0
 __all__ = []
@@ -88,7 +88,7 @@ def change(
 
     Raises `InputError` for a setting that cannot be changed, or has no such value; nothing is changed then."""
     for name in settings: check_choice('setting of a project', name, _KINDS)
-    with held(p.dir/'next.json', 1.), held(p.dir/'lock.json'):
+    with locked_rounds(p.dir), locked(p.dir):
         p = open_project(p.dir)
         was = {name:getattr(p.settings, name) for name in settings}
         now = {name:value for name,value in settings.items() if value!=was[name]}

@@ -284,9 +284,9 @@ _Defects = Annotated[str, typer.Option(
     'default: all but background, good, ok, ignore, void and the like')]
 _Ignore = Annotated[str, typer.Option(
     metavar='NAME,...', help='Names that are passed over, as if they had not been drawn')]
-_MaskValues = Annotated[str, typer.Option(
+_MaskValues = Annotated[Optional[str], typer.Option(
     help='How mask pictures are meant: auto, nonzero, over127, classes, colours, alpha or inverted; '
-    'and stored or upright, of turned photographs')]
+    'and stored or upright, of turned photographs; default: as told at an earlier ingest of the project, else auto')]
 
 def _names(text): return [name for name in map(str.strip, text.split(',')) if name]
 
@@ -304,7 +304,7 @@ def _ingest(
     ignore: _Ignore='',
     on_conflict: Annotated[str, typer.Option(
         help='Several masks for one image: ask (refuse it), last (the one saved last), union')]='ask',
-    mask_values: _MaskValues='auto',
+    mask_values: _MaskValues=None,
     ):
     """Take labels back. May be repeated; a relabelled image keeps both versions.
     Exit code 1 if something was refused.

@@ -26,8 +26,7 @@ from imbal_al.project.state import (
     changed_after, guided_loss, is_finished, odd_round, project_windows, queued, read_guide, read_picks, read_round,
     rounds, split_labels, unit_group, unlabelled_units, waiting
 )
-from .store import labels, look, Project, sweep
-from ..runs.lock import held
+from .store import labels, locked_rounds, look, Project, sweep
 from ..strategies.choose import select, select_spread, STRATEGIES
 from ..text import counted
 from ..strategies.registry import Candidates
@@ -243,7 +242,7 @@ def next_round(
         f'tests = {tests!r}; give how many of the {budget} units of the budget are to test on, 0 to {budget}')
     if prevalence is None: prevalence = read_guide(p).get('prevalence')
     _check_strategy(p, strategy, prevalence)
-    with held(p.dir/'next.json', 1.):
+    with locked_rounds(p.dir):
         p = look(p, say)
         last = next(reversed(rounds(p)), None)
         record = read_round(last) if last else None

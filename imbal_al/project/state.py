@@ -12,8 +12,7 @@ from ..core import InputError, read_json, stream, write_json
 from ..measure.sampling import draw_weights
 from ..measure.verdict import read_rule
 from ..networks.tiling import Windows
-from .store import BACKUP, group_in, labels, Project
-from ..runs.lock import held
+from .store import BACKUP, group_in, labels, locked, Project
 
 # %% auto #0
 __all__ = ['release']
@@ -142,7 +141,7 @@ def release(
     what=None  # Ids or names of units, or names of images; None: all that is out
     )->int: # How many
     "Put units that are out back into the pool. Raises `InputError` for one that is not out"
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         out, picked = waiting(p), queued(p)
         if what is not None: out = _named(p, out, what)
         for folder in rounds(p):
@@ -192,7 +191,7 @@ def release_skipped(
     "Put the units that annotators skipped back into the pool"
     ids = skipped_units(p)
     n = release(p, ids) if ids else 0
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         known = _read_skipped(p)
         for id in ids: known[id]['back'] = True
         if ids: write_json(p.dir/'skipped.json', dict(units=known))

@@ -446,6 +446,20 @@ def _there(dir):
     except InputError: units = pd.DataFrame(columns=_UNIT)
     return _opened(dir, found, units)
 
+# %% ../../nbs/63_project.store.ipynb #fae2d7f1
+def locked(
+    dir:Path # The project's folder
+    ):       # For a `with`
+    "Nobody else changes labels, units or settings meanwhile; waits for who does"
+    return held(dir/'lock.json')
+
+# %% ../../nbs/63_project.store.ipynb #54b8c9d2
+def locked_rounds(
+    dir:Path # The project's folder
+    ):       # For a `with`
+    "Nobody else trains meanwhile; refuses after a second, since a training takes long"
+    return held(dir/'next.json', 1.)
+
 # %% ../../nbs/63_project.store.ipynb #0f252f7a
 def _make(dir, images, settings, rows, lines, notes):
     "A new project. Raises `InputError` where something else is, or no image could be tested on"
@@ -454,7 +468,7 @@ def _make(dir, images, settings, rows, lines, notes):
         f'{dir} is there already and is no project; give a new folder')
     check_groups([row['image'] for row in rows], settings.group_by)
     id = uuid4().hex[:12]
-    with held(dir/'lock.json'):
+    with locked(dir):
         if (dir/'project.json').exists(): raise InputError(
             f'{dir} has just been made by another process; give the command again')
         empty = pd.DataFrame(columns=_UNIT)
@@ -484,7 +498,7 @@ def _is_free(dir):
 # %% ../../nbs/63_project.store.ipynb #1cbf8326
 def _refresh(dir, images, rows, lines, notes):
     "Look for pictures that are new, renamed or gone"
-    with held(dir/'lock.json'):
+    with locked(dir):
         sweep(dir)
         old = _there(dir)
         moved = old.images!=images
@@ -657,7 +671,7 @@ def look(
 # %% ../../nbs/63_project.store.ipynb #b24762c1
 def _remember(p, now):
     "The same project with what is known of its pictures: one of an early version does not know"
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         fresh = open_project(p.dir)
         fresh.pictures = _grouped({**now, **fresh.pictures})
         write_project(fresh)
@@ -670,7 +684,7 @@ def drop(
     back:bool=False # Take them in again
     )->int:         # How many units
     "Take units out of a project. Raises `InputError` for a name that is not there; nothing is changed then"
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         p = open_project(p.dir)
         dropped = [unit for unit in p.gone if unit['why']=='dropped']
         other = [unit for unit in p.gone if unit['why']!='dropped']
