@@ -201,6 +201,11 @@ def links_home(text):
     return re.sub(r'\]\((?:\.\./)+data/(results/figures/[\w./-]+)', r'](/data/\1', text)
 
 
+def without_directives(text):
+    "Prose that is exported, too, without the line that says so"
+    return re.sub(r'(?m)^#\| *\w+(:.*)?\n?', '', text)
+
+
 def notebook(src, dst):
     "Process one notebook"
     nb = read_nb(src)
@@ -210,7 +215,7 @@ def notebook(src, dst):
         fold_code(nb)
     for c in nb.cells:
         if c.cell_type == 'markdown':
-            c.source = links_home(c.source)
+            c.source = links_home(without_directives(c.source))
         if c.cell_type == 'raw':
             c.source = re.sub(r'(?m)^output-file:.*\n', '', c.source)
         for o in c.get('outputs', []):
@@ -615,7 +620,10 @@ def problems(out):
                 continue
             if u.scheme or href == '#':
                 continue
-            at = (p.parent / unquote(u.path)).resolve() if u.path else p
+            # Only the page for lost addresses is shown at any depth, so only there links begin at the root
+            from_root = u.path.startswith('/') and p == out / '404.html'
+            base, path = (out, u.path[1:]) if from_root else (p.parent, u.path)
+            at = (base / unquote(path)).resolve() if u.path else p
             if at.is_dir():
                 at = at / 'index.html'
             if not at.exists():

@@ -15,12 +15,24 @@ chromium = (
 FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
 SHOWN = (
     'index.html',
+    'questions.html',
+    'papers.html',
+    'verdicts.html',
+    'losses.region.html',
     'losses.compound.html',
     'study_active_learning.html',
     'study_losses.html',
     'api.html',
     'tutorials/first_study.html',
 )
+# What is typed into the search box, and where the first hit leads
+SOUGHT = {
+    'DIBELoss': 'losses.compound.html',
+    'Tversky': 'losses.region.html#tversky',
+    'Eq. 12': 'hybrid-focal',
+    'DIBE': 'losses.compound.html#dibe',
+    'hard negatives': 'questions.html',
+}
 # Formulas that are not rendered, and pictures that do not load: how many
 RAW = """[...document.querySelectorAll('.math')].filter(o => !o.querySelector('.katex')).length
     + document.querySelectorAll('.katex-error').length"""
@@ -54,8 +66,8 @@ def visit(page, path, wrong):
         wrong.append(f'{path}: {wide} px wider than the window')
 
 
-def search(page, word, wrong):
-    "Type a word into the search box; the first hit, followed"
+def search(page, word, place, wrong):
+    "Type a word into the search box; the first hit leads to a place, and holds the word"
     page.goto((site / 'index.html').as_uri())
     box = page.locator('#quarto-search input').first
     box.click()
@@ -67,7 +79,10 @@ def search(page, word, wrong):
     hit = page.locator('.search-result').first
     print(f'search for {word}:', ' / '.join(hit.inner_text().split('\n')[:2]))
     page.screenshot(path=shots / 'search.png')
-    page.goto(hit.evaluate('o => o.href'))
+    at = hit.evaluate('o => o.href')
+    if place not in at:
+        wrong.append(f'the first hit for {word} leads to {at}, not to {place}')
+    page.goto(at)
     if word.lower() not in page.content().lower():
         wrong.append(f'the first hit for {word} does not hold it')
 
@@ -120,7 +135,8 @@ def main():
                         )
                 print(f'{kind}, {scheme}: {len(every)} pages')
         page = b.new_page(viewport=dict(width=1280, height=900))
-        search(page, 'DIBELoss', wrong)
+        for word, place in SOUGHT.items():
+            search(page, word, place, wrong)
         source(page, 'losses.compound.html', 'DIBELoss', wrong)
         b.close()
     print(

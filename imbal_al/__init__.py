@@ -1,4 +1,4 @@
-"""Active learning and losses for defect segmentation under class imbalance and label shift
+"""Finds rare, tiny defects: picks images to label, trains, exports ONNX
 
 Modules:
 

@@ -13,11 +13,11 @@ import typer
 from typer.core import TyperGroup
 
 from .core import atomic_path, best_device, InputError
-from .losses.names import LOSS_NAMES, losses_with, VARIANTS
 from .live.commands import register_live
+from .losses.names import LOSS_NAMES, losses_with, VARIANTS
 from .options import given_options, with_options
 from .project.commands import register
-from .text import progress_text, shown_text
+from .text import counted, progress_text, shown_text
 
 # %% auto #0
 __all__ = ['app', 'main']
@@ -76,8 +76,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode='markdown',
     pretty_exceptions_enable=False,
-    help='Active learning and losses for defect segmentation under class imbalance '
-    'and label shift.')
+    help='Finds rare, tiny defects: picks the images worth labelling, trains, '
+    'says how good it will be, exports. And reproduces the two papers it stands on.')
 
 _data_app = typer.Typer(
     cls=_OneLine,
@@ -407,13 +407,13 @@ def _print_dry_run(configs, work):
     workers = work.workers or (1 if device.startswith('cuda') else os.cpu_count())
     cost = estimate(configs, workers, device, work.data_root, work.threads)
     typer.echo(
-        f"{cost['runs']} runs, {cost['trainings']} trainings; "
-        f"about {_duration(cost['seconds'])} with {cost['workers']} worker(s) on {cost['device']} "
+        f"{counted(cost['runs'], 'run')}, {counted(cost['trainings'], 'training')}; "
+        f"about {_duration(cost['seconds'])} with {counted(cost['workers'], 'worker')} on {cost['device']} "
         f"({1e3*cost['step_seconds'][0]:.0f} ms a training step, "
         f"{1e3*cost['image_seconds'][0]:.1f} ms a scored patch, measured now)")
     if cost['memory_bytes']: typer.echo(
         f"memory: about {_size(cost['memory_bytes'])} at most, "
-        f"in {cost['workers']+1} processes of {work.threads} thread(s) each")
+        f"in {cost['workers']+1} processes of {counted(work.threads, 'thread')} each")
     typer.echo(
         f"disk: {_size(cost['record_bytes'])} for the run folders, "
         f"{_size(cost['store_bytes'])} for the patch store (already there)")
@@ -576,7 +576,7 @@ def _study(
     folder = out or Path('runs')/(f'{_file_part(data)}-{preset}' if data else preset)
     save_plan(folder, configs)
     trainings = sum(config.cycles for config in configs)
-    _say(f'{len(configs)} runs, {trainings} trainings into {folder}')
+    _say(f'{counted(len(configs), "run")}, {counted(trainings, "training")} into {folder}')
     if preset==_FIRST_LOOK: return _tell_story(folder, configs, work, how)
     _report(folder, _loud_run(folder, configs, work, how))
 
@@ -619,8 +619,8 @@ def _print_loss_dry_run(configs, work):
     cost = loss_estimate(configs, work.data_root, where, workers, work.threads)
     steps = ', '.join(f'{1e3*seconds:.0f}' for seconds in cost['step_seconds'])
     typer.echo(
-        f"{cost['runs']} trainings; about {_duration(cost['seconds'])} "
-        f'with {workers} worker(s) on {where} ({steps} ms a step, measured now)')
+        f"{counted(cost['runs'], 'training')}; about {_duration(cost['seconds'])} "
+        f'with {counted(workers, "worker")} on {where} ({steps} ms a step, measured now)')
 
 # %% ../nbs/88_cli.ipynb #6cf046dc
 def _print_loss_results(folder, configs):
@@ -700,7 +700,7 @@ def _losses(
     if dry_run: return _print_loss_dry_run(configs, work)
     folder = _loss_folder(out, data, preset)
     save_plan(folder, configs)
-    _say(f'{len(configs)} trainings into {folder}')
+    _say(f'{counted(len(configs), "training")} into {folder}')
     failed = _loud_run(folder, configs, work, how, run_losses)
     _print_loss_results(folder, configs)
     _end_if(failed)
@@ -753,7 +753,7 @@ def _search_weight(base, folder, wanted, work):
         **_how(work))
     def loud(weight):
         "Train, and say so"
-        _say(f'training with fn_weight {weight:g} ({wanted.seeds} seed(s)) in {folder}')
+        _say(f'training with fn_weight {weight:g} ({counted(wanted.seeds, "seed")}) in {folder}')
         return train(weight)
     guided = search(loud, wanted.target, wanted.candidates)
     typer.echo(guided.account())
@@ -910,14 +910,14 @@ class _Comparing:
         'sampling (healthy_share and train_pi), or several with commas')]='strategy'
     value: Annotated[Optional[str], typer.Option(
         help='Score compared: f1, iou, precision, recall (f1_heldout and so on: '
-        'from all held-out patches); default f1_heldout, for losses iou')]=None
+        'from all held-out patches), image_ap, image_auroc, image_caught, image_spared; default f1_heldout, for losses iou')]=None
     at: Annotated[Optional[str], typer.Option(
         help='area (under the budget curve), final, or a share of the pool such as 0.06; '
         'default area, for losses final')]=None
     reference: Annotated[Optional[str], typer.Option(
         help='Compare all with this one; default all pairs')]=None
     margin: Annotated[float, typer.Option(
-        min=0, help='Disadvantage that is shrugged off')]=.01
+        min=0, help='Disadvantage that does not matter')]=.01
     target: Annotated[float, typer.Option(
         help='Difference that repeats are counted for')]=.02
     test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon'
@@ -979,7 +979,7 @@ def _advise(
     budget: Annotated[Optional[float], typer.Option(
         help='Share of the pool that shall be labelled; default all budgets (the area)')]=None,
     margin: Annotated[float, typer.Option(
-        min=0, help='Disadvantage in F1 that is shrugged off')]=.01,
+        min=0, help='Disadvantage in F1 that does not matter')]=.01,
     test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon',
     ):
     """What to do, from a study of one's own: strategy, loss, false-negative weight, threshold,
@@ -1026,7 +1026,7 @@ def _retry(
     from imbal_al.runs.engine import failed_runs
     configs = failed_runs(folder)
     if not configs: return typer.echo(f'nothing has failed in {folder}')
-    _say(f'{len(configs)} failed run(s) again in {folder}')
+    _say(f'{counted(len(configs), "failed run")} again in {folder}')
     _end_if(_loud_run(folder, configs, work, _how(work), _run_again))
     typer.echo(f'{len(configs)} done')
 

@@ -92,6 +92,13 @@ def commands_once():
     quick.commands_once()
 
 
+@pytest.fixture(scope='module', autouse=True)
+def memory_given_back():
+    "A process that runs half of all files grows no further than its largest one"
+    yield
+    quick.give_memory_back()
+
+
 @pytest.fixture(autouse=True)
 def quick_starts():
     quick.networks_once()

@@ -1,11 +1,11 @@
 """What spares the tests minutes and changes nothing that they see
 
 A tree of commands and a network are built once, then used again or copied.
-Notebooks and worker processes are forked from a server that has loaded what most of them load.
+Notebooks, and the worker processes of tests, are forked from a server that has loaded what most of them load.
 Drivers that a test starts as a program of their own know nothing of this: theirs are spawned.
 """
 
-import copy, functools, multiprocessing, os, signal, sys, threading, time
+import contextlib, copy, ctypes, functools, multiprocessing, os, signal, sys, threading, time
 from concurrent.futures import ProcessPoolExecutor
 
 LOADED = [
@@ -23,7 +23,6 @@ LOADED = [
     'imbal_al.studies.learning_study',
     'imbal_al.studies.loss_study',
     'segmentation_models_pytorch',
-    'quick',
 ]  # What the server loads before it forks
 PROCESSES = multiprocessing.get_context('forkserver')
 PROCESSES.set_forkserver_preload(LOADED)
@@ -107,3 +106,23 @@ def networks_once():
     room = sys.modules.get('imbal_al.networks.models')
     if room and hasattr(room, '_made') and not hasattr(room._made, 'copied'):
         room._made = copied(room._made)
+
+
+# What a process keeps of its last study or data set: (room, function with a memory)
+KEPT = [
+    ('imbal_al.studies.run_records', 'load_patches'),
+    ('imbal_al.studies.simulation', 'workspace'),
+    ('imbal_al.studies.simulation', 'process_trainings'),
+    ('imbal_al.studies.loss_training', 'load_parts'),
+    ('imbal_al.dev.full_resolution', 'load_photos'),
+    ('imbal_al.dev.shift_study_tables', '_patches'),
+]
+
+
+def give_memory_back():
+    "Forget what was kept, and give the system what is free: else a process only grows"
+    for room, name in KEPT:
+        if room in sys.modules:
+            getattr(sys.modules[room], name).cache_clear()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

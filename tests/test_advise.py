@@ -13,7 +13,7 @@ from imbal_al.measure.metrics import scores_at
 from imbal_al.measure.prevalence import made_up_images
 from imbal_al.measure.threshold import choose_threshold
 from imbal_al.results.advise import _reference_of, _threshold_gain, Advice, advise_folder
-from imbal_al.results.compare import BETTER
+from imbal_al.results.pairs import BETTER
 from imbal_al.runs.collect import write_tables
 from imbal_al.runs.folder import write_record
 from imbal_al.runs.plan import save_plan
@@ -381,7 +381,7 @@ def test_oii_is_at_the_threshold_that_is_advised(clear):
 
 
 def test_repeats_are_counted_for_the_whole_family(clear):
-    from imbal_al.results.compare import pair_table
+    from imbal_al.results.pairs import pair_table
 
     (a,) = advise_folder(clear)
     wide = a.points.pivot(index='unit', columns='method', values='f1')

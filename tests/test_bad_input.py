@@ -689,7 +689,7 @@ CASES = {
     ),
     'guidance memory damaged': (
         lambda at: guidance._read_memory(at / 'memory.json'),
-        'AT/memory.json is damaged (Expecting value: line 1 column 10 (char 9)); mend it, or move it away to train anew',
+        'AT/memory.json is damaged (Expecting value: line 1 column 10 (char 9)); mend it, or move it away to train again',
     ),
     'guidance memory of another form': (
         lambda at: guidance._read_memory(at / 'other.json'),
@@ -697,7 +697,7 @@ CASES = {
     ),
     'guidance memory half': (
         lambda at: guidance._read_memory(at / 'half.json'),
-        'AT/half.json is damaged (training 1 of 1 is not whole); mend it, or move it away to train anew',
+        'AT/half.json is damaged (training 1 of 1 is not whole); mend it, or move it away to train again',
     ),
     'guidance over runs': (
         lambda at: train_at(replace(LOSS, loss='dice', fn_weight=None), at / 'x'),

@@ -81,7 +81,7 @@ def test_settings_are_set_and_shown_labels_stay_and_the_next_model_is_trained_wi
 def test_a_queue_that_is_out_says_that_settings_were_changed(at):
     change(open_project(at / 'p'), steps=1)
     code, said = run('next', at / 'p', '--budget', 4, '--device', 'cpu')
-    assert code == 0 and 'settings were changed since' in said and 'still out' in said
+    assert code == 0 and 'settings were changed since' in said and 'still waits' in said
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,12 @@ from imbal_al.measure.statistics import (
     t_power, t_test, wilcoxon,
 )
 from imbal_al.results.claims import INCONCLUSIVE
-from imbal_al.results.compare import (
-    _flips, _kendall_w, _method_table, _pair_row, _ranks, _run_values, _strategy_curves, BETTER,
-    compare_results, pair_table, penalty_matrix, SAME, with_sampling, WORSE,
-)
+from imbal_al.results.compare import compare_results
+from imbal_al.results.paired import run_values, _strategy_curves
+from imbal_al.results.pairs import _pair_row, BETTER, pair_table, SAME, WORSE
+from imbal_al.results.penalty import penalty_matrix
+from imbal_al.results.ranks import flips, kendall_w, method_table, _ranks
+from imbal_al.results.study_table import with_sampling
 from imbal_al.results.compare_report import (
     _undecided_groups, compare_folder, figures_of, forest, penalty_figure, rank_figure,
     report_markdown, write_comparison,
@@ -219,7 +221,7 @@ def test_least_repeats_is_least():
 
 def test_w_is_friedman_and_its_p_is_the_enumeration():
     wide = pd.DataFrame(np.random.default_rng(3).normal(size=(4, 3)), columns=list('abc'))
-    o = _kendall_w(wide, draws=8000)
+    o = kendall_w(wide, draws=8000)
     assert o.w * 4 * 2 == pytest.approx(stats.friedmanchisquare(*wide.to_numpy().T).statistic)
     r = _ranks(wide).to_numpy()
     every = np.array(
@@ -230,7 +232,7 @@ def test_w_is_friedman_and_its_p_is_the_enumeration():
 
 def test_w_with_ties_as_scipy():
     wide = wide_of(a=[1, 2, 3, 2], b=[1, 1, 3, 1], c=[0, 2, 1, 1])
-    assert _kendall_w(wide).w * 4 * 2 == pytest.approx(
+    assert kendall_w(wide).w * 4 * 2 == pytest.approx(
         stats.friedmanchisquare(*wide.to_numpy().T).statistic
     )
 
@@ -239,7 +241,7 @@ def test_w_with_ties_as_scipy():
     'wide', [wide_of(a=[1], b=[2]), wide_of(a=[1, 2]), wide_of(a=[1, 2], b=[1, 2])]
 )
 def test_w_is_nan_where_there_is_nothing_to_agree_on(wide):
-    assert np.isnan(_kendall_w(wide).w)
+    assert np.isnan(kendall_w(wide).w)
 
 
 @pytest.mark.parametrize('d', [[1, 1, -1], [2, 1, -1, -1], [1, 1, 1]])
@@ -248,14 +250,14 @@ def test_flips_against_all_resamples(d):
     d = np.array(d)
     means = np.array([d[list(i)].mean() for i in product(range(len(d)), repeat=len(d))])
     want = ((means * d.mean() < 0) + 0.5 * (means == 0)).mean()
-    f = _flips(wide, draws=20000)
+    f = flips(wide, draws=20000)
     assert f.loc['a', 'b'] == f.loc['b', 'a'] == pytest.approx(want, abs=0.015) and np.isnan(
         f.loc['a', 'a']
     )
 
 
 def test_first_shares_ties():
-    t = _method_table(wide_of(a=[1, 2, 3], b=[1, 2, 3], c=[0, 0, 0])).set_index('method')
+    t = method_table(wide_of(a=[1, 2, 3], b=[1, 2, 3], c=[0, 0, 0])).set_index('method')
     assert t['first'].to_dict() == dict(a=0.5, b=0.5, c=0) and t['rank'].to_dict() == dict(
         a=1.5, b=1.5, c=3
     )
@@ -367,7 +369,7 @@ def test_an_unfinished_run_is_not_compared_by_a_part_of_its_curve():
         with pytest.raises(InputError, match='random lacks 1;'):
             compare_results(cut, what)
     assert (compare_results(cut, common=True).pairs.n == 4).all()
-    assert _run_values(_strategy_curves(cut), 0.03).value.notna().all()
+    assert run_values(_strategy_curves(cut), 0.03).value.notna().all()
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])

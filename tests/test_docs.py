@@ -36,6 +36,14 @@ def test_a_sound_site_has_no_problem(docs, tmp_path):
     assert list(docs.problems(tmp_path)) == []
 
 
+def test_only_the_page_for_lost_addresses_begins_at_the_root(docs, tmp_path):
+    page(tmp_path, 'index.html', '')
+    page(tmp_path, '404.html', '<a href="/index.html">1</a><a href="/gone.html">2</a>')
+    assert list(docs.problems(tmp_path)) == ['404.html: broken link /gone.html']
+    page(tmp_path, 'index.html', '<a href="/404.html">')
+    assert 'index.html: broken link /404.html' in list(docs.problems(tmp_path))
+
+
 @pytest.mark.parametrize(
     'body, said',
     [
@@ -85,6 +93,13 @@ def test_links_lead_home(docs):
         )
         == '![a](/data/results/figures/f.png) [d](/data/index.md) [c](/contributing.md)'
     )
+
+
+def test_a_directive_is_no_prose(docs):
+    assert docs.without_directives('#| export: true\n\n## Dice\n\n# not | this') == (
+        '\n## Dice\n\n# not | this'
+    )
+    assert docs.without_directives('#| export\nLosses.') == 'Losses.'
 
 
 def test_pictures_get_the_prose_above_them(docs):

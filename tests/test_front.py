@@ -99,6 +99,47 @@ def test_no_notebook_has_a_badge_that_leads_nowhere():
             assert 'colab.research' not in path.read_text(), path.name
 
 
+# ---- words
+
+
+SPOKEN = ('project/*.py', 'live/*.py', 'runs/workers.py', 'cli.py')
+MANY = re.compile(
+    r'^ (images|files|labels|units|windows|rounds|masks|runs|trainings|defects|groups|workers|'
+    r'threads|seeds|cycles|channels)\b'
+)
+# Never one, or a condition: by the value that is shown
+NEVER_ONE = ('more', 'kind', 'found.groups', 'len(images)', 'math.ceil(3 / prevalence)')
+
+
+def plurals(tree):
+    "(value, what follows) of numbers in texts before a plural, where `counted` does not stand"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            before = ''
+            for value, after in zip(node.values, node.values[1:]):
+                if isinstance(value, ast.Constant):
+                    before = value.value
+                elif isinstance(after, ast.Constant) and MANY.search(after.value):
+                    if not before.endswith((' of ', ' of the ')):
+                        yield ast.unparse(value.value), after.value
+
+
+def test_one_is_not_called_many():
+    seen = []
+    for place in SPOKEN:
+        for path in (ROOT / 'imbal_al').glob(place):
+            seen += [(path.name, *o) for o in plurals(ast.parse(path.read_text()))]
+    assert [o for o in seen if o[1] not in NEVER_ONE] == [], 'say counted(n, "file")'
+    assert seen and list(plurals(ast.parse("f'{n} files left out'"))) == [('n', ' files left out')]
+
+
+def test_no_text_leaves_it_open_how_many():
+    for path in (ROOT / 'imbal_al').rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.search(r'[a-z]\(e?s\)(?!\w)', node.value), (path.name, node.value[:80])
+
+
 # ---- SECURITY.md
 
 

@@ -1,10 +1,17 @@
 "The live loop: what is sent, kept, answered and shown; killed and started again"
 
 import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -20,8 +27,16 @@ from imbal_al.measure.parts import AREAS
 from imbal_al.project import rounds as rounds_room
 from imbal_al.project.annotations import decode_brush
 from imbal_al.project.network import heldout_parts
-from imbal_al.project.queue import as_annotations
-from imbal_al.project.state import is_held_out, read_picks, read_verdict, rounds, rounds_with_model, split_labels
+from imbal_al.project.queue import as_annotations, ingest
+from imbal_al.project.state import (
+    is_held_out,
+    read_picks,
+    read_verdict,
+    rounds,
+    rounds_with_model,
+    split_labels,
+    waiting,
+)
 from imbal_al.project.store import labels, new, open_project, read_mask, write_label
 from imbal_al.runs.lock import held
 
@@ -201,6 +216,56 @@ def test_the_slider_tells_what_a_verdict_does(trained):
     assert page_view(p)['rule']['threshold'] == pytest.approx(table['thresholds'][70], abs=1e-4)
 
 
+def test_the_same_labels_by_file_and_live_give_the_same_round(parts, tmp_path):
+    "Network and picks, in two projects of the same images"
+    p, truth = parts
+    other = new(tmp_path / 'q', p.images, window=32, overlap=0, steps=2, bs=4, held_out=0.4, seed=1)
+    named = {unit['name']: unit['id'] for unit in other.units.to_dict('records')}
+    live = client(server.make_live(other.dir))
+    tasks, masks = [], {}
+    for number, (name, id) in enumerate(sorted(named.items())[:14], 1):
+        mine = p.units['id'][p.units['name'] == name].item()
+        masks[mine] = truth(mine)
+        tasks.append(dict(data=dict(id=mine, project=p.id, name=name)))
+        live.post('/webhook', json=event(other, id, truth(mine), number))
+    (tmp_path / 'export.json').write_text(json.dumps(as_annotations(tasks, masks.get)))
+    ingest(p, tmp_path / 'export.json')
+    made = [rounds_room.next_round(one, 6, device='cpu') for one in (p, other)]
+    names = [[one.row[pick['id']]['name'] for pick in r.picks] for one, r in zip((p, other), made)]
+    assert names[0] == names[1] and len(names[0]) == 6 and not made[0].record['cold']
+    mine, others = (torch.load(r.folder / 'model.pt', weights_only=True) for r in made)
+    assert all(torch.equal(mine[name], others[name]) for name in mine)
+
+
+def test_what_is_fetched_is_ingested_when_it_has_changed(parts, monkeypatch):
+    p, truth = parts
+    a, b = p.units['id'][:2]
+    tasks = []
+    for number, id in enumerate((a, b), 1):
+        sent = event(p, id, truth(id), number)
+        tasks.append(dict(sent['task'], annotations=[sent['annotation']]))
+    live, exports = server.make_live(p.dir), []
+    monkeypatch.setattr(server, 'all_tasks', lambda studio: tasks)
+    real = server.ingest
+
+    def taken(p, path):
+        exports.append([task['id'] for task in json.loads(path.read_text())])
+        return real(p, path)
+
+    monkeypatch.setattr(server, 'ingest', taken)
+    for _ in range(2):
+        server._take_all(live, p)
+    assert exports == [[1, 2]] and set(labels(p)['id']) == {a, b}
+    tasks[1]['annotations'][0]['updated_at'] = '2026-02-01T00:00:00Z'
+    tasks.append(dict(id=3, data=dict(image='/data/zebra.png'), annotations=[]))
+    server._take_all(live, p)
+    assert exports == [[1, 2], [2]]
+    tasks[2]['annotations'] = [dict(tasks[0]['annotations'][0], id=9)]
+    for _ in range(2):
+        server._take_all(live, p)
+    assert exports == [[1, 2], [2], [3]] and 'none of its 1 image' in live.lines[-1]
+
+
 class Surest:
     "Stands for a network that finds one corner everywhere"
 
@@ -230,3 +295,64 @@ def test_alarms_are_answered_by_one_word(trained):
     assert 'a defect (changed)' in one.post('/api/alarm', json=dict(id=real, real=True)).json()['said']
     assert read_mask(p, real).sum() == 12 and read_mask(p, tested).sum() == 0
     assert one.post('/api/alarm', json=dict(id='none', real=True)).status_code == 400
+
+
+def started(dir, port):
+    "`imbal-al serve` in a process of its own, once it answers"
+    words = ['serve', str(dir), '--port', str(port), '--every', '4', '--budget', '4']
+    process = subprocess.Popen(
+        [sys.executable, '-W', 'ignore', '-c', 'from imbal_al.cli import main; main()', *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
+    for _ in range(1200):
+        assert process.poll() is None
+        try:
+            urllib.request.urlopen(f'http://127.0.0.1:{port}/health', timeout=1).close()
+            return process
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail('no answer in two minutes')
+
+
+def posted(port, sent):
+    "An event sent to the server; was it answered?"
+    given = dict(data=json.dumps(sent).encode(), headers={'Content-Type': 'application/json'})
+    asked = urllib.request.Request(f'http://127.0.0.1:{port}/webhook', **given)
+    try:
+        return json.load(urllib.request.urlopen(asked, timeout=60)) == dict(kept=1)
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_nothing_is_lost_and_nothing_asked_for_twice(parts):
+    "SIGKILL while it trains and while annotations come in; what was answered is a label in the end, once"
+    p, truth = parts
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    answered, number = {}, 0
+    for wait in (0.0, 0.7, 0.2, 2.0):
+        process = started(p.dir, port)
+        for _ in range(600):
+            if waiting(p):
+                break
+            time.sleep(0.1)
+        for id in waiting(p)[:3]:
+            number += 1
+            if posted(port, event(p, id, truth(id), number)):
+                answered[id] = truth(id)
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+    live = server.make_live(p.dir, Plan(every=4, budget=4))
+    server._before(live, p)
+    while live.trainer.look():
+        pass
+    table = labels(p)
+    assert set(answered) <= set(table['id']) and len(answered) >= 6 and table['version'].nunique() == 1
+    assert all((read_mask(p, id) == mask).all() for id, mask in answered.items())
+    picks = [pick['id'] for folder in rounds(p) for pick in read_picks(folder) or []]
+    assert len(picks) == len(set(picks))

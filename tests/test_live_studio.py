@@ -178,3 +178,20 @@ def test_labels_are_fetched_where_label_studio_cannot_reach_us(studio, parts):
         assert 'ML_BLOCK_LOCAL_IP=false' in served.log.read_text()
     finally:
         served.kill()
+
+
+def test_either_kind_of_key(studio):
+    "A legacy token, and a personal access token, which is exchanged; a wrong one is said in a line"
+    from imbal_al.core import InputError
+    from imbal_al.live.studio import Studio
+    from imbal_al.live.studio import ask as asked
+
+    both = dict(api_tokens_enabled=True, legacy_api_tokens_enabled=True, api_token_ttl_days=30)
+    ask(studio, '/api/jwt/settings', both)
+    personal = json.loads(ask(studio, '/api/token/', {}))['token']
+    assert personal.count('.') == 2
+    got = [asked(Studio(studio, key), '/api/projects')['count'] for key in (TOKEN, personal)]
+    assert got[0] == got[1]
+    for wrong in ('wrong', personal[:-3] + 'abc'):
+        with pytest.raises(InputError, match='answers 401.*--key'):
+            asked(Studio(studio, wrong), '/api/projects')

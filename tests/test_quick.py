@@ -86,3 +86,13 @@ def test_what_is_run_again_is_recorded_anew_and_the_rest_is_kept(tmp_path, monke
     (tmp_path / 'd.csv').write_text('test,seconds\nold,4.0\nnow short,3.0\nagain,2.0\n')
     conftest.record({'now short': 0.2, 'again': 7.04, 'new[a,b]': 1.0})
     assert conftest.recorded() == {'old': 4.0, 'again': 7.0, 'new[a,b]': 1.0}
+
+
+@pytest.mark.parametrize('room, name', quick.KEPT)
+def test_what_is_kept_is_forgotten(room, name):
+    import importlib
+
+    kept = getattr(importlib.import_module(room), name)
+    before = kept.cache_info().misses
+    quick.give_memory_back()
+    assert kept.cache_info().currsize == 0 and kept.cache_info().misses <= before

@@ -175,7 +175,7 @@ def test_unreadable_images_cost_a_line_and_are_not_picked(tmp_path, images):
     said = []
     r = next_round(p, 20, device='cpu', say=said.append)
     assert (
-        [[b in o for b in bad] for o in said if 'are gone or other' in o] == [[True] * 3]
+        [[b in o for b in bad] for o in said if 'gone or another picture now' in o] == [[True] * 3]
         and len(r.picks) == 17
         and not {p.row[o['id']]['image'] for o in r.picks} & set(bad)
     )

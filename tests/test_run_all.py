@@ -232,7 +232,7 @@ def test_a_run_in_other_hands_is_waited_for_and_not_counted_as_done(tmp_path, mo
     assert (
         told[0][:2] == (1, 2)
         and told[-1][:2] == (2, 2)
-        and '1 run(s) are with another process' in said[0]
+        and 'waiting for 1 run of another process' in said[0]
     )
     assert len(pd.read_csv(tmp_path / 'results.csv')) == 4
 

@@ -54,7 +54,7 @@ def test_gain_by_hand_and_what_is_said():
     for low, high, word in (
         (0.02, 0.1, 'are likely to pay'),
         (-0.1, 0.005, 'unlikely'),
-        (-0.1, 0.1, 'cannot be told: '),
+        (-0.1, 0.1, 'inconclusive: '),
     ):
         assert word in _verdict(Interval(0.01, low, high, 3))
     rough = _expected_gain(
@@ -103,7 +103,7 @@ def test_a_projects_standing_and_again_from_what_is_kept(project, monkeypatch):
     )
     assert (
         s.gain is None
-        and 'cannot be told yet' in s.advice
+        and 'too early to say' in s.advice
         and 'Round 1, trained on' in str(s)
         and 0 <= s.point.threshold <= 1
     )

@@ -70,6 +70,13 @@ def turned_mask(
     turned = upright(mask, orientation)
     if pixels=='stored' or mask.shape!=shape and turned.shape==shape: return turned
     if turned.shape!=shape or np.array_equal(mask, turned): return mask
+    ask_turned(path, orientation)
+
+def ask_turned(
+    path,           # The mask's
+    orientation:int # Of the photograph, 2 to 8
+    ):
+    "Raise the question which pixels a mask is of, where both readings fit"
     _ask(
         path,
         f'is of a photograph that its camera turned (EXIF orientation {orientation})',

@@ -207,7 +207,7 @@ def _cuts(source, settings, workers):
         channels=settings['channels'],
         drop=source.drop)
     if workers<2: yield from map(cut_row, rows)
-    else: yield from ahead(cut_row, rows, 4*workers, workers, _pool(rows))
+    else: yield from ahead(cut_row, rows, 2*workers, workers, _pool(rows))
 
 # %% ../../nbs/18_data.patches.ipynb #3a6ae743
 def _append(file, a, crc):

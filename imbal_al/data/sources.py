@@ -248,6 +248,20 @@ def masks_among(
     images = {at for at,some in places.items() if any(is_photograph(folder/name) for name in some[:3])}
     return {name:image for name,image in found.items() if os.path.dirname(name) not in images}
 
+# %% ../../nbs/13_data.sources.ipynb #06d3a2ca
+def _masks_inside(at, to, names):
+    "Masks among the files of a folder of images -> their images; '' where their own folder says so"
+    if at==to: return masks_among(at, names)
+    return {name:'' for name in names if to in (at/name).parents}
+
+def _with_inside(found, inside, at):
+    "Masks by their images' keys, with those that a folder of masks within holds; two of one image are refused"
+    out = dict(found)
+    for mask,image in inside.items():
+        one = out.setdefault(os.path.splitext(image)[0], mask)
+        if one!=mask: raise InputError(f"{at/one} and {at/mask} are both masks of {at/image}; remove one")
+    return out
+
 # %% ../../nbs/13_data.sources.ipynb #b5c9071d
 def _searched(pattern, name, seconds=1.):
     "`re.search`. Raises `TimeoutError` where the main thread computes for longer"
@@ -297,10 +311,14 @@ def folder_source(
     if decoder not in DECODERS: told, pixels = _told(decoder)
     check_choice('meaning of a missing mask', missing, ('refuse','healthy'))
     at, to = _own_folder(images), _own_folder(masks)
-    files = files_by_stem(_only_images(files_below(at, *PICTURES), suffixes if at==to else ()), at)
+    names = files_below(at, *PICTURES)
+    inside = _masks_inside(at, to, names)
+    names = [name for name in names if name not in inside]
+    files = files_by_stem(_only_images(names, suffixes if at==to else ()), at)
     if not files: raise InputError(
         f"no image found in {at}; give a folder with {', '.join(PICTURES)} files")
     found = _masks_of(files, files_by_stem(files_below(to, *PICTURES), to), at, to, suffixes)
+    if at==to: found = _with_inside(found, inside, at)
     if missing=='refuse': _refuse_lost(files, found, at, to)
     rows = [dict(
         name=file,

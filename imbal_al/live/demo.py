@@ -205,6 +205,7 @@ def _look_at(out):
         f'  {out}/curve.png   F1 against labels',
         f'  {out}/model.md   the model card',
         f'  {out}/found/overlays   what was found',
+        f'  imbal-al serve {out}/parts --prevalence 0.1   all of it on a page',
         '',
         'On your own images',
         '  imbal-al project new parts --images FOLDER',

@@ -527,7 +527,7 @@ def _read_memory(
     path:str|Path, # JSON file written by `remembered`
 )->list: # dicts with key, fn_weight and result, or failed instead of it; [] if there is no file
     "The trainings that are done. Raises InputError for a file that is damaged or is something else."
-    path, hint = Path(path), 'mend it, or move it away to train anew'
+    path, hint = Path(path), 'mend it, or move it away to train again'
     try: held = _opened(path)
     except FileNotFoundError: return []
     except OSError as e:

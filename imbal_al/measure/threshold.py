@@ -469,7 +469,7 @@ def operating_point(
 def _leaning(oii):
     "What an interval of OII says of the errors"
     if np.isnan(oii.low) or oii.low<=0<=oii.high:
-        return 'misses and false alarms are about in balance, or it cannot be told'
+        return 'no clear tendency to misses or false alarms'
     return 'misses outweigh false alarms' if oii.mean>0 else 'false alarms outweigh misses'
 
 # %% ../../nbs/25_measure.threshold.ipynb #664d51da

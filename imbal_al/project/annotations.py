@@ -112,7 +112,8 @@ def cvat_xml(
     ET.SubElement(root, 'version').text = '1.1'
     _add_meta(root, len(items))
     for i,(name,(h,w),mask) in enumerate(items):
-        im = ET.SubElement(root, 'image', id=str(i), name=name, width=str(w), height=str(h))
+        about = dict(id=str(i), name=name, width=str(w), height=str(h), pixels='upright')
+        im = ET.SubElement(root, 'image', about)
         if mask is None: continue
         if np.any(mask): _add_mask(im, mask)
         else: ET.SubElement(im, 'tag', label='no defect', source='manual')
@@ -160,7 +161,7 @@ def coco_json(
     "Masks as COCO run lengths; `no_defect` at an image says that it has none"
     images, annotations = [], []
     for i,(name,(h,w),mask) in enumerate(items, 1):
-        images.append(dict(id=i, file_name=name, height=h, width=w))
+        images.append(dict(id=i, file_name=name, height=h, width=w, pixels='upright'))
         if mask is None: continue
         if not np.any(mask):
             images[-1]['no_defect'] = True

@@ -9,6 +9,7 @@ from ..measure.verdict import read_rule
 from .state import read_verdict
 from .store import labels, Project
 from .verdict import verdict_account
+from ..text import counted
 
 # %% auto #0
 __all__ = []
@@ -80,7 +81,7 @@ def _limits_text(p, meta):
         'see `imbal-al where`.',
         '- A unit that strategies picked is harder than most; only random ones were tested on, '
         'so the scores are of the usual stream of parts.',
-        f'- {meta["channels"]} channel(s), 8 bit; '
+        f'- {counted(meta["channels"], "channel")}, 8 bit; '
         f'16-bit images are scaled from 0..{2**meta.get("bits",16)-1}.'])
 
 # %% ../../nbs/70a_project.card.ipynb #27061d4a

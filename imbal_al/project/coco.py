@@ -98,6 +98,7 @@ def _image(image, at):
         drawn.also = tuple(str(image[key]) for key in ('path','coco_url') if image.get(key))
         sides = [image.get(key) for key in ('height','width')]
         if None not in sides: drawn.shape = tuple(int(float(side)) for side in sides)
+        drawn.pixels = 'upright' if image.get('pixels')=='upright' else ''
         if image.get('no_defect') is True: _say(drawn, 'no defect')
     except BROKEN as e: drawn.error = said_error(e)
     return drawn

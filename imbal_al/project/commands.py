@@ -43,8 +43,9 @@ def _groups_line(project):
     group = {image:group_in(project, image) for image in images}
     held_out = {group[image] for image in images if is_held_out(project, image)}
     alone = sum(image==name for image,name in group.items())
-    line = f'{len(set(group.values()))} groups, {len(held_out)} of them held out for testing'
-    if alone: line += f'; {alone} images match nothing and are groups by themselves'
+    line = counted(len(set(group.values())), 'group')
+    line += f', {len(held_out)} of them held out for testing'
+    if alone: line += f'; {counted(alone, "image")} without a match, each a group of its own'
     if len(held_out)<10: line += '; so few that intervals will be rough'
     return line
 
@@ -52,12 +53,11 @@ def _groups_line(project):
 def _new_line(project):
     "What was found, and the next command"
     settings = project.settings
-    line = (
-        f'{project.dir}: {len(project.units)} {settings.unit}s '
-        f"of {project.units['image'].nunique()} images, "
-        f"{'grey' if settings.channels==1 else 'RGB'}")
+    line = f'{project.dir}: {counted(len(project.units), settings.unit)}'
+    if settings.unit=='window': line += f" of {counted(project.units['image'].nunique(), 'image')}"
+    line += ', grey' if settings.channels==1 else ', RGB'
     if settings.bits<16: line += f', {settings.bits} of 16 bits used'
-    if project.skipped: line += f'; {len(project.skipped)} files left out'
+    if project.skipped: line += f'; {counted(len(project.skipped), "file")} left out'
     return f'{line}\nnext: imbal-al next {project.dir} --budget 50'
 
 # %% ../../nbs/73_project.commands.ipynb #83d222bb
@@ -129,7 +129,7 @@ def _project_set(
     settings: Annotated[list[str], typer.Argument(
         metavar='NAME=VALUE...', help='As `project status` shows them')],
     ):
-    """Change settings: labels stay, models are trained anew.
+    """Change settings: labels stay, models are trained again.
 
     Example:
 
@@ -141,7 +141,7 @@ def _project_set(
     if not lines: return typer.echo('nothing to change: it is so already')
     typer.echo('\n'.join(lines))
     typer.echo(
-        'labels stay; models are trained anew: '
+        'labels stay; models are trained again: '
         f'imbal-al next {dir} --budget 0 (or with a budget, for the next queue)')
 
 # %% ../../nbs/73_project.commands.ipynb #3f38334d
@@ -158,7 +158,7 @@ def _project_drop(
     """
     from imbal_al.project.store import drop
     n = drop(_open(dir), units, back)
-    typer.echo(f"{n} units are {'back' if back else 'taken out'}")
+    typer.echo(f"{counted(n, 'unit')} {'back' if back else 'taken out'}")
 
 # %% ../../nbs/73_project.commands.ipynb #76c5178a
 def _project_status(dir: _Dir):
@@ -191,10 +191,10 @@ def _project_status(dir: _Dir):
 def _project_release(
     dir: _Dir,
     units: Annotated[Optional[list[str]], typer.Argument(
-        metavar='[ID|NAME...]', help='Ids or names of units that are out; default: all of them')]=None,
+        metavar='[ID|NAME...]', help='Ids or names of units that wait for labels; default: all of them')]=None,
     skipped: Annotated[bool, typer.Option('--skipped', help='Those that annotators have skipped')]=False,
     ):
-    """Give up on units that are out and will not be labelled; they are back in the pool.
+    """Put units that wait for labels back into the pool: nobody will label them.
 
     Example:
 
@@ -206,7 +206,7 @@ def _project_release(
     if skipped and units: raise InputError('give ids or --skipped, not both')
     project = _open(dir)
     n = release_skipped(project) if skipped else release(project, units or None)
-    typer.echo(f'{n} units are back in the pool')
+    typer.echo(f'{counted(n, "unit")} back in the pool')
 
 # %% ../../nbs/73_project.commands.ipynb #7e3f75c2
 def _project_labels(
@@ -221,19 +221,20 @@ def _project_labels(
         imbal-al project labels parts labels.json --form coco
     """
     from imbal_al.project.queue import export_labels
-    typer.echo(f'{export_labels(_open(dir), to, form)} labels in {to}')
+    typer.echo(f'{counted(export_labels(_open(dir), to, form), "label")} in {to}')
 
 # %% ../../nbs/73_project.commands.ipynb #6720e3d4
 def _round_lines(project, made):
     "A round that is out, and how to go on"
     test = sum(pick['held_out'] for pick in made.picks)
-    trained = f"{len(made.record['train'])} labels trained on"
+    trained = f"{counted(len(made.record['train']), 'label')} trained on"
     return '\n'.join([
-        f'round {made.number}: {len(made.picks)} units to label, {test} of them to test on; '
-        f"{'cold start' if made.record['cold'] else trained}",
+        f'round {made.number}: {counted(len(made.picks), "unit")} to label, {test} of them to test on; '
+        f"{'no model yet' if made.record['cold'] else trained}",
+        *made.sums(project),
         f'queue: {made.queue}',
         'Label Studio: labelstudio.xml, labelstudio.json   CVAT: cvat.xml   '
-        'any editor: images, predictions   overview: contact.png',
+        'any editor: images, predictions   overview: contact.png, overview.txt',
         f'then: imbal-al ingest {project.dir} EXPORT'])
 
 # %% ../../nbs/73_project.commands.ipynb #6f471794
@@ -272,9 +273,9 @@ def _next(
     made = next_round(
         project, budget, strategy, device, url, _say, prevalence, per_group, tests)
     if not budget: return typer.echo(
-        f"round {made.number}: trained on {len(made.record['train'])} labels")
+        f"round {made.number}: trained on {counted(len(made.record['train']), 'label')}")
     if not made.fresh: typer.echo(
-        f'round {made.number} is still out and no label has come back since; '
+        f'round {made.number} still waits for its labels; '
         'ingest its labels first')
     typer.echo(_round_lines(project, made))
 
@@ -284,9 +285,9 @@ _Defects = Annotated[str, typer.Option(
     'default: all but background, good, ok, ignore, void and the like')]
 _Ignore = Annotated[str, typer.Option(
     metavar='NAME,...', help='Names that are passed over, as if they had not been drawn')]
-_MaskValues = Annotated[str, typer.Option(
+_MaskValues = Annotated[Optional[str], typer.Option(
     help='How mask pictures are meant: auto, nonzero, over127, classes, colours, alpha or inverted; '
-    'and stored or upright, of turned photographs')]
+    'and stored or upright, of turned photographs; default: as told at an earlier ingest of the project, else auto')]
 
 def _names(text): return [name for name in map(str.strip, text.split(',')) if name]
 
@@ -304,7 +305,7 @@ def _ingest(
     ignore: _Ignore='',
     on_conflict: Annotated[str, typer.Option(
         help='Several masks for one image: ask (refuse it), last (the one saved last), union')]='ask',
-    mask_values: _MaskValues='auto',
+    mask_values: _MaskValues=None,
     ):
     """Take labels back. May be repeated; a relabelled image keeps both versions.
     Exit code 1 if something was refused.
@@ -345,7 +346,7 @@ def _say_rest(project, prevalence, device):
 def _where(
     dir: _Dir,
     prevalence: _Prevalence,
-    more: Annotated[int, typer.Option(min=1, help='Labels that one thinks of adding')]=50,
+    more: Annotated[int, typer.Option(min=1, help='Labels that you think of adding')]=50,
     worth: Annotated[float, typer.Option(help='F1 that they should bring')]=.01,
     misses_cost: Annotated[Optional[float], typer.Option(
         help='Of a missed pixel; with --alarms-cost the cheapest threshold is said, too')]=None,

@@ -25,16 +25,15 @@ from ..measure.statistics import Interval, interval
 from imbal_al.measure.threshold import (
     cheapest, check_costs, cost_point, CostPoint, deal_folds, operating_curve, prevalence_draws
 )
+from .held_out import weighed_tests
 from .network import heldout_hist, read_model, train, write_model
 from .queue import write_queue
-from .standing import weighed_tests
 from imbal_al.project.state import (
     flags_of, is_finished, read_guide, read_round, rounds, rounds_with_model, split_labels,
     tested_units, weights_of_tests
 )
-from .store import groups_of, labels, Project
-from ..runs.lock import held
-from ..text import interval_text
+from .store import groups_of, labels, locked_rounds, Project
+from ..text import counted, interval_text
 
 # %% auto #0
 __all__ = ['guide_costs']
@@ -328,6 +327,9 @@ def _sure_line(g):
     line += '; intervals from so few are rough.' if rough else '.'
     return line+' The weight was chosen on the same labels, so the cost is a little flattered.'
 
+# %% ../../nbs/69_project.costs.ipynb #fdfa69e8
+def _quiet(line): "Say nothing"
+
 # %% ../../nbs/69_project.costs.ipynb #d7880733
 def guide_costs(
     p:Project, # The project
@@ -339,7 +341,7 @@ def guide_costs(
     target=None,                # (low, high) of OII; None: what the costs ask for
     device:str='cpu',           # That networks compute on
     draws:int=300,              # Bootstrap draws behind each interval
-    say=lambda line: None,      # Called with a line for each training
+    say=_quiet,                 # Called with a line for each training
     accept:bool=True            # Keep what was found even where it is not shown to be cheaper
     )->Guided:
     """Find fn_weight and threshold for costs, and keep them for `next` and `export`
@@ -348,7 +350,7 @@ def guide_costs(
     check_costs(misses, alarms)
     weights = spread(candidates)
     if target is not None: target = check_target(target)
-    with held(p.dir/'next.json', 1.):
+    with locked_rounds(p.dir):
         _no_round_open(p)
         bench = _set_up(p, loss, prevalence, device, misses, alarms, draws)
         judged_by = dict(prevalence=bench.pi, tested=config_hash(_contents(bench)))
@@ -384,7 +386,7 @@ def _target(b, weights, train_at, given, say):
     middle = weights[(len(weights)-1)//2]
     nearest = sorted(weights, key=lambda w: (abs(w-middle), w))
     for w in nearest[:2]:
-        say(f'training with fn_weight {w:g} on {len(b.labelled)} labels')
+        say(f'training with fn_weight {w:g} on {counted(len(b.labelled), "label")}')
         try:
             train_at(w)
             ids, hist, y = _hist_at(b, w)
@@ -431,7 +433,7 @@ def undo_guide(
     p:Project # The project
     )->str:   # What stands now, in words
     "Put back what stood before the last guidance. Raises `InputError` where there is none to take back"
-    with held(p.dir/'next.json', 1.):
+    with locked_rounds(p.dir):
         found = read_guide(p)
         if not found: raise InputError(f'{p.dir} was not guided; there is nothing to take back')
         before = found.get('before')

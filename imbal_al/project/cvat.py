@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..core import InputError
 from ..data.masks import mask_picture
-from ..data.shapes import box_corners, checked_runs, ellipse_mask, polygon_mask, unroll_runs
+from ..data.shapes import box_corners, checked_runs, ellipse_mask, line_mask, polygon_mask, unroll_runs
 from .drawn import BROKEN, Drawn, Names, packed, said_error, Shape
 
 # %% auto #0
@@ -48,16 +48,18 @@ def _box(attributes):
     return partial(polygon_mask, corners)
 
 # %% ../../nbs/62c_project.cvat.ipynb #3c6d1272
+def _points(attributes): return np.array(_numbers(attributes['points'])).reshape(-1,2)
+
 def _draws(element):
     "Function shape -> bool (H,W) of one shape. Raises `ValueError` for one that holds no area"
     attributes = element.attrib
     if element.tag=='mask': return _mask(attributes)
-    if element.tag=='polygon':
-        return partial(polygon_mask, np.array(_numbers(attributes['points'])).reshape(-1,2))
+    if element.tag=='polygon': return partial(polygon_mask, _points(attributes))
     if element.tag=='box': return _box(attributes)
     if element.tag=='ellipse':
         numbers = [float(attributes[name]) for name in ('cx','cy','rx','ry')]
         return partial(ellipse_mask, *numbers, float(attributes.get('rotation',0)))
+    if element.tag=='polyline': return partial(line_mask, _points(attributes))
     raise ValueError(f'a shape of the kind {element.tag!r}; draw masks, polygons, boxes or ellipses')
 
 # %% ../../nbs/62c_project.cvat.ipynb #dec41f43
@@ -69,11 +71,19 @@ def read_cvat(
     at = root.findtext('meta/dumped') or root.findtext('meta//updated') or ''
     out = []
     for im in root.iter('image'):
-        drawn = Drawn(im.get('name','?'), at=at.strip())
+        drawn = Drawn(im.get('name','?'), at=at.strip(), pixels='')
+        if im.get('pixels')=='upright': drawn.pixels = 'upright'
         try: _image(drawn, im)
         except BROKEN as e: drawn.error = said_error(e)
         out.append(drawn)
     return out
+
+# %% ../../nbs/62c_project.cvat.ipynb #f813984e
+def _line(drawn, element, name):
+    "Put a polyline into a `Drawn`"
+    place = float(element.get('z_order') or 0)
+    drawn.shapes.append(Shape(_draws(element), name, place))
+    drawn.notes.append(f'{drawn.name} has a polyline without area; it is drawn as the line it is')
 
 # %% ../../nbs/62c_project.cvat.ipynb #cf1bb7e3
 def _image(drawn, im):
@@ -83,6 +93,7 @@ def _image(drawn, im):
         name = element.get('label') or 'defect'
         if element.tag=='tag': drawn.said.append(name)
         elif element.tag=='points': drawn.beside.append('points')
+        elif element.tag=='polyline': _line(drawn, element, name)
         else: drawn.shapes.append(Shape(_draws(element), name, float(element.get('z_order') or 0)))
 
 # %% ../../nbs/62c_project.cvat.ipynb #4b684494
@@ -120,7 +131,7 @@ def read_voc(
     kinds = _colours(read(maps[0]).decode('utf-8-sig','replace') if maps else '')
     out = []
     for name in sorted(name for name in names if VOC in name and name.lower().endswith('.png')):
-        drawn = Drawn(name.split(VOC,1)[1])
+        drawn = Drawn(name.split(VOC,1)[1], pixels='')
         try:
             if maps: _coloured(drawn, read(name), kinds, sizes)
             else: _numbered(drawn, read(name), sizes, values)

@@ -20,6 +20,7 @@ from .cvat import fits, read_cvat, read_voc, VOC
 from .drawn import Drawn, packed
 from .labelstudio import is_min, read_labelstudio, read_min
 from .sidecars import is_labelme, is_yolo, read_labelme, read_yolo, yolo_names
+from ..text import counted
 
 # %% auto #0
 __all__ = ['read_export']
@@ -73,7 +74,7 @@ def _mask_names(folder, own):
     some = list(dict.fromkeys(masks.values()))[:3]
     if not own and any(is_photograph(folder/name) for name in some): names = list(masks)
     n = len(found.names)-len(names)
-    over = [f'passed over: {n} images beside the masks'] if n else []
+    over = [f'passed over: {counted(n, "image")} beside the masks'] if n else []
     return sorted(names), [*found.out, *over, *found.notes]
 
 # %% ../../nbs/62f_project.exports.ipynb #1743168b
@@ -127,6 +128,16 @@ def _parsed_list(found):
     if all(is_task): return Export('labelstudio', read_labelstudio(found))
     if all(map(is_min, found)): return Export('labelstudio', read_min(found))
 
+# %% ../../nbs/62f_project.exports.ipynb #e3a5af6c
+def _loaded(text):
+    "JSON, or the list of JSON Lines. Raises `ValueError`"
+    try: return json.loads(text)
+    except json.JSONDecodeError as e:
+        is_lines = e.msg=='Extra data' and text.lstrip().startswith('{')
+        if not is_lines: raise ValueError(f'its JSON breaks at line {e.lineno}, column {e.colno}') from e
+    try: return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except json.JSONDecodeError as e: raise ValueError('it is several JSON texts in one') from e
+
 # %% ../../nbs/62f_project.exports.ipynb #bb9582ea
 def _parsed(name, text):
     "An `Export` of one text, None for one that no tool has written. Raises what a broken one raises"
@@ -134,7 +145,7 @@ def _parsed(name, text):
         root = ET.fromstring(text)
         if root.tag!='annotations': raise ValueError(f'its root is {root.tag!r}')
         return Export('cvat', read_cvat(root))
-    found = json.loads(text)
+    found = _loaded(text)
     if is_labelme(found): return Export('labelme', [read_labelme(name, found)])
     if isinstance(found, list): return _parsed_list(found)
     if isinstance(found, dict) and all(isinstance(found.get(key),list) for key in ('images','annotations')):
@@ -144,10 +155,19 @@ def _parsed(name, text):
 _BROKEN = (ET.ParseError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 # %% ../../nbs/62f_project.exports.ipynb #cc619e62
-def _why(e): return f"{type(e).__name__}: {' '.join(str(e).split())[:80]}"
+_OURS = ('its ','it ')
+
+def _why(e):
+    "What is broken, in a few words"
+    said = ' '.join(str(e).split())[:80]
+    if isinstance(e, ET.ParseError): return f'its XML is broken: {said}'
+    return said if said.startswith(_OURS) else f'{type(e).__name__}: {said}'
 
 # %% ../../nbs/62f_project.exports.ipynb #fd8d5f68
-def _text(content): return content.decode('utf-8-sig')
+def _text(content):
+    "The text of a file; one of Windows' shell is of two bytes a letter, and its first two say so"
+    is_wide = content[:2] in (b'\xff\xfe', b'\xfe\xff')
+    return content.decode('utf-16' if is_wide else 'utf-8-sig')
 
 # %% ../../nbs/62f_project.exports.ipynb #846efe0d
 def _texts(tree):
@@ -220,10 +240,11 @@ def _masks(path, sizes, how):
 # %% ../../nbs/62f_project.exports.ipynb #1aeae8ee
 def _read_file(path):
     "An `Export` of one file, None for one that no tool has written. Raises `InputError`"
-    text = path.read_text(encoding='utf-8-sig')
+    text = _text(path.read_bytes())
     if path.suffix.lower()=='.txt' and text.strip() and is_yolo(path.name, text):
         beside = {file.name:file.read_text(errors='replace') for file in path.parent.glob('*.yaml')}
         return Export('yolo', [read_yolo(path.name, text, yolo_names(beside))])
+    if text.strip() and text.lstrip()[0] not in '<[{': return None
     try: return _parsed(path.name, text)
     except _BROKEN as e: raise InputError(f'{path} is no whole export ({_why(e)}); export it again') from e
 
@@ -249,5 +270,6 @@ def read_export(
         f'{path} is missing; give the file that the labelling tool has written') from e
     except _TORN as e: raise InputError(
         f"{path} cannot be read ({' '.join(str(e).split())[:160]}); export it again") from e
-    if found: return found
-    raise InputError(f'{path} is none of: {_FORMS}; export as one of these')
+    if not found: raise InputError(f'{path} is none of: {_FORMS}; export as one of these')
+    for one in found.drawn: one.pixels = one.pixels or mask_reading(values)[1]
+    return found

@@ -20,7 +20,7 @@ from ..networks.predict import predict
 from ..networks.tiling import Windows
 from .store import image_names, is_prediction
 from ..runs.lock import held
-from ..text import cell_text
+from ..text import cell_text, counted
 
 # %% auto #0
 __all__ = ['Model', 'open_model', 'predict_folder']
@@ -318,7 +318,7 @@ def _still(out, images, stems):
     _keep(part, kept.values())
     gone, again = len(done)-len(here), len(here)-len(kept)
     if gone or again: note(
-        f'{out}: {gone} images are gone from {images} and have left the table, '
+        f'{out}: {counted(gone, "image")} gone from {images} and taken out of the table, '
         f'{again} are other ones now, or could not be read, and are done again')
     return kept
 
@@ -335,7 +335,7 @@ def predict_folder(
     )->Path:                 # The table, images with the largest defects first
     """Masks, overlays and a table for a folder of images
 
-    Given again it does what is new or another picture now, and takes out what is gone. Raises `InputError` for a folder
+    Run again it does what is new or another picture now, and takes out what is gone. Raises `InputError` for a folder
     without images, or one that holds another model's results, or while another process works in it."""
     images, out = Path(images), Path(out)
     rule = _overridden(model.rule, threshold, min_area)

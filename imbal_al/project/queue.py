@@ -7,26 +7,28 @@ from __future__ import annotations
 import base64, json, math, os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 
-from ..core import atomic_path, check_choice, InputError, note, read_json, write_json, write_text
+from ..core import atomic_path, check_choice, InputError, note
+from ..core import read_json, write_json, write_text
 from ..data.images import orientation_of, upright
-from ..data.masks import turned_mask
+from ..data.masks import ask_turned, mask_reading
 from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG
-from .drawn import instant, Names, packed, plain
+from .drawn import BROKEN, instant, Names, plain, said_error
 from .exports import read_export
 from .kinds import number_kinds
 from .others import is_project, laid_together, Others, read_project
 from .state import skip_units
 from imbal_al.project.store import (
-    file_name, kinds_sum, label_state, labels, last_at, Project, read_label, read_mask, sweep, write_label
+    file_name, kinds_sum, label_state, labels, last_at, locked, Project, read_label, read_mask,
+    sweep, write_label
 )
 from .voices import cut_out, hear, Rules, settle
-from ..runs.lock import held
-from ..text import cell_text
+from ..text import cell_text, counted
 
 # %% auto #0
 __all__ = ['ingest', 'as_annotations', 'export_labels']
@@ -150,7 +152,7 @@ def write_queue(
     url:str='',        # See above; '' embeds the images in the tasks
     model:str=''       # Name of the model, for the tool
     )->list[str]:      # A line for each unit that could not be read
-    "Write a queue. Given again it writes the same files; `done.json` comes last"
+    "Write a queue. Run again it writes the same files; `done.json` comes last"
     if (read_json(folder/'done.json') or {}).get('picks')==picks: return []
     sent, lines = [], []
     for pick in picks:
@@ -288,6 +290,28 @@ def _check_names(path, drawn, names):
     lost += [name for name in names.ignore if plain(name) not in every]
     return [f'nothing in it is called {name}' for name in lost]
 
+# %% ../../nbs/66_project.queue.ipynb #8a5f7400
+_TURNABLE = ('png','coco','cvat','yolo')
+
+def _told_values(p, given):
+    "How mask pictures are meant: as given, else as kept, and then a line that says so. Raises `InputError`"
+    path = p.dir/'ingest.json'
+    if given is not None: return given, ''
+    kept = (read_json(path) or {}).get('mask_values', 'auto')
+    try: mask_reading(kept)
+    except (InputError, TypeError) as e: raise InputError(f'{path}: {e}; give --mask-values') from e
+    if kept=='auto': return kept, ''
+    return kept, (
+        f'mask values: {kept}, as told at an earlier ingest (--mask-values auto forgets it)')
+
+# %% ../../nbs/66_project.queue.ipynb #b3b2de10
+def _keep_values(p, values, report):
+    "Keep how mask pictures are meant, or forget it"
+    path = p.dir/'ingest.json'
+    if values=='auto': return path.unlink(missing_ok=True)
+    taken = sum(report.counts[kind] for kind in ('new','changed','same'))
+    if taken: write_json(path, dict(mask_values=values))
+
 # %% ../../nbs/66_project.queue.ipynb #7e7d5377
 def ingest(
     p:Project, # The project
@@ -297,25 +321,28 @@ def ingest(
     defects=(),         # Names that count as a defect; (): all but background, good, void and the like
     ignore=(),          # Names that are passed over, as if they had not been drawn
     on_conflict:str='ask', # Several masks for an image: 'ask' refuses them, 'last', or their 'union'
-    mask_values:str='auto' # How mask pictures are meant, see `data.masks`
+    mask_values:str|None=None # How masks are meant, see `data.masks`; None: as told before, else 'auto'
     )->Report:
     """Take the labels of an export
 
     Raises `InputError` for a file that is none, or not of this project; nothing is written then."""
-    rules = Rules(Names(tuple(defects), tuple(ignore)), empty, on_conflict, revert, mask_values)
+    values, said = _told_values(p, mask_values)
+    rules = Rules(Names(tuple(defects), tuple(ignore)), empty, on_conflict, revert, values)
     if is_project(path): export = read_project(p, path)
-    else: export = read_export(path, _sizes(p), mask_values, _own_names(p, path))
+    else: export = read_export(path, _sizes(p), values, _own_names(p, path))
     _refuse_whole(p, path)
     report, tally = Report(str(path), export.tool), _Tally()
     report.lines += export.lines+_check_names(path, export.drawn, rules.names)
     found = _by_unit(p, export.drawn, report, tally)
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         sweep(p.dir/'labels')
         wholes = {}
         skip_units(p, tally.skipped)
         for id in found: read_label(p, id)
         for id in p.row:
             if id in found: _take(p, id, _heard(p, id, found[id], rules, tally, wholes), rules, report)
+        if mask_values is not None: _keep_values(p, values, report)
+    if said and export.tool in _TURNABLE: report.lines.append(said)
     report.lines += tally.lines()
     return report
 
@@ -356,7 +383,7 @@ def _by_unit(p, drawn, report, tally):
         why = of.why or why
     n = sum(not entry.state for entry in drawn)
     if n and not found: raise InputError(
-        f'{report.path}: none of its {n} images is of {p.dir} ({why}); '
+        f'{report.path}: none of its {counted(n, "image")} is of {p.dir} ({why}); '
         'is it of other images?')
     return found
 
@@ -370,19 +397,38 @@ def _note_skipped(tally, others, entry):
 def _as_shown(p, of, entry, path):
     "An entry whose shapes are of the picture as it is shown"
     unit = p.row[of.ids[0]]
-    is_ours = unit['id'] in entry.name
-    if is_ours or entry.pixels=='upright' or entry.error or not entry.shape: return entry
+    is_ours = unit['id'] in entry.name or not of.is_whole and unit['name']!=unit['image']
+    if is_ours or entry.pixels=='upright' or entry.error: return entry
     turn = orientation_of(p.images/unit['image'])
     if turn==1: return entry
     shape = unit['height'], unit['width']
-    if not entry.shapes: return replace(entry, shape=_turned_size(entry.shape, shape, turn))
-    mask = entry.mask(entry.shape)>0
-    try: mask = turned_mask(mask, shape, turn, entry.pixels, path/entry.name)
-    except InputError as e: return replace(entry, error=str(e))
-    return replace(entry, shape=mask.shape, shapes=[packed(mask)])
+    stored = shape[::-1] if turn>4 else shape
+    if entry.shape not in (None, stored): return _unless_told(entry, shape)
+    turned = [replace(one, draw=partial(_from_stored, one.draw, stored, turn)) for one in entry.shapes]
+    other = replace(entry, shape=shape, shapes=turned)
+    if entry.pixels=='stored' or entry.shape not in (None, shape): return other
+    return _unless_both(entry, other, shape, path/entry.name, turn)
 
 # %% ../../nbs/66_project.queue.ipynb #5e1c7bee
-def _turned_size(size, shape, turn): return shape if turn>4 and size==shape[::-1] else size
+def _from_stored(draw, stored, turn, shape):
+    "A shape that was drawn on the stored pixels, on the picture as it is shown"
+    return upright(draw(stored), turn)
+
+# %% ../../nbs/66_project.queue.ipynb #891f7e60
+def _unless_told(entry, shape):
+    "An entry that does not fit the stored pixels: of the picture as shown, or of none"
+    if entry.pixels!='stored' or entry.shape!=shape: return entry
+    return replace(entry, error=(
+        "it has the size of the picture as shown, not as stored; leave 'stored' out for it"))
+
+# %% ../../nbs/66_project.queue.ipynb #28bbc832
+def _unless_both(entry, other, shape, path, turn):
+    "An entry that fits both ways: as it is where they are the same, else refused with the question"
+    try:
+        if np.array_equal(entry.mask(shape), other.mask(shape)): return entry
+        ask_turned(path, turn)
+    except InputError as e: return replace(entry, error=str(e))
+    except BROKEN as e: return replace(entry, error=said_error(e))
 
 # %% ../../nbs/66_project.queue.ipynb #372767b5
 def _heard(p, id, entries, rules, tally, wholes):
@@ -469,6 +515,8 @@ def export_labels(
     table, to = labels(p), Path(to)
     check_choice('form of labels', form, _FORMS)
     if not len(table): raise InputError(f'{p.dir} has no label yet; ingest some')
+    is_odd = to.exists() and to.is_dir()!=(form=='png')
+    if is_odd: raise InputError(f"{to} is a {'file; give a folder' if form=='png' else 'folder; give a file'}")
     if form=='png':
         _write_masks(p, to, table['id'])
         return len(table)
@@ -508,7 +556,7 @@ def _masks_of(p, ids):
             name = f'{file_name(p.row[id])}.png'
             out[os.path.join(folder, name)] = ([id],False)
     if in_parts: note(
-        f'{len(in_parts)} images are labelled in part, or their windows differ where they overlap '
+        f'labelled in part, or windows differ where they overlap: {counted(len(in_parts), "image")} '
         f'({_few(in_parts, 3)}); each window has a mask of its own')
     return out
 

@@ -14,6 +14,7 @@ from ..core import InputError
 from .queue import tinted
 from .state import queued, rounds, waiting
 from .store import file_name, Project, read_label, read_mask, write_label
+from ..text import counted
 
 # %% auto #0
 __all__ = ['Session', 'reviewer']
@@ -175,7 +176,7 @@ def _picture(s, size=560):
 # %% ../../nbs/72_project.review.ipynb #cf4657bf
 def _status_line(s):
     "Where the session is, in HTML"
-    if s.done: return f'all {len(s.ids)} units are done'+(f' &middot; {s.said}' if s.said else '')
+    if s.done: return f'all done: {counted(len(s.ids), "unit")}'+(f' &middot; {s.said}' if s.said else '')
     parts = [
         f'{s.at+1} of {len(s.ids)}',
         s.unit['name'],

@@ -118,7 +118,7 @@ def read_yolo(
     names:dict  # Class as text -> name
     )->Drawn:
     "What a YOLO file says of its image"
-    drawn = Drawn(name)
+    drawn = Drawn(name, pixels='')
     try:
         for line in text.splitlines():
             if line.strip(): drawn.shapes.append(_yolo_shape(line.split(), names))

@@ -10,23 +10,22 @@ from dataclasses import dataclass, replace
 import numpy as np, pandas as pd
 
 from ..core import InputError, stream
-from ..measure.image_level import caught_and_flagged, ImageLevel
-from ..measure.metrics import counts, scores, threshold_bin
+from ..measure.metrics import counts, scores
 from ..measure.oii import oii
-from ..measure.parts import area_index, part_level, PartLevel
 from ..measure.statistics import Interval, interval
 from imbal_al.measure.threshold import (
     account as point_account, cost_point, CostPoint, cross_fitted, operating_point,
     OperatingPoint, prevalence_draws
 )
 from ..measure.verdict import Rule
+from .held_out import weighed_tests
+from .in_parts import part_standing, PartStanding
 from .network import heldout_hist, heldout_parts
 from imbal_al.project.state import (
-    flags_of, read_verdict, rounds_with_model, split_labels, tested_units, trained_rounds,
-    weights_of_tests
+    flags_of, read_verdict, rounds_with_model, split_labels, tested_units, trained_rounds
 )
 from .store import groups_of, labels, Project
-from ..text import interval_text
+from ..text import counted
 
 # %% auto #0
 __all__ = ['Standing', 'where', 'curve_figure']
@@ -63,115 +62,15 @@ def _expected_gain(n, f1, more=50, seed=0, last=6):
 def _verdict(gain, worth=.01, more=50):
     "The advice in a sentence"
     if gain is None: return (
-        f'Whether another {more} labels pay cannot be told yet: '
+        f'It is too early to say whether another {more} labels pay: '
         'it takes three rounds trained on different numbers of labels.')
     said = f'{gain.mean:+.3f} F1 [{gain.low:+.3f}, {gain.high:+.3f}]'
     if gain.high<worth: return (
         f'Another {more} labels are unlikely to pay: {said} is expected, '
         f'below the {worth:g} that would be worth it. Stop, or look at what is missed.')
     if gain.low>worth: return f'Another {more} labels are likely to pay: {said} is expected.'
-    return (f'Whether another {more} labels pay cannot be told: {said} is expected; '
+    return (f'Whether another {more} labels pay is inconclusive: {said} is expected; '
         'more held-out labels would narrow it.')
-
-# %% ../../nbs/68_project.standing.ipynb #64527abb
-@dataclass(frozen=True)
-class PartStanding:
-    "A network in parts, on held-out units"
-    rule: Rule          # Threshold and smallest area that all is told at
-    chosen: bool        # Is it the project's verdict?
-    images: ImageLevel  # Units caught and flagged
-    parts: PartLevel    # Defects found, false regions
-    unit: str='unit'    # What a unit is: image or window
-    def __str__(self): return _part_account(self)
-
-# %% ../../nbs/68_project.standing.ipynb #49eff863
-def part_standing(
-    parts,               # `imbal_al.measure.parts.Parts` of units
-    faulty:np.ndarray,   # (n,) is the unit faulty?
-    pi:float,            # Share of faulty units at deployment
-    rule:Rule,           # Threshold and smallest area
-    groups=None,         # (n,) group of each unit
-    chosen:bool=False,   # Is the rule the project's verdict?
-    unit:str='unit',     # What a unit is called
-    weights=None,        # (n,) of tests drawn with unequal chances; None: 1
-    draws:int=300,       # Bootstrap draws
-    seed:int=0           # Of the draws
-    )->PartStanding:
-    "What a rule does with units, and finds in them"
-    peak = parts.peak_NA[:,area_index(rule.min_area)].astype(int)
-    images = caught_and_flagged(
-        peak, faulty, threshold_bin(rule.threshold), pi, weights, groups or None, draws=draws, seed=seed)
-    level = part_level(parts, rule.threshold, rule.min_area, weights, groups or None, faulty)
-    return PartStanding(rule=rule, chosen=chosen, images=images, parts=level, unit=unit)
-
-# %% ../../nbs/68_project.standing.ipynb #9ec28752
-def _pct(interval):
-    "A share in per cent, with its interval"
-    if math.isnan(interval.mean): return 'cannot be told'
-    ends = '' if math.isnan(interval.low) else f' [{100*interval.low:.3g}, {100*interval.high:.3g}]'
-    return f'{100*interval.mean:.3g} %{ends}'
-
-# %% ../../nbs/68_project.standing.ipynb #3a9f231f
-def _part_account(s):
-    "The same in words"
-    i, p, unit = s.images, s.parts, s.unit
-    lines = [_flag_line(s), f'{i.n_flagged} of {i.healthy} healthy {unit}s are flagged, {_pct(i.flagged)}.']
-    if i.faulty: lines[1:1] = [f'{i.n_caught} of {i.faulty} faulty {unit}s are caught, {_pct(i.caught)}.']
-    if i.faulty and i.healthy: lines += [
-        f'At {100*i.pi:.3g} % faulty {_pct(i.precision)} of the flagged {unit}s are really faulty; '
-        f'average precision {interval_text(i.ap, ".2f")}, AUROC {interval_text(i.auroc, ".2f")}.',
-        f'If {100*i.slip:.3g} % of the faulty may slip, {_pct(i.spared)} of the healthy {unit}s need no human.']
-    if p.defects: lines.append(
-        f'{p.n_found} of {p.defects} defects are found, {_pct(p.found)}; '
-        f'of a defect {_pct(p.overlap)} is overlapped (PRO).')
-    if i.healthy: lines.append(f'A healthy {unit} has {interval_text(p.false, ".3g")} false regions.')
-    return '\n'.join(lines)
-
-# %% ../../nbs/68_project.standing.ipynb #596b3322
-def _flag_line(s):
-    "By what a unit is flagged"
-    by = 'the verdict' if s.chosen else 'the threshold above'
-    return (f'In {s.unit}s, by {by}: flagged is what has a region of at least {s.rule.min_area} px '
-        f'from a probability of {s.rule.threshold:.3g} on.')
-
-# %% ../../nbs/68_project.standing.ipynb #f96bc997
-@dataclass(frozen=True)
-class HeldOut:
-    "Held-out units and what each counts"
-    ids: list
-    faulty: np.ndarray  # (n,) bool
-    weights: np.ndarray # (n,), of mean 1 within each kind
-    drawn: np.ndarray   # (n,) bool; the others were brought in
-    @property
-    def unequal(self)->bool: return not np.allclose(self.weights, 1)
-    def hist(self,
-        hist # (n,2,128)
-        ):   # As it is where all weigh the same
-        "Histograms scaled by the weights"
-        return hist*self.weights[:,None,None] if self.unequal else hist
-    def __str__(self): return ' '.join(_test_lines(self))
-
-# %% ../../nbs/68_project.standing.ipynb #803b8f09
-def weighed_tests(p, ids, faulty):
-    "What the tests of a project count"
-    weights, drawn = weights_of_tests(p, ids)
-    weights = weights.copy()
-    for kind in (faulty, ~faulty):
-        total = weights[kind].sum()
-        weights[kind] = weights[kind]*kind.sum()/total if total>0 else 1.
-    return HeldOut(ids=ids, faulty=faulty, weights=weights, drawn=drawn)
-
-# %% ../../nbs/68_project.standing.ipynb #e66ed73a
-def _test_lines(t):
-    "How the tests came to be; nothing where all are random"
-    if t.unequal:
-        worth = [w.sum()**2/(w**2).sum() for w in (t.weights[t.faulty], t.weights[~t.faulty]) if len(w)]
-        yield (f'{t.drawn.sum()} tests were drawn, with known chances that were not equal: the faulty and the healthy '
-            f"ones count as much as {' and '.join(f'{n:.0f}' for n in worth)} equal ones.")
-    brought = ~t.drawn
-    if brought.any() and t.drawn.any(): yield (
-        f'{(brought & t.faulty).sum()} faulty and {(brought & ~t.faulty).sum()} healthy ones were brought in and not drawn: '
-        'what is said holds for parts like these.')
 
 # %% ../../nbs/68_project.standing.ipynb #46eae5f3
 @dataclass(frozen=True)
@@ -189,8 +88,8 @@ class Standing:
     tests: str=''         # How the tests came to be, where not all of them are random
     in_parts: PartStanding|None=None # Units caught and flagged, defects found; None: not looked at
     def __str__(self):
-        newer = f'; {self.newer} labels are newer than the model.' if self.newer else '.'
-        head = f'Round {self.round}, trained on {self.trained} labels, tested on {self.held_out} held out'
+        newer = f'; {counted(self.newer, "label")} newer than the model.' if self.newer else '.'
+        head = f'Round {self.round}, trained on {counted(self.trained, "label")}, tested on {self.held_out} held out'
         lines = [head+newer, point_account(self.point)]
         if self.tests: lines[1:1] = [self.tests]
         if self.in_parts: lines.append(str(self.in_parts))
@@ -198,6 +97,15 @@ class Standing:
         for row in self.curve.itertuples():
             lines.append(f'{int(row.labels):6d}  {row.f1:.3f} [{row.f1_low:.3f}, {row.f1_high:.3f}]')
         return '\n'.join([*lines, self.advice])
+
+# %% ../../nbs/68_project.standing.ipynb #ba7bc5ba
+def _seen(p, done, ids, device):
+    "(record, what `heldout_hist` says) of all rounds whose model can be read"
+    seen = [(record,heldout_hist(p, folder, ids, device)) for folder,record in done]
+    seen = [(record,found) for record,found in seen if found is not None]
+    if not seen: raise InputError(
+        f'{p.dir}: no model can be read back; give `imbal-al next DIR --budget 0` to train again')
+    return seen
 
 # %% ../../nbs/68_project.standing.ipynb #770533d0
 def where(
@@ -214,10 +122,7 @@ def where(
         f'prevalence {prevalence!r}; give a share above 0 and up to 1, such as 0.05')
     done = trained_rounds(p)
     ids, y = tested_units(p, prevalence)
-    seen = [(record,heldout_hist(p, folder, ids, device)) for folder,record in done]
-    seen = [(record,found) for record,found in seen if found is not None]
-    if not seen: raise InputError(
-        f'{p.dir}: no model can be read back; give `imbal-al next DIR --budget 0` to train again')
+    seen = _seen(p, done, ids, device)
     last_ids, _ = seen[-1][1]
     faulty = flags_of(last_ids, ids, y)
     groups = groups_of(p, last_ids)
@@ -334,6 +239,15 @@ def project_costs(
         p.settings.seed,
         groups_of(p, read))
 
+# %% ../../nbs/68_project.standing.ipynb #85de45be
+def _none_faulty(p, n, prevalence):
+    "What it takes to test on a faulty unit"
+    return (
+        f'No faulty {p.settings.unit} is among the {n} held-out labels. '
+        f'At {100*prevalence:.3g} % faulty a random test needs about {math.ceil(3/prevalence)} labels '
+        f'to hold one with 95 % certainty; `imbal-al next {p.dir} --budget 50 --tests 25` draws '
+        'tests where the network finds something.')
+
 # %% ../../nbs/68_project.standing.ipynb #4c8eb1d6
 def partial_standing(
     p:Project,         # The project
@@ -359,12 +273,8 @@ def partial_standing(
         p.settings.unit,
         tests.weights if tests.unequal else None,
         draws=20)
-    lines = [str(found).replace('by the threshold above', 'at a threshold of 1/2')]
-    if not y.any(): lines.append(
-        f'No faulty {p.settings.unit} is among the {len(y)} held-out labels. At {100*prevalence:.3g} % faulty a random test needs '
-        f'about {math.ceil(3/prevalence)} labels to hold one with 95 % certainty; `imbal-al next {p.dir} --budget 50 --tests 25` draws '
-        'tests where the network finds something.')
-    return '\n'.join(lines)
+    said = str(found).replace('by the threshold above', 'at a threshold of 1/2')
+    return said if y.any() else f'{said}\n{_none_faulty(p, len(y), prevalence)}'
 
 # %% ../../nbs/68_project.standing.ipynb #6e1ef085
 def curve_figure(

@@ -28,6 +28,7 @@ from ..networks.tiling import Windows
 from .noticed import is_cut_off, parts_line
 from .pictures import found_again, Known, looked_at, twins
 from ..runs.lock import held
+from ..text import counted
 
 # %% auto #0
 __all__ = ['Settings', 'open_project', 'new', 'labels']
@@ -175,7 +176,7 @@ def _list_images(folder, notes=None):
             continue
         rows.append(dict(image=name, height=h, width=w, grey=grey))
     if not rows:
-        bad = f'; {len(lines)} files cannot' if lines else ''
+        bad = f'; {counted(len(lines), "file")} cannot' if lines else ''
         raise InputError(
             f"{folder} holds no image that can be read ({', '.join(PICTURES)}){bad}; "
             "give the folder that holds them")
@@ -445,6 +446,20 @@ def _there(dir):
     except InputError: units = pd.DataFrame(columns=_UNIT)
     return _opened(dir, found, units)
 
+# %% ../../nbs/63_project.store.ipynb #fae2d7f1
+def locked(
+    dir:Path # The project's folder
+    ):       # For a `with`
+    "Nobody else changes labels, units or settings meanwhile; waits for who does"
+    return held(dir/'lock.json')
+
+# %% ../../nbs/63_project.store.ipynb #54b8c9d2
+def locked_rounds(
+    dir:Path # The project's folder
+    ):       # For a `with`
+    "Nobody else trains meanwhile; refuses after a second, since a training takes long"
+    return held(dir/'next.json', 1.)
+
 # %% ../../nbs/63_project.store.ipynb #0f252f7a
 def _make(dir, images, settings, rows, lines, notes):
     "A new project. Raises `InputError` where something else is, or no image could be tested on"
@@ -453,7 +468,7 @@ def _make(dir, images, settings, rows, lines, notes):
         f'{dir} is there already and is no project; give a new folder')
     check_groups([row['image'] for row in rows], settings.group_by)
     id = uuid4().hex[:12]
-    with held(dir/'lock.json'):
+    with locked(dir):
         if (dir/'project.json').exists(): raise InputError(
             f'{dir} has just been made by another process; give the command again')
         empty = pd.DataFrame(columns=_UNIT)
@@ -483,7 +498,7 @@ def _is_free(dir):
 # %% ../../nbs/63_project.store.ipynb #1cbf8326
 def _refresh(dir, images, rows, lines, notes):
     "Look for pictures that are new, renamed or gone"
-    with held(dir/'lock.json'):
+    with locked(dir):
         sweep(dir)
         old = _there(dir)
         moved = old.images!=images
@@ -647,7 +662,7 @@ def look(
     gone = [unit for unit in _with_picture(p, {}) if unit['image'] in off]
     labelled = len(_labelled(p) & {unit['id'] for unit in gone})
     say(
-        f'{len(off)} images are gone or other pictures now, {labelled} of their units labelled; they are left out: '
+        f'gone or another picture now: {counted(len(off), "image")}, {labelled} of their units labelled; left out are '
         f'{_few(sorted(off))} (`imbal-al project new {p.dir} --images {p.images}` looks where they are, '
         '`imbal-al project drop` takes them out)')
     units = pd.DataFrame([unit for unit in rows if unit['image'] not in off], columns=_UNIT)
@@ -656,7 +671,7 @@ def look(
 # %% ../../nbs/63_project.store.ipynb #b24762c1
 def _remember(p, now):
     "The same project with what is known of its pictures: one of an early version does not know"
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         fresh = open_project(p.dir)
         fresh.pictures = _grouped({**now, **fresh.pictures})
         write_project(fresh)
@@ -669,7 +684,7 @@ def drop(
     back:bool=False # Take them in again
     )->int:         # How many units
     "Take units out of a project. Raises `InputError` for a name that is not there; nothing is changed then"
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         p = open_project(p.dir)
         dropped = [unit for unit in p.gone if unit['why']=='dropped']
         other = [unit for unit in p.gone if unit['why']!='dropped']

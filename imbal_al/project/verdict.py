@@ -13,13 +13,12 @@ from imbal_al.measure.verdict import (
     PartCosts, parts_to_show, Rule, rule_by_alarms, rule_by_costs, rule_by_recall, rule_values,
     verdict_level, VerdictLevel
 )
+from .held_out import weighed_tests
 from .network import heldout_parts
-from .standing import weighed_tests
 from imbal_al.project.state import (
     exported_round, read_guide, read_verdict, split_labels, VERDICT_FORM
 )
-from .store import groups_of, labels, Project
-from ..runs.lock import held
+from .store import groups_of, labels, locked, Project
 
 # %% auto #0
 __all__ = ['choose_verdict', 'undo_verdict']
@@ -155,7 +154,7 @@ def _promise(slip, seen):
 # %% ../../nbs/69a_project.verdict.ipynb #c261c892
 def _keep(p, made, wanted, pi):
     "Write `verdict.json`, with the one before in it"
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         before = read_json(p.dir/'verdict.json')
         if before: before.pop('before', None)
         write_json(p.dir/'verdict.json', dict(
@@ -176,7 +175,7 @@ def undo_verdict(
     p:Project # The project
     )->Rule|None: # The verdict that stands now; None: none
     "Put back the verdict before the last one. Raises `InputError` where there is none to take back"
-    with held(p.dir/'lock.json'):
+    with locked(p.dir):
         found = read_json(p.dir/'verdict.json')
         if not found: raise InputError(f'{p.dir} has no verdict that could be taken back')
         if found.get('before'): write_json(p.dir/'verdict.json', found['before'])

@@ -14,9 +14,9 @@ from ..measure.metrics import budget_auc, scores_at
 from ..measure.shift import decompose, image_rates, oii_at
 from ..measure.statistics import least_repeats, mean_interval
 from ..measure.threshold import choose_threshold
-from imbal_al.results.compare import (
-    BETTER, is_losses, judge, pair_table, read_study, SAME, texts, WORSE
-)
+from .paired import is_losses, texts
+from .pairs import BETTER, judge, pair_table, SAME, WORSE
+from .study_table import read_study
 from ..studies.run_records import read_run
 from ..text import interval_text, number_text
 

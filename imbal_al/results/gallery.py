@@ -175,7 +175,7 @@ def _cycle_again(folder, c, cycle, precision, device, root):
     records = _records(folder, c)
     cycle = cycle or len(records)
     if not 1<=cycle<=len(records): raise InputError(
-        f'{c.hash}: cycle {cycle} is not there, {len(records)} cycle(s) are')
+        f'{c.hash}: cycle {cycle} is not there, there are {len(records)}')
     labelled = np.concatenate([record['position'] for record in records[:cycle]])
     scenario, data, *_ = workspace(c.scenario_key(), c.encoder, c.in_channels, device, root)
     made = process_trainings().trained(c, cycle, labelled, device, root, precision)

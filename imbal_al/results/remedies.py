@@ -14,10 +14,12 @@ from imbal_al.measure.metrics import (
     BINS, pooled, prevalence_weights, scores, scores_at, threshold_bin
 )
 from imbal_al.measure.prevalence import (
-    above_nothing, check_draws, estimate_prevalence, hedge, METHODS, resample_units
+    above_nothing, check_draws, estimate_prevalence, hedge, METHODS
 )
 from ..measure.shift import f1_at, gated_counts, oii_at, Rates, split_loss
-from ..measure.statistics import draws_interval, Interval, mean_interval, paired_interval
+from imbal_al.measure.statistics import (
+    draws_interval, Interval, mean_interval, paired_interval, resample_units
+)
 from imbal_al.measure.threshold import (
     best_cuts, check_target, choose_cuts, choose_threshold, gates_of, search, weights_at
 )
@@ -369,7 +371,7 @@ def label_price(
     healthy:int, # Healthy ones
     pi:float,   # Share of faulty images in the pool
     )->float:   # inf where the pool has none of a kind that is needed
-    "Labels that random picks take, on average, for the dearer kind"
+    "Labels that random picks take, on average, for the costlier kind"
     def picks(n, share):
         "Until `n` of a kind are found"
         if not n: return 0.

@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from threadpoolctl import threadpool_limits
 
 from ..core import check_choice, InputError
+from ..text import counted
 
 # %% auto #0
 __all__ = []
@@ -275,7 +276,7 @@ class _Worklist:
         self.asked = time.monotonic()
         if not self.pool.busy() and time.monotonic()-self.told>60:
             self.told = time.monotonic()
-            self.say(f'{len(self.held)} run(s) are with another process; waiting for them')
+            self.say(f'waiting for {counted(len(self.held), "run")} of another process')
         for _ in range(len(self.held)):
             if self.pool.room(): self.place(self.held.popleft(), True)
 

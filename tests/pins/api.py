@@ -8,7 +8,7 @@ from imbal_al.results.compare_report import compare_folder, figures_of
 from imbal_al.results.compare import compare_results
 from imbal_al.measure.statistics import least_repeats
 from imbal_al.results.compare_report import report_markdown
-from imbal_al.results.compare import with_sampling
+from imbal_al.results.study_table import with_sampling
 from imbal_al.studies.learning_study import plan, preset, run_study
 from imbal_al.runs.collect import results_table
 from imbal_al.runs.plan import save_plan
