@@ -4,6 +4,7 @@
 
 # %% ../../nbs/73z_live.commands.ipynb #3c750586
 from __future__ import annotations
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Optional
@@ -11,6 +12,7 @@ from typing import Annotated, Optional
 import typer
 
 from ..core import best_device, check_choice, check_device, InputError
+from ..options import with_options
 
 # %% auto #0
 __all__ = []
@@ -48,20 +50,34 @@ def _studio_of(url, key, number):
         '--label-studio needs --key, a token of a user (Account & Settings there), or $LABEL_STUDIO_API_KEY')
     return Studio(check_url(url), key, number) if url else None
 
-# %% ../../nbs/73z_live.commands.ipynb #e83fa5aa
-def _serve(
-    dir: Annotated[Path, typer.Argument(metavar='DIR', help="The project's folder")],
+# %% ../../nbs/73z_live.commands.ipynb #023b273b
+@dataclass(frozen=True)
+class _LabelStudio:
+    "A Label Studio that gets the tasks; '': none"
     label_studio: Annotated[str, typer.Option(
-        help='Address of a Label Studio that gets the tasks; default: none')]='',
+        help='Address of a Label Studio that gets the tasks; default: none')]=''
     key: Annotated[str, typer.Option(
-        envvar='LABEL_STUDIO_API_KEY', help='Token of a user there')]='',
+        envvar='LABEL_STUDIO_API_KEY', help='Token of a user there')]=''
     project_number: Annotated[int, typer.Option(
-        min=0, help='Of the project there; default: one is made')]=0,
-    every: Annotated[int, typer.Option(min=1, help='Labels after which a new network is made')]=20,
-    budget: Annotated[int, typer.Option(min=1, help='Units that a round asks for')]=20,
-    strategy: Annotated[str, typer.Option(help='As in imbal-al next')]='entropy',
+        min=0, help='Of the project there; default: one is made')]=0
+
+# %% ../../nbs/73z_live.commands.ipynb #407c9384
+@dataclass(frozen=True)
+class _Rounds:
+    "What a round of a live project is"
+    every: Annotated[int, typer.Option(min=1, help='Labels after which a new network is made')]=20
+    budget: Annotated[int, typer.Option(min=1, help='Units that a round asks for')]=20
+    strategy: Annotated[str, typer.Option(help='As in imbal-al next')]='entropy'
     prevalence: Annotated[Optional[float], typer.Option(
-        help='Share of faulty units at deployment, such as 0.05; default that of imbal-al guide')]=None,
+        help='Share of faulty units at deployment, such as 0.05; default that of imbal-al guide')]=None
+
+# %% ../../nbs/73z_live.commands.ipynb #e83fa5aa
+@with_options
+def _serve(
+    *,
+    dir: Annotated[Path, typer.Argument(metavar='DIR', help="The project's folder")],
+    studio: _LabelStudio,
+    rounds: _Rounds,
     host: Annotated[str, typer.Option(help='Address that is listened on')]='127.0.0.1',
     port: Annotated[int, typer.Option(min=1, max=65535)]=9090,
     token: Annotated[str, typer.Option(
@@ -82,11 +98,11 @@ def _serve(
     from imbal_al.live.server import check_access, make_live, serve
     from imbal_al.live.trainer import Plan
     from imbal_al.project.rounds import project_strategies
-    check_choice('strategy', strategy, [*project_strategies(), 'anomaly'])
+    check_choice('strategy', rounds.strategy, [*project_strategies(), 'anomaly'])
     check_device(device)
     check_access(host, token)
-    plan = Plan(every, budget, strategy, prevalence, device or best_device())
-    studio = _studio_of(label_studio, key, project_number)
+    plan = Plan(**vars(rounds), device=device or best_device())
+    studio = _studio_of(studio.label_studio, studio.key, studio.project_number)
     live = make_live(dir, plan, token, studio, own or f'http://127.0.0.1:{port}')
     serve(live, host, port, typer.echo)
 

@@ -17,6 +17,7 @@ from .compare import compare_results
 from .compare_report import figures_of, report_markdown
 from .figures import fig4, fig5
 from .gallery import picks_gallery, predictions_gallery
+from .in_images import image_means, IMAGES_SAID, NO_PARTS, with_images
 from .tables import claim_value
 from ..runs.collect import picks_table, results_table, status, study_origin, summary
 from ..runs.plan import load_plan
@@ -309,14 +310,21 @@ pre{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:.78rem}\
 .state{font-size:1.1rem;padding:.6rem .9rem;background:var(--soft);border-radius:.4rem}
 '''
 
+# %% ../../nbs/87_results.report.ipynb #a7c1f0b2
+def _in_images(folder, results):
+    "Faulty images caught, by the histograms of the runs"
+    means = image_means(with_images(results, folder))
+    return _table(means)+f'<p class="note">{_esc(IMAGES_SAID)} {_esc(NO_PARTS)}</p>'
+
 # %% ../../nbs/87_results.report.ipynb #8783b04e
 def _as_is(content): return content
 
 def _found(folder, results, learning):
     "What came out, as far as anything did"
     if not len(results): return '<p class="note">No run is finished yet.</p>'
-    if not learning: return ''.join(_loss_parts(results))
-    return ''.join(_learning_parts(results, picks_table(folder)))
+    out = _learning_parts(results, picks_table(folder)) if learning else _loss_parts(results)
+    title = 'In images: faulty ones caught, healthy ones flagged'
+    return ''.join([*out, _part(title, _in_images, folder, results)])
 
 # %% ../../nbs/87_results.report.ipynb #b8dce04f
 def _sections(folder, configs, states, predictions, root, device):
