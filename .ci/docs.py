@@ -395,7 +395,7 @@ def sidebar(cfg, pages):
     def there(*names):
         return [name for name in names if (cfg.nbs_path / name).exists()]
 
-    contents = there('index.ipynb', 'questions.ipynb', 'howto.ipynb')
+    contents = there('index.ipynb', 'questions.ipynb', 'first_hour.ipynb', 'howto.ipynb')
     contents += [dict(section='Tutorials', contents=folder('tutorials'))]
     contents += there('papers.ipynb', 'verdicts.ipynb')
     contents += [dict(section=name, contents=listed) for name, listed in parts if listed]

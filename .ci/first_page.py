@@ -3,15 +3,13 @@
     python .ci/first_page.py        a few minutes; writes data/results/first_page.json and figures/loop.png
 """
 
-import contextlib, json, shlex, sys, tempfile
+import json, os, shlex, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from typer.testing import CliRunner
 
-from imbal_al.cli import app
 from imbal_al.core import provenance
 from imbal_al.data.synthetic import image
 
@@ -47,17 +45,30 @@ def annotate(root, truth):
         Image.fromarray(255 * mask).save(out / path.name)
 
 
+def give(root, line):
+    "Give a command as a terminal does; what it says, and the seconds it took"
+    program = Path(sys.executable).parent / 'imbal-al'
+    began = time.time()
+    result = subprocess.run(
+        [program, *shlex.split(line)],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, 'COLUMNS': '80'},
+    )
+    if result.returncode:
+        sys.exit(f'{line}: {result.stdout}')
+    return result.stdout.replace(f'{root}/', '').strip(), round(time.time() - began, 1)
+
+
 def play(root, truth):
-    "Give the commands; (command, what it says) of each"
+    "Give the commands; (command, what it says, seconds) of each"
     said = []
     for line in LOOP.strip().split('\n'):
         if line.startswith('ingest'):
             annotate(root, truth)
-        with contextlib.chdir(root):
-            result = CliRunner().invoke(app, shlex.split(line))
-        if result.exit_code:
-            sys.exit(f'{line}: {result.output} {result.exception!r}')
-        said.append((f'imbal-al {line}', result.output.replace(f'{root}/', '').strip()))
+        said.append((f'imbal-al {line}', *give(root, line)))
         print(*said[-1], sep='\n', flush=True)
     return said
 
@@ -126,7 +137,7 @@ def main():
         said = play(root, truth)
         draw(root, truth)
     made = provenance()
-    text = json.dumps(dict(said=said, made=made), indent=1, default=str)
+    text = json.dumps(dict(said=said, load=os.getloadavg()[0], made=made), indent=1, default=str)
     (AT / 'first_page.json').write_text(text + '\n')
 
 

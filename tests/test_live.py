@@ -237,6 +237,35 @@ def test_the_same_labels_by_file_and_live_give_the_same_round(parts, tmp_path):
     assert all(torch.equal(mine[name], others[name]) for name in mine)
 
 
+def test_what_is_fetched_is_ingested_when_it_has_changed(parts, monkeypatch):
+    p, truth = parts
+    a, b = p.units['id'][:2]
+    tasks = []
+    for number, id in enumerate((a, b), 1):
+        sent = event(p, id, truth(id), number)
+        tasks.append(dict(sent['task'], annotations=[sent['annotation']]))
+    live, exports = server.make_live(p.dir), []
+    monkeypatch.setattr(server, 'all_tasks', lambda studio: tasks)
+    real = server.ingest
+
+    def taken(p, path):
+        exports.append([task['id'] for task in json.loads(path.read_text())])
+        return real(p, path)
+
+    monkeypatch.setattr(server, 'ingest', taken)
+    for _ in range(2):
+        server._take_all(live, p)
+    assert exports == [[1, 2]] and set(labels(p)['id']) == {a, b}
+    tasks[1]['annotations'][0]['updated_at'] = '2026-02-01T00:00:00Z'
+    tasks.append(dict(id=3, data=dict(image='/data/zebra.png'), annotations=[]))
+    server._take_all(live, p)
+    assert exports == [[1, 2], [2]]
+    tasks[2]['annotations'] = [dict(tasks[0]['annotations'][0], id=9)]
+    for _ in range(2):
+        server._take_all(live, p)
+    assert exports == [[1, 2], [2], [3]] and 'none of its 1 image' in live.lines[-1]
+
+
 class Surest:
     "Stands for a network that finds one corner everywhere"
 

@@ -58,11 +58,30 @@ def test_a_finished_study(study):
         and text.count('<figure>') >= 4
     )
     assert 'claims of the active-learning paper' in text and 'not the networks' in text
+    shown = text.split('In images: faulty ones caught')[1].split('<h')[0]
+    assert '<th>auroc</th>' in shown and 'Not shown' not in shown and '--predictions 2' in shown
 
 
 def test_predictions_and_another_place(study, tmp_path):
     text = sound(write_report(study[0], tmp_path / 'deep' / 'r.html', predictions=1))
     assert 'Predictions: synthetic:40:64' in text and 'best, IoU' in text
+    shown = text.split('Defects found by it')[1].split('<h')[0]
+    assert 'Not shown' not in shown and 'overlap of a defect (PRO)' in shown and 'NO_PARTS' not in shown
+
+
+def test_parts_of_a_run_are_those_of_its_histogram(study):
+    "Trained again, all pixels of defects are where the stored histogram has them"
+    import numpy as np
+    from imbal_al.results.gallery import run_parts
+    from imbal_al.studies.run_records import read_run
+
+    d, configs = study
+    parts, hist = run_parts(d, configs[0]), read_run(d / 'runs' / configs[0].hash)['hist']
+    defect = np.zeros((len(hist), 128), int)
+    np.add.at(defect, parts.of_K, parts.hist_KB.astype(int))
+    assert len(parts) == len(hist) and (defect.sum(1) == hist[:, 1].sum(1)).all()
+    moved = np.abs(np.cumsum(defect - hist[:, 1].astype(int), 1)).sum() / defect.sum()
+    assert moved < 0.5, 'bins a pixel, for runs may be judged in bf16'
 
 
 def test_images_that_are_not_here(study, monkeypatch):
@@ -142,3 +161,28 @@ def test_settings_name_what_varies(tiny):
     varies, shared = _settings([tiny, replace(tiny, lr=0.5)])
     assert varies.setting.tolist() == ['lr'] and 'lr' not in shared.setting.tolist()
     assert len(_settings([tiny])[0]) == 0
+
+
+def test_images_of_a_study_are_told_and_compared(study):
+    "The columns are those of the histograms, row by row; compare takes them by name"
+    from imbal_al.measure.image_level import auroc, histogram_scores
+    from imbal_al.results.compare_report import compare_folder
+    from imbal_al.results.in_images import with_images
+    from imbal_al.runs.collect import results_table
+    from imbal_al.studies.run_records import read_run
+
+    d, configs = study
+    results = results_table(d)
+    found = with_images(results, d, every=True)
+    assert len(found) == len(results)
+    row = found.iloc[-1]
+    run = read_run(d / 'runs' / row.config, int(row.cycle))
+    assert row.image_auroc == auroc(histogram_scores(run['hist']), run['faulty'])
+    last = with_images(results, d)
+    assert set(last.cycle) == {results.cycle.max()} and list(last.index) == list(results[results.cycle == 2].index)
+    c = compare_folder(d, value='image_auroc', what='final')
+    at = found[(found.cycle == found.cycle.max()) & (found.strategy == 'random') & (found.pi_t == found.pi_t.iloc[0])]
+    ours = c.methods[c.methods.method == 'random']['mean']
+    assert min(abs(ours - at.image_auroc.mean())) < 1e-9
+    with pytest.raises(InputError, match='image_nothing'):
+        compare_folder(d, value='image_nothing')

@@ -172,3 +172,85 @@ def test_an_exhausted_pool_is_said(project):
     write_label(p, train[0], np.ones((32, 32)))
     assert discovery(p).said == ''
     assert read_json(folder / 'queue.json')['picks'] == picks
+
+
+def test_a_pool_that_grew_is_estimated_without_bias(monkeypatch):
+    "Half of the faulty units came later: by strata the mean is right, as one pool it is not"
+    from types import SimpleNamespace
+
+    import pandas as pd
+
+    from imbal_al.project import state
+
+    n_old, n_new, rng = 60, 40, np.random.default_rng(0)
+    ids = [f'{i:03d}' for i in range(n_old + n_new)]
+    y = dict(zip(ids, np.r_[np.arange(n_old) < 3, np.arange(n_new) < 12].astype(float)))
+    score = {id: rng.normal(2 * y[id], 1) for id in ids}
+    p = SimpleNamespace(units=pd.DataFrame(dict(id=ids)))
+    came = {id: 2 if i < n_old else 5 for i, id in enumerate(ids)}
+    draws = {}
+    monkeypatch.setattr(state, 'draws_of_tests', lambda p: draws)
+    monkeypatch.setattr(state, 'labels', lambda p: dict(id=[]))
+    monkeypatch.setattr(state, 'split_labels', lambda p, ids: ([], list(ids)))
+
+    def estimate(noted):
+        monkeypatch.setattr(state, 'arrivals', lambda p: came if noted else {})
+        weights, drawn = state.weights_of_tests(p, list(draws))
+        assert drawn.all()
+        return np.average([y[id] for id in draws], weights=weights), weights.mean()
+
+    found = []
+    for _ in range(400):
+        draws.clear()
+        for part, m in ((ids[:n_old], 15), (ids[n_old:], 5)):
+            for one in draw_tests(rank_sizes([score[id] for id in part]), m, rng):
+                draws[part[one.at]] = one.q, one.left
+        found.append([*estimate(True), estimate(False)[0]])
+    mean, weight, plain = np.mean(found, 0)
+    error = np.std(found, 0)[0] / 20
+    assert abs(mean - 0.15) < 4 * error and abs(weight - 1) < 0.05
+    assert abs(plain - 0.15) > 4 * error, 'as one pool it is biased'
+
+
+@pytest.mark.slow
+def test_images_that_come_later_get_tests_of_their_own(project, tmp_path):
+    from imbal_al.data.synthetic import image
+    from imbal_al.project.rounds import next_round
+    from imbal_al.project.held_out import weighed_tests
+    from imbal_al.project.state import arrivals, split_labels, untested_units, weights_of_tests
+    from imbal_al.project.store import new, open_project, write_label
+
+    was, truth = project
+    d = tmp_path / 'i'
+    d.mkdir()
+    for path in was.images.iterdir():
+        (d / path.name).write_bytes(path.read_bytes())
+    p = new(tmp_path / 'p', d, window=32, overlap=0, steps=2, bs=2, weights=None, held_out=0.7, seed=3)
+    for id in split_labels(p, p.units.id)[0]:
+        write_label(p, id, truth[p.row[id]['name']])
+    first = [pick['id'] for pick in next_round(p, 8, 'random', 'cpu', tests=8).picks]
+    for id in first:
+        write_label(p, id, truth[p.row[id]['name']])
+    old = split_labels(p, p.units.id)[1]
+    assert untested_units(p) == 0 and set(arrivals(p)) == set(old)
+    for i in range(40, 60):
+        a, truth[f'{i:02d}.png'] = image('steel', i, (32, 32), faulty=i % 2 == 0)
+        Image.fromarray(a).save(d / f'{i:02d}.png')
+    new(p.dir, d)
+    p = open_project(p.dir)
+    fresh = set(split_labels(p, p.units.id)[1]) - set(old)
+    assert untested_units(p) == len(fresh) > 5
+    faulty = np.array([truth[p.row[id]['name']].any() for id in first])
+    assert f'{len(fresh)} held-out units came after the last tests' in str(weighed_tests(p, first, faulty))
+    made = next_round(p, 5, 'random', 'cpu', tests=5)
+    picks = [pick for pick in made.picks if pick['held_out']]
+    theirs = [pick for pick in picks if pick['id'] in fresh]
+    assert len(theirs) in (3, 4, 5), 'the new ones lack tests'
+    assert [pick['left'] for pick in theirs] == list(range(len(fresh), len(fresh) - len(theirs), -1))
+    for pick in picks:
+        write_label(p, pick['id'], truth[p.row[pick['id']]['name']])
+    assert untested_units(p) == 0
+    assert set(arrivals(p).values()) == {1, made.number}
+    weights, drawn = weights_of_tests(p, [*first, *(pick['id'] for pick in picks)])
+    assert drawn.all()
+    assert weights[8:].sum() / weights[:8].sum() == pytest.approx(len(fresh) / len(old), rel=0.8)

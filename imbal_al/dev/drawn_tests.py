@@ -5,9 +5,11 @@
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #75df4640
 from __future__ import annotations
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np, pandas as pd
+from scipy.special import ndtr
 
 from ..core import stream, write_text
 from ..measure.image_level import auroc
@@ -16,53 +18,115 @@ from ..measure.sampling import draw_tests, draw_weights, rank_sizes, share_inter
 # %% auto #0
 __all__ = ['main']
 
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #cee0486a
+@dataclass(frozen=True)
+class Pool:
+    "How a pool is made up"
+    n: int             # Parts
+    apart: float       # Distance of the scores
+    pi: float=.05      # Share of the faulty
+    kind: str='normal' # normal, silent, skewed
+    def draw(self, rng):
+        "(faulty, score), each (n,)"
+        faulty = np.arange(self.n)<round(self.n*self.pi)
+        if self.kind=='skewed':
+            healthy = rng.exponential(1, self.n)-.7
+            defects = rng.normal(self.apart, 1.3, self.n)
+            return faulty, np.where(faulty, defects, healthy)
+        middle = self.apart*faulty
+        if self.kind=='silent': middle -= 3*faulty*(rng.random(self.n)<.2)
+        return faulty, rng.normal(middle, 1)
+    def line(self):
+        "The share of the line's faulty parts that are flagged"
+        at = (self.apart-1.5)/(1.3 if self.kind=='skewed' else 1.)
+        silent = .2 if self.kind=='silent' else 0.
+        return float((1-silent)*ndtr(at)+silent*ndtr(at-3))
+
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #19b28021
+def _best_chances(size, tests):
+    "(n,) inclusion probabilities in proportion to sizes, none above 1"
+    sure = np.zeros(len(size), bool)
+    while True:
+        rest, n = np.where(sure, 0, size), tests-sure.sum()
+        chance = np.where(sure, 1, n*rest/max(rest.sum(), 1e-300))
+        if not (chance>1).any(): return chance
+        sure |= chance>1
+
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #0cc22e51
+def floors(
+    pool:Pool,     # A normal one
+    tests:int,     # Labels
+    rng            # `np.random.Generator`
+    )->tuple:      # (of the pool's truth, of the line's)
+    "Widths of a 95 % interval that no unbiased estimate goes below"
+    _, score = pool.draw(rng)
+    ratio = np.exp(pool.apart*(score-pool.apart/2))
+    odds = pool.pi/(1-pool.pi)*ratio
+    error = np.abs((score>=1.5)-pool.line())
+    size = error*np.sqrt(odds)/(1+odds)
+    each = size**2/_best_chances(size, tests)
+    scale = 3.92/(pool.n*pool.pi)
+    return scale*np.sqrt((each-size**2).sum()), scale*np.sqrt(each.sum())
+
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #a45ffa02
+def _answer(pool, faulty, score, drawn, weigh):
+    "What tests say of the share that is caught"
+    at, q, left = map(np.array, zip(*drawn))
+    flagged, own = score>=1.5, faulty[at]
+    weights = draw_weights(q, left, pool.n)[own] if weigh else None
+    low, high = 0., 1.
+    if own.any(): _, low, high, _ = share_interval(flagged[at][own], weights)
+    return dict(
+        faulty=int(own.sum()),
+        answer=own.any() and not own.all(),
+        inside=low<=flagged[faulty].mean()<=high,
+        inside_line=low<=pool.line()<=high,
+        width=high-low)
+
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #cf8f31ce
-def _one(n, pi, apart, tests, rng):
+def _one(pool, tests, rng):
     "A made-up pool and two tests of it: rows of a table"
-    faulty = np.arange(n)<round(n*pi)
-    score = rng.normal(apart*faulty, 1)
-    flagged = score>=1.5
-    truth = flagged[faulty].mean()
-    out = []
-    for way,size in (('random',np.full(n, 1/n)), ('chances',rank_sizes(score))):
+    faulty, score = pool.draw(rng)
+    area, rows = auroc(score, faulty), []
+    sizes = dict(random=np.ones(pool.n), chances=rank_sizes(score))
+    for way,size in sizes.items():
         drawn = draw_tests(size, tests, rng)
-        at = np.array([one.at for one in drawn])
-        weights = draw_weights([one.q for one in drawn], [one.left for one in drawn], n)
-        own = faulty[at]
-        found = share_interval(flagged[at][own], weights[own] if way=='chances' else None)
-        there = own.any()
-        out.append(dict(
-            way=way,
-            auroc=auroc(score, faulty),
-            faulty=int(own.sum()),
-            answer=there and bool((~own).any()),
-            inside=not there or found.low<=truth<=found.high,
-            width=found.high-found.low if there else 1.))
-    return out
+        found = _answer(pool, faulty, score, drawn, way=='chances')
+        rows.append(dict(way=way, auroc=area)|found)
+    return rows
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #48140127
 def rehearse(
-    n:int=1000,       # Parts of the pool
-    pi:float=.05,     # Share of the faulty
+    pool:Pool,        # How pools are made up
     tests:int=100,    # Labels
-    apart=(2.,2.5,3.,3.5), # Distances of the scores
     repeats:int=200,  # Pools
     seed:int=0        # Of everything
-    )->pd.DataFrame:  # apart, way, auroc, faulty, answer, inside, width
-    "Means over pools (medians of the width)"
-    rows = []
-    for distance in apart:
-        rng = stream(seed, 'rehearsed tests', n, distance)
-        found = pd.DataFrame([row for _ in range(repeats) for row in _one(n, pi, distance, tests, rng)])
-        for way,own in found.groupby('way', sort=False): rows.append(dict(
-            apart=distance,
-            way=way,
-            auroc=own.auroc.mean(),
-            faulty=own.faulty.mean(),
-            answer=own.answer.mean(),
-            inside=own.inside.mean(),
-            width=own.width.median()))
-    return pd.DataFrame(rows)
+    )->pd.DataFrame:  # A row for each way
+    "Means over pools (medians of the width); the floor where the scores are normal"
+    rng = stream(seed, 'rehearsed tests', str(pool), tests)
+    each = [row for _ in range(repeats) for row in _one(pool, tests, rng)]
+    low, fewer = [(np.nan,np.nan)], range(min(repeats, 50))
+    if pool.kind=='normal': low = [floors(pool, tests, rng) for _ in fewer]
+    ways = pd.DataFrame(each).groupby('way', sort=False)
+    table = ways.mean().assign(width=ways.width.median())
+    floor_pool, floor_line = np.mean(low, 0)
+    table = table.assign(floor_pool=floor_pool, floor_line=floor_line)
+    of = dict(kind=pool.kind, pool=pool.n, prevalence=pool.pi)
+    return table.reset_index().assign(**of, apart=pool.apart, tests=tests)
+
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #dcd0aa7a
+DISTANCES = (2.,2.5,3.,3.5)
+TRIED = [
+    *(Pool(400, apart) for apart in DISTANCES),
+    *(Pool(2000, apart) for apart in DISTANCES),
+    Pool(1000, 3.5, kind='silent'),
+    Pool(3000, 2., .1)]
+
+# %% ../../nbs/dev/12_dev.drawn_tests.ipynb #46cad7a2
+UNSEEN = [
+    Pool(1000, 2.5, .02),
+    Pool(1500, 3., .08, 'skewed'),
+    Pool(3000, 3., .05, 'silent')]
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #53045fc3
 def main(
@@ -75,10 +139,10 @@ def main(
     given = parser.parse_args(argv)
     tables = []
     for tests in (50,100):
-        for pool in (400,2000):
-            table = rehearse(n=pool, tests=tests, repeats=given.repeats).round(3)
-            tables.append(table.assign(tests=tests, pool=pool))
-            print(tables[-1].to_string(index=False), flush=True)
+        for pool in [*TRIED,*UNSEEN]:
+            table = rehearse(pool, tests, given.repeats).round(3)
+            tables.append(table.assign(chosen_on=pool in TRIED))
+            print(table.to_string(index=False), flush=True)
     write_text(given.out, pd.concat(tables).to_csv(index=False, lineterminator='\n'))
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #a618b731

@@ -5,7 +5,7 @@
 # %% ../../nbs/73i_live.server.ipynb #08855899
 from __future__ import annotations
 import base64, json, secrets, socket, time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..core import InputError, note, write_text
 from .answers import Answers, answer_tasks
 from .inbox import keep_event, take_inbox
 from .page import HTML, SCRIPT, STYLE
-from .studio import all_tasks, connect, send_tasks, Studio, studio_project
+from .studio import all_tasks, annotation_counts, connect, send_tasks, Studio, studio_project
 from .trainer import Plan, Trainer
 from .view import answer_alarm, is_stale, page_view, picture, slow_view
 from ..measure.verdict import Rule
@@ -92,7 +92,9 @@ class Live:
     studio: Studio|None=None # Label Studio; None: it comes by webhook only
     own: str=''             # Our address, as Label Studio reaches it
     synced: float=0.        # When Label Studio was last asked for everything
-    every: float=60         # Seconds between that
+    fetches: bool=False     # Does no webhook reach us, so that new annotations are asked for?
+    counts: tuple=()        # How many there were when it was last asked for everything
+    seen: dict=field(default_factory=dict) # Number of a task -> its annotations' times, as ingested
     lines: tuple=()         # What somebody should look at, the last ones
     def say(self,
         line:str # What somebody should look at
@@ -157,53 +159,70 @@ def tasks_out(
         found += [task for task in tasks if task['data']['id'] in out]
     return found
 
-# %% ../../nbs/73i_live.server.ipynb #ce946b3a
+# %% ../../nbs/73i_live.server.ipynb #370077a8
+def _times(task):
+    "What tells whether a task's annotations have changed"
+    return tuple((one.get('id'), one.get('updated_at')) for one in task.get('annotations') or [])
+
+# %% ../../nbs/73i_live.server.ipynb #2f4f289a
 def _take_all(live, p):
-    "Ingest every annotation that Label Studio has"
-    tasks = [task for task in all_tasks(live.studio) if task.get('annotations')]
+    "Ingest the annotations that Label Studio has, tasks that are as they were left out"
+    there = all_tasks(live.studio)
+    at = {task['id']:_times(task) for task in there}
+    tasks = [task for task in there if at[task['id']]!=live.seen.get(task['id'],())]
     if not tasks: return
     export = p.dir/'live'/'label-studio-all.json'
     write_text(export, json.dumps(tasks))
-    for line in ingest(look(p, live.say), export).lines: live.say(line)
+    try: lines = ingest(look(p, live.say), export).lines
+    except InputError as e: lines = [str(e)]
+    for line in lines: live.say(line)
+    live.seen |= at
 
-# %% ../../nbs/73i_live.server.ipynb #f986e1ed
+# %% ../../nbs/73i_live.server.ipynb #fe6e61d3
+def _is_time(live, every=60):
+    "Is it time to ask for everything?"
+    if time.time()-live.synced>=every: return True
+    return live.fetches and annotation_counts(live.studio)!=live.counts
+
+# %% ../../nbs/73i_live.server.ipynb #b497cd0c
 def _sync(live, p):
     "Ask Label Studio for everything, if that is a while ago; connect to it the first time"
-    if live.studio is None or time.time()-live.synced<live.every: return
+    if live.studio is None or live.synced and not _is_time(live): return
     if not live.synced:
         live.studio = studio_project(p, live.studio)
         refused = connect(live.studio, live.own, live.token)
         for line in refused: live.say(line)
-        if refused: live.every = 5
+        live.fetches = bool(refused)
+    live.counts = annotation_counts(live.studio)
     _take_all(live, p)
     send_tasks(live.studio, tasks_out(p))
     live.synced = time.time()
 
-# %% ../../nbs/73i_live.server.ipynb #f64f337c
+# %% ../../nbs/73i_live.server.ipynb #4d2228a2
 def _prevalence(live, p):
     "Share of faulty units at deployment, as given or as the guidance has it; None: not known"
     given = live.trainer.plan.prevalence
     return read_guide(p).get('prevalence') if given is None else given
 
-# %% ../../nbs/73i_live.server.ipynb #fa95dfbc
+# %% ../../nbs/73i_live.server.ipynb #468f734e
 def _look_slowly(live, p):
     "What the page shows and takes a network"
     slow_view(p, live.answers, _prevalence(live, p))
 
-# %% ../../nbs/73i_live.server.ipynb #0077ff31
+# %% ../../nbs/73i_live.server.ipynb #fc089ac9
 def _before(live, p):
     "Take what has come, before it is decided whether a round is due"
     take_inbox(p, live.say)
     _sync(live, p)
     if is_stale(p): _look_slowly(live, p)
 
-# %% ../../nbs/73i_live.server.ipynb #e35a4c9b
+# %% ../../nbs/73i_live.server.ipynb #1fd68b41
 def _after(live, p, made):
     "A round is there: its tasks go to Label Studio"
     if live.studio is not None: send_tasks(live.studio, tasks_out(p))
     _look_slowly(live, p)
 
-# %% ../../nbs/73i_live.server.ipynb #ada2ee06
+# %% ../../nbs/73i_live.server.ipynb #a0af7e3a
 async def _page(request):
     "The page; a token in its address goes into a cookie"
     answer = Response(HTML, media_type='text/html')
@@ -211,13 +230,13 @@ async def _page(request):
     if token: answer.set_cookie('imbal_al', token, httponly=True, samesite='strict')
     return answer
 
-# %% ../../nbs/73i_live.server.ipynb #3594b749
+# %% ../../nbs/73i_live.server.ipynb #33d80ca3
 async def _style(request): return Response(STYLE, media_type='text/css')
 
-# %% ../../nbs/73i_live.server.ipynb #613d43af
+# %% ../../nbs/73i_live.server.ipynb #35680e99
 async def _script(request): return Response(SCRIPT, media_type='text/javascript')
 
-# %% ../../nbs/73i_live.server.ipynb #6c91c995
+# %% ../../nbs/73i_live.server.ipynb #78ed14bb
 def _viewed(live):
     "All that the page shows"
     found = page_view(live.open())
@@ -227,10 +246,10 @@ def _viewed(live):
         lines=[*live.lines, *live.trainer.lines],
         version=live.answers.version())
 
-# %% ../../nbs/73i_live.server.ipynb #3ad70b0d
+# %% ../../nbs/73i_live.server.ipynb #b81e20f8
 async def _view(request): return JSONResponse(await run_in_threadpool(_viewed, request.app.state.live))
 
-# %% ../../nbs/73i_live.server.ipynb #48172e98
+# %% ../../nbs/73i_live.server.ipynb #e82b3f69
 def _pictured(live, id, heat):
     "A PNG; None where there is no such unit"
     p = live.open()
@@ -239,7 +258,7 @@ def _pictured(live, id, heat):
     prob = live.answers.probability(p, id) if heat and may else None
     return picture(p.read(p.row[id]), prob)
 
-# %% ../../nbs/73i_live.server.ipynb #3d0c64ce
+# %% ../../nbs/73i_live.server.ipynb #8368bca6
 async def _picture(request):
     "A unit's picture"
     live, heat = request.app.state.live, request.query_params.get('heat')=='1'
@@ -247,7 +266,7 @@ async def _picture(request):
     except InputError as e: return JSONResponse(dict(error=str(e)), 404)
     return Response(found, media_type='image/png') if found else JSONResponse(dict(error='no such unit'), 404)
 
-# %% ../../nbs/73i_live.server.ipynb #d34cefcf
+# %% ../../nbs/73i_live.server.ipynb #4c01d355
 def _answered(live, body):
     "Take somebody's word on an alarm. Raises `InputError`"
     p, id = live.open(), body.get('id')
@@ -260,7 +279,7 @@ def _answered(live, body):
     live.trainer.wake()
     return said
 
-# %% ../../nbs/73i_live.server.ipynb #05ce7444
+# %% ../../nbs/73i_live.server.ipynb #a38fa76d
 def _judged(live, body):
     "Keep a verdict. Raises `InputError`"
     try: rule = Rule(float(body.get('threshold')), int(body.get('min_area')))
@@ -269,7 +288,7 @@ def _judged(live, body):
     choose_verdict(p, Wanted(rule=rule), _prevalence(live, p), live.answers.device)
     return f'kept: {rule.threshold:.3g}, {rule.min_area} px'
 
-# %% ../../nbs/73i_live.server.ipynb #51d347c1
+# %% ../../nbs/73i_live.server.ipynb #2a62fdcb
 async def _said(request, act):
     "What an act says, or why it cannot be"
     body = await _body(request)
@@ -277,13 +296,13 @@ async def _said(request, act):
     try: return JSONResponse(dict(said=await run_in_threadpool(act, request.app.state.live, body)))
     except InputError as e: return JSONResponse(dict(error=str(e)), 400)
 
-# %% ../../nbs/73i_live.server.ipynb #77bf5c6c
+# %% ../../nbs/73i_live.server.ipynb #d4879998
 async def _alarm(request): return await _said(request, _answered)
 
-# %% ../../nbs/73i_live.server.ipynb #2381884b
+# %% ../../nbs/73i_live.server.ipynb #429ffcc3
 async def _verdict(request): return await _said(request, _judged)
 
-# %% ../../nbs/73i_live.server.ipynb #23cf4cb8
+# %% ../../nbs/73i_live.server.ipynb #16e1120d
 class _Guard:
     "Refuses who may not ask"
     def __init__(self, app, token): self.app, self.token = app, token
@@ -298,13 +317,13 @@ class _Guard:
         status, line = refused
         await JSONResponse(dict(error=line), status)(scope, receive, send)
 
-# %% ../../nbs/73i_live.server.ipynb #efdbbd4b
+# %% ../../nbs/73i_live.server.ipynb #fd0a7a66
 _SAFE = [
     (b'content-security-policy', b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"),
     (b'x-content-type-options', b'nosniff'),
     (b'referrer-policy', b'no-referrer')]
 
-# %% ../../nbs/73i_live.server.ipynb #0ffe9a6d
+# %% ../../nbs/73i_live.server.ipynb #39255336
 def make_live(
     dir:str|Path,            # The project's folder
     plan:Plan=Plan(),        # How rounds are made
@@ -319,7 +338,7 @@ def make_live(
     live.trainer.after = partial(_after, live)
     return live
 
-# %% ../../nbs/73i_live.server.ipynb #240ccd66
+# %% ../../nbs/73i_live.server.ipynb #7947034a
 def make_app(
     live:Live # What is served
     )->Starlette:
@@ -340,7 +359,7 @@ def make_app(
     app.state.live = live
     return app
 
-# %% ../../nbs/73i_live.server.ipynb #a02b412c
+# %% ../../nbs/73i_live.server.ipynb #bedcf8ac
 def check_port(
     host:str, # That is listened on
     port:int  # On it
@@ -353,7 +372,7 @@ def check_port(
         except OSError as e: raise InputError(
             f'cannot listen on {host}, port {port} ({e.strerror or e}); give another --port, or --host') from e
 
-# %% ../../nbs/73i_live.server.ipynb #c4b97f51
+# %% ../../nbs/73i_live.server.ipynb #6be95953
 def serve(
     live:Live,            # What is served
     host:str='127.0.0.1', # That is listened on

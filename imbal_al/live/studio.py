@@ -96,7 +96,16 @@ def all_tasks(
     "Every task of a project, with its annotations"
     return ask(studio, f'/api/projects/{studio.number}/export?exportType=JSON&download_all_tasks=true') or []
 
-# %% ../../nbs/73f_live.studio.ipynb #d81d6196
+# %% ../../nbs/73f_live.studio.ipynb #fb511f6f
+def annotation_counts(
+    studio:Studio # With a project
+    )->tuple:     # (annotations, tasks that have one, skipped ones)
+    "How many annotations a project has: a cheap question, which tells that there are new ones"
+    found = ask(studio, f'/api/projects/{studio.number}/')
+    names = ('total_annotations_number','num_tasks_with_annotations','skipped_annotations_number')
+    return tuple(found.get(name) for name in names)
+
+# %% ../../nbs/73f_live.studio.ipynb #fdbc15b5
 def missing(
     tasks:list, # Of a queue
     there:list  # In Label Studio
@@ -105,7 +114,7 @@ def missing(
     known = {(one.get('data') or {}).get('id') for one in there}
     return [task for task in tasks if task['data']['id'] not in known]
 
-# %% ../../nbs/73f_live.studio.ipynb #b3c2e65e
+# %% ../../nbs/73f_live.studio.ipynb #034a572a
 def send_tasks(
     studio:Studio, # With a project
     tasks:list     # Of a queue
@@ -115,7 +124,7 @@ def send_tasks(
     for task in new: ask(studio, f'/api/projects/{studio.number}/import', [task])
     return len(new)
 
-# %% ../../nbs/73f_live.studio.ipynb #71d1e94c
+# %% ../../nbs/73f_live.studio.ipynb #7eb21e76
 def _add_webhook(studio, own, token):
     "Tell Label Studio where annotations go, once"
     hooks = ask(studio, f'/api/webhooks/?project={studio.number}')
@@ -127,7 +136,7 @@ def _add_webhook(studio, own, token):
         send_for_all_actions=True,
         headers={'Authorization':f'Token {token}'} if token else {}))
 
-# %% ../../nbs/73f_live.studio.ipynb #325f333b
+# %% ../../nbs/73f_live.studio.ipynb #751080c2
 def _add_model(studio, own, token):
     "Tell Label Studio who predicts, once"
     models = ask(studio, f'/api/ml?project={studio.number}')
@@ -135,7 +144,7 @@ def _add_model(studio, own, token):
     secret = dict(auth_method='BASIC_AUTH', basic_auth_user='imbal_al', basic_auth_pass=token) if token else {}
     ask(studio, '/api/ml', dict(project=studio.number, url=own, title='imbal_al', **secret))
 
-# %% ../../nbs/73f_live.studio.ipynb #14d58e6e
+# %% ../../nbs/73f_live.studio.ipynb #71469a1b
 def connect(
     studio:Studio, # With a project
     own:str,       # Our address, as Label Studio reaches it

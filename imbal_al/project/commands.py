@@ -231,9 +231,10 @@ def _round_lines(project, made):
     return '\n'.join([
         f'round {made.number}: {counted(len(made.picks), "unit")} to label, {test} of them to test on; '
         f"{'no model yet' if made.record['cold'] else trained}",
+        *made.sums(project),
         f'queue: {made.queue}',
         'Label Studio: labelstudio.xml, labelstudio.json   CVAT: cvat.xml   '
-        'any editor: images, predictions   overview: contact.png',
+        'any editor: images, predictions   overview: contact.png, overview.txt',
         f'then: imbal-al ingest {project.dir} EXPORT'])
 
 # %% ../../nbs/73_project.commands.ipynb #6f471794

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/64b_project.discovery.ipynb #e2f29f6b
 from __future__ import annotations
-import math
+import csv, math
 from dataclasses import dataclass
 
 import numpy as np, pandas as pd
@@ -16,9 +16,25 @@ from imbal_al.project.state import (
     read_picks, read_round, rounds, split_labels, weights_of_tests
 )
 from .store import groups_of, labels, Project
+from ..runs.folder import read_record
 
 # %% auto #0
 __all__ = ['discovery']
+
+# %% ../../nbs/64b_project.discovery.ipynb #e9bcff6a
+@dataclass(frozen=True)
+class Seen:
+    "What the scores of the pool suggest"
+    units: int       # Units that are not labelled, in which the last network sees a defect
+    right: Interval  # Share that is faulty of the labelled picks in which one was seen
+    def __str__(self):
+        head = f'In {self.units} of those that are not labelled the last network sees a defect'
+        if not self.right.n: return f'{head}; none in which one was seen is labelled yet.'
+        many, low, high = (f'{self.units*end:.0f}' for end in self.right[:3])
+        return (
+            f'{head}; of {self.right.n} picked in which one was seen '
+            f'{100*self.right.mean:.0f} % are faulty, '
+            f'so the scores suggest {many} [{low}, {high}] more, if these are like those.')
 
 # %% ../../nbs/64b_project.discovery.ipynb #2c8263cb
 @dataclass(frozen=True)
@@ -26,14 +42,38 @@ class Discovery:
     "What was found in the rounds, and what is left"
     rounds: pd.DataFrame # round, strategy, picked, labelled, faulty, tests, minutes
     found: int           # Faulty units that are labelled
-    share: Interval      # Of faulty units in the pool, by the tests that were drawn; nan without any
+    share: Interval      # Of faulty units, by the tests that were drawn; nan without any
     left: Interval       # Faulty units that are not labelled; nan without drawn tests
     unlabelled: int      # Units
     said: str            # That the pool looks exhausted; '' where it does not
+    seen: Seen|None=None # What the scores suggest; None where no pool was scored
+    def sums(self)->list:
+        "Lines on all rounds together"
+        if not (self.found or self.rounds.labelled.sum()): return []
+        lines = [_left_line(self), str(self.seen or ''), self.said]
+        return [line for line in lines if line]
     def __str__(self):
         lines = [_round_line(row) for row in self.rounds.itertuples()]
-        if lines: lines += [_left_line(self), *([self.said] if self.said else [])]
-        return '\n'.join(lines)
+        return '\n'.join([*lines, *self.sums()])
+
+# %% ../../nbs/64b_project.discovery.ipynb #f9971e5e
+_COLUMNS = ['round','strategy','picked','labelled','faulty','tests','minutes']
+
+def _round_row(folder, faulty, at):
+    "What a round picked and found; None where it picked nothing"
+    record, every = read_round(folder), read_picks(folder)
+    if not record or not every: return None
+    picks = [pick for pick in every if not pick['held_out']]
+    done = [pick['id'] for pick in picks if pick['id'] in faulty]
+    times = [at[pick['id']] for pick in every if pick['id'] in faulty]
+    return dict(
+        round=record['number'],
+        strategy=record['strategy'],
+        picked=len(picks),
+        labelled=len(done),
+        faulty=sum(faulty[id] for id in done),
+        tests=len(every)-len(picks),
+        minutes=_minutes(times))
 
 # %% ../../nbs/64b_project.discovery.ipynb #ec450711
 def discovery(
@@ -42,22 +82,8 @@ def discovery(
     "What labelling has found so far"
     table = labels(p)
     faulty, at = (dict(zip(table['id'], table[name])) for name in ('faulty','at'))
-    rows = []
-    for folder in rounds(p):
-        record, every = read_round(folder), read_picks(folder)
-        if not record or not every: continue
-        picks = [pick for pick in every if not pick['held_out']]
-        done = [pick['id'] for pick in picks if pick['id'] in faulty]
-        times = [at[pick['id']] for pick in every if pick['id'] in faulty]
-        rows.append(dict(
-            round=record['number'],
-            strategy=record['strategy'],
-            picked=len(picks),
-            labelled=len(done),
-            faulty=sum(faulty[id] for id in done),
-            tests=len(every)-len(picks),
-            minutes=_minutes(times)))
-    found = pd.DataFrame(rows, columns=['round','strategy','picked','labelled','faulty','tests','minutes'])
+    rows = [_round_row(folder, faulty, at) for folder in rounds(p)]
+    found = pd.DataFrame([row for row in rows if row], columns=_COLUMNS)
     share, left = _left(p, table, faulty)
     return Discovery(
         rounds=found,
@@ -65,7 +91,8 @@ def discovery(
         share=share,
         left=left,
         unlabelled=len(p.units)-len(table),
-        said=_exhausted(found))
+        said=_exhausted(found),
+        seen=_seen(p, faulty))
 
 # %% ../../nbs/64b_project.discovery.ipynb #b75e3d94
 def _minutes(times, most=5):
@@ -99,6 +126,28 @@ def _exhausted(found, least=10):
     if last.faulty: return ''
     return (f'The pool looks exhausted: none of the {last.labelled} units picked in round {last["round"]} is faulty '
         f'(fewer than {100*share_interval(np.zeros(last.labelled)).high:.0f} % of such picks are).')
+
+# %% ../../nbs/64b_project.discovery.ipynb #8f270cf2
+def _seen(p, faulty):
+    "What the scores suggest; None where no pool was scored"
+    folders = rounds(p)
+    scored = [folder for folder in folders if any(folder.glob('scores_*.npz'))]
+    if not scored: return None
+    there, units = set(p.units['id'])-set(faulty), 0
+    for path in scored[-1].glob('scores_*.npz'):
+        part = read_record(path) or dict(ids=[], foreground=[])
+        units += sum(n>0 and id in there for id,n in zip(part['ids'], part['foreground']))
+    picks = [id for folder in folders for id in _seen_picks(folder)]
+    right = [faulty[id] for id in picks if id in faulty]
+    return Seen(int(units), share_interval(right) if right else no_interval())
+
+# %% ../../nbs/64b_project.discovery.ipynb #ec14ebfb
+def _seen_picks(folder):
+    "Ids of a queue's picks in which a defect was seen"
+    path = folder/'queue/queue.csv'
+    if not path.exists(): return []
+    with path.open(newline='', encoding='utf-8') as f: rows = list(csv.DictReader(f))
+    return [row['id'] for row in rows if row.get('predicted_pixels') not in (None,'','0')]
 
 # %% ../../nbs/64b_project.discovery.ipynb #fd177f18
 def _round_line(row):

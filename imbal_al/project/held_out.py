@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .state import weights_of_tests
+from .state import untested_units, weights_of_tests
 from .store import Project
 
 # %% auto #0
@@ -22,6 +22,7 @@ class HeldOut:
     faulty: np.ndarray  # (n,) bool
     weights: np.ndarray # (n,), of mean 1 within each kind
     drawn: np.ndarray   # (n,) bool; the others were brought in
+    untested: int=0     # Held-out units that came after the last tests were drawn
     @property
     def unequal(self)->bool: return not np.allclose(self.weights, 1)
     def hist(self,
@@ -49,6 +50,9 @@ def _test_lines(t):
     if faulty+healthy and t.drawn.any(): yield (
         f'{faulty} faulty and {healthy} healthy ones were brought in and not drawn: '
         'what is said holds for parts like these.')
+    if t.untested: yield (
+        f'{t.untested} held-out units came after the last tests were drawn: '
+        'nothing here speaks for them until `imbal-al next` with --tests draws some.')
 
 # %% ../../nbs/67a_project.held_out.ipynb #5a8f35ab
 def _even(weights, faulty):
@@ -67,4 +71,5 @@ def weighed_tests(
     )->HeldOut:
     "What the tests of a project count"
     weights, drawn = weights_of_tests(p, ids)
-    return HeldOut(ids=ids, faulty=faulty, weights=_even(weights, faulty), drawn=drawn)
+    even = _even(weights, faulty)
+    return HeldOut(ids=ids, faulty=faulty, weights=even, drawn=drawn, untested=untested_units(p))

@@ -54,8 +54,9 @@ def part_standing(
 def _pct(interval):
     "A share in per cent, with its interval"
     if math.isnan(interval.mean): return 'cannot be told'
-    ends = '' if math.isnan(interval.low) else f' [{100*interval.low:.3g}, {100*interval.high:.3g}]'
-    return f'{100*interval.mean:.3g} %{ends}'
+    if math.isnan(interval.low): return f'{100*interval.mean:.3g} %'
+    low, high = round(100*interval.low, 3), round(100*interval.high, 3)
+    return f'{100*interval.mean:.3g} % [{low:.3g}, {high:.3g}]'
 
 # %% ../../nbs/67b_project.in_parts.ipynb #596b3322
 def _flag_line(s):

@@ -12,19 +12,20 @@ from pathlib import Path
 import numpy as np
 
 from imbal_al.core import (
-    best_device, check_choice, commit, InputError, stream, stream_seed, write_json
+    best_device, check_choice, commit, InputError, stream, stream_seed, write_json, write_text
 )
 from ..measure.sampling import draw_tests, rank_sizes
 from ..networks.predict import network, predict
 from ..networks.uncertainty import dropping
 from .first_finds import ANOMALY, cold_strategy, novel_picks
+from .discovery import discovery
 from imbal_al.project.network import (
     bare_network, cold_model, read_all, read_model, score_pool, score_units, SECOND, train, write_model
 )
 from .queue import write_queue
 from imbal_al.project.state import (
-    changed_after, guided_loss, is_finished, odd_round, project_windows, queued, read_guide, read_picks, read_round,
-    rounds, split_labels, unit_group, unlabelled_units, waiting
+    arrivals, changed_after, draws_of_tests, guided_loss, is_finished, odd_round, project_windows,
+    queued, read_guide, read_picks, read_round, rounds, split_labels, unit_group, unlabelled_units, waiting
 )
 from .store import labels, locked_rounds, look, Project, sweep
 from ..strategies.choose import select, select_spread, STRATEGIES
@@ -128,20 +129,56 @@ def _tests(p, record, net, pool, device, say):
     "Units to test on, at random or with the chances that were asked for"
     if 'tests' not in record: return _random_tests(p, record, pool)
     if not record['to_test']: return []
+    came = _noted_pool(p, record)
     score = np.zeros(len(pool)) if record['cold'] else _peaks(p, net, pool, device, say)
+    rng = stream(p.settings.seed, 'drawn tests', record['number'])
+    strata = {since:[] for since in sorted(set(came.values()))}
+    for i,id in enumerate(pool): strata[came[id]].append(i)
+    tested, units = Counter(came.get(id) for id in draws_of_tests(p)), Counter(came.values())
+    shares = _shared_out(
+        record['to_test'],
+        [tested[since] for since in strata],
+        [units[since] for since in strata],
+        map(len, strata.values()))
+    out = []
+    for at,n in zip(strata.values(), shares):
+        out += _drawn(p, [pool[i] for i in at], score[at], n, rng)
+    return out
+
+# %% ../../nbs/67_project.rounds.ipynb #711c3a34
+def _noted_pool(p, record):
+    "Held-out unit -> round with which it came; those that are new are noted in this one's folder"
+    number, every = record['number'], split_labels(p, p.units['id'])[1]
+    before = arrivals(p, number)
+    new = [id for id in every if id not in before]
+    if new: write_json(p.dir/'rounds'/f'{number:03d}'/'test_pool.json', dict(new=new))
+    return {id:before.get(id, number) for id in every}
+
+# %% ../../nbs/67_project.rounds.ipynb #68bad884
+def _drawn(p, ids, score, n, rng):
+    "Tests of one stratum: [dict(id, why, held_out, q, left)]"
     def fits(at):
         "Can a unit be read?"
-        try: p.read(p.row[pool[at]])
+        try: p.read(p.row[ids[at]])
         except InputError: return False
         return True
-    rng = stream(p.settings.seed, 'drawn tests', record['number'])
-    drawn = draw_tests(rank_sizes(score), record['to_test'], rng, fits)
+    drawn = draw_tests(rank_sizes(score), n, rng, fits)
     return [dict(
-        id=pool[one.at],
+        id=ids[one.at],
         why=f'to test on, drawn with a chance of {one.q:.2g} of {one.left}',
         held_out=True,
         q=one.q,
         left=one.left) for one in drawn]
+
+# %% ../../nbs/67_project.rounds.ipynb #9b052965
+def _shared_out(n, tested, units, left):
+    "How many of `n` tests each stratum gets, so that all have their share of what is left"
+    tested, units, left = (np.array(list(of), float) for of in (tested, units, left))
+    out = np.zeros(len(units), int)
+    for _ in range(int(min(n, left.sum()))):
+        lacking = np.where(out<left, (tested+out)/np.maximum(units, 1), np.inf)
+        out[lacking.argmin()] += 1
+    return out.tolist()
 
 # %% ../../nbs/67_project.rounds.ipynb #ec7ac794
 def _peaks(p, net, ids, device, say):
@@ -168,6 +205,11 @@ class Round:
     fresh: bool       # Made now; False: it was there, and its queue still waits
     @property
     def queue(self)->Path: return self.folder/'queue'
+    def sums(self,
+        p:Project # The project
+        )->list:
+        "Lines on all rounds: what was found, and what is left"
+        return discovery(p).sums()
 
 # %% ../../nbs/67_project.rounds.ipynb #139b7cfa
 def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0, tests=None):
@@ -375,6 +417,7 @@ def _go_on(p, folder, record, device, url, say):
         z, _ = next(predict(run, [p.read(p.row[id])], w))
         return 1/(1+np.exp(-z))
     lines = write_queue(p, folder/'queue', picks, probability, url, f"round {record['number']}")
+    write_text(folder/'queue/overview.txt', f'{discovery(p)}\n')
     for line in lines: say(line)
     return Round(record['number'], folder, record, picks, True)
 

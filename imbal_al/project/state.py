@@ -4,6 +4,7 @@
 
 # %% ../../nbs/64_project.state.ipynb #bcfb80e6
 from __future__ import annotations
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -369,22 +370,56 @@ def draws_of_tests(p):
             out[pick['id']] = pick.get('q'), pick.get('left')
     return out
 
+# %% ../../nbs/64_project.state.ipynb #e14611dd
+def arrivals(
+    p:Project,            # The project
+    before:int|None=None  # Of rounds before this one; None: of all
+    )->dict:              # Held-out id -> number of the round; nothing where no round has noted any
+    "With which round that drew tests each unit came"
+    out = {}
+    for folder in rounds(p):
+        number = int(folder.name)
+        if before is not None and number>=before: continue
+        noted = read_json(folder/'test_pool.json') or {}
+        out |= dict.fromkeys(noted.get('new',[]), number)
+    return out
+
+# %% ../../nbs/64_project.state.ipynb #0e2ed994
+def _strata(p, draws):
+    "Number of a stratum -> held-out units of it that were not brought in; None: none is noted"
+    came = arrivals(p)
+    brought = {id for id in labels(p)['id'] if id not in draws}
+    return Counter(came.get(id) for id in split_labels(p, p.units['id'])[1] if id not in brought)
+
+# %% ../../nbs/64_project.state.ipynb #e1ee47dd
+def untested_units(
+    p:Project # The project
+    )->int:   # 0 where nothing is noted
+    "Held-out units that came after the last tests were drawn with unequal chances"
+    came, draws = arrivals(p), draws_of_tests(p)
+    tested = {came.get(id) for id in draws}
+    return sum(n for since,n in _strata(p, draws).items() if since not in tested) if came else 0
+
 # %% ../../nbs/64_project.state.ipynb #87d7d753
 def weights_of_tests(
     p:Project, # The project
     ids:list   # Labelled held-out units
     )->tuple[np.ndarray,np.ndarray]: # (weights (n,), were they drawn? (n,) bool)
-    "What each test counts"
+    "What each test counts; where the pool has grown, each stratum as much as it has units"
     draws, own = draws_of_tests(p), set(ids)
     order = [id for id in draws if id in own]
     drawn = np.array([id in draws for id in ids], bool)
-    weights = np.ones(len(ids))
-    if not any(draws[id][0] for id in order): return weights, drawn
-    brought = {id for id in labels(p)['id'] if id not in draws}
-    total = len(set(split_labels(p, p.units['id'])[1])-brought)
-    left = [draws[id][1] or max(total-i, 1) for i,id in enumerate(order)]
-    q = [draws[id][0] or 1/n for id,n in zip(order, left)]
-    weight = dict(zip(order, draw_weights(q, left, total)))
+    if not any(draws[id][0] for id in order): return np.ones(len(ids)), drawn
+    came, units = arrivals(p), _strata(p, draws)
+    tests = {}
+    for id in order: tests.setdefault(came.get(id), []).append(id)
+    known, weight = sum(units[since] for since in tests), {}
+    for since,own in tests.items():
+        total, n = units[since], len(own)
+        left = [draws[id][1] or max(total-i, 1) for i,id in enumerate(own)]
+        q = [draws[id][0] or 1/there for id,there in zip(own, left)]
+        share = total*len(order)/(known*n)
+        weight |= zip(own, share*draw_weights(q, left, total))
     return np.array([weight.get(id, 1.) for id in ids]), drawn
 
 # %% ../../nbs/64_project.state.ipynb #fa493a4a
