@@ -10,7 +10,7 @@ TORCH       ?=
 TORCH_INDEX ?=
 NO_INDEX := TORCH=$(TORCH) needs an address: choose Pip and CPU at https://pytorch.org/get-started/locally/ and give what stands there after --index-url: make setup TORCH=$(TORCH) TORCH_INDEX=ADDRESS
 
-.PHONY: study story test tools real bench faults project-faults setup readme docs tidy times
+.PHONY: study story test tools real oldest bench faults project-faults setup readme docs tidy times
 setup: .venv/installed
 
 .venv/installed: settings.ini setup.py pyproject.toml
@@ -48,6 +48,19 @@ $(TOOLS)/installed: .ci/tools.lock | .venv/installed
 # The tests that start servers, one after the other and nothing beside them
 real: tools
 	@$(BIN)/python -m pytest -n 0 -m real $(ARGS)
+
+# A telling part of the tests with the oldest versions that settings.ini allows, in an environment of its own
+OLDEST := .venv/oldest
+OLDEST_TESTS ?= tests/test_losses.py tests/test_metrics.py tests/test_statistics.py tests/test_cases.py tests/test_project_cli.py::test_the_loop
+oldest: $(OLDEST)/installed
+	@PYTHONPATH=$(CURDIR) $(OLDEST)/bin/python -m pytest -n $(CORES) $(OLDEST_TESTS) $(ARGS)
+
+$(OLDEST)/installed: settings.ini .ci/oldest.py | .venv/installed
+	@echo "installing the oldest versions into $(OLDEST) (about 6 GB; 8 minutes here, once)"
+	@$(BIN)/python -m venv --clear $(OLDEST)
+	@$(BIN)/python .ci/oldest.py > $(OLDEST)/pins.txt
+	@$(OLDEST)/bin/python -m pip install --disable-pip-version-check --progress-bar off -qq -r $(OLDEST)/pins.txt
+	@touch $@
 
 bench: setup
 	@$(BIN)/python -W ignore -c 'from imbal_al.dev.bench import main; main()' $(ARGS)

@@ -159,7 +159,7 @@ CVAT = '<annotations><image name="a.png" width="7" height="6">%s</image></annota
         ('<mask rle="1,2" left="0" top="0" width="2" height="2"/>', 'add up to 3'),
         ('<mask rle="a" left="0" top="0" width="2" height="2"/>', 'could not convert'),
         ('<mask rle="4" left="0" top="0" width="2"/>', "lacks 'height'"),
-        ('<polyline points="1,2;3,4"/>', "kind 'polyline'"),
+        ('<cuboid xtl1="1"/>', "kind 'cuboid'"),
         ('<polygon points="1,2;3"/>', 'reshape'),
         ('<mask rle="inf" left="0" top="0" width="2" height="2"/>', 'a run length of inf'),
     ],

@@ -57,3 +57,18 @@ def test_its_command_starts(wheel, tmp_path):
     run(*PIP, 'install', '--no-deps', '--target', str(tmp_path / 'lib'), str(wheel))
     told = run(tmp_path / 'lib/bin/imbal-al', '--help', PYTHONPATH=str(tmp_path / 'lib'))
     assert 'project' in told and 'predict' in told
+
+
+def test_every_requirement_has_an_oldest_version():
+    "So that `make oldest` knows what to install"
+    import importlib.util
+    from configparser import ConfigParser
+
+    top = Path(__file__).parent.parent
+    found = importlib.util.spec_from_file_location('oldest', top / '.ci/oldest.py')
+    oldest = importlib.util.module_from_spec(found)
+    found.loader.exec_module(oldest)
+    settings = ConfigParser(delimiters=['='])
+    settings.read(top / 'settings.ini')
+    pins = oldest.pins(settings['DEFAULT']['requirements'])
+    assert [pin for pin in pins if pin.count('==') != 1 or '>' in pin] == [] and 'numpy==1.26' in pins

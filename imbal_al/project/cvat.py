@@ -51,7 +51,7 @@ def _box(attributes):
 def _points(attributes): return np.array(_numbers(attributes['points'])).reshape(-1,2)
 
 def _draws(element):
-    "Function shape -> bool (H,W) of one shape. Raises `ValueError` for one that holds no area"
+    "Function shape -> bool (H,W) of one shape. Raises `ValueError` for one that is no area and no line"
     attributes = element.attrib
     if element.tag=='mask': return _mask(attributes)
     if element.tag=='polygon': return partial(polygon_mask, _points(attributes))
