@@ -215,7 +215,7 @@ def test_batches_are_the_data(data):
 )
 def test_steps_of_the_paper(n, bs, kw, want, monkeypatch):
     "Cycle 1 trains 40 steps, cycle 10 680"
-    monkeypatch.setattr(learner, 'create_model', lambda *a: torch.nn.Conv2d(3, 2, 1))
+    monkeypatch.setattr(learner, 'create_model', lambda *a, **kw: torch.nn.Conv2d(3, 2, 1))
     assert make_learner(blank((32, 32), 1), np.zeros(n, int), bs=bs, **kw).dls.train.steps == want
 
 
@@ -282,7 +282,7 @@ def test_divergence_is_an_error(data):
 
 
 def test_divergence_at_the_last_step_is_an_error(data, monkeypatch):
-    monkeypatch.setattr(learner, 'create_model', lambda *a: torch.nn.Conv2d(3, 2, 1))
+    monkeypatch.setattr(learner, 'create_model', lambda *a, **kw: torch.nn.Conv2d(3, 2, 1))
     monkeypatch.setitem(learner.LOSSES, 'combo_paper', lambda: lambda p, y: p.mean() * float('nan'))
     with pytest.raises(FloatingPointError, match='smaller learning rate'):
         train(data, steps=1)
@@ -297,7 +297,7 @@ def test_bf16_trains_close_to_fp32(data):
 
 
 def test_cosine_schedule(data, monkeypatch):
-    monkeypatch.setattr(learner, 'create_model', lambda *a: torch.nn.Conv2d(3, 2, 1))
+    monkeypatch.setattr(learner, 'create_model', lambda *a, **kw: torch.nn.Conv2d(3, 2, 1))
     l = make_learner(data, range(16), bs=8, steps=50, lr=0.01)
     fit(l, 'cosine')
     lrs = np.array(l.recorder.lrs)
@@ -314,7 +314,7 @@ def test_cosine_schedule(data, monkeypatch):
 
 
 def test_weight_decay_is_adam_s(data, monkeypatch):
-    monkeypatch.setattr(learner, 'create_model', lambda *a: torch.nn.Conv2d(3, 2, 1))
+    monkeypatch.setattr(learner, 'create_model', lambda *a, **kw: torch.nn.Conv2d(3, 2, 1))
     l = make_learner(data, range(16), bs=8, steps=1, wd=0.03)
     fit(l, 'flat')
     o = l.opt.opt
