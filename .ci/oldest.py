@@ -2,6 +2,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 
+# Below Pillow 11.0 colour of 16 bits loses its lower byte, below typer 0.20 --help fails
 # The last of these that go with NumPy 1
 BESIDE = ['pytest', 'pytest-xdist', 'hypothesis', 'mpmath', 'scikit-image==0.22.0', 'pycocotools==2.0.7']
 

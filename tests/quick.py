@@ -110,6 +110,7 @@ def networks_once():
 
 # What a process keeps of its last study or data set: (room, function with a memory)
 KEPT = [
+    ('imbal_al.project.store', '_kept'),
     ('imbal_al.studies.run_records', 'load_patches'),
     ('imbal_al.studies.simulation', 'workspace'),
     ('imbal_al.studies.simulation', 'process_trainings'),

@@ -113,20 +113,19 @@ def from_json(o):
 
 STUBS = register(
     Kind(
-        Stub,
-        from_json,
-        check,
-        lambda configs, root: None,
-        run_stub,
-        read_result,
-        {'results.csv': (rows, ('j',))},
-        lambda c: c.number,
-        lambda c: dict(data=c.do, strategy=str(c.number), pi_u=0.5),
-        lambda c: f'number {c.number}',
-        lambda c: 1,
-        'result.json',
-        lambda o: dict(runs=o.runs, provenance=o.provenance()),
-        diverged,
+        config=Stub,
+        from_json=from_json,
+        check=check,
+        prepare=lambda configs, root: None,
+        run=run_stub,
+        read=read_result,
+        tables={'results.csv': (rows, ('j',))},
+        order=lambda c: c.number,
+        columns=lambda c: dict(data=c.do, strategy=str(c.number), pi_u=0.5),
+        label=lambda c: f'number {c.number}',
+        marks='result.json',
+        origin=lambda o: dict(runs=o.runs, provenance=o.provenance()),
+        final=diverged,
     )
 )
 

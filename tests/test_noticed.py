@@ -4,26 +4,13 @@ import io
 
 import numpy as np, pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from imbal_al.cli import app
 from imbal_al.data.catalog import check_source, load_source
 from imbal_al.project.noticed import is_cut_off, parts_in
 from imbal_al.project.queue import export_labels, ingest
 from imbal_al.project.state import is_held_out
 from imbal_al.project.store import labels, new, open_project, read_mask, write_label
-
-
-def run(*args):
-    "(exit code, all that was said)"
-    done = CliRunner().invoke(app, [str(o) for o in args])
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.output
-
-
-def png(path, seed, shape=(32, 40)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, shape).astype(np.uint8)).save(path)
+from small import png, run
 
 
 NAMES = [

@@ -3,26 +3,12 @@
 import json, shutil
 
 import numpy as np, pytest
-from PIL import Image
-from typer.testing import CliRunner
 
-from imbal_al.cli import app
 from imbal_al.core import InputError
 from imbal_al.project.kinds import read_kinds
 from imbal_al.project.queue import as_annotations, export_labels, ingest, write_queue
 from imbal_al.project.store import drop, labels, new, open_project, read_mask, write_label
-
-
-def run(*args):
-    "(exit code, all that was said)"
-    done = CliRunner().invoke(app, [str(o) for o in args])
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.output
-
-
-def png(path, seed, shape=(32, 64)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, shape).astype(np.uint8)).save(path)
+from small import png, run
 
 
 def mask(i, shape=(32, 64)):
@@ -36,7 +22,7 @@ def mask(i, shape=(32, 64)):
 def at(tmp_path):
     "Four pictures, a project of them, all labelled"
     for i in range(4):
-        png(tmp_path / f'one/part{i}.png', i)
+        png(tmp_path / f'one/part{i}.png', i, (32, 64))
     p = new(tmp_path / 'p', tmp_path / 'one', window=32, overlap=0)
     for id in p.units.id:
         write_label(p, id, mask(int(p.row[id]['image'][4])))
@@ -49,7 +35,7 @@ def by_image(p):
 
 def test_a_project_by_content_renamed_and_moved(at):
     for i in range(4):
-        png(at / f'two/day/{9 - i}.png', i)
+        png(at / f'two/day/{9 - i}.png', i, (32, 64))
     q = new(at / 'q', at / 'two', window=64, overlap=0)
     code, said = run('ingest', at / 'q', at / 'p')
     assert code == 0 and '4 new' in said and '4 by their pictures' in said
@@ -60,7 +46,7 @@ def test_a_project_by_content_renamed_and_moved(at):
 
 def test_the_same_name_and_another_picture_is_refused(at):
     shutil.copytree(at / 'one', at / 'two')
-    png(at / 'two/part1.png', 77)
+    png(at / 'two/part1.png', 77, (32, 64))
     q = new(at / 'q', at / 'two', window=32, overlap=0)
     code, said = run('ingest', at / 'q', at / 'p')
     assert code == 0 and '3 new, 1 unknown' in said and 'part1.png is another picture here' in said

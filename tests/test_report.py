@@ -65,6 +65,23 @@ def test_a_finished_study(study):
 def test_predictions_and_another_place(study, tmp_path):
     text = sound(write_report(study[0], tmp_path / 'deep' / 'r.html', predictions=1))
     assert 'Predictions: synthetic:40:64' in text and 'best, IoU' in text
+    shown = text.split('Defects found by it')[1].split('<h')[0]
+    assert 'Not shown' not in shown and 'overlap of a defect (PRO)' in shown and 'NO_PARTS' not in shown
+
+
+def test_parts_of_a_run_are_those_of_its_histogram(study):
+    "Trained again, all pixels of defects are where the stored histogram has them"
+    import numpy as np
+    from imbal_al.results.gallery import run_parts
+    from imbal_al.studies.run_records import read_run
+
+    d, configs = study
+    parts, hist = run_parts(d, configs[0]), read_run(d / 'runs' / configs[0].hash)['hist']
+    defect = np.zeros((len(hist), 128), int)
+    np.add.at(defect, parts.of_K, parts.hist_KB.astype(int))
+    assert len(parts) == len(hist) and (defect.sum(1) == hist[:, 1].sum(1)).all()
+    moved = np.abs(np.cumsum(defect - hist[:, 1].astype(int), 1)).sum() / defect.sum()
+    assert moved < 0.5, 'bins a pixel, for runs may be judged in bf16'
 
 
 def test_images_that_are_not_here(study, monkeypatch):

@@ -38,7 +38,7 @@ def driver(folder, configs, workers=1):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=dict(os.environ, PYTHONPATH=str(HERE)),
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(HERE), *sys.path])),
     )
 
 
@@ -283,7 +283,7 @@ def test_two_plans_at_once_both_stay(tmp_path):
     ps = [
         subprocess.Popen(
             [sys.executable, '-c', code, str(tmp_path), str(100 * i)],
-            env=dict(os.environ, PYTHONPATH=str(HERE)),
+            env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(HERE), *sys.path])),
         )
         for i in range(3)
     ]

@@ -1,7 +1,6 @@
 "Tests drawn with unequal chances: unbiased, covered, kept with the project, and brought-in labels apart"
 
 import numpy as np, pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.core import InputError, read_json, write_json
@@ -16,6 +15,7 @@ from imbal_al.measure.sampling import (
     weighted_interval,
 )
 from imbal_al.measure.statistics import Interval, count_interval
+from small import steel_project
 
 
 def drawn(score, m, rng):
@@ -100,17 +100,11 @@ def test_a_ratio_by_simulation_and_at_its_ends():
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
     "40 pictures, most held out; those to train on are labelled"
-    from imbal_al.data.synthetic import image
     from imbal_al.project.state import is_held_out
-    from imbal_al.project.store import new, write_label
+    from imbal_al.project.store import write_label
 
     d = tmp_path_factory.mktemp('tests')
-    (d / 'i').mkdir()
-    truth = {}
-    for i in range(40):
-        a, truth[f'{i:02d}.png'] = image('steel', i, (32, 32), faulty=i % 3 == 0)
-        Image.fromarray(a).save(d / 'i' / f'{i:02d}.png')
-    p = new(d / 'p', d / 'i', window=32, overlap=0, steps=2, bs=2, weights=None, held_out=0.7, seed=3)
+    p, truth = steel_project(d, 40, (32, 32), 3, steps=2, held_out=0.7, seed=3)
     for id in p.units.id:
         if not is_held_out(p, p.row[id]['image']):
             write_label(p, id, truth[p.row[id]['name']])

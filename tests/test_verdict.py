@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import numpy as np, pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.core import InputError, read_json
@@ -28,6 +27,7 @@ from imbal_al.measure.verdict import (
     verdict_level,
     with_threshold,
 )
+from small import steel_project
 
 EXTRA = 'pip install onnx onnxruntime'
 
@@ -148,17 +148,11 @@ def test_rules_that_cannot_be():
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
     "24 pictures, half of them held out, half of them faulty, one trained round"
-    from imbal_al.data.synthetic import image
     from imbal_al.project.rounds import next_round
-    from imbal_al.project.store import new, write_label
+    from imbal_al.project.store import write_label
 
     d = tmp_path_factory.mktemp('verdict')
-    (d / 'i').mkdir()
-    truth = {}
-    for i in range(24):
-        a, truth[f'{i:02d}.png'] = image('steel', i, (48, 40), faulty=i % 2 == 0)
-        Image.fromarray(a).save(d / 'i' / f'{i:02d}.png')
-    p = new(d / 'p', d / 'i', window=32, overlap=0, steps=3, bs=2, weights=None, held_out=0.5, seed=1)
+    p, truth = steel_project(d, 24, (48, 40), 2, steps=3, held_out=0.5, seed=1)
     for id in p.units.id:
         write_label(p, id, truth[p.row[id]['name']])
     next_round(p, 0, device='cpu')

@@ -396,9 +396,6 @@ def _origin(origin):
         provenance=origin.provenance(),
         configs=origin.configs)
 
-# %% ../../nbs/dev/7_dev.full_resolution.ipynb #a22c6dbf
-def _one(c): return 1
-
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #263dc140
 _FULL_RUNS = register(Kind(
     config=FullConfig,
@@ -411,7 +408,6 @@ _FULL_RUNS = register(Kind(
     order=_order,
     columns=_columns,
     label=FullConfig.label,
-    size=_one,
     marks='result.json',
     origin=_origin))
 

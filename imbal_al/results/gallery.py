@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from ..core import InputError, read_json
 from ..measure.metrics import counts
+from ..measure.parts import measure_parts, Parts
 from ..networks.fixed_split import fit_curve
 from ..networks.scoring import forward, score
 from imbal_al.results.plotting import (
@@ -285,6 +286,19 @@ def predictions_gallery(
     masks = again.data.masks[idx].cpu().numpy()
     names = [f'{kind}, IoU {iou:.2f}' for kind,_,iou in rows]
     return _examples_figure(images, masks, _predict(again.net, again.data, idx), names)
+
+# %% ../../nbs/85_results.gallery.ipynb #611987a8
+def run_parts(
+    folder:str|Path,  # A study's folder
+    c,                # A run of the study, `RunConfig` or `LossConfig`
+    cycle:int=None,   # Of active learning; None: the last there is
+    device:str='cpu', # To train on
+    root=None,        # Data root; None: the usual one
+    )->Parts:         # Of the patches it is judged on
+    "Records of parts of a run, whose network is trained again"
+    again = _train_again(folder, c, cycle, device, root)
+    masks = again.data.masks[again.indices].cpu().numpy()
+    return measure_parts(_predict(again.net, again.data, again.indices), masks)
 
 # %% ../../nbs/85_results.gallery.ipynb #05912e9a
 def _png(fig):

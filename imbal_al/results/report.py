@@ -12,16 +12,17 @@ import pandas as pd
 from markdown_it import MarkdownIt
 
 from ..core import InputError, read_json, write_text
+from ..measure.parts import part_level
 from . import claims, loss_claims, loss_figures, loss_tables
 from .compare import compare_results
 from .compare_report import figures_of, report_markdown
 from .figures import fig4, fig5
-from .gallery import picks_gallery, predictions_gallery
+from .gallery import picks_gallery, predictions_gallery, run_parts
 from .in_images import image_means, IMAGES_SAID, NO_PARTS, with_images
 from .tables import claim_value
 from ..runs.collect import picks_table, results_table, status, study_origin, summary
 from ..runs.plan import load_plan
-from ..text import counted, progress_text, some_of
+from ..text import counted, interval_text, progress_text, some_of
 
 # %% auto #0
 __all__ = ['write_report']
@@ -280,6 +281,17 @@ def _picked(folder, configs, root):
         out.append(_part(title, picks_gallery, folder, pi_u, repeat, data, root=root, level=4))
     return out
 
+# %% ../../nbs/87_results.report.ipynb #4fb4527e
+def _defects(folder, config, device, root):
+    "Defects found at a probability of one half, by a network trained again"
+    level = part_level(run_parts(folder, config, device=device, root=root))
+    return pd.DataFrame([{
+        'defects': level.defects,
+        'found': interval_text(level.found),
+        'overlap of a defect (PRO)': interval_text(level.overlap),
+        'healthy images': level.healthy,
+        'false regions per healthy image': interval_text(level.false)}])
+
 # %% ../../nbs/87_results.report.ipynb #f728b68e
 def _looks(folder, configs, states, results, predictions, root, device):
     "Pictures: picks, and predictions of one run per data set"
@@ -290,6 +302,8 @@ def _looks(folder, configs, states, results, predictions, root, device):
         title = f'Predictions: {_name(config)}'
         how = dict(device=device, root=root, level=4)
         out.append(_part(title, predictions_gallery, folder, config, predictions, **how))
+        again = folder, config, device, root
+        out.append(_part('Defects found by it, trained once more', _defects, *again, level=4))
     return ''.join(out)+_NO_NETWORKS.format('Those shown here were trained again.')
 
 # %% ../../nbs/87_results.report.ipynb #7836a1a8

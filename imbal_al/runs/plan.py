@@ -18,6 +18,10 @@ __all__ = ['Kind']
 def _none_final(folder):
     "No failure is final: another attempt may end better"
 
+
+# %% ../../nbs/43_runs.plan.ipynb #b066d0f0
+def _one_training(config): return 1
+
 # %% ../../nbs/43_runs.plan.ipynb #87eddcd7
 @dataclass(frozen=True)
 class Kind:
@@ -32,9 +36,9 @@ class Kind:
     order: object      # f(c) -> sort key of the run in the tables
     columns: object    # f(c) -> dict: how `status` names it
     label: object      # f(c) -> the same as text
-    size: object       # f(c) -> trainings in it
     marks: str         # Glob of the files of which each training writes one
     origin: object     # f(gathered) -> content of origin.json; what is gathered: see *Tables*
+    size: object = _one_training # f(c) -> trainings in it
     final: object = _none_final # f(run folder) -> line of a failure that would come again, else None
 
 # %% ../../nbs/43_runs.plan.ipynb #f706532e

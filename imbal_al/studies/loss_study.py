@@ -129,9 +129,6 @@ def _run_one(config, runs, device, root, threads):
     from imbal_al.studies.loss_training import run_loss # Loads the networks: only for those who train
     return run_loss(config, runs, device, root, threads)
 
-# %% ../../nbs/61_studies.loss_study.ipynb #317c4a4d
-def _one_training(c): return 1
-
 # %% ../../nbs/61_studies.loss_study.ipynb #b1883a04
 _LOSS_RUNS = register(Kind(
     config=LossConfig,
@@ -144,7 +141,6 @@ _LOSS_RUNS = register(Kind(
     order=_loss_order,
     columns=_loss_columns,
     label=LossConfig.label,
-    size=_one_training,
     marks='result.json',
     origin=_loss_origin,
     final=diverged))
