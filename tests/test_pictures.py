@@ -241,7 +241,7 @@ def test_a_name_that_fits_nowhere_costs_a_line(tmp_path, name):
     png(tmp_path / 'i/ok.png', 1)
     shutil.copy(tmp_path / 'i/ok.png', os.fsencode(tmp_path / 'i') + b'/' + name)
     code, said = run('project', 'new', tmp_path / 'p', '--images', tmp_path / 'i')
-    assert code == 0 and '1 images' in said and said.count('its name') == 1
+    assert code == 0 and '1 image' in said and said.count('its name') == 1
     assert len(said.splitlines()) == 3 and said.isascii()
 
 

@@ -166,7 +166,7 @@ def test_pages_are_not_passed_over(tmp_path):
             read_image(str(tmp_path / 'camera' / name), 1)
     pages(tmp_path / 'camera/one.tif', 1)
     r = run('project', 'new', tmp_path / 'P', '--images', tmp_path / 'camera', '--window', 32)
-    assert r.exit_code == 0 and r.output.count('holds 3 pictures') == 3 and '1 images' in r.output
+    assert r.exit_code == 0 and r.output.count('holds 3 pictures') == 3 and '1 image' in r.output
 
 
 def test_smaller_copies_are_no_pages(tmp_path):
