@@ -490,6 +490,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'imbal_al.data.sources._refuse_lost': ('data.sources.html#_refuse_lost', 'imbal_al/data/sources.py'),
                                        'imbal_al.data.sources._searched': ('data.sources.html#_searched', 'imbal_al/data/sources.py'),
                                        'imbal_al.data.sources._told': ('data.sources.html#_told', 'imbal_al/data/sources.py'),
+                                       'imbal_al.data.sources._tried': ('data.sources.html#_tried', 'imbal_al/data/sources.py'),
                                        'imbal_al.data.sources._with_inside': ('data.sources.html#_with_inside', 'imbal_al/data/sources.py'),
                                        'imbal_al.data.sources._with_turn': ('data.sources.html#_with_turn', 'imbal_al/data/sources.py'),
                                        'imbal_al.data.sources.cache_home': ('data.sources.html#cache_home', 'imbal_al/data/sources.py'),

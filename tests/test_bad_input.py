@@ -1004,3 +1004,17 @@ def test_the_table_is_large_and_its_lines_are_lines():
 
 def test_an_input_error_is_one_line_whatever_it_is_given():
     assert str(InputError('a\nb\r\nc.png is empty')) == 'a b c.png is empty'
+
+
+def test_a_pattern_without_an_end_is_refused_in_a_thread_too():
+    "Only the main thread has the timer; a server's threads have not"
+    from concurrent.futures import ThreadPoolExecutor
+
+    from imbal_al.data.sources import named_group
+
+    with ThreadPoolExecutor(1) as threads:
+        endless = threads.submit(named_group, 'a' * 40 + '.png', '(a+)+$')
+        with pytest.raises(InputError, match='comes to no end'):
+            endless.result(timeout=60)
+        assert threads.submit(named_group, 'tile7_b.png', '((?:tile)+7)').result() == 'tile7'
+        assert threads.submit(named_group, 'tile7_b.png', '(tile7').exception() is not None

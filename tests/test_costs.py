@@ -401,14 +401,12 @@ def test_the_next_round_is_trained_with_the_weight(played, monkeypatch):
     p, _ = played
     g = guide_costs(p, 5, 1, prevalence=0.2, draws=20)
     seen = []
-    monkeypatch.setattr(
-        r,
-        'train',
-        lambda p, labelled, seed, device, loss, w: (
-            seen.append((loss, w)),
-            (_ for _ in ()).throw(InputError('enough')),
-        )[1],
-    )
+
+    def only_seen(p, labelled, seed, device, loss, fn_weight, progress):
+        seen.append((loss, fn_weight))
+        raise InputError('enough')
+
+    monkeypatch.setattr(r, 'train', only_seen)
     with pytest.raises(InputError, match='enough'):
         next_round(p, 0, device='cpu')
     assert (

@@ -7,7 +7,8 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError
-from imbal_al.project.deploy import _Deployable, export, write_onnx
+from imbal_al.project.deploy import export
+from imbal_al.project.model_file import _Deployable, write_onnx
 from imbal_al.project.predictor import (
     _COLUMNS, need_onnx, open_model, _outline, predict_folder, threshold_logit,
 )
@@ -93,11 +94,11 @@ def test_the_file_is_equal_to_the_network_on_images_of_any_size(net, model):
 def test_a_file_that_disagrees_is_not_kept(net, tmp_path, monkeypatch):
     pytest.importorskip('onnx', reason=EXTRA)
     pytest.importorskip('onnxruntime', reason=EXTRA)
-    from imbal_al.project import deploy
+    from imbal_al.project import model_file
 
-    real = deploy._disagreement
+    real = model_file._disagreement
     monkeypatch.setattr(
-        deploy,
+        model_file,
         '_disagreement',
         lambda module, m, x: real(
             _Deployable(__import__('copy').deepcopy(net), 'resnet18', m.meta['threshold']), m, x

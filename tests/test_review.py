@@ -36,7 +36,7 @@ def test_a_healthy_image_is_one_key(project):
     assert (
         s.done
         and labels(project).pixels.tolist() == [0, 0, 0]
-        and 'all 3 units' in _status_line(s)
+        and 'all done: 3 units' in _status_line(s)
         and _picture(s)
     )
 

@@ -106,7 +106,7 @@ def test_predict_again_tells_of_the_pictures_that_are_there(model, day, tmp_path
     (day / 'sub/c.png').unlink()
     photo(day / 'new.png', (1, 1))
     _, said = call('predict', model, day, '--out', out)
-    assert '1 images are gone' in said and '2 are other ones now' in said
+    assert '1 image gone' in said and '2 are other ones now' in said
     now = table(out)
     assert {name: row['defect_pixels'] for name, row in now.items()} == {
         'a.png': '48',
@@ -422,7 +422,7 @@ def test_what_is_written_is_sealed(tmp_path):
     from imbal_al.networks.device import seeded
     from imbal_al.networks.models import create_model
     from imbal_al.networks.tiling import Windows
-    from imbal_al.project.deploy import write_onnx
+    from imbal_al.project.model_file import write_onnx
 
     with seeded(0):
         net = create_model(weights=None).eval()

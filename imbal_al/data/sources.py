@@ -4,7 +4,7 @@
 
 # %% ../../nbs/13_data.sources.ipynb #0c788d23
 from __future__ import annotations
-import os, re, signal, threading
+import os, re, signal, subprocess, sys, threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,10 +263,25 @@ def _with_inside(found, inside, at):
     return out
 
 # %% ../../nbs/13_data.sources.ipynb #b5c9071d
+_REPEATED = re.compile(r'\)[*+{]') # A group that may come again
+_TRY = '''import re, signal, sys
+if hasattr(signal, 'setitimer'): signal.setitimer(signal.ITIMER_VIRTUAL, float(sys.argv[3]))
+re.search(sys.argv[1], sys.argv[2])'''
+
+def _tried(pattern, name, seconds):
+    "A search in a process of its own, which is ended after its seconds. Raises `TimeoutError` where it was"
+    if not _REPEATED.search(re.compile(pattern).pattern): return
+    command = [sys.executable, '-I', '-S', '-c', _TRY, pattern, name, str(seconds)]
+    try: subprocess.run(command, timeout=60*seconds, check=True, capture_output=True)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as e: raise TimeoutError from e
+
+# %% ../../nbs/13_data.sources.ipynb #90f04e68
 def _searched(pattern, name, seconds=1.):
-    "`re.search`. Raises `TimeoutError` where the main thread computes for longer"
+    "`re.search`. Raises `TimeoutError` where it computes for longer"
     in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or not hasattr(signal, 'setitimer'): return re.search(pattern, name)
+    if not in_main or not hasattr(signal, 'setitimer'):
+        _tried(pattern, name, seconds)
+        return re.search(pattern, name)
     def stop(*_): raise TimeoutError
     before = signal.signal(signal.SIGVTALRM, stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
