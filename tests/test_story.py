@@ -42,9 +42,11 @@ def differences(table):
     ]
 
 
-def test_the_story_holds_for_every_recorded_seed(recorded):
-    "Student's interval by scipy; the library's is the wider of this and a bootstrap"
-    assert recorded.seed.nunique() >= 1
+def test_what_the_recorded_seeds_say(recorded):
+    """Student's interval by scipy; the library's is the wider of this and a bootstrap
+
+    What is lost and what a threshold brings back holds for every seed; entropy's lead for all but seed 0."""
+    assert recorded.seed.nunique() >= 3
     for seed, table in recorded.groupby('seed'):
         verdicts = story_verdicts(table)
         for verdict, d in zip(verdicts, differences(table), strict=True):
@@ -52,7 +54,9 @@ def test_the_story_holds_for_every_recorded_seed(recorded):
             low, high = stats.t.interval(0.95, 7, d.mean(), stats.sem(d))
             assert verdict.difference.mean == pytest.approx(d.mean())
             assert verdict.difference.low <= low + 1e-9 and verdict.difference.high >= high - 1e-9
-            assert verdict.word == 'supported' and low > 0, (seed, verdict)
+            assert (verdict.word == 'supported') == (low > 0), (seed, verdict)
+        words = [verdict.word for verdict in verdicts]
+        assert words[1:] == ['supported'] * 2 and words[0] == ('supported' if seed else 'inconclusive'), seed
 
 
 def test_the_recorded_verdicts_are_those_of_the_table(recorded):
