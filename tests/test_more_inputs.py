@@ -1,6 +1,7 @@
 "Twenty inputs more that nobody had tried: what shells, spreadsheets, old tools and hasty hands make of exports"
 
 import json
+import os
 
 import numpy as np, pytest
 from PIL import Image
@@ -114,3 +115,67 @@ def test_a_background_class_of_yolo_cuts_a_hole_and_an_empty_file_is_a_question(
     (at / '1.txt').write_text('')
     code, said = run('ingest', p, tmp_path / 'y')
     assert code == 0 and '1 empty' in said and pixels(p) == {'0.png': 96}
+
+
+def whole_yolo(tmp_path, name, text):
+    (tmp_path / 'y').mkdir(exist_ok=True)
+    (tmp_path / 'y' / f'{name}.txt').write_text(text)
+
+
+OUTLINE = '0 ' + ' '.join(f'{x / 40:.4f} {y / 32:.4f}' for x, y in SQUARE)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [OUTLINE.replace('.', ','), OUTLINE.replace(' ', ','), OUTLINE.replace(' ', ';'), f'# a\n{OUTLINE}', 'scratch' + OUTLINE[1:]],
+)
+def test_a_text_of_a_yolo_folder_that_is_none_is_said(tmp_path, text):
+    "Decimal commas, other separators, a comment, a name for the number: the image is not silently without label"
+    for i in range(2):
+        png(tmp_path / f'camera/{i}.png', i)
+    p, _ = project(tmp_path)
+    whole_yolo(tmp_path, '0', OUTLINE)
+    whole_yolo(tmp_path, '1', text)
+    whole_yolo(tmp_path, 'classes', 'scratch\n')
+    code, said = run('ingest', p, tmp_path / 'y')
+    assert code == 0 and pixels(p) == {'0.png': 100}
+    assert 'passed over: 1 text file without lines of a class and its outline (1.txt)' in said
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no named pipes here')
+def test_nobody_waits_for_a_pipe(one, tmp_path):
+    "A named pipe among the pictures, among the masks, in the place of an export, in folder:"
+    os.mkfifo(tmp_path / 'camera/1.png')
+    (tmp_path / 'masks').mkdir()
+    mask = np.zeros((32, 40), np.uint8)
+    mask[5:15, 5:15] = 255
+    Image.fromarray(mask).save(tmp_path / 'masks/0.png')
+    os.mkfifo(tmp_path / 'masks/1.png')
+    os.mkfifo(tmp_path / 'e.json')
+    line = '1.png is a pipe or a device, no file; it is left out'
+    code, said = run('project', 'new', one, '--images', tmp_path / 'camera')
+    assert code == 0 and line in said
+    code, said = run('ingest', one, tmp_path / 'masks')
+    assert code == 0 and line in said and pixels(one) == {'0.png': 100}
+    code, said = run('ingest', one, tmp_path / 'e.json')
+    assert code == 2 and 'e.json is a pipe or a device; save it as a file' in said
+    code, said = run('data', 'check', f'folder:{tmp_path / "camera"}:{tmp_path / "masks"}')
+    assert code == 0 and '1 images' in said
+
+
+def test_boxes_of_pascal_voc_are_told_what_xml_is_understood(one, tmp_path):
+    (tmp_path / 'e.xml').write_text('<annotation><filename>0.png</filename><object/></annotation>')
+    code, said = run('ingest', one, tmp_path / 'e.xml')
+    assert code == 2 and "its root is 'annotation', where CVAT for images 1.1 has annotations" in said
+
+
+def test_a_file_of_another_form_among_those_of_labelme_is_said(tmp_path):
+    "VGG's annotator beside labelme: its image is not silently without label"
+    for i in range(2):
+        png(tmp_path / f'camera/{i}.png', i)
+    p, _ = project(tmp_path)
+    drawn(tmp_path / 'e', 'labelme', SQUARE, name='0.png')
+    (tmp_path / 'e' / '1.json').write_text(json.dumps({'1.png99': dict(filename='1.png', regions=[])}))
+    code, said = run('ingest', p, tmp_path / 'e')
+    assert code == 0 and pixels(p) == {'0.png': 100}
+    assert 'passed over: 1 XML or JSON file of a form that is not understood (1.json)' in said

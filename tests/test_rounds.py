@@ -1,6 +1,6 @@
 "Rounds: killed at any step and repeated, the same picks; nothing labelled twice, nothing tested on trained on"
 
-import json, shutil
+import json, os, shutil
 from pathlib import Path
 
 import numpy as np, pytest
@@ -133,6 +133,28 @@ def test_killed_at_any_file_and_repeated_the_picks_are_the_same(tmp_path, images
         assert killed_at(n, go) == 9 and killed_at(999, go, log) == 0, log.read_text()
         assert files(p) == want, n
         assert len(queued(p)) == 4
+
+
+def test_killed_before_each_of_its_last_files_a_queue_is_whole_once_it_is_repeated(tmp_path, images, monkeypatch):
+    p = make(tmp_path, images)
+    shutil.copytree(p.dir, tmp_path / 'start')
+    moved, real = [], os.replace
+
+    def counted(a, b):
+        moved.append(Path(b).name)
+        return real(a, b)
+
+    with monkeypatch.context() as m:
+        m.setattr(os, 'replace', counted)
+        next_round(p, 4, 'coreset', 'cpu')
+    want, log = files(p), tmp_path / 'log'
+    assert any(name.endswith('overview.txt') for name in want) and moved[-1] == 'done.json'
+    for n in range(len(moved) - 3, len(moved)):
+        shutil.rmtree(p.dir)
+        shutil.copytree(tmp_path / 'start', p.dir)
+        go = lambda: next_round(open_project(p.dir), 4, 'coreset', 'cpu')
+        assert killed_at(n, go) == 9 and killed_at(999, go, log) == 0, log.read_text()
+        assert files(p) == want, moved[n]
 
 
 def test_damaged_files_of_a_round_are_made_again(tmp_path, images):

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/12a_data.listing.ipynb #2f9ebab7
 from __future__ import annotations
-import os, re
+import os, re, stat
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +88,15 @@ def _enter(path, top, been, found):
     been.add(number)
     return True
 
+# %% ../../nbs/12a_data.listing.ipynb #b1f0f241
+def is_special(
+    path:str|Path # Any
+    )->bool:
+    "Is it neither file nor folder, but a pipe, a socket or a device?"
+    try: mode = os.stat(path).st_mode
+    except OSError: return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
 # %% ../../nbs/12a_data.listing.ipynb #bb3fc0b4
 def _add(found, path, name, endings):
     "Put a file into a listing, or say why not"
@@ -98,6 +107,7 @@ def _add(found, path, name, endings):
         return
     why = odd_name(name)
     if why: found.out.append(f'{ascii(str(path))}: its name {why}; rename it; it is left out')
+    elif is_special(path): found.out.append(f'{_shown(path)} is a pipe or a device, no file; it is left out')
     else: found.names.append(name)
 
 # %% ../../nbs/12a_data.listing.ipynb #161c9a15

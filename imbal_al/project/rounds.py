@@ -416,8 +416,8 @@ def _go_on(p, folder, record, device, url, say):
         if record['cold']: return None
         z, _ = next(predict(run, [p.read(p.row[id])], w))
         return 1/(1+np.exp(-z))
-    lines = write_queue(p, folder/'queue', picks, probability, url, f"round {record['number']}")
     write_text(folder/'queue/overview.txt', f'{discovery(p)}\n')
+    lines = write_queue(p, folder/'queue', picks, probability, url, f"round {record['number']}")
     for line in lines: say(line)
     return Round(record['number'], folder, record, picks, True)
 

@@ -72,14 +72,14 @@ def _labelme_mask(text, x, y, shape):
     return out
 
 # %% ../../nbs/62e_project.sidecars.ipynb #0b6c17da
-_LISTS = ('classes.txt','obj.names','train.txt','val.txt','valid.txt','test.txt','labelmap.txt')
+YOLO_LISTS = ('classes.txt','obj.names','train.txt','val.txt','valid.txt','test.txt','labelmap.txt')
 
 def is_yolo(
     name:str, # Of the file, with `/`
     text:str  # Its content
     )->bool:
     "Is it a YOLO file, with a class and numbers in each line?"
-    if name.split('/')[-1].lower() in _LISTS: return False
+    if name.split('/')[-1].lower() in YOLO_LISTS: return False
     lines = [line.split() for line in text.splitlines() if line.strip()]
     return all(len(words)>4 and all(map(_is_number, words)) for words in lines)
 
