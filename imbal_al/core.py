@@ -4,7 +4,7 @@
 
 # %% ../nbs/00_core.ipynb #d6ef7941
 from __future__ import annotations
-import hashlib, json, logging, os, platform, re, subprocess, zlib
+import errno, hashlib, json, logging, os, platform, re, subprocess, zlib
 from collections import deque
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -38,16 +38,36 @@ def check_choice(what:str, # What is being chosen, as the user would say it
     if value in known: return value
     raise InputError(f"unknown {what} {value!r}; choose one of: {', '.join(map(str, known))}")
 
+# %% ../nbs/00_core.ipynb #7de7fdd7
+_FAILED = (errno.EIO, errno.ENOSPC)
+
+def _sync_folder(folder):
+    "Flush the names in a folder to the disk, where the system can"
+    try: number = os.open(folder, os.O_RDONLY)
+    except OSError: return
+    try: os.fsync(number)
+    except OSError as e:
+        if e.errno in _FAILED: raise
+    finally: os.close(number)
+
+# %% ../nbs/00_core.ipynb #e3a12673
+def _changing(folder):
+    "The folders that get a new name in them when a file is made in this one"
+    found = [folder]
+    while not found[-1].exists(): found.append(found[-1].parent)
+    return found
+
 # %% ../nbs/00_core.ipynb #8f9d3f52
 @contextmanager
 def atomic_path(path:str|Path # Where the file shall be
     ):                        # Yields the `Path` to write to
-    """Write to the yielded path; on leaving without an error it is flushed and renamed to `path`, else removed.
-    Raises `InputError` where it cannot be written"""
+    """Write to the yielded path; on leaving without an error it is flushed and renamed to `path`, and the folder flushed;
+    else it is removed. Raises `InputError` where it cannot be written"""
     path = Path(path)
     short = path.name if len(os.fsencode(path.name))<200 else 'long'
     tmp = path.with_name(f'.{short}.{uuid4().hex[:8]}.tmp')
     try:
+        changing = _changing(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         tmp.touch(exist_ok=False)
     except OSError as e:
@@ -56,6 +76,7 @@ def atomic_path(path:str|Path # Where the file shall be
         yield tmp
         with open(tmp, 'rb') as f: os.fsync(f.fileno())
         os.replace(tmp, path)
+        for folder in changing: _sync_folder(folder)
     except OSError as e: raise InputError(
         f"cannot write {path}: {e.strerror or e}; "
         "make room on the disk or choose another folder, then run it again") from e

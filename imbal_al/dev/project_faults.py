@@ -4,8 +4,9 @@
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #7eb611d2
 from __future__ import annotations
-import argparse, contextlib, json, os, shutil, signal, sys, tempfile, time, zipfile, zlib
+import argparse, contextlib, json, os, shutil, signal, socket, sys, tempfile, time, zipfile, zlib
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
@@ -18,9 +19,12 @@ from .. import cli
 from ..core import InputError, read_json, stream, write_text
 from ..data.synthetic import image
 from .campaign import counted, different, end, fork, told, Tries, verdict
+from .played_studio import played_studio
+from ..live.studio import all_tasks, Studio
+from ..live.trainer import due
 from ..project.queue import as_annotations
-from ..project.state import rounds
-from ..project.store import labels, open_project, read_label
+from ..project.state import queued, rounds
+from ..project.store import labels, open_project, read_label, read_mask
 
 # %% auto #0
 __all__ = ['table', 'main']
@@ -146,12 +150,12 @@ def _twice(folder):
 _LATE = (
     'imbal_al.project.rounds', 'imbal_al.project.standing', 'imbal_al.networks.uncertainty',
     'imbal_al.strategies.scores', 'imbal_al.project.deploy',
-    'onnx', 'onnxruntime', 'huggingface_hub')
+    'imbal_al.live.server', 'onnx', 'onnxruntime', 'huggingface_hub')
 
 def _everything():
     "Load what the commands load when they run, as far as it is installed"
-    with contextlib.suppress(ImportError):
-        for name in _LATE: import_module(name)
+    for name in _LATE:
+        with contextlib.suppress(ImportError): import_module(name)
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #65f6ed0b
 @dataclass
@@ -177,13 +181,14 @@ def _begin(work, images):
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #1cd0a093
 class _Campaign(Tries):
     "The unbroken project, kept before each command"
-    def __init__(self, base, export=True, images=16):
+    def __init__(self, base, export=True, images=16, serve=False):
         super().__init__(base)
         _everything()
         self.steps,self.after,self.seconds = _loop(export),{},{}
         work = self.base/'unbroken'
         _begin(work, images)
         for step in self.steps: self._unbroken(work, step)
+        if serve: self._unbroken_served()
     def _unbroken(self, work, step):
         "Give a command without a fault; how long it takes, and what it leaves"
         if step.label: _annotate(work)
@@ -195,6 +200,12 @@ class _Campaign(Tries):
             f"{(work/'log').read_text()[-400:]}")
         self.seconds[step.name] = time.monotonic()-began
         self.after[step.name] = _state(work)
+    def _unbroken_served(self):
+        "Serve without a fault; how long it takes"
+        began = time.monotonic()
+        row = _play_served(self, 0, most=0)
+        if row.bad: raise InputError(f'the unbroken serve: {row.outcome}, {row.twice} twice')
+        self.seconds['serve'] = time.monotonic()-began
     def before(self, name):
         "The folder before the command of this name"
         return self.base/'before'/name
@@ -217,7 +228,7 @@ def _different(campaign, step, folder):
 def _kills(campaign, step, folder, rng, most):
     "Kill a command up to `most` times; after how many seconds each"
     at = []
-    for _ in range(1+int(rng.integers(most))):
+    for _ in range(int(rng.integers(1, most+1)) if most else 0):
         seconds = float(rng.random())*campaign.seconds[step.name]
         if not _kill_after(_give(folder, step), seconds): break
         at.append(f'{seconds:.2f}')
@@ -236,12 +247,87 @@ def _play(campaign, step, seed, most=3):
     if not row.bad: shutil.rmtree(folder)
     return row
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #8b066592
+@dataclass(frozen=True)
+class _Served:
+    "A project and who labels it"
+    folder: Path   # Of the try
+    studio: Studio # The played one
+    step: _Step    # The command
+
+_EVERY = 4
+
+def _free_port():
+    "A port that nobody listens on"
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+@contextmanager
+def _served(folder):
+    "A played Label Studio beside a folder's project"
+    with played_studio(_truth, folder/'studio.log') as url:
+        words = f'--key key --port {_free_port()} --every {_EVERY} --budget {_EVERY} --device cpu'
+        yield _Served(folder, Studio(url,'key',1), _step('serve', f'serve p --label-studio {url} {words}'))
+
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #521a8862
+def _is_done(served):
+    "Is every unit labelled, and no round due?"
+    p = open_project(served.folder/'p')
+    return len(labels(p))==len(p.units) and not due(p, _EVERY)
+
+def _until_done(served, seconds=300):
+    "Serve until all is labelled, then kill; what went wrong"
+    pid, until = _give(served.folder, served.step), time.monotonic()+seconds
+    while not _is_done(served) and time.monotonic()<until:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done: return [f'exit code {os.waitstatus_to_exitcode(status)}']
+        time.sleep(.1)
+    _kill_after(pid, 0)
+    return [] if _is_done(served) else [f'not done after {seconds} s']
+
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #3cf264c0
+def _lost(folder, tasks):
+    "What was drawn and is no label as it was drawn, what was picked and is no task; what else was said"
+    p = open_project(folder/'p')
+    known = set(labels(p)['id'])
+    def is_kept(id): return id in known and (read_mask(p, id)==_truth(p.row[id]['name'])).all()
+    drawn = sorted(task['data']['id'] for task in tasks if task['annotations'])
+    asked = {task['data']['id'] for task in tasks}
+    said = (folder/'log').read_text()
+    return [
+        *(f'label {id}' for id in drawn if not is_kept(id)),
+        *(f'task {id}' for id in sorted(set(queued(p))-asked)),
+        *(word for word in ('Traceback','damaged') if word in said)]
+
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #6b6ad109
+def _asked_twice(tasks):
+    "Units that have more than one task"
+    counts = Counter(task['data']['id'] for task in tasks)
+    return sum(n>1 for n in counts.values())
+
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #f14d0155
+def _play_served(campaign, seed, most=3):
+    "Kill the server up to `most` times, serve to the end, compare; the try"
+    folder = campaign.copy_of(campaign.before('next, cold'))
+    with _served(folder) as served:
+        at = _kills(campaign, served.step, folder, stream(seed,'kill','serve'), most)
+        bad = _until_done(served)
+        tasks = all_tasks(served.studio)
+    row = _Try('serve', seed, kills=len(at), at=' '.join(at))
+    row.twice = _twice(folder)+_asked_twice(tasks)
+    row.outcome = verdict(bad+_lost(folder, tasks))
+    if not row.bad: shutil.rmtree(folder)
+    return row
+
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #0296c5a7
 def _all_kills(campaign, kills=60, seed=0):
     "Tries of all commands in turn until so many kills have hit"
+    plays = [partial(_play, campaign, step) for step in campaign.steps]
+    if 'serve' in campaign.seconds: plays.append(partial(_play_served, campaign))
     hits,i = 0,0
     while hits<kills and i<20*kills:
-        row = _play(campaign, campaign.steps[i%len(campaign.steps)], seed+i)
+        row = plays[i%len(plays)](seed+i)
         yield row
         hits += row.kills
         i += 1
@@ -261,7 +347,9 @@ def _arguments(args):
     parser.add_argument('--kills', type=int, default=60)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path)
-    parser.add_argument('--no-export', action='store_true')
+    parser.add_argument('--minutes', type=float, default=float('inf'), help='end after the try at which they are over')
+    parser.add_argument('--no-export', action='store_true', help='without onnx and onnxruntime')
+    parser.add_argument('--no-serve', action='store_true', help='without starlette and uvicorn')
     return parser.parse_args(args)
 
 def _line(row):
@@ -282,8 +370,9 @@ def main(
     given,rows = _arguments(args),[]
     if given.out: given.out.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix='imbal_al_project_') as base:
-        campaign = _Campaign(Path(base), not given.no_export)
-        for row in told(_all_kills(campaign, given.kills, given.seed), _line, given.out):
+        campaign = _Campaign(Path(base), not given.no_export, serve=not given.no_serve)
+        tries = _all_kills(campaign, given.kills, given.seed)
+        for row in told(tries, _line, given.out, 60*given.minutes):
             rows.append(row)
             if row.bad: _keep_lost(campaign)
     counts = table(pd.DataFrame(map(asdict, rows)))
