@@ -157,15 +157,17 @@ def _contrast(window, points):
     at_click = float(np.median([p[at] for at in local]))
     return (found+p/at_click)/2 if at_click>=_SEEN else found
 
-# %% ../../nbs/71a_project.clicks.ipynb #48847780
+# %% ../../nbs/71a_project.clicks.ipynb #44dd17ff
 _LEVEL, _SHARE, _MOST = .55, 1/30, 1/8
 _HIGHER = np.arange(7)*.05
 
 def _runs_out(found, window):
     "Does a region leave its window, or fill too much of it?"
     inner = found[1:-1,1:-1].sum()
-    share = _SHARE if window.factor<_FACTORS[-1] else _MOST
-    return found.sum()>min(inner, share*_inside(window).sum())
+    seen, whole = _inside(window).sum(), np.prod(window.pixels.shape[:2])
+    is_last = seen==whole or window.factor>=_FACTORS[-1]
+    share = _MOST if is_last else _SHARE
+    return found.sum()>min(inner, share*seen)
 
 # %% ../../nbs/71a_project.clicks.ipynb #70c2f83d
 def _connected(on, points, neighbours=None):
@@ -182,25 +184,17 @@ def _factors(points):
     fit = [factor for factor in _FACTORS if _BLOCKS*factor//2>=far]
     return fit or [2*far//_BLOCKS//2*2+3]
 
-# %% ../../nbs/71a_project.clicks.ipynb #1d48d7fc
-def _windows(pixels, probability, points):
-    "Wider and wider ones, the last of which may show the whole picture"
-    out = []
-    for factor in _factors(points):
-        out.append(_Window(pixels, probability, points[0], factor))
-        if _inside(out[-1]).sum()==pixels.shape[0]*pixels.shape[1]: break
-    return out
-
-# %% ../../nbs/71a_project.clicks.ipynb #31ce00f3
+# %% ../../nbs/71a_project.clicks.ipynb #7f2e11e6
 def _tried(pixels, probability, points):
     "(window, contrast, level), the lowest level first and at each the smallest window first"
-    windows, seen = _windows(pixels, probability, points), []
+    windows = [_Window(pixels, probability, points[0], factor) for factor in _factors(points)]
+    seen = []
     for more in _HIGHER:
         for i,window in enumerate(windows):
             if i==len(seen): seen.append(_contrast(window, points))
             if seen[i] is not None: yield window, seen[i], _LEVEL+more
 
-# %% ../../nbs/71a_project.clicks.ipynb #62eb0f8d
+# %% ../../nbs/71a_project.clicks.ipynb #ae419dd0
 def _region(pixels, probability, points):
     "bool (h,w), what is connected to the points; discs where nothing stands out"
     for window,contrast,level in _tried(pixels, probability, points):
@@ -210,18 +204,18 @@ def _region(pixels, probability, points):
             return _as_picture(binary_fill_holes(found), window)
     return _discs(points, 2, pixels.shape[:2])
 
-# %% ../../nbs/71a_project.clicks.ipynb #4bcc8241
+# %% ../../nbs/71a_project.clicks.ipynb #38b202c0
 def _away(at, shape):
     "float (h,w), distance to a pixel"
     y,x = np.ogrid[:shape[0],:shape[1]]
     return np.hypot(y-at[0], x-at[1])
 
-# %% ../../nbs/71a_project.clicks.ipynb #cb492e6f
+# %% ../../nbs/71a_project.clicks.ipynb #bdcde2d3
 def _discs(points, radius, shape):
     "bool (h,w), a disc about each point"
     return np.any([_away(at, shape)<=radius for at in points], 0)
 
-# %% ../../nbs/71a_project.clicks.ipynb #467a5cfe
+# %% ../../nbs/71a_project.clicks.ipynb #a7902860
 def _boxed(pixels, box):
     "bool (h,w), what stands out in a box (top,left,bottom,right)"
     top, left, bottom, right = box
@@ -237,7 +231,7 @@ def _boxed(pixels, box):
     full[rows,columns] = _outstanding(rest, in_box)
     return full
 
-# %% ../../nbs/71a_project.clicks.ipynb #c0b62ef0
+# %% ../../nbs/71a_project.clicks.ipynb #1e251e7f
 def _outstanding(rest, in_box):
     "The regions in a box that differ as its most different pixel, a quarter of the largest or more"
     size = np.where(in_box, (rest**2).sum(-1), -1)
@@ -250,7 +244,7 @@ def _outstanding(rest, in_box):
     large = np.flatnonzero(counts>=max(1, counts.max()/4))
     return binary_fill_holes(np.isin(at, large))
 
-# %% ../../nbs/71a_project.clicks.ipynb #62542d3a
+# %% ../../nbs/71a_project.clicks.ipynb #0191cdcd
 _FAR, _NEAR_EDGE, _WIDE = 1.5, .4, 1.5
 
 def _edge_distance(mask):
@@ -259,14 +253,14 @@ def _edge_distance(mask):
     outside, inside = distance_transform_edt(~mask), distance_transform_edt(mask)
     return np.where(mask, .5-inside, outside-.5)
 
-# %% ../../nbs/71a_project.clicks.ipynb #eaec5ecf
+# %% ../../nbs/71a_project.clicks.ipynb #3d13ce35
 def _own(at, others, shape):
     "(distance to a click, where it is the nearest)"
     away, nearest = _away(at, shape), np.ones(shape, bool)
     for other in others: nearest &= away<=_away(other, shape)
     return away, nearest
 
-# %% ../../nbs/71a_project.clicks.ipynb #1e06f3fd
+# %% ../../nbs/71a_project.clicks.ipynb #c6298378
 def _moved(mask, at, positive, others, radius):
     "A mask whose edge a click has moved"
     edge = _edge_distance(mask)
@@ -278,21 +272,21 @@ def _moved(mask, at, positive, others, radius):
     change = (reached&nearest)|(away<=max(1, deep))
     return mask|change if positive else mask&~change
 
-# %% ../../nbs/71a_project.clicks.ipynb #b0666194
+# %% ../../nbs/71a_project.clicks.ipynb #c95f7422
 def _stretch(place, reach, n): return slice(max(0, place-reach), min(n, place+reach+1))
 
-# %% ../../nbs/71a_project.clicks.ipynb #007e66e1
+# %% ../../nbs/71a_project.clicks.ipynb #558bd37d
 def _near(at, radius, shape):
     "Rows and columns about a click"
     reach = int(max(40, 3*radius))
     return tuple(_stretch(place, reach, n) for place,n in zip(at, shape))
 
-# %% ../../nbs/71a_project.clicks.ipynb #e2769c07
+# %% ../../nbs/71a_project.clicks.ipynb #f6fe834d
 def _inside_of(part, at):
     "A pixel, counted from the corner of some rows and columns"
     return tuple(place-cut.start for place,cut in zip(at, part))
 
-# %% ../../nbs/71a_project.clicks.ipynb #82d98aba
+# %% ../../nbs/71a_project.clicks.ipynb #ef219e60
 def _corrected(mask, at, positive, others, region):
     "A mask after a further click; `region` gives that of a click of its own"
     if mask[at]==positive: return mask
@@ -306,7 +300,7 @@ def _corrected(mask, at, positive, others, region):
     out[part] = _moved(mask[part], local, positive, near, radius)
     return out
 
-# %% ../../nbs/71a_project.clicks.ipynb #aec956c4
+# %% ../../nbs/71a_project.clicks.ipynb #646f1505
 def _pixels_of(image):
     "float (h,w,C). Raises `InputError`"
     pixels = np.asarray(image)
@@ -314,7 +308,7 @@ def _pixels_of(image):
         f'an image of the shape {pixels.shape}; give one of (h,w) or (h,w,channels)')
     return np.atleast_3d(pixels).astype(np.float32)
 
-# %% ../../nbs/71a_project.clicks.ipynb #238b59a8
+# %% ../../nbs/71a_project.clicks.ipynb #baae51a7
 def _whole(click):
     "A click at whole pixels. Raises `InputError`"
     try: points = tuple((int(y),int(x)) for y,x in click.points)
@@ -322,12 +316,12 @@ def _whole(click):
         f'a click at {click.points!r}; give rows and columns, ((y,x), ...)') from e
     return Click(points, click.positive)
 
-# %% ../../nbs/71a_project.clicks.ipynb #fc2fd367
+# %% ../../nbs/71a_project.clicks.ipynb #be872f86
 def _points(clicks, positive):
     "The pixels of all clicks on the defect, or beside it"
     return [at for click in clicks if click.positive==positive for at in click.points]
 
-# %% ../../nbs/71a_project.clicks.ipynb #df255896
+# %% ../../nbs/71a_project.clicks.ipynb #65532343
 def _kept(mask, clicks):
     "What is connected to a click on the defect, without the pixels that were clicked beside it"
     on, off = _points(clicks, True), _points(clicks, False)
@@ -336,14 +330,14 @@ def _kept(mask, clicks):
     for at in off: mask[at] = False
     return mask
 
-# %% ../../nbs/71a_project.clicks.ipynb #0950ec42
+# %% ../../nbs/71a_project.clicks.ipynb #86033fc2
 def _in_order(clicks):
     "Clicks, the first one on a defect before all others"
     first = next((click for click in clicks if click.positive), None)
     others = [click for click in clicks if click is not first]
     return others if first is None else [first, *others]
 
-# %% ../../nbs/71a_project.clicks.ipynb #874199bf
+# %% ../../nbs/71a_project.clicks.ipynb #c25707d4
 def _all_corrected(mask, clicks, region):
     "A mask after all clicks"
     before = {True:[], False:[]}
@@ -353,7 +347,7 @@ def _all_corrected(mask, clicks, region):
         before[click.positive] += click.points
     return mask
 
-# %% ../../nbs/71a_project.clicks.ipynb #ebb5b2f8
+# %% ../../nbs/71a_project.clicks.ipynb #5f0213b5
 def _begun(pixels, probability, clicks, box):
     "(h,w) the mask before corrections. Raises `InputError` where nothing begins"
     if box is not None: return _boxed(pixels, box)
@@ -361,7 +355,7 @@ def _begun(pixels, probability, clicks, box):
         'no click is on a defect; give a positive one, or a box')
     return _region(pixels, probability, clicks[0].points)
 
-# %% ../../nbs/71a_project.clicks.ipynb #9a2482c6
+# %% ../../nbs/71a_project.clicks.ipynb #016f208f
 def mask_of_clicks(
     image,            # (h,w) or (h,w,C), any numbers
     clicks=(),        # `Click`s, in the order in which they were made
