@@ -3,7 +3,7 @@
 Modules:
 
 - `imbal_al.losses.compound`: A loss of pixels and a loss of regions, added: where one has no slope the other has
-- `imbal_al.losses.guidance`: The weight of misses found by OII in a few trainings, where a grid trains them all
+- `imbal_al.losses.guidance`: The false-negative weight found by OII in a few trainings, where a grid trains them all
 - `imbal_al.losses.numerics`: Sums that stay exact from one defect pixel to all, at logits of any size
 - `imbal_al.losses.pixel`: Cross entropy, Focal and the distribution part of DIBE: a curve for each pixel, and what its slope does when defects are rare
 - `imbal_al.losses.region`: Dice, Tversky and the region part of DIBE: ratios of sums, where a thousand healthy pixels weigh nothing

@@ -59,7 +59,7 @@ class FullConfig:
     data: str='blowhole'     # A name in `_SETS`
     split: str='photograph'  # 'photograph' or 'tile': what is held out together
     loss: str='dibe'         # A key of `imbal_al.losses.registry.LOSSES`
-    fn_weight: float|None=None # Weight of misses; None: .7 for a loss that has one
+    fn_weight: float|None=None # False-negative weight; None: .7 for a loss that has one
     seed: int=0              # Of deal, network and crops
     crop: int=128            # Side of a crop, pixels
     bs: int=8                # Crops in a batch

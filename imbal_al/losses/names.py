@@ -33,7 +33,7 @@ PAPER_COMBO = 'combo_paper'
 VARIANTS = ('region', 'class', 'normalised', 'tversky') # the first is the default
 
 # %% ../../nbs/28_losses.names.ipynb #6c879c5a
-FN_WEIGHT = .7 # the usual weight of misses
+FN_WEIGHT = .7 # the usual false-negative weight
 
 # %% ../../nbs/28_losses.names.ipynb #6fb80c84
 _OWN_SETTINGS = dict(

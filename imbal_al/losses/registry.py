@@ -54,7 +54,7 @@ LOSSES = _Losses( # short name -> (as tables have it, class)
 # %% ../../nbs/33_losses.registry.ipynb #a5925732
 def make_loss(
     loss:str, # a key of `LOSSES`
-    fn_weight:float|None=None, # weight of misses; only for losses that have one
+    fn_weight:float|None=None, # false-negative weight; only for losses that have one
     variant:str|None=None, # reading of DIBEDis; only for losses that have it
     **options, # any other keyword of the loss; None: its default
 )->torch.nn.Module: # f(logits (N,1,H,W), targets (N,H,W))

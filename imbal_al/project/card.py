@@ -30,7 +30,7 @@ def _network_text(p, meta):
     "What was trained, and how"
     weight, loss = '', meta.get('loss') or p.settings.loss
     if meta.get('fn_weight') is not None:
-        weight = f" with {meta['fn_weight']:g} as the weight of misses"
+        weight = f" with a false-negative weight of {meta['fn_weight']:g}"
     return ' '.join([
         f'{_what(p, meta)}, loss {loss}{weight}, {p.settings.steps} steps;',
         f'windows of {meta["size"]} pixels that overlap by {meta["overlap"]}.',

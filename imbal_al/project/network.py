@@ -73,7 +73,7 @@ def train(
     seed:int,                  # Weights, order, augmentation, dropout
     device='cpu',              # That the network computes on
     loss:str|None=None,        # See `imbal_al.losses.registry.make_loss`; None: the project's own
-    fn_weight:float|None=None, # The loss's weight of misses
+    fn_weight:float|None=None, # The loss's false-negative weight
     tell=None                  # Called with the steps done and the steps in all, after each
     ):                         # In evaluation mode
     "A network trained on labelled units"

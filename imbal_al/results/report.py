@@ -179,7 +179,7 @@ def _learning_parts(results, picks):
 
 # %% ../../nbs/87_results.report.ipynb #d645775c
 def _loss_table(make, as_markdown, results, **one):
-    "A table of the paper, for one weight of misses and one reading of DIBEDis"
+    "A table of the paper, for one false-negative weight and one reading of DIBEDis"
     return _markdown(as_markdown(make(results, **one)))
 
 # %% ../../nbs/87_results.report.ipynb #5bc0f4e3

@@ -89,7 +89,7 @@ class LossConfig:
     weights: str|None='imagenet' # None: random; always random for segnet below width 1
     width: float=1.              # See `imbal_al.networks.models.create_model`
     loss: str='dibe'             # A key of `imbal_al.losses.registry.LOSSES`
-    fn_weight: float|None=None   # Weight of misses; None: .7
+    fn_weight: float|None=None   # False-negative weight; None: .7
     variant: str|None=None       # Reading of DIBEDis; None: 'region'
     class_weight: float|None=None # Weight of defect pixels; None: the loss's own default
     options: tuple=()            # More settings of the loss, pairs (name, value)

@@ -68,7 +68,7 @@ def _key_of(config):
 
 # %% ../../nbs/58_studies.run_config.ipynb #85e944df
 def _weight_of(loss, given):
-    "A loss that has a weight of misses gets the usual one, if none is given"
+    "A loss that has a false-negative weight gets the usual one, if none is given"
     if loss==PAPER_COMBO or not isinstance(loss, str): return given
     takes_weight = loss in LOSS_NAMES and loss_takes(loss, 'fn_weight')
     weight = FN_WEIGHT if given is None and takes_weight else given
@@ -106,7 +106,7 @@ class RunConfig:
     epochs: int|None=None        # Passes over the labelled patches, where `steps` is None
     schedule: str='cosine'       # Of the learning rate: 'flat' or 'cosine'
     precision_by: str='device'   # 'device': see `choose_precision`; 'measured': the fastest when the run begins
-    fn_weight: float|None=None   # Weight of misses, for losses that have one; None: .7
+    fn_weight: float|None=None   # False-negative weight, for losses that have one; None: .7
     healthy_share: float=0.      # Share of a cycle's budget for clicks, see *Healthy patches for a click*
     healthy_price: float=.05     # What such a patch costs, in masks: assumed
     stop: str='none'             # 'converged': `steps` is a limit, see `imbal_al.networks.learner.Converged`
@@ -189,7 +189,7 @@ def loss_of(c:RunConfig # The run
     check_choice('loss', c.loss, [PAPER_COMBO, *LOSS_NAMES])
     if c.loss!=PAPER_COMBO: return OnTwoChannels(make_loss(c.loss, c.fn_weight))
     if c.fn_weight is not None: raise InputError(
-        f"loss {c.loss!r} has no weight of misses (fn_weight = {c.fn_weight!r}); "
+        f"loss {c.loss!r} has no false-negative weight (fn_weight = {c.fn_weight!r}); "
         "leave it out, or take another loss")
     return c.loss
 
