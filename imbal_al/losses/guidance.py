@@ -1,4 +1,4 @@
-r"""The false-negative weight found by OII in a few trainings, where a grid trains them all
+r"""The output imbalance index chooses the false-negative weight in a few trainings; a grid search trains every candidate
 
 ## Candidates
 
