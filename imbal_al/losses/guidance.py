@@ -1,4 +1,4 @@
-r"""The output imbalance index chooses the false-negative weight in a few trainings; a grid search trains every candidate
+r"""OII chooses the false-negative weight in a few trainings
 
 ## Candidates
 

@@ -1,4 +1,4 @@
-r"""The best threshold at the prevalence in production, chosen on other images than those it is applied to
+r"""The best threshold at the prevalence in production, chosen on other images
 
 ## The lower envelope
 

@@ -1,4 +1,4 @@
-r"""Random, and strategies that take the images with the highest score
+r"""Random, and strategies that take the highest scores
 
 ## Entropy
 
