@@ -13,13 +13,14 @@ from PIL import Image
 
 from ..core import InputError
 from ..data.images import orientation_of, PICTURES
-from ..data.listing import list_files, masks_of_others, without_mask_folder
+from ..data.listing import is_special, list_files, masks_of_others, without_mask_folder
 from ..data.masks import decided_lines, is_photograph, mask_picture, mask_reading
 from .coco import read_coco
 from .cvat import fits, read_cvat, read_voc, VOC
 from .drawn import Drawn, packed
 from .labelstudio import is_min, read_labelstudio, read_min
-from .sidecars import is_labelme, is_yolo, read_labelme, read_yolo, yolo_names
+from .sidecars import (
+    is_labelme, is_yolo, read_labelme, read_yolo, YOLO_LISTS, yolo_names)
 from ..text import counted
 
 # %% auto #0
@@ -143,7 +144,8 @@ def _parsed(name, text):
     "An `Export` of one text, None for one that no tool has written. Raises what a broken one raises"
     if text.lstrip().startswith('<'):
         root = ET.fromstring(text)
-        if root.tag!='annotations': raise ValueError(f'its root is {root.tag!r}')
+        if root.tag!='annotations': raise ValueError(
+            f'its root is {root.tag!r}, where CVAT for images 1.1 has annotations')
         return Export('cvat', read_cvat(root))
     found = _loaded(text)
     if is_labelme(found): return Export('labelme', [read_labelme(name, found)])
@@ -169,12 +171,20 @@ def _text(content):
     is_wide = content[:2] in (b'\xff\xfe', b'\xfe\xff')
     return content.decode('utf-16' if is_wide else 'utf-8-sig')
 
+# %% ../../nbs/62f_project.exports.ipynb #17ca84c7
+def _structured(names): return {name for name in names if name.lower().endswith(('.xml','.json'))}
+
+def _passed(names, what, why):
+    "A line on files that are passed over, or none"
+    if not names: return []
+    some = ', '.join(sorted(names)[:4])+(', ...' if len(names)>4 else '')
+    return [f'passed over: {counted(len(names), what)} {why} ({some})']
+
 # %% ../../nbs/62f_project.exports.ipynb #846efe0d
 def _texts(tree):
     "The exports among a tree's XML and JSON files, by name, and why others are none"
     found, odd = {}, {}
-    for name in tree.names:
-        if not name.lower().endswith(('.xml','.json')): continue
+    for name in sorted(_structured(tree.names)):
         try: export = _parsed(name, _text(tree.read(name)))
         except _BROKEN as e: export, odd[name] = None, _why(e)
         if export: found[name] = export
@@ -188,6 +198,7 @@ def _united(tree, found, odd):
     if len(tools)>1 or is_several: raise InputError(
         f"{tree.path} holds several exports ({', '.join(list(found)[:4])}); give one of them")
     lines = [f'{name} is no complete export ({why}); it is left out' for name,why in odd.items()]
+    lines += _passed(_structured(tree.names)-{*found, *odd}, 'XML or JSON file', 'of a form that is not understood')
     drawn = [one for export in found.values() for one in export.drawn]
     return Export(tools[0], drawn, [line for export in found.values() for line in export.lines]+lines)
 
@@ -202,7 +213,15 @@ def _yolo(tree):
     labels = {name:text for name,text in texts.items() if name.lower().endswith('.txt') and is_yolo(name, text)}
     if not any(text.strip() for text in labels.values()): return None
     classes = yolo_names(texts)
-    return Export('yolo', [read_yolo(name, text, classes) for name,text in labels.items()])
+    drawn = [read_yolo(name, text, classes) for name,text in labels.items()]
+    return Export('yolo', drawn, _no_outlines(names, labels))
+
+# %% ../../nbs/62f_project.exports.ipynb #819092bf
+def _no_outlines(names, labels):
+    "A line on the texts that are neither labels nor lists"
+    texts = [name for name in names if name.lower().endswith('.txt') and name not in labels]
+    odd = [name for name in texts if name.split('/')[-1].lower() not in YOLO_LISTS]
+    return _passed(odd, 'text file', 'without lines of a class and its outline')
 
 # %% ../../nbs/62f_project.exports.ipynb #4bebdd94
 def _read_tree(tree, sizes, values):
@@ -260,6 +279,7 @@ def read_export(
     )->Export:
     "Read what a labelling tool has written. Raises `InputError` for anything else"
     path = Path(path)
+    if is_special(path): raise InputError(f'{path} is a pipe or a device; save it as a file, and give that')
     try:
         if path.is_dir():
             masks = _Masks(values, frozenset(own))
