@@ -21,7 +21,7 @@ from .scoring import embed, forward
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/57a_networks.quick_look.ipynb #743ec8d4
+# %% ../../nbs/57a_networks.quick_look.ipynb #e2682c0f
 class _Look(nn.Module):
     "Normalised windows (B,3,H,W) -> logits (B,H,W), and embeddings (B,D) if wanted"
     def __init__(self, net, embedding):
@@ -32,8 +32,10 @@ class _Look(nn.Module):
         z, maps = forward(self.net, x)
         return (z, embed(maps)) if self.embedding else (z,)
 
+# %% ../../nbs/57a_networks.quick_look.ipynb #6b277ea6
 def _outputs(embedding): return ['logit','embedding'] if embedding else ['logit']
 
+# %% ../../nbs/57a_networks.quick_look.ipynb #b3a12b5b
 def _graph(net, x, embedding):
     "The bytes of a graph in ONNX"
     names = ['image', *_outputs(embedding)]
@@ -45,7 +47,7 @@ def _graph(net, x, embedding):
             input_names=names[:1], output_names=names[1:], dynamic_axes=axes)
     return file.getvalue()
 
-# %% ../../nbs/57a_networks.quick_look.ipynb #8be99999
+# %% ../../nbs/57a_networks.quick_look.ipynb #a13a9f1f
 @dataclass(frozen=True)
 class Way:
     "What computes"
@@ -53,35 +55,38 @@ class Way:
     version: str
     precision: str # fp32 or bf16
 
+# %% ../../nbs/57a_networks.quick_look.ipynb #2ae43d0a
 _SHOWN = dict(torch='PyTorch', onnxruntime='ONNX Runtime', openvino='OpenVINO')
 
 def _plain(): return Way('torch', torch.__version__, choose_precision('cpu')['eval'])
 
+# %% ../../nbs/57a_networks.quick_look.ipynb #13f4e7b1
 def _others():
     "Ways beside PyTorch that are installed here"
     precision = dict(onnxruntime='fp32', openvino=choose_precision('cpu')['eval'])
     return [Way(name, version(name), precision[name]) for name in precision if find_spec(name)]
 
-# %% ../../nbs/57a_networks.quick_look.ipynb #2ad5f11e
-def _onnxruntime(graph, way, names):
-    "f(x) -> arrays, by ONNX Runtime"
+# %% ../../nbs/57a_networks.quick_look.ipynb #dcf50ba9
+def _onnxruntime(graph, way):
+    "f(names, x) -> arrays, by ONNX Runtime"
     ort = import_module('onnxruntime')
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
     session = ort.InferenceSession(graph, options, providers=['CPUExecutionProvider'])
-    return lambda x: session.run(names, dict(image=x))
+    def arrays(names, x): return session.run(names, dict(image=x))
+    return arrays
 
-def _openvino(graph, way, names):
-    "f(x) -> arrays, by OpenVINO"
+# %% ../../nbs/57a_networks.quick_look.ipynb #19d56237
+def _openvino(graph, way):
+    "f(names, x) -> arrays, by OpenVINO"
     core = import_module('openvino').Core()
     how = dict(
         INFERENCE_NUM_THREADS=torch.get_num_threads(),
         INFERENCE_PRECISION_HINT=dict(fp32='f32', bf16='bf16')[way.precision],
         PERFORMANCE_HINT='LATENCY')
     net = core.compile_model(core.read_model(graph), 'CPU', how)
-    def arrays(x):
-        "Outputs in the order of their names"
+    def arrays(names, x):
         found = net(x)
         return [found[name] for name in names]
     return arrays
@@ -91,25 +96,28 @@ _OPENED = dict(onnxruntime=_onnxruntime, openvino=_openvino)
 # %% ../../nbs/57a_networks.quick_look.ipynb #37bdde77
 def _by(way, graph, encoder, in_channels, embedding):
     "`run` for `predict`, by a library that is given a graph"
-    arrays = _OPENED[way.library](graph, way, _outputs(embedding))
+    arrays, names = _OPENED[way.library](graph, way), _outputs(embedding)
     def run(batch):
         "Logits, and embeddings if wanted, of uint8 (B,size,size,C)"
         data = DeviceData(batch, batch[...,0], 'cpu', encoder, in_channels)
         x = data.normalise(data.raw(slice(None)))
-        found = arrays(np.ascontiguousarray(x.numpy(), np.float32))
+        found = arrays(names, np.ascontiguousarray(x.numpy(), np.float32))
         z = data.crop(torch.from_numpy(np.array(found[0]))).numpy()
         return z, np.array(found[1]) if embedding else None
     return run
 
-# %% ../../nbs/57a_networks.quick_look.ipynb #dda7a2df
+# %% ../../nbs/57a_networks.quick_look.ipynb #50b7da01
 _WORTH = 30   # Seconds: a look that PyTorch is done with sooner is left to it
 _FASTER = .9  # Of PyTorch's time, at most
 
+def _probability(z): return 1/(1+np.exp(-np.clip(z, -60, 60)))
+
 def _agree(a, b):
     "Do two ways say the same? Logits (B,H,W)"
-    off = np.abs(1/(1+np.exp(-np.clip(a, -60, 60)))-1/(1+np.exp(-np.clip(b, -60, 60))))
+    off = np.abs(_probability(a)-_probability(b))
     return bool(off.max()<=.1 and off.mean()<=.002)
 
+# %% ../../nbs/57a_networks.quick_look.ipynb #513a235c
 def _seconds(run, batch):
     "The shorter of two passes, after a first"
     took = []
@@ -135,7 +143,31 @@ class Choice:
         return f'looking with {name}: {times:.1f} times as fast here as PyTorch'
     def record(self)->dict: return asdict(self)
 
-# %% ../../nbs/57a_networks.quick_look.ipynb #431b0afb
+# %% ../../nbs/57a_networks.quick_look.ipynb #34c2264e
+def _graph_of(net, encoder, in_channels, batch, embedding):
+    "The graph of a network; None where it cannot be written as one"
+    data = DeviceData(batch[:1], batch[:1,...,0], 'cpu', encoder, in_channels)
+    try: return _graph(net, data.normalise(data.raw(slice(None))), embedding)
+    except Exception: return None
+
+# %% ../../nbs/57a_networks.quick_look.ipynb #b94bc467
+def _tried(way, graph, *how):
+    "`run` by a library; None where it cannot take this network"
+    try: return _by(way, graph, *how)
+    except Exception: return None
+
+# %% ../../nbs/57a_networks.quick_look.ipynb #951681c0
+def _timed(ways, graph, how, batch, wanted):
+    "[(seconds, way, run or None where it says something else)] of the ways that can take a graph; `wanted`: logits"
+    out = []
+    for way in ways:
+        run = _tried(way, graph, *how)
+        if run is None: continue
+        took, z = _seconds(run, batch)
+        out.append((took, way, run if _agree(wanted, z) else None))
+    return out
+
+# %% ../../nbs/57a_networks.quick_look.ipynb #48b4f08b
 def choose_way(
     net,              # Trained, in evaluation mode, on a processor
     encoder:str,      # Whose normalisation
@@ -145,30 +177,17 @@ def choose_way(
     embedding=False   # Are embeddings wanted, too?
     )->tuple:         # (`run` for `predict`, `Choice`)
     "The quickest way to look at so many windows that says the same as PyTorch"
-    run = network(net, encoder, in_channels, embedding=embedding)
-    took, z = _seconds(run, batch)
-    best, seconds, way = took, dict(torch=took/len(batch)), _plain()
-    others = _others() if took*windows/len(batch)>_WORTH else []
-    graph = _graph_of(net, encoder, in_channels, batch, embedding) if others else None
-    for other in others if graph else []:
-        there = _tried(other, graph, encoder, in_channels, embedding)
-        if there is None: continue
-        took, other_z = _seconds(there, batch)
-        seconds[other.library] = took/len(batch)
-        if _agree(z, other_z) and took<best and took<_FASTER*seconds['torch']*len(batch):
-            best, run, way = took, there, other
-    return run, Choice(way, {name:round(each, 6) for name,each in seconds.items()}, int(windows))
-
-def _graph_of(net, encoder, in_channels, batch, embedding):
-    "The graph of a network; None where it cannot be written as one"
-    data = DeviceData(batch[:1], batch[:1,...,0], 'cpu', encoder, in_channels)
-    try: return _graph(net, data.normalise(data.raw(slice(None))), embedding)
-    except Exception: return None
-
-def _tried(way, graph, *how):
-    "`run` by a library; None where it cannot take this network"
-    try: return _by(way, graph, *how)
-    except Exception: return None
+    plain = network(net, encoder, in_channels, embedding=embedding)
+    took, z = _seconds(plain, batch)
+    ways = _others() if took*windows/len(batch)>_WORTH else []
+    graph = _graph_of(net, encoder, in_channels, batch, embedding) if ways else None
+    timed = _timed(ways if graph else [], graph, (encoder, in_channels, embedding), batch, z)
+    best = (took*_FASTER, _plain(), plain)
+    for other in timed:
+        if other[2] and other[0]<best[0]: best = other
+    timed.append((took, _plain(), plain))
+    seconds = {way.library:each/len(batch) for each,way,_ in timed}
+    return best[2], Choice(best[1], seconds, int(windows))
 
 # %% ../../nbs/57a_networks.quick_look.ipynb #00af31d9
 def same_way(

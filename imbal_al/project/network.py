@@ -224,7 +224,17 @@ def _batches(items, n):
             batch = []
     if batch: yield batch
 
-# %% ../../nbs/65_project.network.ipynb #8d73e566
+# %% ../../nbs/65_project.network.ipynb #6336758b
+def _first_windows(p, ids, n=16):
+    "(windows (n,size,size,C) of the first units that can be read, windows of a unit); None and 0 where none can"
+    units = []
+    for im in read_all(p, ids, [], []):
+        units.append(windows_of(im, project_windows(p)))
+        if sum(map(len, units))>=n: break
+    if not units: return None, 0
+    return np.concatenate(units)[:n], len(units[0])
+
+# %% ../../nbs/65_project.network.ipynb #ac02047f
 def _way_of(p, net, ids, folder, device, embedding, say):
     "`run` for `predict` of a pool"
     batch, each = _first_windows(p, ids)
@@ -245,28 +255,20 @@ def _way_of(p, net, ids, folder, device, embedding, say):
     say(choice.told())
     return run
 
-def _first_windows(p, ids, n=16):
-    "(windows (n,size,size,C) of the first units that can be read, windows of a unit); None and 0 where none can"
-    units = []
-    for im in read_all(p, ids, [], []):
-        units.append(windows_of(im, project_windows(p)))
-        if sum(map(len, units))>=n: break
-    if not units: return None, 0
-    return np.concatenate(units)[:n], len(units[0])
-
-# %% ../../nbs/65_project.network.ipynb #cffac3e4
+# %% ../../nbs/65_project.network.ipynb #9bc75bf0
 _CHUNK = 256
 
+def _files(folder, ids):
+    "File of scores -> the units it is of"
+    starts = range(0, len(ids), _CHUNK)
+    return {folder/f'scores_{start//_CHUNK:03d}.npz':ids[start:start+_CHUNK] for start in starts}
+
+# %% ../../nbs/65_project.network.ipynb #d79f814c
 def score_pool(p, net, ids, folder, device, embedding, say=lambda line: None, second=()):
     "`score_units`, and the fields `second`, in files of `_CHUNK` units; those that are there are read"
-    starts = range(0, len(ids), _CHUNK)
-    wanted = {folder/f'scores_{start//_CHUNK:03d}.npz':ids[start:start+_CHUNK] for start in starts}
-    def kept(path):
-        "A file's arrays; None where they are to be made"
-        part = read_record(path)
-        return part if part is not None and _is_whole(part, wanted[path], embedding, second) else None
+    wanted, parts, looked = _files(folder, ids), [], 0
+    def kept(path): return _whole(read_record(path), wanted[path], embedding, second)
     if any(kept(path) is None for path in wanted): run = _way_of(p, net, ids, folder, device, embedding, say)
-    parts, looked = [], 0
     for path,want in wanted.items():
         part, looked = kept(path), looked+len(want)
         if part is None:
@@ -285,6 +287,8 @@ def _is_whole(part, want, embedding, second):
     if not {*second,'margin'}<=set(part): return False
     if not set(part['ids'])<=set(want) or part['asked']!=len(want): return False
     return not (embedding and len(part['ids']) and not part['embedding'].shape[1])
+
+def _whole(part, *asked): return part if part is not None and _is_whole(part, *asked) else None
 
 # %% ../../nbs/65_project.network.ipynb #fcd9e9fa
 def _joined(parts):

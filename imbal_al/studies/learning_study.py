@@ -129,7 +129,8 @@ def story(
     "The runs of the preset `story`: two strategies in a rare pool, and one network from faulty patches only"
     base = RunConfig(**{**_STORY, 'data':data, **changes})
     steps = round(_LONGER*base.steps) if base.steps else None
-    at_once = replace(base, batch=base.batch*base.cycles, cycles=1, steps=steps, pool_size=base.pool_size//2)
+    at_once = replace(
+        base, batch=base.batch*base.cycles, cycles=1, steps=steps, pool_size=base.pool_size//2)
     rare = plan(base, ['random','entropy'], [.1], repeats)
     faulty = plan(at_once, ['random'], [1.], repeats)
     return sorted([*rare, *faulty], key=attrgetter('repeat'))
