@@ -5,8 +5,10 @@ Notebooks, and the worker processes of tests, are forked from a server that has 
 Drivers that a test starts as a program of their own know nothing of this: theirs are spawned.
 """
 
-import contextlib, copy, ctypes, functools, multiprocessing, os, signal, sys, threading, time
+import contextlib, copy, ctypes, functools, multiprocessing, os, signal, sys, tempfile, threading, time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from subprocess import CompletedProcess, TimeoutExpired
 
 LOADED = [
     'nbdev.test',
@@ -106,6 +108,62 @@ def networks_once():
     room = sys.modules.get('imbal_al.networks.models')
     if room and hasattr(room, '_made') and not hasattr(room._made, 'copied'):
         room._made = copied(room._made)
+
+
+def _told_into(files):
+    "This process's standard output and errors, from the system's side and Python's, into two files"
+    for number, (name, file) in enumerate(zip(('stdout', 'stderr'), files, strict=True), start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+        stream = open(number, 'w', closefd=False, encoding='utf-8', errors='surrogateescape')
+        setattr(sys, name, stream)
+        setattr(sys, f'__{name}__', stream)
+
+
+def _be_command(words, folder, surroundings, at):
+    "In a process of its own: what `imbal-al WORDS` does"
+    _told_into([f'{folder}/out', f'{folder}/err'])
+    os.environ.clear()
+    os.environ.update(surroundings)
+    os.chdir(at)
+    sys.argv = ['imbal-al', *words]
+    from imbal_al.cli import main
+
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        code = 1
+        sys.excepthook(*sys.exc_info())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def command(*words, timeout=120):
+    """The command as a user gives it, in a process that ends; forked, so that it loads nothing again
+
+    Returns what `subprocess.run` would: `returncode`, and `stdout` and `stderr` as text."""
+    words = [os.fsdecode(os.fsencode(word)) for word in map(_as_word, words)]
+    with tempfile.TemporaryDirectory() as folder:
+        told = words, folder, dict(os.environ), os.getcwd()
+        process = PROCESSES.Process(target=_be_command, args=told)
+        process.start()
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            raise TimeoutExpired(words, timeout)
+        out, err = (_text(Path(folder, name)) for name in ('out', 'err'))
+        return CompletedProcess(words, process.exitcode, out, err)
+
+
+def _as_word(word):
+    return word if isinstance(word, (str, bytes)) else os.fspath(word)
+
+
+def _text(path):
+    return path.read_bytes().decode('utf-8', 'surrogateescape') if path.exists() else ''
 
 
 # What a process keeps of its last study or data set: (room, function with a memory)

@@ -1,8 +1,10 @@
 "`imbal-al demo`: each step runs, its words are the commands' own, and what is done is not done again"
 
+import configparser
 import csv
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,3 +114,18 @@ def test_only_a_demo_of_the_same_seed_is_gone_on_with(tmp_path):
     with pytest.raises(InputError, match='holds a demo of seed 0'):
         walk_demo(tmp_path / 'd', 1, SCALE)
     assert json.loads((tmp_path / 'd/demo.json').read_text())['seed'] == 0
+
+
+def test_what_the_server_needs_is_named_and_is_what_the_extra_brings(monkeypatch):
+    "Without its packages: one line, and its remedy names what `live` asks for"
+    from imbal_al.live import commands
+
+    monkeypatch.setattr(commands, 'find_spec', lambda name: None)
+    with pytest.raises(InputError) as told:
+        commands._check_extra()
+    remedy = re.search('`pip install (.*)`', str(told.value)).group(1).split()
+    settings = configparser.ConfigParser()
+    settings.read(Path(__file__).parent.parent / 'settings.ini')
+    asked = settings['DEFAULT']['live_requirements'].split()
+    assert remedy == [re.match(r'[\w-]+', one).group() for one in asked]
+    assert str(told.value).startswith('starlette and uvicorn not installed')

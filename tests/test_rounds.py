@@ -222,6 +222,78 @@ def test_scores_are_those_of_one_pass_whatever_the_chunks(tmp_path, images, monk
     assert stamp == {o: o.stat().st_mtime_ns for o in (tmp_path / 's').iterdir()}
 
 
+@pytest.fixture
+def always_worth(monkeypatch):
+    "Every look is long enough to choose a way, and the fastest is the last that is tried"
+    from imbal_al.networks import quick_look as room
+
+    monkeypatch.setattr(room, '_WORTH', 0)
+    turns = iter(range(1000, 0, -1))
+    plain = room._seconds
+    monkeypatch.setattr(room, '_seconds', lambda run, batch: (next(turns), plain(run, batch)[1]))
+    monkeypatch.setattr(room, '_FASTER', 1)
+
+
+@pytest.mark.parametrize('embedding', [False, True])
+def test_a_quicker_way_says_the_same_and_is_gone_on_with(tmp_path, images, monkeypatch, always_worth, embedding):
+    "The whole pool by PyTorch, and by the last of the other ways, killed after the first file"
+    p, said = make(tmp_path, images), []
+    net = m.cold_model(p)
+    ids = list(p.units.id)
+    whole, _ = score_units(p, net, ids, embedding=embedding)
+    monkeypatch.setattr(m, '_CHUNK', 7)
+    folder = tmp_path / 's'
+    folder.mkdir()
+    score_pool(p, net, ids[:7], folder, 'cpu', embedding, said.append)
+    way = read_json(folder / 'looked.json')['way']
+    assert way['library'] == 'openvino' and said[0].startswith('looking with OpenVINO')
+    monkeypatch.setattr('imbal_al.networks.quick_look._seconds', None)
+    parts = score_pool(p, net, ids, folder, 'cpu', embedding, said.append)
+    assert read_json(folder / 'looked.json')['way'] == way
+    assert parts['ids'].tolist() == ids
+    np.testing.assert_allclose(parts['entropy'], whole['entropy'], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(parts['embedding'], whole['embedding'], atol=1e-4)
+
+
+def test_a_way_that_is_gone_is_said_and_nothing_is_mixed(tmp_path, images, monkeypatch, always_worth):
+    p, said = make(tmp_path, images), []
+    net = m.cold_model(p)
+    ids = list(p.units.id)
+    monkeypatch.setattr(m, '_CHUNK', 7)
+    folder = tmp_path / 's'
+    folder.mkdir()
+    score_pool(p, net, ids[:14], folder, 'cpu', False, said.append)
+    first = (folder / 'scores_000.npz').stat().st_mtime_ns
+    monkeypatch.setattr('imbal_al.networks.quick_look._others', list)
+    parts = score_pool(p, net, ids, folder, 'cpu', False, said.append)
+    assert any('is not here: all is looked at anew' in line for line in said)
+    assert (folder / 'scores_000.npz').stat().st_mtime_ns > first and parts['ids'].tolist() == ids
+    assert not (folder / 'looked.json').exists(), 'PyTorch is what needs no word'
+    whole, _ = score_units(p, net, ids)
+    np.testing.assert_array_equal(parts['foreground'], whole['foreground'])
+
+
+def test_a_way_that_says_otherwise_is_not_taken(tmp_path, images, monkeypatch, always_worth):
+    "A library that computes something else, however fast"
+    from imbal_al.networks import quick_look as room
+
+    honest = room._by
+
+    def wrong(*how):
+        run = honest(*how)
+        return lambda batch: (run(batch)[0] + 2, None)
+
+    monkeypatch.setattr(room, '_by', wrong)
+    p = make(tmp_path, images)
+    ids = list(p.units.id)
+    (tmp_path / 's').mkdir()
+    net = m.cold_model(p)
+    got = score_pool(p, net, ids, tmp_path / 's', 'cpu', False)
+    assert read_json(tmp_path / 's/looked.json')['way']['library'] == 'torch'
+    whole, _ = score_units(p, net, ids)
+    np.testing.assert_array_equal(got['entropy'], whole['entropy'])
+
+
 def test_windows_of_one_image_go_the_same_way_and_defects_are_kept(tmp_path, images):
     p = make(tmp_path, images, unit='window', per_image=1)
     for _, o in p.units.groupby('image'):

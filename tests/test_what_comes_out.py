@@ -3,7 +3,7 @@
 import csv, json, os, re, shutil, subprocess, sys
 from pathlib import Path
 
-import numpy as np, pytest
+import numpy as np, pytest, quick
 from PIL import Image
 
 from imbal_al.core import InputError
@@ -57,14 +57,8 @@ def photo(path, *corners, size=(40, 50)):
 
 def call(*args, rc=0):
     "The command as a user gives it: (lines said, lines of errors)"
-    code = 'import sys; from imbal_al.cli import main; sys.exit(main())'
-    done = subprocess.run(
-        [sys.executable, '-c', code, *map(os.fsencode, args)],
-        capture_output=True,
-        timeout=120,
-        env=dict(os.environ, PYTHONPATH=str(Path(__file__).parent.parent)),
-    )
-    out, err = done.stdout.decode(), done.stderr.decode()
+    done = quick.command(*args)
+    out, err = done.stdout, done.stderr
     assert done.returncode == rc and 'Traceback' not in err, (done.returncode, out, err)
     return out, err
 

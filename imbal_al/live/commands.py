@@ -38,7 +38,7 @@ def _check_extra():
     "Raise an `InputError` where the server's packages are not installed"
     missing = [name for name in ('starlette','uvicorn') if find_spec(name) is None]
     if missing: raise InputError(
-        f"{' and '.join(missing)} not installed; run `pip install 'imbal_al[live]'` first")
+        f"{' and '.join(missing)} not installed; run `pip install starlette uvicorn` first")
 
 # %% ../../nbs/73z_live.commands.ipynb #fab697fb
 def _studio_of(url, key, number):

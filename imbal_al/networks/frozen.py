@@ -15,7 +15,7 @@ from .learner import assembled, fit, loss_module, Training, training_batches
 from .models import create_model, encoder_stats
 
 # %% auto #0
-__all__ = ['HOW']
+__all__ = []
 
 # %% ../../nbs/55b_networks.frozen.ipynb #d32badbf
 class _Standard(nn.Module):

@@ -19,7 +19,7 @@ from .store import groups_of, labels, Project
 from ..runs.folder import read_record
 
 # %% auto #0
-__all__ = ['discovery']
+__all__ = []
 
 # %% ../../nbs/64b_project.discovery.ipynb #e9bcff6a
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np, torch
 
-from ..core import ahead, atomic_path, InputError, note, stream, stream_seed
+from imbal_al.core import (
+    ahead, atomic_path, InputError, note, read_json, stream, stream_seed, write_json
+)
 from ..losses.names import PAPER_COMBO
 from ..losses.registry import make_loss, OnTwoChannels
 from ..measure.metrics import BINS, histogram
@@ -18,6 +20,7 @@ from ..networks.features import keep_features
 from ..networks.frozen import frozen_network, load_trained, network_of, train_frozen, trained_state
 from ..networks.learner import fit, make_learner, Steps, Training
 from ..networks.predict import network, predict
+from ..networks.quick_look import choose_way, same_way
 from ..networks.tiling import windows_of
 from ..networks.uncertainty import FROM_LOGITS, measure
 from .state import project_windows
@@ -169,11 +172,11 @@ def read_all(
             yield found
 
 # %% ../../nbs/65_project.network.ipynb #c9956c46
-def score_units(p, net, ids, device='cpu', embedding=False, bs=16):
+def score_units(p, net, ids, device='cpu', embedding=False, bs=16, run=None):
     """One pass over units: (arrays, a line for each unit that cannot be read)
 
     Arrays ids, embedding (n,D), or (n,0) unless asked for, and `imbal_al.networks.uncertainty.FROM_LOGITS` (n,)."""
-    run = network(net, p.settings.encoder, 3, device, embedding=embedding)
+    run = run or network(net, p.settings.encoder, 3, device, embedding=embedding)
     lines, got, measured, embedded = [], [], [], []
     for z,e in predict(run, read_all(p, ids, lines, got), project_windows(p), bs):
         z = torch.from_numpy(z)[None]
@@ -221,22 +224,60 @@ def _batches(items, n):
             batch = []
     if batch: yield batch
 
-# %% ../../nbs/65_project.network.ipynb #cffac3e4
+# %% ../../nbs/65_project.network.ipynb #6336758b
+def _first_windows(p, ids, n=16):
+    "(windows (n,size,size,C) of the first units that can be read, windows of a unit); None and 0 where none can"
+    units = []
+    for im in read_all(p, ids, [], []):
+        units.append(windows_of(im, project_windows(p)))
+        if sum(map(len, units))>=n: break
+    if not units: return None, 0
+    return np.concatenate(units)[:n], len(units[0])
+
+# %% ../../nbs/65_project.network.ipynb #ac02047f
+def _way_of(p, net, ids, folder, device, embedding, say):
+    "`run` for `predict` of a pool"
+    batch, each = _first_windows(p, ids)
+    plain = network(net, p.settings.encoder, 3, device, embedding=embedding)
+    if str(device)!='cpu' or batch is None: return plain
+    path, begun = folder/'looked.json', list(folder.glob('scores_*.npz'))
+    how = net, p.settings.encoder, 3, batch
+    if begun and not path.exists(): return plain
+    if begun:
+        kept = read_json(path)
+        run = kept and same_way(kept, *how, embedding)
+        if run: return run
+        say('the library that began to look is not here: all is looked at anew')
+        for part in (*begun, path): part.unlink()
+    run, choice = choose_way(*how, len(ids)*each, embedding)
+    if not choice.told(): return run
+    write_json(path, choice.record())
+    say(choice.told())
+    return run
+
+# %% ../../nbs/65_project.network.ipynb #9bc75bf0
 _CHUNK = 256
 
+def _files(folder, ids):
+    "File of scores -> the units it is of"
+    starts = range(0, len(ids), _CHUNK)
+    return {folder/f'scores_{start//_CHUNK:03d}.npz':ids[start:start+_CHUNK] for start in starts}
+
+# %% ../../nbs/65_project.network.ipynb #d79f814c
 def score_pool(p, net, ids, folder, device, embedding, say=lambda line: None, second=()):
     "`score_units`, and the fields `second`, in files of `_CHUNK` units; those that are there are read"
-    parts = []
-    for start in range(0, len(ids), _CHUNK):
-        want, path = ids[start:start+_CHUNK], folder/f'scores_{start//_CHUNK:03d}.npz'
-        part = read_record(path)
-        if part is None or not _is_whole(part, want, embedding, second):
-            part, lines = score_units(p, net, want, device, embedding)
+    wanted, parts, looked = _files(folder, ids), [], 0
+    def kept(path): return _whole(read_record(path), wanted[path], embedding, second)
+    if any(kept(path) is None for path in wanted): run = _way_of(p, net, ids, folder, device, embedding, say)
+    for path,want in wanted.items():
+        part, looked = kept(path), looked+len(want)
+        if part is None:
+            part, lines = score_units(p, net, want, device, embedding, run=run)
             part['asked'] = np.array(len(want))
             if second: part |= _measure_units(p, net, list(part['ids']), second, device)
             write_record(path, part)
             for line in lines: say(line)
-            say(f'looked at {min(start+_CHUNK,len(ids))} of {len(ids)}')
+            say(f'looked at {looked} of {len(ids)}')
         parts.append(part)
     return _joined(parts)
 
@@ -246,6 +287,8 @@ def _is_whole(part, want, embedding, second):
     if not {*second,'margin'}<=set(part): return False
     if not set(part['ids'])<=set(want) or part['asked']!=len(want): return False
     return not (embedding and len(part['ids']) and not part['embedding'].shape[1])
+
+def _whole(part, *asked): return part if part is not None and _is_whole(part, *asked) else None
 
 # %% ../../nbs/65_project.network.ipynb #fcd9e9fa
 def _joined(parts):

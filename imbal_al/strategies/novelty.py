@@ -11,7 +11,7 @@ import numpy as np
 from ..core import InputError, stream
 
 # %% auto #0
-__all__ = ['own_novelty', 'other_novelty', 'first_finds', 'heat_map']
+__all__ = ['first_finds', 'heat_map']
 
 # %% ../../nbs/38a_strategies.novelty.ipynb #954cb83c
 def _unit(tokens):

@@ -109,7 +109,7 @@ def preset(name:str,  # 'quick', 'laptop' or 'paper'; 'story' is `story`
 STORY_DATA = 'synthetic_leaves:240:128'
 _STORY = dict(
     patch=(32,32),
-    pool_size=400,
+    pool_size=800,
     test_size=100,
     heldout_size=160,
     validation_size=120,
@@ -129,7 +129,8 @@ def story(
     "The runs of the preset `story`: two strategies in a rare pool, and one network from faulty patches only"
     base = RunConfig(**{**_STORY, 'data':data, **changes})
     steps = round(_LONGER*base.steps) if base.steps else None
-    at_once = replace(base, batch=base.batch*base.cycles, cycles=1, steps=steps)
+    at_once = replace(
+        base, batch=base.batch*base.cycles, cycles=1, steps=steps, pool_size=base.pool_size//2)
     rare = plan(base, ['random','entropy'], [.1], repeats)
     faulty = plan(at_once, ['random'], [1.], repeats)
     return sorted([*rare, *faulty], key=attrgetter('repeat'))
