@@ -36,7 +36,7 @@ class Played:
     "What the server holds. Whoever annotates calls `draw` and `set_state`"
 
     def __init__(self):
-        self.lock, self.numbers, self.url = Lock(), count(1), ''
+        self.lock, self.numbers, self.url, self.gone = Lock(), count(1), '', False
         self.projects, self.tasks, self.jobs, self.requests, self.uploads = {}, {}, {}, {}, {}
         self.log = []  # (method, path) of every request
         self.replicas = 0  # Of each job, in tasks that are made from now on
@@ -401,6 +401,9 @@ class Handler(BaseHTTPRequestHandler):
         return out
 
     def answer(self):
+        if self.server.played.gone:  # Connections that are open still reach their thread
+            self.close_connection = True
+            return
         try:
             status, found, *more = self.answered()
         except Refused as e:
@@ -433,6 +436,7 @@ def played_cvat():
     try:
         yield played
     finally:
+        played.gone = True
         server.shutdown()
         server.server_close()
 

@@ -24,7 +24,7 @@ from imbal_al.live.desk import units_out
 from imbal_al.live.server import make_live
 from imbal_al.live.studio import Studio
 from imbal_al.live.trainer import Plan
-from imbal_al.project.queue import ingest
+from imbal_al.project.queue import ingest, write_queue
 from imbal_al.project.rounds import next_round
 from imbal_al.project.state import is_held_out, read_picks, rounds, rounds_with_model, waiting
 from imbal_al.project.store import file_name, labels, new, open_project, read_mask, write_label
@@ -239,12 +239,18 @@ def test_what_replicas_were_merged_to_counts(server, parts):
 
 @pytest.fixture
 def trained(parts):
-    "A project with a network, whose second queue has predictions"
+    "A project whose queue has predictions, as a network might have made them: a bar each, of another length"
     p, truth = parts
-    next_round(p, 12, device='cpu')
-    for pick in read_picks(rounds(p)[0]):
-        write_label(p, pick['id'], truth(pick['id']), 'a test', '2026-01-01T00:00:00Z')
     made = next_round(p, 8, device='cpu')
+    picks = read_picks(made.folder)
+
+    def probability(id):
+        prob = np.full((32, 32), 0.1)
+        prob[3:6, : 5 + [pick['id'] for pick in picks].index(id)] = 0.9
+        return prob
+
+    (made.queue / 'done.json').unlink()
+    assert write_queue(p, made.queue, picks, probability) == []
     return p, truth, made
 
 
