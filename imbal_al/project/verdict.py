@@ -47,7 +47,7 @@ def _seen(p, device):
     found = heldout_parts(p, folder, ids, device)
     if found is None: raise InputError(
         f'{p.dir}: the last model cannot be read back; '
-        f'give `imbal-al next {p.dir} --budget 0` to train again')
+        f'run `imbal-al next {p.dir} --budget 0` to train again')
     read, parts = found
     flags = np.array([faulty[id] for id in read], bool)
     tests = weighed_tests(p, read, flags)
@@ -81,7 +81,7 @@ def _choose(p, seen, wanted, pi):
     if wanted.alarms is not None: return rule_by_alarms(parts, faulty, wanted.alarms, w)
     if not faulty.any(): raise InputError(
         f'none of the {len(faulty)} held-out labels of {p.dir} is faulty, '
-        f'so what slips cannot be told; choose by alarms on good parts for now: `imbal-al verdict {p.dir} --alarms 0.05`')
+        f'so what slips through is unknown; choose by alarms on good parts for now: `imbal-al verdict {p.dir} --alarms 0.05`')
     if wanted.slip is not None: return rule_by_recall(parts, faulty, wanted.slip, w)
     if pi is None: raise InputError(
         'costs per part need the share of faulty parts on the line; '
