@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from imbal_al.core import InputError
 from imbal_al.data.synthetic import image
-from imbal_al.live import server
+from imbal_al.live import inbox, server, studio
 from imbal_al.live.answers import Answers, answer_tasks
 from imbal_al.live.trainer import Plan, Trainer
 from imbal_al.live.view import alarms, page_view, slow_view
@@ -245,25 +245,28 @@ def test_what_is_fetched_is_ingested_when_it_has_changed(parts, monkeypatch):
     for number, id in enumerate((a, b), 1):
         sent = event(p, id, truth(id), number)
         tasks.append(dict(sent['task'], annotations=[sent['annotation']]))
-    live, exports = server.make_live(p.dir), []
-    monkeypatch.setattr(server, 'all_tasks', lambda studio: tasks)
-    real = server.ingest
+    live, exports = server.make_live(p.dir, desk=studio.LabelStudio(studio.Studio('http://127.0.0.1:9', 'k'))), []
+    monkeypatch.setattr(studio, 'all_tasks', lambda studio: tasks)
+    real = inbox.ingest
 
-    def taken(p, path):
+    def taken(p, path, **how):
         exports.append([task['id'] for task in json.loads(path.read_text())])
-        return real(p, path)
+        return real(p, path, **how)
 
-    monkeypatch.setattr(server, 'ingest', taken)
+    def take_all():
+        live.desk.fetch(p, live.say)
+
+    monkeypatch.setattr(inbox, 'ingest', taken)
     for _ in range(2):
-        server._take_all(live, p)
+        take_all()
     assert exports == [[1, 2]] and set(labels(p)['id']) == {a, b}
     tasks[1]['annotations'][0]['updated_at'] = '2026-02-01T00:00:00Z'
     tasks.append(dict(id=3, data=dict(image='/data/zebra.png'), annotations=[]))
-    server._take_all(live, p)
+    take_all()
     assert exports == [[1, 2], [2]]
     tasks[2]['annotations'] = [dict(tasks[0]['annotations'][0], id=9)]
     for _ in range(2):
-        server._take_all(live, p)
+        take_all()
     assert exports == [[1, 2], [2], [3]] and 'none of its 1 image' in live.lines[-1]
 
 

@@ -4,6 +4,7 @@
 
 # %% ../../nbs/73z_live.commands.ipynb #3c750586
 from __future__ import annotations
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,30 +35,47 @@ def _demo(
     walk_demo(out, seed)
 
 # %% ../../nbs/73z_live.commands.ipynb #8b321514
-def _check_extra():
-    "Raise an `InputError` where the server's packages are not installed"
-    missing = [name for name in ('starlette','uvicorn') if find_spec(name) is None]
+def _check_installed(names):
+    "Raise an `InputError` where packages are not installed"
+    missing = [name for name in names if find_spec(name.replace('-','_')) is None]
     if missing: raise InputError(
-        f"{' and '.join(missing)} not installed; run `pip install starlette uvicorn` first")
+        f"{' and '.join(missing)} not installed; run `pip install {' '.join(missing)}` first")
 
 # %% ../../nbs/73z_live.commands.ipynb #fab697fb
-def _studio_of(url, key, number):
-    "The Label Studio that options name; None without one"
-    from imbal_al.live.studio import check_url, Studio
-    if not url and (key or number): raise InputError(
-        '--key and --project-number are for --label-studio; give its address, too')
-    if url and not key: raise InputError(
-        '--label-studio needs --key, a token of a user (Account & Settings there), or $LABEL_STUDIO_API_KEY')
-    return Studio(check_url(url), key, number) if url else None
+def _key_of(tool, key, variable):
+    "The token for a tool, as given or of the environment. Raises `InputError` without one"
+    key = key or os.environ.get(variable, '')
+    if not key: raise InputError(f'{tool} needs --key, a token of a user there, or ${variable}')
+    return key
+
+# %% ../../nbs/73z_live.commands.ipynb #f8745a7f
+def _desk_of(given):
+    "Where units are labelled, as options say; None without one"
+    from imbal_al.live.studio import check_url, LabelStudio, Studio
+    if given.label_studio and given.cvat: raise InputError('give --label-studio or --cvat, one of them')
+    if given.label_studio:
+        url = check_url(given.label_studio)
+        key = _key_of('--label-studio', given.key, 'LABEL_STUDIO_API_KEY')
+        return LabelStudio(Studio(url, key, given.project_number))
+    if given.cvat:
+        url = check_url(given.cvat, '--cvat')
+        key = _key_of('--cvat', given.key, 'CVAT_ACCESS_TOKEN')
+        _check_installed(['cvat-sdk'])
+        from imbal_al.live.cvat import Cvat
+        return Cvat(Studio(url, key, given.project_number))
+    if given.key or given.project_number: raise InputError(
+        '--key and --project-number are for --label-studio and --cvat; give its address, too')
 
 # %% ../../nbs/73z_live.commands.ipynb #023b273b
 @dataclass(frozen=True)
-class _LabelStudio:
-    "A Label Studio that gets the tasks; '': none"
+class _Where:
+    "What gets the tasks; '': nothing"
     label_studio: Annotated[str, typer.Option(
         help='Address of the Label Studio that gets the tasks; default: none')]=''
+    cvat: Annotated[str, typer.Option(
+        help='Address of the CVAT that gets the tasks; default: none')]=''
     key: Annotated[str, typer.Option(
-        envvar='LABEL_STUDIO_API_KEY', help="Token of a user of that Label Studio")]=''
+        help='Token of a user there; default $LABEL_STUDIO_API_KEY, $CVAT_ACCESS_TOKEN')]=''
     project_number: Annotated[int, typer.Option(
         min=0, help='Number of the project there; default: a new one')]=0
 
@@ -76,7 +94,7 @@ class _Rounds:
 def _serve(
     *,
     dir: Annotated[Path, typer.Argument(metavar='DIR', help="The project's folder")],
-    studio: _LabelStudio,
+    where: _Where,
     rounds: _Rounds,
     host: Annotated[str, typer.Option(help='Address to listen on')]='127.0.0.1',
     port: Annotated[int, typer.Option(min=1, max=65535)]=9090,
@@ -87,14 +105,15 @@ def _serve(
     device: Annotated[Optional[str], typer.Option(
         help='cpu, cuda, cuda:1; default the best there is')]=None,
     ):
-    """Serve Label Studio while you label: predictions, annotations, new networks and new tasks.
+    """Serve Label Studio or CVAT while you label: predictions, annotations, new networks and new tasks.
     Safe to interrupt; run it again to resume.
 
     Example:
 
         imbal-al serve parts --label-studio http://127.0.0.1:8080 --key TOKEN --every 20
+        imbal-al serve parts --cvat http://127.0.0.1:8080 --key TOKEN --every 20
     """
-    _check_extra()
+    _check_installed(['starlette','uvicorn'])
     from imbal_al.live.server import check_access, make_live, serve
     from imbal_al.live.trainer import Plan
     from imbal_al.project.rounds import project_strategies
@@ -102,8 +121,7 @@ def _serve(
     check_device(device)
     check_access(host, token)
     plan = Plan(**vars(rounds), device=device or best_device())
-    studio = _studio_of(studio.label_studio, studio.key, studio.project_number)
-    live = make_live(dir, plan, token, studio, own or f'http://127.0.0.1:{port}')
+    live = make_live(dir, plan, token, _desk_of(where), own or f'http://127.0.0.1:{port}')
     serve(live, host, port, typer.echo)
 
 # %% ../../nbs/73z_live.commands.ipynb #e615e670

@@ -5,6 +5,7 @@
 # %% ../../nbs/73c_live.inbox.ipynb #a7bb682f
 from __future__ import annotations
 import json, os
+from pathlib import Path
 from threading import RLock
 
 from ..core import InputError, note, write_text
@@ -88,14 +89,24 @@ def take_inbox(
         for path in waiting: os.replace(path, _folder(p, 'tasks')/path.name)
     return counts
 
-# %% ../../nbs/73c_live.inbox.ipynb #b341a331
-def _ingest(p, tasks, say, on_conflict):
-    "Ingest tasks; what happened"
-    export = _folder(p, 'label-studio.json')
-    write_text(export, json.dumps(tasks))
-    try: report = ingest(look(p, say), export, on_conflict=on_conflict)
+# %% ../../nbs/73c_live.inbox.ipynb #0a91553c
+def take_export(
+    p:Project,         # The project
+    path:Path,         # Of an export
+    say=note,          # Called with a line on what somebody should look at
+    on_conflict='ask'  # See `imbal_al.project.queue.ingest`
+    )->dict:           # What happened -> how often; {} where none of it is of this project
+    "Ingest an export"
+    try: report = ingest(look(p, say), path, on_conflict=on_conflict)
     except InputError as e:
         say(str(e))
         return {}
     for line in report.lines: say(line)
     return dict(report.counts)
+
+# %% ../../nbs/73c_live.inbox.ipynb #b341a331
+def _ingest(p, tasks, say, on_conflict):
+    "Ingest tasks; what happened"
+    export = _folder(p, 'label-studio.json')
+    write_text(export, json.dumps(tasks))
+    return take_export(p, export, say, on_conflict)

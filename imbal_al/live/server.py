@@ -5,7 +5,7 @@
 # %% ../../nbs/73i_live.server.ipynb #08855899
 from __future__ import annotations
 import base64, json, secrets, socket, time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,18 +19,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..core import InputError, note, write_text
+from ..core import InputError, note
 from .answers import Answers, answer_tasks
 from .clicked import answer_context, clicked_mask, keep_drawn, overlay, page_clicks
+from .desk import Desk
 from .inbox import keep_event, take_inbox
 from .page import HTML, SCRIPT, STYLE
-from .studio import all_tasks, annotation_counts, connect, send_tasks, Studio, studio_project
 from .trainer import Plan, Trainer
 from .view import answer_alarm, is_stale, page_view, picture, slow_view
 from ..measure.verdict import Rule
-from ..project.queue import ingest
-from ..project.state import is_held_out, read_guide, rounds, waiting
-from ..project.store import look, open_project, Project, read_label
+from ..project.state import is_held_out, read_guide
+from ..project.store import open_project, Project, read_label
 from ..project.verdict import choose_verdict, Wanted
 from ..runs.lock import held
 
@@ -90,12 +89,10 @@ class Live:
     answers: Answers        # Predictions
     trainer: Trainer        # Rounds in the background
     token: str=''           # That is asked for; '': none
-    studio: Studio|None=None # Label Studio; None: it comes by webhook only
+    desk: Desk|None=None    # Where units are labelled; None: annotations come by webhook only
     own: str=''             # Our address, as Label Studio reaches it
-    synced: float=0.        # When Label Studio was last asked for everything
-    fetches: bool=False     # Does no webhook reach us, so that new annotations are asked for?
-    counts: tuple=()        # How many there were when it was last asked for everything
-    seen: dict=field(default_factory=dict) # Number of a task -> its annotations' times, as ingested
+    synced: float=0.        # When the desk was last asked for everything
+    counts: tuple=()        # How many annotations there were then
     lines: tuple=()         # What somebody should look at, the last ones
     def say(self,
         line:str # What somebody should look at
@@ -158,56 +155,21 @@ async def _webhook(request):
     kept = await run_in_threadpool(keep_event, live.open(), body)
     return JSONResponse(dict(kept=kept), background=BackgroundTask(run_in_threadpool, _take, live))
 
-# %% ../../nbs/73i_live.server.ipynb #b62a420f
-def tasks_out(
-    p:Project # The project
-    )->list:  # As the queues have them
-    "The tasks of the units that are out, in the order of rounds and picks"
-    out, found = set(waiting(p)), []
-    for folder in rounds(p):
-        path = folder/'queue'/'labelstudio.json'
-        if not path.exists(): continue
-        tasks = json.loads(path.read_text(encoding='utf-8'))
-        found += [task for task in tasks if task['data']['id'] in out]
-    return found
-
-# %% ../../nbs/73i_live.server.ipynb #370077a8
-def _times(task):
-    "What tells whether a task's annotations have changed"
-    return tuple((one.get('id'), one.get('updated_at')) for one in task.get('annotations') or [])
-
-# %% ../../nbs/73i_live.server.ipynb #2f4f289a
-def _take_all(live, p):
-    "Ingest the annotations that Label Studio has, tasks that are as they were left out"
-    there = all_tasks(live.studio)
-    at = {task['id']:_times(task) for task in there}
-    tasks = [task for task in there if at[task['id']]!=live.seen.get(task['id'],())]
-    if not tasks: return
-    export = p.dir/'live'/'label-studio-all.json'
-    write_text(export, json.dumps(tasks))
-    try: lines = ingest(look(p, live.say), export).lines
-    except InputError as e: lines = [str(e)]
-    for line in lines: live.say(line)
-    live.seen |= at
-
 # %% ../../nbs/73i_live.server.ipynb #fe6e61d3
 def _is_time(live, every=60):
     "Is it time to ask for everything?"
     if time.time()-live.synced>=every: return True
-    return live.fetches and annotation_counts(live.studio)!=live.counts
+    return not live.desk.calls and live.desk.counts()!=live.counts
 
 # %% ../../nbs/73i_live.server.ipynb #b497cd0c
 def _sync(live, p):
-    "Ask Label Studio for everything, if that is a while ago; connect to it the first time"
-    if live.studio is None or live.synced and not _is_time(live): return
+    "Ask the desk for everything, if that is a while ago; connect to it the first time"
+    if live.desk is None or live.synced and not _is_time(live): return
     if not live.synced:
-        live.studio = studio_project(p, live.studio)
-        refused = connect(live.studio, live.own, live.token)
-        for line in refused: live.say(line)
-        live.fetches = bool(refused)
-    live.counts = annotation_counts(live.studio)
-    _take_all(live, p)
-    send_tasks(live.studio, tasks_out(p))
+        for line in live.desk.connect(p, live.own, live.token): live.say(line)
+    live.counts = live.desk.counts()
+    live.desk.fetch(p, live.say)
+    live.desk.send(p)
     live.synced = time.time()
 
 # %% ../../nbs/73i_live.server.ipynb #4d2228a2
@@ -230,8 +192,8 @@ def _before(live, p):
 
 # %% ../../nbs/73i_live.server.ipynb #1fd68b41
 def _after(live, p, made):
-    "A round is there: its tasks go to Label Studio"
-    if live.studio is not None: send_tasks(live.studio, tasks_out(p))
+    "A round is there: its tasks go to the desk"
+    if live.desk is not None: live.desk.send(p)
     _look_slowly(live, p)
 
 # %% ../../nbs/73i_live.server.ipynb #a0af7e3a
@@ -373,12 +335,12 @@ def make_live(
     dir:str|Path,            # The project's folder
     plan:Plan=Plan(),        # How rounds are made
     token:str='',            # That is asked for; '': none
-    studio:Studio|None=None, # Label Studio; None: it comes by webhook only
+    desk:Desk|None=None,     # Where units are labelled; None: annotations come by webhook only
     own:str=''               # Our address, as Label Studio reaches it
     )->Live:
     "A project that can be served. Raises `InputError` where there is none"
     dir = open_project(dir).dir
-    live = Live(dir, Answers(dir, plan.device), Trainer(dir, plan), token, studio, own)
+    live = Live(dir, Answers(dir, plan.device), Trainer(dir, plan), token, desk, own)
     live.trainer.before = partial(_before, live)
     live.trainer.after = partial(_after, live)
     return live

@@ -10,7 +10,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from ..core import InputError, read_json, write_json
+from ..core import InputError, read_json, write_json, write_text
+from .desk import tasks_out
+from .inbox import take_export
 from ..project.annotations import LS_CONFIG
 from ..project.store import Project
 
@@ -20,7 +22,7 @@ __all__ = []
 # %% ../../nbs/73f_live.studio.ipynb #3fccc387
 @dataclass(frozen=True)
 class Studio:
-    "A Label Studio and a project in it"
+    "A server where units are labelled, and a project in it"
     url: str       # Such as http://127.0.0.1:8080
     key: str       # Of a user
     number: int=0  # Of the project in it; 0: none yet
@@ -62,12 +64,13 @@ def ask(
 
 # %% ../../nbs/73f_live.studio.ipynb #41bcadf6
 def check_url(
-    url:str   # Of Label Studio
+    url:str,  # Of a server
+    option:str='--label-studio' # That it was given by
     )->str:   # Without a slash at its end
     "An address. Raises `InputError` for what is none"
     parts = urlsplit(url)
     if parts.scheme not in ('http','https') or not parts.netloc: raise InputError(
-        f'--label-studio {url!r} is no address; write for example --label-studio http://127.0.0.1:8080')
+        f'{option} {url!r} is no address; write for example {option} http://127.0.0.1:8080')
     return url.rstrip('/')
 
 # %% ../../nbs/73f_live.studio.ipynb #860feda2
@@ -160,3 +163,35 @@ def connect(
         except InputError as e: lines.append(
             f'Label Studio does not take {own}: {what}; it may be started with {setting}=false ({e})')
     return lines
+
+# %% ../../nbs/73f_live.studio.ipynb #e4c35979
+def _times(task):
+    "What tells whether a task's annotations have changed"
+    return tuple((one.get('id'), one.get('updated_at')) for one in task.get('annotations') or [])
+
+# %% ../../nbs/73f_live.studio.ipynb #8ca08e46
+class LabelStudio:
+    "Label Studio as a `Desk`"
+    def __init__(self,
+        studio:Studio # Where
+        ):
+        self.studio, self.calls = studio, True
+        self.seen = {} # Number of a task -> its annotations' times, as ingested
+    def connect(self, p, own, token)->list: # See `Desk`
+        "Make the project, and tell Label Studio where we are"
+        self.studio = studio_project(p, self.studio)
+        refused = connect(self.studio, own, token)
+        self.calls = not refused
+        return refused
+    def counts(self)->tuple: return annotation_counts(self.studio) # See `Desk`
+    def fetch(self, p, say): # See `Desk`
+        "Ingest the annotations that are there, tasks that are as they were left out"
+        there = all_tasks(self.studio)
+        at = {task['id']:_times(task) for task in there}
+        tasks = [task for task in there if at[task['id']]!=self.seen.get(task['id'],())]
+        if not tasks: return
+        export = p.dir/'live'/'label-studio-all.json'
+        write_text(export, json.dumps(tasks))
+        take_export(p, export, say)
+        self.seen |= at
+    def send(self, p)->int: return send_tasks(self.studio, tasks_out(p)) # See `Desk`

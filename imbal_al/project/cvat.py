@@ -71,7 +71,8 @@ def read_cvat(
     at = root.findtext('meta/dumped') or root.findtext('meta//updated') or ''
     out = []
     for im in root.iter('image'):
-        drawn = Drawn(im.get('name','?'), at=at.strip(), pixels='')
+        when = im.get('at') or at.strip()
+        drawn = Drawn(im.get('name','?'), at=when, by=im.get('by',''), pixels='')
         if im.get('pixels')=='upright': drawn.pixels = 'upright'
         try: _image(drawn, im)
         except BROKEN as e: drawn.error = said_error(e)
