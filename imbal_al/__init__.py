@@ -2,11 +2,13 @@
 
 Modules:
 
+- `imbal_al.dev.watch`: A hundred quiet days, and days on which one thing has moved: how often each kind is named
 - `imbal_al.losses.compound`: A loss of pixels and a loss of regions, added: where one has no slope the other has
 - `imbal_al.losses.guidance`: The weight of misses found by OII in a few trainings, where a grid trains them all
 - `imbal_al.losses.numerics`: Sums that stay exact from one defect pixel to all, at logits of any size
 - `imbal_al.losses.pixel`: Cross entropy, Focal and the distribution part of DIBE: a curve for each pixel, and what its slope does when defects are rare
 - `imbal_al.losses.region`: Dice, Tversky and the region part of DIBE: ratios of sums, where a thousand healthy pixels weigh nothing
+- `imbal_al.measure.drift`: Two sets of pictures compared by permutation over groups
 - `imbal_al.measure.image_level`: Faulty parts caught, good parts flagged, and how many good parts need no human, at any prevalence
 - `imbal_al.measure.metrics`: Every score at every prevalence and every threshold, from two small histograms per image
 - `imbal_al.measure.oii`: One number between -1 and 1 that says whether a model misses defects or invents them
@@ -17,6 +19,11 @@ Modules:
 - `imbal_al.measure.statistics`: Intervals, tests and the number of repeats they take
 - `imbal_al.measure.threshold`: The cut that is best at the line's prevalence, chosen without the units it is applied to
 - `imbal_al.measure.verdict`: Accept, look at it, reject: one rule, chosen by what a missed part, a part thrown away and a look cost
+- `imbal_al.networks.background`: What the surface looks like, without light, blur and noise
+- `imbal_al.networks.looks`: Light, sharpness and noise of a picture in a few numbers
+- `imbal_al.project.moved`: Light, focus, surface, share and network: each tested, each in words
+- `imbal_al.project.watch`: What has moved since the labels, drawn, with the odd pictures in a queue
+- `imbal_al.project.watched`: One compact record a picture, beside the table of `predict`
 - `imbal_al.strategies.diversity`: Core-set, BADGE and their kin: picks that differ from what is labelled and from each other
 - `imbal_al.strategies.k_center`: The farthest point again and again, exactly, without looking at most points
 - `imbal_al.strategies.scores`: Random, and those that take the highest of a score per image"""
