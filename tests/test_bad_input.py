@@ -280,7 +280,7 @@ CASES = {
     ),
     'guide loss': (
         lambda at: cli('guide', '--loss', 'dice'),
-        "loss 'dice' has no weight of misses to guide; choose one of: tversky, ft, dibe_reg, hf, dibe_dis, dibe",
+        "loss 'dice' has no false-negative weight to guide; choose one of: tversky, ft, dibe_reg, hf, dibe_dis, dibe",
     ),
     'guide target reversed': (
         lambda at: cli('guide', '--target', '0.3', '0.1'),
@@ -701,7 +701,7 @@ CASES = {
     ),
     'guidance over runs': (
         lambda at: train_at(replace(LOSS, loss='dice', fn_weight=None), at / 'x'),
-        "loss 'dice' has no weight of misses to guide; choose one of: tversky, ft, dibe_reg, hf, dibe_dis, dibe",
+        "loss 'dice' has no false-negative weight to guide; choose one of: tversky, ft, dibe_reg, hf, dibe_dis, dibe",
     ),
     # --- plans and run folders
     'plan no study': (

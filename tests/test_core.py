@@ -1,6 +1,6 @@
 "imbal_al.core: whole files or none, seeds that never move, one-line errors"
 
-import json, os, stat, subprocess, sys, threading
+import errno, json, os, stat, subprocess, sys, threading
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,74 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path):
     code = f"import os\nfrom imbal_al.core import atomic_path\nwith atomic_path({str(p)!r}) as t: t.write_text('half'); os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, '-c', code]).returncode == -9
     assert not p.exists()
+
+
+@pytest.fixture
+def on_disk(monkeypatch):
+    "What is asked of the disk, in order: names of files and folders, `rename`"
+    told, flush, rename = [], os.fsync, os.replace
+
+    def fsync(number):
+        told.append(os.readlink(f'/proc/self/fd/{number}'))
+        return flush(number)
+
+    def replace(a, b):
+        told.append('rename')
+        return rename(a, b)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    monkeypatch.setattr(os, 'replace', replace)
+    return told
+
+
+@pytest.mark.skipif(not Path('/proc/self/fd').is_dir(), reason='names of open files are asked of /proc')
+def test_the_file_is_flushed_then_renamed_then_its_folder_flushed(tmp_path, on_disk):
+    "A power cut takes nothing back that was reported as written"
+    write_text(tmp_path / 'x.csv', 'a')
+    file, *rest = on_disk
+    assert file.endswith('.tmp') and rest == ['rename', str(tmp_path)]
+    on_disk.clear()
+    write_text(tmp_path / 'a' / 'b' / 'x.csv', 'a')
+    assert on_disk[1:] == ['rename', *map(str, (tmp_path / 'a/b', tmp_path / 'a', tmp_path))], 'new folders, too'
+    on_disk.clear()
+    write_text(tmp_path / 'a' / 'b' / 'x.csv', 'a')
+    assert len(on_disk) == 3
+
+
+@pytest.mark.parametrize('refused', ['open', 'EINVAL', 'ENOTSUP', 'EBADF'])
+def test_a_folder_that_cannot_be_flushed_is_passed_over(tmp_path, monkeypatch, refused):
+    "Windows opens none, some network drives flush none"
+    real_open, real_fsync = os.open, os.fsync
+
+    def open_(path, *more, **named):
+        if refused == 'open' and Path(path).is_dir():
+            raise PermissionError(13, 'Permission denied')
+        return real_open(path, *more, **named)
+
+    def fsync(number):
+        if refused != 'open' and stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(getattr(errno, refused), 'refused')
+        return real_fsync(number)
+
+    monkeypatch.setattr(os, 'open', open_)
+    monkeypatch.setattr(os, 'fsync', fsync)
+    before = len(os.listdir('/proc/self/fd')) if Path('/proc/self/fd').is_dir() else None
+    write_text(tmp_path / 'x.csv', 'a')
+    assert (tmp_path / 'x.csv').read_text() == 'a' and left(tmp_path) == ['x.csv']
+    assert before is None or len(os.listdir('/proc/self/fd')) == before, 'nothing stays open'
+
+
+def test_a_folder_whose_disk_fails_is_said(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def fsync(number):
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(errno.EIO, 'Input/output error')
+        return real(number)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    with pytest.raises(InputError, match='cannot write .*x.csv: Input/output error'):
+        write_text(tmp_path / 'x.csv', 'a')
 
 
 def test_files_have_the_permissions_of_any_new_file(tmp_path):

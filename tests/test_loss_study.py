@@ -273,7 +273,7 @@ def test_guidance_trains_nothing_twice(study, monkeypatch):
     n = len(list((d / 'runs').glob('*/result.json')))
     guide(counted, (-1.0, -0.9), 3)
     assert len(list((d / 'runs').glob('*/result.json'))) == n and g.trials
-    with pytest.raises(InputError, match='no weight of misses'):
+    with pytest.raises(InputError, match='no false-negative weight'):
         train_at(replace(base, loss='dice', fn_weight=None), d)
 
 

@@ -267,7 +267,7 @@ def test_a_project_is_guided_from_the_command_line(tmp_path, images, monkeypatch
         assert (
             e.exit_code == 0
             and 'costs 5 and a false one 1' in ' '.join((tmp_path / 'm.md').read_text().split())
-            and 'dibe with 0.5 as the weight of misses' in (tmp_path / 'm.md').read_text()
+            and 'dibe with a false-negative weight of 0.5' in (tmp_path / 'm.md').read_text()
         ), e.output
 
 

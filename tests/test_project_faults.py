@@ -5,7 +5,17 @@ import json
 import numpy as np, pandas as pd, pytest
 
 from imbal_al.project.store import labels, open_project, write_label
-from imbal_al.dev.project_faults import _all_kills, _Campaign, _different, _play, _twice, table
+from imbal_al.dev.project_faults import (
+    _all_kills,
+    _asked_twice,
+    _Campaign,
+    _different,
+    _lost,
+    _play,
+    _play_served,
+    _twice,
+    table,
+)
 
 
 @pytest.fixture(scope='module')
@@ -54,3 +64,40 @@ def test_a_command_that_fails_counts_as_lost(c, monkeypatch):
     step = next(s for s in c.steps if s.name == 'where')
     t = _play(c, replace(step, args=(*step.args[:2], '--prevalence', '7')), 0, 1)
     assert 'exit code 2' in t.outcome and table(pd.DataFrame([vars(t)])).lost.sum() == 1
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_while_somebody_labels_loses_nothing(c, monkeypatch):
+    monkeypatch.setitem(c.seconds, 'serve', 10)
+    row = _play_served(c, 0, most=2)
+    assert row.kills >= 1 and not row.bad, row
+
+
+@pytest.fixture
+def served(c, tmp_path):
+    "(folder of a try, its tasks as Label Studio keeps them, each labelled)"
+    import shutil
+
+    folder = shutil.copytree(c.base / 'before' / 'next', tmp_path / 'try')
+    return folder, json.loads((folder / 'export.json').read_text())
+
+
+def test_a_label_that_a_server_lost_would_be_seen(served):
+    folder, tasks = served
+    assert len(tasks) == 8 and _lost(folder, tasks) == [] and _asked_twice(tasks) == 0
+    id = tasks[0]['data']['id']
+    assert _asked_twice([*tasks, tasks[0]]) == 1
+    assert _lost(folder, tasks[1:]) == [f'task {id}']
+    write_label(open_project(folder / 'p'), id, np.ones((32, 40)))
+    assert _lost(folder, tasks) == [f'label {id}'] and _twice(folder) == 1
+    (folder / 'p/labels' / f'{id}.json').unlink()
+    assert _lost(folder, tasks) == [f'label {id}']
+    (folder / 'log').write_text('p/labels/x.json is damaged\n')
+    assert _lost(folder, [{**tasks[0], 'annotations': []}, *tasks[1:]]) == ['damaged']
+
+
+def test_a_server_that_does_not_start_counts_as_lost(c, monkeypatch):
+    "It ends by itself, with an exit code"
+    monkeypatch.setattr('imbal_al.dev.project_faults._EVERY', 0)
+    row = _play_served(c, 0, most=0)
+    assert 'exit code 2' in row.outcome and row.bad

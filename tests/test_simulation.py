@@ -228,7 +228,7 @@ def test_strategy_is_no_part_of_the_scenario():
         (dict(lr=0), 'lr = 0'),
         (dict(lr=-1e-3), 'lr'),
         (dict(lr=float('nan')), 'lr = nan'),
-        (dict(fn_weight=0.3), "'combo_paper' has no weight of misses"),
+        (dict(fn_weight=0.3), "'combo_paper' has no false-negative weight"),
         (dict(loss='unified', fn_weight=0.3), "'unified' has no setting 'fn_weight'"),
         (dict(loss='dibe', fn_weight='high'), 'high'),
         (dict(loss='dibe', fn_weight=2.0), 'fn_weight'),

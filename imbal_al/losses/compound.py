@@ -29,7 +29,7 @@ symmetric form. The defect's index alone is an inference for the binary case.*
 
 $$L=\lambda\,\overline{w_y\,q^{1-\gamma}(-\ln p_t)}+(1-\lambda)(1-TI)^{\gamma}$$
 
-It merges the parameters: $\delta=0.6$ is the class weight and also the weight of misses, $1-\delta$
+It merges the parameters: $\delta=0.6$ is the class weight and also the false-negative weight, $1-\delta$
 of false alarms, and one $\gamma=0.5$ serves both parts.
 
 ## DIBE
@@ -154,7 +154,7 @@ class HybridFocalLoss(CompoundLoss):
     def __init__(self, *,
         class_weight:float=.25, # delta of Focal; Lin's 0.25
         gamma:float=2., # focusing power of Focal; Lin's 2
-        fn_weight:float=.7, # alpha, weight of misses; Abraham's 0.7
+        fn_weight:float=.7, # alpha, false-negative weight; Abraham's 0.7
         fp_weight:float|None=None, # beta, weight of false alarms; None: 1 - fn_weight
         exponent:float|str=4/3, # q of Focal Tversky, or 'abraham' for 0.75
         mix:float=.5, # lambda, weight of Focal; Yeung's 0.5
@@ -201,7 +201,7 @@ class DIBELoss(CompoundLoss):
     def __init__(self, *,
         class_weight:float=.25, # delta of DIBEDis; Focal's 0.25
         gamma:float=.3, # power in both parts; the best guess for DIBE's
-        fn_weight:float=.5, # alpha, weight of misses; DIBE starts in the middle
+        fn_weight:float=.5, # alpha, false-negative weight; DIBE starts in the middle
         fp_weight:float|None=None, # beta, weight of false alarms; None: 1 - fn_weight, DIBE's rule
         mix:float=.5, # lambda, weight of DIBEDis; DIBE's 0.5, smaller for extreme imbalance
         variant:str='region', # reading of DIBEDis: 'region', 'class', 'normalised', 'tversky'

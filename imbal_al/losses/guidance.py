@@ -1,4 +1,4 @@
-r"""The weight of misses found by OII in a few trainings, where a grid trains them all
+r"""OII chooses the false-negative weight in a few trainings
 
 ## Candidates
 

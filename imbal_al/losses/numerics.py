@@ -117,7 +117,7 @@ def number(
 
 # %% ../../nbs/29_losses.numerics.ipynb #f0a70831
 def error_weights(
-    fn_weight, # weight of misses
+    fn_weight, # false-negative weight
     fp_weight, # weight of false alarms; None: 1 - fn_weight
 ): # both as floats
     "The two weights of output imbalance, checked; TypeError or InputError (a ValueError)."

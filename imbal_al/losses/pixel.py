@@ -233,7 +233,7 @@ class DIBEDisLoss(PixelLoss):
     def __init__(self, *,
         class_weight:float=.25, # delta, weight of defect pixels; Focal's 0.25
         gamma:float=.3, # focusing power; the best guess for DIBE's
-        fn_weight:float=.5, # alpha, weight of misses; DIBE starts in the middle
+        fn_weight:float=.5, # alpha, false-negative weight; DIBE starts in the middle
         fp_weight:float|None=None, # beta, weight of false alarms; None: 1 - fn_weight, DIBE's rule
         variant:str='region', # 'region', 'class', 'normalised', 'tversky'
         reduction:str='mean', # 'mean' over the valid pixels, 'sum', 'none': one value per pixel

@@ -161,7 +161,7 @@ class DiceLoss(RegionLoss):
 class TverskyLoss(RegionLoss):
     "One minus the Tversky index, Eqs. 6 and 7 (Salehi)."
     def __init__(self, *,
-        fn_weight:float=.7, # alpha, weight of misses; Salehi's 0.7
+        fn_weight:float=.7, # alpha, false-negative weight; Salehi's 0.7
         fp_weight:float|None=None, # beta, weight of false alarms; None: 1 - fn_weight, Salehi's 0.3
         smooth:float=1., # epsilon, beside TP
         per_image:bool=False, # sums per image, then averaged; else over the batch
@@ -192,7 +192,7 @@ class FocalTverskyLoss(TverskyLoss):
     "Power of the Tversky loss, Eq. 8 (Abraham)."
     def __init__(self, *,
         exponent:float|str=4/3, # q; 4/3 as the paper's analysis needs, or 'abraham' for the 0.75 of his code
-        fn_weight:float=.7, # alpha, weight of misses; Abraham's 0.7
+        fn_weight:float=.7, # alpha, false-negative weight; Abraham's 0.7
         fp_weight:float|None=None, # beta, weight of false alarms; None: 1 - fn_weight
         smooth:float=1., # epsilon, beside TP
         per_image:bool=False, # sums per image, then averaged; else over the batch
@@ -210,7 +210,7 @@ class DIBERegLoss(RegionLoss):
     "Power of the logarithm of the Tversky index, Eq. 20 (inferred)."
     def __init__(self, *,
         gamma:float=.3, # power of -ln TI; the best guess for DIBE's
-        fn_weight:float=.5, # alpha, weight of misses; DIBE starts in the middle
+        fn_weight:float=.5, # alpha, false-negative weight; DIBE starts in the middle
         fp_weight:float|None=None, # beta, weight of false alarms; None: 1 - fn_weight, DIBE's rule
         smooth:float=1., # epsilon, beside TP
         per_image:bool=False, # sums per image, then averaged; else over the batch

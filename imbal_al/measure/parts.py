@@ -1,4 +1,4 @@
-r"""Found or not, how far overlapped, and how many false regions: what an engineer counts, at every threshold and every smallest size
+r"""Defects found, how far they are overlapped, and false regions, at every threshold and smallest size
 
 F1 counts pixels; an engineer counts defects. A *region* is a set of pixels that touch, diagonals
 included (eight neighbours, as scikit-image's `label` has it by default, and OpenCV, and so

@@ -1,4 +1,4 @@
-r"""How many of the images are faulty, told from the network's output
+r"""How many of the images are faulty, from the network's output
 
 ## One score per image
 

@@ -1,4 +1,4 @@
-r"""Where the F1 goes when fewer images are faulty than in training, and what a threshold gets back
+r"""Why F1 falls when fewer images are faulty than in training, and how much a threshold recovers
 
 ## Three numbers per model
 

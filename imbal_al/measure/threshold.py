@@ -1,4 +1,4 @@
-r"""The cut that is best at the line's prevalence, chosen without the units it is applied to
+r"""The best threshold at the prevalence in production, chosen on other images
 
 ## The lower envelope
 

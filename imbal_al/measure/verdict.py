@@ -1,4 +1,4 @@
-r"""Accept, look at it, reject: one rule, chosen by what a missed part, a part thrown away and a look cost
+r"""Accept, look at it, or reject: one rule, chosen by what a missed part, a discarded part and an inspection cost
 
 ## One rule
 

@@ -382,7 +382,7 @@ def guide_project(
     misses_cost:float|None,       # Of a missed pixel
     alarms_cost:float|None,       # Of a falsely alarmed pixel
     prevalence:float|None=None,   # Share of faulty units at deployment; None: the held-out labels'
-    loss:str='dibe',              # A loss with a weight of misses
+    loss:str='dibe',              # A loss with a false-negative weight
     candidates:int=5,             # How many weights between 0 and 1
     target=None,                  # Interval of OII wanted, (low, high); None: costs alone decide
     device:str|None=None,         # None: the best there is

@@ -470,7 +470,7 @@ def rates_in(
 
 # %% ../../nbs/83_results.remedies.ipynb #518c3762
 def _steered(runs, rates, strategy):
-    "The runs with a weight of misses whose rates are known; other labels or weightings left out"
+    "The runs with a false-negative weight whose rates are known; other labels or weightings left out"
     mine = runs[runs.fn_weight.notna() & runs.config.isin(rates.index)]
     mine = mine.drop(columns=['remedy','plain'], errors='ignore')
     mine = mine.merge(against_plain(runs, strategy)[['config','plain','remedy']], on='config')
@@ -499,7 +499,7 @@ def guided(
     runs:pd.DataFrame,       # As `remedy_table` takes them, with fn_weight and cycles
     rates:pd.DataFrame,      # One row per run: config, and the columns of `rates_in` for both parts
     pi_t:float,              # Share of faulty images at deployment
-    default:float=.7,        # Weight of misses that is compared
+    default:float=.7,        # False-negative weight that is compared
     strategy:str='entropy',  # Whose runs
     )->pd.DataFrame:         # data, pi_u, loss, repeat, weight, oii (validation), f1, ...
     """Per repeat and loss: the weight whose OII at `pi_t` is nearest to 0 on validation images, and its F1.

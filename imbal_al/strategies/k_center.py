@@ -1,4 +1,4 @@
-r"""The farthest point again and again, exactly, without looking at most points
+r"""The farthest point again and again, exactly, without computing most distances
 
 ## Bounds instead of distances
 

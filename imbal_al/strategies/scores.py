@@ -1,4 +1,4 @@
-r"""Random, and those that take the highest of a score per image
+r"""Random, and strategies that take the highest scores
 
 ## Entropy
 

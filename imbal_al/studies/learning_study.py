@@ -27,7 +27,7 @@ __all__ = ['plan', 'preset', 'story', 'run_study']
 
 # %% ../../nbs/60_studies.learning_study.ipynb #c2536218
 def _weighed(base, losses, fn_weights):
-    "(loss, weight of misses) pairs; a loss without such a weight comes once"
+    "(loss, false-negative weight) pairs; a loss without such a weight comes once"
     for loss in losses: check_choice('loss', loss, [PAPER_COMBO, *LOSS_NAMES])
     weighed = {loss for loss in losses if loss!=PAPER_COMBO and loss_takes(loss, 'fn_weight')}
     pairs = [(loss, weight if loss in weighed else None) for loss,weight in product(losses, fn_weights)]
@@ -40,7 +40,7 @@ def plan(base:RunConfig,   # What all runs share
     repeats:int,           # How often each is run, from another draw
     pi_t=(.05,),           # Test prevalences besides pi_t = pi_u
     losses=(),             # Names; none: that of `base`
-    fn_weights=(None,),    # Weights of misses, for the losses that have one; None: .7
+    fn_weights=(None,),    # False-negative weights, for the losses that have one; None: .7
     )->list[RunConfig]:
     """The grid of runs, repeat by repeat; strategies of one loss one after the other,
     since they share their first training"""
