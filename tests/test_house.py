@@ -56,6 +56,7 @@ LATE = {
     ('studies.loss_study', 'imbal_al'): 'a plan is made without torch',
     ('studies.loss_training', 'imbal_al'): 'a plan is made without torch',
     ('project.standing', 'matplotlib'): 'one figure; the numbers are told without',
+    ('project.watch', 'matplotlib'): 'one figure; the findings are told without',
     ('project.card', 'huggingface_hub'): 'only where a model is published',
     ('results.gallery', 'IPython'): 'only in a notebook',
     ('results.gallery', 'ipywidgets'): 'only in a notebook',

@@ -122,7 +122,7 @@ def test_what_the_server_needs_is_named_and_is_what_the_extra_brings(monkeypatch
 
     monkeypatch.setattr(commands, 'find_spec', lambda name: None)
     with pytest.raises(InputError) as told:
-        commands._check_extra()
+        commands._check_installed(["starlette", "uvicorn"])
     remedy = re.search('`pip install (.*)`', str(told.value)).group(1).split()
     settings = configparser.ConfigParser()
     settings.read(Path(__file__).parent.parent / 'settings.ini')

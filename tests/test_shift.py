@@ -12,7 +12,7 @@ from imbal_al.measure.metrics import (
 )
 from imbal_al.measure.oii import oii
 from imbal_al.measure.prevalence import (
-    _bbse_prevalence, _calibrate_pixels, _em_prevalence, _fit_logistic, _image_scores,
+    _bbse_prevalence, _calibrate_pixels, em_prevalence, _fit_logistic, _image_scores,
     estimate_prevalence, hedge, made_up_images,
 )
 from imbal_al.measure.shift import (
@@ -132,7 +132,7 @@ def test_em_ends_where_em_ends(seed, v):
         if abs(new - pi) < 1e-13:
             break
         pi = new
-    assert _em_prevalence(q, v)[0] == pytest.approx(pi, abs=2e-4)
+    assert em_prevalence(q, v)[0] == pytest.approx(pi, abs=2e-4)
 
 
 def gaussian(n1, n0, seed):
@@ -148,7 +148,7 @@ def test_known_shift_is_found_in_scores(pi):
     a, b = _fit_logistic(s_v, y, np.ones((1, 4000)))[0]
     assert a == pytest.approx(2, abs=0.15) and b == pytest.approx(0, abs=0.15)
     q = lambda s: 1 / (1 + np.exp(-a * s - b))
-    assert _em_prevalence(q(s_d), 0.5)[0] == pytest.approx(pi, abs=0.015)
+    assert em_prevalence(q(s_d), 0.5)[0] == pytest.approx(pi, abs=0.015)
     assert _bbse_prevalence(
         (q(s_d) >= 0.5).mean(), (q(s_v[:2000]) >= 0.5).mean(), (q(s_v[2000:]) >= 0.5).mean()
     ) == pytest.approx(pi, abs=0.02)
@@ -536,10 +536,10 @@ def test_em_counts_an_image_as_often_as_its_weight():
     rng = np.random.default_rng(3)
     q = rng.uniform(0.01, 0.99, 40)
     w = rng.integers(0, 4, 40).astype(float)
-    assert _em_prevalence(q, 0.4, w[None])[0] == pytest.approx(
-        _em_prevalence(np.repeat(q, w.astype(int)), 0.4)[0], abs=1e-9
+    assert em_prevalence(q, 0.4, w[None])[0] == pytest.approx(
+        em_prevalence(np.repeat(q, w.astype(int)), 0.4)[0], abs=1e-9
     )
-    assert _em_prevalence(q, 0.4, w[None])[0] != pytest.approx(_em_prevalence(q, 0.4)[0], abs=1e-3)
+    assert em_prevalence(q, 0.4, w[None])[0] != pytest.approx(em_prevalence(q, 0.4)[0], abs=1e-3)
 
 
 def test_logistic_is_where_the_ridge_has_it():

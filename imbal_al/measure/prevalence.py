@@ -114,12 +114,12 @@ def _fit_logistic(s, y, w, ridge=.1):
     return np.stack([scale/d, shift-scale*m/d], 1)
 
 # %% ../../nbs/24_measure.prevalence.ipynb #e495550d
-def _em_prevalence(q, pi_v, weights=None):
-    """Prevalence (draws,) of the largest likelihood, where EM ends (Saerens et al. 2002)
-
-    `q` (n,) or (draws,n) is the calibrated probability of being faulty, `pi_v` the share of faulty images
-    where it was calibrated, `weights` (draws,n) how often each image counts; None: once.
-    """
+def em_prevalence(
+    q,            # (n,) or (draws,n) calibrated probability of being faulty
+    pi_v,         # Share of faulty images where it was calibrated
+    weights=None, # (draws,n) how often each image counts; None: once
+    )->np.ndarray: # (draws,)
+    "Prevalence of the largest likelihood, where EM ends (Saerens et al. 2002)"
     q = np.atleast_2d(q)
     v = np.clip(np.broadcast_to(pi_v, (len(q),)), 1e-9, 1-1e-9)[:,None]
     w = 1. if weights is None else weights
@@ -148,7 +148,7 @@ def _estimate(s_v, y, w_v, s_d, w_d, method):
     "Prevalence of the deployment images in each draw; `s_d` (n,) or (draws,n)"
     beta = _fit_logistic(s_v, y, w_v)
     q_d = _sigmoid(beta[:,:1]*s_d+beta[:,1:])
-    if method!='bbse': return _em_prevalence(q_d, (w_v*y).sum(1)/w_v.sum(1), w_d)
+    if method!='bbse': return em_prevalence(q_d, (w_v*y).sum(1)/w_v.sum(1), w_d)
     said = _sigmoid(beta[:,:1]*s_v+beta[:,1:])>=.5
     def share(kind):
         w = w_v*kind
@@ -282,6 +282,51 @@ def made_up_images(
         for kind,z in ((1,true), (0,back)):
             hist[i,kind] = np.histogram(np.clip(z+mood, -7.99, 7.99), EDGES)[0]
     return hist, faulty
+
+# %% ../../nbs/24_measure.prevalence.ipynb #8b936907
+@dataclass(frozen=True)
+class Shares:
+    "The shares of faulty images of two sets"
+    before: Interval  # Of the first
+    now: Interval     # Of the second
+    apart: np.ndarray # (draws,) second minus first
+    q: tuple          # (n,) of the first, (m,) of the second: calibrated probability of being faulty
+    pi: float         # Share where that was calibrated
+    score: str        # The image score it is from
+
+def compare_shares(
+    hist,         # (n,2,128) labelled histograms
+    faulty,       # (n,) flags
+    weights,      # (n,) what each counts
+    groups,       # (n,) resampled together; None: each by itself
+    sets,         # Two of (m,128) histograms
+    set_groups,   # Two of (m,)
+    draws:int=200, # Bootstrap draws
+    seed:int=0,   # Theirs
+    )->Shares:
+    "The shares of two sets of images. Raises `InputError` where the labels are of one kind only"
+    y, rng = as_flags(hist, faulty).astype(float), stream(seed, 'two shares')
+    if not 0<y.mean()<1: raise InputError(
+        f"all {len(y)} labelled images are {'faulty' if y.all() else 'healthy'}; label some of the other kind")
+    score = _best_score(hist, y)
+    s_v = _image_scores(hist, score)
+    w_v = with_draws(y, groups, draws, rng)*np.asarray(weights, float)
+    found, q = [], []
+    for one,groups_of_one in zip(sets, set_groups):
+        s_d = _image_scores(one, score)
+        w_d = with_draws(np.zeros(len(s_d)), groups_of_one, draws, rng)
+        found.append(_estimate(s_v, y, w_v, s_d, w_d, 'em'))
+        scale, shift = _fit_logistic(s_v, y, w_v[:1])[0]
+        q.append(_sigmoid(scale*s_d+shift))
+    pi_v = (w_v*y).sum(1)/w_v.sum(1)
+    before, now = (np.where((pi_v>0)&(pi_v<1), of_set, np.nan) for of_set in found)
+    return Shares(
+        before=draws_interval(before[0], before[1:], .95, len(sets[0])),
+        now=draws_interval(now[0], now[1:], .95, len(sets[1])),
+        apart=now[1:]-before[1:],
+        q=tuple(q),
+        pi=float(pi_v[0]),
+        score=score)
 
 # %% ../../nbs/24_measure.prevalence.ipynb #ffbe6d94
 def _calibrate_pixels(hist, faulty, pi):

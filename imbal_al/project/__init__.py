@@ -17,5 +17,6 @@ __getattr__, __dir__, __all__ = face(
         'standing': 'Standing where curve_figure',
         'state': 'release',
         'store': 'Settings open_project new labels',
+        'watch': 'Watch watch_line',
     },
 )

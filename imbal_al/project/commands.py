@@ -531,6 +531,8 @@ def _predict(
         min=0, max=1, help='Probability from which a pixel is predicted; default that of the file')]=None,
     min_area: Annotated[Optional[int], typer.Option(
         min=1, help='Pixels from which a region is a defect; default that of the file')]=None,
+    watch: Annotated[bool, typer.Option(
+        '--watch/--no-watch', help='Also keep of each picture what imbal-al watch needs')]=True,
     ):
     """Masks, overlays and a table by defect area for a folder of any length.
     Safe to interrupt; run it again to resume.
@@ -544,8 +546,43 @@ def _predict(
     opened = open_model(model, threads)
     if opened.meta.get('warning'): _say(f"warning: {opened.meta['warning']}")
     table = predict_folder(
-        opened, images, folder, overlays, say=_tell_images, threshold=threshold, min_area=min_area)
+        opened, images, folder, overlays,
+        say=_tell_images,
+        threshold=threshold,
+        min_area=min_area,
+        watch=_watcher() if watch else None)
     typer.echo(f'table: {table}')
+
+# %% ../../nbs/73_project.commands.ipynb #d66f8e8f
+def _watcher():
+    "What records are made with"
+    from imbal_al.project.reference import frozen_watcher
+    return frozen_watcher()
+
+def _watch(
+    found: Annotated[Path, typer.Argument(metavar='FOUND', help='A folder written by `imbal-al predict`')],
+    project: Annotated[Path, typer.Option(help="The project's folder, whose network was exported")],
+    group_by: Annotated[Optional[str], typer.Option(
+        help="What was photographed together: 'folder' (days, batches) or a regular expression; "
+        'default: as the project')]=None,
+    most: Annotated[int, typer.Option('--queue', min=0, help='Odd pictures to queue, at most')]=20,
+    ):
+    """Has light, focus, surface or the share of faulty parts moved since the labels?
+
+    A figure of it, and a queue of the odd pictures, go to FOUND/watch.
+
+    Example:
+
+        imbal-al predict model.onnx /camera/today --out found && imbal-al watch found --project parts
+    """
+    from imbal_al.project.watch import watch_line
+    opened = _open(project, look=True)
+    watched = watch_line(opened, found, group_by, most, _say)
+    typer.echo(shown_text(str(watched)))
+    if watched.queued: typer.echo(
+        f'to have them labelled: cp -r {found}/watch/pictures/. {opened.images} && '
+        f'imbal-al project new {project} --images {opened.images}, label the queue, '
+        f'imbal-al ingest {project} EXPORT')
 
 # %% ../../nbs/73_project.commands.ipynb #11fa6e45
 _PROJECT = dict(
@@ -562,13 +599,14 @@ _LOOP = dict(
     where=_where,
     verdict=_verdict,
     export=_export,
-    predict=_predict)
+    predict=_predict,
+    watch=_watch)
 
 def register(
     app:typer.Typer,  # The app that gets the commands
     cls=None,         # The group class of sub-commands; None: typer's own
     )->typer.Typer:   # The `project` sub-app
-    "Add `project new|set|status|release|drop|labels` and `next`, `ingest`, `where`, `verdict`, `export`, `predict`"
+    "Add `project new|set|status|release|drop|labels` and `next`, `ingest`, `where`, `verdict`, `export`, `predict`, `watch`"
     sub = typer.Typer(
         no_args_is_help=True,
         rich_markup_mode='markdown',

@@ -19,6 +19,10 @@ from ..measure.verdict import judge, read_rule, Rule, rule_values, with_threshol
 from ..networks.predict import predict
 from ..networks.tiling import Windows
 from .store import image_names, is_prediction
+from imbal_al.project.watched import (
+    append_record, part_file, record_of, ROW, taken_at, Watched, Watcher, whole_records,
+    write_watched
+)
 from ..runs.lock import held
 from ..text import cell_text, counted
 
@@ -250,20 +254,23 @@ def _stamp(path, young=2.):
 def _blake2b(): return hashlib.blake2b(digest_size=16)
 
 # %% ../../nbs/70_project.predictor.ipynb #178097df
-def _content(path):
+def content_sum(
+    path   # Of a picture
+    )->str: # 32 digits; '' where it cannot be read
     "A checksum of a file's bytes; '' for one that cannot be read"
     try:
         with open(path, 'rb') as f: return hashlib.file_digest(f, _blake2b).hexdigest()
     except OSError: return ''
 
 # %% ../../nbs/70_project.predictor.ipynb #7ee51ef7
-def _counts(row, images, out, stem):
-    "Does a row tell of the picture that has its name now?"
+def _counts(row, images, out, stem, records=None):
+    "Does a row tell of the picture that has its name now, and is its record there?"
+    if records is not None and row['content'] not in records: return False
     if row['error'] or not row['content'] or row['mask']!=stem: return False
     if not (out/'masks'/f'{stem}.png').is_file(): return False
     path = images/row['image']
     if row['stamp'] and row['stamp']==_stamp(path): return True
-    return row['content']==_content(path)
+    return row['content']==content_sum(path)
 
 # %% ../../nbs/70_project.predictor.ipynb #91c0b03f
 def _done(path):
@@ -308,12 +315,12 @@ def _take_out(out, rows):
     if rows: (out/'table.csv').unlink(missing_ok=True)
 
 # %% ../../nbs/70_project.predictor.ipynb #073bd2f8
-def _still(out, images, stems):
+def _still(out, images, stems, records=None):
     "Name -> row, of the rows that still count; the others leave the folder"
     part = out/'table.part.csv'
     done = _done(part)
     here = {name:row for name,row in done.items() if name in stems}
-    kept = {name:row for name,row in here.items() if _counts(row, images, out, stems[name])}
+    kept = {name:row for name,row in here.items() if _counts(row, images, out, stems[name], records)}
     _take_out(out, [row for name,row in done.items() if name not in kept])
     _keep(part, kept.values())
     gone, again = len(done)-len(here), len(here)-len(kept)
@@ -331,7 +338,8 @@ def predict_folder(
     bs:int=8,                # Windows in a batch
     say=lambda done,n: None, # Called now and then
     threshold:float|None=None, # Probability; None: the file's
-    min_area:int|None=None     # Pixels from which a region is a defect; None: the file's
+    min_area:int|None=None,    # Pixels from which a region is a defect; None: the file's
+    watch:Watcher|None=None    # Also keeps what *Watching the line* needs
     )->Path:                 # The table, images with the largest defects first
     """Masks, overlays and a table for a folder of images
 
@@ -342,15 +350,16 @@ def predict_folder(
     names = _inputs(images)
     _check_free(out)
     with held(out/'lock.json', 1.):
-        _claim(out, model, images, overlays, rule)
+        about = _claim(out, model, images, overlays, rule)
         _sweep(out)
         stems = _stems(names)
-        done = _still(out, images, stems)
+        done = _still(out, images, stems, _records(out, watch))
         todo = [name for name in names if name not in done]
         def told(more): say(len(done)+more, len(names))
-        part = out/'table.part.csv'
-        _stream(model, rule, images, out, todo, stems, overlays, bs, part, told)
-        _write_table(out/'table.csv', _done(part).values())
+        _stream(model, rule, images, out, todo, stems, overlays, bs, watch, told)
+        done = _done(out/'table.part.csv')
+        if watch: _write_records(out, watch, done, _of_model(model, about))
+        _write_table(out/'table.csv', done.values())
     return out/'table.csv'
 
 # %% ../../nbs/70_project.predictor.ipynb #309021d7
@@ -409,6 +418,7 @@ def _claim(out, model, images, overlays, rule):
     if not of_same or not is_here: raise InputError(
         f'{out} holds the results of another model, folder or kind; give another folder')
     write_json(out/'predict.json', about)
+    return about
 
 # %% ../../nbs/70_project.predictor.ipynb #2695bd0e
 def _has_moved(part, images, most=50):
@@ -416,7 +426,7 @@ def _has_moved(part, images, most=50):
     rows = list(_done(part).values())
     if not rows: return True
     some = rows[::max(1, len(rows)//most)]
-    same = sum(row['content']==_content(images/row['image'])!='' for row in some)
+    same = sum(row['content']==content_sum(images/row['image'])!='' for row in some)
     return 2*same>len(some)
 
 # %% ../../nbs/70_project.predictor.ipynb #3b73ed8a
@@ -428,11 +438,36 @@ def _write_table(path, rows):
         table.writeheader()
         for row in rows: table.writerow({name:cell_text(value) for name,value in row.items()})
 
+# %% ../../nbs/70_project.predictor.ipynb #5878d765
+def _records(out, watch):
+    "The records that are there by content, of this encoder; None where none are kept"
+    (out/'watch.npz').unlink(missing_ok=True)
+    if watch is None: return None
+    for other in out.glob('watch-*.part'):
+        if other!=part_file(out, watch.key): other.unlink()
+    return whole_records(part_file(out, watch.key))
+
+def _of_model(model, about):
+    "What records must not be mixed with others of"
+    own = {name:model.meta.get(name) for name in ('project','round','trained','channels','bits')}
+    return dict(own, model=about['model'], rule=about['rule'], images=about['images'])
+
+def _write_records(out, watch, done, about):
+    "`watch.npz`: the records of the rows that are done, in the order of the names"
+    records = whole_records(part_file(out, watch.key))
+    told = {name:row['content'] for name,row in done.items() if not row['error']}
+    names = sorted(name for name,content in told.items() if content in records)
+    rows = [records[told[name]] for name in names]
+    write_watched(out/'watch.npz', Watched(
+        names=names,
+        rows=np.array(rows) if rows else np.zeros(0, ROW),
+        about=dict(about, encoder=watch.key)))
+
 # %% ../../nbs/70_project.predictor.ipynb #c595d519
-def _stream(model, rule, images, out, todo, stems, overlays, bs, part, say):
-    "Predict what is left, a row at a time"
-    waiting = deque()
-    with _opened(part, 'a') as f:
+def _stream(model, rule, images, out, todo, stems, overlays, bs, watch, say):
+    "Predict what is left, a row at a time; a record comes before its row"
+    waiting, records = deque(), part_file(out, watch.key) if watch else Path(os.devnull)
+    with _opened(out/'table.part.csv', 'a') as f, open(records, 'ab') as kept:
         table = csv.DictWriter(f, _KEPT)
         readable = _readable(ahead(partial(_read, images, model.meta), todo), table, waiting)
         for i,z in enumerate(model.logits(readable, bs), 1):
@@ -440,6 +475,9 @@ def _stream(model, rule, images, out, todo, stems, overlays, bs, part, say):
             mask, row = _measure(picture.name, z, rule)
             stem = stems[picture.name]
             _write_results(out, stem, picture.pixels, mask, overlays)
+            if watch:
+                record = record_of(watch, picture.pixels, z, mask, row['verdict'])
+                append_record(kept, record, picture.content, taken_at(images/picture.name))
             table.writerow({**row, 'mask':stem, 'content':picture.content, 'stamp':picture.stamp})
             f.flush()
             if i%20==0: say(i)
@@ -459,7 +497,7 @@ class _Picture:
 def _read(images, meta, name):
     "An image of a folder"
     path = images/name
-    stamp, content = _stamp(path), _content(path)
+    stamp, content = _stamp(path), content_sum(path)
     try: pixels, error = read_image(str(path), meta['channels'], meta.get('bits',16)), ''
     except InputError as e: pixels, error = None, str(e)
     return _Picture(name=name, content=content, stamp=stamp, pixels=pixels, error=error)

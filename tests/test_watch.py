@@ -1,0 +1,173 @@
+"A quiet line is called quiet, a drift by its name, and records of something else are refused"
+
+import json, shutil
+
+import numpy as np, pytest
+from PIL import Image
+from scipy import stats
+from small import run
+
+from imbal_al.core import InputError
+from imbal_al.data.synthetic import image
+from imbal_al.dev.watch import _Scale, day, make_bank, study
+from imbal_al.project.deploy import export
+from imbal_al.project.predictor import open_model, predict_folder
+from imbal_al.project.rounds import next_round
+from imbal_al.project.store import labels, new, open_project, write_label
+from imbal_al.project.watch import watch_line
+from imbal_al.project.watched import DIM, found_records, part_file, ROW, Watcher
+
+SMALL = _Scale(parts=66, each=2, side=32, reference=40, pictures=(52,), days=3, quiet=3)
+
+
+def ends(pixels, mask):
+    "A made-up encoder of 152 numbers: how strong the grain is along and across"
+    from imbal_al.networks.background import evened
+
+    x = evened(pixels).astype(float)
+    along, across = np.abs(np.diff(x, axis=0)), np.abs(np.diff(x, axis=1))
+    parts = np.array_split(along.ravel(), DIM // 2) + np.array_split(across.ravel(), DIM // 2)
+    return np.array([part.mean() for part in parts], np.float16)
+
+
+@pytest.fixture(scope='module')
+def bank():
+    return make_bank(SMALL, Watcher('0' * 16, ends))
+
+
+def test_a_hundred_quiet_days_raise_no_more_alarms_than_were_promised(bank):
+    "Five percent are promised; more than 10 of 100 would be chance in one of 80 such tests"
+    alarms = sum(bool(day(bank, SMALL, 'quiet', 52, seed)) for seed in range(100))
+    assert stats.binom.sf(10, 100, 0.05) < 1 / 80
+    assert alarms <= 10
+
+
+def test_each_drift_is_named_and_hardly_another_kind(bank):
+    "A blur moves this made-up encoder, too; where the focus has moved no surface is called moved"
+    table = study(bank, SMALL, say=lambda line: None).set_index('state')
+    for state in ('dark_20', 'softer', 'noisy'):
+        assert table.named[state] == 3, state
+    for state in ('dark_20', 'softer', 'noisy'):
+        assert table.other[state] <= 1, state
+    assert table.light.drop(['dark_10', 'dark_20']).sum() <= 1
+
+
+def photographs(folder, n, first, gain=1.0, every=3):
+    "n pictures of steel, and name -> mask"
+    folder.mkdir(exist_ok=True)
+    truth = {}
+    for i in range(n):
+        pixels, mask = image('steel', first + i, 64, faulty=i % every == 0)
+        name = f'{first + i:03d}.png'
+        truth[name] = mask
+        Image.fromarray(np.rint(gain * pixels).astype(np.uint8)).save(folder / name)
+    return truth
+
+
+@pytest.fixture(scope='module')
+def line(tmp_path_factory):
+    "(folder, project, its labels' masks): a project of 40 pictures, exported as m.onnx"
+    at = tmp_path_factory.mktemp('line')
+    truth = photographs(at / 'i', 40, 0)
+    settings = dict(window=64, overlap=0, steps=2, bs=2, weights=None, held_out=0.5, seed=1)
+    p = new(at / 'p', at / 'i', **settings)
+    for id in p.units.id:
+        write_label(p, id, truth[p.row[id]['name']])
+    next_round(p, 0, device='cpu')
+    export(p, at / 'm.onnx', threshold=0.5)
+    return at, p
+
+
+def test_a_darker_day_is_found_drawn_queued_and_labelled(line, tmp_path):
+    at, p = line
+    truth = photographs(tmp_path / 'today', 24, 500, gain=0.7)
+    code, said = run('predict', at / 'm.onnx', tmp_path / 'today', '--out', tmp_path / 'found')
+    assert code == 0
+    code, said = run('watch', tmp_path / 'found', '--project', p.dir)
+    assert code == 0 and '24 pictures, against 40 of the project' in said
+    told = json.loads((tmp_path / 'found/watch/watch.json').read_text())
+    verdict = {one['kind']: one['verdict'] for one in told['findings']}
+    light = next(one for one in told['findings'] if one['kind'] == 'light')
+    assert verdict['light'] == 'moved' and 'darker' in light['says']
+    percent = float(light['says'].split(' %')[0])
+    assert 10 <= percent <= 55, light['says']
+    assert Image.open(tmp_path / 'found/watch/watch.png').size[1] > 300
+    queue = tmp_path / 'found/watch/queue'
+    tasks = json.loads((queue / 'labelstudio.json').read_text())
+    assert 0 < len(tasks) <= 20 and all('sd from the reference' in t['data']['why'] for t in tasks)
+    shutil.copytree(p.dir, tmp_path / 'p')
+    shutil.copytree(at / 'i', tmp_path / 'i')
+    shutil.copytree(tmp_path / 'found/watch/pictures', tmp_path / 'i', dirs_exist_ok=True)
+    assert run('project', 'new', tmp_path / 'p', '--images', tmp_path / 'i')[0] == 0
+    (tmp_path / 'masks').mkdir()
+    for t in tasks:
+        name = t['data']['name'].split('/')[-1]
+        file = next((queue / 'images').glob(f"*{t['data']['id']}.png")).name
+        Image.fromarray(truth[name] * 255).save(tmp_path / 'masks' / file)
+    code, said = run('ingest', tmp_path / 'p', tmp_path / 'masks', '--empty', 'healthy')
+    assert code == 0 and f'{len(tasks)} new' in said
+    assert len(labels(open_project(tmp_path / 'p'))) == 40 + len(tasks)
+
+
+def test_nothing_has_moved_on_a_like_day_and_the_reference_is_kept(line, tmp_path):
+    at, p = line
+    photographs(tmp_path / 'today', 20, 700)
+    run('predict', at / 'm.onnx', tmp_path / 'today', '--out', tmp_path / 'found')
+    lines = []
+    first = watch_line(p, tmp_path / 'found', say=lines.append)
+    assert first.moved == [] and 0 < first.held_out < first.reference == 40
+    stamp = (p.dir / 'watch/reference.npz').stat().st_mtime_ns
+    again = watch_line(p, tmp_path / 'found', say=lines.append)
+    assert [str(one) for one in again.findings] == [str(one) for one in first.findings]
+    assert (p.dir / 'watch/reference.npz').stat().st_mtime_ns == stamp
+
+
+def test_what_cannot_be_compared_is_refused_in_a_line(line, tmp_path):
+    at, p = line
+    photographs(tmp_path / 'today', 4, 900)
+    found, model = tmp_path / 'found', open_model(at / 'm.onnx')
+    with pytest.raises(InputError, match='no folder of results'):
+        watch_line(p, tmp_path / 'today')
+    predict_folder(model, tmp_path / 'today', found)
+    with pytest.raises(InputError, match=r'keeps no record .* give `imbal-al predict MODEL FOLDER'):
+        watch_line(p, found)
+    predict_folder(model, tmp_path / 'today', found, watch=Watcher('0' * 16, ends))
+    with pytest.raises(InputError, match='embeddings of another encoder'):
+        watch_line(p, found)
+    assert run('predict', at / 'm.onnx', tmp_path / 'today', '--out', found)[0] == 0
+    assert 'light' in str(watch_line(p, found))
+    (tmp_path / 'o').mkdir()
+    photographs(tmp_path / 'o/i', 6, 0)
+    other = new(tmp_path / 'o/p', tmp_path / 'o/i', window=64, overlap=0)
+    with pytest.raises(InputError, match='another network than one of'):
+        watch_line(other, found)
+    predict_folder(model, p.images, tmp_path / 'own', watch=None)
+    run('predict', at / 'm.onnx', p.images, '--out', tmp_path / 'own')
+    with pytest.raises(InputError, match='pictures of .* themselves'):
+        watch_line(p, tmp_path / 'own')
+
+
+def test_a_killed_prediction_goes_on_and_its_records_are_those_of_one_run(
+    line, tmp_path, monkeypatch
+):
+    at, _ = line
+    photographs(tmp_path / 'today', 6, 900)
+    watcher, model = Watcher('0' * 16, ends), open_model(at / 'm.onnx')
+    predict_folder(model, tmp_path / 'today', tmp_path / 'whole', watch=watcher, bs=1)
+    seen = []
+
+    def stopping(pixels, mask):
+        seen.append(1)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return ends(pixels, mask)
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped = Watcher('0' * 16, stopping)
+        predict_folder(model, tmp_path / 'today', tmp_path / 'out', watch=stopped, bs=1)
+    with open(part_file(tmp_path / 'out', watcher.key), 'ab') as f:
+        f.write(b'x' * (ROW.itemsize // 2))
+    predict_folder(model, tmp_path / 'today', tmp_path / 'out', watch=watcher, bs=1)
+    whole, again = (found_records(tmp_path / name) for name in ('whole', 'out'))
+    assert whole.names == again.names and len(whole) == 6
+    assert whole.rows.tobytes() == again.rows.tobytes()
