@@ -53,7 +53,7 @@ def part_standing(
 # %% ../../nbs/67b_project.in_parts.ipynb #9ec28752
 def _pct(interval):
     "A share in per cent, with its interval"
-    if math.isnan(interval.mean): return 'cannot be told'
+    if math.isnan(interval.mean): return 'unknown'
     if math.isnan(interval.low): return f'{100*interval.mean:.3g} %'
     low, high = round(100*interval.low, 3), round(100*interval.high, 3)
     return f'{100*interval.mean:.3g} % [{low:.3g}, {high:.3g}]'
