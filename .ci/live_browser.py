@@ -119,6 +119,32 @@ def walked(page, wrong):
         wrong.append('h changes no heat-map')
 
 
+def clicked(page, wrong):
+    "A mask of the queue's first unit by the cross and by a click, taken back and accepted; the next one healthy"
+    page.evaluate('document.activeElement.blur()')
+    waiting = page.evaluate('view.waiting')
+    page.keyboard.press('d')
+    page.wait_for_function("drawing && drawing.at && document.getElementById('draw').open")
+    page.keyboard.press('ArrowDown')
+    page.keyboard.press('c')
+    page.wait_for_function("/1 click/.test(document.getElementById('draw-said').textContent)")
+    page.click('#photo', position=dict(x=40, y=30))
+    page.wait_for_function("/2 click/.test(document.getElementById('draw-said').textContent)")
+    if page.evaluate("document.getElementById('tint').naturalWidth != document.getElementById('photo').naturalWidth"):
+        wrong.append('the mask is not of the size of its picture')
+    page.screenshot(path=shots / 'clicks.png')
+    page.keyboard.press('u')
+    page.wait_for_function("/1 click/.test(document.getElementById('draw-said').textContent)")
+    for key, word in (('a', 'a defect'), ('n', 'no defect')):
+        page.wait_for_function("drawing && drawing.at")
+        page.keyboard.press(key)
+        page.wait_for_function(f"/: {word}/.test(document.getElementById('queue-said').textContent)")
+    page.wait_for_function(f'view.waiting == {waiting - 2}')
+    page.keyboard.press('Escape')
+    if page.evaluate("document.getElementById('draw').open"):
+        wrong.append('Escape does not leave the drawing')
+
+
 def main():
     given = argparse.ArgumentParser(description=__doc__)
     given.add_argument('--keep', type=Path)
@@ -147,6 +173,7 @@ def main():
         page.goto(address)
         page.wait_for_selector('#queue img')
         walked(page, wrong)
+        clicked(page, wrong)
         browser.close()
     print('\n'.join(wrong) or f'the page works; screenshots in {shots}')
     return len(wrong)

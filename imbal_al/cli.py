@@ -83,7 +83,7 @@ _data_app = typer.Typer(
     cls=_OneLine,
     no_args_is_help=True,
     rich_markup_mode='markdown',
-    help='Data sets: what there is, whether it is whole, how to get it.')
+    help='Data sets: which there are, whether a copy is complete, how to get one.')
 app.add_typer(_data_app, name='data')
 
 def main(): app()
@@ -183,26 +183,26 @@ def _checked_device(work):
 class _Learning:
     "Fields of `RunConfig` that `imbal-al study` sets; None: as the preset has it"
     seed: Annotated[Optional[int], typer.Option(
-        min=0, help='Everything random follows from it')]=None
-    cycles: Annotated[Optional[int], typer.Option(min=1)]=None
+        min=0, help='Seed of everything random')]=None
+    cycles: Annotated[Optional[int], typer.Option(min=1, help='Rounds of labelling and training')]=None
     batch: Annotated[Optional[int], typer.Option(min=1, help='Patches labelled per cycle')]=None
-    pool_size: Annotated[Optional[int], typer.Option(min=1)]=None
-    test_size: Annotated[Optional[int], typer.Option(min=1)]=None
+    pool_size: Annotated[Optional[int], typer.Option(min=1, help='Patches in the pool')]=None
+    test_size: Annotated[Optional[int], typer.Option(min=1, help='Patches in each test')]=None
     steps: Annotated[Optional[int], typer.Option(min=1, help='Optimiser steps per cycle')]=None
-    lr: Annotated[Optional[float], typer.Option()]=None
+    lr: Annotated[Optional[float], typer.Option(help="Adam's learning rate")]=None
     bs: Annotated[Optional[int], typer.Option(min=2, help='Batch size of the training')]=None
     patch: Annotated[Optional[str], typer.Option(help='Pixels: 64 or 256x400')]=None
     stride: Annotated[Optional[str], typer.Option(
         help='none: side by side; even: shifted so that all is covered')]=None
     arch: Annotated[Optional[str], typer.Option(help='fpn, unet, pspnet, deeplabv3')]=None
-    encoder: Annotated[Optional[str], typer.Option(help='lite0, or any encoder of smp')]=None
-    mode: Annotated[Optional[str], typer.Option(help='paired or paper')]=None
+    encoder: Annotated[Optional[str], typer.Option(help='lite0, or any of segmentation-models-pytorch')]=None
+    mode: Annotated[Optional[str], typer.Option(help='paired (a pool for each repeat) or paper (one for all)')]=None
     healthy_share: Annotated[Optional[float], typer.Option(
-        help='Share of the budget spent on healthy patches of the line, a click each')]=None
+        help='Share of the budget spent on healthy patches from production, a click each')]=None
     healthy_price: Annotated[Optional[float], typer.Option(
-        help='What such a click costs, in masks; default 0.05')]=None
+        help='Cost of such a click, where a mask costs 1; default 0.05')]=None
     train_pi: Annotated[Optional[float], typer.Option(
-        help='Share of faulty patches in a training batch; default as they are labelled')]=None
+        help='Share of faulty patches in a training batch; default that of the labels')]=None
     stop: Annotated[Optional[str], typer.Option(
         help='none, or converged: a cycle ends when its loss has stopped falling, '
         'at --steps at the latest')]=None
@@ -226,7 +226,7 @@ class _Training:
     patch: Annotated[Optional[str], typer.Option(
         help='Windows cut from the images, pixels: 224 or 256x400')]=None
     encoder: Annotated[Optional[str], typer.Option(
-        help='lite0, vgg16 (segnet) or any encoder of smp')]=None
+        help='lite0, vgg16 (segnet) or any of segmentation-models-pytorch')]=None
     width: Annotated[Optional[float], typer.Option(
         help='Share of the channels: 0.5 for a small machine')]=None
     lr: Annotated[Optional[float], typer.Option(help="SGD's learning rate")]=None
@@ -258,16 +258,16 @@ def _loss_base(data, preset, training, **more):
 class _Costs:
     "What `guide` needs of a project"
     misses_cost: Annotated[Optional[float], typer.Option(
-        help='Of a missed pixel; for a project')]=None
+        help='Cost of a missed pixel; for a project')]=None
     alarms_cost: Annotated[Optional[float], typer.Option(
-        help='Of a falsely alarmed pixel; for a project')]=None
+        help='Cost of a falsely flagged pixel; for a project')]=None
     prevalence: Annotated[Optional[float], typer.Option(
         help='Share of faulty units at deployment, for a project; '
         'default that of its held-out labels')]=None
     accept: Annotated[bool, typer.Option(
-        '--accept', help='For a project: keep what was found although it is not shown to be cheaper')]=False
+        '--accept', help='For a project: keep the result even if it is not shown to be cheaper')]=False
     undo: Annotated[bool, typer.Option(
-        '--undo', help='For a project: put back what stood before the last guidance')]=False
+        '--undo', help='For a project: undo the last guidance')]=False
 
 # %% ../nbs/88_cli.ipynb #deb2c54f
 def _check_lists(strategies, losses, fn_weights):
@@ -297,7 +297,7 @@ class _Grid:
         help='Shares of faulty patches in the pool, with commas')]=None
     pi_t: Annotated[str, typer.Option(
         help="Shares of faulty patches in the tests, besides the pool's own")]='0.05'
-    repeats: Annotated[Optional[int], typer.Option(min=1)]=None
+    repeats: Annotated[Optional[int], typer.Option(min=1, help='Repeats, each with another draw')]=None
 
 # %% ../nbs/88_cli.ipynb #dfadd4d3
 def _configs(preset, axes):
@@ -547,7 +547,7 @@ def _study(
         help="The study's folder; default runs/DATA-PRESET")]=None,
     work: _Work,
     dry_run: Annotated[bool, typer.Option(
-        '--dry-run', help='Only say how many runs it is and what they will cost')]=False,
+        '--dry-run', help='Only print how many runs there are and what they cost')]=False,
     ):
     """Simulate active learning: every strategy, pool and test prevalence, cycle and repeat.
 
@@ -673,7 +673,7 @@ def _losses(
     out: _LossOut=None,
     work: _Work,
     dry_run: Annotated[bool, typer.Option(
-        '--dry-run', help='Only say how many trainings it is and how long they take')]=False,
+        '--dry-run', help='Only print how many trainings there are and how long they take')]=False,
     ):
     """Compare losses: train every loss, network and seed, and record IoU, precision,
     recall and OII while they train.
@@ -683,7 +683,7 @@ def _losses(
 
     Examples:
 
-        imbal-al losses                                          # embedded images, some minutes
+        imbal-al losses                                          # drawn images, some minutes
 
         imbal-al losses --data cfd --preset laptop --losses ft,dibe_reg,hf,dibe --seeds 3
 
@@ -801,7 +801,7 @@ def _guide(
 
     Examples:
 
-        imbal-al guide                                           # embedded images, some minutes
+        imbal-al guide                                           # drawn images, some minutes
 
         imbal-al guide --data mtsdd_blowhole --preset laptop --loss dibe --target 0.1 0.3 --grid
 
@@ -873,8 +873,8 @@ def _state_lines(states, count):
 def _status(
     folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
     watch: Annotated[bool, typer.Option(
-        '--watch', help='Say it again and again, until nothing is left')]=False,
-    every: Annotated[float, typer.Option(min=.1, help='Seconds between two looks')]=10.,
+        '--watch', help='Repeat until nothing is left to run')]=False,
+    every: Annotated[float, typer.Option(min=.1, help='Seconds between two updates')]=10.,
     ):
     """What is done, running, failed and left, and how long it will take;
     also while the study is running.
@@ -917,9 +917,9 @@ class _Comparing:
     reference: Annotated[Optional[str], typer.Option(
         help='Compare all with this one; default all pairs')]=None
     margin: Annotated[float, typer.Option(
-        min=0, help='Disadvantage that does not matter')]=.01
+        min=0, help='Disadvantage small enough to ignore')]=.01
     target: Annotated[float, typer.Option(
-        help='Difference that repeats are counted for')]=.02
+        help='Difference to detect: how many repeats would it take?')]=.02
     test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon'
     family: Annotated[str, typer.Option(
         help="Holm's correction over the pairs of a setting, or of all")]='setting'
@@ -977,12 +977,12 @@ def _advise(
     pi_t: Annotated[Optional[float], typer.Option(
         help='Share of faulty patches at deployment; default the smallest of the study')]=None,
     budget: Annotated[Optional[float], typer.Option(
-        help='Share of the pool that shall be labelled; default all budgets (the area)')]=None,
+        help='Share of the pool to be labelled; default all budgets (the area under the curve)')]=None,
     margin: Annotated[float, typer.Option(
-        min=0, help='Disadvantage in F1 that does not matter')]=.01,
+        min=0, help='Disadvantage in F1 small enough to ignore')]=.01,
     test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon',
     ):
-    """What to do, from a study of one's own: strategy, loss, false-negative weight, threshold,
+    """What to do, according to a study of yours: strategy, loss, false-negative weight, threshold,
     and how sure that is.
 
     Examples:
@@ -1016,7 +1016,7 @@ def _retry(
     folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
     work: _RetryWork,
     ):
-    """Run a study's failed runs again. Trainings that diverged too;
+    """Run a study's failed runs again. This includes trainings that diverged;
     they diverge again unless the code has changed.
 
     Example:
@@ -1058,7 +1058,7 @@ _Root = Annotated[Optional[Path], typer.Option(
 # %% ../nbs/88_cli.ipynb #2542ab73
 @_data_app.command('list')
 def _data_list(data_root: _Root=None):
-    """Every data set there is a reader for, and whether it is here.
+    """Every data set that can be read, and whether it is on this machine.
 
     Example:
 

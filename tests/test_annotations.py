@@ -208,15 +208,15 @@ def test_coco_segmentations_that_cannot_be_used():
 
 def test_files_that_are_no_export(tmp_path):
     for name, text, says in (
-        ('a.json', '{', 'no whole export'),
+        ('a.json', '{', 'no complete export'),
         ('b.json', '{}', 'is none of'),
         ('c.json', '[1]', 'is none of'),
-        ('d.json', '', 'no whole export'),
+        ('d.json', '', 'no complete export'),
         ('e.xml', '<a/>', "its root is 'a'"),
-        ('f.xml', '<annotations>', 'no whole export'),
+        ('f.xml', '<annotations>', 'no complete export'),
         ('g.json', '{"images":{},"annotations":[]}', 'is none of'),
         ('i.json', '[[]]', 'is none of'),
-        ('j.json', '[' * 100000, 'no whole export'),
+        ('j.json', '[' * 100000, 'no complete export'),
     ):
         (tmp_path / name).write_text(text)
         with pytest.raises(InputError, match=says) as e:

@@ -196,7 +196,7 @@ def test_skipped_tasks_go_back_once(at):
     export = skipped_export(p, out[:2], at / 'e.json')
     assert run('ingest', at / 'p', export)[0] == 0
     assert skipped_units(p) == out[:2]
-    assert '2 of those that are out were skipped' in run('project', 'status', at / 'p')[1]
+    assert '2 of those that wait for labels were skipped' in run('project', 'status', at / 'p')[1]
     assert run('project', 'release', at / 'p', '--skipped', out[0])[0] == 2
     code, said = run('project', 'release', at / 'p', '--skipped')
     assert code == 0 and '2 units' in said and waiting(p) == out[2:]
@@ -285,7 +285,7 @@ def test_odd_changes_are_one_line(at, odd):
     change_file(at / 'p/project.json', 'changes', odd)
     for words in (('project', 'status', at / 'p'), ('project', 'set', at / 'p', 'steps=9')):
         code, said = run(*words)
-        assert code == 2 and 'odd entries in changes' in said
+        assert code == 2 and 'invalid entries in changes' in said
 
 
 def test_nothing_is_set_while_a_round_runs(at):

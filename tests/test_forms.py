@@ -466,7 +466,7 @@ def test_what_is_nothing_lists_the_forms_and_fails(made, name, text):
     path.write_text(text)
     given = path.parent if name.startswith('folder') else path
     said = take(made, given, code=2)
-    assert 'YOLO segmentation' in said or 'no whole export' in said
+    assert 'YOLO segmentation' in said or 'no complete export' in said
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
 from imbal_al.results.label_costs import (
-    _common_costs, _cost_area, _f1_at_cost, _foreground_efficiency, add_cost, CLICK, cost_curves,
+    _common_costs, _cost_area, _f1_at_cost, _foreground_efficiency, add_cost, CLICK,
+    clicked_mask_seconds, cost_curves,
     cost_figure, cost_table, MASK,
 )
 
@@ -188,3 +189,16 @@ def test_the_legend_has_methods_that_the_first_panel_lacks():
     lab, v = made(settings_=('a', 'b'))
     fig = cost_figure(cost_curves(lab, v[~((v.setting == 'a') & (v.method == 'random'))]))
     assert sorted(o.get_text() for o in fig.legends[0].get_texts()) == ['entropy', 'random']
+
+
+def test_clicks_pay_where_the_share_that_they_settle_is_worth_them():
+    "Two clicks and a look are nine seconds: they pay from a share of 9/60"
+    assert clicked_mask_seconds(9 / 60) == pytest.approx(MASK)
+    t = labels((10, 10))
+    drawn = add_cost(t).hours.iloc[-1]
+    clicked = add_cost(t, mask=clicked_mask_seconds(0.5)).hours.iloc[-1]
+    assert drawn - clicked == pytest.approx(20 * (60 - 39) / 3600)
+    for share in (-0.1, 1.1, float('nan')):
+        with pytest.raises(InputError, match='give one from 0 to 1') as e:
+            clicked_mask_seconds(share)
+        assert '\n' not in str(e.value)

@@ -1,5 +1,6 @@
 "The live loop: what is sent, kept, answered and shown; killed and started again"
 
+import io
 import json
 import os
 import socket
@@ -37,7 +38,7 @@ from imbal_al.project.state import (
     split_labels,
     waiting,
 )
-from imbal_al.project.store import labels, new, open_project, read_mask, write_label
+from imbal_al.project.store import labels, new, open_project, read_label, read_mask, write_label
 from imbal_al.runs.lock import held
 
 TOKEN = 'a-secret-of-sixteen-or-more'
@@ -295,6 +296,154 @@ def test_alarms_are_answered_by_one_word(trained):
     assert 'a defect (changed)' in one.post('/api/alarm', json=dict(id=real, real=True)).json()['said']
     assert read_mask(p, real).sum() == 12 and read_mask(p, tested).sum() == 0
     assert one.post('/api/alarm', json=dict(id='none', real=True)).status_code == 400
+
+
+# What Label Studio's smart tools send: the form of its SAM example's request (label-studio-ml-backend,
+# segment_anything_model/model.py at 005a6fe), and `params.context` as its api_connector.py puts it there
+def drawn(kind, value, **more):
+    return dict(
+        original_width=32,
+        original_height=32,
+        image_rotation=0,
+        value={**value, 'labels': ['defect (click)'], kind: ['defect (click)']},
+        id='fBWv1t0S2L',
+        from_name='click',
+        to_name='image',
+        type=kind,
+        origin='manual',
+        **more,
+    )
+
+
+def asked(p, id, results):
+    return dict(
+        tasks=[dict(id=3, data=dict(id=id, project=p.id))],
+        model_version='',
+        project='1.1700000000',
+        label_config='<View/>',
+        params=dict(login=None, password=None, context=dict(result=results)),
+    )
+
+
+@pytest.fixture
+def dots(tmp_path):
+    "(project of four pictures with a dark square each, its pixels); half of them are tested on"
+    (tmp_path / 'i').mkdir()
+    for i in range(4):
+        pixels = np.full((32, 32), 200 + i, np.uint8)
+        pixels[10:16, 20:27] = 90
+        Image.fromarray(pixels).save(tmp_path / 'i' / f'{i}.png')
+    p = new(tmp_path / 'p', tmp_path / 'i', window=32, overlap=0, held_out=0.5)
+    return p, pixels == 90
+
+
+def suggested(answer):
+    [found] = answer.json()['results']
+    [one] = found['result']
+    assert (one['from_name'], one['to_name'], one['type']) == ('brush', 'image', 'brushlabels')
+    assert one['value']['brushlabels'] == ['defect'] and one['value']['format'] == 'rle'
+    return decode_brush(one['value']['rle'], (32, 32))
+
+
+def test_a_smart_tool_is_answered_by_a_mask(dots):
+    p, square = dots
+    one, id = client(server.make_live(p.dir)), p.units['id'][0]
+    click = drawn('keypointlabels', dict(x=75.0, y=40.0, width=0.3), is_positive=True)
+    first = suggested(one.post('/predict', json=asked(p, id, [click])))
+    assert (first == square).mean() > 0.99
+    beside = drawn('keypointlabels', dict(x=81.0, y=40.0, width=0.3), is_positive=False)
+    less = suggested(one.post('/predict', json=asked(p, id, [click, beside])))
+    assert not less[12, 25] and (less <= first).all() and less[12, 21]
+    box = drawn('rectanglelabels', dict(x=56.0, y=25.0, width=38.0, height=31.0, rotation=0))
+    assert (suggested(one.post('/predict', json=asked(p, id, [box]))) == square).mean() > 0.99
+    assert len(labels(p)) == 0, 'a suggestion is no label'
+
+
+@pytest.mark.parametrize(
+    'results', [[dict(type='keypointlabels')], [None], 'x', [drawn('keypointlabels', dict(x='a', y=2))]]
+)
+def test_what_is_no_drawing_is_answered_with_nothing_and_said(dots, results):
+    p, _ = dots
+    live = server.make_live(p.dir)
+    found = client(live).post('/predict', json=asked(p, p.units['id'][0], results)).json()['results']
+    assert [one['result'] for one in found] == [[]]
+    assert 'draw with key points or a rectangle' in live.lines[-1] and '\n' not in live.lines[-1]
+
+
+def test_a_mask_is_clicked_on_the_page_and_kept_once(dots):
+    p, square = dots
+    live = server.make_live(p.dir)
+    one, id = client(live), p.units['id'][0]
+    seen = one.post('/api/clicks', json=dict(id=id, clicks=[[12, 24, True]])).json()
+    assert seen['mask'].startswith('data:image/png;base64,') and abs(seen['pixels'] - square.sum()) <= 4
+    body = dict(id=id, clicks=[[12, 24, True]], version=seen['version'])
+    assert one.post('/api/label', json=body).json()['said'] == '0.png: a defect (new)'
+    assert read_mask(p, id).sum() == seen['pixels'] and (read_mask(p, id) == square).mean() > 0.99
+    assert 'a defect (same)' in one.post('/api/label', json=body).json()['said']
+    assert len(labels(p)) == 1 and len(read_label(p, id)['versions']) == 1, 'once, however often it is sent'
+    other = p.units['id'][1]
+    assert 'no defect (new)' in one.post('/api/label', json=dict(id=other, healthy=True)).json()['said']
+    assert labels(p).set_index('id').loc[other, 'pixels'] == 0
+    full = one.get(f'/picture/{id}.png?full=1').content
+    assert Image.open(io.BytesIO(full)).size == (32, 32)
+
+
+def test_eight_masks_from_the_page_at_once(dots):
+    "Two people at one project: each label is that of its own picture"
+    p, _ = dots
+    one = client(server.make_live(p.dir))
+    ids = p.units['id'].tolist()
+
+    def keep(k):
+        clicks = [[12, 24, True]] if k % 2 else []
+        body = dict(id=ids[k % 4], clicks=clicks, healthy=not clicks, version='')
+        return one.post('/api/label', json=body).json()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all('said' in found for found in pool.map(keep, range(8)))
+    assert labels(p).set_index('id')['faulty'].astype(bool).reindex(ids).tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    'path, body, said',
+    [
+        ('clicks', dict(id='none', clicks=[[1, 1, True]]), 'load the page again'),
+        ('clicks', dict(clicks=[[99, 1, True]]), 'click on the picture'),
+        ('clicks', dict(clicks=[[1, 1]]), 'send clicks as'),
+        ('clicks', dict(clicks=[[1, 1, False]]), 'give a positive one'),
+        ('label', dict(clicks=[[1, 1, True]], version='round 7'), 'look at the mask again'),
+    ],
+)
+def test_what_is_no_click_on_the_page_is_refused_in_a_line(dots, path, body, said):
+    p, _ = dots
+    r = client(server.make_live(p.dir)).post(f'/api/{path}', json=dict(dict(id=p.units['id'][0]), **body))
+    assert r.status_code == 400 and said in r.json()['error'] and '\n' not in r.json()['error']
+    assert len(labels(p)) == 0
+
+
+def test_the_network_has_no_say_where_it_is_tested(dots, monkeypatch):
+    from imbal_al.live.clicked import clicked_mask
+    from imbal_al.project.clicks import Click
+
+    p, square = dots
+    told = []
+
+    class Told:
+        last = (None, None)
+
+        def version(self):
+            return 'round 1'
+
+        def probability(self, p, id):
+            told.append(id)
+            return square * 0.9
+
+    held = {is_held_out(p, image): id for id, image in zip(p.units['id'], p.units['image'])}
+    answers = Told()
+    for _ in range(2):
+        clicked_mask(p, answers, held[False], [Click(((12, 24),))])
+    clicked_mask(p, answers, held[True], [Click(((12, 24),))])
+    assert told == [held[False]], 'asked once for two clicks, and never for a unit that is tested on'
 
 
 def started(dir, port):

@@ -69,7 +69,7 @@ def test_what_only_a_demo_knows_is_counted_from_the_files(walked):
         caught += is_bad and row['verdict'] != 'accept'
         false += not is_bad and row['verdict'] != 'accept'
     assert faulty + healthy == SCALE.tomorrow
-    said = f'{caught} of the {faulty} faulty photographs of tomorrow are flagged, and {false} of the {healthy} healthy'
+    said = f"of tomorrow's photographs, {caught} of {faulty} faulty and {false} of {healthy} healthy ones are flagged"
     assert said in shown
 
 

@@ -133,3 +133,28 @@ def test_the_widget_takes_keys_and_clears_them(project):
         and w.children[3].value[:4] == b'\x89PNG'
         and '3 of 3' in w.children[0].value
     )
+
+
+def test_a_mask_by_clicks_is_accepted_like_any_other(project):
+    "On the dark square of a picture, by the pen's place; a click beside it takes away, one can be taken back"
+    c = project.units.id[2]
+    pixels = np.full((40, 60), 200, np.uint8)
+    pixels[17:24, 27:34] = 90
+    Image.fromarray(pixels).save(project.images / project.row[c]['image'])
+    s = Session(project, [c])
+    assert s.drawing.pen == [20, 30]
+    press(s, 'c')
+    grown = s.drawing.mask()
+    assert (grown == (pixels == 90)).mean() > 0.99 and 40 <= grown.sum() <= 52
+    press(s, '[[[[lllx')
+    assert (s.drawing.mask() <= grown).all() and s.drawing.mask().sum() < grown.sum()
+    press(s, 'u')
+    assert (s.drawing.mask() == grown).all()
+    press(s, 'a')
+    assert (read_mask(project, c) == grown).all()
+    assert read_label(project, c)['versions'][-1]['by'] == 'reviewer'
+
+
+def test_a_click_beside_alone_says_nothing(project):
+    s = press(Session(project, [project.units.id[2]]), 'x')
+    assert not s.drawing.mask().any() and s.drawing.clicks

@@ -130,7 +130,7 @@ def test_the_answer_is_remembered_and_said_and_forgotten(tmp_path):
     assert read_json(p / 'ingest.json') == dict(mask_values='stored')
     moved = export(tmp_path / 'f', 'coco', (32, 32), [(x + 3, y) for x, y in POINTS])
     code, said = ingest(p, moved)
-    assert code == 0 and 'mask values: stored, as told at an earlier ingest' in said
+    assert code == 0 and 'mask values: stored, as given at an earlier ingest' in said
     assert label(p)[23:29, 17:27].all() and label(p).sum() == 60
     assert 'mask values' not in ingest(p, drawn(tmp_path / 'g', 'labelstudio', POINTS, (32, 32), 'a.jpg'))[1]
     code, said = ingest(p, moved, '--mask-values', 'auto')

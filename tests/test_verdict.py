@@ -183,7 +183,7 @@ def test_where_says_parts_at_the_verdict_or_else_at_the_threshold(project):
     before = where(project, 0.05, draws=30)
     assert not before.in_parts.chosen
     assert before.in_parts.rule.threshold == before.point.threshold
-    for words in ('healthy images are flagged', 'of the flagged', 'need no human', 'false regions'):
+    for words in ('Healthy images flagged', 'of the flagged', 'need no human', 'False regions'):
         assert words in str(before), words
     choose_verdict(project, Wanted(rule=Rule(0.3, 4)))
     after = where(project, 0.05, draws=30)

@@ -57,7 +57,7 @@ class Answers:
         device='cpu' # That the network computes on
         ):
         self.dir, self.device = dir, device
-        self.at, self.run, self.lock = '', None, Lock()
+        self.at, self.run, self.lock, self.last = '', None, Lock(), (None, None)
     def version(self)->str: # '' where there is no network yet
         "The name of the last network"
         done = rounds_with_model(open_project(self.dir))

@@ -21,9 +21,9 @@ __all__ = []
 def _demo(
     out: Annotated[Path, typer.Option(
         help='Folder that gets photographs, project and results')]=Path('imbal-al-demo'),
-    seed: Annotated[int, typer.Option(min=0, help='Everything random follows from it')]=0,
+    seed: Annotated[int, typer.Option(min=0, help='Seed of everything random')]=0,
     ):
-    """The whole loop on made-up photographs with a simulated annotator: each command, and what it says.
+    """The whole loop on drawn photographs with a simulated annotator: each command and its output.
     Two minutes on two cores. Safe to interrupt; run it again to resume.
 
     Example:
@@ -38,7 +38,7 @@ def _check_extra():
     "Raise an `InputError` where the server's packages are not installed"
     missing = [name for name in ('starlette','uvicorn') if find_spec(name) is None]
     if missing: raise InputError(
-        f"{' and '.join(missing)} not installed; give `pip install 'imbal_al[live]'` first")
+        f"{' and '.join(missing)} not installed; run `pip install 'imbal_al[live]'` first")
 
 # %% ../../nbs/73z_live.commands.ipynb #fab697fb
 def _studio_of(url, key, number):
@@ -55,18 +55,18 @@ def _studio_of(url, key, number):
 class _LabelStudio:
     "A Label Studio that gets the tasks; '': none"
     label_studio: Annotated[str, typer.Option(
-        help='Address of a Label Studio that gets the tasks; default: none')]=''
+        help='Address of the Label Studio that gets the tasks; default: none')]=''
     key: Annotated[str, typer.Option(
-        envvar='LABEL_STUDIO_API_KEY', help='Token of a user there')]=''
+        envvar='LABEL_STUDIO_API_KEY', help="Token of a user of that Label Studio")]=''
     project_number: Annotated[int, typer.Option(
-        min=0, help='Of the project there; default: one is made')]=0
+        min=0, help='Number of the project there; default: a new one')]=0
 
 # %% ../../nbs/73z_live.commands.ipynb #407c9384
 @dataclass(frozen=True)
 class _Rounds:
     "What a round of a live project is"
-    every: Annotated[int, typer.Option(min=1, help='Labels after which a new network is made')]=20
-    budget: Annotated[int, typer.Option(min=1, help='Units that a round asks for')]=20
+    every: Annotated[int, typer.Option(min=1, help='Number of labels after which a new network is trained')]=20
+    budget: Annotated[int, typer.Option(min=1, help='Units to label in each round')]=20
     strategy: Annotated[str, typer.Option(help='As in imbal-al next')]='entropy'
     prevalence: Annotated[Optional[float], typer.Option(
         help='Share of faulty units at deployment, such as 0.05; default that of imbal-al guide')]=None
@@ -78,17 +78,17 @@ def _serve(
     dir: Annotated[Path, typer.Argument(metavar='DIR', help="The project's folder")],
     studio: _LabelStudio,
     rounds: _Rounds,
-    host: Annotated[str, typer.Option(help='Address that is listened on')]='127.0.0.1',
+    host: Annotated[str, typer.Option(help='Address to listen on')]='127.0.0.1',
     port: Annotated[int, typer.Option(min=1, max=65535)]=9090,
     token: Annotated[str, typer.Option(
-        envvar='IMBAL_AL_TOKEN', help='Secret that is asked for; needed for any other address')]='',
+        envvar='IMBAL_AL_TOKEN', help='Secret of 16 characters or more; required for any --host but this machine')]='',
     own: Annotated[str, typer.Option(
-        help='Our address as Label Studio reaches it; default http://127.0.0.1:PORT')]='',
+        help='Address of this server as Label Studio reaches it; default http://127.0.0.1:PORT')]='',
     device: Annotated[Optional[str], typer.Option(
         help='cpu, cuda, cuda:1; default the best there is')]=None,
     ):
-    """Answer Label Studio while somebody labels: predictions, annotations, a new network after so many labels, new tasks.
-    Safe to kill; start it again to go on.
+    """Serve Label Studio while you label: predictions, annotations, new networks and new tasks.
+    Safe to interrupt; run it again to resume.
 
     Example:
 

@@ -192,8 +192,8 @@ def _account(out):
     bad = [flagged[name] for name in flagged if faulty[name]]
     good = [flagged[name] for name in flagged if not faulty[name]]
     return (
-        f'What only a demo can know: {sum(bad)} of the {len(bad)} faulty photographs of tomorrow are flagged, '
-        f'and {sum(good)} of the {len(good)} healthy ones.')
+        f"What only a demo can know: of tomorrow's photographs, {sum(bad)} of {len(bad)} faulty "
+        f'and {sum(good)} of {len(good)} healthy ones are flagged.')
 
 # %% ../../nbs/73a_live.demo.ipynb #2406ffcb
 def _look_at(out):

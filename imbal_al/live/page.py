@@ -49,9 +49,19 @@ HTML = """<!doctype html>
 <span id="alarm-said" role="status"></span></p>
 <ul id="alarms" class="tiles"></ul></section>
 <section class="full" aria-labelledby="h-queue"><h2 id="h-queue">Next to label</h2>
+<p>Open one (<kbd>d</kbd>, or <kbd>Enter</kbd> on it) to draw its mask by clicks.
+<span id="queue-said" role="status"></span></p>
 <ul id="queue" class="tiles"></ul></section>
 <section class="full" aria-labelledby="h-lines"><h2 id="h-lines">Look at</h2><ul id="lines"></ul></section>
 </main>
+<dialog id="draw" aria-labelledby="draw-name"><h2 id="draw-name"></h2>
+<p><kbd>c</kbd> or a click: on the defect; <kbd>x</kbd> or Shift and a click: beside it; <kbd>u</kbd> take one back;
+<kbd>a</kbd> accept; <kbd>n</kbd> no defect; arrows move the cross, with Shift by ten; <kbd>Esc</kbd> leave.</p>
+<div id="board" tabindex="0" role="application" aria-label="picture"><img id="photo" alt=""><img id="tint" alt="" hidden>
+<span id="cross"></span></div>
+<p><button type="button" id="draw-accept">accept</button> <button type="button" id="draw-healthy">no defect</button>
+<button type="button" id="draw-undo">take one back</button> <button type="button" id="draw-leave">leave</button>
+<span id="draw-said" role="status"></span></p></dialog>
 </body>
 </html>
 """
@@ -100,6 +110,14 @@ button:hover { border-color: var(--accent); }
   grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
 .tiles li { min-width: 0; border-radius: .3rem; overflow-wrap: anywhere; font-size: .85rem; }
 .tiles img { width: 100%; height: auto; display: block; border-radius: .3rem; background: var(--line); }
+dialog { background: var(--card); color: var(--ink); border: 1px solid var(--line); border-radius: .5rem;
+  max-width: 96vw; }
+#board { position: relative; width: min(88vw, 70vh); touch-action: manipulation; }
+#board img { width: 100%; height: auto; display: block; image-rendering: pixelated; }
+#board #tint { position: absolute; inset: 0; pointer-events: none; }
+#board #tint[hidden] { display: none; }
+#cross { position: absolute; width: 15px; height: 15px; margin: -8px 0 0 -8px; border-radius: 50%;
+  border: 2px solid var(--accent); outline: 1px solid #fff; pointer-events: none; }
 kbd { border: 1px solid var(--line); border-radius: .2rem; padding: 0 .3rem; }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--faint); font-size: 12px; }
@@ -111,6 +129,114 @@ svg .dot { fill: var(--accent); }
   main { grid-template-columns: 1fr; }
   .tall { grid-row: auto; }
 }
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #dac36b50
+_DRAW = """function queue() {
+  if (!changed('queue', [view.queue, heat, view.version])) return;
+  const why = one => one.held_out ? one.why + '; no heat-map' : one.why;
+  const before = document.activeElement && document.activeElement.dataset.id;
+  $('queue').replaceChildren(...view.queue.map(one => {
+    const at = tile({...one, held_out_hidden: one.held_out}, why);
+    at.tabIndex = 0;
+    at.setAttribute('role', 'button');
+    at.setAttribute('aria-label', 'draw ' + one.name);
+    at.addEventListener('click', () => openDraw(one.id));
+    at.addEventListener('keydown', event => { if (event.key === 'Enter') openDraw(one.id); });
+    return at;
+  }));
+  const again = before && [...$('queue').children].find(at => at.dataset.id === before);
+  if (again) again.focus();
+}
+let drawing = null;
+function openDraw(id) {
+  const one = view.queue.find(one => one.id === id) || view.queue[0];
+  if (!one) return;
+  drawing = {id: one.id, clicks: [], at: null, turn: 0, version: null};
+  $('draw-name').textContent = one.name;
+  $('draw-said').textContent = '';
+  $('tint').hidden = true;
+  const opened = drawing;
+  $('photo').onload = () => {
+    if (opened !== drawing) return;
+    moveCross(Math.floor($('photo').naturalHeight / 2), Math.floor($('photo').naturalWidth / 2));
+  };
+  $('photo').src = `picture/${one.id}.png?full=1`;
+  if (!$('draw').open) $('draw').showModal();
+  $('board').focus();
+}
+function moveCross(y, x) {
+  const h = $('photo').naturalHeight, w = $('photo').naturalWidth;
+  drawing.at = [Math.min(h - 1, Math.max(0, y)), Math.min(w - 1, Math.max(0, x))];
+  $('cross').style.top = 100 * (drawing.at[0] + .5) / h + '%';
+  $('cross').style.left = 100 * (drawing.at[1] + .5) / w + '%';
+}
+async function proposed() {
+  const mine = drawing, turn = ++mine.turn;
+  if (!mine.clicks.some(one => one[2])) {
+    $('tint').hidden = true;
+    $('draw-said').textContent = mine.clicks.length ? 'click on the defect first' : '';
+    return;
+  }
+  try {
+    const found = await ask('api/clicks', {id: mine.id, clicks: mine.clicks});
+    if (mine !== drawing || turn !== mine.turn) return;
+    mine.version = found.version;
+    $('tint').src = found.mask;
+    $('tint').hidden = false;
+    $('draw-said').textContent = `${found.pixels} defect pixels after ${mine.clicks.length} click(s)`;
+  } catch (e) { $('draw-said').textContent = e.message; }
+}
+function clicked(on) {
+  if (!drawing.at) return;
+  drawing.clicks.push([...drawing.at, on]);
+  proposed();
+}
+function takeBack() {
+  drawing.clicks.pop();
+  proposed();
+}
+async function keepDrawn(healthy) {
+  const mine = drawing;
+  if (!healthy && !mine.clicks.some(one => one[2])) {
+    $('draw-said').textContent = 'no mask is shown; press n if there is no defect';
+    return;
+  }
+  const body = {id: mine.id, clicks: healthy ? [] : mine.clicks, healthy, version: mine.version};
+  try {
+    $('queue-said').textContent = (await ask('api/label', body)).said;
+    const next = view.queue.filter(one => one.id !== mine.id)[0];
+    await look();
+    if (next && view.queue.some(one => one.id === next.id)) openDraw(next.id); else $('draw').close();
+  } catch (e) {
+    if (!healthy) await proposed();
+    $('draw-said').textContent = e.message;
+  }
+}
+function drawKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || !drawing) return;
+  const step = event.shiftKey ? 10 : 1, key = event.key, [y, x] = drawing.at || [0, 0];
+  const moves = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
+  if (moves[key] && drawing.at) {
+    moveCross(y + step * moves[key][0], x + step * moves[key][1]);
+    event.preventDefault();
+  } else if (key === 'c') clicked(true);
+  else if (key === 'x') clicked(false);
+  else if (key === 'u') takeBack();
+  else if (key === 'a') keepDrawn(false);
+  else if (key === 'n') keepDrawn(true);
+}
+$('photo').addEventListener('click', event => {
+  const box = $('photo').getBoundingClientRect();
+  const share = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
+  moveCross(Math.floor(share[0] * $('photo').naturalHeight), Math.floor(share[1] * $('photo').naturalWidth));
+  clicked(!event.shiftKey);
+});
+$('draw-accept').addEventListener('click', () => keepDrawn(false));
+$('draw-healthy').addEventListener('click', () => keepDrawn(true));
+$('draw-undo').addEventListener('click', takeBack);
+$('draw-leave').addEventListener('click', () => $('draw').close());
+$('draw').addEventListener('close', () => { drawing = null; });
 """
 
 # %% ../../nbs/73h_live.page.ipynb #a0abc148
@@ -230,11 +356,6 @@ function tile(one, key) {
   at.append(made('div', one.name), made('div', key(one), {class: 'why'}));
   return at;
 }
-function queue() {
-  if (!changed('queue', [view.queue, heat, view.version])) return;
-  const why = one => one.held_out ? one.why + '; no heat-map' : one.why;
-  $('queue').replaceChildren(...view.queue.map(one => tile({...one, held_out_hidden: one.held_out}, why)));
-}
 function alarms() {
   if (!changed('alarms', [view.alarms, heat])) return;
   const before = document.activeElement && document.activeElement.dataset.id;
@@ -293,7 +414,9 @@ $('rule').addEventListener('submit', async event => {
   catch (e) { $('kept').textContent = e.message; }
 });
 document.addEventListener('keydown', event => {
+  if ($('draw').open) return drawKey(event);
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === 'INPUT') return;
+  if (event.key === 'd') return openDraw(document.activeElement.dataset.id);
   if (event.key === 'h') { heat = !heat; queue(); alarms(); return; }
   const at = document.activeElement.closest('#alarms li[data-id]');
   if (event.key === 'r' || event.key === 'f') {
@@ -306,4 +429,4 @@ document.addEventListener('keydown', event => {
 });
 look();
 setInterval(look, 3000);
-"""
+"""+_DRAW

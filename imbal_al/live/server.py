@@ -10,7 +10,7 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
-import uvicorn
+import numpy as np, uvicorn
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from ..core import InputError, note, write_text
 from .answers import Answers, answer_tasks
+from .clicked import answer_context, clicked_mask, keep_drawn, overlay, page_clicks
 from .inbox import keep_event, take_inbox
 from .page import HTML, SCRIPT, STYLE
 from .studio import all_tasks, annotation_counts, connect, send_tasks, Studio, studio_project
@@ -129,12 +130,23 @@ async def _setup(request):
     version = await run_in_threadpool(request.app.state.live.answers.version)
     return JSONResponse(dict(model_version=version or 'no network yet'))
 
+# %% ../../nbs/73i_live.server.ipynb #778a59d3
+def _context(body):
+    "What was drawn with a smart tool of Label Studio; None: a task was opened"
+    params = body.get('params')
+    found = params.get('context') if isinstance(params, dict) else None
+    return found if isinstance(found, dict) and found.get('result') else None
+
 # %% ../../nbs/73i_live.server.ipynb #530072a6
 async def _predict(request):
     "Label Studio asks for predictions"
     live, body = request.app.state.live, await _body(request)
     tasks = (body or {}).get('tasks')
     if not isinstance(tasks, list): return JSONResponse(dict(error='send tasks, a list'), 400)
+    context = _context(body)
+    if context and tasks:
+        found = await run_in_threadpool(answer_context, live.answers, tasks[0], context, live.say)
+        return JSONResponse(dict(results=[found]))
     found = await run_in_threadpool(answer_tasks, live.answers, tasks)
     return JSONResponse(dict(results=found))
 
@@ -250,21 +262,25 @@ def _viewed(live):
 async def _view(request): return JSONResponse(await run_in_threadpool(_viewed, request.app.state.live))
 
 # %% ../../nbs/73i_live.server.ipynb #e82b3f69
-def _pictured(live, id, heat):
+def _pictured(live, id, heat, size):
     "A PNG; None where there is no such unit"
     p = live.open()
     if id not in p.row or p.row[id].get('why'): return None
     may = read_label(p, id) or not is_held_out(p, p.row[id]['image'])
     prob = live.answers.probability(p, id) if heat and may else None
-    return picture(p.read(p.row[id]), prob)
+    return picture(p.read(p.row[id]), prob, size)
 
 # %% ../../nbs/73i_live.server.ipynb #8368bca6
 async def _picture(request):
     "A unit's picture"
     live, heat = request.app.state.live, request.query_params.get('heat')=='1'
-    try: found = await run_in_threadpool(_pictured, live, request.path_params['id'], heat)
+    size = None if request.query_params.get('full')=='1' else 320
+    try: found = await run_in_threadpool(_pictured, live, request.path_params['id'], heat, size)
     except InputError as e: return JSONResponse(dict(error=str(e)), 404)
     return Response(found, media_type='image/png') if found else JSONResponse(dict(error='no such unit'), 404)
+
+# %% ../../nbs/73i_live.server.ipynb #b72d281b
+def _now(): return time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
 
 # %% ../../nbs/73i_live.server.ipynb #4c01d355
 def _answered(live, body):
@@ -274,10 +290,9 @@ def _answered(live, body):
         'send the id of an alarm, and real: true or false')
     prob = live.answers.probability(p, id)
     if prob is None: raise InputError('there is no network yet, and no alarm')
-    at = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
-    said = answer_alarm(p, id, body['real'], prob, at)
+    said = answer_alarm(p, id, body['real'], prob, _now())
     live.trainer.wake()
-    return said
+    return dict(said=said)
 
 # %% ../../nbs/73i_live.server.ipynb #a38fa76d
 def _judged(live, body):
@@ -286,14 +301,38 @@ def _judged(live, body):
     except (TypeError, ValueError) as e: raise InputError('send threshold and min_area, numbers') from e
     p = live.open()
     choose_verdict(p, Wanted(rule=rule), _prevalence(live, p), live.answers.device)
-    return f'kept: {rule.threshold:.3g}, {rule.min_area} px'
+    return dict(said=f'kept: {rule.threshold:.3g}, {rule.min_area} px')
+
+# %% ../../nbs/73i_live.server.ipynb #c06f80fb
+def _proposed(live, body):
+    "The mask of clicks, as a picture in text. Raises `InputError`"
+    p = live.open()
+    version = live.answers.version()
+    id, clicks = page_clicks(p, body)
+    mask = clicked_mask(p, live.answers, id, clicks)
+    address = 'data:image/png;base64,'+base64.b64encode(overlay(mask)).decode()
+    return dict(mask=address, pixels=int(mask.sum()), version=version)
+
+# %% ../../nbs/73i_live.server.ipynb #ef310803
+def _labelled(live, body):
+    "Keep the mask of clicks, or that there is no defect. Raises `InputError`"
+    p = live.open()
+    id, clicks = page_clicks(p, body)
+    unit = p.row[id]
+    if body.get('healthy') is True: mask = np.zeros((unit['h'],unit['w']), bool)
+    elif body.get('version')!=live.answers.version(): raise InputError(
+        'there is a new network since; look at the mask again, and accept it')
+    else: mask = clicked_mask(p, live.answers, id, clicks)
+    said = keep_drawn(p, id, mask, _now())
+    live.trainer.wake()
+    return dict(said=said)
 
 # %% ../../nbs/73i_live.server.ipynb #2a62fdcb
 async def _said(request, act):
-    "What an act says, or why it cannot be"
+    "What an act answers, or why it cannot be"
     body = await _body(request)
     if body is None: return JSONResponse(_NO_JSON, 400)
-    try: return JSONResponse(dict(said=await run_in_threadpool(act, request.app.state.live, body)))
+    try: return JSONResponse(await run_in_threadpool(act, request.app.state.live, body))
     except InputError as e: return JSONResponse(dict(error=str(e)), 400)
 
 # %% ../../nbs/73i_live.server.ipynb #d4879998
@@ -301,6 +340,12 @@ async def _alarm(request): return await _said(request, _answered)
 
 # %% ../../nbs/73i_live.server.ipynb #429ffcc3
 async def _verdict(request): return await _said(request, _judged)
+
+# %% ../../nbs/73i_live.server.ipynb #7781c40e
+async def _clicks(request): return await _said(request, _proposed)
+
+# %% ../../nbs/73i_live.server.ipynb #5d8af591
+async def _label(request): return await _said(request, _labelled)
 
 # %% ../../nbs/73i_live.server.ipynb #16e1120d
 class _Guard:
@@ -350,6 +395,8 @@ def make_app(
         Route('/api/view', _view),
         Route('/api/alarm', _alarm, methods=['POST']),
         Route('/api/verdict', _verdict, methods=['POST']),
+        Route('/api/clicks', _clicks, methods=['POST']),
+        Route('/api/label', _label, methods=['POST']),
         Route('/picture/{id}.png', _picture),
         Route('/health', _health),
         Route('/setup', _setup, methods=['POST']),

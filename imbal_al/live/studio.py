@@ -142,7 +142,8 @@ def _add_model(studio, own, token):
     models = ask(studio, f'/api/ml?project={studio.number}')
     if any(one['url'].rstrip('/')==own for one in models): return
     secret = dict(auth_method='BASIC_AUTH', basic_auth_user='imbal_al', basic_auth_pass=token) if token else {}
-    ask(studio, '/api/ml', dict(project=studio.number, url=own, title='imbal_al', **secret))
+    about = dict(project=studio.number, url=own, title='imbal_al', is_interactive=True)
+    ask(studio, '/api/ml', about|secret)
 
 # %% ../../nbs/73f_live.studio.ipynb #71469a1b
 def connect(

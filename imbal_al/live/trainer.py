@@ -38,7 +38,7 @@ def due(
     if not is_finished(done[-1]): return 'a round was interrupted'
     n = new_labels(p)
     if n>=every: return f'{n} new labels'
-    return f'{n} new labels, and no unit is out' if n and not waiting(p) else ''
+    return f'{n} new labels, and none is waited for' if n and not waiting(p) else ''
 
 # %% ../../nbs/73e_live.trainer.ipynb #2a339e0f
 @dataclass(frozen=True)

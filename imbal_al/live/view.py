@@ -4,18 +4,18 @@
 
 # %% ../../nbs/73g_live.view.ipynb #18d864ad
 from __future__ import annotations
-import io, json, math
+import io, math
 
 import numpy as np
 from PIL import Image
 
-from ..core import InputError, read_json, write_json, write_text
+from ..core import InputError, read_json, write_json
 from .answers import Answers
+from .clicked import keep_drawn
 from ..measure.metrics import P_EDGES
 from ..measure.parts import AREAS
 from ..project.discovery import discovery
 from ..project.network import heldout_parts
-from ..project.queue import as_annotations, ingest
 from ..project.standing import weighed_tests, where
 from imbal_al.project.state import (
     is_held_out, queued, read_verdict, rounds_with_model, split_labels, waiting
@@ -157,15 +157,10 @@ def answer_alarm(
         f'{name} is tested on, so its mask is not taken from the network; draw it in the labelling tool')
     mask = prob>=.5 if real else np.zeros(prob.shape, bool)
     if real and not mask.any(): raise InputError(f'the network finds nothing in {name}; draw it')
-    masks = {id:mask}
-    tasks = as_annotations([dict(data=dict(id=id, project=p.id, name=name))], masks.get, at)
-    export = p.dir/'live'/'page.json'
-    write_text(export, json.dumps(tasks))
-    report = ingest(p, export)
+    said = keep_drawn(p, id, mask, at)
     kept = read_json(p.dir/'live'/'alarms.json') or {}
     write_json(p.dir/'live'/'alarms.json', {**kept, id:dict(real=real, at=at)})
-    word = 'a defect' if real else 'no defect'
-    return f"{name}: {word} ({', '.join(report.counts)})"
+    return said
 
 # %% ../../nbs/73g_live.view.ipynb #e43156a8
 def slow_view(
@@ -218,7 +213,7 @@ def page_view(
 def picture(
     pixels:np.ndarray,    # uint8 (h,w) or (h,w,3)
     prob:np.ndarray|None, # float (h,w); None: no heat-map
-    size:int=320          # Of the longer side, pixels
+    size:int|None=320     # Of the longer side, pixels; None: as it is
     )->bytes: # Of a PNG
     "A small picture"
     im = Image.fromarray(pixels).convert('RGB')
@@ -226,7 +221,7 @@ def picture(
         share = np.clip(prob, 0, 1)[...,None].astype(np.float32)*.75
         mixed = (1-share)*np.asarray(im)+share*np.array([228,40,30], np.float32)
         im = Image.fromarray(mixed.astype(np.uint8))
-    scale = size/max(im.size)
+    scale = size/max(im.size) if size else 1
     to = [max(1, round(side*scale)) for side in im.size]
     how = Image.Resampling.BOX if scale<1 else Image.Resampling.NEAREST
     out = io.BytesIO()

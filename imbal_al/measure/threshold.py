@@ -487,9 +487,9 @@ def _why_words(point):
     "Why 1/2 is worth less at deployment"
     share = point.n_faulty/(point.n_faulty+point.n_healthy)
     times = point.lost.rates.alarm/max(point.lost.rates.like, 1e-9)
-    return (f"Why 0.5 is worth less here: from the validation images' own {share:.0%} faulty "
-        f'it loses {point.lost.lost:.2f} of F1, all by false alarms on healthy images; '
-        f'pixel for pixel these raise {times:.1f} times as many as the background of faulty ones.')
+    return (f'At 0.5, false alarms on healthy images cost {point.lost.lost:.2f} of F1, compared with '
+        f'the {share:.0%} faulty of the validation images; pixel for pixel, healthy images have '
+        f'{times:.1f} times as many as the background of faulty ones.')
 
 def _wrong_words(wrong):
     "What a prevalence wrong by two does"
@@ -507,7 +507,7 @@ def account(
     raw = ' without that' if point.gate else ''
     scored = f'F1 {_said(point.f1)}, precision {_said(point.precision)}, recall {_said(point.recall)}'
     gain = _said(point.gain, '.3f')
-    unsure = '.' if point.gain.low>0 else ': it may be none.'
+    unsure = '.' if point.gain.low>0 else ': not shown to be above 0.'
     lines = [
         f'Call a pixel a defect from a probability of {point.threshold:.3g} on'+gate,
         f'Chosen on {point.n_faulty} faulty and {point.n_healthy} healthy validation images, '

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         'annotations': 'cvat_xml coco_json',
+        'clicks': 'Click mask_of_clicks',
         'costs': 'guide_costs',
         'deploy': 'export',
         'exports': 'read_export',

@@ -90,12 +90,15 @@ def brush_result(
 
 # %% ../../nbs/62_project.annotations.ipynb #803b2c3d
 _COLOUR = 'background="#e4572e"'
+_SMART = 'toName="image" smart="true" smartOnly="true"'
 _HEALTHY_KEY = '<Choice value="no defect" hotkey="h"/>'
 LS_CONFIG = f"""<View>
   <View style="display:flex; flex-wrap:wrap; align-items:center; gap:1em">
     <BrushLabels name="brush" toName="image"><Label value="defect" {_COLOUR}/></BrushLabels>
     <PolygonLabels name="polygon" toName="image"><Label value="defect (polygon)" {_COLOUR}/></PolygonLabels>
     <RectangleLabels name="rectangle" toName="image"><Label value="defect (rectangle)" {_COLOUR}/></RectangleLabels>
+    <KeyPointLabels name="click" {_SMART}><Label value="defect (click)" {_COLOUR}/></KeyPointLabels>
+    <RectangleLabels name="box" {_SMART}><Label value="defect (box)" {_COLOUR}/></RectangleLabels>
     <Choices name="healthy" toName="image" choice="single" showInline="true">{_HEALTHY_KEY}</Choices>
     <Header value="$why" size="6"/>
   </View>

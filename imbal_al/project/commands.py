@@ -82,16 +82,16 @@ class _New:
     arch: Annotated[Optional[str], typer.Option(
         help='fpn, unet, pspnet, deeplabv3; default fpn')]=None
     encoder: Annotated[Optional[str], typer.Option(
-        help='lite0, or any encoder of smp; default lite0')]=None
+        help='lite0, or any of segmentation-models-pytorch; default lite0')]=None
     bits: Annotated[Optional[int], typer.Option(
-        help='That 16-bit images use: 8, 10, 12, 14 or 16; '
+        help='Bits that 16-bit images use: 8, 10, 12, 14 or 16; '
         'default: as few as the images need')]=None
     group_by: Annotated[Optional[str], typer.Option(
         help="Images that must stay together (photographs of one part): 'folder', "
         "or a regular expression for their names, such as 'part([0-9]+)'; "
-        'default: each by itself')]=None
+        'default: each image alone')]=None
     seed: Annotated[Optional[int], typer.Option(
-        help='Everything random follows from it; default 0')]=None
+        help='Seed of everything random; default 0')]=None
 
 # %% ../../nbs/73_project.commands.ipynb #30150a6a
 def _settings(asked, is_there):
@@ -138,7 +138,7 @@ def _project_set(
     from imbal_al.project.changes import change, parsed
     given = parsed(settings)
     lines = change(_open(dir), **given)
-    if not lines: return typer.echo('nothing to change: it is so already')
+    if not lines: return typer.echo('nothing to change: these settings are already in place')
     typer.echo('\n'.join(lines))
     typer.echo(
         'labels stay; models are trained again: '
@@ -182,7 +182,7 @@ def _project_status(dir: _Dir):
         f"{len(waiting(project))} waiting for labels, {counted(len(rounds(project)), 'round')}"
         +''.join(f', {n} {why}' for why,n in sorted(gone.items())))
     if skipped: typer.echo(
-        f'{len(skipped)} of those that are out were skipped by the annotators; '
+        f'{len(skipped)} of those that wait for labels were skipped by the annotators; '
         f'`imbal-al project release {dir} --skipped` puts them back into the pool')
     typer.echo('\n'.join(settings_lines(project)))
     if found: typer.echo(found)
@@ -192,7 +192,7 @@ def _project_release(
     dir: _Dir,
     units: Annotated[Optional[list[str]], typer.Argument(
         metavar='[ID|NAME...]', help='Ids or names of units that wait for labels; default: all of them')]=None,
-    skipped: Annotated[bool, typer.Option('--skipped', help='Those that annotators have skipped')]=False,
+    skipped: Annotated[bool, typer.Option('--skipped', help='Only those that annotators skipped')]=False,
     ):
     """Put units that wait for labels back into the pool: nobody will label them.
 
@@ -214,7 +214,7 @@ def _project_labels(
     to: Annotated[Path, typer.Argument(help='A folder (png) or a file')],
     form: Annotated[str, typer.Option(help='png, coco, cvat or labelstudio')]='png',
     ):
-    """Write the labels that count for other programs.
+    """Export the labels for other programs.
 
     Example:
 
@@ -243,20 +243,20 @@ def _next(
     budget: Annotated[int, typer.Option(min=0, help='Units to label; 0: train only')]=50,
     strategy: Annotated[str, typer.Option(
         help='entropy, random, coreset, margin, badge, bald, quota, clasp, entropy_foreground, '
-        'entropy_coreset, random_predicted_faulty, anomaly; coreset or anomaly without a defect'
+        'entropy_coreset, random_predicted_faulty, anomaly; before the first labelled defect: coreset or anomaly'
         )]='entropy',
     url: Annotated[str, typer.Option(
-        help='Address below which Label Studio finds the images; '
+        help='Base address at which Label Studio finds the images; '
         'default: they are put into the tasks')]='',
     prevalence: Annotated[Optional[float], typer.Option(
         help='Share of faulty units at deployment, for quota; '
         'default that of imbal-al guide')]=None,
     per_group: Annotated[int, typer.Option(
-        min=0, help='Of a group (of an image, without --group-by) in the queue, at most, '
-        'while others have room; 0: any number')]=0,
+        min=0, help='At most so many units of a group (of an image, without --group-by), '
+        'as long as there are enough others; 0: no limit')]=0,
     tests: Annotated[Optional[int], typer.Option(
-        min=0, help='Of the budget, units to test on, drawn more often where the network finds something '
-        'and weighed by that; default: the share that is held out, at random')]=None,
+        min=0, help='Units of the budget to test on, drawn more often where the network finds something '
+        'and weighted for that; default: the held-out share, at random')]=None,
     device: _Device=None,
     ):
     """Train on what is labelled, score the rest in one pass, write what to label next.
@@ -284,10 +284,10 @@ _Defects = Annotated[str, typer.Option(
     metavar='NAME,...', help='Names that count as a defect; '
     'default: all but background, good, ok, ignore, void and the like')]
 _Ignore = Annotated[str, typer.Option(
-    metavar='NAME,...', help='Names that are passed over, as if they had not been drawn')]
+    metavar='NAME,...', help='Names to ignore, as if they had not been drawn')]
 _MaskValues = Annotated[Optional[str], typer.Option(
     help='How mask pictures are meant: auto, nonzero, over127, classes, colours, alpha or inverted; '
-    'and stored or upright, of turned photographs; default: as told at an earlier ingest of the project, else auto')]
+    'and stored or upright, of turned photographs; default: as given at an earlier ingest, else auto')]
 
 def _names(text): return [name for name in map(str.strip, text.split(',')) if name]
 
@@ -300,14 +300,14 @@ def _ingest(
     empty: Annotated[str, typer.Option(
         help='An image with nothing drawn on it: report it, or take it as healthy')]='report',
     revert: Annotated[bool, typer.Option(
-        '--revert', help='Take masks that equal replaced versions or are older, too')]=False,
+        '--revert', help='Also take masks that equal a replaced version or are older')]=False,
     defects: _Defects='',
     ignore: _Ignore='',
     on_conflict: Annotated[str, typer.Option(
         help='Several masks for one image: ask (refuse it), last (the one saved last), union')]='ask',
     mask_values: _MaskValues=None,
     ):
-    """Take labels back. May be repeated; a relabelled image keeps both versions.
+    """Read labels from an export or a folder of masks. Safe to repeat; a relabelled image keeps both versions.
     Exit code 1 if something was refused.
 
     Example:
@@ -346,11 +346,11 @@ def _say_rest(project, prevalence, device):
 def _where(
     dir: _Dir,
     prevalence: _Prevalence,
-    more: Annotated[int, typer.Option(min=1, help='Labels that you think of adding')]=50,
-    worth: Annotated[float, typer.Option(help='F1 that they should bring')]=.01,
+    more: Annotated[int, typer.Option(min=1, help='Number of labels that you may add')]=50,
+    worth: Annotated[float, typer.Option(help='Gain in F1 that makes them worth it')]=.01,
     misses_cost: Annotated[Optional[float], typer.Option(
-        help='Of a missed pixel; with --alarms-cost the cheapest threshold is said, too')]=None,
-    alarms_cost: Annotated[Optional[float], typer.Option(help='Of a falsely alarmed pixel')]=None,
+        help='Cost of a missed pixel; with --alarms-cost also prints the cheapest threshold')]=None,
+    alarms_cost: Annotated[Optional[float], typer.Option(help='Cost of a falsely flagged pixel')]=None,
     figure: Annotated[Optional[Path], typer.Option(
         help='Draw the learning curve to this file')]=None,
     device: _Device=None,
@@ -413,10 +413,10 @@ def guide_project(
 @dataclass(frozen=True)
 class _Wish:
     "What a verdict is chosen by; None: not given"
-    missed_cost: Annotated[Optional[float], typer.Option(help='Of a faulty part that is accepted')]=None
-    scrapped_cost: Annotated[Optional[float], typer.Option(help='Of a good part that is rejected')]=None
+    missed_cost: Annotated[Optional[float], typer.Option(help='Cost of a faulty part that is accepted')]=None
+    scrapped_cost: Annotated[Optional[float], typer.Option(help='Cost of a good part that is rejected')]=None
     look_cost: Annotated[Optional[float], typer.Option(
-        help='Of a part that somebody looks at; without it nobody looks')]=None
+        help='Cost of a part that somebody inspects; without it nobody does')]=None
     slip: Annotated[Optional[float], typer.Option(
         help='Share of the faulty parts that may be accepted, such as 0.01')]=None
     alarms: Annotated[Optional[float], typer.Option(
@@ -426,7 +426,7 @@ class _Wish:
     min_area: Annotated[Optional[int], typer.Option(
         help='By hand: pixels from which a region is a defect; default 1')]=None
     reject: Annotated[Optional[float], typer.Option(
-        help='By hand: probability from which a part is rejected; default: none is')]=None
+        help='By hand: probability from which a part is rejected; default: no part is')]=None
 
 # %% ../../nbs/73_project.commands.ipynb #8278eb3c
 def _check_wish(given):
@@ -460,11 +460,11 @@ def _verdict(
     dir: _Dir,
     given: _Wish,
     prevalence: Annotated[Optional[float], typer.Option(
-        help='Share of faulty parts on the line, such as 0.05; default that of imbal-al guide')]=None,
+        help='Share of faulty parts in production, such as 0.05; default that of imbal-al guide')]=None,
     undo: Annotated[bool, typer.Option('--undo', help='Put back the verdict before the last one')]=False,
     device: _Device=None,
     ):
-    """Choose what is done with a part: accept it, have it looked at, reject it. Without an option: what stands.
+    """Choose what is done with a part: accept it, have it looked at, reject it. Without an option: show the current verdict.
 
     Example:
 

@@ -314,7 +314,7 @@ def _change_line(g):
     "What the weight is worth beside the project's own network"
     if g.change.high<0: so = 'so the weight is worth it.'
     elif g.kept=='threshold': so = 'so the weight is given up and only the threshold kept.'
-    else: so = 'which cannot be told from nothing: the threshold may do it alone.'
+    else: so = 'which may be no gain at all: the threshold alone may be enough.'
     own = f"Against the project's own network (round {g.against}) at its cheapest threshold"
     return f"{own}: {interval_text(g.change, '+.3g')} per unit, {so}"
 
@@ -372,7 +372,7 @@ def _no_round_open(p):
     "Raise where a round other than a guidance's was interrupted"
     folder, record = _last_round(p)
     if record and record['strategy']!='guide' and not is_finished(folder): raise InputError(
-        f"round {record['number']} of {p.dir} was interrupted; give `imbal-al next` again first")
+        f"round {record['number']} of {p.dir} was interrupted; run `imbal-al next` again first")
 
 # %% ../../nbs/69_project.costs.ipynb #b1975286
 def _contents(b):

@@ -126,7 +126,7 @@ def export(
     folder, record = exported_round(p, round)
     net = read_model(p, folder/'model.pt')
     if net is None: raise InputError(
-        f'{folder}/model.pt is damaged; give `imbal-al next` with a budget of 0 to train again')
+        f'{folder}/model.pt is damaged; run `imbal-al next` with a budget of 0 to train again')
     choice = _chosen(p, folder, record, _Asked(prevalence, threshold, round is None))
     about = _about(p, record, choice)|about_frozen(net)
     warning = _useless(p, folder, choice)
@@ -182,7 +182,7 @@ def _snapped(rule):
 # %% ../../nbs/71_project.deploy.ipynb #b9fcd923
 def _verdict_notes(p, record, threshold):
     "What somebody should know who exports a verdict"
-    number, again = verdict_round(p), f'give `imbal-al verdict {p.dir}` again'
+    number, again = verdict_round(p), f'run `imbal-al verdict {p.dir}` again'
     out = []
     if number!=record['number']: out.append(
         f'the verdict was chosen for the network of round {number}, '

@@ -187,7 +187,7 @@ def _united(tree, found, odd):
     is_several = len(found)>1 and tools!=['labelme'] and tools!=['coco']
     if len(tools)>1 or is_several: raise InputError(
         f"{tree.path} holds several exports ({', '.join(list(found)[:4])}); give one of them")
-    lines = [f'{name} is no whole export ({why}); it is left out' for name,why in odd.items()]
+    lines = [f'{name} is no complete export ({why}); it is left out' for name,why in odd.items()]
     drawn = [one for export in found.values() for one in export.drawn]
     return Export(tools[0], drawn, [line for export in found.values() for line in export.lines]+lines)
 
@@ -215,7 +215,7 @@ def _read_tree(tree, sizes, values):
     if yolo or not odd: return yolo
     if any(name.lower().endswith(PICTURES) for name in tree.names): return None
     name, why = next(iter(odd.items()))
-    raise InputError(f'{tree.path}: {name} is no whole export ({why}); export it again')
+    raise InputError(f'{tree.path}: {name} is no complete export ({why}); export it again')
 
 # %% ../../nbs/62f_project.exports.ipynb #f46e5199
 def _read_archive(path, sizes, values):
@@ -246,7 +246,7 @@ def _read_file(path):
         return Export('yolo', [read_yolo(path.name, text, yolo_names(beside))])
     if text.strip() and text.lstrip()[0] not in '<[{': return None
     try: return _parsed(path.name, text)
-    except _BROKEN as e: raise InputError(f'{path} is no whole export ({_why(e)}); export it again') from e
+    except _BROKEN as e: raise InputError(f'{path} is no complete export ({_why(e)}); export it again') from e
 
 # %% ../../nbs/62f_project.exports.ipynb #79ea341e
 _TORN = (OSError, EOFError, UnicodeDecodeError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)

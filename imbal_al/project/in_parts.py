@@ -62,8 +62,8 @@ def _pct(interval):
 def _flag_line(s):
     "By what a unit is flagged"
     by = 'the verdict' if s.chosen else 'the threshold above'
-    return (f'In {s.unit}s, by {by}: flagged is what has a region of at least {s.rule.min_area} px '
-        f'from a probability of {s.rule.threshold:.3g} on.')
+    return (f'In {s.unit}s, by {by}: one is flagged if it has a region of at least {s.rule.min_area} px '
+        f'at a probability of {s.rule.threshold:.3g} or more.')
 
 # %% ../../nbs/67b_project.in_parts.ipynb #3a9f231f
 def _part_account(s):
@@ -71,15 +71,15 @@ def _part_account(s):
     i, p, unit = s.images, s.parts, s.unit
     lines = [
         _flag_line(s),
-        f'{i.n_flagged} of {i.healthy} healthy {unit}s are flagged, {_pct(i.flagged)}.']
-    if i.faulty: lines[1:1] = [f'{i.n_caught} of {i.faulty} faulty {unit}s are caught, {_pct(i.caught)}.']
+        f'Healthy {unit}s flagged: {i.n_flagged} of {i.healthy}, {_pct(i.flagged)}.']
+    if i.faulty: lines[1:1] = [f'Faulty {unit}s caught: {i.n_caught} of {i.faulty}, {_pct(i.caught)}.']
     if i.faulty and i.healthy: lines += [
-        f'At {100*i.pi:.3g} % faulty {_pct(i.precision)} of the flagged {unit}s are really faulty; '
+        f'At {100*i.pi:.3g} % faulty, {_pct(i.precision)} of the flagged {unit}s are really faulty; '
         f'average precision {interval_text(i.ap, ".2f")}, AUROC {interval_text(i.auroc, ".2f")}.',
-        f'If {100*i.slip:.3g} % of the faulty may slip, '
+        f'If {100*i.slip:.3g} % of the faulty may slip through, '
         f'{_pct(i.spared)} of the healthy {unit}s need no human.']
     if p.defects: lines.append(
-        f'{p.n_found} of {p.defects} defects are found, {_pct(p.found)}; '
-        f'of a defect {_pct(p.overlap)} is overlapped (PRO).')
-    if i.healthy: lines.append(f'A healthy {unit} has {interval_text(p.false, ".3g")} false regions.')
+        f'Defects found: {p.n_found} of {p.defects}, {_pct(p.found)}; '
+        f'mean overlap with a defect (PRO) {_pct(p.overlap)}.')
+    if i.healthy: lines.append(f'False regions per healthy {unit}: {interval_text(p.false, ".3g")}.')
     return '\n'.join(lines)

@@ -302,7 +302,7 @@ def _told_values(p, given):
     except (InputError, TypeError) as e: raise InputError(f'{path}: {e}; give --mask-values') from e
     if kept=='auto': return kept, ''
     return kept, (
-        f'mask values: {kept}, as told at an earlier ingest (--mask-values auto forgets it)')
+        f'mask values: {kept}, as given at an earlier ingest (--mask-values auto forgets it)')
 
 # %% ../../nbs/66_project.queue.ipynb #b3b2de10
 def _keep_values(p, values, report):

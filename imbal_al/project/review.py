@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import label
 
 from ..core import InputError
+from .clicks import Click, mask_of_clicks
 from .queue import tinted
 from .state import queued, rounds, waiting
 from .store import file_name, Project, read_label, read_mask, write_label
@@ -36,16 +37,17 @@ def _regions(
 # %% ../../nbs/72_project.review.ipynb #656983b4
 class _Drawing:
     "What is drawn on a unit: the regions of a probability map (h,w), and what a pen has changed"
-    def __init__(self, prob):
+    def __init__(self, prob, image=None):
         h,w = prob.shape
         self.prob, self.threshold = prob, .5
+        self.image, self.clicks, self.clicked = image, [], np.zeros((h,w), bool)
         self.off, self.show = set(), True # Regions that are off, by number; is the mask seen?
         self.pen, self.radius = [h//2,w//2], 6
         self.drawn = np.zeros((h,w), np.int8) # 1: painted, -1: erased
     def regions(self): return _regions(self.prob, self.threshold)
     def mask(self):
         "What would be accepted, bool (h,w)"
-        on = np.zeros(self.prob.shape, bool)
+        on = self.clicked.copy()
         for i,region in enumerate(self.regions(), 1):
             if i not in self.off: on |= region
         return (on|(self.drawn>0))&~(self.drawn<0)
@@ -58,6 +60,7 @@ class _Drawing:
         elif key=='0': self.off = set()
         elif key.isdigit(): self.off ^= {int(key)}
         elif key in 'ijkl': self._move(key)
+        elif key in 'cxu': self._click(key)
         elif key in 'pe': self.drawn[self._disc()] = 1 if key=='p' else -1
         elif key in '[]':
             factor = 2/3 if key=='[' else 1.5
@@ -67,6 +70,13 @@ class _Drawing:
         axis = 0 if key in 'ik' else 1
         last = self.prob.shape[axis]-1
         self.pen[axis] = int(np.clip(self.pen[axis]+step, 0, last))
+    def _click(self, key):
+        "Click at the pen, or take a click back; the mask that is meant"
+        if key=='u': self.clicks = self.clicks[:-1]
+        else: self.clicks = [*self.clicks, Click((tuple(self.pen),), key=='c')]
+        self.clicked = np.zeros(self.prob.shape, bool)
+        if self.image is not None and any(click.positive for click in self.clicks):
+            self.clicked = mask_of_clicks(self.image, self.clicks, None, self.prob)
     def _disc(self):
         h,w = self.prob.shape
         y,x = np.ogrid[:h,:w]
@@ -104,11 +114,11 @@ class _Walk:
                 self.said = str(error)
                 self.ids.pop(self.at)
             else:
-                self.drawing = _Drawing(_probability(self.p, self.unit))
+                self.drawing = _Drawing(_probability(self.p, self.unit), self.image)
                 return
 
 # %% ../../nbs/72_project.review.ipynb #e93f47c5
-_KEYS = 'ha+-1234567890ijklpe[]mnb'
+_KEYS = 'ha+-1234567890ijklpecxu[]mnb'
 
 # %% ../../nbs/72_project.review.ipynb #12a20f9e
 class Session(_Walk):
@@ -193,6 +203,7 @@ _HELP = ' '.join([
     '<code>+ -</code> threshold',
     '<code>1-9 0</code> regions',
     '<code>i j k l</code> pen',
+    '<code>c x u</code> click on the defect, beside it, take back',
     '<code>p e</code> paint, erase',
     '<code>[ ]</code> size',
     '<code>m</code> mask',

@@ -106,7 +106,7 @@ def _seen(p, done, ids, device):
     seen = [(record,heldout_hist(p, folder, ids, device)) for folder,record in done]
     seen = [(record,found) for record,found in seen if found is not None]
     if not seen: raise InputError(
-        f'{p.dir}: no model can be read back; give `imbal-al next DIR --budget 0` to train again')
+        f'{p.dir}: no model can be read back; run `imbal-al next DIR --budget 0` to train again')
     return seen
 
 # %% ../../nbs/68_project.standing.ipynb #770533d0
@@ -239,7 +239,7 @@ def project_costs(
     folder, _ = trained_rounds(p)[-1]
     found = heldout_hist(p, folder, ids, device)
     if found is None: raise InputError(
-        f'{p.dir}: the last model cannot be read back; give `imbal-al next DIR --budget 0` to train again')
+        f'{p.dir}: the last model cannot be read back; run `imbal-al next DIR --budget 0` to train again')
     read, hist = found
     faulty = flags_of(read, ids, y)
     return cost_point(

@@ -97,7 +97,7 @@ def _released(folder):
     ids = found.get('ids')
     if _is_list(ids, _is_text): return ids
     raise _odd(path, 'ids', found,
-        'restore the file, or remove it: its units are out again, and may be released again')
+        'restore the file, or remove it: its units then wait for labels again, and can be released again')
 
 # %% ../../nbs/64_project.state.ipynb #010a1798
 def _is_text(value): return isinstance(value, str)
@@ -258,7 +258,7 @@ def read_guide(p):
     if found is None and not path.exists(): return {}
     if found and found.get('form')==_GUIDE and all(map(_is_number, map(found.get, _NUMBERS))): return found
     raise InputError(
-        f'{path} is damaged, or of another version; give `imbal-al guide {p.dir}` again, '
+        f'{path} is damaged, or of another version; run `imbal-al guide {p.dir}` again, '
         'or remove the file to go on without costs')
 
 # %% ../../nbs/64_project.state.ipynb #00f13e59
@@ -274,7 +274,7 @@ def read_verdict(p):
         if (found or {}).get('form')!=VERDICT_FORM: raise InputError('it is of another version')
         return read_rule(found.get('rule'))
     except InputError as e: raise InputError(
-        f'{path} is damaged ({e}); give `imbal-al verdict {p.dir}` again, '
+        f'{path} is damaged ({e}); run `imbal-al verdict {p.dir}` again, '
         'or remove the file to go on without a verdict') from e
 
 VERDICT_FORM = 'imbal_al verdict 1'
@@ -290,7 +290,7 @@ def read_changes(p):
     "[dict(after, at, was, now)] of the settings, in order. Raises `InputError` for odd fields"
     found = p.more.get('changes', [])
     if not _is_list(found, _is_change): raise InputError(
-        f'{p.dir}/project.json has odd entries in changes; {BACKUP}')
+        f'{p.dir}/project.json has invalid entries in changes; {BACKUP}')
     return found
 
 # %% ../../nbs/64_project.state.ipynb #697b569c
@@ -341,7 +341,7 @@ def exported_round(p, number=None):
     done = [one for one in rounds_with_model(p) if number in (None, one[1]['number'])]
     if not done: raise InputError(
         f"{p.dir} has no trained model{'' if number is None else f' of round {number}'}; "
-        "label, ingest and give `imbal-al next` first")
+        "label, ingest and run `imbal-al next` first")
     kept = read_guide(p).get('round')
     keep = [one for one in done if one[1]['number']==kept]
     guided = done[-1][1].get('strategy')=='guide'
@@ -361,9 +361,9 @@ def trained_rounds(p):
     "The same, up to the network that is exported. Raises `InputError` where there is none"
     out = judged_rounds(p)
     if not out and changed_after(p): raise InputError(
-        f'{p.dir} has no model that was trained with its settings of now; give `imbal-al next {p.dir} --budget 0`')
+        f'{p.dir} has no model that was trained with its settings of now; run `imbal-al next {p.dir} --budget 0`')
     if not out: raise InputError(
-        f'{p.dir} has no trained model yet; label the first queue, ingest it and give `imbal-al next` again')
+        f'{p.dir} has no trained model yet; label the first queue, ingest it and run `imbal-al next` again')
     return out
 
 # %% ../../nbs/64_project.state.ipynb #efb32102

@@ -370,7 +370,7 @@ def _opened(dir, found, units):
     except (InputError, TypeError) as e: raise InputError(f'{dir}/project.json: {e}; {BACKUP}') from e
     gone = found.get('gone') or []
     if not _holds(gone, {*_UNIT,*_GONE}): raise InputError(
-        f'{dir}/project.json has odd entries in gone; {BACKUP}')
+        f'{dir}/project.json has invalid entries in gone; {BACKUP}')
     return Project(
         dir=dir,
         id=found['id'],
@@ -470,7 +470,7 @@ def _make(dir, images, settings, rows, lines, notes):
     id = uuid4().hex[:12]
     with locked(dir):
         if (dir/'project.json').exists(): raise InputError(
-            f'{dir} has just been made by another process; give the command again')
+            f'{dir} has just been made by another process; run the command again')
         empty = pd.DataFrame(columns=_UNIT)
         made = _settled(Project(dir, id, images, settings, empty, lines, notes=notes), rows)
         line = '' if settings.group_by else parts_line([row['image'] for row in rows], dir)
@@ -732,7 +732,7 @@ def read_label(
     found = _read_whole(path)
     if not found or not found.get('versions'): return None
     if not _holds(found['versions'], _VERSION): raise InputError(
-        f'{path} has odd entries in versions; {_RESTORE}')
+        f'{path} has invalid entries in versions; {_RESTORE}')
     return found
 
 _VERSION = {'file','content','pixels','by','at'}

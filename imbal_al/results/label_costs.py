@@ -20,6 +20,17 @@ __all__ = ['add_cost', 'cost_curves', 'cost_table', 'cost_figure']
 CLICK, MASK = 3., 60.
 _LABELS = ('config','cycle','faulty','healthy','clicks','defect_pixels','pool_pixels')
 
+# %% ../../nbs/84_results.label_costs.ipynb #b7838b54
+def clicked_mask_seconds(
+    share:float,       # Of defects whose mask by clicks is good enough, 0 to 1
+    clicks:int=2,      # Before it is looked at
+    click:float=CLICK, # Seconds of a click, and of the look
+    mask:float=MASK    # Seconds to draw a mask
+    )->float:
+    "Seconds a mask takes where clicks are tried first: assumed. Raises `InputError` for what is no share"
+    if not 0<=share<=1: raise InputError(f'a share of {share:g}; give one from 0 to 1')
+    return click*(clicks+1)+(1-share)*mask
+
 # %% ../../nbs/84_results.label_costs.ipynb #5d32558f
 def add_cost(
     labels:pd.DataFrame, # config, cycle, faulty, healthy, clicks, defect_pixels, pool_pixels

@@ -255,5 +255,5 @@ def held(path:str|Path, # The lock
     if not lock.acquire(wait):
         owner = holder(path) or {}
         pid, host = owner.get('pid','?'), owner.get('host','?')
-        raise InputError(f"{path} is held by process {pid} on {host}; give the command again when that has ended")
+        raise InputError(f"{path} is held by process {pid} on {host}; run the command again when that has ended")
     with lock: yield lock
