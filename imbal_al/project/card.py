@@ -52,11 +52,18 @@ def _operating_texts(p, meta, standing):
         f'{called}, the cheapest where a missed pixel costs {meta["misses_cost"]:g}',
         f'and a false one {meta["alarms_cost"]:g}.',
         'What follows is the threshold of the highest F1, for comparison.']))
+    elif standing and f'{meta["threshold"]:.3g}'!=f'{standing.point.threshold:.3g}': out.append(
+        f'{called}: {_whose(p, meta)}. What follows is the threshold of the highest F1, for comparison.')
     if meta.get('warning'): out.append(f'**Warning: {meta["warning"]}**')
     if not standing: return [*out, f'{called}. This was **not** tested, or not at a prevalence.']
     expected = str(standing.point.account()).replace('\n',' ')
     share = f'For {_pct(standing.prevalence)} faulty {p.settings.unit}s.'
     return [*out, f'{share} {expected}', standing.advice]
+
+# %% ../../nbs/70a_project.card.ipynb #5f5c8156
+def _whose(p, meta):
+    "Where the file's threshold is from, if not from F1 or from costs"
+    return 'that of the verdict below' if read_verdict(p)==read_rule(meta['verdict']) else 'it was given'
 
 # %% ../../nbs/70a_project.card.ipynb #e89f47b9
 def _verdict_texts(p, meta, standing):

@@ -131,7 +131,7 @@ def _exhausted(found, least=10):
 def _seen(p, faulty):
     "What the scores suggest; None where no pool was scored"
     folders = rounds(p)
-    scored = [folder for folder in folders if any(folder.glob('scores_*.npz'))]
+    scored = [folder for folder in folders if _has_scored(folder)]
     if not scored: return None
     there, units = set(p.units['id'])-set(faulty), 0
     for path in scored[-1].glob('scores_*.npz'):
@@ -140,6 +140,12 @@ def _seen(p, faulty):
     picks = [id for folder in folders for id in _seen_picks(folder)]
     right = [faulty[id] for id in picks if id in faulty]
     return Seen(int(units), share_interval(right) if right else no_interval())
+
+# %% ../../nbs/64b_project.discovery.ipynb #24bfa729
+def _has_scored(folder):
+    "Did a trained network score the pool?"
+    record = read_round(folder)
+    return bool(record) and not record['cold'] and any(folder.glob('scores_*.npz'))
 
 # %% ../../nbs/64b_project.discovery.ipynb #ec14ebfb
 def _seen_picks(folder):

@@ -348,10 +348,18 @@ def exported_round(p, number=None):
     if number is not None or not guided: return done[-1]
     return (keep or [one for one in done if one[1].get('strategy')!='guide'] or done)[-1]
 
+# %% ../../nbs/64_project.state.ipynb #a38d6d77
+def judged_rounds(p):
+    "`rounds_with_model` up to the network that is exported"
+    done = rounds_with_model(p)
+    if not done: return []
+    last = exported_round(p)[1]['number']
+    return [one for one in done if one[1]['number']<=last]
+
 # %% ../../nbs/64_project.state.ipynb #d03f70ae
 def trained_rounds(p):
-    "The same. Raises `InputError` where there is none"
-    out = rounds_with_model(p)
+    "The same, up to the network that is exported. Raises `InputError` where there is none"
+    out = judged_rounds(p)
     if not out and changed_after(p): raise InputError(
         f'{p.dir} has no model that was trained with its settings of now; run `imbal-al next {p.dir} --budget 0`')
     if not out: raise InputError(
