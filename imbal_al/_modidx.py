@@ -4327,7 +4327,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'imbal_al.project.verdict._promise': ( 'project.verdict.html#_promise',
                                                                                  'imbal_al/project/verdict.py'),
                                           'imbal_al.project.verdict._seen': ('project.verdict.html#_seen', 'imbal_al/project/verdict.py'),
-                                          'imbal_al.project.verdict._since': ('project.verdict.html#_since', 'imbal_al/project/verdict.py'),
                                           'imbal_al.project.verdict.choose_verdict': ( 'project.verdict.html#choose_verdict',
                                                                                        'imbal_al/project/verdict.py'),
                                           'imbal_al.project.verdict.undo_verdict': ( 'project.verdict.html#undo_verdict',
