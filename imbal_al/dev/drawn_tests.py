@@ -120,13 +120,15 @@ TRIED = [
     *(Pool(400, apart) for apart in DISTANCES),
     *(Pool(2000, apart) for apart in DISTANCES),
     Pool(1000, 3.5, kind='silent'),
+    Pool(3000, 3., kind='silent'),
     Pool(3000, 2., .1)]
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #46cad7a2
 UNSEEN = [
     Pool(1000, 2.5, .02),
     Pool(1500, 3., .08, 'skewed'),
-    Pool(3000, 3., .05, 'silent')]
+    Pool(2000, 3.2, .06, 'silent'),
+    Pool(3000, 2.5, .1)]
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #53045fc3
 def main(
@@ -135,7 +137,7 @@ def main(
     "Write the table"
     parser = argparse.ArgumentParser(prog='python -m imbal_al.dev.drawn_tests')
     parser.add_argument('out', type=Path, help='File to write')
-    parser.add_argument('--repeats', type=int, default=200, help='Pools')
+    parser.add_argument('--repeats', type=int, default=400, help='Pools')
     given = parser.parse_args(argv)
     tables = []
     for tests in (50,100):

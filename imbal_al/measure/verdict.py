@@ -251,7 +251,7 @@ def rule_by_recall(
     if not 0<=slip<1: raise InputError(
         f'slip {slip!r}; give the share of faulty parts that may be missed, such as 0.01')
     if not faulty.any(): raise InputError(
-        'no faulty part is labelled, so what slips cannot be told; choose by alarms on healthy parts')
+        'no faulty part is labelled, and what slips needs some; choose by alarms on healthy parts')
     w = np.ones(len(faulty)) if weights is None else np.asarray(weights, float)
     caught, flagged = _flagged_shares(parts, faulty, w)
     flagged = np.where(caught>=1-slip-1e-12, flagged, np.inf)
@@ -271,7 +271,7 @@ def rule_by_alarms(
     "The lowest threshold that flags no more good parts; raises `InputError` without one"
     faulty = np.asarray(faulty).astype(bool)
     if not 0<=alarms<=1: raise InputError(f'alarms {alarms!r}; give the share of good parts that may be flagged')
-    if faulty.all(): raise InputError('no healthy part is labelled, so alarms cannot be told; label some first')
+    if faulty.all(): raise InputError('no healthy part is labelled, and alarms need some; label some first')
     w = np.ones(len(faulty)) if weights is None else np.asarray(weights, float)
     flagged = _flagged_shares(parts, faulty, w)[1][0]
     return _rule(max(int(np.argmax(flagged<=alarms+1e-12)), 1), 0, BINS)
@@ -372,7 +372,7 @@ def _stratified(values, w, faulty, groups):
 # %% ../../nbs/25c_measure.verdict.ipynb #94d6dcd9
 def _pct(interval):
     "A share in per cent with its interval"
-    if math.isnan(interval.mean): return 'cannot be told'
+    if math.isnan(interval.mean): return 'unknown'
     return f'{100*interval.mean:.3g} % [{100*interval.low:.3g}, {100*interval.high:.3g}]'
 
 # %% ../../nbs/25c_measure.verdict.ipynb #48fc62dc
@@ -380,7 +380,7 @@ def _account(v):
     "What a rule does, in words"
     lines = [str(v.rule)]
     if v.faulty: lines.append(f'Of the faulty parts it misses {_pct(v.missed)} ({v.faulty} labelled).')
-    else: lines.append('No faulty part is labelled: how many it misses cannot be told.')
+    else: lines.append(f'No faulty part is labelled: how many it misses needs some, {parts_to_show(.05)} to show that 5 % or fewer slip.')
     good = f'Of the good parts it has {_pct(v.looked)} looked at'
     if v.rule.reject is not None: good += f' and rejects {_pct(v.scrapped)}'
     lines.append(f'{good} ({v.healthy} labelled).')

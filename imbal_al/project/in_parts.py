@@ -53,7 +53,7 @@ def part_standing(
 # %% ../../nbs/67b_project.in_parts.ipynb #9ec28752
 def _pct(interval):
     "A share in per cent, with its interval"
-    if math.isnan(interval.mean): return 'cannot be told'
+    if math.isnan(interval.mean): return 'unknown'
     if math.isnan(interval.low): return f'{100*interval.mean:.3g} %'
     low, high = round(100*interval.low, 3), round(100*interval.high, 3)
     return f'{100*interval.mean:.3g} % [{low:.3g}, {high:.3g}]'
@@ -61,7 +61,7 @@ def _pct(interval):
 # %% ../../nbs/67b_project.in_parts.ipynb #596b3322
 def _flag_line(s):
     "By what a unit is flagged"
-    by = 'the verdict' if s.chosen else 'the threshold above'
+    by = 'the verdict' if s.chosen else 'the threshold of the highest F1'
     return (f'In {s.unit}s, by {by}: flagged is what has a region of at least {s.rule.min_area} px '
         f'from a probability of {s.rule.threshold:.3g} on.')
 

@@ -22,7 +22,7 @@ from .held_out import weighed_tests
 from .in_parts import part_standing, PartStanding
 from .network import heldout_hist, heldout_parts
 from imbal_al.project.state import (
-    flags_of, read_verdict, rounds_with_model, split_labels, tested_units, trained_rounds
+    flags_of, judged_rounds, read_guide, read_verdict, split_labels, tested_units, trained_rounds
 )
 from .store import groups_of, labels, Project
 from ..text import counted
@@ -87,11 +87,13 @@ class Standing:
     advice: str           # Whether more labels pay, in a sentence
     tests: str=''         # How the tests came to be, where not all of them are random
     in_parts: PartStanding|None=None # Units caught and flagged, defects found; None: not looked at
+    exported: str=''      # That the file has another threshold, where it has
     def __str__(self):
         newer = f'; {counted(self.newer, "label")} newer than the model.' if self.newer else '.'
         head = f'Round {self.round}, trained on {counted(self.trained, "label")}, tested on {self.held_out} held out'
         lines = [head+newer, point_account(self.point)]
         if self.tests: lines[1:1] = [self.tests]
+        if self.exported: lines.append(self.exported)
         if self.in_parts: lines.append(str(self.in_parts))
         lines.append('labels  F1')
         for row in self.curve.itertuples():
@@ -133,6 +135,7 @@ def where(
     return replace(
         found,
         tests=str(tests),
+        exported=_exported(p, found.point.threshold),
         in_parts=_in_parts(p, done, found, tests, groups, draws, device))
 
 # %% ../../nbs/68_project.standing.ipynb #151ab6a2
@@ -153,6 +156,16 @@ def _in_parts(p, done, found, tests, groups, draws, device):
         tests.weights if tests.unequal else None,
         draws,
         p.settings.seed)
+
+# %% ../../nbs/68_project.standing.ipynb #4eeb78a5
+def _exported(p, threshold):
+    "That the exported file has another threshold; '' where it has this one"
+    rule, guide = read_verdict(p), read_guide(p)
+    if not rule and not guide: return ''
+    own = rule.threshold if rule else guide['threshold']
+    if f'{own:.3g}'==f'{threshold:.3g}': return ''
+    if rule: return f'The exported file has another threshold, {own:.3g}: that of the verdict.'
+    return f'The exported file has the cheapest threshold instead: {own:.3g} when `imbal-al guide` chose it.'
 
 # %% ../../nbs/68_project.standing.ipynb #05ef47f1
 def _check_groups(p, groups, y, pi):
@@ -255,7 +268,7 @@ def partial_standing(
     device:str='cpu'   # That the network computes on
     )->str:            # '' where nothing can be told
     "What the held-out labels of one kind say of the last network, and what more would take, in words"
-    done, table = rounds_with_model(p), labels(p)
+    done, table = judged_rounds(p), labels(p)
     faulty = dict(zip(table['id'], table['faulty']))
     _, ids = split_labels(p, table['id'])
     looked = heldout_parts(p, done[-1][0], ids, device) if done and ids else None
@@ -273,7 +286,7 @@ def partial_standing(
         p.settings.unit,
         tests.weights if tests.unequal else None,
         draws=20)
-    said = str(found).replace('by the threshold above', 'at a threshold of 1/2')
+    said = str(found).replace('by the threshold of the highest F1', 'at a threshold of 1/2')
     return said if y.any() else f'{said}\n{_none_faulty(p, len(y), prevalence)}'
 
 # %% ../../nbs/68_project.standing.ipynb #6e1ef085
