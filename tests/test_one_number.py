@@ -148,7 +148,7 @@ def test_predict_flags_the_held_out_parts_that_where_counts(played):
     p = open_project(at / 'p')
     with open(at / 'out/table.csv', newline='') as f:
         table = {row['image']: row for row in csv.DictReader(f)}
-    names = [p.row[id]['name'] for id in split_labels(p, list(p.units['id']))[1] if id in tested(p)]
+    names = [p.row[id]['name'] for id in split_labels(p, list(p.units['id']))[1] if id in labelled_tests(p)]
     flagged = {True: 0, False: 0}
     for name in names:
         flagged[bool(truth[name].any())] += table[name]['flagged'] == '1'
@@ -157,7 +157,7 @@ def test_predict_flags_the_held_out_parts_that_where_counts(played):
     assert flagged[False] == numbers(FLAGGED, said['after'])[0]
 
 
-def tested(p):
+def labelled_tests(p):
     "Ids of the labelled held-out units"
     from imbal_al.project.store import labels
 
