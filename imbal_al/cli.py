@@ -910,7 +910,8 @@ class _Comparing:
         'sampling (healthy_share and train_pi), or several with commas')]='strategy'
     value: Annotated[Optional[str], typer.Option(
         help='Score compared: f1, iou, precision, recall (f1_heldout and so on: '
-        'from all held-out patches), image_ap, image_auroc, image_caught, image_spared; default f1_heldout, for losses iou')]=None
+        'from all held-out patches), image_ap, image_auroc, image_caught, image_spared, defects_found, defects_pro, '
+        'defects_aupro; default f1_heldout, for losses iou')]=None
     at: Annotated[Optional[str], typer.Option(
         help='area (under the budget curve), final, or a share of the pool such as 0.06; '
         'default area, for losses final')]=None

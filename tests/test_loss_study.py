@@ -140,6 +140,7 @@ def test_one_run_and_its_folder(tmp_path):
     assert {o.name for o in d.iterdir()} == {
         'config.json',
         'final.npz',
+        'parts.npz',
         'records.json',
         'result.json',
     }

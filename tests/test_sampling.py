@@ -191,8 +191,9 @@ def test_an_exhausted_pool_is_said(project):
     assert read_json(folder / 'queue.json')['picks'] == picks
 
 
-def test_a_pool_that_grew_is_estimated_without_bias(monkeypatch):
-    "Half of the faulty units came later: by strata the mean is right, as one pool it is not"
+@pytest.mark.parametrize('at_random', [False, True])
+def test_a_pool_that_grew_is_estimated_without_bias(monkeypatch, at_random):
+    "Most faulty units came later: by strata the mean is right, as one pool it is not; of random tests, too"
     from types import SimpleNamespace
 
     import pandas as pd
@@ -219,14 +220,55 @@ def test_a_pool_that_grew_is_estimated_without_bias(monkeypatch):
     found = []
     for _ in range(400):
         draws.clear()
-        for part, m in ((ids[:n_old], 15), (ids[n_old:], 5)):
+        if at_random:
+            first = rng.permutation(ids[:n_old])
+            left = rng.permutation([*first[15:], *ids[n_old:]])
+            draws |= dict.fromkeys([*first[:15], *left[:10]], (None, None))
+        for part, m in () if at_random else ((ids[:n_old], 15), (ids[n_old:], 5)):
             for one in draw_tests(rank_sizes([score[id] for id in part]), m, rng):
                 draws[part[one.at]] = one.q, one.left
         found.append([*estimate(True), estimate(False)[0]])
     mean, weight, plain = np.mean(found, 0)
     error = np.std(found, 0)[0] / 20
-    assert abs(mean - 0.15) < 4 * error and abs(weight - 1) < 0.05
+    assert abs(mean - 0.15) < 4 * error and abs(weight - 1) < 1e-9 + 0.05 * (not at_random)
     assert abs(plain - 0.15) > 4 * error, 'as one pool it is biased'
+
+
+@pytest.mark.slow
+def test_random_tests_note_what_is_new_and_count_by_arrival(project, tmp_path):
+    from imbal_al.project.discovery import discovery
+    from imbal_al.project.rounds import next_round
+    from imbal_al.project.state import arrivals, split_labels, weights_of_tests
+    from imbal_al.project.store import new, open_project, write_label
+
+    was, truth = project
+    d = tmp_path / 'i'
+    d.mkdir()
+    names = sorted(path.name for path in was.images.iterdir())
+    for name in names[:15]:
+        (d / name).write_bytes((was.images / name).read_bytes())
+    p = new(tmp_path / 'p', d, window=32, overlap=0, steps=2, bs=2, weights=None, held_out=0.7, seed=3)
+
+    def label(made):
+        for pick in made.picks:
+            write_label(p, pick['id'], truth[p.row[pick['id']]['name']])
+        return [pick['id'] for pick in made.picks if pick['held_out']]
+
+    first = label(next_round(p, 8, 'entropy', 'cpu'))
+    assert weights_of_tests(p, first)[0].tolist() == [1] * len(first)
+    assert discovery(p).rounds.strategy.tolist() == ['coreset, no network yet; entropy was asked for']
+    old = set(split_labels(p, p.units.id)[1])
+    for name in names[15:]:
+        (d / name).write_bytes((was.images / name).read_bytes())
+    new(p.dir, d)
+    p = open_project(p.dir)
+    tests = first + label(next_round(p, 8, 'random', 'cpu'))
+    every = set(split_labels(p, p.units.id)[1])
+    assert set(arrivals(p)) == every and {arrivals(p)[id] for id in old} == {1}
+    weights = dict(zip(tests, weights_of_tests(p, tests)[0]))
+    early, late = ([weights[id] for id in tests if (id in old) == was_there] for was_there in (True, False))
+    assert early and late and len(set(early)) == len({round(w, 9) for w in late}) == 1
+    assert sum(early) / sum(late) == pytest.approx(len(old) / len(every - old))
 
 
 @pytest.mark.slow

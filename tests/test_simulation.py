@@ -5,19 +5,21 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
-from imbal_al.core import InputError, read_json, to_json
+from imbal_al.core import InputError, read_json, to_json, write_json
 from imbal_al.data.synthetic import image
 from imbal_al.measure.metrics import counts, pooled, scores
 from imbal_al.runs.folder import read_record, read_result, write_record
+from imbal_al.results.in_images import with_images
 from imbal_al.runs.lock import Lock
 from imbal_al.strategies.choose import STRATEGIES
 from imbal_al.studies import simulation
 from imbal_al.studies.run_config import RunConfig, as_config, batch_split
-from imbal_al.studies.run_records import cycle_path, load_patches
+from imbal_al.studies.run_records import cycle_path, load_patches, read_run, stored_parts
 from imbal_al.studies.simulation import Trainings, first_batch, run, run_cycle, workspace
 
 
@@ -592,6 +594,7 @@ def test_no_weights_are_left(warm):
         'cycle_01.npz',
         'cycle_02.npz',
         'cycle_03.npz',
+        'parts.npz',
         'records.json',
         'result.json',
         'scenario.npz',
@@ -709,6 +712,7 @@ def test_records(unbroken, cfg):
         'cycle_01.npz',
         'cycle_02.npz',
         'cycle_03.npz',
+        'parts.npz',
         'records.json',
         'result.json',
         'scenario.npz',
@@ -841,7 +845,8 @@ def test_killed_while_writing_a_record(half, cfg, unbroken, monkeypatch, where):
 def test_killed_before_the_result(half, cfg, unbroken, monkeypatch):
     import shutil
 
-    shutil.copy(unbroken / cfg.hash / 'cycle_03.npz', half)
+    for o in ('cycle_03.npz', 'parts.npz'):
+        shutil.copy(unbroken / cfg.hash / o, half)
     n = trainings(monkeypatch)
     run(cfg, half.parent)
     same_run(half, unbroken / cfg.hash)
@@ -885,6 +890,8 @@ def test_damage_is_repaired(half, cfg, unbroken, monkeypatch, damage, redone):
         (lambda d: cut(d / 'cycle_02.npz'), [2]),
         (lambda d: flip(d / 'cycle_01.npz'), [1]),
         (lambda d: (d / 'cycle_03.npz').unlink(), [3]),
+        (lambda d: (d / 'parts.npz').unlink(), [3]),
+        (lambda d: cut(d / 'parts.npz'), [3]),
         (lambda d: flip(d / 'records.json'), []),
         (lambda d: (d / 'records.json').unlink(), []),
     ],
@@ -930,6 +937,38 @@ def test_copied_and_old_run_folders_are_finished(cfg, unbroken, tmp_path, monkey
     (d / 'records.json').unlink()
     (d / 'result.json').write_text(to_json(read_json(d / 'result.json')))
     assert run(cfg, tmp_path)['hash'] == cfg.hash
+
+
+def test_a_run_made_before_parts_were_kept_is_finished(cfg, unbroken, tmp_path, monkeypatch):
+    "Nothing is done again for it, and a table has nothing to say of its defects"
+    import shutil
+
+    d = tmp_path / 'runs' / cfg.hash
+    shutil.copytree(unbroken / cfg.hash, d)
+    results = pd.DataFrame(read_json(d / 'result.json')['rows'])
+    told = with_images(results, tmp_path)
+    assert told.defects_found.notna().all() and told.defects_false.ge(0).all()
+    assert with_images(results, tmp_path, every=True).defects_found.notna().sum() == len(told)
+    (d / 'parts.npz').unlink()
+    marks = read_json(d / 'records.json')
+    del marks['parts.npz']
+    write_json(d / 'records.json', marks)
+    monkeypatch.setattr(simulation, 'workspace', lambda *a: 1 / 0)
+    assert run(cfg, tmp_path / 'runs')['hash'] == cfg.hash
+    old = with_images(results, tmp_path)
+    assert old.defects_found.isna().all() and old.image_ap.notna().all()
+
+
+def test_the_parts_kept_are_those_of_the_last_network(cfg, unbroken):
+    "Flagged by its highest peak, image by image, as the histograms have it"
+    d = unbroken / cfg.hash
+    parts, hist = stored_parts(d), read_run(d)['hist']
+    assert len(parts) == len(hist)
+    highest = 127 - (hist.sum(1)[:, ::-1] > 0).argmax(1)
+    assert (parts.peak_NA[:, 0] == highest).all()
+    of_image = np.zeros((len(hist), 128))
+    np.add.at(of_image, parts.of_K, parts.hist_KB)
+    assert (of_image == hist[:, 1]).all()
 
 
 def test_a_damaged_result_is_written_again_without_training(cfg, unbroken, tmp_path, monkeypatch):

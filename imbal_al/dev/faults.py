@@ -291,11 +291,11 @@ def _damage(path, how, rng):
 _STUDY = ('study.json','results.csv','tables.json','origin.json')
 _FILES = dict(
     al=(
-        'config.json', 'scenario.npz', 'cycle_01.npz', 'cycle_02.npz', 'cycle_03.npz',
+        'config.json', 'scenario.npz', 'cycle_01.npz', 'cycle_02.npz', 'cycle_03.npz', 'parts.npz',
         'records.json', 'result.json', 'failed.json', *_STUDY, 'picks.csv',
         'images.u8', 'masks.u8', 'table.csv', 'meta.json'),
     losses=(
-        'config.json', 'final.npz', 'records.json', 'result.json', 'failed.json',
+        'config.json', 'final.npz', 'parts.npz', 'records.json', 'result.json', 'failed.json',
         'checkpoint.pt', *_STUDY))
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #8f540a98

@@ -12,7 +12,7 @@ from ..core import InputError
 from ..networks.predict import network, predict
 from ..project.annotations import brush_result
 from ..project.network import read_model
-from ..project.state import is_held_out, project_windows, rounds_with_model
+from ..project.state import is_held_out, judged_rounds, project_windows
 from ..project.store import open_project, Project
 
 # %% auto #0
@@ -60,11 +60,11 @@ class Answers:
         self.at, self.run, self.lock, self.last = '', None, Lock(), (None, None)
     def version(self)->str: # '' where there is no network yet
         "The name of the last network"
-        done = rounds_with_model(open_project(self.dir))
+        done = judged_rounds(open_project(self.dir))
         return f"round {done[-1][1]['number']}" if done else ''
     def _network(self, p):
         "The last network, read if it is another one than before; None without one"
-        done = rounds_with_model(p)
+        done = judged_rounds(p)
         if not done: return None
         folder, record = done[-1]
         if self.at!=folder.name:

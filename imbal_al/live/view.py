@@ -18,7 +18,7 @@ from ..project.discovery import discovery
 from ..project.network import heldout_parts
 from ..project.standing import weighed_tests, where
 from imbal_al.project.state import (
-    is_held_out, queued, read_verdict, rounds_with_model, split_labels, waiting
+    is_held_out, judged_rounds, queued, read_verdict, split_labels, waiting
 )
 from ..project.store import labels, Project, read_label
 
@@ -98,7 +98,7 @@ def verdict_view(
     device='cpu' # That networks compute on
     )->dict|None: # As `rule_table`, and round; None without a network or held-out labels
     "What every rule does to the held-out units"
-    done, table = rounds_with_model(p), labels(p)
+    done, table = judged_rounds(p), labels(p)
     _, ids = split_labels(p, table['id'])
     looked = heldout_parts(p, done[-1][0], ids, device) if done and ids else None
     if not looked or not looked[0]: return None
@@ -169,7 +169,7 @@ def slow_view(
     prevalence:float|None # Share of faulty units at deployment; None: not known
     ):
     "Write `live/view.json`: what takes a network"
-    done = rounds_with_model(p)
+    done = judged_rounds(p)
     write_json(p.dir/'live'/'view.json', dict(
         round=done[-1][1]['number'] if done else None,
         prevalence=prevalence,
@@ -182,7 +182,7 @@ def is_stale(
     p:Project # The project
     )->bool:
     "Is there a network that `live/view.json` does not know?"
-    done = rounds_with_model(p)
+    done = judged_rounds(p)
     known = (read_json(p.dir/'live'/'view.json') or {}).get('round')
     return bool(done) and done[-1][1]['number']!=known
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np, torch
 
 from ..measure.metrics import BINS, EDGES
+from ..measure.parts import part_record
 from .device import cast, choose_precision, DeviceData, place, repeatable, seeded
 
 # %% auto #0
@@ -78,6 +79,7 @@ class Scores:
     foreground: np.ndarray # int64 (n,), pixels with p >= 0.5
     embedding: np.ndarray|None=None # float32 (n,D), rows of length 1
     hist: np.ndarray|None=None      # (n,2,BINS) counts, uint16 where an image's pixels fit in, else uint32
+    parts: list|None=None           # Records of parts of the first images, see `imbal_al.measure.parts`
 
 # %% ../../nbs/54_networks.scoring.ipynb #2873c38c
 def _joined(parts):
@@ -88,6 +90,14 @@ def _joined(parts):
 def _check_finite(values):
     "Raise a `FloatingPointError` for what a diverged network gives"
     if not values.all(): raise FloatingPointError('the network gives nan or infinity; it has diverged')
+
+# %% ../../nbs/54_networks.scoring.ipynb #b32179bb
+def _part_records(z, masks, most):
+    "Records of parts of a batch's first images"
+    _check_finite(~z.isnan())
+    logits = z[:most].cpu().numpy()
+    truth = masks[:most].cpu().numpy()
+    return [part_record(one, mask) for one,mask in zip(logits, truth)]
 
 # %% ../../nbs/54_networks.scoring.ipynb #149635e8
 def _prepare(net, data, idx, bs, precision):
@@ -105,11 +115,12 @@ def score(net,            # A trained network, in evaluation mode
     hist:bool=False,      # Also the histograms; these look at the masks
     bs:int|None=None,     # Images per forward pass; default see `batch_size`
     precision:str|None=None, # Default: the best for evaluation, see `choose_precision`
+    parts:int=0,          # Also the records of parts of so many of the first images
     )->Scores:
     """Pass once over `idx`; memory grows only by what is returned.
     Raises `FloatingPointError` for a diverged network"""
     batches, precision = _prepare(net, data, idx, bs, precision)
-    entropies, foregrounds, embedded, hists = [], [], [], []
+    entropies, foregrounds, embedded, hists, records = [], [], [], [], []
     with torch.inference_mode(), cast(precision, data.device):
         for i in batches:
             with repeatable(data.device):
@@ -119,6 +130,8 @@ def score(net,            # A trained network, in evaluation mode
             foregrounds.append((z>=0).sum((1,2)))
             if embedding: embedded.append(embed(maps))
             if hist: hists.append(_logit_histogram(z, data.masks[i]))
+            left = parts-len(records)
+            if left>0: records += _part_records(z, data.masks[i], left)
     entropy = _joined(entropies)
     _check_finite(np.isfinite(entropy))
     small = np.uint16 if data.masks[0].numel()<2**16 else np.uint32
@@ -126,7 +139,8 @@ def score(net,            # A trained network, in evaluation mode
         entropy=entropy.astype(np.float32),
         foreground=_joined(foregrounds),
         embedding=_joined(embedded) if embedding else None,
-        hist=_joined(hists).astype(small) if hist else None)
+        hist=_joined(hists).astype(small) if hist else None,
+        parts=records if parts else None)
 
 # %% ../../nbs/54_networks.scoring.ipynb #55d7ba8e
 def _embedded(net, data, i):

@@ -52,7 +52,7 @@ def _test_lines(t):
         'what is said holds for parts like these.')
     if t.untested: yield (
         f'{t.untested} held-out units came after the last tests were drawn: '
-        'nothing here speaks for them until `imbal-al next` with --tests draws some.')
+        'nothing here speaks for them until `imbal-al next` draws some.')
 
 # %% ../../nbs/67a_project.held_out.ipynb #5a8f35ab
 def _even(weights, faulty):

@@ -24,8 +24,8 @@ from imbal_al.project.network import (
 )
 from .queue import write_queue
 from imbal_al.project.state import (
-    arrivals, changed_after, draws_of_tests, guided_loss, is_finished, odd_round, project_windows,
-    queued, read_guide, read_picks, read_round, rounds, split_labels, unit_group, unlabelled_units, waiting
+    arrivals, changed_after, draws_of_tests, guided_loss, is_finished, odd_round, picked_by,
+    project_windows, queued, read_guide, read_picks, read_round, rounds, split_labels, unit_group, unlabelled_units, waiting
 )
 from .store import labels, locked_rounds, look, Project, sweep
 from ..strategies.choose import select, select_spread, STRATEGIES
@@ -66,12 +66,6 @@ def _check_dropout(p):
     "Raise an `InputError` for a network without dropout"
     with dropping(bare_network(p, None).eval()): pass
 
-# %% ../../nbs/67_project.rounds.ipynb #776555fa
-def _chosen(record):
-    "The strategy that a round picks by"
-    if not record['cold']: return record['strategy']
-    return record.get('start', 'random' if record['strategy']=='random' else 'coreset')
-
 # %% ../../nbs/67_project.rounds.ipynb #610b04e9
 def _why(strategy, cold, scores, i):
     "Why a unit was picked, in a few words"
@@ -84,7 +78,7 @@ def _why(strategy, cold, scores, i):
 # %% ../../nbs/67_project.rounds.ipynb #e0fedea5
 def _pick(p, record, net, scores, labelled_embedding):
     "The picks of a strategy among scored units: [dict(id, why, held_out)]"
-    ids, name = scores['ids'], _chosen(record)
+    ids, name = scores['ids'], picked_by(record)
     n, most = min(record['from_pool'], len(ids)), record.get('per_group',0)
     candidates = Candidates(
         len(ids),
@@ -127,9 +121,9 @@ def _random_tests(p, record, pool):
 # %% ../../nbs/67_project.rounds.ipynb #a946fc8a
 def _tests(p, record, net, pool, device, say):
     "Units to test on, at random or with the chances that were asked for"
-    if 'tests' not in record: return _random_tests(p, record, pool)
     if not record['to_test']: return []
     came = _noted_pool(p, record)
+    if 'tests' not in record: return _random_tests(p, record, pool)
     score = np.zeros(len(pool)) if record['cold'] else _peaks(p, net, pool, device, say)
     rng = stream(p.settings.seed, 'drawn tests', record['number'])
     strata = {since:[] for since in sorted(set(came.values()))}
@@ -434,7 +428,7 @@ def _picks(p, folder, record, net, device, say):
     "What a round picks, and what it tests on; nothing without a budget"
     if not record['budget']: return []
     train_pool, test_pool = unlabelled_units(p)
-    if _chosen(record)==ANOMALY:
+    if picked_by(record)==ANOMALY:
         picked = novel_picks(p, train_pool, record, device, say)
     else:
         scores, seen = _looked_at(p, folder, record, net, train_pool, device, say)
@@ -445,7 +439,7 @@ def _picks(p, folder, record, net, device, say):
 def _looked_at(p, folder, record, net, ids, device, say):
     "(what the strategy looks at of units, embeddings (m,D) of the labelled ones if it looks at these, too)"
     no_embedding = np.zeros((0,0), np.float32)
-    needed = STRATEGIES[_chosen(record)].needs
+    needed = STRATEGIES[picked_by(record)].needs
     if not needed:
         path, per_group = ('readable',record['number']), record.get('per_group',0)
         ids = _at_random(p, ids, record['from_pool'], *path, per_group=per_group)

@@ -17,7 +17,7 @@ from .paired import is_losses
 from .pairs import BETTER, SAME, WORSE
 from .penalty import Penalty
 from .study_table import only_these, plan_notes, read_study
-from .in_images import IMAGE_VALUES, of_images
+from .in_images import of_images, TOLD
 from .plotting import house_look, new_figure, strategy_label, STRATEGY_STYLES
 from .tables import check_table
 from ..text import markdown_table, number_text, p_text, with_interval
@@ -452,7 +452,7 @@ def compare_folder(
     check_table(results, ['data'])
     if only is not None: results = only_these(results, only)
     value = options.get('value')
-    if value in IMAGE_VALUES: results = of_images(results, folder, value)
+    if value in TOLD: results = of_images(results, folder, value)
     notes = [_no_plan(results)] if plan is None else plan_notes(results, plan, methods)
     c = compare_results(results, methods=methods, **options)
     c.notes.extend(notes+_commit_notes(results))

@@ -18,7 +18,7 @@ from .compare import compare_results
 from .compare_report import figures_of, report_markdown
 from .figures import fig4, fig5
 from .gallery import picks_gallery, predictions_gallery, run_parts
-from .in_images import image_means, IMAGES_SAID, NO_PARTS, with_images
+from .in_images import image_means, IMAGES_SAID, NO_PARTS, PARTS_SAID, with_images
 from .tables import claim_value
 from ..runs.collect import picks_table, results_table, status, study_origin, summary
 from ..runs.plan import load_plan
@@ -328,7 +328,8 @@ pre{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:.78rem}\
 def _in_images(folder, results):
     "Faulty images caught, by the histograms of the runs"
     means = image_means(with_images(results, folder))
-    return _table(means)+f'<p class="note">{_esc(IMAGES_SAID)} {_esc(NO_PARTS)}</p>'
+    of_parts = PARTS_SAID if 'found' in means else NO_PARTS
+    return _table(means)+f'<p class="note">{_esc(IMAGES_SAID)} {_esc(of_parts)}</p>'
 
 # %% ../../nbs/87_results.report.ipynb #8783b04e
 def _as_is(content): return content
@@ -337,7 +338,7 @@ def _found(folder, results, learning):
     "What came out, as far as anything did"
     if not len(results): return '<p class="note">No run is finished yet.</p>'
     out = _learning_parts(results, picks_table(folder)) if learning else _loss_parts(results)
-    title = 'In images: faulty ones caught, healthy ones flagged'
+    title = 'In images: faulty ones caught, healthy ones flagged, defects found'
     return ''.join([*out, _part(title, _in_images, folder, results)])
 
 # %% ../../nbs/87_results.report.ipynb #b8dce04f

@@ -26,6 +26,7 @@ from ..runs.workers import cpu_threads
 from imbal_al.studies.loss_config import (
     check_loss_config, diverged, loss_module, LossConfig, PartsKey, read_training
 )
+from .run_records import keep_parts, parts_path
 
 # %% auto #0
 __all__ = []
@@ -115,19 +116,27 @@ def loss_learner(
 
 # %% ../../nbs/60b_studies.loss_training.ipynb #0a39056c
 def _run_training(c, folder, device='cpu', root=None, precision=None, tell=None):
-    "Train one configuration; (rows of the curve, arrays for `final.npz`)"
+    "Train one configuration; (rows of the curve, arrays for `final.npz`, records of parts)"
     parts, _ = load_parts(c.parts_key(), device, root)
     start = time.perf_counter()
     learn = loss_learner(c, parts, precision, tell)
     rows = fit_curve(learn, c.schedule, folder/'checkpoint.pt')
-    scores = score(learn.model, parts.data, parts.valid, hist=True, precision=precision['eval'])
+    how = dict(precision=precision['eval'], parts=len(parts.valid))
+    scores = score(learn.model, parts.data, parts.valid, hist=True, **how)
     losses = np.array([float(loss) for loss in learn.recorder.losses], np.float32)
-    return rows, dict(losses=losses, hist=scores.hist, seconds=time.perf_counter()-start)
+    arrays = dict(losses=losses, hist=scores.hist, seconds=time.perf_counter()-start)
+    return rows, arrays, scores.parts
 
 # %% ../../nbs/60b_studies.loss_training.ipynb #fc53f7f0
 def _choose_precision(c, device):
     "The precision per phase for a run that begins"
     return dict(train=c.precision, eval=choose_precision(device)['eval'])
+
+# %% ../../nbs/60b_studies.loss_training.ipynb #f2439589
+def _keep(folder, arrays, in_parts):
+    "Write what a training leaves"
+    keep_parts(folder, in_parts)
+    write_record(folder/'final.npz', arrays)
 
 # %% ../../nbs/60b_studies.loss_training.ipynb #67e5f00d
 def _train_in(c, folder, device, root, threads, tell, check):
@@ -135,9 +144,9 @@ def _train_in(c, folder, device, root, threads, tell, check):
     parts, content = load_parts(c.parts_key(), device, root)
     precision = begin(folder, c, content, partial(_choose_precision, c, device))
     start = time.perf_counter()
-    rows, arrays = _run_training(c, folder, device, root, precision, tell)
+    rows, arrays, in_parts = _run_training(c, folder, device, root, precision, tell)
     check()
-    write_record(folder/'final.npz', arrays)
+    _keep(folder, arrays, in_parts)
     result = dict(
         config=asdict(c),
         hash=c.hash,
@@ -148,7 +157,7 @@ def _train_in(c, folder, device, root, threads, tell, check):
         defect_ratio=parts.defect_ratio,
         provenance=dict(provenance(), device=device, threads=threads, precision=precision))
     check()
-    write_result(folder, result, ['final.npz'])
+    write_result(folder, result, ['final.npz', parts_path(folder).name])
     return read_training(folder)
 
 # %% ../../nbs/60b_studies.loss_training.ipynb #e33d80d3

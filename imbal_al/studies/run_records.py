@@ -14,7 +14,9 @@ from ..core import InputError, read_json
 from ..data.catalog import load_source
 from ..data.patches import open_store
 from ..data.scenarios import make_scenario
+from ..measure.parts import join_parts, Parts
 from ..measure.threshold import operating_point, OperatingPoint
+from ..runs.folder import read_record, write_record
 
 # %% auto #0
 __all__ = []
@@ -114,6 +116,30 @@ def read_run(folder,     # Folder of a run that has finished a cycle
         heldout=scenario['heldout'],
         validation=scenario['validation'],
         tests=_tests(scenario, config.get('pi_t', ())))
+
+# %% ../../nbs/58a_studies.run_records.ipynb #79c65ef5
+def parts_path(folder:Path # The run's folder
+    )->Path:
+    "Where the records of parts are"
+    return Path(folder)/'parts.npz'
+
+_FORM = 'imbal_al parts 1'
+
+# %% ../../nbs/58a_studies.run_records.ipynb #4aaca06a
+def keep_parts(folder:Path, # The run's folder
+    records:list            # Of `imbal_al.measure.parts.PartRecord`, in the order of the histograms
+    ):
+    "Write what a run keeps of parts"
+    write_record(parts_path(folder), dict(vars(join_parts(records)), form=np.array(_FORM)))
+
+# %% ../../nbs/58a_studies.run_records.ipynb #91acd5cb
+def stored_parts(folder:Path # The run's folder
+    )->Parts|None:           # None: there is no such record, or it is damaged or of another form
+    "What a run has kept of parts"
+    kept = read_record(parts_path(folder)) or {}
+    if str(kept.pop('form', ''))!=_FORM: return None
+    fits = set(kept)==set(Parts.__dataclass_fields__)
+    return Parts(**kept) if fits else None
 
 # %% ../../nbs/58a_studies.run_records.ipynb #a5216326
 def run_operating_point(folder, # Folder of a run that has finished a cycle

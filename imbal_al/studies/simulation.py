@@ -27,7 +27,9 @@ from imbal_al.runs.folder import (
 from ..strategies.choose import select, STRATEGIES
 from ..strategies.registry import Candidates
 from .run_config import batch_split, check_config, loss_of, RunConfig
-from .run_records import cycle_path, load_patches, scenario_of
+from imbal_al.studies.run_records import (
+    cycle_path, keep_parts, load_patches, parts_path, scenario_of, stored_parts
+)
 
 # %% auto #0
 __all__ = ['run']
@@ -82,6 +84,7 @@ class _Training:
     network: object      # In evaluation mode
     kept: dict           # For the record: losses, and with `train_pi` the faulty share of the batches
     hist: np.ndarray     # Histograms of the held-out patches, then of the validation patches
+    parts: list|None     # Of the last cycle: records of parts of the held-out patches
     train_seconds: float # Seconds to train
     test_seconds: float  # Seconds to test
 
@@ -118,11 +121,13 @@ def _train(config, labelled, cycle, device, root, precision, trainings):
     network = fit(learn, config.schedule, config.stop)
     trained = time.perf_counter()
     evaluated = len(scenario.pool)+np.arange(len(scenario.heldout)+len(scenario.validation))
-    hist = score(network, space.data, evaluated, hist=True, precision=precision['eval']).hist
+    how = dict(precision=precision['eval'], parts=len(scenario.heldout)*(cycle==config.cycles))
+    seen = score(network, space.data, evaluated, hist=True, **how)
     tested = time.perf_counter()
     kept = dict(losses=np.array([float(loss) for loss in learn.recorder.losses], np.float32))
     if config.train_pi is not None: kept['train_share'] = np.float64(learn.dls.train.share)
-    return _Training(network, kept, hist, trained-begun, tested-trained)
+    times = dict(train_seconds=trained-begun, test_seconds=tested-trained)
+    return _Training(network=network, kept=kept, hist=seen.hist, parts=seen.parts, **times)
 
 # %% ../../nbs/59_studies.simulation.ipynb #c84d81c0
 def _weights_key(config, labelled, device, precision):
@@ -379,16 +384,23 @@ def _done_cycle(config, folder, cycle, labelled):
     "The record of a cycle if it is there, whole, and follows from the cycles before it"
     record = read_record(cycle_path(folder, cycle))
     if record is None: return
-    if _follows(config, record, cycle, labelled): return record
-    note(f'{cycle_path(folder, cycle)} does not follow from the cycles before it and counts as missing')
+    follows = _follows(config, record, cycle, labelled)
+    if follows and (cycle<config.cycles or stored_parts(folder)): return record
+    if follows: note(f'{parts_path(folder)} is not there or damaged; the last cycle is done again for it')
+    else: note(f'{cycle_path(folder, cycle)} does not follow from the cycles before it and counts as missing')
 
 # %% ../../nbs/59_studies.simulation.ipynb #ac717903
 def _weights_path(folder, cycle): return folder/f'weights_{cycle:02d}.npz'
 
+# %% ../../nbs/59_studies.simulation.ipynb #504b1429
+def _trained(job, cycle, labelled):
+    "A cycle's training, as a rule at hand"
+    return job.trainings.trained(job.config, cycle, labelled, job.device, job.root, job.precision)
+
 # %% ../../nbs/59_studies.simulation.ipynb #25385017
 def _keep_weights(job, cycle, labelled):
     "Write the weights that the next cycle begins with; what it began with itself stays until its record is written"
-    trained = job.trainings.trained(job.config, cycle, labelled, job.device, job.root, job.precision)
+    trained = _trained(job, cycle, labelled)
     weights = {name:value.cpu().numpy() for name,value in trained.network.state_dict().items()}
     with atomic_path(_weights_path(job.folder, cycle)) as p, open(p,'wb') as f:
         np.savez(f, labelled_so_far=labelled, **weights)
@@ -416,6 +428,7 @@ def _new_cycle(job, cycle, labelled):
     record = run_cycle(config, cycle, labelled, job.device, job.root, job.precision, job.trainings)
     job.check()
     if config.warm_start and cycle<config.cycles: _keep_weights(job, cycle, labelled)
+    if cycle==config.cycles: keep_parts(folder, _trained(job, cycle, labelled).parts)
     write_record(cycle_path(folder, cycle), record)
     if config.warm_start: _drop_weights(folder, but=cycle)
     return record
@@ -458,7 +471,8 @@ def _run(config, folder, device, root, threads, trainings, check):
     check()
     _drop_weights(folder)
     paths = [cycle_path(folder, cycle) for cycle in range(1, config.cycles+1)]
-    write_result(folder, result, ['scenario.npz', *(path.name for path in paths)])
+    files = [folder/'scenario.npz', parts_path(folder), *paths]
+    write_result(folder, result, [path.name for path in files])
     return read_json(folder/'result.json')
 
 # %% ../../nbs/59_studies.simulation.ipynb #0559d348
