@@ -380,7 +380,7 @@ def _account(v):
     "What a rule does, in words"
     lines = [str(v.rule)]
     if v.faulty: lines.append(f'Of the faulty parts it misses {_pct(v.missed)} ({v.faulty} labelled).')
-    else: lines.append('No faulty part is labelled: how many it misses is unknown.')
+    else: lines.append(f'No faulty part is labelled: how many it misses needs some, {parts_to_show(.05)} to show that 5 % or fewer slip.')
     good = f'Of the good parts it has {_pct(v.looked)} looked at'
     if v.rule.reject is not None: good += f' and rejects {_pct(v.scrapped)}'
     lines.append(f'{good} ({v.healthy} labelled).')

@@ -15,7 +15,7 @@ from ..text import counted
 __all__ = []
 
 # %% ../../nbs/70a_project.card.ipynb #fac9d30e
-def _data_text(p, meta):
+def _data_text(p, meta, standing=None):
     "What there was to train and test on"
     table = labels(p)
     faulty, healthy = (int(table['faulty'].isin([kind]).sum()) for kind in (1,0))
@@ -23,7 +23,13 @@ def _data_text(p, meta):
         f'{len(p.units)} {p.settings.unit}s in `{p.images.name}`;',
         f'{len(table)} labelled, {faulty} with a defect and {healthy} without.',
         f'Trained on {meta["trained"]} of them;',
-        'the others, picked at random, were only tested on.'])
+        _tests_text(standing)])
+
+# %% ../../nbs/70a_project.card.ipynb #aa19956f
+def _tests_text(standing):
+    "How what it was tested on was picked"
+    if not standing: return 'what is held out was never trained on.'
+    return f'{standing.held_out} others were only tested on. {standing.tests or "They were picked at random."}'
 
 # %% ../../nbs/70a_project.card.ipynb #bdb0dfc1
 def _network_text(p, meta):
@@ -86,7 +92,7 @@ def _limits_text(p, meta):
         'another camera, light or product needs labels of its own.',
         '- The scores hold at the prevalence above; at another one the precision is another, '
         'see `imbal-al where`.',
-        '- A unit that strategies picked is harder than most; only random ones were tested on, '
+        '- A unit that strategies picked is harder than most; what was tested on was picked apart from them (*Data*), '
         'so the scores are of the usual stream of parts.',
         f'- {counted(meta["channels"], "channel")}, 8 bit; '
         f'16-bit images are scaled from 0..{2**meta.get("bits",16)-1}.'])
@@ -180,7 +186,7 @@ def card_text(
         tags=['defect-segmentation','active-learning']).to_yaml()
     paragraphs = [
         f'# Defect segmentation, project {p.dir.name}, round {meta["round"]}',
-        '## Data', _data_text(p, meta),
+        '## Data', _data_text(p, meta, standing),
         '## Network', _network_text(p, meta),
         '## Operating point', *_operating_texts(p, meta, standing),
         '## Verdict', *_verdict_texts(p, meta, standing),

@@ -13,7 +13,7 @@ from ..measure.sampling import share_interval
 from ..measure.statistics import Interval, no_interval
 from .drawn import instant
 from imbal_al.project.state import (
-    read_picks, read_round, rounds, split_labels, weights_of_tests
+    picked_by, read_picks, read_round, rounds, split_labels, weights_of_tests
 )
 from .store import groups_of, labels, Project
 from ..runs.folder import read_record
@@ -68,12 +68,17 @@ def _round_row(folder, faulty, at):
     times = [at[pick['id']] for pick in every if pick['id'] in faulty]
     return dict(
         round=record['number'],
-        strategy=record['strategy'],
+        strategy=picked_by(record)+_asked(record),
         picked=len(picks),
         labelled=len(done),
         faulty=sum(faulty[id] for id in done),
         tests=len(every)-len(picks),
         minutes=_minutes(times))
+
+# %% ../../nbs/64b_project.discovery.ipynb #9c68bcea
+def _asked(record):
+    "What was asked for, where another strategy picked"
+    return f", no network yet; {record['strategy']} was asked for" if picked_by(record)!=record['strategy'] else ''
 
 # %% ../../nbs/64b_project.discovery.ipynb #ec450711
 def discovery(
@@ -120,7 +125,7 @@ def _left(p, table, faulty):
 # %% ../../nbs/64b_project.discovery.ipynb #d74961b6
 def _exhausted(found, least=10):
     "That the last picks of a strategy that seeks faulty units held none"
-    sought = found[(found.strategy!='random')&(found.labelled>=least)]
+    sought = found[~found.strategy.str.startswith('random')&(found.labelled>=least)]
     if not len(sought): return ''
     last = sought.iloc[-1]
     if last.faulty: return ''

@@ -61,7 +61,7 @@ def _pct(interval):
 # %% ../../nbs/67b_project.in_parts.ipynb #596b3322
 def _flag_line(s):
     "By what a unit is flagged"
-    by = 'the verdict' if s.chosen else 'the threshold above'
+    by = 'the verdict' if s.chosen else 'the threshold of the highest F1'
     return (f'In {s.unit}s, by {by}: one is flagged if it has a region of at least {s.rule.min_area} px '
         f'at a probability of {s.rule.threshold:.3g} or more.')
 

@@ -286,7 +286,7 @@ def partial_standing(
         p.settings.unit,
         tests.weights if tests.unequal else None,
         draws=20)
-    said = str(found).replace('by the threshold above', 'at a threshold of 1/2')
+    said = str(found).replace('by the threshold of the highest F1', 'at a threshold of 1/2')
     return said if y.any() else f'{said}\n{_none_faulty(p, len(y), prevalence)}'
 
 # %% ../../nbs/68_project.standing.ipynb #6e1ef085

@@ -81,6 +81,14 @@ def read_picks(
     raise _odd(path, 'picks', found,
         'restore the file, or remove it: `imbal-al next` then picks anew for this round')
 
+# %% ../../nbs/64_project.state.ipynb #90952490
+def picked_by(
+    record:dict # A round's
+    )->str:     # A strategy, or `imbal_al.project.first_finds.ANOMALY`
+    "What a round picked by"
+    if not record['cold']: return record['strategy']
+    return record.get('start', 'random' if record['strategy']=='random' else 'coreset')
+
 # %% ../../nbs/64_project.state.ipynb #60cf338f
 def _is_list(found, is_one): return isinstance(found, list) and all(map(is_one, found))
 
@@ -403,7 +411,7 @@ def _strata(p, draws):
 def untested_units(
     p:Project # The project
     )->int:   # 0 where nothing is noted
-    "Held-out units that came after the last tests were drawn with unequal chances"
+    "Held-out units that came after the last tests were drawn"
     came, draws = arrivals(p), draws_of_tests(p)
     tested = {came.get(id) for id in draws}
     return sum(n for since,n in _strata(p, draws).items() if since not in tested) if came else 0
@@ -417,8 +425,9 @@ def weights_of_tests(
     draws, own = draws_of_tests(p), set(ids)
     order = [id for id in draws if id in own]
     drawn = np.array([id in draws for id in ids], bool)
-    if not any(draws[id][0] for id in order): return np.ones(len(ids)), drawn
     came, units = arrivals(p), _strata(p, draws)
+    at_random = not any(draws[id][0] for id in order)
+    if at_random and len({came.get(id) for id in order})<2: return np.ones(len(ids)), drawn
     tests = {}
     for id in order: tests.setdefault(came.get(id), []).append(id)
     known, weight = sum(units[since] for since in tests), {}

@@ -194,4 +194,22 @@ def verdict_account(
     p:Project # The project
     )->str:   # '' where there is no verdict
     "What is known of a project's verdict, in words"
-    return (read_json(p.dir/'verdict.json') or {}).get('account','') if read_verdict(p) else ''
+    if not read_verdict(p): return ''
+    kept = read_json(p.dir/'verdict.json')
+    return '\n'.join(line for line in (kept.get('account',''), _since(p, kept)) if line)
+
+# %% ../../nbs/69a_project.verdict.ipynb #74e98308
+def _since(p, kept):
+    "That network or held-out labels are others now; '' where they are not"
+    table = labels(p)
+    faulty = dict(zip(table['id'], table['faulty']))
+    own = [faulty[id] for id in split_labels(p, table['id'])[1]]
+    now = sum(own), len(own)-sum(own)
+    try: round = exported_round(p)[1]['number']
+    except InputError: round = kept.get('round')
+    then = kept.get('faulty'), kept.get('healthy')
+    if (now, round)==(then, kept.get('round')) or then==(None,None): return ''
+    return (
+        f'That was said with {then[0]} faulty and {then[1]} healthy held-out labels of round {kept.get("round")}; '
+        f'now there are {now[0]} and {now[1]}, and the network is that of round {round}: '
+        '`imbal-al where` says what the verdict does now.')
