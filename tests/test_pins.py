@@ -270,7 +270,7 @@ def pin_project(tmp):
     told = call('where', d, '--prevalence', 0.2, '--misses-cost', 5, '--alarms-cost', 1)
     names = sorted(str(o.relative_to(d)) for o in d.rglob('*') if o.is_file())
     return dict(
-        said=[neutral(o, tmp).splitlines() for o in said],
+        said=[without_sight(neutral(o, tmp)).splitlines() for o in said],
         where=dict(bits=text(told)),
         labels=frame(api.labels(api.open_project(d)).drop(columns=['time', 'at'], errors='ignore')),
         exports=[text(neutral((tmp / f'labels.{o}').read_text(), tmp)) for o in ('coco', 'cvat')],
@@ -278,6 +278,11 @@ def pin_project(tmp):
         second=dict(bits={k: project_file(d / k, tmp) for k in names if '002' in k}),
         model=exported(d, tmp),
     )
+
+
+def without_sight(text):
+    "What a network of twelve steps sees in the rest of the pool is the processor's affair"
+    return re.sub(r'In \d+ of those that are not labelled .*', 'In N of those that are not labelled ...', text)
 
 
 def nameless(text):
@@ -774,6 +779,7 @@ def value_of(name):
         m.setenv('IMBAL_AL_CACHE', str(Path(d) / 'cache'))
         m.setenv('IMBAL_AL_DATA', '/no/data')
         m.setenv('OMP_NUM_THREADS', '1')
+        m.setattr('imbal_al.networks.device._is_fast', lambda name: False)  # fp32 on every processor
         (Path(d) / 'at').mkdir()
         m.chdir(Path(d) / 'at')
         return json.loads(json.dumps(PINS[name](Path(d) / 'at')))

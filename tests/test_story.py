@@ -45,8 +45,8 @@ def differences(table):
 def test_what_the_recorded_seeds_say(recorded):
     """Student's interval by scipy; the library's is the wider of this and a bootstrap
 
-    What is lost and what a threshold brings back holds for every seed; entropy's lead for all but seed 0."""
-    assert recorded.seed.nunique() >= 3
+    All three verdicts hold for every one of ten seeds."""
+    assert recorded.seed.nunique() == 10
     for seed, table in recorded.groupby('seed'):
         verdicts = story_verdicts(table)
         for verdict, d in zip(verdicts, differences(table), strict=True):
@@ -55,8 +55,7 @@ def test_what_the_recorded_seeds_say(recorded):
             assert verdict.difference.mean == pytest.approx(d.mean())
             assert verdict.difference.low <= low + 1e-9 and verdict.difference.high >= high - 1e-9
             assert (verdict.word == 'supported') == (low > 0), (seed, verdict)
-        words = [verdict.word for verdict in verdicts]
-        assert words[1:] == ['supported'] * 2 and words[0] == ('supported' if seed else 'inconclusive'), seed
+        assert [verdict.word for verdict in verdicts] == ['supported'] * 3, seed
 
 
 def test_the_recorded_verdicts_are_those_of_the_table(recorded):
