@@ -179,3 +179,18 @@ def test_a_file_of_another_form_among_those_of_labelme_is_said(tmp_path):
     code, said = run('ingest', p, tmp_path / 'e')
     assert code == 0 and pixels(p) == {'0.png': 100}
     assert 'passed over: 1 XML or JSON file of a form that is not understood (1.json)' in said
+
+
+@pytest.mark.parametrize('name', ['1_mask.png', 'masks/1.png'])
+def test_masks_beside_files_of_labelme_are_said(tmp_path, name):
+    "A folder of two ways: its masks are not read, and not passed over without a word"
+    for i in range(2):
+        png(tmp_path / f'camera/{i}.png', i)
+    p, _ = project(tmp_path)
+    drawn(tmp_path / 'e', 'labelme', SQUARE, name='0.png')
+    png(tmp_path / 'e' / '0.png', 0)
+    (tmp_path / 'e' / name).parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((32, 40), 255, np.uint8)).save(tmp_path / 'e' / name)
+    code, said = run('ingest', p, tmp_path / 'e')
+    assert code == 0 and pixels(p) == {'0.png': 100}
+    assert f'passed over: 1 mask beside files of labelme; give a folder that holds masks alone ({name})' in said

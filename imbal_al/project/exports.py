@@ -5,7 +5,7 @@
 # %% ../../nbs/62f_project.exports.ipynb #889e0947
 from __future__ import annotations
 import io, json, lzma, xml.etree.ElementTree as ET, zipfile, zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from PIL import Image
 
 from ..core import InputError
 from ..data.images import orientation_of, PICTURES
-from ..data.listing import is_special, list_files, masks_of_others, without_mask_folder
+from ..data.listing import (
+    image_of_mask, is_special, list_files, masks_of_others, without_mask_folder)
 from ..data.masks import decided_lines, is_photograph, mask_picture, mask_reading
 from .coco import read_coco
 from .cvat import fits, read_cvat, read_voc, VOC
@@ -223,15 +224,24 @@ def _no_outlines(names, labels):
     odd = [name for name in texts if name.split('/')[-1].lower() not in YOLO_LISTS]
     return _passed(odd, 'text file', 'without lines of a class and its outline')
 
+# %% ../../nbs/62f_project.exports.ipynb #446e4ab6
+def _is_mask_name(name): return bool(without_mask_folder(name) or image_of_mask(name))
+
+def _masks_beside(tree, tool):
+    "A line on the masks beside the texts of a tool, or none"
+    pictures = [name for name in tree.names if name.lower().endswith(PICTURES)]
+    masks = [name for name in pictures if _is_mask_name(name)]
+    return _passed(masks, 'mask', f'beside files of {tool}; give a folder that holds masks alone')
+
 # %% ../../nbs/62f_project.exports.ipynb #4bebdd94
 def _read_tree(tree, sizes, values):
     "An `Export` of a tree, None where it holds no text that a tool has written"
     if any(VOC in name for name in tree.names):
         return Export('cvat', read_voc(tree.names, tree.read, sizes, values))
     found, odd = _texts(tree)
-    if found: return _united(tree, found, odd)
-    yolo = _yolo(tree)
-    if yolo or not odd: return yolo
+    read = _united(tree, found, odd) if found else _yolo(tree)
+    if read: return replace(read, lines=read.lines+_masks_beside(tree, read.tool))
+    if not odd: return None
     if any(name.lower().endswith(PICTURES) for name in tree.names): return None
     name, why = next(iter(odd.items()))
     raise InputError(f'{tree.path}: {name} is no complete export ({why}); export it again')
