@@ -69,8 +69,8 @@ def numbers(pattern, text):
     return [float(one) for one in found.groups()]
 
 
-CAUGHT = r'(\d+) of (\d+) faulty images are caught, ([\d.]+) % \[([\d.]+), ([\d.]+)\]'
-FLAGGED = r'(\d+) of (\d+) healthy images are flagged, ([\d.]+) %'
+CAUGHT = r'Faulty images caught: (\d+) of (\d+), ([\d.]+) % \[([\d.]+), ([\d.]+)\]'
+FLAGGED = r'Healthy images flagged: (\d+) of (\d+), ([\d.]+) %'
 POINT = r'Call a pixel a defect from a probability of ([\d.e-]+) on'
 
 
@@ -110,7 +110,7 @@ def test_verdict_and_where_say_the_same_of_a_rule(played):
     assert faulty == of and share == pytest.approx(100 - missed, abs=0.06)
     assert (least, most) == pytest.approx((100 - high, 100 - low), abs=0.06)
     threshold = numbers(r'at a probability of ([\d.e-]+)', v)
-    assert 'by the verdict: flagged is' in w
+    assert 'by the verdict: one is flagged' in w
     assert numbers(r'by the verdict.*from a probability of ([\d.e-]+) on', w) == threshold
     assert numbers(r'(\d+) labelled\)\.\nAt', v) == [numbers(FLAGGED, w)[1]]
     assert numbers(POINT, w) == numbers(POINT, said['where'])

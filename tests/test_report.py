@@ -59,7 +59,8 @@ def test_a_finished_study(study):
     )
     assert 'claims of the active-learning paper' in text and 'not the networks' in text
     shown = text.split('In images: faulty ones caught')[1].split('<h')[0]
-    assert '<th>auroc</th>' in shown and 'Not shown' not in shown and '--predictions 2' in shown
+    assert '<th>auroc</th>' in shown and 'Not shown' not in shown
+    assert 'false regions per healthy image' in shown and 'within one' in shown, 'defects are of a patch'
 
 
 def test_predictions_and_another_place(study, tmp_path):

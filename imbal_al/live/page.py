@@ -184,7 +184,7 @@ async function proposed() {
     mine.version = found.version;
     $('tint').src = found.mask;
     $('tint').hidden = false;
-    $('draw-said').textContent = `${found.pixels} defect pixels after ${mine.clicks.length} click(s)`;
+    $('draw-said').textContent = `${found.pixels} defect pixels, clicks: ${mine.clicks.length}`;
   } catch (e) { $('draw-said').textContent = e.message; }
 }
 function clicked(on) {
