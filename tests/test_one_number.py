@@ -111,7 +111,7 @@ def test_verdict_and_where_say_the_same_of_a_rule(played):
     assert (least, most) == pytest.approx((100 - high, 100 - low), abs=0.06)
     threshold = numbers(r'at a probability of ([\d.e-]+)', v)
     assert 'by the verdict: one is flagged' in w
-    assert numbers(r'by the verdict.*from a probability of ([\d.e-]+) on', w) == threshold
+    assert numbers(r'by the verdict.*at a probability of ([\d.e-]+) or more', w) == threshold
     assert numbers(r'(\d+) labelled\)\.\nAt', v) == [numbers(FLAGGED, w)[1]]
     assert numbers(POINT, w) == numbers(POINT, said['where'])
     if numbers(POINT, w) != threshold:
