@@ -1070,6 +1070,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'imbal_al/dev/project_faults.py'),
                                              'imbal_al.dev.project_faults._until_done': ( 'dev/dev.project_faults.html#_until_done',
                                                                                           'imbal_al/dev/project_faults.py'),
+                                             'imbal_al.dev.project_faults._watched': ( 'dev/dev.project_faults.html#_watched',
+                                                                                       'imbal_al/dev/project_faults.py'),
                                              'imbal_al.dev.project_faults.main': ( 'dev/dev.project_faults.html#main',
                                                                                    'imbal_al/dev/project_faults.py'),
                                              'imbal_al.dev.project_faults.table': ( 'dev/dev.project_faults.html#table',

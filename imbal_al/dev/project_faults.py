@@ -101,6 +101,13 @@ def _kill_after(pid, seconds):
     os.kill(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])==-signal.SIGKILL
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #fa5e5adc
+def _watched(arrays):
+    "Records to watch by, without the folder of the images"
+    about = json.loads(str(arrays['about']))
+    own = {name:value for name,value in about.items() if name!='images'}
+    return dict(names=arrays['names'].tolist(), rows=arrays['rows'].tobytes(), about=own)
+
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #e3959bf1
 _RUN_OWN = ('commit','units','changes')
 
@@ -108,6 +115,7 @@ def _file(path):
     "What a file says, without what may differ"
     if path.suffix=='.npz':
         with np.load(path, allow_pickle=False) as arrays:
+            if path.name=='watch.npz': return _watched(arrays)
             return {name:arrays[name].tobytes() for name in arrays.files}
     if path.suffix in ('.pt','.onnx','.zip') and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as parts:
@@ -126,7 +134,7 @@ _KEPT = ('p','labels.json','model.onnx','model.md','found')
 def _files(place):
     "The files of a folder that are compared, or the file itself"
     for path in [place] if place.is_file() else place.rglob('*'):
-        hidden = path.name.startswith('.') or path.name in _UNREAD
+        hidden = path.name.startswith('.') or path.name in _UNREAD or path.suffix=='.part'
         if path.is_file() and not hidden: yield path
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #9343b70e
