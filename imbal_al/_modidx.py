@@ -2606,6 +2606,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'imbal_al/networks/features.py'),
                                             'imbal_al.networks.features._fitted': ( 'networks.features.html#_fitted',
                                                                                     'imbal_al/networks/features.py'),
+                                            'imbal_al.networks.features._is_full': ( 'networks.features.html#_is_full',
+                                                                                     'imbal_al/networks/features.py'),
                                             'imbal_al.networks.features._left': ( 'networks.features.html#_left',
                                                                                   'imbal_al/networks/features.py'),
                                             'imbal_al.networks.features._lite0_maps': ( 'networks.features.html#_lite0_maps',

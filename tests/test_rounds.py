@@ -273,6 +273,16 @@ def test_a_way_that_is_gone_is_said_and_nothing_is_mixed(tmp_path, images, monke
     np.testing.assert_array_equal(parts['foreground'], whole['foreground'])
 
 
+def test_a_record_of_a_look_that_is_gone_decides_nothing(tmp_path, images):
+    "Scores went with the settings; what was looked at with then must not be gone on with"
+    p = make(tmp_path, images)
+    ids, folder = list(p.units.id), tmp_path / 's'
+    folder.mkdir()
+    (folder / 'looked.json').write_text('{"way": {"library": "openvino"}}')
+    score_pool(p, m.cold_model(p), ids[:5], folder, 'cpu', False)
+    assert not (folder / 'looked.json').exists(), 'a short look is of PyTorch'
+
+
 def test_a_way_that_says_otherwise_is_not_taken(tmp_path, images, monkeypatch, always_worth):
     "A library that computes something else, however fast"
     from imbal_al.networks import quick_look as room

@@ -341,8 +341,15 @@ def _left(part):
     "What an earlier try has left in a folder: (arrays, state), or None"
     state = read_json(part/'state.json')
     if not state: return None
-    try: return [_mapped(part, name, state['shapes'][name], 'r+') for name in _FILES], state
+    try:
+        shapes = {name:state['shapes'][name] for name in _FILES}
+        if any(not _is_full(part, name, shape) for name,shape in shapes.items()): return None
+        return [_mapped(part, name, shape, 'r+') for name,shape in shapes.items()], state
     except (OSError, KeyError, ValueError, TypeError): return None
+
+def _is_full(part, name, shape):
+    "Has a file its whole size? Mapped for writing, one that was cut off would be filled with zeros"
+    return (part/f'{name}.f16').stat().st_size==2*int(np.prod(shape))
 
 # %% ../../nbs/55a_networks.features.ipynb #7fb418ab
 def _begin(wish):

@@ -248,7 +248,7 @@ def _way_of(p, net, ids, folder, device, embedding, say):
         run = kept and same_way(kept, *how, embedding)
         if run: return run
         say('the library that began to look is not here: all is looked at anew')
-        for part in (*begun, path): part.unlink()
+    for part in (*begun, path): part.unlink(missing_ok=True)
     run, choice = choose_way(*how, len(ids)*each, embedding)
     if not choice.told(): return run
     write_json(path, choice.record())
