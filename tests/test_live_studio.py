@@ -15,9 +15,11 @@ import pytest
 from PIL import Image
 
 from imbal_al.data.synthetic import image
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, read_mask
 from imbal_al.project.queue import as_annotations
 from imbal_al.project.state import is_held_out, read_picks, rounds, rounds_with_model, waiting
-from imbal_al.project.store import labels, new, open_project, read_mask
+from imbal_al.project.store import open_project
 from test_label_studio import TOKEN, ask, running
 
 pytestmark = pytest.mark.real
@@ -183,8 +185,7 @@ def test_labels_are_fetched_where_label_studio_cannot_reach_us(studio, parts):
 def test_either_kind_of_key(studio):
     "A legacy token, and a personal access token, which is exchanged; a wrong one is said in a line"
     from imbal_al.core import InputError
-    from imbal_al.live.studio import Studio
-    from imbal_al.live.studio import ask as asked
+    from imbal_al.live.studio import ask as asked, Studio
 
     both = dict(api_tokens_enabled=True, legacy_api_tokens_enabled=True, api_token_ttl_days=30)
     ask(studio, '/api/jwt/settings', both)

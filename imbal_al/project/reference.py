@@ -16,11 +16,13 @@ from ..measure.verdict import judge, read_rule
 from ..networks.background import background, directions, spoilt
 from ..networks.features import load_encoder
 from ..networks.predict import network, predict
+from .labelled import labels
 from .moved import Labelled, Lot
 from .network import heldout_hist, read_model
 from .predictor import content_sum, threshold_logit
+from .settings import group_of
 from .state import exported_round, is_held_out, project_windows, split_labels, weights_of_tests
-from .store import group_in, group_of, groups_of, labels, Project
+from .store import group_in, groups_of, Project
 from .watched import read_watched, record_of, ROW, taken_at, Watched, Watcher, write_watched
 from ..runs.folder import read_record, write_record
 from ..text import counted
