@@ -186,6 +186,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'imbal_al.data.images.orientation_in': ('data.images.html#orientation_in', 'imbal_al/data/images.py'),
                                       'imbal_al.data.images.orientation_of': ('data.images.html#orientation_of', 'imbal_al/data/images.py'),
                                       'imbal_al.data.images.read_image': ('data.images.html#read_image', 'imbal_al/data/images.py'),
+                                      'imbal_al.data.images.refuse_floats': ('data.images.html#refuse_floats', 'imbal_al/data/images.py'),
                                       'imbal_al.data.images.shape_of': ('data.images.html#shape_of', 'imbal_al/data/images.py'),
                                       'imbal_al.data.images.upright': ('data.images.html#upright', 'imbal_al/data/images.py'),
                                       'imbal_al.data.images.white_is_zero': ('data.images.html#white_is_zero', 'imbal_al/data/images.py'),

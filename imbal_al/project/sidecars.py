@@ -135,4 +135,6 @@ def _yolo_shape(words, names):
 
 def _yolo_polygon(numbers, shape):
     "Corners as shares of the image's sides"
-    return polygon_mask(np.array(numbers).reshape(-1,2)*shape[::-1], shape)
+    shares = np.array(numbers).reshape(-1,2)
+    with np.errstate(over='ignore'): corners = shares*shape[::-1] # what is not finite is refused below
+    return polygon_mask(corners, shape)
