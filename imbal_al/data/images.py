@@ -190,7 +190,10 @@ def upright(
     return np.asarray(im.transpose(_TURNS[orientation]))>0
 
 # %% ../../nbs/11_data.images.ipynb #ab7fe453
-def refuse_floats(im, path):
+def refuse_floats(
+    im,  # An open picture
+    path # Of its file
+    ):
     "Raise `InputError` for an open picture of floating-point pixels: what is white in it is not known"
     if im.mode=='F': raise InputError(
         f"{path} holds floating-point pixels; save it with 8 or 16 bits")

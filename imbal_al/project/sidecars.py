@@ -125,6 +125,7 @@ def read_yolo(
     except BROKEN as e: drawn.error = said_error(e)
     return drawn
 
+# %% ../../nbs/62e_project.sidecars.ipynb #c7e1aa02
 def _yolo_shape(words, names):
     "A line as a shape. Raises `ValueError`"
     numbers = [float(word) for word in words[1:]]
