@@ -10,7 +10,9 @@ from pathlib import Path
 from PIL import Image
 
 from ..core import config_hash, InputError, note
-from ..data.images import check_header, deep_pixels, open_picture, orientation_in, PICTURES
+from imbal_al.data.images import (
+    check_header, deep_pixels, open_picture, orientation_in, PICTURES, refuse_floats
+)
 from ..data.listing import list_files
 from ..data.patches import windows
 from ..data.sources import masks_among
@@ -52,9 +54,10 @@ def _header(path):
     try:
         with Image.open(path) as im:
             check_header(im, path)
+            refuse_floats(im, path)
             turned = orientation_in(im, path)>=5
             w, h = im.size
-            grey = im.mode.split(';')[0] in ('1','L','LA','La','I','F')
+            grey = im.mode.split(';')[0] in ('1','L','LA','La','I')
             return (w,h,grey) if turned else (h,w,grey)
     except InputError as e: raise InputError(f'{e}; it is left out') from e
     except Image.DecompressionBombError: return _refused(path)
