@@ -3622,6 +3622,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'imbal_al/project/model_file.py'),
                                              'imbal_al.project.model_file._disagreement': ( 'project.model_file.html#_disagreement',
                                                                                             'imbal_al/project/model_file.py'),
+                                             'imbal_al.project.model_file._levels': ( 'project.model_file.html#_levels',
+                                                                                      'imbal_al/project/model_file.py'),
                                              'imbal_al.project.model_file._name_axes': ( 'project.model_file.html#_name_axes',
                                                                                          'imbal_al/project/model_file.py'),
                                              'imbal_al.project.model_file._no_check': ( 'project.model_file.html#_no_check',

@@ -43,8 +43,8 @@ class _Deployable(nn.Module):
 # %% ../../nbs/70b_project.model_file.ipynb #b115b87f
 def _to_onnx(module, example, path, inputs=('image',), outputs=('logit','mask'), many=True):
     "Write the graph, any number of windows; torch's tracing exporter where there is one, it is twenty times faster"
-    names = dict(input_names=list(inputs), output_names=list(outputs))
-    axes = {name:{0:'windows'} for name in (*inputs, *outputs)} if many else None
+    names = dict(input_names=inputs, output_names=outputs)
+    axes = dict.fromkeys((*inputs, *outputs), {0:'windows'}) if many else None
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter('ignore')
         try: torch.onnx.export(module, (example,), str(path), dynamo=False, dynamic_axes=axes, **names)
@@ -142,14 +142,17 @@ def write_onnx(
         return far
 
 # %% ../../nbs/70b_project.model_file.ipynb #67e31860
+def _levels(shares):
+    "Shares of white of three channels as grey levels (1,3,1,1)"
+    return 255*torch.tensor(shares).view(1,3,1,1)
+
 class _Watching(nn.Module):
     "float32 (1,3,224,224) of 255 grey levels -> tokens (1,14,14,152)"
     def __init__(self, encoder):
         super().__init__()
         self.net = encoder.net
-        stats = encoder_stats(encoder.name)
-        for name in ('mean','std'):
-            self.register_buffer(name, torch.tensor(stats[name]).view(1,3,1,1)*255)
+        for name,value in encoder_stats(encoder.name).items():
+            if name in ('mean','std'): self.register_buffer(name, _levels(value))
         self.eval()
     def forward(self, picture): return self.net((picture-self.mean)/self.std)[0]
 
@@ -159,7 +162,8 @@ def _watch_bytes():
     "The file's content"
     onnx, ort = need_onnx('onnx','onnxruntime')
     encoder = load_encoder('lite0')
-    module, x = _Watching(encoder), _noise((1,3,*encoder.size)).astype(np.float32)
+    module = _Watching(encoder)
+    x = _noise((1,3,*encoder.size)).astype(np.float32)
     meta = dict(form=WATCH_FORM, key=encoder.weights[:32], sha256=BLANK)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)/'encoder.onnx'
@@ -167,10 +171,13 @@ def _watch_bytes():
         _put_in(onnx, meta, path)
         session = ort.InferenceSession(str(path), providers=['CPUExecutionProvider'])
         content = path.read_bytes()
-    with torch.inference_mode(): wanted = module(torch.from_numpy(x)).numpy()
-    far = np.abs(session.run(['tokens'], {'picture':x})[0]-wanted).max()
+    with torch.inference_mode():
+        wanted = module(torch.from_numpy(x)).numpy()
+    tokens, = session.run(['tokens'], {'picture':x})
+    far = np.abs(tokens-wanted).max()
     if far>1e-3*np.abs(wanted).max(): raise InputError(
-        f'the exported encoder does not agree with the network (by {far:.3g}); update onnx and onnxruntime')
+        f'the exported encoder does not agree with the network (by {far:.3g}); '
+        'update onnx and onnxruntime')
     return content
 
 # %% ../../nbs/70b_project.model_file.ipynb #364e8e7b
