@@ -537,10 +537,11 @@ def test_run_lengths_whose_sum_wraps_are_refused(made):
 
 
 BAD = st.sampled_from(
-    [float('inf'), float('-inf'), float('nan'), 2**62, 2**64, 10**400, -1, 0, '', None, [], {}, 'x', 1e300]
+    [float('inf'), float('-inf'), float('nan'), 2**62, 2**64, 10**400, -1, 0, '', None, [], {}, 'x', 1e300, 1e308]
 )
 
 
+@pytest.mark.filterwarnings('error::RuntimeWarning')
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_hostile_numbers_are_one_line(tmp_path_factory, data):

@@ -40,6 +40,7 @@ from imbal_al.project.state import (
 )
 from imbal_al.project.store import labels, new, open_project, read_label, read_mask, write_label
 from imbal_al.runs.lock import held
+from small import leaves_project
 
 TOKEN = 'a-secret-of-sixteen-or-more'
 
@@ -47,13 +48,7 @@ TOKEN = 'a-secret-of-sixteen-or-more'
 @pytest.fixture
 def parts(tmp_path):
     "(project of 24 leaves, id -> mask)"
-    (tmp_path / 'i').mkdir()
-    masks = {}
-    for i in range(24):
-        pixels, masks[f'{i:02d}.png'] = image('leaves', i, 32, faulty=i % 2 == 0)
-        Image.fromarray(pixels).save(tmp_path / 'i' / f'{i:02d}.png')
-    p = new(tmp_path / 'p', tmp_path / 'i', window=32, overlap=0, steps=2, bs=4, held_out=0.4, seed=1)
-    return p, lambda id: masks[p.row[id]['name']]
+    return leaves_project(tmp_path, 24, 32, steps=2, held_out=0.4)
 
 
 def event(p, id, mask, number):

@@ -18,7 +18,8 @@ from imbal_al.core import (
     write_text
 )
 from imbal_al.data.images import (
-    check_header, crop, deep_pixels, open_picture, orientation_in, PICTURES, read_image
+    check_header, crop, deep_pixels, open_picture, orientation_in, PICTURES, read_image,
+    refuse_floats
 )
 from ..data.patches import windows
 from ..data.listing import list_files
@@ -138,9 +139,10 @@ def _header(path):
     try:
         with Image.open(path) as im:
             check_header(im, path)
+            refuse_floats(im, path)
             turned = orientation_in(im, path)>=5
             w, h = im.size
-            grey = im.mode.split(';')[0] in ('1','L','LA','La','I','F')
+            grey = im.mode.split(';')[0] in ('1','L','LA','La','I')
             return (w,h,grey) if turned else (h,w,grey)
     except InputError as e: raise InputError(f'{e}; it is left out') from e
     except Image.DecompressionBombError: return _refused(path)
