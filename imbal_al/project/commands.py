@@ -494,7 +494,7 @@ def _export(
     round: Annotated[Optional[int], typer.Option(help='Default: the last trained')]=None,
     ):
     """Write the model as ONNX, normalisation, windows and threshold inside,
-    and a model card beside it.
+    and beside it a model card and what imbal-al watch needs.
 
     Example:
 
@@ -508,7 +508,8 @@ def _export(
     typer.echo(
         f"{written.path}: threshold {written.meta['threshold']:.3g}, "
         f"windows of {written.meta['size']} px; "
-        f"logits within {written.far:.1g} of the network's\n{written.card}")
+        f"logits within {written.far:.1g} of the network's\n{written.card}\n"
+        f'{written.watcher}: goes along with the model, for `imbal-al watch`')
 
 # %% ../../nbs/73_project.commands.ipynb #bd2c60e8
 def _tell_images(done, total):
@@ -550,14 +551,15 @@ def _predict(
         say=_tell_images,
         threshold=threshold,
         min_area=min_area,
-        watch=_watcher() if watch else None)
+        watch=_watcher(model, threads) if watch else None)
     typer.echo(f'table: {table}')
 
 # %% ../../nbs/73_project.commands.ipynb #d66f8e8f
-def _watcher():
-    "What records are made with"
-    from imbal_al.project.reference import frozen_watcher
-    return frozen_watcher()
+def _watcher(model, threads):
+    "What records are made with; None, and a line, where it cannot be opened"
+    from imbal_al.project.predictor import open_watcher, watch_file
+    try: return open_watcher(watch_file(model), threads)
+    except InputError as e: _say(f'no record for `imbal-al watch` is kept: {e}')
 
 def _watch(
     found: Annotated[Path, typer.Argument(metavar='FOUND', help='A folder written by `imbal-al predict`')],
