@@ -208,6 +208,8 @@ class _Learning:
         'at --steps at the latest')]=None
     warm_start: Annotated[bool, typer.Option(
         '--warm-start', help="Begin a cycle with the last one's weights instead of new ones")]=False
+    start: Annotated[Optional[str], typer.Option(
+        help='How the first batch is picked: random, coreset or anomaly')]=None
 
 # %% ../nbs/88_cli.ipynb #186c6616
 def _changes(learning):
