@@ -77,7 +77,7 @@ app = typer.Typer(
     rich_markup_mode='markdown',
     pretty_exceptions_enable=False,
     help='Finds rare, tiny defects: picks the images worth labelling, trains, '
-    'says how good it will be, exports. And reproduces the two papers it stands on.')
+    'says how good it will be, exports. And reproduces the two papers it is based on.')
 
 _data_app = typer.Typer(
     cls=_OneLine,

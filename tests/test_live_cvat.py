@@ -16,7 +16,6 @@ pytest.importorskip('cvat_sdk', reason='pip install cvat-sdk')
 from cvat_sdk.core.proxies.tasks import Task
 
 from imbal_al.core import InputError
-from imbal_al.data.synthetic import image
 from imbal_al.live import cvat
 from imbal_al.live.commands import _check_installed, _desk_of, _Where
 from imbal_al.live.cvat import Cvat
@@ -24,11 +23,14 @@ from imbal_al.live.desk import units_out
 from imbal_al.live.server import make_live
 from imbal_al.live.studio import Studio
 from imbal_al.live.trainer import Plan
+from imbal_al.project.labelled import labels, read_mask, write_label
 from imbal_al.project.queue import ingest, write_queue
 from imbal_al.project.rounds import next_round
 from imbal_al.project.state import is_held_out, read_picks, rounds, rounds_with_model, waiting
-from imbal_al.project.store import file_name, labels, new, open_project, read_mask, write_label
+from imbal_al.project.store import open_project
+from imbal_al.project.units import file_name
 from played_cvat import TOKEN, played_cvat, rounds_of
+from small import leaves_project
 
 NONE = dict(tag='no defect')
 
@@ -42,13 +44,7 @@ def server():
 @pytest.fixture
 def parts(tmp_path):
     "(project of 24 pictures, id -> mask)"
-    (tmp_path / 'i').mkdir()
-    masks = {}
-    for i in range(24):
-        pixels, masks[f'{i:02d}.png'] = image('leaves', i, 32, faulty=i % 2 == 0)
-        Image.fromarray(pixels).save(tmp_path / 'i' / f'{i:02d}.png')
-    p = new(tmp_path / 'p', tmp_path / 'i', window=32, overlap=0, steps=2, bs=4, held_out=0.4, seed=1)
-    return p, lambda id: masks[p.row[id]['name']]
+    return leaves_project(tmp_path, 24, 32, steps=2, held_out=0.4)
 
 
 def desk(server, p, number=0):
@@ -487,7 +483,7 @@ def test_a_project_of_an_organization_is_asked_in_its_name(server, parts):
     server.projects[number]['organization'] = 5
     server.organizations[5] = 'acme'
     one = desk(server, p, number)
-    assert one.client.organization_slug == 'acme'
+    assert one.there.client.organization_slug == 'acme'
 
 
 def test_what_cvat_could_not_do(server, parts, monkeypatch):

@@ -23,7 +23,7 @@ wrongly named."""
 
 # %% ../../nbs/dev/8c_dev.watch.ipynb #1e3165fe
 from __future__ import annotations
-import argparse
+import argparse, tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -201,7 +201,8 @@ def main(
     parser.add_argument('--seed', type=int, default=0)
     asked = parser.parse_args(args)
     scale = _Scale(days=asked.days, quiet=asked.quiet)
-    bank = make_bank(scale, frozen_watcher(), asked.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        bank = make_bank(scale, frozen_watcher(Path(folder)/'encoder.onnx'), asked.seed)
     table = study(bank, scale, partial(print, flush=True))
     own = provenance()
     where = {name:own[name] for name in ('commit','cpu','cores')}

@@ -8,8 +8,8 @@ from __future__ import annotations
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/73h_live.page.ipynb #9bdea69a
-HTML = """<!doctype html>
+# %% ../../nbs/73h_live.page.ipynb #0ebac73b
+_HEAD = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -27,7 +27,10 @@ HTML = """<!doctype html>
 <div id="trainer"><progress id="bar" max="1" aria-label="training" hidden></progress>
 <span id="doing" role="status"></span></div>
 </header>
-<main>
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #8c697334
+_NUMBERS = """<main>
 <section class="tall" aria-labelledby="h-curve"><h2 id="h-curve">Learning curve</h2>
 <div id="curve"></div><p id="curve-said"></p></section>
 <section aria-labelledby="h-rule"><h2 id="h-rule">Verdict</h2>
@@ -43,7 +46,10 @@ HTML = """<!doctype html>
 <section aria-labelledby="h-rounds"><h2 id="h-rounds">Rounds</h2>
 <div class="wide"><table><thead><tr><th>round</th><th>asked</th><th>labelled</th><th>faulty</th>
 <th>tests</th><th>strategy</th></tr></thead><tbody id="rounds"></tbody></table></div></section>
-<section class="full" aria-labelledby="h-alarms"><h2 id="h-alarms">Alarms on what is labelled healthy</h2>
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #9d7a5518
+_LISTS = """<section class="full" aria-labelledby="h-alarms"><h2 id="h-alarms">Alarms on what is labelled healthy</h2>
 <p>Look at each: <kbd>r</kbd> there is a defect, <kbd>f</kbd> false alarm,
 <kbd>&larr;</kbd> <kbd>&rarr;</kbd> go on, <kbd>h</kbd> heat-map.
 <span id="alarm-said" role="status"></span></p>
@@ -54,7 +60,10 @@ HTML = """<!doctype html>
 <ul id="queue" class="tiles"></ul></section>
 <section class="full" aria-labelledby="h-lines"><h2 id="h-lines">Look at</h2><ul id="lines"></ul></section>
 </main>
-<dialog id="draw" aria-labelledby="draw-name"><h2 id="draw-name"></h2>
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #f75c7e55
+_DIALOG = """<dialog id="draw" aria-labelledby="draw-name"><h2 id="draw-name"></h2>
 <p><kbd>c</kbd> or a click: on the defect; <kbd>x</kbd> or Shift and a click: beside it; <kbd>u</kbd> take one back;
 <kbd>a</kbd> accept; <kbd>n</kbd> no defect; arrows move the cross, with Shift by ten; <kbd>Esc</kbd> leave.</p>
 <div id="board" tabindex="0" role="application" aria-label="picture"><img id="photo" alt=""><img id="tint" alt="" hidden>
@@ -66,8 +75,11 @@ HTML = """<!doctype html>
 </html>
 """
 
-# %% ../../nbs/73h_live.page.ipynb #c6de86d4
-STYLE = """:root {
+# %% ../../nbs/73h_live.page.ipynb #a78fc139
+HTML = _HEAD+_NUMBERS+_LISTS+_DIALOG
+
+# %% ../../nbs/73h_live.page.ipynb #c1018736
+_COLOURS = """:root {
   --ground: #fff; --card: #f6f6f4; --ink: #1a1a1a; --faint: #5c5c5c; --line: #d0d0cc;
   --accent: #1f5fa8; --fault: #b3261e; --good: #1b6e3c;
 }
@@ -77,7 +89,10 @@ STYLE = """:root {
     --accent: #7db4f0; --fault: #ff8a80; --good: #7fd6a0;
   }
 }
-* { box-sizing: border-box; }
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #527c7dcd
+_LAYOUT = """* { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink);
   font: 16px/1.45 system-ui, sans-serif; }
 header, main { max-width: 72rem; margin: 0 auto; padding: 1rem; }
@@ -93,7 +108,10 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .full { grid-column: 1 / -1; }
 .tall { grid-row: span 2; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #c6dab920
+_NUMBER_STYLE = """table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--faint); }
 label { display: block; margin: .4rem 0; }
@@ -106,7 +124,10 @@ button { font: inherit; color: var(--ink); background: var(--ground); cursor: po
   border: 1px solid var(--line); border-radius: .3rem; padding: .25rem .7rem; }
 button:hover { border-color: var(--accent); }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-.tiles { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem;
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #c60bd624
+_TILE_STYLE = """.tiles { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem;
   grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
 .tiles li { min-width: 0; border-radius: .3rem; overflow-wrap: anywhere; font-size: .85rem; }
 .tiles img { width: 100%; height: auto; display: block; border-radius: .3rem; background: var(--line); }
@@ -119,7 +140,10 @@ dialog { background: var(--card); color: var(--ink); border: 1px solid var(--lin
 #cross { position: absolute; width: 15px; height: 15px; margin: -8px 0 0 -8px; border-radius: 50%;
   border: 2px solid var(--accent); outline: 1px solid #fff; pointer-events: none; }
 kbd { border: 1px solid var(--line); border-radius: .2rem; padding: 0 .3rem; }
-svg { width: 100%; height: auto; display: block; }
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #d96ebc0b
+_CURVE_STYLE = """svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--faint); font-size: 12px; }
 svg .axis { stroke: var(--line); }
 svg .range { fill: var(--accent); opacity: .2; }
@@ -131,116 +155,11 @@ svg .dot { fill: var(--accent); }
 }
 """
 
-# %% ../../nbs/73h_live.page.ipynb #dac36b50
-_DRAW = """function queue() {
-  if (!changed('queue', [view.queue, heat, view.version])) return;
-  const why = one => one.held_out ? one.why + '; no heat-map' : one.why;
-  const before = document.activeElement && document.activeElement.dataset.id;
-  $('queue').replaceChildren(...view.queue.map(one => {
-    const at = tile({...one, held_out_hidden: one.held_out}, why);
-    at.tabIndex = 0;
-    at.setAttribute('role', 'button');
-    at.setAttribute('aria-label', 'draw ' + one.name);
-    at.addEventListener('click', () => openDraw(one.id));
-    at.addEventListener('keydown', event => { if (event.key === 'Enter') openDraw(one.id); });
-    return at;
-  }));
-  const again = before && [...$('queue').children].find(at => at.dataset.id === before);
-  if (again) again.focus();
-}
-let drawing = null;
-function openDraw(id) {
-  const one = view.queue.find(one => one.id === id) || view.queue[0];
-  if (!one) return;
-  drawing = {id: one.id, clicks: [], at: null, turn: 0, version: null};
-  $('draw-name').textContent = one.name;
-  $('draw-said').textContent = '';
-  $('tint').hidden = true;
-  const opened = drawing;
-  $('photo').onload = () => {
-    if (opened !== drawing) return;
-    moveCross(Math.floor($('photo').naturalHeight / 2), Math.floor($('photo').naturalWidth / 2));
-  };
-  $('photo').src = `picture/${one.id}.png?full=1`;
-  if (!$('draw').open) $('draw').showModal();
-  $('board').focus();
-}
-function moveCross(y, x) {
-  const h = $('photo').naturalHeight, w = $('photo').naturalWidth;
-  drawing.at = [Math.min(h - 1, Math.max(0, y)), Math.min(w - 1, Math.max(0, x))];
-  $('cross').style.top = 100 * (drawing.at[0] + .5) / h + '%';
-  $('cross').style.left = 100 * (drawing.at[1] + .5) / w + '%';
-}
-async function proposed() {
-  const mine = drawing, turn = ++mine.turn;
-  if (!mine.clicks.some(one => one[2])) {
-    $('tint').hidden = true;
-    $('draw-said').textContent = mine.clicks.length ? 'click on the defect first' : '';
-    return;
-  }
-  try {
-    const found = await ask('api/clicks', {id: mine.id, clicks: mine.clicks});
-    if (mine !== drawing || turn !== mine.turn) return;
-    mine.version = found.version;
-    $('tint').src = found.mask;
-    $('tint').hidden = false;
-    $('draw-said').textContent = `${found.pixels} defect pixels, clicks: ${mine.clicks.length}`;
-  } catch (e) { $('draw-said').textContent = e.message; }
-}
-function clicked(on) {
-  if (!drawing.at) return;
-  drawing.clicks.push([...drawing.at, on]);
-  proposed();
-}
-function takeBack() {
-  drawing.clicks.pop();
-  proposed();
-}
-async function keepDrawn(healthy) {
-  const mine = drawing;
-  if (!healthy && !mine.clicks.some(one => one[2])) {
-    $('draw-said').textContent = 'no mask is shown; press n if there is no defect';
-    return;
-  }
-  const body = {id: mine.id, clicks: healthy ? [] : mine.clicks, healthy, version: mine.version};
-  try {
-    $('queue-said').textContent = (await ask('api/label', body)).said;
-    const next = view.queue.filter(one => one.id !== mine.id)[0];
-    await look();
-    if (next && view.queue.some(one => one.id === next.id)) openDraw(next.id); else $('draw').close();
-  } catch (e) {
-    if (!healthy) await proposed();
-    $('draw-said').textContent = e.message;
-  }
-}
-function drawKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || !drawing) return;
-  const step = event.shiftKey ? 10 : 1, key = event.key, [y, x] = drawing.at || [0, 0];
-  const moves = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
-  if (moves[key] && drawing.at) {
-    moveCross(y + step * moves[key][0], x + step * moves[key][1]);
-    event.preventDefault();
-  } else if (key === 'c') clicked(true);
-  else if (key === 'x') clicked(false);
-  else if (key === 'u') takeBack();
-  else if (key === 'a') keepDrawn(false);
-  else if (key === 'n') keepDrawn(true);
-}
-$('photo').addEventListener('click', event => {
-  const box = $('photo').getBoundingClientRect();
-  const share = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
-  moveCross(Math.floor(share[0] * $('photo').naturalHeight), Math.floor(share[1] * $('photo').naturalWidth));
-  clicked(!event.shiftKey);
-});
-$('draw-accept').addEventListener('click', () => keepDrawn(false));
-$('draw-healthy').addEventListener('click', () => keepDrawn(true));
-$('draw-undo').addEventListener('click', takeBack);
-$('draw-leave').addEventListener('click', () => $('draw').close());
-$('draw').addEventListener('close', () => { drawing = null; });
-"""
+# %% ../../nbs/73h_live.page.ipynb #899fc110
+STYLE = _COLOURS+_LAYOUT+_NUMBER_STYLE+_TILE_STYLE+_CURVE_STYLE
 
-# %% ../../nbs/73h_live.page.ipynb #a0abc148
-SCRIPT = """'use strict';
+# %% ../../nbs/73h_live.page.ipynb #ece65162
+_HELPERS = """'use strict';
 const $ = id => document.getElementById(id);
 let view = null, heat = true, touched = false;
 const shown = {};
@@ -272,7 +191,10 @@ async function ask(path, body) {
 }
 const percent = share => (100 * share).toFixed(1) + ' %';
 
-function counts() {
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #18f62705
+_COUNTS = """function counts() {
   $('name').textContent = view.name;
   document.title = view.name + ' - imbal_al';
   $('counts').textContent = `${view.labelled} of ${view.units} ${view.unit}s labelled, ` +
@@ -293,7 +215,10 @@ function roundRows() {
     return at;
   }));
 }
-function curve() {
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #64a9e6b9
+_CURVE = """function curve() {
   if (!changed('curve', view.curve)) return;
   const rows = view.curve ? view.curve.rows : [];
   const at = percent(view.prevalence || 0);
@@ -325,7 +250,10 @@ function curve() {
   svg.append(foot);
   $('curve').replaceChildren(svg);
 }
-function ruleNow() {
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #bcf099e5
+_RULE = """function ruleNow() {
   const table = view.verdict;
   if (!table) return;
   const k = +$('threshold').value, a = +$('area').value;
@@ -349,7 +277,10 @@ function rule() {
   }
   ruleNow();
 }
-function tile(one, key) {
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #2e78eff8
+_TILES = """function tile(one, key) {
   const at = made('li', null, {'data-id': one.id});
   const src = `picture/${one.id}.png?heat=${heat && !one.held_out_hidden ? 1 : 0}`;
   at.append(made('img', null, {src, alt: one.name, loading: 'lazy', width: 320, height: 320}));
@@ -375,7 +306,10 @@ function alarms() {
   if (!view.alarms.length) $('alarms').append(made('li', 'none'));
   if (before) focusOn(before);
 }
-function focusOn(id) {
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #8158f0a1
+_ANSWERS = """function focusOn(id) {
   const tiles = [...document.querySelectorAll('#alarms li[data-id]')];
   const at = tiles.find(one => one.dataset.id === id) || tiles[0];
   if (at) at.focus();
@@ -390,7 +324,10 @@ async function answer(id, key) {
     if (after) focusOn(after.dataset.id);
   } catch (e) { $('alarm-said').textContent = e.message; }
 }
-function lines() {
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #dcabdc39
+_LOOK = """function lines() {
   if (!changed('lines', view.lines)) return;
   const said = view.lines.length ? view.lines : ['nothing'];
   $('lines').replaceChildren(...said.map(line => made('li', line)));
@@ -401,7 +338,10 @@ async function look() {
     for (const part of [counts, roundRows, curve, rule, alarms, queue, lines]) part();
   } catch (e) { $('counts').textContent = 'the server does not answer: ' + e.message; }
 }
-for (const id of ['threshold', 'area']) $(id).addEventListener('input', () => {
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #6775c2be
+_EVENTS = """for (const id of ['threshold', 'area']) $(id).addEventListener('input', () => {
   touched = true;
   ruleNow();
 });
@@ -429,4 +369,132 @@ document.addEventListener('keydown', event => {
 });
 look();
 setInterval(look, 3000);
-"""+_DRAW
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #87276c71
+_QUEUE = """function queue() {
+  if (!changed('queue', [view.queue, heat, view.version])) return;
+  const why = one => one.held_out ? one.why + '; no heat-map' : one.why;
+  const before = document.activeElement && document.activeElement.dataset.id;
+  $('queue').replaceChildren(...view.queue.map(one => {
+    const at = tile({...one, held_out_hidden: one.held_out}, why);
+    at.tabIndex = 0;
+    at.setAttribute('role', 'button');
+    at.setAttribute('aria-label', 'draw ' + one.name);
+    at.addEventListener('click', () => openDraw(one.id));
+    at.addEventListener('keydown', event => { if (event.key === 'Enter') openDraw(one.id); });
+    return at;
+  }));
+  const again = before && [...$('queue').children].find(at => at.dataset.id === before);
+  if (again) again.focus();
+}
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #01c9f22f
+_OPENED = """let drawing = null;
+function openDraw(id) {
+  const one = view.queue.find(one => one.id === id) || view.queue[0];
+  if (!one) return;
+  drawing = {id: one.id, clicks: [], at: null, turn: 0, version: null};
+  $('draw-name').textContent = one.name;
+  $('draw-said').textContent = '';
+  $('tint').hidden = true;
+  const opened = drawing;
+  $('photo').onload = () => {
+    if (opened !== drawing) return;
+    moveCross(Math.floor($('photo').naturalHeight / 2), Math.floor($('photo').naturalWidth / 2));
+  };
+  $('photo').src = `picture/${one.id}.png?full=1`;
+  if (!$('draw').open) $('draw').showModal();
+  $('board').focus();
+}
+function moveCross(y, x) {
+  const h = $('photo').naturalHeight, w = $('photo').naturalWidth;
+  drawing.at = [Math.min(h - 1, Math.max(0, y)), Math.min(w - 1, Math.max(0, x))];
+  $('cross').style.top = 100 * (drawing.at[0] + .5) / h + '%';
+  $('cross').style.left = 100 * (drawing.at[1] + .5) / w + '%';
+}
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #0c5732e3
+_PROPOSED = """async function proposed() {
+  const mine = drawing, turn = ++mine.turn;
+  if (!mine.clicks.some(one => one[2])) {
+    $('tint').hidden = true;
+    $('draw-said').textContent = mine.clicks.length ? 'click on the defect first' : '';
+    return;
+  }
+  try {
+    const found = await ask('api/clicks', {id: mine.id, clicks: mine.clicks});
+    if (mine !== drawing || turn !== mine.turn) return;
+    mine.version = found.version;
+    $('tint').src = found.mask;
+    $('tint').hidden = false;
+    $('draw-said').textContent = `${found.pixels} defect pixels, clicks: ${mine.clicks.length}`;
+  } catch (e) { $('draw-said').textContent = e.message; }
+}
+function clicked(on) {
+  if (!drawing.at) return;
+  drawing.clicks.push([...drawing.at, on]);
+  proposed();
+}
+function takeBack() {
+  drawing.clicks.pop();
+  proposed();
+}
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #a4241222
+_KEPT = """async function keepDrawn(healthy) {
+  const mine = drawing;
+  if (!healthy && !mine.clicks.some(one => one[2])) {
+    $('draw-said').textContent = 'no mask is shown; press n if there is no defect';
+    return;
+  }
+  const body = {id: mine.id, clicks: healthy ? [] : mine.clicks, healthy, version: mine.version};
+  try {
+    $('queue-said').textContent = (await ask('api/label', body)).said;
+    const next = view.queue.filter(one => one.id !== mine.id)[0];
+    await look();
+    if (next && view.queue.some(one => one.id === next.id)) openDraw(next.id); else $('draw').close();
+  } catch (e) {
+    if (!healthy) await proposed();
+    $('draw-said').textContent = e.message;
+  }
+}
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #5ab34755
+_DRAW_KEYS = """function drawKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || !drawing) return;
+  const step = event.shiftKey ? 10 : 1, key = event.key, [y, x] = drawing.at || [0, 0];
+  const moves = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
+  if (moves[key] && drawing.at) {
+    moveCross(y + step * moves[key][0], x + step * moves[key][1]);
+    event.preventDefault();
+  } else if (key === 'c') clicked(true);
+  else if (key === 'x') clicked(false);
+  else if (key === 'u') takeBack();
+  else if (key === 'a') keepDrawn(false);
+  else if (key === 'n') keepDrawn(true);
+}
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #5fc7d0ae
+_DRAW_EVENTS = """$('photo').addEventListener('click', event => {
+  const box = $('photo').getBoundingClientRect();
+  const share = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
+  moveCross(Math.floor(share[0] * $('photo').naturalHeight), Math.floor(share[1] * $('photo').naturalWidth));
+  clicked(!event.shiftKey);
+});
+$('draw-accept').addEventListener('click', () => keepDrawn(false));
+$('draw-healthy').addEventListener('click', () => keepDrawn(true));
+$('draw-undo').addEventListener('click', takeBack);
+$('draw-leave').addEventListener('click', () => $('draw').close());
+$('draw').addEventListener('close', () => { drawing = null; });
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #a0ce243a
+_DRAW = _QUEUE+_OPENED+_PROPOSED+_KEPT+_DRAW_KEYS+_DRAW_EVENTS
+_OVERVIEW = _COUNTS+_CURVE+_RULE+_TILES+_ANSWERS+_LOOK
+SCRIPT = _HELPERS+_OVERVIEW+_EVENTS+_DRAW

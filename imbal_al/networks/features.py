@@ -38,7 +38,7 @@ class _Lite0(nn.Module):
     def forward(self, x):
         fine, coarse = self.maps(x)
         around = [nn.functional.avg_pool2d(one, 3, 1, 1) for one in (fine, coarse)]
-        fine = nn.functional.adaptive_avg_pool2d(around[0], coarse.shape[-2:])
+        fine = nn.functional.avg_pool2d(around[0], 2)
         tokens = torch.cat([fine, around[1]], 1).permute(0,2,3,1)
         return tokens, tokens.mean((1,2))
 
