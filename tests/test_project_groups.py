@@ -245,8 +245,7 @@ def test_a_training_between_does_not_hide_the_queue_that_is_out(tmp_path, images
 
 def test_nearest_asks_for_the_units_most_like_a_labelled_faulty_one(tmp_path, images):
     "Cosines one by one, from the round's own network"
-    from imbal_al.project.network import read_model, score_units
-    from imbal_al.project.state import split_labels, unlabelled_units
+    from imbal_al.project.state import unlabelled_units
 
     p = make(tmp_path, images, group_by='')
     label_all(p, 8)
