@@ -10,7 +10,8 @@ from imbal_al.project.intake import new
 from imbal_al.project.labelled import labels, write_label
 from imbal_al.project.settings import group_of
 from imbal_al.project.store import groups_of, open_project
-from imbal_al.project.queue import as_annotations, ingest
+from imbal_al.project.queue import as_annotations
+from imbal_al.project.taken import ingest
 from imbal_al.project.state import rounds, waiting
 from imbal_al.project.rounds import _check_strategy, next_round, project_strategies
 from imbal_al.project.state import is_held_out, split_labels

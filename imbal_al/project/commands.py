@@ -221,7 +221,7 @@ def _project_labels(
 
         imbal-al project labels parts labels.json --form coco
     """
-    from imbal_al.project.queue import export_labels
+    from imbal_al.project.label_files import export_labels
     typer.echo(f'{counted(export_labels(_open(dir), to, form), "label")} in {to}')
 
 # %% ../../nbs/73_project.commands.ipynb #6720e3d4
@@ -320,7 +320,7 @@ def _ingest(
 
         imbal-al ingest parts masks --mask-values classes
     """
-    from imbal_al.project.queue import ingest as take
+    from imbal_al.project.taken import ingest as take
     report = take(
         _open(dir, look=True), export, empty, revert,
         defects=_names(defects),
