@@ -181,7 +181,7 @@ def test_an_exhausted_pool_is_said(project):
     p, _ = project
     train = [id for id in p.units.id if id in set(p.units.id)][:10]
     folder = p.dir / 'rounds/009'
-    folder.mkdir()
+    folder.mkdir(parents=True)
     write_json(folder / 'round.json', dict(number=9, budget=10, strategy='entropy', cold=False, train=[], test=[]))
     picks = [dict(id=id, why='', held_out=False) for id in train]
     write_json(folder / 'queue.json', dict(picks=picks))

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 import runpy
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np, pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.core import InputError, read_json
@@ -29,7 +31,7 @@ from imbal_al.measure.verdict import (
     verdict_level,
     with_threshold,
 )
-from small import steel_project
+from small import run, steel_project
 
 EXTRA = 'pip install onnx onnxruntime'
 
@@ -360,6 +362,69 @@ def test_axes_of_the_file_have_names(exported):
     shape = graph.input[0].type.tensor_type.shape.dim
     assert [one.denotation for one in shape] == ['windows', 'height', 'width', 'channels']
     assert shape[0].dim_param == 'windows'
+
+
+@pytest.fixture(scope='module')
+def nothing_found(tmp_path_factory):
+    "A project of 14 pictures whose labels are all healthy, and the mask of the one that has a defect"
+    from imbal_al.project.store import write_label
+
+    d = tmp_path_factory.mktemp('healthy')
+    p, truth = steel_project(d, 14, (32, 32), 100, steps=2, held_out=0.4, seed=1)
+    for id in p.units.id:
+        if p.row[id]['name'] != '00.png':
+            write_label(p, id, np.zeros((32, 32)))
+    (d / 'masks').mkdir()
+    Image.fromarray(truth['00.png'].astype(np.uint8) * 255).save(d / 'masks' / '00.png')
+    return d, str(p.dir)
+
+
+def test_without_a_defect_every_command_names_the_same_remedy(nothing_found):
+    d, p = nothing_found
+    for words in (
+        ('where', p, '--prevalence', 0.05),
+        ('verdict', p, '--alarms', 0.1),
+        ('export', p, d / 'no.onnx'),
+    ):
+        code, said = run(*words)
+        assert code and 'has no network: none of its 13 labels is a defect' in said, said
+        assert f'imbal-al next {p} --budget 50' in said and f'imbal-al ingest {p} MASKS' in said
+    assert f'`imbal-al verdict {p} --alarms 0.05`' in run('verdict', p)[1]
+    assert 'exhausted' not in run('project', 'status', p)[1]
+
+
+def test_from_healthy_tests_alone_a_verdict_is_had(nothing_found):
+    "The remedies are followed, one after the other, up to what `predict` says"
+    pytest.importorskip('onnxruntime', reason=EXTRA)
+    from imbal_al.project.state import split_labels
+    from imbal_al.project.store import open_project
+
+    d, p = nothing_found
+    project = open_project(p)
+    code, said = run('next', p, '--budget', 50, '--device', 'cpu')
+    assert code == 0 and 'no model yet' in said, said
+    assert run('ingest', p, d / 'masks')[0] == 0
+    assert run('next', p, '--budget', 0, '--device', 'cpu')[0] == 0
+    code, said = run('where', p, '--prevalence', 0.05)
+    assert code and 'Healthy images flagged' in said and 'none of them faulty' in said, said
+    code, said = run('verdict', p, '--slip', 0.01)
+    command = re.search('`imbal-al (verdict .*?)`', said)[1]
+    assert code and command.endswith('--alarms 0.05') and command in run('verdict', p)[1]
+    code, said = run(*command.split())
+    assert code == 0 and 'at most 5 % of the good parts are flagged' in said, said
+    where = run('where', p, '--prevalence', 0.05)[1]
+    flagged, healthy = map(int, re.search(r'Healthy images flagged: (\d+) of (\d+)', where).groups())
+    assert 'by the verdict' in where and flagged <= 0.05 * healthy
+    code, said = run('export', p, d / 'm.onnx')
+    assert code == 0, said
+    assert 'at most 5 % of the good parts are flagged' in (d / 'm.md').read_text()
+    assert run('predict', d / 'm.onnx', d / 'i', '--out', d / 'o')[0] == 0
+    with open(d / 'o/table.csv', newline='') as f:
+        rows = list(csv.DictReader(f))
+    held_out = split_labels(project, project.units.id)[1]
+    names = {project.row[id]['name'] for id in held_out}
+    assert len(rows) == 14 and len(names) == healthy
+    assert sum(row['verdict'] != 'accept' for row in rows if row['image'] in names) == flagged
 
 
 @pytest.mark.parametrize(

@@ -323,6 +323,14 @@ def _to_damage(campaign, name, file, folder, rng):
             if gone!=file: (run/gone).unlink(missing_ok=True)
     return run/file if (run/file).exists() else _where(folder, file, rng)
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #b91d02f5
+def _redone(path):
+    "The files that are made again for a damaged one"
+    run, found = path.parent, [path]
+    if run.parent.name!='runs': return found
+    if path.name=='parts.npz': found += sorted(run.glob('cycle_*.npz'))[-1:]
+    return [*found, run/'result.json']
+
 # %% ../../nbs/dev/2_dev.faults.ipynb #cf2c2c92
 def _damaged(campaign, name, file, how, seed):
     "One damaged file"
@@ -339,9 +347,7 @@ def _damaged(campaign, name, file, how, seed):
         return row
     _damage(path, how, rng)
     before = _stamps(world, folder)
-    but = [str(path.relative_to(folder))]
-    if path.parent.parent.name=='runs':
-        but.append(str((path.parent/'result.json').relative_to(folder)))
+    but = [str(one.relative_to(folder)) for one in _redone(path)]
     row = _judge(campaign, name, folder, row, before, but, keep=True)
     row.message = _said(folder, file)
     if row.outcome=='survived': shutil.rmtree(folder)
@@ -573,7 +579,7 @@ def _tries(campaign, seed=0, n=120, rounds=3, cli=3):
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #e634b589
 _SHORT_DAMAGE = dict(
-    al=('cycle_02.npz','result.json','study.json','config.json','images.u8'),
+    al=('cycle_02.npz','result.json','study.json','config.json','images.u8','parts.npz'),
     losses=('final.npz','result.json','checkpoint.pt'))
 _SHORT_FULL = [
     ('al','cycle_02.npz'), ('al','result.json'), ('losses','checkpoint.pt'), ('al','images.u8')]

@@ -82,6 +82,15 @@ and is 89 to 99 %. A whole test more holds one point more often and is as much w
 Student's quantile at the effective number, Clopper & Pearson's ends and a larger least chance
 held as often and were wider.
 
+Where it held least, in 3000 parts at 10 % with 100 tests and an AUROC of 0.96, it held 89 % of
+2000 pools, and the cause is seen: no part that the network misses was drawn in 12 % of them, and
+in two thirds of those the low end (0.85 in the median) was just above the truth (0.84); of the
+low ends of all others none was. More parts are faulty than fit into the first tenth, so those
+that are missed rank where chances are lower, and weigh more than any that was seen. To let the
+test that is added weigh $\sqrt{n/10}$ times as much where all of $n$ hit was tried: 94 % there, 92 %
+or more in each of 40 settings (500 pools each), for intervals that are 0 to 3 % wider in the
+mean. It is not taken yet: the tables above are to be made again with it.
+
 ## Of two shares that are independent
 
 What share of the flagged parts is really faulty? At the prevalence $\pi$ it is

@@ -124,9 +124,11 @@ def _left(p, table, faulty):
     return share, Interval(*map(float, ends), share.n)
 
 # %% ../../nbs/64b_project.discovery.ipynb #d74961b6
+_SPREAD = 'random','coreset' # Strategies that do not seek faulty units
+
 def _exhausted(found, least=10):
     "That the last picks of a strategy that seeks faulty units held none"
-    sought = found[~found.strategy.str.startswith('random')&(found.labelled>=least)]
+    sought = found[~found.strategy.str.startswith(_SPREAD)&(found.labelled>=least)]
     if not len(sought): return ''
     last = sought.iloc[-1]
     if last.faulty: return ''

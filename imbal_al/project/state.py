@@ -342,15 +342,25 @@ def rounds_with_model(p):
         if is_trained and record['number']>changed_after(p): out.append((folder,record))
     return out
 
+# %% ../../nbs/64_project.state.ipynb #e91f3a60
+def _only_healthy(p):
+    "That no label is a defect, and what to do; '' where one is, or nothing is labelled"
+    faulty = labels(p)['faulty']
+    if not len(faulty) or faulty.any(): return ''
+    return (
+        f'{p.dir} has no network: none of its {len(faulty)} labels is a defect. '
+        f'Label more with `imbal-al next {p.dir} --budget 50`, or take in masks of faulty parts that you know '
+        f'with `imbal-al ingest {p.dir} MASKS`')
+
 # %% ../../nbs/64_project.state.ipynb #61ed2e95
 def exported_round(p, number=None):
     """(folder, `round.json`) of the network that is exported: the last trained one, or that of a round
 
     Where a guidance made the last one, the one that it keeps. Raises `InputError` without one."""
     done = [one for one in rounds_with_model(p) if number in (None, one[1]['number'])]
-    if not done: raise InputError(
+    if not done: raise InputError(_only_healthy(p) or (
         f"{p.dir} has no trained model{'' if number is None else f' of round {number}'}; "
-        "label, ingest and run `imbal-al next` first")
+        "label, ingest and run `imbal-al next` first"))
     kept = read_guide(p).get('round')
     keep = [one for one in done if one[1]['number']==kept]
     guided = done[-1][1].get('strategy')=='guide'
@@ -371,8 +381,8 @@ def trained_rounds(p):
     out = judged_rounds(p)
     if not out and changed_after(p): raise InputError(
         f'{p.dir} has no model that was trained with its settings of now; run `imbal-al next {p.dir} --budget 0`')
-    if not out: raise InputError(
-        f'{p.dir} has no trained model yet; label the first queue, ingest it and run `imbal-al next` again')
+    if not out: raise InputError(_only_healthy(p) or (
+        f'{p.dir} has no trained model yet; label the first queue, ingest it and run `imbal-al next` again'))
     return out
 
 # %% ../../nbs/64_project.state.ipynb #efb32102
