@@ -284,7 +284,7 @@ class Features:
     def __len__(self): return len(self.embedding)
 
 # %% ../../nbs/55a_networks.features.ipynb #c6346977
-def _picture_key(picture):
+def picture_key(picture):
     "A hash of a picture's pixels and form"
     pixels = np.ascontiguousarray(picture)
     own = hashlib.blake2b(str(pixels.shape).encode(), digest_size=12)
@@ -420,7 +420,7 @@ def keep_features(
     """
     folder = Path(folder)
     if not len(pictures): raise InputError(f'no picture to compute features of for {folder}; add pictures')
-    keys = [_picture_key(pictures[i]) for i in range(len(pictures))]
+    keys = [picture_key(pictures[i]) for i in range(len(pictures))]
     wish = _Wish(pictures, keys, encoder, folder, block)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
