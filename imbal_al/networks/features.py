@@ -429,6 +429,6 @@ def keep_features(
             if found is not None and found.meta['pictures']==keys: return found
             rows = {key:i for i,key in enumerate(found.meta['pictures'])} if found is not None else {}
             _fill(wish, (found, rows), progress or _silent)
+            return read_features(folder, encoder.key)
     except OSError as e: raise InputError(
         f'cannot write the features {folder}: {e.strerror or e}; make room or choose another folder') from e
-    return read_features(folder, encoder.key)

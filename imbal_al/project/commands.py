@@ -221,7 +221,7 @@ def _project_labels(
 
         imbal-al project labels parts labels.json --form coco
     """
-    from imbal_al.project.queue import export_labels
+    from imbal_al.project.label_files import export_labels
     typer.echo(f'{counted(export_labels(_open(dir), to, form), "label")} in {to}')
 
 # %% ../../nbs/73_project.commands.ipynb #6720e3d4
@@ -244,7 +244,8 @@ def _next(
     budget: Annotated[int, typer.Option(min=0, help='Units to label; 0: train only')]=50,
     strategy: Annotated[str, typer.Option(
         help='entropy, random, coreset, margin, badge, bald, quota, clasp, entropy_foreground, '
-        'entropy_coreset, random_predicted_faulty, anomaly; before the first labelled defect: coreset or anomaly'
+        'entropy_coreset, random_predicted_faulty, nearest, anomaly; '
+        'before the first labelled defect: coreset or anomaly'
         )]='entropy',
     url: Annotated[str, typer.Option(
         help='Base address at which Label Studio finds the images; '
@@ -319,7 +320,7 @@ def _ingest(
 
         imbal-al ingest parts masks --mask-values classes
     """
-    from imbal_al.project.queue import ingest as take
+    from imbal_al.project.taken import ingest as take
     report = take(
         _open(dir, look=True), export, empty, revert,
         defects=_names(defects),
