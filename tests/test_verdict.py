@@ -278,7 +278,7 @@ def exported(tmp_path_factory):
     from imbal_al.project.predictor import open_model, predict_folder
     from imbal_al.project.rounds import next_round
     from imbal_al.project.state import split_labels
-    from imbal_al.project.store import write_label
+    from imbal_al.project.labelled import write_label
     from imbal_al.project.verdict import Wanted, choose_verdict
 
     d = tmp_path_factory.mktemp('lines')
@@ -367,7 +367,7 @@ def test_axes_of_the_file_have_names(exported):
 @pytest.fixture(scope='module')
 def nothing_found(tmp_path_factory):
     "A project of 14 pictures whose labels are all healthy, and the mask of the one that has a defect"
-    from imbal_al.project.store import write_label
+    from imbal_al.project.labelled import write_label
 
     d = tmp_path_factory.mktemp('healthy')
     p, truth = steel_project(d, 14, (32, 32), 100, steps=2, held_out=0.4, seed=1)
