@@ -213,6 +213,7 @@ def _candidates(config, network, data, rest, labelled, faulty, cycle, precision)
         found.embedding = embeddings(network, data, rest, precision=precision, host=host)
     if 'embedding' in needs:
         found.labelled_embedding = embeddings(network, data, labelled, precision=precision, host=host)
+        found.labelled_faulty = faulty[labelled]
     if 'training_embedding' in needs:
         seed = stream_seed(config.seed, 'training mode', config.repeat, cycle)
         found.embedding = embed_training_mode(network, data, rest, config.bs, seed)
