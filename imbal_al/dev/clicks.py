@@ -16,7 +16,7 @@ from ..core import config_hash, provenance, read_json, stream, write_json, write
 from ..data.catalog import load_source
 from ..data.images import read_image
 from ..data.masks import read_mask
-from .training_on_few import study_parser
+from .study import study_parser
 from ..networks.features import encode
 from ..networks.frozen import frozen_network, HOW, logits_of, train_frozen
 from ..project.clicks import Click, mask_of_clicks

@@ -18,7 +18,8 @@ from imbal_al.core import (
 from ..data.catalog import load_source
 from ..data.patches import cache_root, open_store
 from .rehearsal import price
-from .training_on_few import dealt_groups, some_windows, study_parser, worth
+from .study import study_parser
+from .training_on_few import dealt_groups, some_windows, worth
 from ..networks.device import DeviceData
 from ..networks.features import Encoder, keep_features, load_encoder
 from ..networks.frozen import decoder_on, HOW, logits_of, train_frozen

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #93bb599c
 from __future__ import annotations
-import argparse, sys, time
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 from ..core import config_hash, provenance, read_json, stream, write_json, write_table
 from ..data.catalog import load_source
 from ..data.patches import cache_root, open_store
+from .study import study_parser
 from ..measure.image_level import average_precision
 from ..measure.metrics import BINS, histogram, pooled, prevalence_weights, scores, scores_at
 from ..measure.parts import area_index, measure_parts
@@ -301,17 +302,6 @@ def _seconds(f, *given):
     begun = time.process_time()
     f(*given)
     return time.process_time()-begun
-
-# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #d1c8088c
-def study_parser(
-    name:str, # Of the room
-    about:str # What it does
-    )->argparse.ArgumentParser:
-    "What may be asked of any study: where its records are, and where its table goes"
-    parser = argparse.ArgumentParser(prog=f'imbal_al.dev.{name}', description=about)
-    parser.add_argument('--runs', type=Path, default=Path('runs')/name)
-    parser.add_argument('--out', type=Path, default=Path('data/results')/f'{name}.csv')
-    return parser
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #fb3e8980
 _COMMAND = 'python -m imbal_al.dev.training_on_few'
