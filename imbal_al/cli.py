@@ -77,7 +77,7 @@ app = typer.Typer(
     rich_markup_mode='markdown',
     pretty_exceptions_enable=False,
     help='Finds rare, tiny defects: picks the images worth labelling, trains, '
-    'says how good it will be, exports. And reproduces the two papers it stands on.')
+    'says how good it will be, exports. And reproduces the two papers it is based on.')
 
 _data_app = typer.Typer(
     cls=_OneLine,
@@ -208,6 +208,8 @@ class _Learning:
         'at --steps at the latest')]=None
     warm_start: Annotated[bool, typer.Option(
         '--warm-start', help="Begin a cycle with the last one's weights instead of new ones")]=False
+    start: Annotated[Optional[str], typer.Option(
+        help='How the first batch is picked: random, coreset or anomaly')]=None
 
 # %% ../nbs/88_cli.ipynb #186c6616
 def _changes(learning):

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from imbal_al.cli import app
 from imbal_al.data.synthetic import image
-from imbal_al.project.store import new
+from imbal_al.project.intake import new
 
 
 def run(*args):

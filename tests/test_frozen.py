@@ -11,10 +11,12 @@ from imbal_al.networks.features import read_features
 from imbal_al.networks.predict import network
 from imbal_al.project.changes import change
 from imbal_al.project.deploy import export
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import write_label
 from imbal_al.project.network import cold_model, heldout_hist, read_model, score_units, train, write_model
 from imbal_al.project.predictor import open_model
 from imbal_al.project.rounds import next_round
-from imbal_al.project.store import new, open_project, write_label
+from imbal_al.project.store import open_project
 
 
 @pytest.fixture

@@ -23,10 +23,12 @@ from imbal_al.live.desk import units_out
 from imbal_al.live.server import make_live
 from imbal_al.live.studio import Studio
 from imbal_al.live.trainer import Plan
+from imbal_al.project.labelled import labels, read_mask, write_label
 from imbal_al.project.queue import ingest, write_queue
 from imbal_al.project.rounds import next_round
 from imbal_al.project.state import is_held_out, read_picks, rounds, rounds_with_model, waiting
-from imbal_al.project.store import file_name, labels, open_project, read_mask, write_label
+from imbal_al.project.store import open_project
+from imbal_al.project.units import file_name
 from played_cvat import TOKEN, played_cvat, rounds_of
 from small import leaves_project
 

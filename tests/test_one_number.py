@@ -159,7 +159,7 @@ def test_predict_flags_the_held_out_parts_that_where_counts(played):
 
 def labelled_tests(p):
     "Ids of the labelled held-out units"
-    from imbal_al.project.store import labels
+    from imbal_al.project.labelled import labels
 
     return set(split_labels(p, labels(p)['id'])[1])
 

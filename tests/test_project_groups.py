@@ -6,7 +6,10 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError, read_json
-from imbal_al.project.store import group_of, groups_of, labels, new, open_project, write_label
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, write_label
+from imbal_al.project.settings import group_of
+from imbal_al.project.store import groups_of, open_project
 from imbal_al.project.queue import as_annotations, ingest
 from imbal_al.project.state import rounds, waiting
 from imbal_al.project.rounds import _check_strategy, next_round, project_strategies

@@ -20,7 +20,8 @@ from imbal_al.strategies.choose import STRATEGIES
 from imbal_al.studies import simulation
 from imbal_al.studies.run_config import RunConfig, as_config, batch_split
 from imbal_al.studies.run_records import cycle_path, load_patches, read_run, stored_parts
-from imbal_al.studies.simulation import Trainings, first_batch, run, run_cycle, workspace
+from imbal_al.studies.first_batch import first_batch
+from imbal_al.studies.simulation import Trainings, run, run_cycle, workspace
 
 
 def records(folder):
@@ -141,6 +142,7 @@ def test_defaults_are_pinned():
         stop='none',
         warm_start=False,
         train_pi=None,
+        start='random',
     )
 
 
@@ -179,6 +181,7 @@ OTHER = dict(
     stop='converged',
     warm_start=True,
     train_pi=0.05,
+    start='anomaly',
 )
 
 
@@ -254,6 +257,7 @@ def test_strategy_is_no_part_of_the_scenario():
         (dict(train_pi=1.1), 'train_pi = 1.1'),
         (dict(train_pi=float('nan')), 'train_pi = nan'),
         (dict(stop='soon'), 'none, converged'),
+        (dict(start='anomalous'), 'random, coreset, anomaly'),
         (dict(warm_start=1), 'warm_start = 1'),
         (dict(train_pi='x'), "'x' cannot be read"),
         (dict(wd=-1), 'wd = -1'),

@@ -148,8 +148,8 @@ def test_rules_that_cannot_be():
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
     "24 pictures, half of them held out, half of them faulty, one trained round"
+    from imbal_al.project.labelled import write_label
     from imbal_al.project.rounds import next_round
-    from imbal_al.project.store import write_label
 
     d = tmp_path_factory.mktemp('verdict')
     p, truth = steel_project(d, 24, (48, 40), 2, steps=3, held_out=0.5, seed=1)

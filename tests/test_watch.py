@@ -11,10 +11,12 @@ from imbal_al.core import InputError
 from imbal_al.data.synthetic import image
 from imbal_al.dev.watch import _Scale, day, make_bank, study
 from imbal_al.project.deploy import export
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, write_label
 from imbal_al.project.predictor import open_model, open_watcher, predict_folder, watch_file
 from imbal_al.project.reference import frozen_watcher
 from imbal_al.project.rounds import next_round
-from imbal_al.project.store import labels, new, open_project, write_label
+from imbal_al.project.store import open_project
 from imbal_al.project.watch import watch_line
 from imbal_al.project.watched import DIM, found_records, part_file, ROW, Watcher
 

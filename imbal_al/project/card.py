@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from ..measure.verdict import read_rule
+from .labelled import labels
 from .state import read_verdict
-from .store import labels, Project
+from .store import Project
 from .verdict import verdict_account
 from ..text import counted
 

@@ -30,7 +30,8 @@ def _say(line): typer.echo(shown_text(line), err=True)
 
 def _open(dir, look=False):
     "A project; with `look` its pictures are looked at, too"
-    from imbal_al.project.store import look as looked, open_project
+    from imbal_al.project.intake import look as looked
+    from imbal_al.project.store import open_project
     project = open_project(dir)
     return looked(project, _say) if look else project
 
@@ -117,7 +118,7 @@ def _project_new(
 
         imbal-al project new tiles --images /camera/tiles --group-by 'tile([0-9]+)_'
     """
-    from imbal_al.project.store import new
+    from imbal_al.project.intake import new
     project = new(dir, images, **_settings(asked, (dir/'project.json').exists()))
     for line in (*project.skipped, *project.notes): _say(line)
     if project.settings.group_by: _say(_groups_line(project))
@@ -156,7 +157,7 @@ def _project_drop(
 
         imbal-al project drop parts testcard.png
     """
-    from imbal_al.project.store import drop
+    from imbal_al.project.intake import drop
     n = drop(_open(dir), units, back)
     typer.echo(f"{counted(n, 'unit')} {'back' if back else 'taken out'}")
 
@@ -169,7 +170,7 @@ def _project_status(dir: _Dir):
         imbal-al project status parts
     """
     from imbal_al.project.discovery import discovery
-    from imbal_al.project.store import labels
+    from imbal_al.project.labelled import labels
     from imbal_al.project.state import rounds, settings_lines, skipped_units, waiting
     project = _open(dir)
     labelled = labels(project)

@@ -26,13 +26,14 @@ from imbal_al.measure.threshold import (
     cheapest, check_costs, cost_point, CostPoint, deal_folds, operating_curve, prevalence_draws
 )
 from .held_out import weighed_tests
+from .labelled import labels
 from .network import heldout_hist, read_model, train, write_model
 from .queue import write_queue
 from imbal_al.project.state import (
     flags_of, is_finished, read_guide, read_round, rounds, rounds_with_model, split_labels,
     tested_units, weights_of_tests
 )
-from .store import groups_of, labels, locked_rounds, Project
+from .store import groups_of, locked_rounds, Project
 from ..text import counted, interval_text
 
 # %% auto #0

@@ -30,7 +30,8 @@ from .standing import where
 from imbal_al.project.state import (
     exported_round, flags_of, project_windows, read_verdict, split_labels, tested_units
 )
-from .store import labels, Project
+from .labelled import labels
+from .store import Project
 from .verdict import verdict_round
 from ..runs.lock import held
 

@@ -23,8 +23,9 @@ from ..networks.predict import network, predict
 from ..networks.quick_look import choose_way, same_way
 from ..networks.tiling import windows_of
 from ..networks.uncertainty import FROM_LOGITS, measure
+from .labelled import labels, read_mask
 from .state import project_windows
-from .store import labels, Project, read_mask
+from .store import Project
 from ..runs.folder import read_record, write_record
 
 # %% auto #0

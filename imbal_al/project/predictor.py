@@ -19,7 +19,7 @@ from ..measure.verdict import judge, read_rule, Rule, rule_values, with_threshol
 from ..networks.background import background
 from ..networks.predict import predict
 from ..networks.tiling import Windows
-from .store import image_names, is_prediction
+from .units import image_names, is_prediction
 from imbal_al.project.watched import (
     append_record, part_file, record_of, ROW, taken_at, Watched, Watcher, whole_records,
     write_watched

@@ -13,20 +13,22 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 
-from ..core import atomic_path, check_choice, InputError, note
-from ..core import read_json, write_json, write_text
+from imbal_al.core import (
+    atomic_path, check_choice, InputError, note, read_json, write_json, write_text
+)
 from ..data.images import orientation_of, upright
 from ..data.masks import ask_turned, mask_reading
 from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG
 from .drawn import BROKEN, instant, Names, plain, said_error
 from .exports import read_export
 from .kinds import number_kinds
+from imbal_al.project.labelled import (
+    kinds_sum, label_state, labels, last_at, read_label, read_mask, write_label
+)
 from .others import is_project, laid_together, Others, read_project
 from .state import skip_units
-from imbal_al.project.store import (
-    file_name, kinds_sum, label_state, labels, last_at, locked, Project, read_label, read_mask,
-    sweep, write_label
-)
+from .store import locked, Project, sweep
+from .units import file_name
 from .voices import cut_out, hear, Rules, settle
 from ..text import cell_text, counted
 

@@ -21,7 +21,9 @@ from .model_file import write_watch_file
 from .network import heldout_hist, read_model
 from .predictor import content_sum, open_watcher, threshold_logit
 from .state import exported_round, is_held_out, project_windows, split_labels, weights_of_tests
-from .store import group_in, group_of, groups_of, labels, Project
+from .labelled import labels
+from .settings import group_of
+from .store import group_in, groups_of, Project
 from .watched import read_watched, record_of, ROW, taken_at, Watched, Watcher, write_watched
 from ..runs.folder import read_record, write_record
 from ..text import counted

@@ -27,7 +27,9 @@ from imbal_al.project.state import (
     arrivals, changed_after, draws_of_tests, guided_loss, is_finished, odd_round, picked_by,
     project_windows, queued, read_guide, read_picks, read_round, rounds, split_labels, unit_group, unlabelled_units, waiting
 )
-from .store import labels, locked_rounds, look, Project, sweep
+from .intake import look
+from .labelled import labels
+from .store import locked_rounds, Project, sweep
 from ..strategies.choose import select, select_spread, STRATEGIES
 from ..text import counted
 from ..strategies.registry import Candidates

@@ -26,6 +26,7 @@ from imbal_al.runs.folder import (
 )
 from ..strategies.choose import select, STRATEGIES
 from ..strategies.registry import Candidates
+from .first_batch import first_batch
 from .run_config import batch_split, check_config, loss_of, RunConfig
 from imbal_al.studies.run_records import (
     cycle_path, keep_parts, load_patches, parts_path, scenario_of, stored_parts
@@ -217,14 +218,6 @@ def _candidates(config, network, data, rest, labelled, faulty, cycle, precision)
         found.embedding = embed_training_mode(network, data, rest, config.bs, seed)
         found.labelled_embedding = embed_training_mode(network, data, labelled, config.bs, seed)
     return found
-
-# %% ../../nbs/59_studies.simulation.ipynb #b4c00931
-def first_batch(c:RunConfig, # The run
-    pool_size:int            # Patches in the pool
-    )->np.ndarray:           # int64 (masks of a batch,)
-    "Positions in the pool labelled in the first cycle: at random, the same for all strategies of a repeat"
-    order = stream(c.seed, 'first batch', c.repeat).permutation(pool_size)
-    return order[:batch_split(c)[0]]
 
 # %% ../../nbs/59_studies.simulation.ipynb #f3128030
 def _pick(config, space, network, cycle, labelled, precision):
@@ -437,7 +430,7 @@ def _new_cycle(job, cycle, labelled):
 def _all_cycles(job, n_pool):
     "The records of all cycles"
     config, records = job.config, []
-    labelled = first_batch(config, n_pool).astype(np.int64)
+    labelled = first_batch(config, n_pool, job.root).astype(np.int64)
     for cycle in range(1, config.cycles+1):
         record = _done_cycle(config, job.folder, cycle, labelled)
         if record is None: record = _new_cycle(job, cycle, labelled)
