@@ -30,7 +30,7 @@ from imbal_al.project.annotations import decode_brush
 from imbal_al.project.intake import new
 from imbal_al.project.labelled import labels, read_label, read_mask, write_label
 from imbal_al.project.network import heldout_parts
-from imbal_al.project.queue import as_annotations, ingest
+from imbal_al.project.queue import as_annotations
 from imbal_al.project.state import (
     is_held_out,
     read_picks,
@@ -41,6 +41,7 @@ from imbal_al.project.state import (
     waiting,
 )
 from imbal_al.project.store import open_project
+from imbal_al.project.taken import ingest
 from imbal_al.runs.lock import held
 from small import leaves_project
 

@@ -11,7 +11,8 @@ from imbal_al.core import InputError, note, read_json
 from imbal_al.project.intake import new
 from imbal_al.project.labelled import labels, write_label
 from imbal_al.project.store import open_project
-from imbal_al.project.queue import as_annotations, ingest
+from imbal_al.project.queue import as_annotations
+from imbal_al.project.taken import ingest
 from imbal_al.project.state import queued, release, waiting
 from imbal_al.project.rounds import Round, next_round
 from imbal_al.project.state import is_held_out, unlabelled_units, split_labels

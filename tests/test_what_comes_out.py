@@ -291,7 +291,7 @@ def test_labels_as_coco_are_such_as_trainers_take(labelled, tmp_path):
         assert (by_column(o['segmentation']['counts'], (32, 40)) == mask).all()
         assert o['iscrowd'] == 0 and o['area'] == mask.sum() and o['category_id'] == 1
         assert o['bbox'] == [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
-    from imbal_al.project.queue import ingest
+    from imbal_al.project.taken import ingest
 
     assert dict(ingest(p, tmp_path / 'l.json').counts) == dict(same=4)
 
@@ -299,7 +299,7 @@ def test_labels_as_coco_are_such_as_trainers_take(labelled, tmp_path):
 def test_pycocotools_gives_the_masks_back(labelled, tmp_path):
     coco = pytest.importorskip('pycocotools.coco', reason='pip install pycocotools')
     p, truth = labelled
-    from imbal_al.project.queue import export_labels
+    from imbal_al.project.label_files import export_labels
 
     export_labels(p, tmp_path / 'l.json', 'coco')
     file = coco.COCO(tmp_path / 'l.json')
@@ -338,8 +338,9 @@ def test_masks_never_take_the_place_of_pictures(labelled, tmp_path):
 
 def test_labels_without_a_name_of_their_own_come_back_by_their_id(tmp_path):
     from imbal_al.project.intake import new
+    from imbal_al.project.label_files import export_labels
     from imbal_al.project.labelled import write_label
-    from imbal_al.project.queue import export_labels, ingest
+    from imbal_al.project.taken import ingest
 
     long = 'y' * 240
     for name in ('s/x.png', 's/x.bmp', f'{long}.png'):

@@ -23,11 +23,12 @@ from ..networks.predict import network, predict
 from ..project.intake import new
 from ..project.labelled import labels
 from ..project.network import read_all, read_model
-from ..project.queue import as_annotations, ingest
+from ..project.queue import as_annotations
 from ..project.rounds import next_round
 from ..project.standing import where
 from ..project.state import project_windows, rounds, split_labels
 from ..project.store import Project
+from ..project.taken import ingest
 from ..results.label_costs import CLICK, MASK
 from ..runs.folder import read_record, write_record
 

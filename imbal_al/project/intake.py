@@ -18,7 +18,7 @@ from imbal_al.project.store import (
     labelled_ids, locked, open_project, Project, open_to_renew, sweep, write_project
 )
 from .units import bits_of, list_images, UNIT, unit_rows
-from ..text import counted
+from ..text import counted, few
 
 # %% auto #0
 __all__ = ['new']
@@ -183,12 +183,6 @@ def _grouped(pictures):
         if not out[image].kin: out[image] = replace(out[image], kin=out[first].kin or first)
     return out
 
-# %% ../../nbs/63a_project.intake.ipynb #783f5a31
-def _few(names):
-    "Some names of many"
-    names = list(names)
-    return ', '.join(names[:3])+(f' and {len(names)-3} more' if len(names)>3 else '')
-
 # %% ../../nbs/63a_project.intake.ipynb #fb7cb3f9
 def _noticed(p, made):
     "What has become of pictures, a line each"
@@ -200,16 +194,16 @@ def _noticed(p, made):
     there = set(now.values())
     same = [f'{image} as {known.kin}' for image,known in _twins_of(made).items()]
     lines = []
-    if renamed: lines.append(f'{len(renamed)} renamed, their labels with them: {_few(renamed)}')
+    if renamed: lines.append(f'{len(renamed)} renamed, their labels with them: {few(renamed)}')
     for what,images in (
         ('gone', [image for image in lost if image not in there]),
         ('another picture under the same name', [image for image in lost if image in there])):
         if images: lines.append(
             f'{len(images)} {what} ({len(labelled & set(images))} of them labelled; '
-            f'these labels do not count until the picture is back): {_few(images)}')
-    if back: lines.append(f'{len(back)} back, their labels with them: {_few(back)}')
+            f'these labels do not count until the picture is back): {few(images)}')
+    if back: lines.append(f'{len(back)} back, their labels with them: {few(back)}')
     if same: lines.append(
-        f'{len(same)} are there under another name, too; equal pictures stay in one group: {_few(same)}')
+        f'{len(same)} are there under another name, too; equal pictures stay in one group: {few(same)}')
     return lines
 
 # %% ../../nbs/63a_project.intake.ipynb #02dd201d
@@ -237,7 +231,7 @@ def look(
     labelled = len(labelled_ids(p) & {unit['id'] for unit in gone})
     say(
         f'gone or another picture now: {counted(len(off), "image")}, {labelled} of their units labelled; left out are '
-        f'{_few(sorted(off))} (`imbal-al project new {p.dir} --images {p.images}` looks where they are, '
+        f'{few(sorted(off))} (`imbal-al project new {p.dir} --images {p.images}` looks where they are, '
         '`imbal-al project drop` takes them out)')
     units = pd.DataFrame([unit for unit in rows if unit['image'] not in off], columns=UNIT)
     return replace(p, units=units, gone=[*p.gone, *(dict(unit, why='lost') for unit in gone)])
