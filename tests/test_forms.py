@@ -14,8 +14,10 @@ from imbal_al.data.masks import read_mask as read_source_mask
 from imbal_al.data.shapes import polygon_mask
 from imbal_al.project.annotations import brush_result
 from imbal_al.project.exports import read_export
+from imbal_al.project.intake import new
 from imbal_al.project.kinds import kind_names, read_kinds
-from imbal_al.project.store import labels, new, open_project, read_label, read_mask, write_label
+from imbal_al.project.labelled import labels, read_label, read_mask, write_label
+from imbal_al.project.store import open_project
 
 H, W = 48, 64
 SIZE = dict(original_height=H, original_width=W, image_rotation=0)

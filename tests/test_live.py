@@ -27,8 +27,10 @@ from imbal_al.measure.metrics import threshold_bin
 from imbal_al.measure.parts import AREAS
 from imbal_al.project import rounds as rounds_room
 from imbal_al.project.annotations import decode_brush
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, read_label, read_mask, write_label
 from imbal_al.project.network import heldout_parts
-from imbal_al.project.queue import as_annotations, ingest
+from imbal_al.project.queue import as_annotations
 from imbal_al.project.state import (
     is_held_out,
     read_picks,
@@ -38,7 +40,8 @@ from imbal_al.project.state import (
     split_labels,
     waiting,
 )
-from imbal_al.project.store import labels, new, open_project, read_label, read_mask, write_label
+from imbal_al.project.store import open_project
+from imbal_al.project.taken import ingest
 from imbal_al.runs.lock import held
 from small import leaves_project
 

@@ -13,9 +13,10 @@ import time
 
 import pytest
 
+from imbal_al.project.labelled import labels, read_mask
 from imbal_al.project.queue import as_annotations
 from imbal_al.project.state import is_held_out, read_picks, rounds, rounds_with_model, waiting
-from imbal_al.project.store import labels, open_project, read_mask
+from imbal_al.project.store import open_project
 from small import leaves_project
 from test_label_studio import TOKEN, ask, running
 
@@ -176,8 +177,7 @@ def test_labels_are_fetched_where_label_studio_cannot_reach_us(studio, parts):
 def test_either_kind_of_key(studio):
     "A legacy token, and a personal access token, which is exchanged; a wrong one is said in a line"
     from imbal_al.core import InputError
-    from imbal_al.live.studio import Studio
-    from imbal_al.live.studio import ask as asked
+    from imbal_al.live.studio import ask as asked, Studio
 
     both = dict(api_tokens_enabled=True, legacy_api_tokens_enabled=True, api_token_ttl_days=30)
     ask(studio, '/api/jwt/settings', both)

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from imbal_al.cli import _OneLine
 from imbal_al.core import InputError
-from imbal_al.project.store import labels, open_project, read_mask
+from imbal_al.project.labelled import labels, read_mask
+from imbal_al.project.store import open_project
 from imbal_al.project.commands import register
 from imbal_al.project.queue import as_annotations
 from imbal_al.data.images import read_image
