@@ -29,8 +29,8 @@ def steel_project(folder, n, shape, every, **settings):
     for i in range(n):
         pixels, truth[f'{i:02d}.png'] = image('steel', i, shape, faulty=i % every == 0)
         Image.fromarray(pixels).save(folder / 'i' / f'{i:02d}.png')
-    small = dict(window=32, overlap=0, bs=2, weights=None)
-    return new(folder / 'p', folder / 'i', **small, **settings), truth
+    small = dict(window=32, overlap=0, bs=2, weights=None) | settings
+    return new(folder / 'p', folder / 'i', **small), truth
 
 
 def leaves_project(folder, n, side, **settings):

@@ -87,6 +87,22 @@ def test_a_queue_is_a_task_in_the_order_of_its_strategy(server, parts):
     (project,) = server.projects.values()
     assert [(label['name'], label['type']) for label in project['labels']] == [('defect', 'any'), ('no defect', 'tag')]
     assert one.send(p) == 0 and desk(server, p).send(p) == 0 and len(server.projects) == 1
+    asked = len(server.log)
+    assert one.send(p) == 0
+    assert {path for _, path in server.log[asked:]} == {'/api/tasks'}, 'nothing is asked about a task that was sent'
+
+
+@pytest.mark.parametrize('gone', [[2], [0, 1, 2]])
+def test_a_picture_that_is_gone_from_the_queue_is_left_out(server, parts, gone):
+    "A task of the others; none where none is left"
+    p, _ = parts
+    made = next_round(p, 3, device='cpu')
+    names = [f"{file_name(p.row[pick['id']])}.png" for pick in made.picks]
+    for at in gone:
+        (made.queue / 'images' / names[at]).unlink()
+    left = [name for at, name in enumerate(names) if at not in gone]
+    assert desk(server, p).send(p) == bool(left)
+    assert [[name for name, _, _ in task['frames']] for task in server.tasks.values()] == [left] * bool(left)
 
 
 def test_masks_and_tags_come_back_to_the_pixel(server, parts):
@@ -198,6 +214,38 @@ def test_two_annotators_who_differ_are_refused_until_they_agree(server, parts):
     assert fetched(one, p) == [] and (read_mask(p, ids[1]).astype(bool) == mask).all()
 
 
+def test_one_of_two_who_agreed_draws_something_else(server, parts):
+    "What the other one had drawn counts against it, though only one job was changed"
+    p, truth = parts
+    server.replicas = 2
+    one, task, ids = sent(server, p, 4)
+    jobs = [job['id'] for job in server.jobs_of(task['id']) if job['type'] == 'replica']
+    mask = np.zeros((32, 32), bool)
+    mask[1:3, 1:4] = True
+    for job, by in zip(jobs, ('ann', 'bob')):
+        for frame in range(4):
+            server.draw(job, frame, mask=mask)
+        server.set_state(job, 'completed', by)
+    assert fetched(one, p) == [] and len(labels(p)) == 4
+    server.draw(jobs[1], 1, mask=mask[::-1])
+    lines = fetched(one, p)
+    assert any('ann: 6 px' in line and 'bob: 6 px' in line for line in lines), lines
+    assert (read_mask(p, ids[1]).astype(bool) == mask).all()
+
+
+def test_a_job_of_the_ground_truth_is_no_label(server, parts):
+    "CVAT keeps it apart to judge annotators; its pictures are also in their jobs"
+    p, truth = parts
+    one, task, ids = sent(server, p, 4)
+    annotate(server, task, ids, truth)
+    judge = server.new_job(task, 0, 3, 'ground_truth', None)
+    for frame in range(4):
+        server.draw(judge, frame, mask=np.ones((32, 32), bool))
+    server.set_state(judge, 'completed', 'the.boss')
+    assert fetched(one, p) == []
+    assert all((read_mask(p, id) == truth(id)).all() for id in ids)
+
+
 def test_the_remedy_for_two_who_differ_works(server, parts):
     "The file that the server laid together, with --on-conflict"
     p, truth = parts
@@ -285,6 +333,24 @@ def test_units_that_have_a_label_by_now_are_left_out(server, trained):
     desk(server, p).send(p)
     (task,) = rounds_of(server)[made.folder.name]
     assert len(task['frames']) == 7 and gone not in str(task['frames']) and shown(server, made, p)
+
+
+def test_a_task_that_is_made_again_has_its_predictions_again(server, trained):
+    p, _, made = trained
+    one = desk(server, p)
+    one.send(p)
+    server.tasks.clear()
+    server.jobs.clear()
+    assert one.send(p) == 1 and shown(server, made, p)
+
+
+def test_what_is_noted_of_one_server_says_nothing_of_another(server, trained):
+    "Both count from 1, so numbers of projects, tasks and jobs are the same there"
+    p, _, made = trained
+    assert desk(server, p).send(p) == 1 and shown(server, made, p)
+    with played_cvat() as other:
+        assert desk(other, p).send(p) == 1
+        assert list(other.tasks) == list(server.tasks) and shown(other, made, p)
 
 
 def killed(*given, **more):
@@ -475,6 +541,16 @@ def test_a_project_that_is_not_there_or_has_no_such_label(server, parts):
     assert desk(server, p, number).send(p) == 1
     (task,) = server.tasks.values()
     assert task['project_id'] == number and len(server.projects) == 1
+
+
+def test_the_project_that_was_given_last_is_taken_again(server, parts):
+    p, _ = parts
+    own = desk(server, p).there.project.id
+    server.create('projects', dict(name='theirs', labels=[dict(name=n, type='any') for n in ('defect', 'no defect')]))
+    given = max(server.projects)
+    assert desk(server, p, given).there.project.id == given != own
+    assert desk(server, p).there.project.id == given
+    assert desk(server, p, own).there.project.id == own
 
 
 def test_a_project_of_an_organization_is_asked_in_its_name(server, parts):

@@ -1,5 +1,7 @@
 "Tests drawn with unequal chances: unbiased, covered, kept with the project, and brought-in labels apart"
 
+import os
+
 import numpy as np, pytest
 from PIL import Image
 from scipy.stats import norm
@@ -274,7 +276,9 @@ def test_random_tests_note_what_is_new_and_count_by_arrival(project, tmp_path):
 
 
 @pytest.mark.slow
-def test_images_that_come_later_get_tests_of_their_own(project, tmp_path):
+@pytest.mark.parametrize('seed', range(3))
+def test_images_that_come_later_get_tests_of_their_own(project, tmp_path, monkeypatch, seed):
+    "Ids of units follow from the project's id, which is random, and the draw from both"
     from imbal_al.data.synthetic import image
     from imbal_al.project.rounds import next_round
     from imbal_al.project.held_out import weighed_tests
@@ -284,6 +288,8 @@ def test_images_that_come_later_get_tests_of_their_own(project, tmp_path):
     from imbal_al.project.store import open_project
 
     was, truth = project
+    truth, rng = dict(truth), np.random.default_rng(seed)
+    monkeypatch.setattr(os, 'urandom', rng.bytes)
     d = tmp_path / 'i'
     d.mkdir()
     for path in was.images.iterdir():

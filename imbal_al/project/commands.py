@@ -393,6 +393,7 @@ def guide_project(
     ):
     "What `imbal-al guide DIR` does where DIR is a project; the command itself is in *Command line*"
     from imbal_al.project.costs import guide_costs, undo_guide
+    from imbal_al.project.state import read_verdict
     if undo: return typer.echo(f'put back: {undo_guide(_open(dir))}')
     if misses_cost is None or alarms_cost is None: raise InputError(
         'a project is guided by costs: give both --misses-cost and --alarms-cost, such as 5 and 1')
@@ -410,6 +411,10 @@ def guide_project(
     typer.echo(
         f'kept in {project.dir}/guide.json\n'
         f'next: imbal-al export {project.dir} model.onnx')
+    rule = read_verdict(project)
+    if rule: typer.echo(
+        f'the exported file keeps the threshold of the verdict, {rule.threshold:.3g}; '
+        f'with `imbal-al verdict {project.dir} --undo` it gets this one')
 
 # %% ../../nbs/73_project.commands.ipynb #4cd27ac1
 @dataclass(frozen=True)
@@ -455,6 +460,18 @@ def _wanted(given):
         rule=None if given.threshold is None else Rule(
             given.threshold, given.min_area or 1, given.reject))
 
+# %% ../../nbs/73_project.commands.ipynb #93d0b8ce
+def _no_verdict(p):
+    "What to choose a verdict by"
+    from imbal_al.project.state import split_labels
+    from imbal_al.project.store import labels
+    table = labels(p)
+    faulty = dict(zip(table['id'], table['faulty']))
+    is_tested = any(faulty[id] for id in split_labels(p, table['id'])[1])
+    by = '--slip 0.01' if is_tested else '--alarms 0.05'
+    why = '' if is_tested else ', by alarms on good parts as long as no held-out one is faulty'
+    return f'{p.dir} has no verdict; choose one{why}, for example `imbal-al verdict {p.dir} {by}`'
+
 # %% ../../nbs/73_project.commands.ipynb #d0e32691
 @with_options
 def _verdict(
@@ -479,8 +496,7 @@ def _verdict(
     wanted = _wanted(given)
     project = _open(dir, look=wanted is not None)
     if undo: return typer.echo(f'the verdict is now: {undo_verdict(project) or "none"}')
-    if wanted is None: return typer.echo(verdict_account(project) or (
-        f'{project.dir} has no verdict; choose one, for example `imbal-al verdict {project.dir} --slip 0.01`'))
+    if wanted is None: return typer.echo(verdict_account(project) or _no_verdict(project))
     typer.echo(str(choose_verdict(project, wanted, prevalence, device or 'cpu')))
     typer.echo(f'kept in {project.dir}/verdict.json\nnext: imbal-al export {project.dir} model.onnx')
 

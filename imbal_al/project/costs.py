@@ -303,12 +303,10 @@ def _asked_line(g):
 def _cost_line(g):
     "What the network costs that is kept"
     line = (
-        f'From a probability of {g.point.threshold:.3g} on it costs '
-        f'{interval_text(g.cost, ".3g")} per unit, at 0.5 {g.half:.3g}.')
+        f'From a probability of {g.point.threshold:.3g} on it costs {interval_text(g.cost, ".3g")} '
+        f'per unit, on labels that did not choose it, and {g.half:.3g} at 0.5.')
     if not g.cost.mean>=g.half: return line
-    return line+(
-        ' On labels that it was not chosen on it is no cheaper than 0.5: '
-        'let more be labelled to test on before you rely on it.')
+    return f'{line} So it is no cheaper than 0.5: let more be labelled to test on before you rely on it.'
 
 # %% ../../nbs/69_project.costs.ipynb #5780f143
 def _change_line(g):

@@ -373,14 +373,23 @@ def _follows(config, record, cycle, labelled):
     new = np.setdiff1d(record['next'], labelled)
     return np.array_equal(record['position'], labelled[-masks:]) and len(new)==len(record['next'])==wanted
 
+# %% ../../nbs/59_studies.simulation.ipynb #c2f9e0b4
+def _has_parts(folder, record):
+    "Are the records of parts there and whole, and of the network that the histograms are of?"
+    parts, hist = stored_parts(folder), record['hist']
+    if parts is None or len(parts)!=len(hist): return False
+    defects = np.zeros((len(hist), hist.shape[-1]))
+    np.add.at(defects, parts.of_K, parts.hist_KB)
+    return np.array_equal(defects, hist[:,1])
+
 # %% ../../nbs/59_studies.simulation.ipynb #a39a3348
 def _done_cycle(config, folder, cycle, labelled):
     "The record of a cycle if it is there, whole, and follows from the cycles before it"
     record = read_record(cycle_path(folder, cycle))
     if record is None: return
     follows = _follows(config, record, cycle, labelled)
-    if follows and (cycle<config.cycles or stored_parts(folder)): return record
-    if follows: note(f'{parts_path(folder)} is not there or damaged; the last cycle is done again for it')
+    if follows and (cycle<config.cycles or _has_parts(folder, record)): return record
+    if follows: note(f'{parts_path(folder)} is not there, damaged or of another network; the last cycle is done again for it')
     else: note(f'{cycle_path(folder, cycle)} does not follow from the cycles before it and counts as missing')
 
 # %% ../../nbs/59_studies.simulation.ipynb #ac717903
