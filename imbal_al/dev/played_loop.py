@@ -250,12 +250,14 @@ def _next_round(w, play, split, before):
         trained=not cold,
         row=_row(*of, split, k, labelled)|reached|_from(play.key(k)))
 
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #350ffd60
+# %% ../../nbs/dev/8d_dev.played_loop.ipynb #12af5a90
+def _signs(faulty): return ''.join(np.where(faulty, 'x', '.'))
+
+# %% ../../nbs/dev/8d_dev.played_loop.ipynb #95acc26e
 def _row(w, play, split, k, labelled):
     "What was picked, of what, for what"
     line, (pool, test) = play.line, split
-    hits = w.faulty[labelled]
-    signs = np.where(hits, 'x', '.')[play.stops[k]-play.queue(k):]
+    new = labelled[play.stops[k]-play.queue(k):]
     return dict(
         data=line.data,
         patch=line.patch,
@@ -267,8 +269,8 @@ def _row(w, play, split, k, labelled):
         arm=play.arm.name,
         seed=play.seed,
         labels=len(labelled),
-        found=int(hits.sum()),
-        queue=''.join(signs))
+        found=int(w.faulty[labelled].sum()),
+        queue=_signs(w.faulty[new]))
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #6b90e7e2
 def _from(key):
@@ -298,18 +300,30 @@ def _told(row):
     seconds = row['training']+row['looking']
     return f"{name}: {row['found']} found, F1 {row['f1']:.3f}, {seconds:.0f} s"
 
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #3620bd97
+# %% ../../nbs/dev/8d_dev.played_loop.ipynb #adfe8b84
+@cache
+def _flags(data):
+    "Is it faulty? of each window of a line"
+    line, = (line for line in _LINES if line.data==data)
+    store = open_store(load_source(data), line.patch)
+    faulty = store.table['faulty'].to_numpy()>0
+    return faulty[some_windows(faulty, line)]
+
+# %% ../../nbs/dev/8d_dev.played_loop.ipynb #8f4e0fbc
 _COMMAND = 'python -m imbal_al.dev.played_loop --runs RUNS --out TABLE'
 _COLUMNS = [
     'data', 'patch', 'pi', 'pool', 'pool_faulty', 'test', 'test_faulty',
-    'arm', 'seed', 'labels', 'found', 'queue', 'minutes',
+    'arm', 'seed', 'labels', 'found', 'queue', 'then', 'minutes',
     'f1', 'f1_half', 'ap', 'hit', 'training', 'looking',
     'config', 'commit', 'hardware', 'command']
 
-def _table(folder):
+def _table(folder, flags=_flags):
     "One row per round, with an annotator's minutes (estimated). Raises `InputError` where there is none"
     records = [read_json(path) for path in sorted(folder.glob('*.json'))]
-    rows = [record['row'] for record in records if record]
+    rows = []
+    for record in filter(None, records):
+        faulty = flags(record['row']['data'])
+        rows.append(dict(record['row'], then=_signs(faulty[np.array(record['next'], int)])))
     if not rows: raise InputError(f'{folder} holds no round; play one')
     t = pd.DataFrame(rows)
     counted = t[['labels','found']].set_axis(['labelled','faulty'], axis=1)
