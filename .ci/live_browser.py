@@ -49,7 +49,7 @@ def demo_project(out):
 def lie(p, answers):
     "Faulty units that the network finds are labelled healthy, four at most"
     import numpy as np
-    from imbal_al.project.store import labels, write_label
+    from imbal_al.project.labelled import labels, write_label
 
     lied = 0
     table = labels(p)

@@ -24,7 +24,7 @@ Modules:
 - `imbal_al.project.moved`: Light, focus, surface, share and network: each tested, each in words
 - `imbal_al.project.watch`: What has moved since the labels, drawn, with the odd pictures in a queue
 - `imbal_al.project.watched`: One compact record a picture, beside the table of `predict`
-- `imbal_al.strategies.diversity`: Core-set, BADGE and their kin: picks that differ from what is labelled and from each other
+- `imbal_al.strategies.diversity`: Core-set, BADGE and their kin: picks by where images lie among each other
 - `imbal_al.strategies.k_center`: The farthest point again and again, exactly, without computing most distances
 - `imbal_al.strategies.scores`: Random, and strategies that take the highest scores"""
 

@@ -77,7 +77,7 @@ app = typer.Typer(
     rich_markup_mode='markdown',
     pretty_exceptions_enable=False,
     help='Finds rare, tiny defects: picks the images worth labelling, trains, '
-    'says how good it will be, exports. And reproduces the two papers it stands on.')
+    'says how good it will be, exports. And reproduces the two papers it is based on.')
 
 _data_app = typer.Typer(
     cls=_OneLine,
@@ -208,6 +208,8 @@ class _Learning:
         'at --steps at the latest')]=None
     warm_start: Annotated[bool, typer.Option(
         '--warm-start', help="Begin a cycle with the last one's weights instead of new ones")]=False
+    start: Annotated[Optional[str], typer.Option(
+        help='How the first batch is picked: random, coreset or anomaly')]=None
 
 # %% ../nbs/88_cli.ipynb #186c6616
 def _changes(learning):
@@ -287,7 +289,7 @@ class _Grid:
     "The axes of a study; None: as the preset has it"
     strategies: Annotated[Optional[str], typer.Option(
         help='Names with commas: random, entropy, coreset, margin, entropy_foreground, clasp, '
-        'entropy_coreset, quota, badge, bald; coreset_paper, random_faulty, '
+        'entropy_coreset, quota, badge, bald, nearest; coreset_paper, random_faulty, '
         'random_predicted_faulty')]=None
     losses: Annotated[Optional[str], typer.Option(
         help="With commas: combo_paper (the paper's, the default), "+', '.join(LOSS_NAMES))]=None

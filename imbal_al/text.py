@@ -85,6 +85,16 @@ def some_of(
     more = f', ... ({len(words)} in all)' if len(words)>most else ''
     return ', '.join(words[:most])+more
 
+# %% ../nbs/01_text.ipynb #3630e29d
+def few(
+    names,     # Texts
+    most:int=3 # To be told
+    )->str:
+    "Some names of many, and how many more there are"
+    names = list(names)
+    left = len(names)-most
+    return ', '.join(names[:most])+(f' and {left} more' if left>0 else '')
+
 # %% ../nbs/01_text.ipynb #efdfae52
 def markdown_table(
     head, # Names of the columns

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from imbal_al.cli import app
 from imbal_al.data.synthetic import image
-from imbal_al.project.store import new
+from imbal_al.project.intake import new
 
 
 def run(*args):
@@ -29,5 +29,16 @@ def steel_project(folder, n, shape, every, **settings):
     for i in range(n):
         pixels, truth[f'{i:02d}.png'] = image('steel', i, shape, faulty=i % every == 0)
         Image.fromarray(pixels).save(folder / 'i' / f'{i:02d}.png')
-    small = dict(window=32, overlap=0, bs=2, weights=None)
-    return new(folder / 'p', folder / 'i', **small, **settings), truth
+    small = dict(window=32, overlap=0, bs=2, weights=None) | settings
+    return new(folder / 'p', folder / 'i', **small), truth
+
+
+def leaves_project(folder, n, side, **settings):
+    "(project, id -> mask) of n pictures of leaves, every second one faulty"
+    (folder / 'i').mkdir()
+    truth = {}
+    for i in range(n):
+        pixels, truth[f'{i:02d}.png'] = image('leaves', i, side, faulty=i % 2 == 0)
+        Image.fromarray(pixels).save(folder / 'i' / f'{i:02d}.png')
+    p = new(folder / 'p', folder / 'i', window=side, overlap=0, bs=4, seed=1, **settings)
+    return p, lambda id: truth[p.row[id]['name']]

@@ -14,8 +14,10 @@ from imbal_al.cli import app
 from imbal_al.core import read_json, write_json
 from imbal_al.data.catalog import load_source
 from imbal_al.data.images import read_image
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, read_mask, write_label
 from imbal_al.project.state import is_held_out
-from imbal_al.project.store import labels, new, open_project, read_mask, write_label
+from imbal_al.project.store import open_project
 from test_pictures import run
 from test_report import sound
 from test_what_comes_out import call, masks, photo, table, write_bright

@@ -10,10 +10,13 @@ from imbal_al.cli import app
 from imbal_al.core import InputError, read_json, seal, write_json
 from imbal_al.data.synthetic import image
 from imbal_al.project.changes import change, parsed
-from imbal_al.project.queue import as_annotations, ingest
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, write_label
+from imbal_al.project.queue import as_annotations
 from imbal_al.project.rounds import next_round
 from imbal_al.project.state import changed_after, rounds, rounds_with_model, skipped_units, waiting
-from imbal_al.project.store import labels, new, open_project, write_label
+from imbal_al.project.store import open_project
+from imbal_al.project.taken import ingest
 from imbal_al.runs.lock import held
 from kills import killed_at
 

@@ -12,7 +12,9 @@ from imbal_al.project.costs import (
 )
 from imbal_al.measure.metrics import BINS
 from imbal_al.measure.oii import oii
-from imbal_al.project.store import labels, new, open_project, write_label
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, write_label
+from imbal_al.project.store import open_project
 from imbal_al.project.state import rounds
 from imbal_al.measure.statistics import Interval
 from imbal_al.project.state import exported_round, guided_loss, is_held_out

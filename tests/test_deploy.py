@@ -232,7 +232,8 @@ def test_memory_is_that_of_a_batch(model, tmp_path, monkeypatch):
 def test_a_project_is_exported_with_its_card(tmp_path):
     pytest.importorskip('onnx', reason=EXTRA)
     pytest.importorskip('onnxruntime', reason=EXTRA)
-    from imbal_al.project.store import new, write_label
+    from imbal_al.project.intake import new
+    from imbal_al.project.labelled import write_label
     from imbal_al.project.rounds import next_round
     from imbal_al.data.synthetic import image
 

@@ -5,16 +5,21 @@ import pytest
 import torch
 from PIL import Image
 
-from imbal_al.core import InputError
+from imbal_al.core import InputError, read_json
 from imbal_al.data.synthetic import image
 from imbal_al.networks.features import read_features
 from imbal_al.networks.predict import network
 from imbal_al.project.changes import change
 from imbal_al.project.deploy import export
-from imbal_al.project.network import cold_model, heldout_hist, read_model, score_units, train, write_model
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import write_label
+from imbal_al.project import network as room
+from imbal_al.project.network import (
+    cold_model, heldout_hist, read_model, score_pool, score_units, train, write_model
+)
 from imbal_al.project.predictor import open_model
 from imbal_al.project.rounds import next_round
-from imbal_al.project.store import new, open_project, write_label
+from imbal_al.project.store import open_project
 
 
 @pytest.fixture
@@ -79,3 +84,100 @@ def test_another_way_trains_anew_and_never_mixes(project, capsys):
         change(p, train='frozen', encoder='resnet18')
     with pytest.raises(InputError, match="unknown way to train 'freeze'"):
         change(p, train='freeze')
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    "How many windows were encoded for the pool, batch by batch"
+    from imbal_al.networks import feature_cache
+
+    counts, honest = [], feature_cache.encode
+
+    def counted(windows, encoder):
+        counts.append(len(windows))
+        return honest(windows, encoder)
+
+    monkeypatch.setattr(feature_cache, 'encode', counted)
+    return counts
+
+
+def pool_of(p, net, folder, embedding=False, said=None):
+    folder.mkdir(exist_ok=True)
+    tell = said.append if said is not None else lambda line: None
+    return score_pool(p, net, list(p.units.id), folder, 'cpu', embedding, tell)
+
+
+def test_a_pool_is_encoded_once_and_scored_as_from_pixels(project, tmp_path, encoded):
+    p = project
+    first = train(p, [(id, 1) for id in p.units.id], seed=0)
+    a = pool_of(p, first, tmp_path / 'a', embedding=True)
+    assert sum(encoded) == 8
+    plain, _ = score_units(p, first, list(p.units.id), embedding=True)
+    np.testing.assert_allclose(a['entropy'], plain['entropy'], rtol=0.02, atol=1e-4)
+    np.testing.assert_allclose(a['embedding'], plain['embedding'], atol=2e-3)
+    assert a['ids'].tolist() == plain['ids'].tolist()
+    second = train(p, [(id, 1) for id in p.units.id], seed=1)
+    b = pool_of(p, second, tmp_path / 'b')
+    assert sum(encoded) == 8, 'another decoder, the same features'
+    assert np.abs(b['entropy'] - a['entropy']).max() > 1e-3
+    plain, _ = score_units(p, second, list(p.units.id))
+    np.testing.assert_allclose(b['entropy'], plain['entropy'], rtol=0.02, atol=1e-4)
+    assert read_json(tmp_path / 'b/looked.json')['way']['library'] == 'kept features'
+
+
+def test_an_exchanged_picture_is_encoded_anew(project, tmp_path, encoded):
+    p = project
+    net = cold_model(p)
+    a = pool_of(p, net, tmp_path / 'a')
+    name = p.units.image.iloc[0]
+    Image.fromarray(image('steel', 99, (64, 64), faulty=True)[0]).save(p.images / name)
+    b = pool_of(open_project(p.dir), net, tmp_path / 'b')
+    assert sum(encoded) == 16, 'the batch in which it lies'
+    assert b['entropy'][0] != a['entropy'][0]
+    np.testing.assert_array_equal(b['entropy'][1:], a['entropy'][1:])
+
+
+def test_killed_while_it_looks_and_gone_on_with_says_the_same(project, tmp_path, monkeypatch):
+    "The second file of scores does not come to be, nor the last line of the index"
+    p = project
+    net = train(p, [(id, 1) for id in p.units.id], seed=0)
+    whole = pool_of(p, net, tmp_path / 'a')
+    monkeypatch.setattr(room, '_CHUNK', 3)
+    for path in (p.dir / 'features/pool_lite0').iterdir():
+        path.unlink()
+    whole_of_three = pool_of(p, net, tmp_path / 'b')
+    np.testing.assert_allclose(whole_of_three['entropy'], whole['entropy'], rtol=1e-4)
+    (tmp_path / 'b/scores_001.npz').unlink()
+    index = p.dir / 'features/pool_lite0/index.txt'
+    index.write_text(index.read_text()[:-2])
+    again = pool_of(p, net, tmp_path / 'b')
+    np.testing.assert_array_equal(again['entropy'], whole_of_three['entropy'])
+
+
+def test_what_another_way_began_is_made_anew(project, tmp_path):
+    p, said = project, []
+    net = cold_model(p)
+    a = pool_of(p, net, tmp_path / 'a')
+    for about in (None, '{"way": {"library": "onnxruntime", "version": "1", "precision": "fp32"}}'):
+        if about:
+            (tmp_path / 'a/looked.json').write_text(about)
+        else:
+            (tmp_path / 'a/looked.json').unlink()
+        np.savez(tmp_path / 'a/scores_000.npz', of='another way')
+        b = pool_of(p, net, tmp_path / 'a', said=said)
+        np.testing.assert_array_equal(b['entropy'], a['entropy'])
+        assert said[0] == 'what was looked at in another way is looked at anew'
+        said.clear()
+
+
+def test_no_room_for_features_costs_a_line_and_nothing_else(project, tmp_path, monkeypatch, encoded):
+    p, said = project, []
+    net = cold_model(p)
+    a = pool_of(p, net, tmp_path / 'a')
+    monkeypatch.setenv('IMBAL_AL_FEATURES_GB', '0.0005')
+    for path in (p.dir / 'features/pool_lite0').iterdir():
+        path.unlink()
+    b = pool_of(p, net, tmp_path / 'b', said=said)
+    np.testing.assert_array_equal(b['entropy'], a['entropy'])
+    assert sum('IMBAL_AL_FEATURES_GB' in line for line in said) == 1
+    assert sum(encoded) == 16

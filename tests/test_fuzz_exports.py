@@ -20,6 +20,7 @@ MASK[3:8, 4:10] = True
 fuzz = settings(
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
+pytestmark = pytest.mark.filterwarnings('error::RuntimeWarning')  # a user would see it as noise
 
 
 def picture(kind='png'):
@@ -199,6 +200,7 @@ def bomb(levels=9):
 )
 @example(YOLO.encode(), bomb().encode())
 @example(YOLO.encode(), bomb().replace('[*a8]', '{0: *a8}').encode())
+@example(b'0 1e308 -1e308 .1 .1 .5 .5', b'')
 @example(YOLO.encode(), b'names: {[1]: 2}')
 @example(YOLO.encode(), b'names: &a [*a]')
 @example(YOLO.encode(), b'names: [2026-13-45, 1:99:99, !!binary "x", 0o9]')

@@ -11,8 +11,11 @@ from PIL import Image
 
 from imbal_al.data.shapes import polygon_mask
 from imbal_al.project.annotations import LS_CONFIG, decode_brush
-from imbal_al.project.store import labels, new, open_project, read_mask
-from imbal_al.project.queue import as_annotations, ingest, write_queue
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, read_mask
+from imbal_al.project.store import open_project
+from imbal_al.project.queue import as_annotations, write_queue
+from imbal_al.project.taken import ingest
 from imbal_al.project.state import waiting
 from imbal_al.project.rounds import next_round
 from imbal_al.data.synthetic import image

@@ -28,8 +28,10 @@ from imbal_al.measure.metrics import threshold_bin
 from imbal_al.measure.parts import AREAS
 from imbal_al.project import rounds as rounds_room
 from imbal_al.project.annotations import decode_brush
+from imbal_al.project.intake import drop, new
+from imbal_al.project.labelled import labels, read_label, read_mask, write_label
 from imbal_al.project.network import heldout_parts
-from imbal_al.project.queue import as_annotations, ingest
+from imbal_al.project.queue import as_annotations
 from imbal_al.project.state import (
     is_held_out,
     read_picks,
@@ -39,8 +41,10 @@ from imbal_al.project.state import (
     split_labels,
     waiting,
 )
-from imbal_al.project.store import drop, labels, new, open_project, read_label, read_mask, write_label
+from imbal_al.project.store import open_project
+from imbal_al.project.taken import ingest
 from imbal_al.runs.lock import held
+from small import leaves_project
 
 TOKEN = 'a-secret-of-sixteen-or-more'
 
@@ -48,13 +52,7 @@ TOKEN = 'a-secret-of-sixteen-or-more'
 @pytest.fixture
 def parts(tmp_path):
     "(project of 24 leaves, id -> mask)"
-    (tmp_path / 'i').mkdir()
-    masks = {}
-    for i in range(24):
-        pixels, masks[f'{i:02d}.png'] = image('leaves', i, 32, faulty=i % 2 == 0)
-        Image.fromarray(pixels).save(tmp_path / 'i' / f'{i:02d}.png')
-    p = new(tmp_path / 'p', tmp_path / 'i', window=32, overlap=0, steps=2, bs=4, held_out=0.4, seed=1)
-    return p, lambda id: masks[p.row[id]['name']]
+    return leaves_project(tmp_path, 24, 32, steps=2, held_out=0.4)
 
 
 def event(p, id, mask, number):

@@ -16,7 +16,6 @@ pytest.importorskip('cvat_sdk', reason='pip install cvat-sdk')
 from cvat_sdk.core.proxies.tasks import Task
 
 from imbal_al.core import InputError
-from imbal_al.data.synthetic import image
 from imbal_al.live import cvat
 from imbal_al.live.commands import _check_installed, _desk_of, _Where
 from imbal_al.live.cvat import Cvat
@@ -24,11 +23,15 @@ from imbal_al.live.desk import units_out
 from imbal_al.live.server import make_live
 from imbal_al.live.studio import Studio
 from imbal_al.live.trainer import Plan
-from imbal_al.project.queue import ingest, write_queue
+from imbal_al.project.labelled import labels, read_mask, write_label
+from imbal_al.project.queue import write_queue
 from imbal_al.project.rounds import next_round
 from imbal_al.project.state import is_held_out, read_picks, rounds, rounds_with_model, waiting
-from imbal_al.project.store import file_name, labels, new, open_project, read_mask, write_label
+from imbal_al.project.store import open_project
+from imbal_al.project.taken import ingest
+from imbal_al.project.units import file_name
 from played_cvat import TOKEN, played_cvat, rounds_of
+from small import leaves_project
 
 NONE = dict(tag='no defect')
 
@@ -42,13 +45,7 @@ def server():
 @pytest.fixture
 def parts(tmp_path):
     "(project of 24 pictures, id -> mask)"
-    (tmp_path / 'i').mkdir()
-    masks = {}
-    for i in range(24):
-        pixels, masks[f'{i:02d}.png'] = image('leaves', i, 32, faulty=i % 2 == 0)
-        Image.fromarray(pixels).save(tmp_path / 'i' / f'{i:02d}.png')
-    p = new(tmp_path / 'p', tmp_path / 'i', window=32, overlap=0, steps=2, bs=4, held_out=0.4, seed=1)
-    return p, lambda id: masks[p.row[id]['name']]
+    return leaves_project(tmp_path, 24, 32, steps=2, held_out=0.4)
 
 
 def desk(server, p, number=0):
@@ -90,6 +87,22 @@ def test_a_queue_is_a_task_in_the_order_of_its_strategy(server, parts):
     (project,) = server.projects.values()
     assert [(label['name'], label['type']) for label in project['labels']] == [('defect', 'any'), ('no defect', 'tag')]
     assert one.send(p) == 0 and desk(server, p).send(p) == 0 and len(server.projects) == 1
+    asked = len(server.log)
+    assert one.send(p) == 0
+    assert {path for _, path in server.log[asked:]} == {'/api/tasks'}, 'nothing is asked about a task that was sent'
+
+
+@pytest.mark.parametrize('gone', [[2], [0, 1, 2]])
+def test_a_picture_that_is_gone_from_the_queue_is_left_out(server, parts, gone):
+    "A task of the others; none where none is left"
+    p, _ = parts
+    made = next_round(p, 3, device='cpu')
+    names = [f"{file_name(p.row[pick['id']])}.png" for pick in made.picks]
+    for at in gone:
+        (made.queue / 'images' / names[at]).unlink()
+    left = [name for at, name in enumerate(names) if at not in gone]
+    assert desk(server, p).send(p) == bool(left)
+    assert [[name for name, _, _ in task['frames']] for task in server.tasks.values()] == [left] * bool(left)
 
 
 def test_masks_and_tags_come_back_to_the_pixel(server, parts):
@@ -201,6 +214,38 @@ def test_two_annotators_who_differ_are_refused_until_they_agree(server, parts):
     assert fetched(one, p) == [] and (read_mask(p, ids[1]).astype(bool) == mask).all()
 
 
+def test_one_of_two_who_agreed_draws_something_else(server, parts):
+    "What the other one had drawn counts against it, though only one job was changed"
+    p, truth = parts
+    server.replicas = 2
+    one, task, ids = sent(server, p, 4)
+    jobs = [job['id'] for job in server.jobs_of(task['id']) if job['type'] == 'replica']
+    mask = np.zeros((32, 32), bool)
+    mask[1:3, 1:4] = True
+    for job, by in zip(jobs, ('ann', 'bob')):
+        for frame in range(4):
+            server.draw(job, frame, mask=mask)
+        server.set_state(job, 'completed', by)
+    assert fetched(one, p) == [] and len(labels(p)) == 4
+    server.draw(jobs[1], 1, mask=mask[::-1])
+    lines = fetched(one, p)
+    assert any('ann: 6 px' in line and 'bob: 6 px' in line for line in lines), lines
+    assert (read_mask(p, ids[1]).astype(bool) == mask).all()
+
+
+def test_a_job_of_the_ground_truth_is_no_label(server, parts):
+    "CVAT keeps it apart to judge annotators; its pictures are also in their jobs"
+    p, truth = parts
+    one, task, ids = sent(server, p, 4)
+    annotate(server, task, ids, truth)
+    judge = server.new_job(task, 0, 3, 'ground_truth', None)
+    for frame in range(4):
+        server.draw(judge, frame, mask=np.ones((32, 32), bool))
+    server.set_state(judge, 'completed', 'the.boss')
+    assert fetched(one, p) == []
+    assert all((read_mask(p, id) == truth(id)).all() for id in ids)
+
+
 def test_the_remedy_for_two_who_differ_works(server, parts):
     "The file that the server laid together, with --on-conflict"
     p, truth = parts
@@ -288,6 +333,24 @@ def test_units_that_have_a_label_by_now_are_left_out(server, trained):
     desk(server, p).send(p)
     (task,) = rounds_of(server)[made.folder.name]
     assert len(task['frames']) == 7 and gone not in str(task['frames']) and shown(server, made, p)
+
+
+def test_a_task_that_is_made_again_has_its_predictions_again(server, trained):
+    p, _, made = trained
+    one = desk(server, p)
+    one.send(p)
+    server.tasks.clear()
+    server.jobs.clear()
+    assert one.send(p) == 1 and shown(server, made, p)
+
+
+def test_what_is_noted_of_one_server_says_nothing_of_another(server, trained):
+    "Both count from 1, so numbers of projects, tasks and jobs are the same there"
+    p, _, made = trained
+    assert desk(server, p).send(p) == 1 and shown(server, made, p)
+    with played_cvat() as other:
+        assert desk(other, p).send(p) == 1
+        assert list(other.tasks) == list(server.tasks) and shown(other, made, p)
 
 
 def killed(*given, **more):
@@ -480,6 +543,16 @@ def test_a_project_that_is_not_there_or_has_no_such_label(server, parts):
     assert task['project_id'] == number and len(server.projects) == 1
 
 
+def test_the_project_that_was_given_last_is_taken_again(server, parts):
+    p, _ = parts
+    own = desk(server, p).there.project.id
+    server.create('projects', dict(name='theirs', labels=[dict(name=n, type='any') for n in ('defect', 'no defect')]))
+    given = max(server.projects)
+    assert desk(server, p, given).there.project.id == given != own
+    assert desk(server, p).there.project.id == given
+    assert desk(server, p, own).there.project.id == own
+
+
 def test_a_project_of_an_organization_is_asked_in_its_name(server, parts):
     p, _ = parts
     server.create('projects', dict(name='theirs', labels=[dict(name=n, type='any') for n in ('defect', 'no defect')]))
@@ -487,7 +560,7 @@ def test_a_project_of_an_organization_is_asked_in_its_name(server, parts):
     server.projects[number]['organization'] = 5
     server.organizations[5] = 'acme'
     one = desk(server, p, number)
-    assert one.client.organization_slug == 'acme'
+    assert one.there.client.organization_slug == 'acme'
 
 
 def test_what_cvat_could_not_do(server, parts, monkeypatch):

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from imbal_al.core import InputError
 from imbal_al.data.synthetic import image
-from imbal_al.live import demo as room
-from imbal_al.live import walk_demo
+from imbal_al.live import demo as room, walk_demo
+from imbal_al.project.labelled import labels, read_mask
 from imbal_al.project.state import read_verdict, rounds, rounds_with_model
-from imbal_al.project.store import labels, open_project, read_mask
+from imbal_al.project.store import open_project
 
 SCALE = room._Scale(today=40, tomorrow=8, side=64, steps=4, bs=4, budgets=(16, 8), pi_today=0.5, held_out=0.4)
 

@@ -12,12 +12,12 @@ import sys
 import time
 
 import pytest
-from PIL import Image
 
-from imbal_al.data.synthetic import image
+from imbal_al.project.labelled import labels, read_mask
 from imbal_al.project.queue import as_annotations
 from imbal_al.project.state import is_held_out, read_picks, rounds, rounds_with_model, waiting
-from imbal_al.project.store import labels, new, open_project, read_mask
+from imbal_al.project.store import open_project
+from small import leaves_project
 from test_label_studio import TOKEN, ask, running
 
 pytestmark = pytest.mark.real
@@ -73,13 +73,7 @@ def until(true, what, served, seconds=240):
 @pytest.fixture
 def parts(tmp_path):
     "(project, id -> mask)"
-    (tmp_path / 'i').mkdir()
-    masks = {}
-    for i in range(30):
-        pixels, masks[f'{i:02d}.png'] = image('leaves', i, 64, faulty=i % 2 == 0)
-        Image.fromarray(pixels).save(tmp_path / 'i' / f'{i:02d}.png')
-    p = new(tmp_path / 'p', tmp_path / 'i', window=64, overlap=0, steps=12, bs=4, held_out=0.3, seed=1)
-    return p, lambda id: masks[p.row[id]['name']]
+    return leaves_project(tmp_path, 30, 64, steps=12, held_out=0.3)
 
 
 def studio_number(p):
@@ -183,8 +177,7 @@ def test_labels_are_fetched_where_label_studio_cannot_reach_us(studio, parts):
 def test_either_kind_of_key(studio):
     "A legacy token, and a personal access token, which is exchanged; a wrong one is said in a line"
     from imbal_al.core import InputError
-    from imbal_al.live.studio import Studio
-    from imbal_al.live.studio import ask as asked
+    from imbal_al.live.studio import ask as asked, Studio
 
     both = dict(api_tokens_enabled=True, legacy_api_tokens_enabled=True, api_token_ttl_days=30)
     ask(studio, '/api/jwt/settings', both)

@@ -6,10 +6,13 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.data.catalog import check_source, load_source
+from imbal_al.project.intake import new
+from imbal_al.project.label_files import export_labels
+from imbal_al.project.labelled import labels, read_mask, write_label
 from imbal_al.project.noticed import is_cut_off, parts_in
-from imbal_al.project.queue import export_labels, ingest
 from imbal_al.project.state import is_held_out
-from imbal_al.project.store import labels, new, open_project, read_mask, write_label
+from imbal_al.project.store import open_project
+from imbal_al.project.taken import ingest
 from small import png, run
 
 

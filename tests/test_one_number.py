@@ -159,9 +159,35 @@ def test_predict_flags_the_held_out_parts_that_where_counts(played):
 
 def labelled_tests(p):
     "Ids of the labelled held-out units"
-    from imbal_al.project.store import labels
+    from imbal_al.project.labelled import labels
 
     return set(split_labels(p, labels(p)['id'])[1])
+
+
+GUIDED = r'From a probability of ([\d.e-]+) on it costs ([\d.e-]+) \[([\d.e-]+), ([\d.e-]+)\] per unit'
+CHEAPEST = r'Cheapest from a probability of ([\d.e-]+) on: ([\d.e-]+) per unit instead of ([\d.e-]+) at 0.5'
+
+
+def the_same_as_others_say(told, said):
+    "What `guide` counts, and of which network it speaks"
+    tested, faulty = numbers(r'How sure: (\d+) held-out labels, (\d+) with a defect', told)
+    assert [tested] == numbers(r'by (\d+) drawn tests', said['status'])
+    assert numbers(r'Chosen on (\d+) faulty and (\d+) healthy', said['where']) == [faulty, tested - faulty]
+    assert numbers(r'At ([\d.]+) % faulty \(given\), (\d+) for a missed pixel and (\d+)', told) == [10, 5, 1]
+    assert numbers(r'training with fn_weight [\d.]+ on (\d+) label', told) == numbers(
+        r'trained on (\d+) labels?, tested', said['where']
+    )
+    assert numbers(r'own network \(round (\d+)\)', told) == numbers(r'Round (\d+), trained', said['where'])
+
+
+def exported_as_guided(at, told, where):
+    "The threshold and its costs; a cost of labels that chose it is lower, and a word says that `guide`'s is another"
+    threshold, cost, low, high = numbers(GUIDED, told)
+    ours, lowest, half = numbers(CHEAPEST, where)
+    assert ours == threshold and low <= cost <= high
+    assert [half] == numbers(r'on labels that did not choose it, and ([\d.e-]+) at 0.5', told)
+    assert lowest <= cost and lowest <= half
+    assert ('no cheaper than 0.5' in told) == (cost >= half)
 
 
 def test_a_guidance_that_is_taken_back_is_not_what_where_tells(played):
@@ -170,13 +196,35 @@ def test_a_guidance_that_is_taken_back_is_not_what_where_tells(played):
     guide = ('guide', at / 'p', *COSTS, '--prevalence', 0.1, '--candidates', 1, '--device', 'cpu', '--accept')
     code, told = run(*guide)
     assert code == 0, told
+    the_same_as_others_say(told, said)
     before = numbers(r'Round (\d+), trained', said['where'])
     code, now = run('where', at / 'p', '--prevalence', 0.1)
     [kept] = numbers(r'"round": (\d+)', (at / 'p/guide.json').read_text())
     assert numbers(r'Round (\d+), trained', now) == [kept]
     if kept != before[0]:
         assert 'the network is that of round' in run('verdict', at / 'p')[1]
+    exported_as_guided(at, told, run('where', at / 'p', '--prevalence', 0.1, *COSTS)[1])
     assert run('guide', at / 'p', '--undo')[0] == 0
     back = run('where', at / 'p', '--prevalence', 0.1)[1]
     assert back == said['after']
     assert run('verdict', at / 'p')[1] == said['again']
+
+
+@pytest.mark.skipif(not DEPLOY, reason='onnx and onnxruntime are not installed')
+def test_a_verdict_stands_before_a_guidance_and_guide_says_so(played):
+    "The remedy it names is followed; this is the last test of the project"
+    at, truth, said = played
+    guide = ('guide', at / 'p', *COSTS, '--prevalence', 0.1, '--candidates', 1, '--device', 'cpu', '--accept')
+    told = run(*guide)[1]
+    [of_verdict] = numbers(r'keeps the threshold of the verdict, ([\d.e-]+);', told)
+    export = ('export', at / 'p', at / 'guided.onnx', '--prevalence', 0.1)
+    assert numbers(r'threshold ([\d.e-]+),', run(*export)[1]) == [of_verdict]
+    remedy = re.search('with `imbal-al (verdict .*)` it gets this one', told)[1]
+    assert run(*remedy.split())[0] == 0
+    [threshold] = numbers(r'From a probability of ([\d.e-]+) on', told)
+    code, exported = run(*export)
+    assert code == 0 and numbers(r'threshold ([\d.e-]+),', exported) == [threshold]
+    assert numbers(r'from a probability of ([\d.e-]+) on, the cheapest', (at / 'guided.md').read_text()) == [threshold]
+    where = run('where', at / 'p', '--prevalence', 0.1)[1]
+    assert numbers(r'has the cheapest threshold instead: ([\d.e-]+) when', where) == [threshold]
+    assert 'of the verdict' not in run(*guide)[1]

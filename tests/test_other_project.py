@@ -5,9 +5,13 @@ import json, shutil
 import numpy as np, pytest
 
 from imbal_al.core import InputError
+from imbal_al.project.intake import drop, new
 from imbal_al.project.kinds import read_kinds
-from imbal_al.project.queue import as_annotations, export_labels, ingest, write_queue
-from imbal_al.project.store import drop, labels, new, open_project, read_mask, write_label
+from imbal_al.project.label_files import export_labels
+from imbal_al.project.labelled import labels, read_mask, write_label
+from imbal_al.project.queue import as_annotations, write_queue
+from imbal_al.project.store import open_project
+from imbal_al.project.taken import ingest
 from small import png, run
 
 

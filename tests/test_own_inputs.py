@@ -7,9 +7,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.cli import app
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, read_mask, write_label
 from imbal_al.project.pictures import twins
 from imbal_al.project.state import is_held_out
-from imbal_al.project.store import labels, new, open_project, read_mask, write_label
+from imbal_al.project.store import open_project
 
 SHAPE = (32, 40)
 

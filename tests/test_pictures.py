@@ -8,18 +8,11 @@ from typer.testing import CliRunner
 
 from imbal_al.cli import app
 from imbal_al.core import InputError, read_json, write_json
+from imbal_al.project.intake import drop, look, new
+from imbal_al.project.labelled import labels, read_mask, write_label
 from imbal_al.project.pictures import content_of
 from imbal_al.project.state import is_held_out, waiting
-from imbal_al.project.store import (
-    drop,
-    groups_of,
-    labels,
-    look,
-    new,
-    open_project,
-    read_mask,
-    write_label,
-)
+from imbal_al.project.store import groups_of, open_project
 
 
 def png(path, seed, shape=(32, 40), ink=None):

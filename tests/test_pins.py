@@ -729,6 +729,7 @@ def candidates(n=60):
         foreground=np.random.default_rng(3).integers(0, 4, n),
         embedding=near,
         labelled_embedding=fixed(4, 5, 8),
+        labelled_faulty=np.arange(5) % 2 == 0,
         faulty=fixed(5, n) > 0.8,
         margin=1 / (1 + fixed(6, n) ** 2),
         foreground_entropy=fixed(7, n) ** 2,

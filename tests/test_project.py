@@ -1,13 +1,13 @@
 "A project's folder: what is listed, what is refused in one line, what survives a kill"
 
-import numpy as np, pytest
+import numpy as np, pandas as pd, pytest
 from PIL import Image
 
 from imbal_al.core import InputError, note
-from imbal_al.project.store import (
-    label_state, labels, _list_images, _make_units, new, open_project, read_label, read_mask,
-    write_label,
-)
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import label_state, labels, read_label, read_mask, write_label
+from imbal_al.project.store import open_project
+from imbal_al.project.units import list_images, unit_rows
 
 
 def png(path, shape=(40, 50), value=90, **kw):
@@ -34,7 +34,7 @@ def test_bad_files_cost_one_line_each_and_the_rest_is_listed(images):
     (images / 'notes.txt').write_text('x')
     png(images / '.hidden/1.png')
     (images / 'two\nlines.png').write_bytes(b'')
-    rows, lines = _list_images(images)
+    rows, lines = list_images(images)
     assert [o['image'] for o in rows] == ['a/1.png', 'b/1.png', 'b/deep/x.jpg']
     assert (
         len(lines) == 3
@@ -49,7 +49,7 @@ def test_sizes_are_those_of_the_upright_image(images):
     e = Image.Exif()
     e[274] = 6
     png(images / 'a/turned.jpg', (20, 60), exif=e)
-    r = {o['image']: o for o in _list_images(images)[0]}['a/turned.jpg']
+    r = {o['image']: o for o in list_images(images)[0]}['a/turned.jpg']
     assert (r['height'], r['width']) == (60, 20)
     p = new(images.parent / 'p', images)
     assert p.read(p.row[p.units.set_index('name').id['a/turned.jpg']]).shape == (60, 20)
@@ -149,7 +149,7 @@ def test_windows_cover_the_image_and_small_images_are_whole():
         dict(image='big.png', height=100, width=333, grey=True),
         dict(image='small.png', height=20, width=70, grey=True),
     ]
-    u = _make_units('p', rows, 'window', 64)
+    u = pd.DataFrame(unit_rows('p', rows, 'window', 64))
     seen = np.zeros((100, 333), int)
     for o in u[u.image == 'big.png'].itertuples():
         assert o.y + o.h <= 100 and o.x + o.w <= 333

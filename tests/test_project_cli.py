@@ -7,7 +7,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.cli import _OneLine
-from imbal_al.project.store import new, open_project
+from imbal_al.project.intake import new
+from imbal_al.project.store import open_project
 from imbal_al.project.commands import register
 from imbal_al.project.queue import as_annotations
 from imbal_al.data.synthetic import image
@@ -229,7 +230,7 @@ def test_groups_are_told(tmp_path, images):
 def test_a_project_is_guided_from_the_command_line(tmp_path, images, monkeypatch):
     from imbal_al.project import costs
     from imbal_al.networks.models import create_model
-    from imbal_al.project.store import write_label
+    from imbal_al.project.labelled import write_label
     from imbal_al.project.state import rounds
 
     q = tmp_path / 'q'

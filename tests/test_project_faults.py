@@ -4,7 +4,8 @@ import json
 
 import numpy as np, pandas as pd, pytest
 
-from imbal_al.project.store import labels, open_project, write_label
+from imbal_al.project.labelled import labels, write_label
+from imbal_al.project.store import open_project
 from imbal_al.dev.project_faults import (
     _all_kills,
     _asked_twice,

@@ -6,9 +6,9 @@ from PIL import Image
 from imbal_al.core import InputError, read_json
 from imbal_al.networks import features as F
 from imbal_al.project import first_finds as P
+from imbal_al.project.intake import new
 from imbal_al.project.rounds import next_round
 from imbal_al.project.state import unlabelled_units
-from imbal_al.project.store import new
 
 
 @pytest.fixture

@@ -6,8 +6,12 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError, read_json
-from imbal_al.project.store import group_of, groups_of, labels, new, open_project, write_label
-from imbal_al.project.queue import as_annotations, ingest
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, write_label
+from imbal_al.project.settings import group_of
+from imbal_al.project.store import groups_of, open_project
+from imbal_al.project.queue import as_annotations
+from imbal_al.project.taken import ingest
 from imbal_al.project.state import rounds, waiting
 from imbal_al.project.rounds import _check_strategy, next_round, project_strategies
 from imbal_al.project.state import is_held_out, split_labels
@@ -162,8 +166,9 @@ def test_every_strategy_that_can_be_served_makes_a_round(tmp_path, images):
         'clasp',
         'entropy_foreground',
         'entropy_coreset',
+        'nearest',
     } <= set(names) and not {'random_faulty', 'coreset_paper'} & set(names)
-    for k in ('margin', 'bald', 'badge', 'quota', 'clasp'):
+    for k in ('margin', 'bald', 'badge', 'quota', 'clasp', 'nearest'):
         r = next_round(p, 2, k, 'cpu', prevalence=0.2)
         ids = {o['id'] for o in r.picks}
         assert len(ids) == 2 and not ids & seen
@@ -237,3 +242,24 @@ def test_a_training_between_does_not_hide_the_queue_that_is_out(tmp_path, images
         and len(waiting(p)) == 3
         and len(rounds(p)) == 2
     )
+
+
+def test_nearest_asks_for_the_units_most_like_a_labelled_faulty_one(tmp_path, images):
+    "Cosines one by one, from the round's own network"
+    from imbal_al.project.state import unlabelled_units
+
+    p = make(tmp_path, images, group_by='')
+    label_all(p, 8)
+    pool, t = unlabelled_units(p)[0], labels(p)
+    trained = split_labels(p, t['id'])[0]
+    faulty = [id for id in trained if t.set_index('id').faulty[id]]
+    assert 0 < len(faulty) < len(trained)
+    r = next_round(p, 4, 'nearest', 'cpu')
+    net = read_model(p, r.folder / 'model.pt')
+    seen = score_units(p, net, [*pool, *faulty], embedding=True)[0]
+    e = dict(zip(seen['ids'].tolist(), seen['embedding'].astype(float)))
+    cosine = lambda a, b: a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    best = {id: max(cosine(e[id], e[find]) for find in faulty) for id in pool}
+    picked = [pick['id'] for pick in r.picks if not pick['held_out']]
+    assert picked == sorted(pool, key=lambda id: -best[id])[: len(picked)] and len(picked) >= 2
+    assert r.picks[0]['why'].startswith('nearest, ')

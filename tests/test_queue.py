@@ -7,11 +7,12 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError, write_json
-from imbal_al.project.store import labels, new, read_label, read_mask, write_label
-from imbal_al.project.queue import (
-    as_annotations, _contact_sheet, export_labels, ingest, _wrapped, _thumbnail, write_queue,
-)
+from imbal_al.project.intake import new
+from imbal_al.project.label_files import export_labels
+from imbal_al.project.labelled import labels, read_label, read_mask, write_label
+from imbal_al.project.queue import as_annotations, _contact_sheet, _thumbnail, _wrapped, write_queue
 from imbal_al.project.state import queued, release, waiting
+from imbal_al.project.taken import ingest
 from kills import killed_at
 
 

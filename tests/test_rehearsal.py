@@ -4,7 +4,8 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 
 from imbal_al.core import InputError
-from imbal_al.project.store import labels, new
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels
 from imbal_al.project.state import rounds
 from imbal_al.dev.rehearsal import _rehearsal_figure, _truth_of, rehearse
 from imbal_al.data.catalog import load_source

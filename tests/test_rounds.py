@@ -8,8 +8,11 @@ from PIL import Image
 
 from imbal_al.project import network as m
 from imbal_al.core import InputError, note, read_json
-from imbal_al.project.store import labels, new, open_project, write_label
-from imbal_al.project.queue import as_annotations, ingest
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, write_label
+from imbal_al.project.store import open_project
+from imbal_al.project.queue import as_annotations
+from imbal_al.project.taken import ingest
 from imbal_al.project.state import queued, release, waiting
 from imbal_al.project.rounds import Round, next_round
 from imbal_al.project.state import is_held_out, unlabelled_units, split_labels
@@ -339,7 +342,7 @@ def test_bad_input_is_one_line_and_leaves_no_round(tmp_path, images, kw, says):
 
 @pytest.mark.parametrize('v', [-0.1, 1, True, 'half', None])
 def test_a_balance_that_is_none(v):
-    from imbal_al.project.store import Settings, check_settings
+    from imbal_al.project.settings import check_settings, Settings
 
     with pytest.raises(InputError, match='balance') as e:
         check_settings(Settings(balance=v))
@@ -349,7 +352,7 @@ def test_a_balance_that_is_none(v):
 @pytest.mark.parametrize('share,want', [(0.02, 0.3), (0.3, None), (0.5, None), (0, None)])
 def test_training_is_drawn_towards_defects_where_they_are_rare(monkeypatch, share, want):
     import types
-    from imbal_al.project.store import Settings
+    from imbal_al.project.settings import Settings
 
     masks = np.zeros((100, 4, 4), np.uint8)
     masks[: int(100 * share), 0, 0] = 1

@@ -1,5 +1,7 @@
 "Tests drawn with unequal chances: unbiased, covered, kept with the project, and brought-in labels apart"
 
+import os
+
 import numpy as np, pytest
 from PIL import Image
 from scipy.stats import norm
@@ -118,7 +120,7 @@ def test_a_ratio_by_simulation_and_at_its_ends():
 def project(tmp_path_factory):
     "40 pictures, most held out; those to train on are labelled"
     from imbal_al.project.state import is_held_out
-    from imbal_al.project.store import write_label
+    from imbal_al.project.labelled import write_label
 
     d = tmp_path_factory.mktemp('tests')
     p, truth = steel_project(d, 40, (32, 32), 3, steps=2, held_out=0.7, seed=3)
@@ -134,7 +136,7 @@ def test_next_draws_tests_and_keeps_their_chances(project):
     from imbal_al.project.rounds import next_round
     from imbal_al.project.standing import where
     from imbal_al.project.state import draws_of_tests, split_labels, weights_of_tests
-    from imbal_al.project.store import write_label
+    from imbal_al.project.labelled import write_label
 
     p, truth = project
     with pytest.raises(InputError, match='0 to 5'):
@@ -174,7 +176,7 @@ def test_next_draws_tests_and_keeps_their_chances(project):
 
 def test_an_exhausted_pool_is_said(project):
     from imbal_al.project.discovery import discovery
-    from imbal_al.project.store import write_label
+    from imbal_al.project.labelled import write_label
 
     p, _ = project
     train = [id for id in p.units.id if id in set(p.units.id)][:10]
@@ -239,7 +241,9 @@ def test_random_tests_note_what_is_new_and_count_by_arrival(project, tmp_path):
     from imbal_al.project.discovery import discovery
     from imbal_al.project.rounds import next_round
     from imbal_al.project.state import arrivals, split_labels, weights_of_tests
-    from imbal_al.project.store import new, open_project, write_label
+    from imbal_al.project.intake import new
+    from imbal_al.project.labelled import write_label
+    from imbal_al.project.store import open_project
 
     was, truth = project
     d = tmp_path / 'i'
@@ -272,14 +276,20 @@ def test_random_tests_note_what_is_new_and_count_by_arrival(project, tmp_path):
 
 
 @pytest.mark.slow
-def test_images_that_come_later_get_tests_of_their_own(project, tmp_path):
+@pytest.mark.parametrize('seed', range(3))
+def test_images_that_come_later_get_tests_of_their_own(project, tmp_path, monkeypatch, seed):
+    "Ids of units follow from the project's id, which is random, and the draw from both"
     from imbal_al.data.synthetic import image
     from imbal_al.project.rounds import next_round
     from imbal_al.project.held_out import weighed_tests
     from imbal_al.project.state import arrivals, split_labels, untested_units, weights_of_tests
-    from imbal_al.project.store import new, open_project, write_label
+    from imbal_al.project.intake import new
+    from imbal_al.project.labelled import write_label
+    from imbal_al.project.store import open_project
 
     was, truth = project
+    truth, rng = dict(truth), np.random.default_rng(seed)
+    monkeypatch.setattr(os, 'urandom', rng.bytes)
     d = tmp_path / 'i'
     d.mkdir()
     for path in was.images.iterdir():

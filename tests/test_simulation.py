@@ -20,7 +20,8 @@ from imbal_al.strategies.choose import STRATEGIES
 from imbal_al.studies import simulation
 from imbal_al.studies.run_config import RunConfig, as_config, batch_split
 from imbal_al.studies.run_records import cycle_path, load_patches, read_run, stored_parts
-from imbal_al.studies.simulation import Trainings, first_batch, run, run_cycle, workspace
+from imbal_al.studies.first_batch import first_batch
+from imbal_al.studies.simulation import Trainings, run, run_cycle, workspace
 
 
 def records(folder):
@@ -141,6 +142,7 @@ def test_defaults_are_pinned():
         stop='none',
         warm_start=False,
         train_pi=None,
+        start='random',
     )
 
 
@@ -179,6 +181,7 @@ OTHER = dict(
     stop='converged',
     warm_start=True,
     train_pi=0.05,
+    start='anomaly',
 )
 
 
@@ -254,6 +257,7 @@ def test_strategy_is_no_part_of_the_scenario():
         (dict(train_pi=1.1), 'train_pi = 1.1'),
         (dict(train_pi=float('nan')), 'train_pi = nan'),
         (dict(stop='soon'), 'none, converged'),
+        (dict(start='anomalous'), 'random, coreset, anomaly'),
         (dict(warm_start=1), 'warm_start = 1'),
         (dict(train_pi='x'), "'x' cannot be read"),
         (dict(wd=-1), 'wd = -1'),
@@ -892,6 +896,9 @@ def test_damage_is_repaired(half, cfg, unbroken, monkeypatch, damage, redone):
         (lambda d: (d / 'cycle_03.npz').unlink(), [3]),
         (lambda d: (d / 'parts.npz').unlink(), [3]),
         (lambda d: cut(d / 'parts.npz'), [3]),
+        (lambda d: flip(d / 'parts.npz'), [3]),
+        (lambda d: (d / 'parts.npz').write_bytes(b''), [3]),
+        (lambda d: np.savez(d / 'parts.npz', form='of somebody else'), [3]),
         (lambda d: flip(d / 'records.json'), []),
         (lambda d: (d / 'records.json').unlink(), []),
     ],
@@ -911,6 +918,90 @@ def test_a_finished_run_whose_records_are_damaged_is_not_finished(
     assert n == redone and read_result(d)
     same_run(d, unbroken / cfg.hash)
     assert bool(caplog.messages) == (redone != [] or 'records.json' in caplog.text)
+
+
+def no_parts(d, other):
+    (d / 'parts.npz').unlink()
+
+
+def parts_of_another_run(d, other):
+    (d / 'parts.npz').write_bytes((other / 'parts.npz').read_bytes())
+
+
+def parts_of_fewer_images(d, other):
+    fields = read_record(d / 'parts.npz')
+    np.savez(d / 'parts.npz', **fields | dict(of_K=fields['of_K'][:0], hist_KB=fields['hist_KB'][:0]))
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        no_parts,
+        parts_of_another_run,
+        parts_of_fewer_images,
+        lambda d, other: cut(d / 'parts.npz'),
+        lambda d, other: flip(d / 'parts.npz'),
+        lambda d, other: (d / 'parts.npz').write_bytes(b''),
+        lambda d, other: np.savez(d / 'parts.npz', form='of somebody else'),
+        lambda d, other: np.savez(d / 'parts.npz', form='imbal_al parts 1'),
+    ],
+)
+def test_parts_that_are_damaged_before_the_result_are_made_anew(
+    half, cfg, unbroken, monkeypatch, caplog, damage
+):
+    "Killed between the last record and the result: only the last cycle is trained again, the file is named"
+    import shutil
+
+    for name in ('cycle_03.npz', 'parts.npz'):
+        shutil.copy(unbroken / cfg.hash / name, half)
+    damage(half, unbroken / replace(cfg, strategy='coreset', cycles=2).hash)
+    n = trainings(monkeypatch)
+    run(cfg, half.parent)
+    assert n == [3] and 'parts.npz' in caplog.text
+    same_run(half, unbroken / cfg.hash)
+
+
+def test_parts_that_are_cut_off_are_never_half_read(cfg, unbroken, tmp_path):
+    "All that was kept, or nothing; at any length"
+    whole = (unbroken / cfg.hash / 'parts.npz').read_bytes()
+    for n in range(0, len(whole), 37):
+        (tmp_path / 'parts.npz').write_bytes(whole[:n])
+        assert stored_parts(tmp_path) is None, n
+    (tmp_path / 'parts.npz').write_bytes(whole)
+    assert len(stored_parts(tmp_path)) == len(stored_parts(unbroken / cfg.hash))
+
+
+@pytest.mark.parametrize('at', ['in the middle', 'before it has its name', 'after'])
+def test_killed_while_parts_are_kept(half, cfg, unbroken, at):
+    "SIGKILL in a process of its own, at the file that is written before the last record"
+    (half / 'parts.npz').unlink()
+    code = '''if 1:
+        import json, os, signal, sys, zipfile
+        from imbal_al.studies import simulation
+        from imbal_al.studies.run_config import as_config
+        real_keep, real_replace, real_write = simulation.keep_parts, os.replace, zipfile.ZipFile.writestr
+        def die(*given, **more): os.kill(os.getpid(), signal.SIGKILL)
+        def keep(folder, records):
+            if sys.argv[2]=='in the middle':
+                real_open, left = zipfile.ZipFile.open, [2]
+                def opened(*given, **more):
+                    left[0] -= 1
+                    return real_open(*given, **more) if left[0] else die()
+                zipfile.ZipFile.open = opened
+            if sys.argv[2]=='before it has its name': os.replace = die
+            real_keep(folder, records)
+            die()
+        simulation.keep_parts = keep
+        simulation.run(as_config(json.loads(sys.argv[1])), sys.argv[3])'''
+    words = [sys.executable, '-c', code, json.dumps(asdict(cfg)), at, str(half.parent)]
+    died = subprocess.run(words, capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
+    assert not (half / 'cycle_03.npz').exists() and not (half / 'result.json').exists()
+    assert (half / 'parts.npz').exists() == (at == 'after')
+    assert [o.name for o in half.iterdir() if o.name.endswith('.tmp')] or at == 'after'
+    run(cfg, half.parent)
+    same_run(half, unbroken / cfg.hash)
+    assert not [o.name for o in half.iterdir() if o.name.endswith('.tmp')]
 
 
 def test_a_record_that_does_not_follow_is_not_taken(half, cfg, unbroken, monkeypatch):

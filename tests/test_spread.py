@@ -7,7 +7,8 @@ from PIL import Image
 from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError
-from imbal_al.project.store import new, write_label
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import write_label
 from imbal_al.project.state import queued
 from imbal_al.project.rounds import _at_random, next_round
 from imbal_al.project.state import is_held_out, unit_group

@@ -426,6 +426,7 @@ def test_registry():
         'quota',
         'badge',
         'bald',
+        'nearest',
     }
     assert (
         STRATEGIES['coreset'].needs == {'embedding'}
@@ -732,3 +733,77 @@ def test_scikit_activeml_agrees():
             np.argsort(-us.uncertainty_scores(probas, method=theirs), kind='stable'),
             select(ours, c, 40, rng()),
         )
+
+
+# --- nearest to what was found
+
+
+def like(points, labelled, faulty, n=None, seed=0):
+    points = np.array(points, float)
+    c = Candidates(
+        len(points),
+        embedding=points,
+        labelled_embedding=np.array(labelled, float),
+        labelled_faulty=np.array(faulty, bool),
+    )
+    return select('nearest', c, n or len(points), np.random.default_rng(seed)).tolist()
+
+
+def test_nearest_asks_for_what_looks_like_a_find_and_for_the_novel_last():
+    "Angles to the faulty one at 0 degrees: 80, 10, 180, 45, 90"
+    turned = np.deg2rad([80, 10, 180, 45, 90])
+    points = np.stack([np.cos(turned), np.sin(turned)], 1) * [[1], [9], [2], [0.1], [5]]
+    assert like(points, [[3, 0], [0, 1]], [1, 0]) == [1, 3, 0, 4, 2]
+    assert like(points, [[3, 0], [0, 1]], [1, 0], 2) == [1, 3]
+    assert like(points, [[3, 0], [0, 1]], [0, 1]) == [4, 0, 3, 1, 2]
+
+
+def test_nearest_goes_by_the_best_of_all_finds():
+    "Two finds at 0 and 90 degrees; cosines 1, .707, .9848, .9962 and -1 by hand"
+    turned = np.deg2rad([90, 45, 10, 85, 180 + 45])
+    points = np.stack([np.cos(turned), np.sin(turned)], 1)
+    assert like(points, [[1, 0], [0, 2], [-1, -1]], [1, 1, 0]) == [0, 3, 2, 1, 4]
+
+
+def test_nearest_without_a_find_is_random_and_equals_have_their_chance():
+    points, flags = np.ones((12, 2)), [[0], [1]]
+    for flag in flags:
+        seen = np.concatenate([like(points, [[1, 0]], flag, 3, i) for i in range(300)])
+        counts = np.bincount(seen, minlength=12)
+        assert counts.min() > 30 and counts.max() < 130
+
+
+def test_nearest_counts_no_pick_of_the_batch_as_a_find():
+    "With a cap the picks join the labelled ones, without a label"
+    from imbal_al.strategies.choose import select_spread
+
+    c = Candidates(
+        4,
+        embedding=np.array([[1, 0.1], [0.9, 0.5], [0, 1], [1, 0.2]]),
+        labelled_embedding=np.array([[1.0, 0], [0, 1]]),
+        labelled_faulty=np.array([True, False]),
+    )
+    picked = select_spread('nearest', c, 3, np.random.default_rng(0), list('aaba'), 1)
+    assert picked.tolist() == [0, 2, 3]
+
+
+def test_a_zero_embedding_is_like_nothing():
+    assert like([[0, 0], [1, 0]], [[1, 0]], [1]) == [1, 0]
+
+
+def test_a_study_tells_nearest_which_labels_are_faulty(tiny, monkeypatch):
+    "In the order of the labelled embeddings"
+    from dataclasses import replace
+
+    from imbal_al.studies.simulation import run_cycle, workspace
+
+    told, real = [], STRATEGIES['nearest']
+    spy = lambda c, n, rng: (told.append(c), real(c, n, rng))[1]
+    spy.needs, spy.on_device = real.needs, real.on_device
+    monkeypatch.setitem(STRATEGIES, 'nearest', spy)
+    c = replace(tiny, strategy='nearest')
+    labelled = np.array([0, 39, 1, 38, 20, 2, 21, 22])[: c.batch]
+    run_cycle(c, 1, labelled)
+    space = workspace(c.scenario_key(), c.encoder, c.in_channels, 'cpu', None)
+    assert told[0].labelled_faulty.tolist() == space.faulty[labelled].tolist()
+    assert len(told[0].labelled_embedding) == len(labelled) and 0 < sum(told[0].labelled_faulty)

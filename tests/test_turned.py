@@ -6,7 +6,8 @@ import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import read_json
-from imbal_al.project.store import labels, open_project, read_mask
+from imbal_al.project.labelled import labels, read_mask
+from imbal_al.project.store import open_project
 from test_cases import drawn, ingest, project
 from test_mask_pictures import TURNS, photograph
 from test_pictures import run

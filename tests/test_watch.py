@@ -1,6 +1,6 @@
 "A quiet line is called quiet, a drift by its name, and records of something else are refused"
 
-import json, shutil
+import json, os, shutil, subprocess, sys
 
 import numpy as np, pytest
 from PIL import Image
@@ -9,11 +9,14 @@ from small import run
 
 from imbal_al.core import InputError
 from imbal_al.data.synthetic import image
-from imbal_al.dev.watch import _Scale, day, make_bank, study
+from imbal_al.dev.watch import _Scale, called, day, make_bank, study
 from imbal_al.project.deploy import export
-from imbal_al.project.predictor import open_model, predict_folder
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, write_label
+from imbal_al.project.predictor import open_model, open_watcher, predict_folder, watch_file
+from imbal_al.project.reference import frozen_watcher
 from imbal_al.project.rounds import next_round
-from imbal_al.project.store import labels, new, open_project, write_label
+from imbal_al.project.store import open_project
 from imbal_al.project.watch import watch_line
 from imbal_al.project.watched import DIM, found_records, part_file, ROW, Watcher
 
@@ -37,7 +40,8 @@ def bank():
 
 def test_a_hundred_quiet_days_raise_no_more_alarms_than_were_promised(bank):
     "Five percent are promised; more than 10 of 100 would be chance in one of 80 such tests"
-    alarms = sum(bool(day(bank, SMALL, 'quiet', 52, seed)) for seed in range(100))
+    days = [day(bank, SMALL, 'quiet', 52, seed) for seed in range(100)]
+    alarms = sum(bool(called(one, 'moved')) for one in days)
     assert stats.binom.sf(10, 100, 0.05) < 1 / 80
     assert alarms <= 10
 
@@ -171,3 +175,132 @@ def test_a_killed_prediction_goes_on_and_its_records_are_those_of_one_run(
     whole, again = (found_records(tmp_path / name) for name in ('whole', 'out'))
     assert whole.names == again.names and len(whole) == 6
     assert whole.rows.tobytes() == again.rows.tobytes()
+
+
+ALONE = """
+import importlib.abc, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split('.')[0] in ('torch','torchvision','timm','fastai','onnx'): raise ImportError(name)
+
+sys.meta_path.insert(0, Missing())
+from imbal_al.cli import main
+main()
+"""
+
+
+def alone(*args):
+    "(exit code, all that was said) where onnxruntime is installed and torch and onnx are not"
+    words = [sys.executable, '-c', ALONE, *map(str, args)]
+    env = dict(os.environ, OMP_NUM_THREADS='1')
+    done = subprocess.run(words, capture_output=True, text=True, env=env)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_station_without_torch_keeps_the_same_records(line, tmp_path):
+    at, p = line
+    photographs(tmp_path / 'today', 24, 500, gain=0.7)
+    station = tmp_path / 'station'
+    station.mkdir()
+    for name in ('m.onnx', 'm.watch.onnx'):
+        shutil.copy(at / name, station)
+    code, said = alone('predict', station / 'm.onnx', tmp_path / 'today', '--out', tmp_path / 'a')
+    assert code == 0 and 'no record' not in said, said
+    code, said = run('predict', at / 'm.onnx', tmp_path / 'today', '--out', tmp_path / 'b')
+    assert code == 0
+    a, b = (found_records(tmp_path / name) for name in 'ab')
+    assert a.names == b.names and len(a) == 24 and a.about == b.about
+    assert np.allclose(a.rows['surface'].astype(float), b.rows['surface'].astype(float), atol=0.01)
+    assert a.rows['surface'].astype(float).std() > 0.05
+    assert 'light' in watch_line(p, tmp_path / 'a').moved
+
+
+def damage(kind, model, path):
+    "Make a watch file one that cannot be used"
+    content = path.read_bytes()
+    if kind == 'missing':
+        path.unlink()
+    elif kind == 'cut off':
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == 'changed':
+        at = len(content) // 2
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    else:
+        path.write_bytes(model.read_bytes())
+
+
+SAID = {
+    'missing': 'is missing; copy it from beside the exported model, or export that again',
+    'cut off': 'cannot be read as an ONNX model; export the model again',
+    'changed': 'its checksum differs; copy it again, or export it again',
+    'a model': 'is no encoder of this version; export the model again',
+}
+
+
+@pytest.mark.parametrize('kind', SAID)
+def test_without_its_encoder_all_is_predicted_but_the_record_and_a_line_says_how(
+    line, tmp_path, kind
+):
+    at, p = line
+    photographs(tmp_path / 'today', 4, 500)
+    shutil.copy(at / 'm.onnx', tmp_path)
+    shutil.copy(at / 'm.watch.onnx', tmp_path)
+    model, found = tmp_path / 'm.onnx', tmp_path / 'found'
+    damage(kind, model, watch_file(model))
+    code, said = run('predict', model, tmp_path / 'today', '--out', found)
+    told = [line for line in said.splitlines() if 'no record' in line]
+    assert code == 0 and len(told) == 1 and SAID[kind] in told[0], said
+    assert len((found / 'table.csv').read_text().splitlines()) == 5
+    with pytest.raises(InputError, match='keeps no record .* it adds what is missing'):
+        watch_line(p, found)
+    run('export', p.dir, model, '--threshold', '.5')
+    code, said = run('predict', model, tmp_path / 'today', '--out', found)
+    assert code == 0 and 'no record' not in said
+    assert len(found_records(found)) == 4
+
+
+def foreign(path, **arrays):
+    "Arrays of somebody else in a file's place"
+    with open(path, 'wb') as f:
+        np.savez(f, **(arrays or dict(x=np.arange(3))))
+
+
+def test_records_cut_off_are_refused_and_made_again_and_a_reference_is_made_anew(line, tmp_path):
+    at, p = line
+    photographs(tmp_path / 'today', 20, 700)
+    found = tmp_path / 'found'
+    run('predict', at / 'm.onnx', tmp_path / 'today', '--out', found)
+    first = watch_line(p, found)
+    whole = found_records(found)
+    kept = [p.dir / 'watch' / name for name in ('reference.npz', 'basis.npz', 'encoder.onnx')]
+    sizes = [path.stat().st_size for path in kept]
+    for bad in ('cut off', 'foreign'):
+        for path in kept:
+            foreign(path) if bad == 'foreign' else os.truncate(path, path.stat().st_size // 2)
+        assert list(map(str, watch_line(p, found).findings)) == list(map(str, first.findings))
+        assert [path.stat().st_size for path in kept] == sizes
+    path = found / 'watch.npz'
+    content = path.read_bytes()
+    for bad in (content[: len(content) // 2], b'', b'something else'):
+        path.write_bytes(bad)
+        with pytest.raises(InputError, match='or it is damaged.* predict MODEL FOLDER --out'):
+            watch_line(p, found)
+    for about in ({}, dict(names=['a'], rows=np.zeros(1, ROW), about='[]')):
+        foreign(path, **about)
+        with pytest.raises(InputError, match='keeps no record'):
+            watch_line(p, found)
+    run('predict', at / 'm.onnx', tmp_path / 'today', '--out', found)
+    assert found_records(found).rows.tobytes() == whole.rows.tobytes()
+
+
+def test_an_encoder_of_another_key_is_written_anew(tmp_path, monkeypatch):
+    path = tmp_path / 'encoder.onnx'
+    key = frozen_watcher(path).key
+    stamp = path.stat().st_mtime_ns
+    assert frozen_watcher(path, key).key == key and path.stat().st_mtime_ns == stamp
+    path.write_bytes(path.read_bytes()[:1000])
+    assert frozen_watcher(path, key).key == key
+    assert open_watcher(path).key == key
+    stamp = path.stat().st_mtime_ns
+    assert frozen_watcher(path, 'x' * 32).key == key and path.stat().st_mtime_ns > stamp

@@ -160,7 +160,7 @@ def test_our_own_output_is_no_input(model, day, tmp_path):
     call('predict', model, day, '--out', tmp_path / 'other')
     for out in (day / 'found', tmp_path / 'other'):
         assert set(table(out)) == {'a.png', 'b.png', 'broken.png', 'sub/c.png'}
-    from imbal_al.project.store import new
+    from imbal_al.project.intake import new
 
     assert set(new(tmp_path / 'P', day, window=32, overlap=0).units['image']) == {
         'a.png',
@@ -255,7 +255,8 @@ def test_text_of_anybody():
 @pytest.fixture
 def labelled(tmp_path):
     "A project with four labels, one of them healthy, and their masks"
-    from imbal_al.project.store import new, write_label
+    from imbal_al.project.intake import new
+    from imbal_al.project.labelled import write_label
 
     camera, truth = tmp_path / 'camera', {}
     for name, corners in {
@@ -290,7 +291,7 @@ def test_labels_as_coco_are_such_as_trainers_take(labelled, tmp_path):
         assert (by_column(o['segmentation']['counts'], (32, 40)) == mask).all()
         assert o['iscrowd'] == 0 and o['area'] == mask.sum() and o['category_id'] == 1
         assert o['bbox'] == [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
-    from imbal_al.project.queue import ingest
+    from imbal_al.project.taken import ingest
 
     assert dict(ingest(p, tmp_path / 'l.json').counts) == dict(same=4)
 
@@ -298,7 +299,7 @@ def test_labels_as_coco_are_such_as_trainers_take(labelled, tmp_path):
 def test_pycocotools_gives_the_masks_back(labelled, tmp_path):
     coco = pytest.importorskip('pycocotools.coco', reason='pip install pycocotools')
     p, truth = labelled
-    from imbal_al.project.queue import export_labels
+    from imbal_al.project.label_files import export_labels
 
     export_labels(p, tmp_path / 'l.json', 'coco')
     file = coco.COCO(tmp_path / 'l.json')
@@ -336,8 +337,10 @@ def test_masks_never_take_the_place_of_pictures(labelled, tmp_path):
 
 
 def test_labels_without_a_name_of_their_own_come_back_by_their_id(tmp_path):
-    from imbal_al.project.queue import export_labels, ingest
-    from imbal_al.project.store import new, write_label
+    from imbal_al.project.intake import new
+    from imbal_al.project.label_files import export_labels
+    from imbal_al.project.labelled import write_label
+    from imbal_al.project.taken import ingest
 
     long = 'y' * 240
     for name in ('s/x.png', 's/x.bmp', f'{long}.png'):
@@ -434,8 +437,9 @@ def test_what_is_written_is_sealed(tmp_path):
 @pytest.fixture
 def trained(labelled, tmp_path):
     "A project with a trained round and held-out labels of both kinds"
+    from imbal_al.project.intake import new
+    from imbal_al.project.labelled import write_label
     from imbal_al.project.rounds import next_round
-    from imbal_al.project.store import new, write_label
 
     for i in range(16):
         path = tmp_path / f'line/{i:02d}.png'
@@ -530,7 +534,7 @@ def test_what_the_machine_lacks_is_one_line(model, day, tmp_path, monkeypatch, e
     monkeypatch.setattr(predictor, 'predict_folder', lack)
     monkeypatch.setattr(state, 'rounds', lack)
     (tmp_path / 'P').mkdir()
-    from imbal_al.project.store import new
+    from imbal_al.project.intake import new
 
     new(tmp_path / 'Q', day, window=32, overlap=0)
     for args in (['predict', model, day], ['project', 'status', tmp_path / 'Q']):

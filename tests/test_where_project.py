@@ -5,7 +5,8 @@ from PIL import Image
 
 from imbal_al.core import InputError, note
 from imbal_al.measure.metrics import scores_at
-from imbal_al.project.store import labels, new, write_label
+from imbal_al.project.intake import new
+from imbal_al.project.labelled import labels, write_label
 from imbal_al.project.state import is_held_out
 from imbal_al.project.rounds import next_round
 from imbal_al.measure.prevalence import made_up_images
@@ -172,7 +173,7 @@ def test_a_lost_model_is_said(project, tmp_path):
 def test_thresholds_are_chosen_in_the_precision_of_the_exported_file(project, monkeypatch):
     from imbal_al.networks import device as learner
     from imbal_al.measure.metrics import histogram
-    from imbal_al.project.store import read_mask
+    from imbal_al.project.labelled import read_mask
     from imbal_al.project.state import project_windows, split_labels
     from imbal_al.project.network import read_model
     from imbal_al.networks.predict import network, predict

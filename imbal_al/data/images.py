@@ -14,7 +14,7 @@ from ..core import InputError
 from .synthetic import image as synthetic_image
 
 # %% auto #0
-__all__ = ['read_image']
+__all__ = ['refuse_floats', 'read_image']
 
 # %% ../../nbs/11_data.images.ipynb #e47c85fd
 WINDOW = ['y','x','h','w']
@@ -190,10 +190,17 @@ def upright(
     return np.asarray(im.transpose(_TURNS[orientation]))>0
 
 # %% ../../nbs/11_data.images.ipynb #ab7fe453
-def _eight_bit(im, path, bits=16):
-    "16-bit grey scaled to 8 bit; other modes unchanged"
+def refuse_floats(
+    im,  # An open picture
+    path # Of its file
+    ):
+    "Raise `InputError` for an open picture of floating-point pixels: what is white in it is not known"
     if im.mode=='F': raise InputError(
         f"{path} holds floating-point pixels; save it with 8 or 16 bits")
+
+def _eight_bit(im, path, bits=16):
+    "16-bit grey scaled to 8 bit; other modes unchanged"
+    refuse_floats(im, path)
     if not im.mode.startswith('I'): return im
     a = np.asarray(im)
     if a.min()<0 or a.max()>65535: raise InputError(

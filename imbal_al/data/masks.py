@@ -575,7 +575,7 @@ def _contour(words, shape, where):
     try: xy = np.array(words, float).reshape(-1,2)
     except ValueError as e: raise InputError(
         f"{where}: not a class and pairs of numbers; fetch the data set again") from e
-    points = np.rint(xy*shape[::-1])
+    with np.errstate(over='ignore', invalid='ignore'): points = np.rint(xy*shape[::-1])
     if not len(points) or not ((points>=0)&(points<shape[::-1])).all(): raise InputError(
         f"{where}: a point is outside the image; fetch the data set again")
     return points

@@ -31,7 +31,8 @@ from ..strategies.diversity import k_center_greedy
 from ..studies.learning_study import run_study
 from ..studies.run_config import RunConfig
 from ..studies.run_records import load_patches
-from ..studies.simulation import first_batch, run_cycle, Trainings, workspace
+from ..studies.first_batch import first_batch
+from ..studies.simulation import run_cycle, Trainings, workspace
 
 # %% auto #0
 __all__ = ['wanted_rows', 'run_rows', 'main']

@@ -22,9 +22,10 @@ from .campaign import counted, different, end, fork, told, Tries, verdict
 from .played_studio import played_studio
 from ..live.studio import all_tasks, Studio
 from ..live.trainer import due
+from ..project.labelled import labels, read_label, read_mask
 from ..project.queue import as_annotations
 from ..project.state import queued, rounds
-from ..project.store import labels, open_project, read_label, read_mask
+from ..project.store import open_project
 
 # %% auto #0
 __all__ = ['table', 'main']

@@ -20,12 +20,15 @@ from ..data.images import read_image
 from ..data.masks import read_mask as source_mask
 from ..measure.metrics import BINS, histogram, P_EDGES, scores_at
 from ..networks.predict import network, predict
+from ..project.intake import new
+from ..project.labelled import labels
 from ..project.network import read_all, read_model
-from ..project.queue import as_annotations, ingest
+from ..project.queue import as_annotations
 from ..project.rounds import next_round
 from ..project.standing import where
 from ..project.state import project_windows, rounds, split_labels
-from ..project.store import labels, new, Project
+from ..project.store import Project
+from ..project.taken import ingest
 from ..results.label_costs import CLICK, MASK
 from ..runs.folder import read_record, write_record
 
@@ -187,7 +190,7 @@ class Loop:
     shrink: int=1           # Pixels of an image that become one, along each side
     kinds: str=''           # Of the data set's images, with commas between; '' all
     unit: str='image'       # Or window
-    window: int=64          # This and those to `per_image`: see `imbal_al.project.store.Settings`
+    window: int=64          # This and those to `per_image`: see `imbal_al.project.settings.Settings`
     overlap: int=0          # Of neighbouring windows, in pixels
     steps: int=100          # Of each training
     bs: int=8               # Batch size
@@ -197,7 +200,7 @@ class Loop:
     budget: int=16          # Units in each queue
     cycles: int=10          # Queues
     per_group: int=0        # Of a group in a queue, at most; 0: any number
-    balance: float=.3       # See `imbal_al.project.store.Settings`
+    balance: float=.3       # See `imbal_al.project.settings.Settings`
 
     @property
     def arm(self)->str:

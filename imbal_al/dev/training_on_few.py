@@ -67,8 +67,11 @@ class _Prepared:
     def __len__(self): return len(self.faulty)
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #c6e6b250
-def _some(faulty, one):
-    "Positions in the store, sorted"
+def some_windows(
+    faulty, # bool (N,), of all windows
+    one     # Has `healthy` and `faulty`: how many of each, at most
+    )->np.ndarray: # Positions, sorted
+    "Windows to work with, drawn once and always the same"
     rng = np.random.default_rng(0)
     sound = rng.permutation(np.flatnonzero(~faulty))[:one.healthy]
     defects = rng.permutation(np.flatnonzero(faulty))[:one.faulty]
@@ -79,7 +82,7 @@ def _prepared(one):
     "A set's windows, their features computed or read"
     store = open_store(load_source(one.data), one.patch)
     faulty = store.table['faulty'].to_numpy()>0
-    at, features, encoders = _some(faulty, one), {}, {}
+    at, features, encoders = some_windows(faulty, one), {}, {}
     for name in _FROZEN.values():
         encoders[name] = load_encoder(f'{name}_fine', (one.patch, one.patch))
         folder = cache_root()/f'features-few-{one.data}-{one.patch}-{name}_fine'
@@ -93,8 +96,13 @@ def _prepared(one):
         encoders=encoders)
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #44db8181
-def _dealt(faulty, groups, rng, share=2/3):
-    "bool (N,): is a window to learn from?"
+def dealt_groups(
+    faulty,   # bool (N,)
+    groups,   # (N,)
+    rng,      # `np.random.Generator`
+    share=2/3 # Of the groups with a faulty window, and of the others
+    )->np.ndarray: # bool (N,): is a window to learn from?
+    "Deal whole groups to learn from and to test on"
     names, of = np.unique(groups, return_inverse=True)
     has = np.bincount(of, faulty)>0
     chosen = np.zeros(len(names), bool)
@@ -107,7 +115,7 @@ def _dealt(faulty, groups, rng, share=2/3):
 def _split(found, one, repeat):
     "(positions of the windows in the order in which they are labelled, positions of the test)"
     rng = stream(repeat, 'training on few', one.data)
-    learn = _dealt(found.faulty, found.groups, rng)
+    learn = dealt_groups(found.faulty, found.groups, rng)
     n = round(one.pool*one.share)
     defects = rng.permutation(np.flatnonzero(learn&found.faulty))[:n]
     healthy = np.flatnonzero(learn&~found.faulty)
@@ -154,15 +162,21 @@ def _hit(z, masks, faulty, area=4, false=1/50):
     return float(np.mean(parts.peak_KA[:,a]>=k))
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #046d2e08
-def _worth(z, masks, faulty, groups):
+def worth(
+    z,      # float32 (N,H,W), logits of the test
+    masks,  # uint8 (N,H,W)
+    faulty, # bool (N,)
+    groups, # (N,)
+    pi      # Share of faulty windows that F1 and AP are weighted to
+    )->dict: # f1 (threshold cross-fitted over two halves of the groups), f1_half, ap, hit
     "What logits of the test are worth"
     hist = histogram(z, masks, logits=True)
-    fitted = cross_fitted(hist, faulty, _PI, groups=groups, folds=2)
-    counted = pooled(fitted, prevalence_weights(faulty, _PI))
+    fitted = cross_fitted(hist, faulty, pi, groups=groups, folds=2)
+    counted = pooled(fitted, prevalence_weights(faulty, pi))
     return dict(
         f1=float(scores(*counted)['f1']),
-        f1_half=scores_at(hist, faulty, _PI)['f1'],
-        ap=average_precision(z.max((1,2)), faulty, _PI),
+        f1_half=scores_at(hist, faulty, pi)['f1'],
+        ap=average_precision(z.max((1,2)), faulty, pi),
         hit=_hit(z, masks, faulty))
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #949857c1
@@ -197,7 +211,7 @@ def _row(run, found, split):
         faulty_labels=int(found.faulty[at].sum()),
         test_faulty=int(flags.sum()),
         test_healthy=int((~flags).sum()),
-        **_worth(z, found.masks[test], flags, found.groups[test]),
+        **worth(z, found.masks[test], flags, found.groups[test], _PI),
         seconds=round(seconds, 1),
         seed=run.repeat,
         config=run.key,

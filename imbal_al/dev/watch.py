@@ -23,7 +23,7 @@ wrongly named."""
 
 # %% ../../nbs/dev/8c_dev.watch.ipynb #1e3165fe
 from __future__ import annotations
-import argparse
+import argparse, tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from ..core import atomic_path, provenance, stream
 from ..data.synthetic import image
 from ..measure.prevalence import made_up_images
 from ..networks.background import directions, spoilt
-from ..project.moved import findings, KINDS, Labelled, Lot, MOVED
+from ..project.moved import findings, HIDDEN, KINDS, Labelled, Lot, MOVED
 from ..project.reference import frozen_watcher
 from ..project.watched import record_of, ROW, Watcher
 
@@ -147,7 +147,7 @@ def day(
     state:str,    # Of `STATES`
     pictures:int, # Of today
     seed:int,     # Of what is drawn
-    )->list: # Kinds that were called moved
+    )->list: # Of `Finding`
     "One day against a reference of its own"
     rng = stream(seed, 'day', state, pictures)
     n, m = scale.reference, pictures//scale.each
@@ -165,28 +165,40 @@ def day(
         weights=np.ones(keep.sum()),
         groups=reference.groups[keep].tolist())
     now = _lot(seen[drawn[n:]], today, np.ones(m, bool))
-    told = findings(reference, now, bank.basis, labelled, seed)
-    return [one.kind for one in told if one.verdict==MOVED]
+    return findings(reference, now, bank.basis, labelled, seed)
+
+# %% ../../nbs/dev/8c_dev.watch.ipynb #7de4cb6d
+def called(told, verdict):
+    "The kinds of findings that are called so"
+    return [one.kind for one in told if one.verdict==verdict]
+
+# %% ../../nbs/dev/8c_dev.watch.ipynb #fcb0c155
+def _row(state, pictures, told):
+    "What was found on days of a state"
+    kind = STATES[state]
+    named = [called(one, MOVED) for one in told]
+    wrong = [set(one)-{kind,'network'} for one in named]
+    row = dict(state=state, kind=kind or '', pictures=pictures, days=len(told))
+    row['named'] = sum(kind in one for one in named)
+    row['other'], row['any'] = (sum(map(bool, of_days)) for of_days in (wrong, named))
+    row |= {each:sum(each in one for one in named) for each in KINDS}
+    row['hidden'] = sum(bool(called(one, HIDDEN)) for one in told)
+    return row
 
 # %% ../../nbs/dev/8c_dev.watch.ipynb #0b67f77c
 def study(
     bank:Bank,
     scale:_Scale,
     say=print, # Called with a line per row
-    )->pd.DataFrame: # state, kind, pictures, days; days with its own kind (named), another, any, and each
+    )->pd.DataFrame: # state, kind, pictures, days; days with its own kind (named), another, any, each, hidden
     "Count what is named"
     out = []
     for state,kind in STATES.items():
+        days = scale.quiet if kind is None else scale.days
         for pictures in scale.pictures:
-            days = scale.quiet if kind is None else scale.days
-            named = [day(bank, scale, state, pictures, seed) for seed in range(days)]
-            wrong = [set(one)-{kind,'network'} for one in named]
-            row = dict(state=state, kind=kind or '', pictures=pictures, days=days)
-            row['named'] = sum(kind in one for one in named)
-            row['other'], row['any'] = (sum(map(bool, of_days)) for of_days in (wrong, named))
-            row |= {each:sum(each in one for one in named) for each in KINDS}
-            out.append(row)
-            say(', '.join(f'{name} {value}' for name,value in row.items()))
+            told = [day(bank, scale, state, pictures, seed) for seed in range(days)]
+            out.append(_row(state, pictures, told))
+            say(', '.join(f'{name} {value}' for name,value in out[-1].items()))
     return pd.DataFrame(out)
 
 # %% ../../nbs/dev/8c_dev.watch.ipynb #899095b5
@@ -201,7 +213,8 @@ def main(
     parser.add_argument('--seed', type=int, default=0)
     asked = parser.parse_args(args)
     scale = _Scale(days=asked.days, quiet=asked.quiet)
-    bank = make_bank(scale, frozen_watcher(), asked.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        bank = make_bank(scale, frozen_watcher(Path(folder)/'encoder.onnx'), asked.seed)
     table = study(bank, scale, partial(print, flush=True))
     own = provenance()
     where = {name:own[name] for name in ('commit','cpu','cores')}

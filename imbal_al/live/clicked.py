@@ -14,9 +14,10 @@ from ..core import config_hash, InputError, write_text
 from .answers import Answers, unit_of_task
 from ..project.annotations import brush_result
 from ..project.clicks import Click, mask_of_clicks
-from ..project.queue import as_annotations, ingest
+from ..project.queue import as_annotations
 from ..project.state import is_held_out
 from ..project.store import open_project, Project
+from ..project.taken import ingest
 
 # %% auto #0
 __all__ = []

@@ -22,7 +22,8 @@ from ..core import InputError, read_json, write_json, write_text
 from .desk import units_out
 from .inbox import take_export
 from .studio import Studio
-from ..project.store import file_name, Project
+from ..project.store import Project
+from ..project.units import file_name
 
 # %% auto #0
 __all__ = []
@@ -204,75 +205,109 @@ def _laid_together(jobs):
         for im in job.images: ET.SubElement(root, 'image', {**im.attrib, 'at':job.updated, 'by':job.by}).extend(im)
     return ET.tostring(root, encoding='unicode')
 
+# %% ../../nbs/73fa_live.cvat.ipynb #c683c4bb
+@dataclass(frozen=True)
+class _Open:
+    "A project of ours, in CVAT"
+    url: str        # Of CVAT
+    client: object  # The SDK's
+    project: object # There
+    note: dict      # See above, changed as things happen
+    def keep(self, p): write_json(_path(p), self.note)
+
+# %% ../../nbs/73fa_live.cvat.ipynb #02e400b3
+def _opened(p, studio):
+    "Log in, and find the project or make it"
+    with _told(studio.url):
+        client = _logged_in(studio)
+        project = _project(client, p, studio, _note(p, studio.url).get('project'))
+    there = _Open(studio.url, client, project, _note(p, studio.url, project.id))
+    there.keep(p)
+    return there
+
+# %% ../../nbs/73fa_live.cvat.ipynb #1c524853
+def _tasks(there, p):
+    "Our tasks, by what their names end with"
+    tasks = [task for task in there.project.get_tasks() if f'(imbal_al {p.id} ' in task.name]
+    return {task.name[task.name.rindex('(imbal_al'):]:task for task in tasks}
+
+# %% ../../nbs/73fa_live.cvat.ipynb #7cf9e8a3
+def _known(note, number): return note['jobs'].get(str(number), ['',''])
+
+def _is_changed(note, job): return _known(note, job.id)[0]!=job.updated_date.isoformat()
+
+def _is_new(note, job): return _known(note, job.id)[1]!=job.digest()
+
+# %% ../../nbs/73fa_live.cvat.ipynb #01f73320
+def _changed(there, p):
+    "Completed jobs of our tasks that were changed, those with the same pictures together"
+    ours = {task.id for task in _tasks(there, p).values()}
+    found = there.client.jobs.list(project_id=there.project.id, state='completed')
+    groups = _voices(job for job in found if job.task_id in ours)
+    return [group for group in groups if any(_is_changed(there.note, job) for job in group)]
+
+# %% ../../nbs/73fa_live.cvat.ipynb #d7571537
+def _fetched(there, p, say):
+    "Ingest what completed jobs hold"
+    with _told(there.url), TemporaryDirectory() as tmp:
+        groups = [_exported(group, tmp) for group in _changed(there, p)]
+    jobs = [job for group in groups for job in group]
+    news = [group for group in groups if any(_is_new(there.note, job) for job in group)]
+    if news:
+        path = p.dir/'live'/'cvat.xml'
+        write_text(path, _laid_together([job for group in news for job in group]))
+        take_export(p, path, say)
+    if not jobs: return
+    there.note['jobs'] |= {job.id:[job.updated, job.digest()] for job in jobs}
+    there.keep(p)
+
+# %% ../../nbs/73fa_live.cvat.ipynb #5e3d88a9
+def _whole(task):
+    "A task that has its pictures; None for one without, which is removed"
+    if task is None or task.size: return task
+    task.remove()
+
+# %% ../../nbs/73fa_live.cvat.ipynb #23079f85
+def _sent(there, p, folder, ids, task):
+    "Make a round's task, unless it is there, and put predictions into it; how many were made"
+    files = _images(p, folder, ids)
+    if not files: return 0
+    found = _whole(task)
+    task = found or _made_task(there.client, there.project, p, folder, files)
+    if there.note['rounds'].get(folder.name)!=task.id:
+        _predict(task, folder, files)
+        there.note['rounds'][folder.name] = task.id
+        there.keep(p)
+    return int(found is None)
+
+# %% ../../nbs/73fa_live.cvat.ipynb #423563bf
+def _all_sent(there, p, out):
+    "Make a task for each round that has units out; how many were made"
+    with _told(there.url):
+        tasks = _tasks(there, p)
+        return sum(_sent(there, p, folder, ids, tasks.get(_ends(p, folder))) for folder,ids in out)
+
+# %% ../../nbs/73fa_live.cvat.ipynb #38a117a6
+def _counted(there):
+    "How many jobs are completed, and when the last one was changed"
+    ask = there.client.api_client.jobs_api.list
+    with _told(there.url):
+        page, _ = ask(project_id=there.project.id, state='completed', sort='-updated_date', page_size=1)
+    return page.count, *(str(job.updated_date) for job in page.results)
+
 # %% ../../nbs/73fa_live.cvat.ipynb #944e6153
 class Cvat:
-    "CVAT as a `Desk`"
+    "CVAT as a `Desk`, see there"
     calls = False # It does not tell us of annotations
     def __init__(self,
         studio:Studio # Where
         ):
-        self.studio, self.client, self.project, self.note = studio, None, None, {}
-    def connect(self, p, own, token)->list: # See `Desk`
-        "Find the project, or make it"
-        url = self.studio.url
-        with _told(url):
-            self.client = _logged_in(self.studio)
-            found = _project(self.client, p, self.studio, _note(p, url).get('project'))
-        self.project, self.note = found, _note(p, url, found.id)
-        write_json(_path(p), self.note)
+        self.studio, self.there = studio, None
+    def connect(self, p, own, token)->list:
+        self.there = _opened(p, self.studio)
         return []
-    def counts(self)->tuple: # See `Desk`
-        "How many jobs are completed, and when the last one was changed"
-        ask = self.client.api_client.jobs_api.list
-        with _told(self.studio.url):
-            page, _ = ask(project_id=self.project.id, state='completed', sort='-updated_date', page_size=1)
-        return page.count, *(str(job.updated_date) for job in page.results)
-    def fetch(self, p, say): # See `Desk`
-        "Ingest what completed jobs hold"
-        with _told(self.studio.url), TemporaryDirectory() as tmp:
-            groups = [_exported(group, tmp) for group in self._changed(p)]
-        news = [job for group in groups if any(map(self._is_new, group)) for job in group]
-        if news:
-            path = p.dir/'live'/'cvat.xml'
-            write_text(path, _laid_together(news))
-            take_export(p, path, say)
-        if groups: self._noted(p, groups)
-    def send(self, p)->int: # See `Desk`
-        "Make a task for each round that has units out"
+    def counts(self)->tuple: return _counted(self.there)
+    def fetch(self, p, say): _fetched(self.there, p, say)
+    def send(self, p)->int:
         out = units_out(p)
-        if not out: return 0
-        with _told(self.studio.url):
-            there = self._tasks(p)
-            return sum(self._send(p, folder, ids, there) for folder,ids in out)
-    def _tasks(self, p):
-        "Our tasks, by what their names end with"
-        tasks = [task for task in self.project.get_tasks() if f'(imbal_al {p.id} ' in task.name]
-        return {task.name[task.name.rindex('(imbal_al'):]:task for task in tasks}
-    def _changed(self, p):
-        "Completed jobs of our tasks that were changed, those with the same pictures together"
-        ours = {task.id for task in self._tasks(p).values()}
-        there = self.client.jobs.list(project_id=self.project.id, state='completed')
-        groups = _voices(job for job in there if job.task_id in ours)
-        return [group for group in groups if any(map(self._is_changed, group))]
-    def _is_changed(self, job): return self._known(job.id)[0]!=job.updated_date.isoformat()
-    def _is_new(self, job): return self._known(job.id)[1]!=job.digest()
-    def _known(self, number): return self.note['jobs'].get(str(number), ['',''])
-    def _noted(self, p, groups):
-        "Note what is ingested"
-        jobs = [job for group in groups for job in group]
-        self.note['jobs'] |= {job.id:[job.updated, job.digest()] for job in jobs}
-        write_json(_path(p), self.note)
-    def _send(self, p, folder, ids, there):
-        "Make a round's task, unless it is there, and put predictions into it; how many were made"
-        files, task = _images(p, folder, ids), there.get(_ends(p, folder))
-        if not files: return 0
-        if task is not None and not task.size:
-            task.remove()
-            task = None
-        is_new = task is None
-        if is_new: task = _made_task(self.client, self.project, p, folder, files)
-        if self.note['rounds'].get(folder.name)!=task.id:
-            _predict(task, folder, files)
-            self.note['rounds'][folder.name] = task.id
-            write_json(_path(p), self.note)
-        return int(is_new)
+        return _all_sent(self.there, p, out) if out else 0

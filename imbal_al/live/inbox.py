@@ -10,8 +10,9 @@ from threading import RLock
 
 from ..core import InputError, note, write_text
 from .events import DELETED, merged, saved_tasks, without
-from ..project.queue import ingest
-from ..project.store import look, Project
+from ..project.intake import look
+from ..project.store import Project
+from ..project.taken import ingest
 
 # %% auto #0
 __all__ = []

@@ -28,8 +28,9 @@ from .page import HTML, SCRIPT, STYLE
 from .trainer import Plan, Trainer
 from .view import answer_alarm, is_stale, page_view, picture, slow_view
 from ..measure.verdict import Rule
+from ..project.labelled import read_label
 from ..project.state import is_held_out, read_guide
-from ..project.store import open_project, Project, read_label
+from ..project.store import open_project, Project
 from ..project.verdict import choose_verdict, Wanted
 from ..runs.lock import held
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
 from ..core import InputError
+from ..project.labelled import labels
 from ..project.rounds import next_round
 from ..project.state import is_finished, read_round, rounds, unlabelled_units, waiting
-from ..project.store import labels, open_project, Project
+from ..project.store import open_project, Project
 
 # %% auto #0
 __all__ = []

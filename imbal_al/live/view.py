@@ -15,12 +15,13 @@ from .clicked import keep_drawn
 from ..measure.metrics import P_EDGES
 from ..measure.parts import AREAS
 from ..project.discovery import discovery
+from ..project.labelled import labels, read_label
 from ..project.network import heldout_parts
 from ..project.standing import weighed_tests, where
 from imbal_al.project.state import (
     is_held_out, judged_rounds, queued, read_verdict, split_labels, waiting
 )
-from ..project.store import labels, Project, read_label
+from ..project.store import Project
 
 # %% auto #0
 __all__ = []

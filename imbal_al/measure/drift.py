@@ -82,20 +82,29 @@ def _clipped(a_GF, most=5):
     return np.clip(a_GF, middle-most*spread, middle+most*spread)
 
 # %% ../../nbs/25d_measure.drift.ipynb #742f90a9
-def mean_shift(
+def shift(
+    apart,      # `means` or `clouds`
     a_GF,       # (G,F) of the groups of the first set
     b_HF,       # (H,F) of the second
     rng,        # Deals the groups
     draws:int=DRAWS, # How often
     )->float:   # p
-    "Are the means of two sets of groups apart?"
-    both = _clipped(np.concatenate([a_GF, b_HF]))
-    split = _splits(len(a_GF), len(b_HF), draws, rng).astype(float)
+    "Are two sets of groups apart?"
+    in_b = _splits(len(a_GF), len(b_HF), draws, rng).astype(float)
+    return _p(apart(np.concatenate([a_GF, b_HF]).astype(float), in_b))
+
+def means(
+    both_GF, # (G,F) of the groups of both sets
+    in_b,    # (B,G) 1 where a group is in the second
+    )->np.ndarray: # (B,)
+    "How far the means are apart, in deviations of both sets together"
+    both = _clipped(both_GF)
     sd = both.std(0)
     both = (both-both.mean(0))/np.where(sd>0, sd, 1)
-    in_b = split@both
-    apart = in_b/len(b_HF)+in_b/len(a_GF)
-    return _p(np.abs(apart).max(1))
+    m = in_b[0].sum()
+    sums = in_b@both
+    apart = sums/m+sums/(len(both)-m)
+    return np.abs(apart).max(1)
 
 # %% ../../nbs/25d_measure.drift.ipynb #87619217
 def _components(both_GD, most=16):
@@ -117,23 +126,20 @@ def between(
     return np.sqrt(np.maximum(squared, 0))
 
 # %% ../../nbs/25d_measure.drift.ipynb #e48fe622
-def cloud_shift(
-    a_GD,       # (G,D) of the groups of the first set
-    b_HD,       # (H,D) of the second
-    rng,        # Deals the groups
-    draws:int=DRAWS, # How often
-    )->float:   # p
-    "Are two clouds of groups of different form or at different places?"
-    points = _components(np.concatenate([a_GD, b_HD]).astype(float))
+def clouds(
+    both_GD, # As for `means`
+    in_b,
+    )->np.ndarray: # (B,)
+    "How different two clouds are in form and place: the energy distance"
+    points = _components(both_GD)
     far = between(points, points)
-    in_b = _splits(len(a_GD), len(b_HD), draws, rng).astype(float)
     in_a = 1-in_b
     from_b = in_b@far
-    n, m = len(a_GD), len(b_HD)
+    n, m = in_a[0].sum(), in_b[0].sum()
     across = (from_b*in_a).sum(1)/(n*m)
     within_b = (from_b*in_b).sum(1)/m**2
     within_a = ((in_a@far)*in_a).sum(1)/n**2
-    return _p(2*across-within_b-within_a)
+    return 2*across-within_b-within_a
 
 # %% ../../nbs/25d_measure.drift.ipynb #072eef31
 def share_shift(

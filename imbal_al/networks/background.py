@@ -3,7 +3,8 @@ r"""What the surface looks like, without light, blur and noise
 Another supplier's sheet, another coating: the surface is new, although nothing is brighter or
 softer. To see that, a frozen encoder (ImageNet's EfficientNet-Lite0, see *Features*) describes the
 picture patch by patch, and the patches in which the network found no defect are averaged. One
-embedding of 152 numbers per picture, kept in two bytes each.
+embedding of 152 numbers per picture, kept in two bytes each. The encoder comes as a function, so
+that this room, like `predict`, loads no torch; *A network as a file* writes it for onnxruntime.
 
 Three things are kept out of it, so that each cause is named once:
 
@@ -22,8 +23,7 @@ Three things are kept out of it, so that each cause is named once:
 from __future__ import annotations
 
 import numpy as np
-
-from .features import encode, Encoder
+from PIL import Image
 
 # %% auto #0
 __all__ = []
@@ -40,6 +40,17 @@ def evened(
     x = (x-x.mean())/max(float(x.std()), 1e-3)
     return _as_bytes(128+57*x)
 
+# %% ../../nbs/57b_networks.background.ipynb #eea3a5b1
+SIDE = 224
+def scaled(
+    pixels # uint8 (H,W), (H,W,1) or (H,W,3)
+    )->np.ndarray: # float32 (1,3,224,224), of 255 grey levels
+    "A picture as the encoder wants it"
+    planes = np.moveaxis(pixels.reshape(*pixels.shape[:2], -1), -1, 0).astype(np.float32)
+    way = Image.Resampling.BICUBIC
+    seen = [np.asarray(Image.fromarray(one).resize((SIDE,SIDE), way)) for one in planes]
+    return np.broadcast_to(np.clip(seen, 0, 255), (3,SIDE,SIDE))[None]
+
 # %% ../../nbs/57b_networks.background.ipynb #9670c32c
 def _patches(defect, grid):
     "bool grid, is there a pixel of a mask (H,W) in a patch?"
@@ -52,10 +63,10 @@ def _patches(defect, grid):
 def background(
     pixels:np.ndarray, # uint8 (H,W), (H,W,1) or (H,W,3)
     defect:np.ndarray, # bool (H,W), what was found
-    encoder:Encoder,   # From `load_encoder`
+    encoder,           # f(float32 (1,3,224,224) of 255 grey levels) -> tokens (1,h,w,D)
     )->np.ndarray: # float16 (D,)
     "What a picture's surface looks like"
-    tokens = encode([evened(pixels)], encoder)[0][0].astype(np.float32)
+    tokens = encoder(scaled(evened(pixels)))[0]
     keep = ~_patches(defect, tokens.shape[:2])
     if not keep.any(): keep[:] = True
     return tokens[keep].mean(0).astype(np.float16)

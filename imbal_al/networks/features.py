@@ -38,7 +38,7 @@ class _Lite0(nn.Module):
     def forward(self, x):
         fine, coarse = self.maps(x)
         around = [nn.functional.avg_pool2d(one, 3, 1, 1) for one in (fine, coarse)]
-        fine = nn.functional.adaptive_avg_pool2d(around[0], coarse.shape[-2:])
+        fine = nn.functional.avg_pool2d(around[0], 2)
         tokens = torch.cat([fine, around[1]], 1).permute(0,2,3,1)
         return tokens, tokens.mean((1,2))
 
@@ -284,7 +284,7 @@ class Features:
     def __len__(self): return len(self.embedding)
 
 # %% ../../nbs/55a_networks.features.ipynb #c6346977
-def _picture_key(picture):
+def picture_key(picture):
     "A hash of a picture's pixels and form"
     pixels = np.ascontiguousarray(picture)
     own = hashlib.blake2b(str(pixels.shape).encode(), digest_size=12)
@@ -420,7 +420,7 @@ def keep_features(
     """
     folder = Path(folder)
     if not len(pictures): raise InputError(f'no picture to compute features of for {folder}; add pictures')
-    keys = [_picture_key(pictures[i]) for i in range(len(pictures))]
+    keys = [picture_key(pictures[i]) for i in range(len(pictures))]
     wish = _Wish(pictures, keys, encoder, folder, block)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -429,6 +429,6 @@ def keep_features(
             if found is not None and found.meta['pictures']==keys: return found
             rows = {key:i for i,key in enumerate(found.meta['pictures'])} if found is not None else {}
             _fill(wish, (found, rows), progress or _silent)
+            return read_features(folder, encoder.key)
     except OSError as e: raise InputError(
         f'cannot write the features {folder}: {e.strerror or e}; make room or choose another folder') from e
-    return read_features(folder, encoder.key)

@@ -200,7 +200,7 @@ def _turned(maps, masks, g):
 def _where(on, x, axis): return torch.where(on, x.flip(axis), x)
 
 # %% ../../nbs/55b_networks.frozen.ipynb #7ac87580
-class _Behind(nn.Module):
+class Behind(nn.Module):
     "The trained part of a network: maps -> logits (B,2,H,W)"
     def __init__(self, net):
         super().__init__()
@@ -238,7 +238,7 @@ def train_frozen(
     net.decoder.learn(data.raw(some.round().astype(int)))
     batches = training_batches(data, np.arange(n), how, _turned)
     loss = loss_module(loss, data.device)
-    fit(assembled(_Behind(net), batches, loss, how), schedule, stop)
+    fit(assembled(Behind(net), batches, loss, how), schedule, stop)
     return net.eval()
 
 # %% ../../nbs/55b_networks.frozen.ipynb #a4a06d12
@@ -249,7 +249,7 @@ def logits_of(
     )->np.ndarray: # float32 (N,H,W)
     "Logits of windows from kept features. Raises `InputError` for features of another encoder"
     _check_tokens(net, tokens)
-    no_masks, behind = np.zeros(len(tokens), np.uint8), _Behind(net)
+    no_masks, behind = np.zeros(len(tokens), np.uint8), Behind(net)
     data, out = TokenData(tokens, no_masks, net.encoder.coarse), []
     with torch.inference_mode():
         for at in torch.arange(len(data)).split(bs):

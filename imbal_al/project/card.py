@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from ..measure.verdict import read_rule
+from .labelled import labels
 from .state import read_verdict
-from .store import labels, Project
+from .store import Project
 from .verdict import verdict_account
 from ..text import counted
 
@@ -98,42 +99,35 @@ def _limits_text(p, meta):
         f'16-bit images are scaled from 0..{2**meta.get("bits",16)-1}.'])
 
 # %% ../../nbs/70a_project.card.ipynb #27061d4a
-_ALONE = '''import json, math, sys
-import numpy as np, onnxruntime
-from PIL import Image
-from scipy.ndimage import label
+_ALONE = '''import itertools, json, sys
+import numpy as np, onnxruntime, PIL.Image, PIL.ImageOps
+from scipy import ndimage, special
 
 session = onnxruntime.InferenceSession(sys.argv[1])
 meta = json.loads(session.get_modelmeta().custom_metadata_map['imbal_al'])
-size, overlap, margin, align = (meta[name] for name in ('size','overlap','margin','align'))
-image = np.asarray(Image.open(sys.argv[2]).convert('L' if meta['channels']==1 else 'RGB'))
-image = image.reshape(*image.shape[:2], meta['channels'])
+size, overlap, margin, align, rule = map(meta.get, ('size','overlap','margin','align','verdict'))
+image = PIL.ImageOps.exif_transpose(PIL.Image.open(sys.argv[2]))
+image = np.atleast_3d(image.convert('L' if meta['channels']==1 else 'RGB'))
+beyond = [(0, max(size-n, (size-n)%align)) for n in image.shape[:2]] # below, and to the right
+padded = np.pad(image, [*beyond, (0, 0)], 'reflect')
+ramp = np.clip((np.arange(size)+.5-margin)/max(overlap-2*margin, 1), 0, 1)
 
-def side(length): # where windows begin along a side, and the weights of their pixels
-    last = max(0, -(-(length-size)//align)*align)
-    n = -(-last//((size-overlap)//align*align))
-    t, one = np.clip((np.arange(size)+.5-margin)/max(overlap-2*margin, 1), 0, 1), np.ones(size)
-    starts = [round(i*last/max(n, 1)/align)*align for i in range(n+1)]
-    return [(s, (t if i else one)*(t[::-1] if i<n else one)) for i,s in enumerate(starts)]
+def side(length): # where windows begin, and weights that rise and fall where they overlap
+    n = -(-(length-size)//((size-overlap)//align*align))
+    starts = [round(i*(length-size)/max(n, 1)/align)*align for i in range(n+1)]
+    return [(start, ramp**(i>0)*ramp[::-1]**(i<n)) for i,start in enumerate(starts)]
 
-down, across = (side(length) for length in image.shape[:2])
-more = [(0, max(0, s[-1][0]+size-n)) for s,n in zip((down, across), image.shape)]
-padded = np.pad(image, [*more, (0,0)], 'reflect')
-total, weight = np.zeros((2, *padded.shape[:2]))
-for y,a in down:
-    for x,b in across:
-        at = np.s_[y:y+size, x:x+size]
-        z = session.run(['logit'], {'image': np.ascontiguousarray(padded[at][None])})[0][0]
-        total[at], weight[at] = total[at]+np.outer(a, b)*z, weight[at]+np.outer(a, b)
-z = (total/weight)[:image.shape[0], :image.shape[1]]
+total = np.zeros((2, *padded.shape[:2])) # of weighted logits, of weights
+for (y,a),(x,b) in itertools.product(*map(side, padded.shape[:2])):
+    z = session.run(['logit'], {'image': padded[None, y:y+size, x:x+size].copy()})[0][0]
+    total[:, y:y+size, x:x+size] += np.outer(a, b)*[z, np.ones_like(z)]
+z = (total[0]/total[1])[:image.shape[0], :image.shape[1]]
 
-def defects(p): # regions of at least the smallest area from a probability on; eight neighbours
-    t = math.log(max(p, 1e-13))-math.log(max(1-p, 1e-13))
-    area = np.bincount(label(z>=t, np.ones((3, 3)))[0].ravel())[1:]
-    return int((area>=meta['verdict']['min_area']).sum())
+def defects(p): # regions that are large enough, from a probability on, eight neighbours
+    regions, _ = ndimage.label(z>=special.logit(np.clip(p, 1e-13, 1-1e-13)), np.ones((3, 3)))
+    return (np.bincount(regions.ravel())[1:]>=rule['min_area']).sum()
 
-n, reject = defects(meta['verdict']['threshold']), meta['verdict']['reject']
-sure = n and reject is not None and defects(reject)
+n, sure = defects(rule['threshold']), rule['reject'] is not None and defects(rule['reject'])
 print('reject' if sure else 'review' if n else 'accept', n)
 '''
 

@@ -12,10 +12,9 @@ from ..losses.names import LOSS_NAMES, PAPER_COMBO
 from ..networks.learner import SCHEDULES
 from ..networks.frozen import network_of
 from .state import change_line, guided_loss, is_finished, read_changes, rounds
-from imbal_al.project.store import (
-    check_groups, check_settings, labels, locked, locked_rounds, open_project, Project,
-    Settings, write_project
-)
+from .labelled import labels
+from .settings import check_groups, check_settings, Settings
+from .store import locked, locked_rounds, open_project, Project, write_project
 
 # %% auto #0
 __all__ = []

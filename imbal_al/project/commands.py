@@ -30,7 +30,8 @@ def _say(line): typer.echo(shown_text(line), err=True)
 
 def _open(dir, look=False):
     "A project; with `look` its pictures are looked at, too"
-    from imbal_al.project.store import look as looked, open_project
+    from imbal_al.project.intake import look as looked
+    from imbal_al.project.store import open_project
     project = open_project(dir)
     return looked(project, _say) if look else project
 
@@ -117,7 +118,7 @@ def _project_new(
 
         imbal-al project new tiles --images /camera/tiles --group-by 'tile([0-9]+)_'
     """
-    from imbal_al.project.store import new
+    from imbal_al.project.intake import new
     project = new(dir, images, **_settings(asked, (dir/'project.json').exists()))
     for line in (*project.skipped, *project.notes): _say(line)
     if project.settings.group_by: _say(_groups_line(project))
@@ -156,7 +157,7 @@ def _project_drop(
 
         imbal-al project drop parts testcard.png
     """
-    from imbal_al.project.store import drop
+    from imbal_al.project.intake import drop
     n = drop(_open(dir), units, back)
     typer.echo(f"{counted(n, 'unit')} {'back' if back else 'taken out'}")
 
@@ -169,7 +170,7 @@ def _project_status(dir: _Dir):
         imbal-al project status parts
     """
     from imbal_al.project.discovery import discovery
-    from imbal_al.project.store import labels
+    from imbal_al.project.labelled import labels
     from imbal_al.project.state import rounds, settings_lines, skipped_units, waiting
     project = _open(dir)
     labelled = labels(project)
@@ -220,7 +221,7 @@ def _project_labels(
 
         imbal-al project labels parts labels.json --form coco
     """
-    from imbal_al.project.queue import export_labels
+    from imbal_al.project.label_files import export_labels
     typer.echo(f'{counted(export_labels(_open(dir), to, form), "label")} in {to}')
 
 # %% ../../nbs/73_project.commands.ipynb #6720e3d4
@@ -243,7 +244,8 @@ def _next(
     budget: Annotated[int, typer.Option(min=0, help='Units to label; 0: train only')]=50,
     strategy: Annotated[str, typer.Option(
         help='entropy, random, coreset, margin, badge, bald, quota, clasp, entropy_foreground, '
-        'entropy_coreset, random_predicted_faulty, anomaly; before the first labelled defect: coreset or anomaly'
+        'entropy_coreset, random_predicted_faulty, nearest, anomaly; '
+        'before the first labelled defect: coreset or anomaly'
         )]='entropy',
     url: Annotated[str, typer.Option(
         help='Base address at which Label Studio finds the images; '
@@ -318,7 +320,7 @@ def _ingest(
 
         imbal-al ingest parts masks --mask-values classes
     """
-    from imbal_al.project.queue import ingest as take
+    from imbal_al.project.taken import ingest as take
     report = take(
         _open(dir, look=True), export, empty, revert,
         defects=_names(defects),
@@ -391,6 +393,7 @@ def guide_project(
     ):
     "What `imbal-al guide DIR` does where DIR is a project; the command itself is in *Command line*"
     from imbal_al.project.costs import guide_costs, undo_guide
+    from imbal_al.project.state import read_verdict
     if undo: return typer.echo(f'put back: {undo_guide(_open(dir))}')
     if misses_cost is None or alarms_cost is None: raise InputError(
         'a project is guided by costs: give both --misses-cost and --alarms-cost, such as 5 and 1')
@@ -408,6 +411,10 @@ def guide_project(
     typer.echo(
         f'kept in {project.dir}/guide.json\n'
         f'next: imbal-al export {project.dir} model.onnx')
+    rule = read_verdict(project)
+    if rule: typer.echo(
+        f'the exported file keeps the threshold of the verdict, {rule.threshold:.3g}; '
+        f'with `imbal-al verdict {project.dir} --undo` it gets this one')
 
 # %% ../../nbs/73_project.commands.ipynb #4cd27ac1
 @dataclass(frozen=True)
@@ -453,6 +460,18 @@ def _wanted(given):
         rule=None if given.threshold is None else Rule(
             given.threshold, given.min_area or 1, given.reject))
 
+# %% ../../nbs/73_project.commands.ipynb #93d0b8ce
+def _no_verdict(p):
+    "What to choose a verdict by"
+    from imbal_al.project.state import split_labels
+    from imbal_al.project.store import labels
+    table = labels(p)
+    faulty = dict(zip(table['id'], table['faulty']))
+    is_tested = any(faulty[id] for id in split_labels(p, table['id'])[1])
+    by = '--slip 0.01' if is_tested else '--alarms 0.05'
+    why = '' if is_tested else ', by alarms on good parts as long as no held-out one is faulty'
+    return f'{p.dir} has no verdict; choose one{why}, for example `imbal-al verdict {p.dir} {by}`'
+
 # %% ../../nbs/73_project.commands.ipynb #d0e32691
 @with_options
 def _verdict(
@@ -477,8 +496,7 @@ def _verdict(
     wanted = _wanted(given)
     project = _open(dir, look=wanted is not None)
     if undo: return typer.echo(f'the verdict is now: {undo_verdict(project) or "none"}')
-    if wanted is None: return typer.echo(verdict_account(project) or (
-        f'{project.dir} has no verdict; choose one, for example `imbal-al verdict {project.dir} --slip 0.01`'))
+    if wanted is None: return typer.echo(verdict_account(project) or _no_verdict(project))
     typer.echo(str(choose_verdict(project, wanted, prevalence, device or 'cpu')))
     typer.echo(f'kept in {project.dir}/verdict.json\nnext: imbal-al export {project.dir} model.onnx')
 
@@ -494,7 +512,7 @@ def _export(
     round: Annotated[Optional[int], typer.Option(help='Default: the last trained')]=None,
     ):
     """Write the model as ONNX, normalisation, windows and threshold inside,
-    and a model card beside it.
+    and beside it a model card and what imbal-al watch needs.
 
     Example:
 
@@ -508,7 +526,8 @@ def _export(
     typer.echo(
         f"{written.path}: threshold {written.meta['threshold']:.3g}, "
         f"windows of {written.meta['size']} px; "
-        f"logits within {written.far:.1g} of the network's\n{written.card}")
+        f"logits within {written.far:.1g} of the network's\n{written.card}\n"
+        f'{written.watcher}: goes along with the model, for `imbal-al watch`')
 
 # %% ../../nbs/73_project.commands.ipynb #bd2c60e8
 def _tell_images(done, total):
@@ -550,14 +569,15 @@ def _predict(
         say=_tell_images,
         threshold=threshold,
         min_area=min_area,
-        watch=_watcher() if watch else None)
+        watch=_watcher(model, threads) if watch else None)
     typer.echo(f'table: {table}')
 
 # %% ../../nbs/73_project.commands.ipynb #d66f8e8f
-def _watcher():
-    "What records are made with"
-    from imbal_al.project.reference import frozen_watcher
-    return frozen_watcher()
+def _watcher(model, threads):
+    "What records are made with; None, and a line, where it cannot be opened"
+    from imbal_al.project.predictor import open_watcher, watch_file
+    try: return open_watcher(watch_file(model), threads)
+    except InputError as e: _say(f'no record for `imbal-al watch` is kept: {e}')
 
 def _watch(
     found: Annotated[Path, typer.Argument(metavar='FOUND', help='A folder written by `imbal-al predict`')],

@@ -26,13 +26,14 @@ from imbal_al.measure.threshold import (
     cheapest, check_costs, cost_point, CostPoint, deal_folds, operating_curve, prevalence_draws
 )
 from .held_out import weighed_tests
+from .labelled import labels
 from .network import heldout_hist, read_model, train, write_model
 from .queue import write_queue
 from imbal_al.project.state import (
     flags_of, is_finished, read_guide, read_round, rounds, rounds_with_model, split_labels,
     tested_units, weights_of_tests
 )
-from .store import groups_of, labels, locked_rounds, Project
+from .store import groups_of, locked_rounds, Project
 from ..text import counted, interval_text
 
 # %% auto #0
@@ -302,12 +303,10 @@ def _asked_line(g):
 def _cost_line(g):
     "What the network costs that is kept"
     line = (
-        f'From a probability of {g.point.threshold:.3g} on it costs '
-        f'{interval_text(g.cost, ".3g")} per unit, at 0.5 {g.half:.3g}.')
+        f'From a probability of {g.point.threshold:.3g} on it costs {interval_text(g.cost, ".3g")} '
+        f'per unit, on labels that did not choose it, and {g.half:.3g} at 0.5.')
     if not g.cost.mean>=g.half: return line
-    return line+(
-        ' On labels that it was not chosen on it is no cheaper than 0.5: '
-        'let more be labelled to test on before you rely on it.')
+    return f'{line} So it is no cheaper than 0.5: let more be labelled to test on before you rely on it.'
 
 # %% ../../nbs/69_project.costs.ipynb #5780f143
 def _change_line(g):

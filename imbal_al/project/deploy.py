@@ -23,14 +23,15 @@ from ..networks.tiling import windows_of
 from .card import card_text
 from .costs import cost_threshold
 from .held_out import weighed_tests
-from .model_file import write_onnx
+from .model_file import write_onnx, write_watch_file
 from .network import heldout_hist, heldout_parts, read_model
-from .predictor import need_onnx, open_model, threshold_logit
+from .predictor import need_onnx, open_model, threshold_logit, watch_file
 from .standing import where
 from imbal_al.project.state import (
     exported_round, flags_of, project_windows, read_verdict, split_labels, tested_units
 )
-from .store import labels, Project
+from .labelled import labels
+from .store import Project
 from .verdict import verdict_round
 from ..runs.lock import held
 
@@ -43,6 +44,7 @@ class Exported:
     "What `export` has written"
     path: Path  # The model
     card: Path  # Beside it
+    watcher: Path # Beside it, see *What watches beside it*
     meta: dict  # What stands in the file
     far: float  # Largest difference of a logit from the network's
     notes: list # A line for each thing that the card cannot tell
@@ -116,7 +118,7 @@ def export(
     threshold:float|None=None,  # Probability; None: the cheapest where costs guided the project, else see `prevalence`
     round:int|None=None         # None: the last trained
     )->Exported:
-    """Write a project's model as ONNX, with a card beside it
+    """Write a project's model as ONNX, with a card beside it, and the encoder that `watch` needs
 
     Without a threshold, costs or a prevalence the threshold is 1/2.
     Raises `InputError` where there is no model yet, a library is missing, or a guidance is damaged."""
@@ -135,13 +137,22 @@ def export(
     with held(path.with_name(f'.{path.name}.lock.json'), 1.):
         _sweep(path)
         far = _write(p, folder, net, path, choice.rule, about)
+        write_watch_file(watch_file(path))
         meta = open_model(path).meta
         write_text(card, card_text(p, meta, choice.standing))
-    return Exported(path, card, meta, far, [*choice.notes, *([f'warning: {warning}'] if warning else [])])
+    return Exported(
+        path=path,
+        card=card,
+        watcher=watch_file(path),
+        meta=meta,
+        far=far,
+        notes=[*choice.notes, *([f'warning: {warning}'] if warning else [])])
 
 # %% ../../nbs/71_project.deploy.ipynb #810fad33
 def _check_place(path):
-    "Raise where a card would take the place of something else"
+    "Raise where a card would take the place of something else, or the name is an encoder's"
+    if path.name.endswith('.watch.onnx'): raise InputError(
+        f'{path} is the name of what `watch` needs; give the model one such as model.onnx')
     card = path.with_suffix('.md')
     if card==path: raise InputError(f'{path} is the name of the card; give the model one such as {path.stem}.onnx')
     if not card.exists(): return
@@ -153,7 +164,7 @@ def _check_place(path):
 # %% ../../nbs/71_project.deploy.ipynb #76d0eb68
 def _sweep(path):
     "Remove what a killed export of this file left half-written"
-    for name in (path.name, path.with_suffix('.md').name):
+    for name in (path.name, path.with_suffix('.md').name, watch_file(path).name):
         for left in path.parent.glob('.*.tmp'):
             if re.fullmatch(rf'\.{re.escape(name)}\.[0-9a-f]{{8}}\.tmp', left.name): left.unlink(missing_ok=True)
 

@@ -12,10 +12,11 @@ import numpy as np, pandas as pd
 from ..measure.sampling import share_interval
 from ..measure.statistics import Interval, no_interval
 from .drawn import instant
+from .labelled import labels
 from imbal_al.project.state import (
     picked_by, read_picks, read_round, rounds, split_labels, weights_of_tests
 )
-from .store import groups_of, labels, Project
+from .store import groups_of, Project
 from ..runs.folder import read_record
 
 # %% auto #0

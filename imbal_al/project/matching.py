@@ -11,7 +11,8 @@ from urllib.parse import unquote
 
 from ..data.listing import image_of_mask
 from .drawn import Drawn
-from .store import file_name, Project
+from .store import Project
+from .units import file_name
 
 # %% auto #0
 __all__ = []

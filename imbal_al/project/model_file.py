@@ -4,18 +4,22 @@
 
 # %% ../../nbs/70b_project.model_file.ipynb #09e7c3f2
 from __future__ import annotations
-import io, json, warnings
+import io, json, tempfile, warnings
 from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import numpy as np, torch
 from torch import nn
 
 from ..core import atomic_path, commit, InputError
+from ..networks.features import load_encoder
 from ..networks.models import encoder_stats
 from ..networks.scoring import forward
 from ..networks.tiling import Windows
-from .predictor import BLANK, MODEL_FORM, need_onnx, open_model, seal_model, threshold_logit
+from imbal_al.project.predictor import (
+    BLANK, MODEL_FORM, need_onnx, open_model, seal_model, threshold_logit, WATCH_FORM
+)
 
 # %% auto #0
 __all__ = []
@@ -37,15 +41,15 @@ class _Deployable(nn.Module):
         return z, (z>=self.t).to(torch.uint8)
 
 # %% ../../nbs/70b_project.model_file.ipynb #b115b87f
-def _to_onnx(module, example, path):
+def _to_onnx(module, example, path, inputs=('image',), outputs=('logit','mask'), many=True):
     "Write the graph, any number of windows; torch's tracing exporter where there is one, it is twenty times faster"
-    names = dict(input_names=['image'], output_names=['logit','mask'])
-    axes = {name:{0:'windows'} for name in ('image','logit','mask')}
+    names = dict(input_names=inputs, output_names=outputs)
+    axes = dict.fromkeys((*inputs, *outputs), {0:'windows'}) if many else None
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter('ignore')
         try: torch.onnx.export(module, (example,), str(path), dynamo=False, dynamic_axes=axes, **names)
         except (TypeError, ImportError, RuntimeError):
-            shapes = ({0:torch.export.Dim.DYNAMIC},)
+            shapes = ({0:torch.export.Dim.DYNAMIC},) if many else None
             torch.onnx.export(module, (example,), str(path), dynamo=True,
                 external_data=False, verbose=False, dynamic_shapes=shapes, **names)
 
@@ -97,7 +101,7 @@ def _disagreement(module, model, samples):
 def _put_in(onnx, meta, path):
     "Axes, metadata and seal into a file that the exporter wrote"
     model = onnx.load(str(path))
-    _name_axes(model.graph)
+    if meta['form']==MODEL_FORM: _name_axes(model.graph)
     onnx.helper.set_model_props(model, {'imbal_al':json.dumps(meta, sort_keys=True)})
     onnx.save(model, str(path))
     seal_model(path)
@@ -136,3 +140,49 @@ def write_onnx(
         far = _disagreement(module, model, samples)
         check(model)
         return far
+
+# %% ../../nbs/70b_project.model_file.ipynb #67e31860
+def _levels(shares):
+    "Shares of white of three channels as grey levels (1,3,1,1)"
+    return 255*torch.tensor(shares).view(1,3,1,1)
+
+class _Watching(nn.Module):
+    "float32 (1,3,224,224) of 255 grey levels -> tokens (1,14,14,152)"
+    def __init__(self, encoder):
+        super().__init__()
+        self.net = encoder.net
+        for name,value in encoder_stats(encoder.name).items():
+            if name in ('mean','std'): self.register_buffer(name, _levels(value))
+        self.eval()
+    def forward(self, picture): return self.net((picture-self.mean)/self.std)[0]
+
+# %% ../../nbs/70b_project.model_file.ipynb #89e92e5a
+@cache
+def _watch_bytes():
+    "The file's content"
+    onnx, ort = need_onnx('onnx','onnxruntime')
+    encoder = load_encoder('lite0')
+    module = _Watching(encoder)
+    x = _noise((1,3,*encoder.size)).astype(np.float32)
+    meta = dict(form=WATCH_FORM, key=encoder.weights[:32], sha256=BLANK)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)/'encoder.onnx'
+        _to_onnx(module, torch.from_numpy(x), path, ['picture'], ['tokens'], many=False)
+        _put_in(onnx, meta, path)
+        session = ort.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+        content = path.read_bytes()
+    with torch.inference_mode():
+        wanted = module(torch.from_numpy(x)).numpy()
+    tokens, = session.run(['tokens'], {'picture':x})
+    far = np.abs(tokens-wanted).max()
+    if far>1e-3*np.abs(wanted).max(): raise InputError(
+        f'the exported encoder does not agree with the network (by {far:.3g}); '
+        'update onnx and onnxruntime')
+    return content
+
+# %% ../../nbs/70b_project.model_file.ipynb #364e8e7b
+def write_watch_file(
+    path:Path # From `watch_file`
+    ):
+    "Write the encoder that records are made with. Raises `InputError` where onnx is not installed"
+    with atomic_path(path) as tmp: tmp.write_bytes(_watch_bytes())

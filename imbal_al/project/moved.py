@@ -16,9 +16,9 @@ most once in twenty. The *network* is asked by the middle of a picture's logits,
 few pixels does not move; that what it says of the background has changed is mostly a consequence of
 another kind, and can be the only sign of something that nobody thought of.
 
-Three verdicts: *moved*; *not shown to have moved*, with the change that would have been seen in
+Four verdicts: *moved*; *not shown to have moved*, with the change that would have been seen in
 four of five cases; *too few pictures*, where a change that matters could have been missed, with the
-number of pictures it takes. What was not shown is not said to be unchanged.
+number of pictures it takes; *not to be told from the focus*, of a surface alone. What was not shown is not said to be unchanged.
 
 **Like with like.** Network and share are compared on pictures that the network was not trained on:
 the held-out ones, labelled or not, because which group is held out was drawn by chance. Labelled
@@ -40,7 +40,7 @@ import numpy as np
 
 from ..core import stream
 from imbal_al.measure.drift import (
-    between, can_be_told, cloud_shift, group_means, mean_shift, share_shift, worth, Worth
+    between, can_be_told, clouds, group_means, means, share_shift, shift, worth, Worth
 )
 from ..measure.metrics import BINS, EDGES
 from ..measure.prevalence import compare_shares
@@ -111,6 +111,7 @@ def surfaces(
 
 # %% ../../nbs/71b_project.moved.ipynb #31c9a9bd
 MOVED, SILENT, FEW = 'moved', 'not shown to have moved', 'too few pictures'
+HIDDEN = 'not to be told from the focus' # Of the surface alone
 @dataclass(frozen=True)
 class _Tested:
     "One kind before the correction"
@@ -127,7 +128,7 @@ class _Tested:
 class Finding:
     "What is said of one kind"
     kind: str
-    verdict: str # MOVED, SILENT or FEW
+    verdict: str # MOVED, SILENT, FEW or HIDDEN
     p: float     # Adjusted; nan: not tested
     says: str    # How large, in words
     needed: float # Pictures of today for a change that matters; inf: the reference has too few
@@ -162,23 +163,24 @@ def _focus_words(d):
 def _network_words(d): return f'median logit of a picture {d[0]:+.2g}, width {d[1]:+.2g}'
 
 # %% ../../nbs/71b_project.moved.ipynb #5eb245c2
+MATTERS = dict(light=.1, focus=.2, network=.5) # Logs of level and sharpness, and logits
 _MEANS = dict(
-    light=(_light_words, .1, '{:.2g} of the level'),
-    focus=(_focus_words, .2, '{:.2g} of the sharpness'),
-    network=(_network_words, .5, '{:.2g} in the logit'))
+    light=(_light_words, '{:.2g} of the level'),
+    focus=(_focus_words, '{:.2g} of the sharpness'),
+    network=(_network_words, '{:.2g} in the logit'))
 def _sd(a, b): return np.sqrt((a.var()+b.var())/2)
 
 # %% ../../nbs/71b_project.moved.ipynb #7c4cc785
 def _tested_means(kind, before, now, rng):
     "Light, focus or network"
-    words, change, unit = _MEANS[kind]
+    words, unit = _MEANS[kind]
     a = group_means(features(before.rows, kind), before.groups)
     b = group_means(features(now.rows, kind), now.groups)
     sd = _sd(a[:,0], b[:,0])
     return _Tested(
-        p=mean_shift(a, b, rng),
+        p=shift(means, a, b, rng),
         size=words(np.median(b, 0)-np.median(a, 0)),
-        worth=worth(sd, len(a), len(b), change),
+        worth=worth(sd, len(a), len(b), MATTERS[kind]),
         unit=unit,
         n=len(a),
         m=len(b),
@@ -208,7 +210,7 @@ def _tested_surface(before, now, basis, rng):
     odd = (nearest(b, a)>edge).mean()
     groups_a, groups_b = group_means(a, before.groups), group_means(b, now.groups)
     return _Tested(
-        p=cloud_shift(groups_a, groups_b, rng),
+        p=shift(clouds, groups_a, groups_b, rng),
         size=f'{100*odd:.0f} % of the pictures look as unlike the reference as 5 % of its own do',
         worth=worth(1., len(groups_a), len(groups_b), 1.),
         unit='{:.2g} deviations in one direction',
@@ -261,7 +263,7 @@ def _tested_flagged(before, now, common, rng):
     b = group_means(now.rows['verdict'][:,None]>0, now.groups)
     sd = max(_sd(a, b), _least_sd(a.mean(), common['each']))
     return _Tested(
-        p=mean_shift(a, b, rng),
+        p=shift(means, a, b, rng),
         size=(f'flagged {_points(a.mean())} % -> {_points(b.mean())} % '
             '(of faulty ones: needs held-out labels of whole pictures, two of each kind)'),
         worth=worth(sd, common['n'], common['m'], .05+a.mean()/2),
@@ -329,7 +331,7 @@ def _told_apart(found):
     "Findings, the surface not called moved where the focus is"
     moved = {one.kind for one in found if one.verdict==MOVED}
     if not {'focus','surface'}<=moved: return found
-    more = '; blur and noise alone can do so: mend the focus and look again'
+    more = '; blur and noise alone do so, too: mend the focus and look again'
     return [
-        replace(one, verdict=SILENT, says=one.says+more) if one.kind=='surface' else one
+        replace(one, verdict=HIDDEN, says=one.says+more) if one.kind=='surface' else one
         for one in found]

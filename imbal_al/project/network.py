@@ -4,6 +4,7 @@
 
 # %% ../../nbs/65_project.network.ipynb #0b30035c
 from __future__ import annotations
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np, torch
@@ -16,15 +17,17 @@ from ..losses.registry import make_loss, OnTwoChannels
 from ..measure.metrics import BINS, histogram
 from ..measure.parts import join_parts, part_at, part_record, Parts
 from ..networks.device import DeviceData, seeded
+from ..networks.feature_cache import look_by_features, open_cache
 from ..networks.features import keep_features
-from ..networks.frozen import frozen_network, load_trained, network_of, train_frozen, trained_state
+from ..networks.frozen import FrozenNet, frozen_network, load_trained, network_of, train_frozen, trained_state
 from ..networks.learner import fit, make_learner, Steps, Training
 from ..networks.predict import network, predict
-from ..networks.quick_look import choose_way, same_way
+from ..networks.quick_look import choose_way, same_way, Way
 from ..networks.tiling import windows_of
 from ..networks.uncertainty import FROM_LOGITS, measure
+from .labelled import labels, read_mask
 from .state import project_windows
-from .store import labels, Project, read_mask
+from .store import Project
 from ..runs.folder import read_record, write_record
 
 # %% auto #0
@@ -224,6 +227,19 @@ def _batches(items, n):
             batch = []
     if batch: yield batch
 
+# %% ../../nbs/65_project.network.ipynb #438274f4
+def _by_features(p, net, folder, device, embedding, say):
+    "`run` for `predict` of a pool, from the kept features of a frozen encoder"
+    seen, encoder = replace(net.seen, device=str(device)), p.settings.encoder
+    path, begun = folder/'looked.json', list(folder.glob('scores_*.npz'))
+    way = Way('kept features', seen.key, seen.precision)
+    if read_json(path)!=dict(way=asdict(way)):
+        for part in begun: part.unlink()
+        if begun: say('what was looked at in another way is looked at anew')
+        write_json(path, dict(way=asdict(way)))
+    cache = open_cache(p.dir/'features'/f'pool_{encoder}', seen, say)
+    return look_by_features(net, cache, encoder, embedding)
+
 # %% ../../nbs/65_project.network.ipynb #6336758b
 def _first_windows(p, ids, n=16):
     "(windows (n,size,size,C) of the first units that can be read, windows of a unit); None and 0 where none can"
@@ -237,6 +253,7 @@ def _first_windows(p, ids, n=16):
 # %% ../../nbs/65_project.network.ipynb #ac02047f
 def _way_of(p, net, ids, folder, device, embedding, say):
     "`run` for `predict` of a pool"
+    if isinstance(net, FrozenNet): return _by_features(p, net, folder, device, embedding, say)
     batch, each = _first_windows(p, ids)
     plain = network(net, p.settings.encoder, 3, device, embedding=embedding)
     if str(device)!='cpu' or batch is None: return plain

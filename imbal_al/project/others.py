@@ -15,8 +15,9 @@ from PIL import Image
 from ..core import InputError
 from .drawn import Drawn, packed
 from .kinds import read_kinds
+from .labelled import labels, last_at, read_label
 from .matching import Found, Places
-from .store import labels, last_at, open_project, Project, read_label
+from .store import open_project, Project
 
 # %% auto #0
 __all__ = []

@@ -16,9 +16,10 @@ from PIL import Image
 from ..core import ahead, atomic_path, InputError, note, read_json, write_json
 from ..data.images import PICTURES, read_image
 from ..measure.verdict import judge, read_rule, Rule, rule_values, with_threshold
+from ..networks.background import background
 from ..networks.predict import predict
 from ..networks.tiling import Windows
-from .store import image_names, is_prediction
+from .units import image_names, is_prediction
 from imbal_al.project.watched import (
     append_record, part_file, record_of, ROW, taken_at, Watched, Watcher, whole_records,
     write_watched
@@ -183,6 +184,38 @@ def _session(ort, path, threads):
     there = ort.get_available_providers()
     wanted = ('CUDAExecutionProvider','CPUExecutionProvider')
     return ort.InferenceSession(str(path), options, providers=[name for name in wanted if name in there])
+
+# %% ../../nbs/70_project.predictor.ipynb #51c2fd5f
+WATCH_FORM = 'imbal_al encoder 1'
+
+def watch_file(
+    path:str|Path # A model
+    )->Path:
+    "Where the encoder for its records is"
+    return Path(path).with_suffix('.watch.onnx')
+
+# %% ../../nbs/70_project.predictor.ipynb #c069d0ec
+def open_watcher(
+    path:Path,            # From `watch_file`
+    threads:int|None=None # CPU threads; None: `OMP_NUM_THREADS`, else all
+    )->Watcher:
+    "What makes records. Raises `InputError` where the file is missing, or not as it was exported"
+    ort, = need_onnx('onnxruntime')
+    try: content = path.read_bytes()
+    except OSError as e: raise InputError(
+        f'{path} is missing; copy it from beside the exported model, or export that again') from e
+    _check_bytes(path, content)
+    try:
+        session = _session(ort, path, threads)
+        meta = json.loads(session.get_modelmeta().custom_metadata_map.get('imbal_al','{}'))
+    except Exception as e: raise InputError(
+        f'{path} cannot be read as an ONNX model; export the model again') from e
+    if meta.get('form')!=WATCH_FORM: raise InputError(
+        f'{path} is no encoder of this version; export the model again')
+    def encoder(x):
+        "Tokens of a picture"
+        return session.run(['tokens'], {'picture':x})[0]
+    return Watcher(meta['key'], partial(background, encoder=encoder))
 
 # %% ../../nbs/70_project.predictor.ipynb #ab887a36
 _COLUMNS = [

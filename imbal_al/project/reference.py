@@ -5,22 +5,25 @@
 # %% ../../nbs/71c_project.reference.ipynb #f555e6b4
 from __future__ import annotations
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-import numpy as np, torch
+import numpy as np
 
 from ..core import config_hash, InputError, note, stream
 from ..data.images import read_image
 from ..measure.verdict import judge, read_rule
-from ..networks.background import background, directions, spoilt
-from ..networks.features import load_encoder
+from ..networks.background import directions, spoilt
 from ..networks.predict import network, predict
 from .moved import Labelled, Lot
+from .model_file import write_watch_file
 from .network import heldout_hist, read_model
-from .predictor import content_sum, threshold_logit
+from .predictor import content_sum, open_watcher, threshold_logit
 from .state import exported_round, is_held_out, project_windows, split_labels, weights_of_tests
-from .store import group_in, group_of, groups_of, labels, Project
+from .labelled import labels
+from .settings import group_of
+from .store import group_in, groups_of, Project
 from .watched import read_watched, record_of, ROW, taken_at, Watched, Watcher, write_watched
 from ..runs.folder import read_record, write_record
 from ..text import counted
@@ -29,11 +32,17 @@ from ..text import counted
 __all__ = []
 
 # %% ../../nbs/71c_project.reference.ipynb #023794d4
-def frozen_watcher()->Watcher: # On the CPU
-    "EfficientNet-Lite0 as ImageNet left it"
-    encoder = replace(load_encoder('lite0'), precision='fp32')
-    encoder.net.to(memory_format=torch.channels_last)
-    return Watcher(encoder.weights[:32], partial(background, encoder=encoder))
+def frozen_watcher(
+    path:Path,        # Where the file is, or shall be
+    key:str|None=None # Of the encoder that is wanted; None: any
+    )->Watcher:
+    "EfficientNet-Lite0 as ImageNet left it. Raises `InputError` where onnx is not installed"
+    try:
+        there = open_watcher(path)
+        if key in (None, there.key): return there
+    except InputError: pass
+    write_watch_file(path)
+    return open_watcher(path)
 
 # %% ../../nbs/71c_project.reference.ipynb #06d4a887
 def checked_round(
@@ -198,7 +207,7 @@ def reference(
     )->Reference:
     "What today is compared with. Raises `InputError` for records of another network or encoder"
     folder, about = checked_round(p, watched.about, found), watched.about
-    watcher = frozen_watcher()
+    watcher = frozen_watcher(p.dir/'watch'/'encoder.onnx', about.get('encoder'))
     if about.get('encoder')!=watcher.key: raise InputError(
         f'{found} keeps embeddings of another encoder than the one that is installed here; '
         f'give `imbal-al predict MODEL FOLDER --out {found}` again with this version')

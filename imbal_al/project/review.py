@@ -12,9 +12,11 @@ from scipy.ndimage import label
 
 from ..core import InputError
 from .clicks import Click, mask_of_clicks
+from .labelled import read_label, read_mask, write_label
 from .queue import tinted
 from .state import queued, rounds, waiting
-from .store import file_name, Project, read_label, read_mask, write_label
+from .store import Project
+from .units import file_name
 from ..text import counted
 
 # %% auto #0

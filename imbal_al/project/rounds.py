@@ -27,7 +27,9 @@ from imbal_al.project.state import (
     arrivals, changed_after, draws_of_tests, guided_loss, is_finished, odd_round, picked_by,
     project_windows, queued, read_guide, read_picks, read_round, rounds, split_labels, unit_group, unlabelled_units, waiting
 )
-from .store import labels, locked_rounds, look, Project, sweep
+from .intake import look
+from .labelled import labels
+from .store import locked_rounds, Project, sweep
 from ..strategies.choose import select, select_spread, STRATEGIES
 from ..text import counted
 from ..strategies.registry import Candidates
@@ -36,7 +38,8 @@ from ..strategies.registry import Candidates
 __all__ = ['Round', 'next_round']
 
 # %% ../../nbs/67_project.rounds.ipynb #83eff668
-_NEEDS = {'entropy','foreground','embedding','margin','foreground_entropy','gradient','bald','pi_t','progress'}
+_NEEDS = {'entropy','foreground','embedding','labelled_faulty','margin','foreground_entropy','gradient','bald',
+    'pi_t','progress'}
 
 def project_strategies()->list: # Their names
     "The strategies that a project can use"
@@ -450,4 +453,6 @@ def _looked_at(p, folder, record, net, ids, device, say):
     if not embedding: return scores, no_embedding
     if not record['train']: return scores, np.zeros((0,scores['embedding'].shape[1]), np.float32)
     labelled, _ = score_units(p, net, [id for id,_ in record['train']], device, True)
-    return scores, labelled['embedding']
+    table = labels(p)
+    known = np.isin(labelled['ids'], table['id'][table['faulty']>0])
+    return dict(scores, labelled_faulty=known), labelled['embedding']

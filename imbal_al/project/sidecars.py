@@ -125,6 +125,7 @@ def read_yolo(
     except BROKEN as e: drawn.error = said_error(e)
     return drawn
 
+# %% ../../nbs/62e_project.sidecars.ipynb #c7e1aa02
 def _yolo_shape(words, names):
     "A line as a shape. Raises `ValueError`"
     numbers = [float(word) for word in words[1:]]
@@ -135,4 +136,6 @@ def _yolo_shape(words, names):
 
 def _yolo_polygon(numbers, shape):
     "Corners as shares of the image's sides"
-    return polygon_mask(np.array(numbers).reshape(-1,2)*shape[::-1], shape)
+    shares = np.array(numbers).reshape(-1,2)
+    with np.errstate(over='ignore'): corners = shares*shape[::-1] # what is not finite is refused below
+    return polygon_mask(corners, shape)

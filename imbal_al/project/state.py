@@ -13,7 +13,8 @@ from ..core import InputError, read_json, stream, write_json
 from ..measure.sampling import draw_weights
 from ..measure.verdict import read_rule
 from ..networks.tiling import Windows
-from .store import BACKUP, group_in, labels, locked, Project
+from .labelled import labels
+from .store import BACKUP, group_in, locked, Project
 
 # %% auto #0
 __all__ = ['release']

@@ -14,11 +14,12 @@ from imbal_al.measure.verdict import (
     verdict_level, VerdictLevel
 )
 from .held_out import weighed_tests
+from .labelled import labels
 from .network import heldout_parts
 from imbal_al.project.state import (
     exported_round, read_guide, read_verdict, split_labels, VERDICT_FORM
 )
-from .store import groups_of, labels, locked, Project
+from .store import groups_of, locked, Project
 
 # %% auto #0
 __all__ = ['choose_verdict', 'undo_verdict']

@@ -23,7 +23,9 @@ import numpy as np, pandas as pd
 
 from ..core import atomic_path, config_hash, note, write_json
 from ..data.images import read_image
-from .moved import features, findings, Lot, MOVED, nearest, surfaces
+from imbal_al.project.moved import (
+    features, findings, KINDS, Lot, MATTERS, MOVED, nearest, surfaces
+)
 from .queue import write_queue
 from .reference import reference, same_groups
 from .store import Project
@@ -35,13 +37,18 @@ from ..text import counted
 __all__ = ['Watch', 'watch_line']
 
 # %% ../../nbs/71d_project.watch.ipynb #57d27280
-def _odd_of(usual, today):
-    "Robust deviations (m,F) of today's numbers from the usual ones"
+_ODD, _ODD_OF_MOVED = 4, 2 # Deviations
+def _odd_of(usual, today, least):
+    "Robust deviations (m,F) of today's numbers from the usual ones; one is at least so much"
     middle = np.median(usual, 0)
     spread = 1.4826*np.median(np.abs(usual-middle), 0)
-    wide = np.maximum(usual.std(0), 1e-3)
-    spread = np.where(spread>1e-9, spread, wide)
-    return (today-middle)/spread
+    return (today-middle)/np.maximum(spread, least)
+
+# %% ../../nbs/71d_project.watch.ipynb #edb033e5
+def _compared(before, kind):
+    "The part of a reference that a kind is compared with"
+    only_tests = kind in ('share','network') and before.held_out.any()
+    return before.part(before.held_out) if only_tests else before
 
 # %% ../../nbs/71d_project.watch.ipynb #7c9b95c9
 def oddness(
@@ -51,19 +58,19 @@ def oddness(
     )->dict: # kind -> (m,), in robust deviations, with a sign where it has one
     "How odd each of today's pictures is in each kind"
     out = {}
-    for kind in ('light','focus','network'):
-        apart = _odd_of(features(before.rows, kind), features(now.rows, kind))
+    for kind,change in MATTERS.items():
+        lot = _compared(before, kind)
+        apart = _odd_of(features(lot.rows, kind), features(now.rows, kind), change/_ODD)
         worst = np.abs(apart).argmax(1)
         out[kind] = apart[np.arange(len(apart)),worst]
     a, b = surfaces(before.rows, basis), surfaces(now.rows, basis)
     usual = nearest(a, a, before.groups, before.groups)
     usual = usual[np.isfinite(usual)]
     far = nearest(b, a)
-    if len(usual): out['surface'] = _odd_of(usual[:,None], far[:,None])[:,0]
+    if len(usual): out['surface'] = _odd_of(usual, far, max(usual.std()/_ODD, 1e-3))
     return out
 
 # %% ../../nbs/71d_project.watch.ipynb #ed62da46
-_ODD = 4
 def odd_picks(
     odd:dict,  # From `oddness`
     moved:set, # Kinds that have moved
@@ -74,13 +81,20 @@ def odd_picks(
     for kind,i in [*_turns(odd, moved), *_turns(odd, set(odd)-moved)]:
         if len(out)==most: break
         apart = float(odd[kind][i])
-        is_odd = (apart if kind=='surface' else abs(apart))>_ODD
-        if i in seen or not is_odd: continue
+        day = _side(odd, kind) if kind in moved else 0
+        if i in seen or not _is_odd(kind, apart, day): continue
         seen.add(i)
         out.append((i, kind, apart))
     return out
 
 # %% ../../nbs/71d_project.watch.ipynb #439a276a
+def _side(odd, kind): return 1 if kind=='surface' else np.sign(np.median(odd[kind]))
+
+def _is_odd(kind, apart, day):
+    "`day`: the side to which it has moved; 0: it has not"
+    size = apart if kind=='surface' else abs(apart)
+    return size>_ODD or day*apart>_ODD_OF_MOVED
+
 def _turns(odd, kinds):
     "[(kind, position)]: kinds take turns, each the oddest first"
     orders = {kind:np.argsort(-np.abs(odd[kind]), kind='stable') for kind in odd if kind in kinds}
@@ -89,12 +103,12 @@ def _turns(odd, kinds):
     return turns
 
 # %% ../../nbs/71d_project.watch.ipynb #45f82d7d
-_AXES = dict(
-    light='log of the mean',
-    focus='log sharpness',
-    surface='distance to the reference',
-    share='highest logit',
-    network='median logit')
+_AXES = dict(zip(KINDS, (
+    'log of the mean',
+    'log sharpness',
+    'distance to the reference',
+    'highest logit',
+    'median logit')))
 def _shown(before, now, basis, kind):
     "What is drawn of each picture: (of the reference, of today)"
     if kind=='share': return before.rows['peak'], now.rows['peak']
@@ -112,6 +126,12 @@ def _draw(ax, values, at, first, colour):
     end = first+len(values)-1
     if len(there): ax.hlines(np.median(there), first, end, color=colour, lw=1.5)
 
+# %% ../../nbs/71d_project.watch.ipynb #7d1ff1b4
+def _title(finding):
+    "What a panel says"
+    size = finding.says.split(';')[0].split(' (')[0]
+    return f'{finding.kind} {finding.verdict}: {size}'
+
 # %% ../../nbs/71d_project.watch.ipynb #97ee80cb
 def watch_figure(
     before:Lot,
@@ -124,12 +144,11 @@ def watch_figure(
     fig = Figure(figsize=(7,1.6*len(found)), dpi=90)
     for i,finding in enumerate(found):
         ax = fig.add_subplot(len(found), 1, i+1)
-        only_tests = finding.kind in ('share','network') and before.held_out.any()
-        lot = before.part(before.held_out) if only_tests else before
+        lot = _compared(before, finding.kind)
         a, b = _shown(lot, now, basis, finding.kind)
         _draw(ax, a, lot.rows['at'], 0, '.6')
         _draw(ax, b, now.rows['at'], len(a), '#D55E00' if finding.verdict==MOVED else '#0072B2')
-        ax.set_title(f'{finding.kind}: {finding.verdict}', fontsize=8, loc='left')
+        ax.set_title(_title(finding), fontsize=8, loc='left')
         ax.set_ylabel(_AXES[finding.kind], fontsize=7)
         ax.tick_params(labelsize=7)
         ax.spines[['top','right']].set_visible(False)

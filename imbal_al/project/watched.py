@@ -153,10 +153,12 @@ def read_watched(
     "Read records"
     found = read_record(path)
     if found is None or set(found)!={'names','rows','about'}: return None
-    if found['rows'].dtype!=ROW: return None
+    shape = found['rows'].shape
+    is_list = len(shape)==1 and found['names'].shape==shape
+    if not is_list or found['rows'].dtype!=ROW: return None
     try: about = json.loads(str(found['about']))
     except ValueError: return None
-    if about.get('form')!=FORM or len(found['names'])!=len(found['rows']): return None
+    if not isinstance(about, dict) or about.get('form')!=FORM: return None
     return Watched(found['names'].tolist(), found['rows'], about)
 
 # %% ../../nbs/69b_project.watched.ipynb #9169e865

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         'choose': 'select STRATEGIES',
-        'diversity': 'k_center_greedy coreset entropy_coreset badge',
+        'diversity': 'k_center_greedy coreset entropy_coreset badge nearest',
         'novelty': 'first_finds heat_map',
         'registry': 'Candidates strategy',
         'scores': (

@@ -20,7 +20,7 @@ _all_ = ['STRATEGIES']
 
 _ORDER = (
     'random', 'random_faulty', 'random_predicted_faulty', 'entropy', 'coreset', 'coreset_paper',
-    'margin', 'entropy_foreground', 'bald', 'clasp', 'entropy_coreset', 'quota', 'badge',
+    'margin', 'entropy_foreground', 'bald', 'clasp', 'entropy_coreset', 'quota', 'badge', 'nearest',
 )
 
 def _sort_register():
@@ -46,7 +46,7 @@ def select(
     return np.asarray(f(c, n, rng), dtype=np.int64)
 
 # %% ../../nbs/39_strategies.choose.ipynb #7666f7cb
-_NOT_ROWS = ('n','pi_t','progress','labelled_embedding')
+_NOT_ROWS = ('n','pi_t','progress','labelled_embedding','labelled_faulty')
 
 def _known(c, picked):
     "Embeddings of the labelled images, with those of the picked ones"

@@ -27,6 +27,7 @@ class Candidates:
     bald: np.ndarray|None=None    # float (n,), mutual information under dropout, nats
     pi_t: float|None=None         # Share of faulty images where the network shall be used
     progress: float=0.            # 0 at the first pick, towards 1 at the last
+    labelled_faulty: np.ndarray|None=None # bool (m,), has each labelled image a defect?
 
 # %% ../../nbs/36_strategies.registry.ipynb #d2bae5df
 STRATEGIES = {}

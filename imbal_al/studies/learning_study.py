@@ -136,7 +136,7 @@ def story(
     return sorted([*rare, *faulty], key=attrgetter('repeat'))
 
 # %% ../../nbs/60_studies.learning_study.ipynb #e1e14847
-_OTHERS = ('healthy_share','healthy_price','train_pi','stop','warm_start')
+_OTHERS = ('healthy_share','healthy_price','train_pi','stop','warm_start','start')
 
 def _others(config): return tuple(getattr(config, name) or 0 for name in _OTHERS)
 
@@ -178,8 +178,11 @@ def _picked_rows(config, folder, result):
 
 # %% ../../nbs/60_studies.learning_study.ipynb #d8170850
 def _open_stores(configs, root):
-    "Cut the patches that the runs share, before workers ask for them"
+    "Cut the patches that the runs share, and see what they start by, before workers ask for them"
     for key in dict.fromkeys(config.store_key() for config in configs): load_patches(key, root)
+    if all(config.start=='random' for config in configs): return
+    from imbal_al.studies.first_batch import keep_pools # Loads PyTorch: only for those who train
+    keep_pools(configs, root)
 
 # %% ../../nbs/60_studies.learning_study.ipynb #bf66d26d
 def _run_one(config, runs, device, root, threads):

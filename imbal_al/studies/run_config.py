@@ -112,6 +112,7 @@ class RunConfig:
     stop: str='none'             # 'converged': `steps` is a limit, see `imbal_al.networks.learner.Converged`
     warm_start: bool=False       # Begin a cycle with the last one's weights instead of new ones
     train_pi: float|None=None    # Faulty share of training batches, see `MixedBatches`; None: as labelled
+    start: str='random'          # How the first batch is picked: 'random', 'coreset' or 'anomaly'
 
     def __post_init__(self):
         for field in _READ:
@@ -254,6 +255,8 @@ def _check_training(config):
         raise InputError(f'warm_start = {config.warm_start!r}; give true or false')
 
 # %% ../../nbs/58_studies.run_config.ipynb #13a69be1
+STARTS = ('random','coreset','anomaly') # Ways to pick the first batch, see *A study's first batch*
+
 def _check_choices(config):
     "Refuse names that are not known"
     from imbal_al.networks.learner import SCHEDULES, STOPS # Loads PyTorch: only for those who train
@@ -263,6 +266,7 @@ def _check_choices(config):
     check_choice('scenario mode', config.mode, MODES)
     check_choice('stride', config.stride, STRIDES)
     check_choice('stop', config.stop, STOPS)
+    check_choice('start', config.start, STARTS)
 
 # %% ../../nbs/58_studies.run_config.ipynb #b0adee7d
 _DROPOUT = ('fpn','pspnet','deeplabv3') # Networks that drop something: what `bald` asks for

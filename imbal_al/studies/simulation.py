@@ -26,6 +26,7 @@ from imbal_al.runs.folder import (
 )
 from ..strategies.choose import select, STRATEGIES
 from ..strategies.registry import Candidates
+from .first_batch import first_batch
 from .run_config import batch_split, check_config, loss_of, RunConfig
 from imbal_al.studies.run_records import (
     cycle_path, keep_parts, load_patches, parts_path, scenario_of, stored_parts
@@ -212,19 +213,12 @@ def _candidates(config, network, data, rest, labelled, faulty, cycle, precision)
         found.embedding = embeddings(network, data, rest, precision=precision, host=host)
     if 'embedding' in needs:
         found.labelled_embedding = embeddings(network, data, labelled, precision=precision, host=host)
+        found.labelled_faulty = faulty[labelled]
     if 'training_embedding' in needs:
         seed = stream_seed(config.seed, 'training mode', config.repeat, cycle)
         found.embedding = embed_training_mode(network, data, rest, config.bs, seed)
         found.labelled_embedding = embed_training_mode(network, data, labelled, config.bs, seed)
     return found
-
-# %% ../../nbs/59_studies.simulation.ipynb #b4c00931
-def first_batch(c:RunConfig, # The run
-    pool_size:int            # Patches in the pool
-    )->np.ndarray:           # int64 (masks of a batch,)
-    "Positions in the pool labelled in the first cycle: at random, the same for all strategies of a repeat"
-    order = stream(c.seed, 'first batch', c.repeat).permutation(pool_size)
-    return order[:batch_split(c)[0]]
 
 # %% ../../nbs/59_studies.simulation.ipynb #f3128030
 def _pick(config, space, network, cycle, labelled, precision):
@@ -379,14 +373,23 @@ def _follows(config, record, cycle, labelled):
     new = np.setdiff1d(record['next'], labelled)
     return np.array_equal(record['position'], labelled[-masks:]) and len(new)==len(record['next'])==wanted
 
+# %% ../../nbs/59_studies.simulation.ipynb #c2f9e0b4
+def _has_parts(folder, record):
+    "Are the records of parts there and whole, and of the network that the histograms are of?"
+    parts, hist = stored_parts(folder), record['hist']
+    if parts is None or len(parts)!=len(hist): return False
+    defects = np.zeros((len(hist), hist.shape[-1]))
+    np.add.at(defects, parts.of_K, parts.hist_KB)
+    return np.array_equal(defects, hist[:,1])
+
 # %% ../../nbs/59_studies.simulation.ipynb #a39a3348
 def _done_cycle(config, folder, cycle, labelled):
     "The record of a cycle if it is there, whole, and follows from the cycles before it"
     record = read_record(cycle_path(folder, cycle))
     if record is None: return
     follows = _follows(config, record, cycle, labelled)
-    if follows and (cycle<config.cycles or stored_parts(folder)): return record
-    if follows: note(f'{parts_path(folder)} is not there or damaged; the last cycle is done again for it')
+    if follows and (cycle<config.cycles or _has_parts(folder, record)): return record
+    if follows: note(f'{parts_path(folder)} is not there, damaged or of another network; the last cycle is done again for it')
     else: note(f'{cycle_path(folder, cycle)} does not follow from the cycles before it and counts as missing')
 
 # %% ../../nbs/59_studies.simulation.ipynb #ac717903
@@ -437,7 +440,7 @@ def _new_cycle(job, cycle, labelled):
 def _all_cycles(job, n_pool):
     "The records of all cycles"
     config, records = job.config, []
-    labelled = first_batch(config, n_pool).astype(np.int64)
+    labelled = first_batch(config, n_pool, job.root).astype(np.int64)
     for cycle in range(1, config.cycles+1):
         record = _done_cycle(config, job.folder, cycle, labelled)
         if record is None: record = _new_cycle(job, cycle, labelled)

@@ -30,7 +30,8 @@ from imbal_al.studies.loss_config import LossConfig
 from imbal_al.studies.loss_study import loss_preset, loss_results, plan_losses, run_losses
 from imbal_al.losses.compound import PaperComboLoss
 from imbal_al.measure.statistics import paired_interval
-from imbal_al.project.store import labels, open_project
+from imbal_al.project.labelled import labels
+from imbal_al.project.store import open_project
 from imbal_al.dev.rehearsal import price
 from imbal_al.results.remedies import against_plain, guided, loss_rows, rates_in, remedy_table
 from imbal_al.results.remedies import threshold_remedies
