@@ -4,25 +4,25 @@
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #1ba5a942
 from __future__ import annotations
-import argparse, time
+import time
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np, pandas as pd, torch
-from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, label
+from scipy.ndimage import distance_transform_edt, label
 from skimage.filters import threshold_otsu
 
-from ..core import atomic_path, config_hash, provenance, read_json, stream, write_json
+from ..core import config_hash, provenance, read_json, stream, write_json, write_table
 from ..data.catalog import load_source
 from ..data.images import read_image
 from ..data.masks import read_mask
+from .study import study_parser
 from ..networks.features import encode
 from ..networks.frozen import frozen_network, HOW, logits_of, train_frozen
 from ..project.clicks import Click, mask_of_clicks
 
 # %% auto #0
-__all__ = ['main']
+__all__ = []
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #89eb306c
 @dataclass(frozen=True)
@@ -260,30 +260,6 @@ def _seen(net, one, case):
 # %% ../../nbs/dev/10_dev.clicks.ipynb #e635fd3e
 def _by_network(case, clicks, prob): return _clicked(prob>=.5, clicks)
 
-# %% ../../nbs/dev/10_dev.clicks.ipynb #3d558ae0
-def _iou(a, b): return float((a&b).sum()/(a|b).sum())
-
-# %% ../../nbs/dev/10_dev.clicks.ipynb #18f22c1f
-def _off_by_one(truth):
-    "IoU of a mask with itself, larger, smaller and moved by one pixel"
-    mask = np.pad(truth, 2)
-    moved = [_iou(mask, np.roll(mask, step, axis)) for step in (1,-1) for axis in (0,1)]
-    return dict(
-        larger=round(_iou(mask, binary_dilation(mask)), 4),
-        smaller=round(_iou(mask, binary_erosion(mask)), 4),
-        moved=round(float(np.mean(moved)), 4))
-
-# %% ../../nbs/dev/10_dev.clicks.ipynb #19010457
-def _edges():
-    "A row for each defect of both sets"
-    rows = []
-    for one in _SETS:
-        for case in _cases(one):
-            about = dict(data=one.data, picture=case.name, defect=case.number)
-            half = 'chosen' if case.even else 'report'
-            rows.append(dict(about, half=half, area=int(case.truth.sum()), **_off_by_one(case.truth)))
-    return pd.DataFrame(rows)
-
 # %% ../../nbs/dev/10_dev.clicks.ipynb #a710ad97
 def _way(way, one, case, net):
     "Function (case, clicks) -> mask"
@@ -354,34 +330,26 @@ def clicks_table(
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #d3940eac
 _COMMAND = 'python -m imbal_al.dev.clicks --runs RUNS --out data/results/clicks.csv'
-_EDGES = 'python -m imbal_al.dev.clicks --edges --out data/results/clicks_edges.csv'
 
 def _parser():
     "What may be asked"
-    parser = argparse.ArgumentParser(prog='imbal_al.dev.clicks', description=main.__doc__)
-    parser.add_argument('--runs', type=Path, default=Path('runs/clicks'))
-    parser.add_argument('--out', type=Path, default=Path('data/results/clicks.csv'))
+    parser = study_parser('clicks', main.__doc__)
     parser.add_argument('--ways', default=','.join(_WAYS))
     parser.add_argument('--data', default='', help='one set only')
-    parser.add_argument('--edges', action='store_true', help='only what a pixel of edge is worth')
     return parser
-
-# %% ../../nbs/dev/10_dev.clicks.ipynb #95045809
-def _saved(t, out, command):
-    "A table, and beside it what made it"
-    with atomic_path(out) as part: t.to_csv(part, index=False)
-    came = provenance()
-    hardware = f"{came['cpu']}, {came['cores']} cores, one thread, busy with other work"
-    about = dict(command=command, commit=came['commit'], hardware=hardware, seed=0)
-    write_json(out.with_name(f'{out.stem}_origin.json'), about)
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #6a92e466
 def _written(folder, out):
-    "The table of all rows"
+    "The table of all rows, and beside it what made it"
     rows = [read_json(path) for path in folder.glob('*.json')]
     t = pd.DataFrame([row for row in rows if row])
     t = t.drop(columns='sha256', errors='ignore')
-    _saved(t.sort_values(['data','way','picture','defect'], ignore_index=True), out, _COMMAND)
+    t = t.sort_values(['data','way','picture','defect'], ignore_index=True)
+    write_table(out, t, index=False)
+    came = provenance()
+    hardware = f"{came['cpu']}, {came['cores']} cores, one thread, busy with other work"
+    about = dict(command=_COMMAND, commit=came['commit'], hardware=hardware, seed=0)
+    write_json(out.with_name(f'{out.stem}_origin.json'), about)
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #20db33b0
 def main(
@@ -389,7 +357,6 @@ def main(
     ):
     "Click on defects as somebody would, and write how good the masks are"
     given = _parser().parse_args(argv)
-    if given.edges: return _saved(_edges(), given.out, _EDGES)
     torch.set_num_threads(1)
     given.runs.mkdir(parents=True, exist_ok=True)
     for one in _SETS:
