@@ -137,8 +137,9 @@ def test_what_hangs_on_settings_has_a_name_of_its_own():
 
 def test_the_table_has_a_row_for_each_round(windows, tmp_path):
     played(play_of(), tmp_path, windows)
-    t = _table(tmp_path)
+    t = _table(tmp_path, lambda data: windows.faulty)
     assert t['labels'].tolist() == [4, 8]
+    assert t['then'].tolist() == [t['queue'][1], '']
     assert t['minutes'].tolist() == [4.0, 4.2]  # four masks of a minute; four keys of three seconds
     assert t['commit'].notna().all() and (t['seed'] == 0).all()
 

@@ -4,20 +4,21 @@
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #184575dd
 from __future__ import annotations
-import argparse, time
+import time
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
-from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 
 from imbal_al.core import (
-    atomic_path, check_choice, config_hash, InputError, provenance, read_json, stream, stream_seed, write_json
+    check_choice, config_hash, InputError, provenance, read_json, stream, stream_seed, write_json,
+    write_table
 )
 from ..data.catalog import load_source
 from ..data.patches import cache_root, open_store
 from .rehearsal import price
+from .study import study_parser
 from .training_on_few import dealt_groups, some_windows, worth
 from ..networks.device import DeviceData
 from ..networks.features import Encoder, keep_features, load_encoder
@@ -32,7 +33,7 @@ from ..strategies.novelty import first_finds
 from ..strategies.registry import Candidates
 
 # %% auto #0
-__all__ = ['main']
+__all__ = []
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #97081c3e
 @dataclass(frozen=True)
@@ -249,12 +250,14 @@ def _next_round(w, play, split, before):
         trained=not cold,
         row=_row(*of, split, k, labelled)|reached|_from(play.key(k)))
 
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #350ffd60
+# %% ../../nbs/dev/8d_dev.played_loop.ipynb #12af5a90
+def _signs(faulty): return ''.join(np.where(faulty, 'x', '.'))
+
+# %% ../../nbs/dev/8d_dev.played_loop.ipynb #95acc26e
 def _row(w, play, split, k, labelled):
     "What was picked, of what, for what"
     line, (pool, test) = play.line, split
-    hits = w.faulty[labelled]
-    signs = np.where(hits, 'x', '.')[play.stops[k]-play.queue(k):]
+    new = labelled[play.stops[k]-play.queue(k):]
     return dict(
         data=line.data,
         patch=line.patch,
@@ -266,8 +269,8 @@ def _row(w, play, split, k, labelled):
         arm=play.arm.name,
         seed=play.seed,
         labels=len(labelled),
-        found=int(hits.sum()),
-        queue=''.join(signs))
+        found=int(w.faulty[labelled].sum()),
+        queue=_signs(w.faulty[new]))
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #6b90e7e2
 def _from(key):
@@ -297,18 +300,30 @@ def _told(row):
     seconds = row['training']+row['looking']
     return f"{name}: {row['found']} found, F1 {row['f1']:.3f}, {seconds:.0f} s"
 
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #3620bd97
+# %% ../../nbs/dev/8d_dev.played_loop.ipynb #adfe8b84
+@cache
+def _flags(data):
+    "Is it faulty? of each window of a line"
+    line, = (line for line in _LINES if line.data==data)
+    store = open_store(load_source(data), line.patch)
+    faulty = store.table['faulty'].to_numpy()>0
+    return faulty[some_windows(faulty, line)]
+
+# %% ../../nbs/dev/8d_dev.played_loop.ipynb #8f4e0fbc
 _COMMAND = 'python -m imbal_al.dev.played_loop --runs RUNS --out TABLE'
 _COLUMNS = [
     'data', 'patch', 'pi', 'pool', 'pool_faulty', 'test', 'test_faulty',
-    'arm', 'seed', 'labels', 'found', 'queue', 'minutes',
+    'arm', 'seed', 'labels', 'found', 'queue', 'then', 'minutes',
     'f1', 'f1_half', 'ap', 'hit', 'training', 'looking',
     'config', 'commit', 'hardware', 'command']
 
-def _table(folder):
+def _table(folder, flags=_flags):
     "One row per round, with an annotator's minutes (estimated). Raises `InputError` where there is none"
     records = [read_json(path) for path in sorted(folder.glob('*.json'))]
-    rows = [record['row'] for record in records if record]
+    rows = []
+    for record in filter(None, records):
+        faulty = flags(record['row']['data'])
+        rows.append(dict(record['row'], then=_signs(faulty[np.array(record['next'], int)])))
     if not rows: raise InputError(f'{folder} holds no round; play one')
     t = pd.DataFrame(rows)
     counted = t[['labels','found']].set_axis(['labelled','faulty'], axis=1)
@@ -318,9 +333,7 @@ def _table(folder):
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #4a1cfc9d
 def _parser():
     "What may be asked"
-    parser = argparse.ArgumentParser(prog='imbal_al.dev.played_loop', description=main.__doc__)
-    parser.add_argument('--runs', type=Path, default=Path('runs/played_loop'))
-    parser.add_argument('--out', type=Path, default=Path('data/results/played_loop.csv'))
+    parser = study_parser('played_loop', main.__doc__)
     parser.add_argument('--seeds', type=int, default=6)
     parser.add_argument('--labels', type=int, default=_STOPS[-1], help='play to so many labels')
     lines, arms = [line.data for line in _LINES], [arm.name for arm in _ARMS]
@@ -332,11 +345,6 @@ def _parser():
 def _chosen(what, names, known):
     "Those of some names, in their order. Raises `InputError` for a name that is not known"
     return [known[check_choice(what, name, known)] for name in names.split(',')]
-
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #f35e91d0
-def _write(t, path):
-    "A table, whole or not at all"
-    with atomic_path(path) as part: t.to_csv(part, index=False, float_format='%.6g')
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #8e75c840
 def main(
@@ -350,6 +358,6 @@ def main(
     arms = _chosen('arm', given.arms, {arm.name:arm for arm in _ARMS})
     for seed,line in product(range(given.seeds), lines):
         for arm in arms: _play(_Play(line, arm, seed), given.runs, given.labels)
-        _write(_table(given.runs), given.out)
+        write_table(given.out, _table(given.runs), index=False, float_format='%.6g')
 
 if __name__=='__main__' and '__file__' in globals(): main()

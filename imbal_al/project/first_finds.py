@@ -7,12 +7,14 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+from PIL import Image
 
 from ..core import InputError, note, stream
 from ..networks.features import dinov2_file, keep_features, load_encoder
 from .state import unit_group
 from .store import Project
-from ..strategies.novelty import first_finds
+from ..runs.folder import read_record, write_record
+from ..strategies.novelty import first_finds, heat_map
 
 # %% auto #0
 __all__ = []
@@ -103,6 +105,7 @@ def novel_picks(
     most = record.get('per_group') or len(ids)
     groups = [unit_group(p, id) for id in ids]
     picked = _capped(found.order, groups, n, most)
+    _keep_heat(_heat_path(p, record), found, ids, picked)
     return [dict(id=str(ids[i]), why=_why(found, i), held_out=False) for i in picked]
 
 # %% ../../nbs/66a_project.first_finds.ipynb #90550f47
@@ -110,3 +113,33 @@ def _why(found, i):
     "Why a unit was picked, in a few words"
     return (f'anomaly: {found.own[i]:.2f} unlike the rest of its picture, '
         f'{found.others[i]:+.1f} sd beside pictures like it')
+
+# %% ../../nbs/66a_project.first_finds.ipynb #0b650fce
+def _heat_path(p, record): return p.dir/'rounds'/f"{record['number']:03d}"/'novelty.npz'
+
+def _keep_heat(path, found, ids, picked):
+    "Keep the maps of the picked units"
+    maps = np.stack([heat_map(found, i, peak=True) for i in picked]).astype(np.float16)
+    write_record(path, dict(ids=np.array([ids[i] for i in picked], 'U12'), maps=maps))
+
+# %% ../../nbs/66a_project.first_finds.ipynb #ff3e57ff
+def _enlarged(heat, shape):
+    "float32 (h,w) of a map, bilinear, 0 to 1"
+    small = Image.fromarray(np.asarray(heat, np.float32))
+    h, w = shape
+    return np.clip(np.asarray(small.resize((w,h), Image.Resampling.BILINEAR)), 0, 1)
+
+# %% ../../nbs/66a_project.first_finds.ipynb #66cf7d64
+def kept_heat(
+    p:Project,   # The project
+    record:dict, # A round's
+    ):           # f(id) -> float32 (h,w) of the unit, 0 to 1; None where no map is kept
+    "The heat maps of a round that picked by `anomaly`"
+    kept = read_record(_heat_path(p, record)) or dict(ids=[], maps=[])
+    maps = dict(zip(map(str, kept['ids']), kept['maps']))
+    def heat(id):
+        "Of a unit's pixels"
+        if id not in maps: return None
+        unit = p.row[id]
+        return _enlarged(maps[id], (unit['h'],unit['w']))
+    return heat

@@ -119,7 +119,9 @@ class _Sent:
     cell: tuple  # (picture, [line, line]), for the contact sheet
 
 # %% ../../nbs/66_project.queue.ipynb #39e3be1c
-def _send(p, folder, pick, im, prob, url, model):
+_MARKED = .75 # Of the hottest place of a unit: what its heat map marks
+
+def _send(p, folder, pick, im, prob, heat, url, model):
     "Write the pictures of one unit, and say what else is to be written of it"
     unit = p.row[pick['id']]
     name = f'{file_name(unit)}.png'
@@ -128,8 +130,12 @@ def _send(p, folder, pick, im, prob, url, model):
     if prob is not None:
         write_png(folder/'predictions'/name, mask.astype(np.uint8)*255)
         write_png(folder/'probabilities'/name, np.rint(prob*255).astype(np.uint8))
+    shown, score = mask, 0. if prob is None else np.max(prob)
+    if heat is not None:
+        write_png(folder/'heat'/name, np.rint(heat*255).astype(np.uint8))
+        score = np.max(heat)
+        shown, model = (heat>0)&(heat>=_MARKED*score), 'anomaly'
     address = f"{url.rstrip('/')}/{name}" if url else _data_uri((folder/'images'/name).read_bytes())
-    score = 0. if prob is None else np.max(prob)
     return _Sent(
         row=dict(
             file=name,
@@ -139,8 +145,8 @@ def _send(p, folder, pick, im, prob, url, model):
             held_out=pick['held_out'],
             predicted_pixels='' if mask is None else int(mask.sum())),
         drawn=(name, (unit['h'],unit['w']), mask),
-        task=labelstudio_task(p, unit, pick['why'], address, mask, score, model),
-        cell=(_thumbnail(im, mask), [unit['name'], pick['why']]))
+        task=labelstudio_task(p, unit, pick['why'], address, shown, score, model),
+        cell=(_thumbnail(im, shown), [unit['name'], pick['why']]))
 
 # %% ../../nbs/66_project.queue.ipynb #bee42da1
 def write_queue(
@@ -149,7 +155,8 @@ def write_queue(
     picks:list,        # [dict(id, why, held_out)]
     probability,       # id -> float (h,w), or None where nothing is predicted
     url:str='',        # See above; '' embeds the images in the tasks
-    model:str=''       # Name of the model, for the tool
+    model:str='',      # Name of the model, for the tool
+    heat=None          # id -> float (h,w), 0 to 1, or None: shown where nothing is predicted
     )->list[str]:      # A line for each unit that could not be read
     "Write a queue. Run again it writes the same files; `done.json` comes last"
     if (read_json(folder/'done.json') or {}).get('picks')==picks: return []
@@ -160,7 +167,8 @@ def write_queue(
             lines.append(str(e))
             continue
         prob = None if pick['held_out'] else probability(pick['id'])
-        sent.append(_send(p, folder, pick, im, prob, url, model))
+        hot = None if heat is None or pick['held_out'] or prob is not None else heat(pick['id'])
+        sent.append(_send(p, folder, pick, im, prob, hot, url, model))
     _write_tables(folder, sent)
     write_json(folder/'done.json', dict(picks=picks))
     return lines

@@ -17,7 +17,7 @@ from imbal_al.core import (
 from ..measure.sampling import draw_tests, rank_sizes
 from ..networks.predict import network, predict
 from ..networks.uncertainty import dropping
-from .first_finds import ANOMALY, cold_strategy, novel_picks
+from .first_finds import ANOMALY, cold_strategy, kept_heat, novel_picks
 from .discovery import discovery
 from imbal_al.project.network import (
     bare_network, cold_model, read_all, read_model, score_pool, score_units, SECOND, train, write_model
@@ -414,7 +414,8 @@ def _go_on(p, folder, record, device, url, say):
         z, _ = next(predict(run, [p.read(p.row[id])], w))
         return 1/(1+np.exp(-z))
     write_text(folder/'queue/overview.txt', f'{discovery(p)}\n')
-    lines = write_queue(p, folder/'queue', picks, probability, url, f"round {record['number']}")
+    model, heat = f"round {record['number']}", kept_heat(p, record) if record['cold'] else None
+    lines = write_queue(p, folder/'queue', picks, probability, url, model, heat)
     for line in lines: say(line)
     return Round(record['number'], folder, record, picks, True)
 

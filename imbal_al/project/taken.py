@@ -35,7 +35,7 @@ def _refuse_whole(p, path):
     is_own = own in at.parents
     if is_own and at.name=='images': raise InputError(
         f'{path} holds the images themselves; give the folder of their masks')
-    if is_own and at.name in ('predictions','probabilities'): raise InputError(
+    if is_own and at.name in ('predictions','probabilities','heat'): raise InputError(
         f'{path} holds what the model predicted; '
         'copy the masks that are right to a folder of their own and ingest that')
 

@@ -145,9 +145,12 @@ def first_finds(
 def heat_map(
     found:Novelty, # From `first_finds`
     i:int,         # Which picture
+    peak:bool=False, # 1 is its own most novel place; else what 1 % of the pool's patches exceed
     )->np.ndarray: # float32 (h,w), 0 to 1
     "Where a picture is unlike the rest"
     maps = (found.own_map, found.others_map)
     high = [max(float(np.quantile(one, .99)), 1e-9) for one in maps]
     scaled = [one[i]/most for one,most in zip(maps, high)]
-    return np.clip(np.maximum(*scaled), 0, 1)
+    both = np.maximum(*scaled)
+    if peak: both = both/max(float(both.max()), 1e-9)
+    return np.clip(both, 0, 1)
