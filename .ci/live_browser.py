@@ -2,7 +2,8 @@
 
 A small demo is made and served; a few units that are faulty are labelled healthy, so that there are alarms.
 Fails on console errors, pictures that do not load, a page wider than its window, a slider that changes nothing,
-keys that do nothing. Screenshots (desk and phone, light and dark) go to `_proc/live`. `--keep DIR`: the demo stays there.
+keys that do nothing, a dialog that does not fit. Screenshots (desk and phone, light and dark) go to `_proc/live`.
+`--keep DIR`: the demo stays there, and is served as it is where there is one.
 """
 
 import argparse
@@ -18,8 +19,10 @@ root = Path(__file__).resolve().parent.parent
 shots = root / '_proc/live'
 chromium = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
-EMPTY = """Promise.all([...document.images].map(o => { o.loading = 'eager'; return o.decode().then(() => 0, () => 1); }))
-    .then(o => o.reduce((a,b) => a+b, 0))"""
+EMPTY = """Promise.all([...document.images].filter(o => o.hasAttribute('src')).map(o => {
+    o.loading = 'eager';
+    return o.decode().then(() => 0, () => 1);
+})).then(o => o.reduce((a,b) => a+b, 0))"""
 
 
 def needed():
@@ -36,6 +39,8 @@ def demo_project(out):
     "A project of a small demo"
     from imbal_al.live.demo import _Scale, walk_demo
 
+    if (out / 'parts').exists():
+        return out / 'parts'
     scale = _Scale(today=70, tomorrow=6, side=64, steps=60, budgets=(30, 10, 10))
     walk_demo(out, 0, scale, lambda text: None)
     return out / 'parts'
@@ -90,6 +95,15 @@ def looks(page, name, wrong):
     if wide > 1:
         wrong.append(f'{name}: {wide} px wider than the window')
     page.screenshot(path=shots / f'{name}.png', full_page=True)
+    page.keyboard.press('d')
+    page.wait_for_selector('#photo[src]')
+    page.evaluate("document.getElementById('photo').decode()")
+    page.screenshot(path=shots / f'{name}-clicks.png')
+    for at in ('#board', '#draw-accept', '#draw-leave'):
+        box, size = page.locator(at).bounding_box(), page.viewport_size
+        right, bottom = box['x'] + box['width'], box['y'] + box['height']
+        if min(box['x'], box['y']) < 0 or right > size['width'] or bottom > size['height']:
+            wrong.append(f'{name}: {at} of the dialog is not in the window')
 
 
 def walked(page, wrong):
@@ -127,18 +141,32 @@ def clicked(page, wrong):
     page.wait_for_function("drawing && drawing.at && document.getElementById('draw').open")
     page.keyboard.press('ArrowDown')
     page.keyboard.press('c')
-    page.wait_for_function("/1 click/.test(document.getElementById('draw-said').textContent)")
+    page.wait_for_function("/clicks: 1$/.test(document.getElementById('draw-said').textContent)")
     page.click('#photo', position=dict(x=40, y=30))
-    page.wait_for_function("/2 click/.test(document.getElementById('draw-said').textContent)")
+    page.wait_for_function("/clicks: 2$/.test(document.getElementById('draw-said').textContent)")
     if page.evaluate("document.getElementById('tint').naturalWidth != document.getElementById('photo').naturalWidth"):
         wrong.append('the mask is not of the size of its picture')
     page.screenshot(path=shots / 'clicks.png')
+    before = page.inner_text('#draw-said')
+    page.click('#draw-beside')
+    page.click('#photo', position=dict(x=40, y=30))
+    page.wait_for_function("/clicks: 3$/.test(document.getElementById('draw-said').textContent)")
+    if page.evaluate('drawing.clicks.map(one => one[2]).join()') != 'true,true,false':
+        wrong.append('the button does not make clicks beside the defect')
     page.keyboard.press('u')
-    page.wait_for_function("/1 click/.test(document.getElementById('draw-said').textContent)")
-    for key, word in (('a', 'a defect'), ('n', 'no defect')):
-        page.wait_for_function("drawing && drawing.at")
-        page.keyboard.press(key)
-        page.wait_for_function(f"/: {word}/.test(document.getElementById('queue-said').textContent)")
+    page.wait_for_function("/clicks: 2$/.test(document.getElementById('draw-said').textContent)")
+    if page.inner_text('#draw-said') != before:
+        wrong.append('a click taken back leaves something')
+    page.keyboard.press('u')
+    page.wait_for_function("/clicks: 1$/.test(document.getElementById('draw-said').textContent)")
+    first = page.evaluate('drawing.id')
+    page.keyboard.press('a')
+    page.keyboard.press('n')  # Too early: it must not overwrite what is accepted
+    page.wait_for_function(f"drawing && drawing.id != '{first}' && drawing.at")
+    if ': a defect' not in page.inner_text('#queue-said'):
+        wrong.append('a key that came too early has overwritten a mask: ' + page.inner_text('#queue-said'))
+    page.keyboard.press('n')
+    page.wait_for_function("/: no defect/.test(document.getElementById('queue-said').textContent)")
     page.wait_for_function(f'view.waiting == {waiting - 2}')
     page.keyboard.press('Escape')
     if page.evaluate("document.getElementById('draw').open"):

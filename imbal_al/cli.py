@@ -20,7 +20,7 @@ from .project.commands import register
 from .text import counted, progress_text, shown_text
 
 # %% auto #0
-__all__ = ['app', 'main']
+__all__ = []
 
 # %% ../nbs/88_cli.ipynb #2288f58e
 _UsageError = typer.BadParameter.__mro__[1]

@@ -89,6 +89,16 @@ def write_text(path, # Where the file shall be
     "Write `text` to `path`, whole or not at all"
     with atomic_path(path) as p: p.write_text(text, encoding='utf-8')
 
+# %% ../nbs/00_core.ipynb #c29088f8
+def write_table(
+    path,  # Where the file shall be
+    table, # A `DataFrame`
+    **how  # As its `to_csv` takes it
+    ):     # `path`
+    "Write a table as CSV, whole or not at all"
+    with atomic_path(path) as part: table.to_csv(part, **how)
+    return path
+
 # %% ../nbs/00_core.ipynb #c4fd848c
 def _plain(value):
     "NumPy's numbers and paths as JSON knows them"

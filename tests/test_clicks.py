@@ -141,6 +141,95 @@ def test_what_the_network_sees_counts():
     assert (blind == alone).all(), 'one that sees nothing at the click says nothing'
 
 
+def ring(at=(40, 50)):
+    return disc(at, 9) & ~disc(at, 3)
+
+
+def test_holes_are_filled_by_a_click_and_in_a_box():
+    picture = shown(ring())
+    for found in (mask_of_clicks(picture, [on((40, 44))]), mask_of_clicks(picture, box=(28, 38, 53, 63))):
+        assert iou(found, disc((40, 50), 9)) >= 0.9 and found[40, 50]
+
+
+def test_in_a_box_a_region_counts_from_a_quarter_of_the_largest():
+    large, middle, small = disc((40, 50), 8), disc((40, 70), 5), disc((40, 85), 2)
+    found = mask_of_clicks(shown(large | middle | small), box=(28, 38, 53, 93))
+    assert middle.sum() > large.sum() / 4 > small.sum()
+    assert iou(found, large | middle) >= 0.9 and not (found & small).any()
+
+
+def test_a_defect_that_fills_its_box_in_a_corner():
+    "More than half of what is looked at; what lies around the box is still the surface"
+    truth = np.zeros((96, 128), bool)
+    truth[:20, :20] = True
+    assert iou(mask_of_clicks(shown(truth), box=(0, 0, 20, 20)), truth) >= 0.95
+
+
+def test_a_click_outside_of_the_box_adds_nothing_there():
+    truth, other = disc((40, 50), 8), disc((40, 80), 8)
+    found = mask_of_clicks(shown(truth | other), [on((40, 80))], box=(28, 38, 53, 63))
+    assert iou(found, truth) >= 0.9 and not found[:, 63:].any()
+    reaching = mask_of_clicks(shown(truth), [on((40, 61))], box=(28, 38, 53, 63))
+    assert not reaching[:, 63:].any() and reaching[40, 61], 'nor does the edge that a click moves'
+
+
+def test_the_edge_goes_twice_as_far_as_the_click():
+    "On a straight edge, to a pixel: a click 4 px beyond the last pixel moves it by 7, one 4 px inside by 7 back"
+    truth = np.zeros((160, 200), bool)
+    truth[60:100, 80:120] = True
+    picture = shown(truth, noise=0)
+    first = mask_of_clicks(picture, [on((80, 100))])
+    edge = np.flatnonzero(first[80]).max()
+    grown = mask_of_clicks(picture, [on((80, 100)), on((80, int(edge) + 4))])
+    shrunk = mask_of_clicks(picture, [on((80, 100)), beside((80, int(edge) - 3))])
+    assert np.flatnonzero(grown[80]).max() == edge + 7
+    assert np.flatnonzero(grown[85]).max() == edge + 6, 'and nearly so five rows beside it'
+    assert np.flatnonzero(shrunk[80]).max() == edge - 7
+
+
+def test_a_click_on_a_defect_nearby_begins_a_region_of_its_own():
+    truth, other = disc((40, 50), 4), disc((40, 72), 4)
+    found = mask_of_clicks(shown(truth | other), [on((40, 50)), on((40, 72))])
+    assert iou(found, truth | other) >= 0.8 and not found[:, 60:63].any()
+
+
+def test_a_pixel_that_was_clicked_beside_stays_off():
+    "Though a later click on the defect, beyond it, takes what lies between"
+    picture = shown(disc((40, 50), 8))
+    found = mask_of_clicks(picture, [on((40, 50)), beside((40, 62)), on((40, 64))])
+    assert not found[40, 62] and found[40, 64] and found[40, 60]
+
+
+@pytest.mark.parametrize('clicked', [30, 90])
+def test_what_a_click_cuts_off_goes(clicked):
+    truth = np.zeros((96, 128), bool)
+    truth[40:44, 20:100] = True
+    found = mask_of_clicks(shown(truth), [on((42, clicked)), beside((42, 60))])
+    kept = found[:, :60] if clicked < 60 else found[:, 61:]
+    assert kept.sum() > 80 and kept.sum() == found.sum()
+
+
+def test_a_click_beside_may_come_first():
+    picture = shown(disc((40, 50), 8) | disc((40, 65), 8))
+    late = mask_of_clicks(picture, [on((40, 50)), beside((40, 65))])
+    assert (mask_of_clicks(picture, [beside((40, 65)), on((40, 50))]) == late).all()
+
+
+def test_a_line_that_leaves_the_window_is_followed():
+    "It is thin: few pixels of the first window, and cut by its edge"
+    truth = np.zeros((160, 420), bool)
+    truth[80:83, 20:400] = True
+    assert iou(mask_of_clicks(shown(truth), [on((81, 200))]), truth) >= 0.8
+
+
+def test_the_network_counts_as_much_as_contrast():
+    "It sees one of two that touch; the other stands out eight tenths as much"
+    truth, other = disc((40, 50), 8), disc((40, 66), 8)
+    picture = shown(truth) - 48.0 * (other & ~truth)
+    told = mask_of_clicks(picture, [on((40, 50))], probability=0.9 * truth)
+    assert iou(told, truth) >= 0.85
+
+
 @pytest.mark.parametrize('seed', range(4))
 def test_mirror_images_and_turns_give_mirrored_masks(seed):
     rng = np.random.default_rng(seed)

@@ -1,5 +1,6 @@
 "The live loop: what is sent, kept, answered and shown; killed and started again"
 
+import base64
 import io
 import json
 import os
@@ -27,7 +28,7 @@ from imbal_al.measure.metrics import threshold_bin
 from imbal_al.measure.parts import AREAS
 from imbal_al.project import rounds as rounds_room
 from imbal_al.project.annotations import decode_brush
-from imbal_al.project.intake import new
+from imbal_al.project.intake import drop, new
 from imbal_al.project.labelled import labels, read_label, read_mask, write_label
 from imbal_al.project.network import heldout_parts
 from imbal_al.project.queue import as_annotations
@@ -328,9 +329,9 @@ def asked(p, id, results):
 
 @pytest.fixture
 def dots(tmp_path):
-    "(project of four pictures with a dark square each, its pixels); half of them are tested on"
+    "(project of eight pictures with a dark square each, its pixels); half of them are tested on"
     (tmp_path / 'i').mkdir()
-    for i in range(4):
+    for i in range(8):
         pixels = np.full((32, 32), 200 + i, np.uint8)
         pixels[10:16, 20:27] = 90
         Image.fromarray(pixels).save(tmp_path / 'i' / f'{i}.png')
@@ -357,7 +358,31 @@ def test_a_smart_tool_is_answered_by_a_mask(dots):
     assert not less[12, 25] and (less <= first).all() and less[12, 21]
     box = drawn('rectanglelabels', dict(x=56.0, y=25.0, width=38.0, height=31.0, rotation=0))
     assert (suggested(one.post('/predict', json=asked(p, id, [box]))) == square).mean() > 0.99
+    del click['is_positive']
+    assert (suggested(one.post('/predict', json=asked(p, id, [click]))) == first).all(), 'older tools do not say'
+    empty = drawn('rectanglelabels', dict(x=0, y=0, width=30, height=30, rotation=0))
+    assert (suggested(one.post('/predict', json=asked(p, id, [empty, box]))) == square).mean() > 0.99, 'the last box'
     assert len(labels(p)) == 0, 'a suggestion is no label'
+
+
+def test_a_suggestion_is_named_by_what_was_drawn(dots):
+    "The same drawing has the same name, another one another: an annotator may take both"
+    p, _ = dots
+    one, id = client(server.make_live(p.dir)), p.units['id'][0]
+    places = dict(x=75.0, y=40.0, width=0.3), dict(x=78.0, y=40.0, width=0.3)
+    clicks = [drawn('keypointlabels', place, is_positive=True) for place in places]
+    found = [one.post('/predict', json=asked(p, id, [click])).json()['results'][0] for click in [*clicks, clicks[0]]]
+    names = [each['result'][0]['id'] for each in found]
+    assert names[0] == names[2] != names[1]
+    assert {(each['score'], each['model_version']) for each in found} == {(1.0, 'clicks')}
+
+
+def test_a_click_on_a_task_of_another_project_is_answered_with_nothing(dots):
+    p, _ = dots
+    sent = asked(p, p.units['id'][0], [drawn('keypointlabels', dict(x=75.0, y=40.0, width=0.3), is_positive=True)])
+    sent['tasks'][0]['data'] = dict(id='elsewhere', project='another')
+    found = client(server.make_live(p.dir)).post('/predict', json=sent).json()['results']
+    assert [one['result'] for one in found] == [[]]
 
 
 @pytest.mark.parametrize(
@@ -376,6 +401,12 @@ def test_a_mask_is_clicked_on_the_page_and_kept_once(dots):
     live = server.make_live(p.dir)
     one, id = client(live), p.units['id'][0]
     seen = one.post('/api/clicks', json=dict(id=id, clicks=[[12, 24, True]])).json()
+    tint = np.array(Image.open(io.BytesIO(base64.b64decode(seen['mask'].partition(',')[2]))))
+    on = tint[..., 3] > 0
+    assert on.sum() == seen['pixels'] and (on == square).mean() > 0.99 and (tint[on] == tint[12, 24]).all()
+    assert 0 < tint[12, 24, 3] < 200, 'the picture is seen through it'
+    less = one.post('/api/clicks', json=dict(id=id, clicks=[[12, 24, True], [12, 26, False]])).json()
+    assert less['pixels'] < seen['pixels']
     assert seen['mask'].startswith('data:image/png;base64,') and abs(seen['pixels'] - square.sum()) <= 4
     body = dict(id=id, clicks=[[12, 24, True]], version=seen['version'])
     assert one.post('/api/label', json=body).json()['said'] == '0.png: a defect (new)'
@@ -393,7 +424,7 @@ def test_eight_masks_from_the_page_at_once(dots):
     "Two people at one project: each label is that of its own picture"
     p, _ = dots
     one = client(server.make_live(p.dir))
-    ids = p.units['id'].tolist()
+    ids = p.units['id'].tolist()[:4]
 
     def keep(k):
         clicks = [[12, 24, True]] if k % 2 else []
@@ -422,6 +453,15 @@ def test_what_is_no_click_on_the_page_is_refused_in_a_line(dots, path, body, sai
     assert len(labels(p)) == 0
 
 
+def test_a_unit_that_was_dropped_is_not_clicked_on(dots):
+    p, _ = dots
+    id = p.units['id'][0]
+    live = server.make_live(p.dir)
+    drop(p, [id])
+    r = client(live).post('/api/clicks', json=dict(id=id, clicks=[[12, 24, True]]))
+    assert r.status_code == 400 and 'load the page again' in r.json()['error']
+
+
 def test_the_network_has_no_say_where_it_is_tested(dots, monkeypatch):
     from imbal_al.live.clicked import clicked_mask
     from imbal_al.project.clicks import Click
@@ -431,20 +471,28 @@ def test_the_network_has_no_say_where_it_is_tested(dots, monkeypatch):
 
     class Told:
         last = (None, None)
+        now = 'round 1'
 
         def version(self):
-            return 'round 1'
+            return self.now
 
         def probability(self, p, id):
             told.append(id)
             return square * 0.9
 
-    held = {is_held_out(p, image): id for id, image in zip(p.units['id'], p.units['image'])}
+    pairs = list(zip(p.units['id'], p.units['image']))
+    other = next(id for id, image in pairs if not is_held_out(p, image))
+    held = {is_held_out(p, image): id for id, image in pairs}
+    assert other != held[False], 'two that are trained on'
     answers = Told()
     for _ in range(2):
         clicked_mask(p, answers, held[False], [Click(((12, 24),))])
     clicked_mask(p, answers, held[True], [Click(((12, 24),))])
     assert told == [held[False]], 'asked once for two clicks, and never for a unit that is tested on'
+    clicked_mask(p, answers, other, [Click(((12, 24),))])
+    answers.now = 'round 2'
+    clicked_mask(p, answers, other, [Click(((12, 24),))])
+    assert told[1:] == [other, other], 'anew for another unit, and for another network'
 
 
 def started(dir, port):

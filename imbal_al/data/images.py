@@ -14,7 +14,7 @@ from ..core import InputError
 from .synthetic import image as synthetic_image
 
 # %% auto #0
-__all__ = ['refuse_floats', 'read_image']
+__all__ = ['read_image']
 
 # %% ../../nbs/11_data.images.ipynb #e47c85fd
 WINDOW = ['y','x','h','w']

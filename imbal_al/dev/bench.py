@@ -35,7 +35,7 @@ from ..studies.first_batch import first_batch
 from ..studies.simulation import run_cycle, Trainings, workspace
 
 # %% auto #0
-__all__ = ['wanted_rows', 'run_rows', 'main']
+__all__ = []
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #07ddadb3
 def _settled():

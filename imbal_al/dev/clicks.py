@@ -4,25 +4,25 @@
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #1ba5a942
 from __future__ import annotations
-import argparse, time
+import time
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 from scipy.ndimage import distance_transform_edt, label
 from skimage.filters import threshold_otsu
 
-from ..core import atomic_path, config_hash, provenance, read_json, stream, write_json
+from ..core import config_hash, provenance, read_json, stream, write_json, write_table
 from ..data.catalog import load_source
 from ..data.images import read_image
 from ..data.masks import read_mask
+from .study import study_parser
 from ..networks.features import encode
 from ..networks.frozen import frozen_network, HOW, logits_of, train_frozen
 from ..project.clicks import Click, mask_of_clicks
 
 # %% auto #0
-__all__ = ['main']
+__all__ = []
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #89eb306c
 @dataclass(frozen=True)
@@ -333,9 +333,7 @@ _COMMAND = 'python -m imbal_al.dev.clicks --runs RUNS --out data/results/clicks.
 
 def _parser():
     "What may be asked"
-    parser = argparse.ArgumentParser(prog='imbal_al.dev.clicks', description=main.__doc__)
-    parser.add_argument('--runs', type=Path, default=Path('runs/clicks'))
-    parser.add_argument('--out', type=Path, default=Path('data/results/clicks.csv'))
+    parser = study_parser('clicks', main.__doc__)
     parser.add_argument('--ways', default=','.join(_WAYS))
     parser.add_argument('--data', default='', help='one set only')
     return parser
@@ -347,7 +345,7 @@ def _written(folder, out):
     t = pd.DataFrame([row for row in rows if row])
     t = t.drop(columns='sha256', errors='ignore')
     t = t.sort_values(['data','way','picture','defect'], ignore_index=True)
-    with atomic_path(out) as part: t.to_csv(part, index=False)
+    write_table(out, t, index=False)
     came = provenance()
     hardware = f"{came['cpu']}, {came['cores']} cores, one thread, busy with other work"
     about = dict(command=_COMMAND, commit=came['commit'], hardware=hardware, seed=0)

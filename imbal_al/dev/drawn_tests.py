@@ -16,7 +16,7 @@ from ..measure.image_level import auroc
 from ..measure.sampling import draw_tests, draw_weights, rank_sizes, share_interval
 
 # %% auto #0
-__all__ = ['main']
+__all__ = []
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #cee0486a
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ..studies.loss_study import plan_losses, run_losses
 from ..studies.run_config import RunConfig
 
 # %% auto #0
-__all__ = ['main', 'campaign_table']
+__all__ = []
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #90d0a166
 @dataclass(frozen=True)

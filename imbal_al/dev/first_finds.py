@@ -19,7 +19,7 @@ from ..strategies.diversity import k_center_greedy
 from ..strategies.novelty import first_finds
 
 # %% auto #0
-__all__ = ['summary', 'main']
+__all__ = []
 
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #c71b713e
 @dataclass(frozen=True)

@@ -34,8 +34,7 @@ from ..runs.folder import begin, claimed, read_result, write_record, write_resul
 from ..runs.plan import Kind, register, save_plan
 
 # %% auto #0
-__all__ = ['SPLITS', 'FullConfig', 'Photos', 'load_photos', 'held_out', 'crop_box', 'Look', 'Crops', 'photo_histogram', 'said',
-           'run_full', 'full_plan', 'full_hours', 'run_full_study', 'main']
+__all__ = []
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #dc5c76c9
 _SETS = dict( # Name here -> (data set, kind of defect, share of the photographs held out, as in the paper's Table 2)

@@ -19,7 +19,7 @@ from ..studies.loss_study import load_loss_plan
 from ..studies.loss_training import validation_split
 
 # %% auto #0
-__all__ = ['set_scores', 'write_set_scores', 'main']
+__all__ = []
 
 # %% ../../nbs/dev/8_dev.loss_thresholds.ipynb #508982c7
 def _groups(c, root):

@@ -4,20 +4,21 @@
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #184575dd
 from __future__ import annotations
-import argparse, time
+import time
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
-from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 
 from imbal_al.core import (
-    atomic_path, check_choice, config_hash, InputError, provenance, read_json, stream, stream_seed, write_json
+    check_choice, config_hash, InputError, provenance, read_json, stream, stream_seed, write_json,
+    write_table
 )
 from ..data.catalog import load_source
 from ..data.patches import cache_root, open_store
 from .rehearsal import price
+from .study import study_parser
 from .training_on_few import dealt_groups, some_windows, worth
 from ..networks.device import DeviceData
 from ..networks.features import Encoder, keep_features, load_encoder
@@ -32,7 +33,7 @@ from ..strategies.novelty import first_finds
 from ..strategies.registry import Candidates
 
 # %% auto #0
-__all__ = ['main']
+__all__ = []
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #97081c3e
 @dataclass(frozen=True)
@@ -332,9 +333,7 @@ def _table(folder, flags=_flags):
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #4a1cfc9d
 def _parser():
     "What may be asked"
-    parser = argparse.ArgumentParser(prog='imbal_al.dev.played_loop', description=main.__doc__)
-    parser.add_argument('--runs', type=Path, default=Path('runs/played_loop'))
-    parser.add_argument('--out', type=Path, default=Path('data/results/played_loop.csv'))
+    parser = study_parser('played_loop', main.__doc__)
     parser.add_argument('--seeds', type=int, default=6)
     parser.add_argument('--labels', type=int, default=_STOPS[-1], help='play to so many labels')
     lines, arms = [line.data for line in _LINES], [arm.name for arm in _ARMS]
@@ -346,11 +345,6 @@ def _parser():
 def _chosen(what, names, known):
     "Those of some names, in their order. Raises `InputError` for a name that is not known"
     return [known[check_choice(what, name, known)] for name in names.split(',')]
-
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #f35e91d0
-def _write(t, path):
-    "A table, whole or not at all"
-    with atomic_path(path) as part: t.to_csv(part, index=False, float_format='%.6g')
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #8e75c840
 def main(
@@ -364,6 +358,6 @@ def main(
     arms = _chosen('arm', given.arms, {arm.name:arm for arm in _ARMS})
     for seed,line in product(range(given.seeds), lines):
         for arm in arms: _play(_Play(line, arm, seed), given.runs, given.labels)
-        _write(_table(given.runs), given.out)
+        write_table(given.out, _table(given.runs), index=False, float_format='%.6g')
 
 if __name__=='__main__' and '__file__' in globals(): main()

@@ -28,7 +28,7 @@ from ..project.state import queued, rounds
 from ..project.store import open_project
 
 # %% auto #0
-__all__ = ['table', 'main']
+__all__ = []
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #1ba32897
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from ..results.label_costs import CLICK, MASK
 from ..runs.folder import read_record, write_record
 
 # %% auto #0
-__all__ = ['rehearse', 'Loop', 'play', 'gather']
+__all__ = []
 
 # %% ../../nbs/dev/4_dev.rehearsal.ipynb #064d4623
 def _truth_of(p, source):

@@ -14,7 +14,7 @@ from PIL import Image
 from ..core import commit, InputError, stream, write_text
 
 # %% auto #0
-__all__ = ['main']
+__all__ = []
 
 # %% ../../nbs/dev/11_dev.scale.ipynb #87f8dccb
 _SIZE = (32,40)

@@ -19,7 +19,7 @@ from ..studies.run_costs import estimate
 from ..studies.run_config import RunConfig
 
 # %% auto #0
-__all__ = ['both_ends', 'costs', 'run_both_ends']
+__all__ = []
 
 # %% ../../nbs/dev/5_dev.shift_study.ipynb #ec0e26e5
 _NEW = ('quota','clasp','badge','entropy_foreground','entropy_coreset','margin','bald')

@@ -26,7 +26,7 @@ from ..studies.run_config import batch_split, RunConfig
 from ..studies.run_records import cycle_path, load_patches, read_run
 
 # %% auto #0
-__all__ = ['tables', 'write_both_ends']
+__all__ = []
 
 # %% ../../nbs/dev/6_dev.shift_study_tables.ipynb #4bc2d92b
 @lru_cache(4)

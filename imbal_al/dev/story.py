@@ -14,7 +14,7 @@ from ..results.story import story_verdicts, StoryTable
 from ..studies.learning_study import run_study, story
 
 # %% auto #0
-__all__ = ['gather', 'save', 'main']
+__all__ = []
 
 # %% ../../nbs/dev/9_dev.story.ipynb #a2108a42
 def gather(

@@ -4,16 +4,17 @@
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #93bb599c
 from __future__ import annotations
-import argparse, sys, time
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 from scipy.special import stdtrit
 
-from ..core import atomic_path, config_hash, provenance, read_json, stream, write_json
+from ..core import config_hash, provenance, read_json, stream, write_json, write_table
 from ..data.catalog import load_source
 from ..data.patches import cache_root, open_store
+from .study import study_parser
 from ..measure.image_level import average_precision
 from ..measure.metrics import BINS, histogram, pooled, prevalence_weights, scores, scores_at
 from ..measure.parts import area_index, measure_parts
@@ -27,7 +28,7 @@ from ..networks.predict import network
 from ..strategies.novelty import first_finds
 
 # %% auto #0
-__all__ = ['ARMS', 'main']
+__all__ = []
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #5353197d
 @dataclass(frozen=True)
@@ -307,9 +308,7 @@ _COMMAND = 'python -m imbal_al.dev.training_on_few'
 
 def _parser():
     "What may be asked"
-    parser = argparse.ArgumentParser(prog='imbal_al.dev.training_on_few', description=main.__doc__)
-    parser.add_argument('--runs', type=Path, default=Path('runs/training_on_few'))
-    parser.add_argument('--out', type=Path, default=Path('data/results/training_on_few.csv'))
+    parser = study_parser('training_on_few', main.__doc__)
     parser.add_argument('--repeats', type=int, default=6)
     parser.add_argument('--data', default='', help='one set only')
     parser.add_argument('--labels', type=int, nargs='*', default=(), help='these numbers of labels only')
@@ -327,21 +326,16 @@ def main(
     came = provenance()
     if given.speed:
         about = dict(commit=came['commit'], hardware=f"{came['cpu']}, one thread", command=f'{_COMMAND} --speed FILE')
-        return _write(_speed().assign(**about), given.speed)
+        return write_table(given.speed, _speed().assign(**about), index=False)
     given.runs.mkdir(parents=True, exist_ok=True)
     def write():
         "The table of all records"
         rows = [read_json(path) for path in given.runs.glob('*.json')]
         t = pd.DataFrame([row for row in rows if row])
         t = t.drop(columns='sha256', errors='ignore').sort_values(['data','labels','repeat','arm'])
-        _write(t.assign(command=f'{_COMMAND} --runs RUNS --out TABLE'), given.out)
+        write_table(given.out, t.assign(command=f'{_COMMAND} --runs RUNS --out TABLE'), index=False)
     wanted = _runs(given.repeats, given.data, given.arms.split(','), given.labels)
     _all(wanted, given.runs, write)
     write()
-
-# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #e70b4627
-def _write(t, path):
-    "A table, whole or not at all"
-    with atomic_path(path) as part: t.to_csv(part, index=False)
 
 if __name__=='__main__' and '__file__' in globals(): main()

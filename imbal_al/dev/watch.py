@@ -39,7 +39,7 @@ from ..project.reference import frozen_watcher
 from ..project.watched import record_of, ROW, Watcher
 
 # %% auto #0
-__all__ = ['main']
+__all__ = []
 
 # %% ../../nbs/dev/8c_dev.watch.ipynb #cdf36ee9
 @dataclass(frozen=True)

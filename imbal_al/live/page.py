@@ -69,6 +69,7 @@ _DIALOG = """<dialog id="draw" aria-labelledby="draw-name"><h2 id="draw-name"></
 <div id="board" tabindex="0" role="application" aria-label="picture"><img id="photo" alt=""><img id="tint" alt="" hidden>
 <span id="cross"></span></div>
 <p><button type="button" id="draw-accept">accept</button> <button type="button" id="draw-healthy">no defect</button>
+<button type="button" id="draw-beside" aria-pressed="false">click beside it</button>
 <button type="button" id="draw-undo">take one back</button> <button type="button" id="draw-leave">leave</button>
 <span id="draw-said" role="status"></span></p></dialog>
 </body>
@@ -122,6 +123,7 @@ dd { margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; }
 #flagged { color: var(--fault); }
 button { font: inherit; color: var(--ink); background: var(--ground); cursor: pointer;
   border: 1px solid var(--line); border-radius: .3rem; padding: .25rem .7rem; }
+button[aria-pressed=true] { background: var(--accent); color: var(--ground); }
 button:hover { border-color: var(--accent); }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 """
@@ -133,7 +135,11 @@ _TILE_STYLE = """.tiles { list-style: none; margin: 0; padding: 0; display: grid
 .tiles img { width: 100%; height: auto; display: block; border-radius: .3rem; background: var(--line); }
 dialog { background: var(--card); color: var(--ink); border: 1px solid var(--line); border-radius: .5rem;
   max-width: 96vw; }
-#board { position: relative; width: min(88vw, 70vh); touch-action: manipulation; }
+dialog[open] { display: grid; gap: .3rem 1.2rem; grid-template: auto auto 1fr / auto minmax(13rem, 20rem); }
+dialog h2 { grid-column: 1 / -1; }
+dialog p { grid-column: 2; line-height: 1.8; }
+dialog button { margin: .15rem 0; }
+#board { grid-area: 2 / 1 / span 2; position: relative; width: min(88vw, 70vh); touch-action: manipulation; }
 #board img { width: 100%; height: auto; display: block; image-rendering: pixelated; }
 #board #tint { position: absolute; inset: 0; pointer-events: none; }
 #board #tint[hidden] { display: none; }
@@ -152,6 +158,11 @@ svg .dot { fill: var(--accent); }
 @media (max-width: 46rem) {
   main { grid-template-columns: 1fr; }
   .tall { grid-row: auto; }
+  dialog[open] { display: block; }
+  .wide tr { display: grid; grid-template-columns: repeat(5, 1fr); gap: 0 .5rem; font-size: .85rem; }
+  .wide td, .wide th { padding-right: 0; }
+  .wide tr > :nth-child(-n+5) { border-bottom: 0; }
+  .wide tr > :last-child { grid-column: 1 / -1; }
 }
 """
 
@@ -395,7 +406,8 @@ _OPENED = """let drawing = null;
 function openDraw(id) {
   const one = view.queue.find(one => one.id === id) || view.queue[0];
   if (!one) return;
-  drawing = {id: one.id, clicks: [], at: null, turn: 0, version: null};
+  drawing = {id: one.id, clicks: [], at: null, turn: 0, version: null, busy: false};
+  $('draw-beside').setAttribute('aria-pressed', 'false');
   $('draw-name').textContent = one.name;
   $('draw-said').textContent = '';
   $('tint').hidden = true;
@@ -434,11 +446,12 @@ _PROPOSED = """async function proposed() {
   } catch (e) { $('draw-said').textContent = e.message; }
 }
 function clicked(on) {
-  if (!drawing.at) return;
+  if (!drawing.at || drawing.busy) return;
   drawing.clicks.push([...drawing.at, on]);
   proposed();
 }
 function takeBack() {
+  if (drawing.busy) return;
   drawing.clicks.pop();
   proposed();
 }
@@ -447,19 +460,23 @@ function takeBack() {
 # %% ../../nbs/73h_live.page.ipynb #a4241222
 _KEPT = """async function keepDrawn(healthy) {
   const mine = drawing;
+  if (!mine.at || mine.busy) return;
   if (!healthy && !mine.clicks.some(one => one[2])) {
     $('draw-said').textContent = 'no mask is shown; press n if there is no defect';
     return;
   }
   const body = {id: mine.id, clicks: healthy ? [] : mine.clicks, healthy, version: mine.version};
+  mine.busy = true;
   try {
     $('queue-said').textContent = (await ask('api/label', body)).said;
     const next = view.queue.filter(one => one.id !== mine.id)[0];
     await look();
+    if (mine !== drawing) return;
     if (next && view.queue.some(one => one.id === next.id)) openDraw(next.id); else $('draw').close();
   } catch (e) {
-    if (!healthy) await proposed();
+    if (!healthy && mine === drawing) await proposed();
     $('draw-said').textContent = e.message;
+    mine.busy = false;
   }
 }
 """
@@ -485,10 +502,15 @@ _DRAW_EVENTS = """$('photo').addEventListener('click', event => {
   const box = $('photo').getBoundingClientRect();
   const share = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
   moveCross(Math.floor(share[0] * $('photo').naturalHeight), Math.floor(share[1] * $('photo').naturalWidth));
-  clicked(!event.shiftKey);
+  const isBeside = $('draw-beside').getAttribute('aria-pressed') === 'true';
+  clicked(event.shiftKey === isBeside);
 });
 $('draw-accept').addEventListener('click', () => keepDrawn(false));
 $('draw-healthy').addEventListener('click', () => keepDrawn(true));
+$('draw-beside').addEventListener('click', () => {
+  const pressed = $('draw-beside').getAttribute('aria-pressed') === 'true';
+  $('draw-beside').setAttribute('aria-pressed', String(!pressed));
+});
 $('draw-undo').addEventListener('click', takeBack);
 $('draw-leave').addEventListener('click', () => $('draw').close());
 $('draw').addEventListener('close', () => { drawing = null; });

@@ -57,11 +57,12 @@ from .statistics import Interval, no_interval
 from .threshold import deal_folds, weights_at
 
 # %% auto #0
-__all__ = ['VERDICTS', 'Rule', 'PartCosts', 'rule_by_costs', 'rule_by_recall', 'rule_by_alarms']
+__all__ = ['Rule', 'PartCosts', 'rule_by_costs', 'rule_by_recall', 'rule_by_alarms']
 
-# %% ../../nbs/25c_measure.verdict.ipynb #efb3aaa4
+# %% ../../nbs/25c_measure.verdict.ipynb #f244be03
 VERDICTS = ('accept','review','reject')
 
+# %% ../../nbs/25c_measure.verdict.ipynb #efb3aaa4
 @dataclass(frozen=True)
 class Rule:
     "What is done with a part. Raises `InputError` for numbers that do not fit together"

@@ -215,6 +215,14 @@ def _discs(points, radius, shape):
     "bool (h,w), a disc about each point"
     return np.any([_away(at, shape)<=radius for at in points], 0)
 
+# %% ../../nbs/71a_project.clicks.ipynb #388783b4
+def _filled(box, shape):
+    "bool (h,w), a box"
+    top, left, bottom, right = box
+    full = np.zeros(shape, bool)
+    full[top:bottom,left:right] = True
+    return full
+
 # %% ../../nbs/71a_project.clicks.ipynb #a7902860
 def _boxed(pixels, box):
     "bool (h,w), what stands out in a box (top,left,bottom,right)"
@@ -223,8 +231,7 @@ def _boxed(pixels, box):
     rows = slice(max(0, top-margin), bottom+margin)
     columns = slice(max(0, left-margin), right+margin)
     part = gaussian_filter(pixels[rows,columns], (_SMOOTH,_SMOOTH,0))
-    full = np.zeros(pixels.shape[:2], bool)
-    full[top:bottom,left:right] = True
+    full = _filled(box, pixels.shape[:2])
     in_box = full[rows,columns]
     is_around = in_box if in_box.all() else ~in_box
     rest = part-np.median(part[is_around], 0)
@@ -337,6 +344,16 @@ def _in_order(clicks):
     others = [click for click in clicks if click is not first]
     return others if first is None else [first, *others]
 
+# %% ../../nbs/71a_project.clicks.ipynb #20593f60
+def _in_box(clicks, box):
+    "Clicks without what lies outside of a box"
+    top, left, bottom, right = box
+    found = []
+    for click in clicks:
+        points = tuple((y,x) for y,x in click.points if top<=y<bottom and left<=x<right)
+        if points: found.append(Click(points, click.positive))
+    return found
+
 # %% ../../nbs/71a_project.clicks.ipynb #c25707d4
 def _all_corrected(mask, clicks, region):
     "A mask after all clicks"
@@ -369,14 +386,12 @@ def mask_of_clicks(
     shape = pixels.shape[:2]
     clicks = _in_order([_whole(click) for click in clicks if click.points])
     _check_clicks(clicks, shape)
-    if box is not None: _check_box(box, shape)
+    if box is not None:
+        _check_box(box, shape)
+        clicks = _in_box(clicks, box)
     if probability is not None and np.shape(probability)!=shape: raise InputError(
         f'a probability of {np.shape(probability)} for a picture of {shape}; give one for each pixel')
     def region(at): return _region(pixels, probability, [at])
     begun = _begun(pixels, probability, clicks, box)
     mask = _kept(_all_corrected(begun, clicks, region), clicks)
-    if box is None: return mask
-    top, left, bottom, right = box
-    cut = np.zeros(shape, bool)
-    cut[top:bottom,left:right] = mask[top:bottom,left:right]
-    return cut
+    return mask if box is None else mask&_filled(box, shape)

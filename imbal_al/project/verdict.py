@@ -22,7 +22,7 @@ from imbal_al.project.state import (
 from .store import groups_of, locked, Project
 
 # %% auto #0
-__all__ = ['choose_verdict', 'undo_verdict']
+__all__ = []
 
 # %% ../../nbs/69a_project.verdict.ipynb #fb0b4e8f
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from ..core import atomic_path, check_choice, InputError
+from ..core import atomic_path, check_choice, InputError, write_table
 from ..measure.statistics import least_repeats, repeats_needed, sd_interval
 from .claims import INCONCLUSIVE
 from .compare import compare_results, Comparison
@@ -481,11 +481,6 @@ def figures_of(
     return named
 
 # %% ../../nbs/82_results.compare_report.ipynb #b3263f6a
-def _write_csv(path, table, **options):
-    "Write a table, whole or not at all"
-    with atomic_path(path) as part: table.to_csv(part, **options)
-    return path
-
 def _write_png(path, fig):
     "Write a figure, whole or not at all"
     with atomic_path(path) as part: fig.savefig(part, dpi=150, format='png')
@@ -500,10 +495,10 @@ def write_comparison(
     out = Path(out)
     files = [out/'compare.md']
     with atomic_path(files[0]) as part: part.write_text(report_markdown(c), encoding='utf-8')
-    files.append(_write_csv(out/'compare_pairs.csv', c.pairs, index=False))
-    files.append(_write_csv(out/'compare_methods.csv', c.methods, index=False))
-    files.append(_write_csv(out/'compare_agreement.csv', c.agreement, index=False))
+    files.append(write_table(out/'compare_pairs.csv', c.pairs, index=False))
+    files.append(write_table(out/'compare_methods.csv', c.methods, index=False))
+    files.append(write_table(out/'compare_agreement.csv', c.agreement, index=False))
     share = c.penalty.share.rename_axis('beats')
-    files.append(_write_csv(out/'compare_penalty.csv', share))
+    files.append(write_table(out/'compare_penalty.csv', share))
     files += [_write_png(out/f'{name}.png', fig) for name,fig in figures_of(c).items()]
     return files
