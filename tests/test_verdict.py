@@ -272,11 +272,11 @@ def exported(tmp_path_factory):
     "(folder of the file and the lines of its card, what `predict` says of pictures of several windows)"
     pytest.importorskip('onnxruntime', reason=EXTRA)
     from imbal_al.project.deploy import export
+    from imbal_al.project.labelled import write_label
     from imbal_al.project.network import heldout_parts
     from imbal_al.project.predictor import open_model, predict_folder
     from imbal_al.project.rounds import next_round
     from imbal_al.project.state import split_labels
-    from imbal_al.project.store import write_label
     from imbal_al.project.verdict import Wanted, choose_verdict
 
     d = tmp_path_factory.mktemp('lines')

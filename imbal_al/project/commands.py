@@ -463,8 +463,8 @@ def _wanted(given):
 # %% ../../nbs/73_project.commands.ipynb #93d0b8ce
 def _no_verdict(p):
     "What to choose a verdict by"
+    from imbal_al.project.labelled import labels
     from imbal_al.project.state import split_labels
-    from imbal_al.project.store import labels
     table = labels(p)
     faulty = dict(zip(table['id'], table['faulty']))
     is_tested = any(faulty[id] for id in split_labels(p, table['id'])[1])
