@@ -11,8 +11,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from imbal_al.project.annotations import decode_brush
+from imbal_al.project.intake import new
 from imbal_al.project.labelled import labels, read_mask
 from imbal_al.project.queue import as_annotations
 from imbal_al.project.state import is_held_out, read_picks, rounds, rounds_with_model, waiting
@@ -188,3 +192,51 @@ def test_either_kind_of_key(studio):
     for wrong in ('wrong', personal[:-3] + 'abc'):
         with pytest.raises(InputError, match='answers 401.*--key'):
             asked(Studio(studio, wrong), '/api/projects')
+
+
+def clicked(task, x, y, **more):
+    """What Label Studio 1.23.2's page sends once a smart key point is placed
+
+    `{task, context: {result: regions}}`, from its main.js; a region's place is in percent, as its KeyPointRegionModel
+    serializes it."""
+    region = dict(
+        original_width=64,
+        original_height=48,
+        image_rotation=0,
+        value=dict(x=x, y=y, width=0.5, keypointlabels=['defect (click)'], labels=['defect (click)']),
+        id='Kp2x_0aBcD',
+        from_name='click',
+        to_name='image',
+        type='keypointlabels',
+        origin='manual',
+        is_positive=True,
+    )
+    return dict(task=task['id'], context=dict(result=[dict(region, **more)]))
+
+
+def test_a_click_in_label_studio_is_answered_by_a_mask(studio, tmp_path):
+    "Through its own route for smart tools: a brush mask of the square that was clicked, and nothing is kept"
+    (tmp_path / 'i').mkdir()
+    for i in range(4):
+        pixels = np.full((48, 64), 200 + i, np.uint8)
+        pixels[10:16, 20:28] = 90
+        Image.fromarray(pixels).save(tmp_path / 'i' / f'{i}.png')
+    p = new(tmp_path / 'p', tmp_path / 'i', window=64, overlap=0)
+    served = Served(p.dir, studio, free_port(), '--every', '50', '--budget', '4')
+    try:
+        number = until(lambda: studio_number(p), 'a project in Label Studio', served)
+        until(lambda: len(all_tasks(studio, number)) == 4, 'tasks', served)
+        [model] = until(lambda: json.loads(ask(studio, f'/api/ml?project={number}')), 'the model is connected', served)
+        assert model['is_interactive']
+        route, task = f"/api/ml/{model['id']}/interactive-annotating", all_tasks(studio, number)[0]
+        found = json.loads(ask(studio, route, clicked(task, x=100 * 24.5 / 64, y=100 * 12.5 / 48)))
+        [suggestion] = found['data']['result']
+        mask = decode_brush(suggestion['value']['rle'], (48, 64))
+        assert suggestion['type'] == 'brushlabels' and mask[12, 24]
+        assert (mask.astype(bool) != (pixels == 90)).sum() <= 4, 'the square, but for its corners'
+        no_click = ask(studio, route, clicked(task, x=5, y=5, is_positive=False))
+        assert json.loads(no_click)['data']['result'] == [], 'beside a defect alone says nothing'
+        assert 'give a positive one' in served.log.read_text()
+        assert len(labels(p)) == 0 and json.loads(ask(studio, f"/api/tasks/{task['id']}/annotations")) == []
+    finally:
+        served.kill()

@@ -1,6 +1,7 @@
 "A quiet line is called quiet, a drift by its name, and records of something else are refused"
 
 import json, os, shutil, subprocess, sys
+from types import SimpleNamespace
 
 import numpy as np, pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from imbal_al.project.deploy import export
 from imbal_al.project.intake import new
 from imbal_al.project.labelled import labels, write_label
 from imbal_al.project.predictor import open_model, open_watcher, predict_folder, watch_file
+from imbal_al.project import reference
 from imbal_al.project.reference import frozen_watcher
 from imbal_al.project.rounds import next_round
 from imbal_al.project.store import open_project
@@ -304,3 +306,27 @@ def test_an_encoder_of_another_key_is_written_anew(tmp_path, monkeypatch):
     assert open_watcher(path).key == key
     stamp = path.stat().st_mtime_ns
     assert frozen_watcher(path, 'x' * 32).key == key and path.stat().st_mtime_ns > stamp
+
+
+class Counted:
+    "Makes an empty record of a picture, and counts"
+
+    def __init__(self, folder):
+        self.p = SimpleNamespace(images=folder, dir=folder)
+        self.looked = 0
+
+    def record(self, name, content):
+        self.looked += 1
+        row = np.zeros((), ROW)
+        row['content'] = content
+        return row
+
+
+def test_records_of_another_round_or_rule_are_made_anew(tmp_path):
+    "A reference that was kept for one network says nothing of the next"
+    photographs(tmp_path, 3, 0)
+    names, path = sorted(one.name for one in tmp_path.glob('*.png')), tmp_path / 'reference.npz'
+    work = Counted(tmp_path)
+    for about, looked in ((dict(round=1), 3), (dict(round=1), 3), (dict(round=2), 6), (dict(round=2), 6)):
+        kept = reference._records(work, names, path, about, lambda line: None)
+        assert work.looked == looked and kept.names == names and len(kept.rows) == 3

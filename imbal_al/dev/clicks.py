@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np, pandas as pd, torch
-from scipy.ndimage import distance_transform_edt, label
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, label
 from skimage.filters import threshold_otsu
 
 from ..core import config_hash, provenance, read_json, stream, write_json, write_table
@@ -328,28 +328,57 @@ def clicks_table(
         rows.append(about)
     return pd.DataFrame(rows)
 
+# %% ../../nbs/dev/10_dev.clicks.ipynb #58585964
+def _iou(a, b): return float((a&b).sum()/(a|b).sum())
+
+def _off_by_one(truth):
+    "IoU of a mask with itself, larger, smaller and moved by one pixel"
+    mask = np.pad(truth, 2)
+    moved = [_iou(mask, np.roll(mask, step, axis)) for step in (1,-1) for axis in (0,1)]
+    return dict(
+        larger=round(_iou(mask, binary_dilation(mask)), 4),
+        smaller=round(_iou(mask, binary_erosion(mask)), 4),
+        moved=round(float(np.mean(moved)), 4))
+
+# %% ../../nbs/dev/10_dev.clicks.ipynb #68fec4db
+def _edges():
+    "What a pixel of edge is worth on each defect"
+    rows = []
+    for one in _SETS:
+        for case in _cases(one):
+            about = dict(data=one.data, picture=case.name, defect=case.number)
+            half = 'chosen' if case.even else 'report'
+            rows.append(dict(about, half=half, area=int(case.truth.sum()), **_off_by_one(case.truth)))
+    return pd.DataFrame(rows)
+
 # %% ../../nbs/dev/10_dev.clicks.ipynb #d3940eac
 _COMMAND = 'python -m imbal_al.dev.clicks --runs RUNS --out data/results/clicks.csv'
+_EDGES = 'python -m imbal_al.dev.clicks --edges --out data/results/clicks_edges.csv'
 
 def _parser():
     "What may be asked"
     parser = study_parser('clicks', main.__doc__)
     parser.add_argument('--ways', default=','.join(_WAYS))
     parser.add_argument('--data', default='', help='one set only')
+    parser.add_argument('--edges', action='store_true', help='only what a pixel of edge is worth')
     return parser
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #6a92e466
+def _saved(t, out, command):
+    "A table, and beside it what made it"
+    write_table(out, t, index=False)
+    came = provenance()
+    hardware = f"{came['cpu']}, {came['cores']} cores, one thread, busy with other work"
+    about = dict(command=command, commit=came['commit'], hardware=hardware, seed=0)
+    write_json(out.with_name(f'{out.stem}_origin.json'), about)
+
 def _written(folder, out):
-    "The table of all rows, and beside it what made it"
+    "The table of all rows"
     rows = [read_json(path) for path in folder.glob('*.json')]
     t = pd.DataFrame([row for row in rows if row])
     t = t.drop(columns='sha256', errors='ignore')
     t = t.sort_values(['data','way','picture','defect'], ignore_index=True)
-    write_table(out, t, index=False)
-    came = provenance()
-    hardware = f"{came['cpu']}, {came['cores']} cores, one thread, busy with other work"
-    about = dict(command=_COMMAND, commit=came['commit'], hardware=hardware, seed=0)
-    write_json(out.with_name(f'{out.stem}_origin.json'), about)
+    _saved(t, out, _COMMAND)
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #20db33b0
 def main(
@@ -358,6 +387,7 @@ def main(
     "Click on defects as somebody would, and write how good the masks are"
     given = _parser().parse_args(argv)
     torch.set_num_threads(1)
+    if given.edges: return _saved(_edges(), given.out, _EDGES)
     given.runs.mkdir(parents=True, exist_ok=True)
     for one in _SETS:
         if given.data not in ('', one.data): continue

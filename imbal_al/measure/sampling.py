@@ -102,6 +102,7 @@ included, by the method of variance estimates recovery (Donner & Zou 2012)."""
 
 # %% ../../nbs/24a_measure.sampling.ipynb #c2068d3b
 from __future__ import annotations
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -177,7 +178,7 @@ def effective_number(
     hits, w, code = _arrays(hits, weights, groups)
     n, m = len(hits), code.max(initial=-1)+1
     kish = w.sum()**2/(w**2).sum()
-    extra = _added(w, .5)
+    extra = _added(hits, w, code, .5)
     total = w.sum()+extra
     p = ((w*hits).sum()+extra/2)/total
     sums = np.bincount(code, w*(hits-p)/total)
@@ -189,9 +190,13 @@ def effective_number(
     if m>1: found *= (each/grouped)**2
     return float(min(found, n))
 
-def _added(w, share):
-    "The weight of one test more; none where all weigh the same"
-    return 0. if np.allclose(w, w[0]) else share*w.max()
+def _added(hits, w, code, share):
+    "The weight of one test more: none where all weigh the same, more where all or none hit"
+    if np.allclose(w, w[0]): return 0.
+    one = share*w.max()
+    if 0<hits.sum()<len(hits): return one
+    groups = len(np.unique(code))
+    return one*max(1., math.sqrt(groups/10))
 
 # %% ../../nbs/24a_measure.sampling.ipynb #175ec50a
 def _special():
@@ -251,7 +256,7 @@ def share_interval(
     n = len(hits)
     if not n: return no_interval()
     if weights is None and groups is None: return count_interval(int(hits.sum()), n, level)
-    worth, one_more = effective_number(hits, w, code, level), _added(w, .85)
+    worth, one_more = effective_number(hits, w, code, level), _added(hits, w, code, .85)
     p = float((w*hits).sum()/w.sum())
     around = float(((w*hits).sum()+one_more/2)/(w.sum()+one_more))
     ends = midp_interval if one_more else _exact_ends

@@ -182,7 +182,7 @@ def run_all(folder:str|Path,   # The study's folder
     driver = _Driver(kind=kind, runs=folder/'runs', before={config.hash:stamp for config,stamp in todo}, progress=told)
     if todo:
         pool = place.pool(kind.run, folder/'runs', len(todo))
-        work(pool, [config for config,_ in todo], driver.ended, driver.tick, driver.look, retries, say)
+        work(pool, [config for config,_ in todo], driver.ended, driver.tick, driver.look, retries, say, kind.share)
     if progress: told.report(0)
     write_tables(folder)
     return failed

@@ -40,6 +40,7 @@ class Kind:
     origin: object     # f(gathered) -> content of origin.json; what is gathered: see *Tables*
     size: object = _one_training # f(c) -> trainings in it
     final: object = _none_final # f(run folder) -> line of a failure that would come again, else None
+    share: object = None # f(c) -> key: runs of one key rather go to one process
 
 # %% ../../nbs/43_runs.plan.ipynb #f706532e
 _KINDS = {}

@@ -78,7 +78,7 @@ class _Processes:
     "Work in `workers` processes; 0: in this one"
     def __init__(self, call, workers, threads=1):
         self.call, self.threads = call, threads
-        self.free = [None]*max(workers,1)         # Executors without work; None: one that is not made yet
+        self.free = [(None,None)]*max(workers,1)  # (executor without work or None: to be made, its last task)
         self.jobs = {}                            # Future -> (task, its executor)
         self.here = [] if workers==0 else None    # The task of this process
 
@@ -91,16 +91,21 @@ class _Processes:
     def submit(self, task):
         "Give `task` to a worker; there must be `room`"
         if self.here is not None: return self.here.append(task)
-        executor = self.free.pop() or _new_worker(self.threads)
+        executor = self.free.pop()[0] or _new_worker(self.threads)
         try: self.jobs[executor.submit(self.call, task)] = task, executor
         except BrokenProcessPool:
-            self.free.append(None)
+            self.free.append((None,None))
             self.submit(task)
+
+    def last(self):
+        "The task that the next free worker was at last; None for a new one"
+        return self.free[-1][1]
 
     def ready(self, timeout=1.):
         "(what was submitted, its `Outcome`) of all that has ended; waits for the first"
         if self.here:
             task = self.here.pop()
+            self.free = [(None,task)]
             return [(task, self.call(task))]
         return [self._ended(future) for future in wait(self.jobs, timeout, FIRST_COMPLETED)[0]]
 
@@ -109,12 +114,12 @@ class _Processes:
         task, executor = self.jobs.pop(future)
         try: outcome = future.result()
         except BrokenProcessPool: outcome, executor = _KILLED, None
-        self.free.append(executor)
+        self.free.append((executor, task if executor else None))
         return task, outcome
 
     def close(self):
         "End what the workers are at: run folders are safe at any instant"
-        executors = [*self.free, *(executor for _,executor in self.jobs.values())]
+        executors = [executor for executor,_ in self.free]+[executor for _,executor in self.jobs.values()]
         for executor in executors:
             if executor: _end_worker(executor)
         self.jobs.clear()
@@ -171,13 +176,12 @@ def _connect(ray, workers, threads, address):
 class _RayTasks:
     "Work in Ray tasks"
     def __init__(self, call, workers, threads=1, gpu_share=0., address=None):
-        self.ray = _ray()
-        self.jobs = {}                             # Reference -> task
+        self.ray, self.jobs = _ray(), {}           # The library; reference -> task
         self.started = not self.ray.is_initialized()
         if self.started: _connect(self.ray, workers, threads, address)
         self.task = _remote(self.ray, call, threads, gpu_share)
-        self.need = dict(CPU=threads)              # What one task takes
-        if gpu_share: self.need['GPU'] = gpu_share
+        gpu = dict(GPU=gpu_share) if gpu_share else {}
+        self.need = dict(gpu, CPU=threads)         # What one task takes
         self.known = (-1e9, 1)                     # (when the cluster was asked, tasks to hand in)
 
     def _window(self):
@@ -190,8 +194,8 @@ class _RayTasks:
 
     def room(self): return len(self.jobs)<self._window()
     def busy(self): return list(self.jobs.values())
+    def last(self): return None # Ray chooses the process
     def submit(self, task): self.jobs[self.task.remote(task)] = task
-
     def ready(self, timeout=1.):
         "(what was submitted, its `Outcome`) of all that has ended; waits for the first"
         refs = list(self.jobs)
@@ -248,11 +252,23 @@ def _check_killed(in_a_row, retries):
         f'{in_a_row} worker processes in a row were killed (out of memory?); '
         'the same command goes on where it was, fewer workers need less memory')
 
+# %% ../../nbs/41_runs.workers.ipynb #4623f91c
+def _next_task(queue, keys, pool):
+    "The first task of a queue, but for what `keys` (task -> key) says goes together"
+    if not keys: return queue[0]
+    own = keys.get(pool.last())
+    same = [task for task in queue if own is not None and keys[task]==own]
+    if same: return same[0]
+    taken = {keys[task] for task in pool.busy()}
+    apart = (task for task in queue if keys[task] not in taken)
+    return next(apart, queue[0])
+
 # %% ../../nbs/41_runs.workers.ipynb #5d6e8d55
 class _Worklist:
     "What is left of a list, and how often each task was tried"
-    def __init__(self, pool, todo, done, look, retries, say):
+    def __init__(self, pool, todo, done, look, retries, say, share=None):
         self.pool, self.done, self.look = pool, done, look
+        self.keys = {task:share(task) for task in todo} if share else {}
         self.retries, self.say = retries, say
         self.queue, self.held = deque(todo), deque() # Ours; those that another process has
         self.tries = Counter()                       # Further attempts of a task
@@ -268,7 +284,10 @@ class _Worklist:
 
     def fill(self):
         "Keep the pool full"
-        while self.queue and self.pool.room(): self.place(self.queue.popleft(), False)
+        while self.queue and self.pool.room():
+            task = _next_task(self.queue, self.keys, self.pool)
+            self.queue.remove(task)
+            self.place(task, False)
 
     def ask_again(self):
         "Come back to what others have, when there is nothing else"
@@ -312,11 +331,12 @@ def work(pool,                # From `make_pool`; closed at the end
     tick=_nothing,            # f(tasks, held), about once a second: what is being worked at here and elsewhere
     look=_nothing,            # f(task, again) before an attempt: an `Outcome` if another process is at it or was
     retries:int=2,            # Further attempts of what may end better
-    say=_nothing              # Called with a line about something unusual
+    say=_nothing,             # Called with a line about something unusual
+    share=None                # f(task) -> key; tasks of one key rather go to one process
     ):
     """Work off a list. Raises `InputError` if one run after the other is killed. `look` is called with `again` if the
     task was held at the last look"""
-    left = _Worklist(pool, todo, done, look, retries, say)
+    left = _Worklist(pool, todo, done, look, retries, say, share)
     try:
         while left.queue or left.held or pool.busy():
             left.fill()

@@ -19,7 +19,7 @@ from ..runs.engine import run_all
 from ..runs.folder import read_result
 from ..runs.plan import Kind, register
 from ..strategies.choose import STRATEGIES
-from .run_config import as_config, check_config, RunConfig
+from .run_config import as_config, check_config, first_training, RunConfig
 from .run_records import cycle_path, load_patches, scenario_of
 
 # %% auto #0
@@ -221,7 +221,8 @@ _RUNS = register(Kind(
     label=_label,
     size=_run_size,
     marks='cycle_*.npz',
-    origin=_run_origin))
+    origin=_run_origin,
+    share=first_training))
 
 # %% ../../nbs/60_studies.learning_study.ipynb #6723a97a
 def run_study(folder:str|Path, # The study's folder

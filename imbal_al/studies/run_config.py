@@ -4,7 +4,7 @@
 
 # %% ../../nbs/58_studies.run_config.ipynb #5ad946fd
 from __future__ import annotations
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -280,3 +280,9 @@ def check_config(c:RunConfig # The run
     if 'bald' in STRATEGIES[c.strategy].needs and c.arch not in _DROPOUT: raise InputError(
         f"strategy {c.strategy!r} needs a network with dropout, {c.arch!r} has none; "
         f"take {', '.join(_DROPOUT)}, or another strategy")
+
+# %% ../../nbs/58_studies.run_config.ipynb #55cbc2e5
+def first_training(c:RunConfig # The run
+    )->RunConfig:
+    "The run whose first network is this one's, too: one for all strategies"
+    return replace(c, strategy='random', warm_start=False)

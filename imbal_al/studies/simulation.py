@@ -5,7 +5,7 @@
 # %% ../../nbs/59_studies.simulation.ipynb #cabd59ad
 from __future__ import annotations
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from imbal_al.runs.folder import (
 from ..strategies.choose import select, STRATEGIES
 from ..strategies.registry import Candidates
 from .first_batch import first_batch
-from .run_config import batch_split, check_config, loss_of, RunConfig
+from .run_config import batch_split, check_config, first_training, loss_of, RunConfig
 from imbal_al.studies.run_records import (
     cycle_path, keep_parts, load_patches, parts_path, scenario_of, stored_parts
 )
@@ -162,8 +162,7 @@ class Trainings:
         "A cycle's training, made unless it is at hand"
         labelled, precision = tuple(map(int, labelled)), tuple(precision.items())
         if cycle>1: return self.last(config, labelled, cycle, device, root, precision)
-        shared = replace(config, strategy='random', warm_start=False)
-        return self.first(shared, labelled, 1, device, root, precision)
+        return self.first(first_training(config), labelled, 1, device, root, precision)
 
     def start(self,
         config:RunConfig, # The run
@@ -187,7 +186,7 @@ def process_trainings()->Trainings:
     return Trainings()
 
 # %% ../../nbs/59_studies.simulation.ipynb #75b7cf73
-_MEASURED = {'margin','foreground_entropy','gradient','bald'} # What `imbal_al.networks.uncertainty` measures
+_MEASURED = {'margin','foreground_entropy','gradient','bald'} # See *Uncertainty*
 
 def _candidates(config, network, data, rest, labelled, faulty, cycle, precision):
     "What the strategy asked for, and no more"
