@@ -44,11 +44,12 @@ share, after 50 and after 100; no unbiased estimate is below the *bound*:
 
 So with 100 labels an engineer should expect an answer, after 50 already (in 99.8 to 100 % of
 pools; with random tests in 92 to 94 %), whose interval is 0.3 to 0.6 wide: enough to tell 60 %
-from 95 %, not 90 % from 95 %. *Half* the width of random tests is narrowly missed even where the
-score nearly parts the kinds (0.51 to 0.56 at an AUROC of 0.99). At 0.96 and below it cannot be had: the bound in the fifth column (Godambe & Joshi, for the line's share; *Tests drawn
-with unequal chances, rehearsed*) says how narrow a normal interval of an estimate that is
-unbiased whatever the parts are can be, with the best chances there are, as a share of random's
-width. Ours is below it in places because few faulty parts make intervals that are not normal.
+from 95 %, not 90 % from 95 %. *Half* the width of random tests is narrowly missed even where
+the score nearly parts the kinds (0.51 to 0.56 at an AUROC of 0.99). At 0.96 and below it cannot
+be had: the bound in the fifth column (Godambe & Joshi, for the line's share; *Tests drawn with
+unequal chances, rehearsed*) says how narrow a normal interval of an estimate that is unbiased
+whatever the parts are can be, with the best chances there are, as a share of random's width.
+Ours is below it in places because few faulty parts make intervals that are not normal.
 
 Of other pools, 10 % faulty or with a fifth of the defects that the network is blind to, the
 line's share was held in 92 to 99 %, on four that nothing was chosen on in 93 to 99.8 %. Silent
