@@ -185,7 +185,7 @@ def test_only_what_is_asked_for(net, data):
 
 
 def test_every_field_of_a_strategy_is_made_somewhere():
-    made_elsewhere = {'faulty', 'pi_t', 'progress', 'training_embedding'}
+    made_elsewhere = {'faulty', 'labelled_faulty', 'pi_t', 'progress', 'training_embedding'}
     for name, f in STRATEGIES.items():
         assert f.needs <= set(FIELDS) | made_elsewhere, name
 

@@ -564,21 +564,21 @@ def _predict(
     folder = out or images.with_name(images.name+'-found')
     opened = open_model(model, threads)
     if opened.meta.get('warning'): _say(f"warning: {opened.meta['warning']}")
+    watcher, why_not = _watcher(model, threads) if watch else (None, '')
     table = predict_folder(
         opened, images, folder, overlays,
-        say=_tell_images,
-        threshold=threshold,
-        min_area=min_area,
-        watch=_watcher(model, threads) if watch else None)
+        say=_tell_images, threshold=threshold, min_area=min_area, watch=watcher)
+    if why_not: _say(why_not)
     typer.echo(f'table: {table}')
 
 # %% ../../nbs/73_project.commands.ipynb #d66f8e8f
 def _watcher(model, threads):
-    "What records are made with; None, and a line, where it cannot be opened"
+    "(what records are made with, ''); (None, a line) where it cannot be opened"
     from imbal_al.project.predictor import open_watcher, watch_file
-    try: return open_watcher(watch_file(model), threads)
-    except InputError as e: _say(f'no record for `imbal-al watch` is kept: {e}')
+    try: return open_watcher(watch_file(model), threads), ''
+    except InputError as e: return None, f'no record for `imbal-al watch` is kept: {e}'
 
+# %% ../../nbs/73_project.commands.ipynb #33f74c2d
 def _watch(
     found: Annotated[Path, typer.Argument(metavar='FOUND', help='A folder written by `imbal-al predict`')],
     project: Annotated[Path, typer.Option(help="The project's folder, whose network was exported")],

@@ -15,6 +15,7 @@ from ..measure.verdict import read_rule
 from ..networks.tiling import Windows
 from .labelled import labels
 from .store import BACKUP, group_in, locked, Project
+from ..text import counted
 
 # %% auto #0
 __all__ = ['release']
@@ -348,7 +349,7 @@ def _only_healthy(p):
     faulty = labels(p)['faulty']
     if not len(faulty) or faulty.any(): return ''
     return (
-        f'{p.dir} has no network: none of its {len(faulty)} labels is a defect. '
+        f'{p.dir} has no network: none of its {counted(len(faulty), "label")} is a defect. '
         f'Label more with `imbal-al next {p.dir} --budget 50`, or take in masks of faulty parts that you know '
         f'with `imbal-al ingest {p.dir} MASKS`')
 

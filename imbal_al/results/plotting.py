@@ -32,7 +32,8 @@ STRATEGY_STYLES = {
     'badge':                   _style('#2233CC', '>', '--', 'BADGE'),
     'clasp':                   _style('#117733', 'p', '-.', 'CLASP'),
     'entropy_coreset':         _style('#000000', 'h', ':',  'entropy, then core-set'),
-    'quota':                   _style('#003D4D', 'd', '-.', 'quota')}
+    'quota':                   _style('#003D4D', 'd', '-.', 'quota'),
+    'nearest':                 _style('#999933', 'H', '-',  'nearest to what was found')}
 
 # %% ../../nbs/75_results.plotting.ipynb #6d74bd26
 _SPARE_COLORS = ('#8C6D31', '#7F3C8D', '#AA1155', '#44BBBB', '#777777')
