@@ -42,3 +42,14 @@ def leaves_project(folder, n, side, **settings):
         Image.fromarray(pixels).save(folder / 'i' / f'{i:02d}.png')
     p = new(folder / 'p', folder / 'i', window=side, overlap=0, bs=4, seed=1, **settings)
     return p, lambda id: truth[p.row[id]['name']]
+
+
+def square_project(folder, n, shape, **settings):
+    "(project, bool mask) of n bright pictures with the same dark square each"
+    (folder / 'i').mkdir()
+    mask = np.zeros(shape, bool)
+    mask[10:16, 20:27] = True
+    for i in range(n):
+        pixels = np.where(mask, 90, 200 + i).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / 'i' / f'{i}.png')
+    return new(folder / 'p', folder / 'i', overlap=0, **settings), mask

@@ -20,6 +20,7 @@ from imbal_al.project.network import (
 from imbal_al.project.predictor import open_model
 from imbal_al.project.rounds import next_round
 from imbal_al.project.store import open_project
+from imbal_al.runs.folder import read_record, write_record
 
 
 @pytest.fixture
@@ -154,8 +155,9 @@ def test_killed_while_it_looks_and_gone_on_with_says_the_same(project, tmp_path,
     np.testing.assert_array_equal(again['entropy'], whole_of_three['entropy'])
 
 
-def test_what_another_way_began_is_made_anew(project, tmp_path):
+def test_what_another_way_began_is_made_anew(project, tmp_path, monkeypatch):
     p, said = project, []
+    monkeypatch.setattr(room, '_CHUNK', 3)
     net = cold_model(p)
     a = pool_of(p, net, tmp_path / 'a')
     for about in (None, '{"way": {"library": "onnxruntime", "version": "1", "precision": "fp32"}}'):
@@ -163,7 +165,9 @@ def test_what_another_way_began_is_made_anew(project, tmp_path):
             (tmp_path / 'a/looked.json').write_text(about)
         else:
             (tmp_path / 'a/looked.json').unlink()
-        np.savez(tmp_path / 'a/scores_000.npz', of='another way')
+        other = read_record(tmp_path / 'a/scores_000.npz')
+        write_record(tmp_path / 'a/scores_000.npz', other | dict(entropy=other['entropy'] + 1))
+        (tmp_path / 'a/scores_002.npz').unlink()
         b = pool_of(p, net, tmp_path / 'a', said=said)
         np.testing.assert_array_equal(b['entropy'], a['entropy'])
         assert said[0] == 'what was looked at in another way is looked at anew'

@@ -44,7 +44,7 @@ from imbal_al.project.state import (
 from imbal_al.project.store import open_project
 from imbal_al.project.taken import ingest
 from imbal_al.runs.lock import held
-from small import leaves_project
+from small import leaves_project, square_project
 
 TOKEN = 'a-secret-of-sixteen-or-more'
 
@@ -330,13 +330,7 @@ def asked(p, id, results):
 @pytest.fixture
 def dots(tmp_path):
     "(project of eight pictures with a dark square each, its pixels); half of them are tested on"
-    (tmp_path / 'i').mkdir()
-    for i in range(8):
-        pixels = np.full((32, 32), 200 + i, np.uint8)
-        pixels[10:16, 20:27] = 90
-        Image.fromarray(pixels).save(tmp_path / 'i' / f'{i}.png')
-    p = new(tmp_path / 'p', tmp_path / 'i', window=32, overlap=0, held_out=0.5)
-    return p, pixels == 90
+    return square_project(tmp_path, 8, (32, 32), window=32, held_out=0.5)
 
 
 def suggested(answer):

@@ -11,17 +11,14 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from imbal_al.project.annotations import decode_brush
-from imbal_al.project.intake import new
 from imbal_al.project.labelled import labels, read_mask
 from imbal_al.project.queue import as_annotations
 from imbal_al.project.state import is_held_out, read_picks, rounds, rounds_with_model, waiting
 from imbal_al.project.store import open_project
-from small import leaves_project
+from small import leaves_project, square_project
 from test_label_studio import TOKEN, ask, running
 
 pytestmark = pytest.mark.real
@@ -216,12 +213,7 @@ def clicked(task, x, y, **more):
 
 def test_a_click_in_label_studio_is_answered_by_a_mask(studio, tmp_path):
     "Through its own route for smart tools: a brush mask of the square that was clicked, and nothing is kept"
-    (tmp_path / 'i').mkdir()
-    for i in range(4):
-        pixels = np.full((48, 64), 200 + i, np.uint8)
-        pixels[10:16, 20:28] = 90
-        Image.fromarray(pixels).save(tmp_path / 'i' / f'{i}.png')
-    p = new(tmp_path / 'p', tmp_path / 'i', window=64, overlap=0)
+    p, square = square_project(tmp_path, 4, (48, 64), window=64)
     served = Served(p.dir, studio, free_port(), '--every', '50', '--budget', '4')
     try:
         number = until(lambda: studio_number(p), 'a project in Label Studio', served)
@@ -233,7 +225,7 @@ def test_a_click_in_label_studio_is_answered_by_a_mask(studio, tmp_path):
         [suggestion] = found['data']['result']
         mask = decode_brush(suggestion['value']['rle'], (48, 64))
         assert suggestion['type'] == 'brushlabels' and mask[12, 24]
-        assert (mask.astype(bool) != (pixels == 90)).sum() <= 4, 'the square, but for its corners'
+        assert (mask.astype(bool) != square).sum() <= 4, 'the square, but for its corners'
         no_click = ask(studio, route, clicked(task, x=5, y=5, is_positive=False))
         assert json.loads(no_click)['data']['result'] == [], 'beside a defect alone says nothing'
         assert 'give a positive one' in served.log.read_text()

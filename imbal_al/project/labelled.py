@@ -4,14 +4,15 @@
 
 # %% ../../nbs/63b_project.labelled.ipynb #7726aa0c
 from __future__ import annotations
-import io, json, zlib
+import io, json, os, zlib
 
 import numpy as np, pandas as pd
 from PIL import Image
 
 from ..core import atomic_path, config_hash, InputError, unseal, write_json
 from .drawn import instant
-from .store import holds, labelled_ids, Project
+from .pictures import stamp
+from .store import holds, Project
 
 # %% auto #0
 __all__ = ['labels']
@@ -217,24 +218,40 @@ def mask_path(
     return path, wanted.get('kinds','')
 
 # %% ../../nbs/63b_project.labelled.ipynb #533a0287
+def _read_row(p, id):
+    "A label's row, from its file; None where it has none"
+    known = read_label(p, id)
+    if known is None: return None
+    last = known['versions'][-1]
+    return dict(
+        id=id,
+        version=len(known['versions']),
+        pixels=last['pixels'],
+        faulty=int(last['pixels']>0),
+        by=last['by'],
+        at=last['at'],
+        content=last['content'])
+
+# %% ../../nbs/63b_project.labelled.ipynb #0fecea9e
+def _stamps(p):
+    "Id of a unit -> the stamp of its label's file"
+    folder = p.dir/'labels'
+    if not folder.is_dir(): return {}
+    with os.scandir(folder) as entries: return {
+        entry.name.removesuffix('.json'):stamp(entry) for entry in entries if entry.name.endswith('.json')}
+
+# %% ../../nbs/63b_project.labelled.ipynb #248f08e4
 _LABELS = ['id','version','pixels','faulty','by','at','content']
+_ROWS = {} # (folder of a project, id) -> (stamp of the label's file, its row), as this process has read them
 
 def labels(
     p:Project # The project
     )->pd.DataFrame: # id, version (from 1), pixels, faulty (0 or 1), by, at, content
     "The labels that count, in the order of the units"
-    there = labelled_ids(p)
-    rows = []
+    rows, stamps, folder = [], _stamps(p), str(p.dir)
     for id in p.units['id']:
-        known = read_label(p, id) if id in there else None
-        if known is None: continue
-        last = known['versions'][-1]
-        rows.append(dict(
-            id=id,
-            version=len(known['versions']),
-            pixels=last['pixels'],
-            faulty=int(last['pixels']>0),
-            by=last['by'],
-            at=last['at'],
-            content=last['content']))
+        now, key = stamps.get(id), (folder,id)
+        if now is None: continue
+        if _ROWS.get(key, ('',))[0]!=now: _ROWS[key] = now, _read_row(p, id)
+        if _ROWS[key][1]: rows.append(_ROWS[key][1])
     return pd.DataFrame(rows, columns=_LABELS)
