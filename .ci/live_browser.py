@@ -2,7 +2,7 @@
 
 A small demo is made and served; a few units that are faulty are labelled healthy, so that there are alarms.
 Fails on console errors, pictures that do not load, a page wider than its window, a slider that changes nothing,
-keys that do nothing, a dialog that does not fit. Screenshots (desk and phone, light and dark) go to `_proc/live`.
+keys that do nothing, a dialog that does not fit, numbers of the curve that lie on each other. Screenshots (desk and phone, light and dark) go to `_proc/live`.
 `--keep DIR`: the demo stays there, and is served as it is where there is one.
 """
 
@@ -19,6 +19,8 @@ root = Path(__file__).resolve().parent.parent
 shots = root / '_proc/live'
 chromium = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
+ON_EACH_OTHER = """[...document.querySelectorAll('#curve text')].map(o => o.getBoundingClientRect()).filter((a,i,all) =>
+    all.slice(0,i).some(b => a.left < b.right && b.left < a.right && a.top < b.bottom-2 && b.top < a.bottom-2)).length"""
 EMPTY = """Promise.all([...document.images].filter(o => o.hasAttribute('src')).map(o => {
     o.loading = 'eager';
     return o.decode().then(() => 0, () => 1);
@@ -90,6 +92,8 @@ def looks(page, name, wrong):
     page.wait_for_selector('#queue img')
     empty = page.evaluate(EMPTY)
     wide = page.evaluate('document.documentElement.scrollWidth - innerWidth')
+    if over := page.evaluate(ON_EACH_OTHER):
+        wrong.append(f'{name}: {over} text(s) of the curve lie on another')
     if empty:
         wrong.append(f'{name}: {empty} picture(s) do not load')
     if wide > 1:

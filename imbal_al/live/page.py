@@ -250,8 +250,11 @@ _CURVE = """function curve() {
   svg.append(drawn('polygon', {class: 'range', points: ends.map(p => p.join()).join(' ')}));
   const mean = rows.map(row => [x(row), y(row.f1)].join()).join(' ');
   svg.append(drawn('polyline', {class: 'mean', points: mean}));
+  let free = 0; // from where on a number has room
   for (const row of rows) {
     svg.append(drawn('circle', {class: 'dot', r: 4, cx: x(row), cy: y(row.f1)}));
+    if (x(row) < free) continue;
+    free = x(row) + 10 + 8 * `${row.labels}`.length;
     const text = drawn('text', {x: x(row), y: 176, 'text-anchor': 'middle'});
     text.textContent = row.labels;
     svg.append(text);
