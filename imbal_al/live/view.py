@@ -212,7 +212,7 @@ def page_view(
         rule=dict(threshold=rule.threshold, min_area=rule.min_area) if rule else None,
         alarms=[one for one in slow.get('alarms') or [] if one['id'] not in said])
 
-# %% ../../nbs/73g_live.view.ipynb #6997f7d8
+# %% ../../nbs/73g_live.view.ipynb #7ad6d21e
 def _beyond_median(
     heat:np.ndarray # float (h,w), 0 to 1
     )->np.ndarray:  # float (h,w): 0 up to its median, and its peak as it was
@@ -221,7 +221,7 @@ def _beyond_median(
     if peak<=middle: return np.zeros_like(heat)
     return np.clip((heat-middle)/(peak-middle), 0, 1)*peak
 
-# %% ../../nbs/73g_live.view.ipynb #436a9dd6
+# %% ../../nbs/73g_live.view.ipynb #3510c1cb
 def heat_of(
     p:Project,       # The project
     answers:Answers, # Its networks

@@ -129,7 +129,7 @@ def _enlarged(heat, shape):
     h, w = shape
     return np.clip(np.asarray(small.resize((w,h), Image.Resampling.BILINEAR)), 0, 1)
 
-# %% ../../nbs/66a_project.first_finds.ipynb #06727adb
+# %% ../../nbs/66a_project.first_finds.ipynb #3f46f2d0
 def _maps(path):
     "Id -> small map of a file; empty where there is none"
     kept = read_record(path) or dict(ids=[], maps=[])
@@ -149,20 +149,20 @@ def kept_heat(
         return _enlarged(maps[id], (unit['h'],unit['w']))
     return heat
 
-# %% ../../nbs/66a_project.first_finds.ipynb #d6fdb2f5
+# %% ../../nbs/66a_project.first_finds.ipynb #df64ed96
 def _heat_paths(p):
     "Files with maps, the last round's first"
     found = [folder/'novelty.npz' for folder in rounds(p)]
     return [path for path in reversed(found) if path.exists()]
 
-# %% ../../nbs/66a_project.first_finds.ipynb #4f0dcff2
+# %% ../../nbs/66a_project.first_finds.ipynb #423cbe90
 def first_heat_ids(
     p:Project # The project
     )->set:   # Ids
     "The units with a heat map by `anomaly`"
     return {id for path in _heat_paths(p) for id in _maps(path)}
 
-# %% ../../nbs/66a_project.first_finds.ipynb #8bc7e60d
+# %% ../../nbs/66a_project.first_finds.ipynb #234d84f4
 def first_heat(
     p:Project, # The project
     id:str     # Of a unit
