@@ -18,7 +18,7 @@ def lost(config):
     return unallowed(reporter.stats.get('skipped', []))
 
 
-SLOW = 2.0  # Seconds; what is recorded with more is left out by -m 'not slow'
+SLOW = 1.0  # Seconds; what is recorded with more is left out by -m 'not slow'
 DURATIONS = Path(__file__).with_name('durations.csv')
 took = Counter()  # Seconds of each test that has run
 
@@ -63,6 +63,9 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
+    "Before the first fixture of a file or of all, too"
+    quick.networks_once()
+    quick.workers_forked()
     quick.loaded_stays()
 
 
@@ -107,6 +110,13 @@ def memory_given_back():
 def quick_starts():
     quick.networks_once()
     quick.workers_forked()
+
+
+@pytest.fixture(autouse=True)
+def growth_given_back():
+    "Within a file, too"
+    yield
+    quick.give_growth_back()
 
 
 @pytest.fixture(autouse=True)

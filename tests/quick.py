@@ -238,6 +238,14 @@ def loaded_stays():
     "Python's search for garbage passes over all modules and tests that are loaded now: a million objects, .3 s each time"
     gc.collect()
     gc.freeze()
+    gc.collect()  # Python searches by itself when a quarter is new: of what is left
+
+
+def _trim():
+    "Give the system what is free, or only held by a circle: each learner of fastai is one, with its network"
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def give_memory_back():
@@ -245,5 +253,21 @@ def give_memory_back():
     for room, name in KEPT:
         if room in sys.modules:
             getattr(sys.modules[room], name).cache_clear()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    _trim()
+
+
+def _resident():
+    "Bytes of memory that this process has; 0 where the system does not say"
+    statm = Path('/proc/self/statm')
+    return int(statm.read_text().split()[1]) * os.sysconf('SC_PAGESIZE') if statm.exists() else 0
+
+
+GROWTH = 150e6  # Bytes
+_left = []  # What was in use when memory was last given back
+
+
+def give_growth_back():
+    "Give the system what is free, once the process has grown by `GROWTH`: files that train do so by a gigabyte"
+    if not _left or _resident() > _left[0] + GROWTH:
+        _trim()
+        _left[:] = [_resident()]

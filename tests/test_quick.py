@@ -110,6 +110,21 @@ def test_the_search_for_garbage_passes_over_what_was_loaded():
     assert gc.get_freeze_count() > 100_000
 
 
+@pytest.mark.skipif(not Path('/proc/self/statm').exists(), reason='looks at /proc')
+def test_memory_is_given_back_once_the_process_has_grown(monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(quick, '_trim', lambda: trimmed.append(1))
+    monkeypatch.setattr(quick, '_left', [])
+    quick.give_growth_back()
+    quick.give_growth_back()
+    assert len(trimmed) == 1 and quick._left[0] > 10e6
+    grown = bytearray(int(1.2 * quick.GROWTH))
+    grown[:: os.sysconf('SC_PAGESIZE')] = b'x' * len(grown[:: os.sysconf('SC_PAGESIZE')])
+    quick.give_growth_back()
+    quick.give_growth_back()
+    assert len(trimmed) == 2
+
+
 def item(file, name):
     return SimpleNamespace(path=Path(file), nodeid=f'tests/{file}::{name}')
 
