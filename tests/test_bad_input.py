@@ -28,7 +28,7 @@ from imbal_al.data import synthetic
 from imbal_al.cli import app
 from imbal_al.core import InputError, write_text
 from imbal_al.runs.plan import load_plan, save_plan
-from imbal_al.studies.learning_study import plan, preset
+from imbal_al.studies.learning_study import preset
 from imbal_al.networks.device import DeviceData, cast
 from imbal_al.networks.learner import lr_schedule, make_learner
 from imbal_al.studies.loss_config import LossConfig, as_loss_config, check_loss_config

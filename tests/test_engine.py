@@ -1,10 +1,9 @@
 "imbal_al.studies.learning_study: the grid, worker processes that die or fail, tables, and what it will cost"
 
-import json, os, signal, subprocess, sys, time
+import json, os, subprocess, sys, time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 

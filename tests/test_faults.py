@@ -1,6 +1,6 @@
 "The short form of the fault campaign (`make faults` is the long one), and that a campaign sees what it looks for"
 
-import json, os, signal, subprocess, sys
+import os, subprocess, sys
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest

@@ -5,7 +5,7 @@ import csv, json, shutil
 import numpy as np, pytest
 from PIL import Image
 
-from imbal_al.core import InputError, read_json
+from imbal_al.core import InputError
 from imbal_al.networks import features as F
 from imbal_al.project import first_finds as P
 from imbal_al.project.annotations import decode_brush

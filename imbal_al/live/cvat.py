@@ -22,7 +22,6 @@ from ..core import InputError, read_json, write_json, write_text
 from .desk import units_out
 from .inbox import take_export
 from .studio import Studio
-from ..project.store import Project
 from ..project.units import file_name
 
 # %% auto #0
