@@ -143,7 +143,8 @@ def _some_images(
     root = ET.fromstring(text)
     for im in root.findall('image'):
         if im.get('name') not in names: root.remove(im)
-    return ET.tostring(root, encoding='unicode') if root.find('image/mask') is not None else ''
+    if root.find('image/mask') is None: return ''
+    return ET.tostring(root, encoding='unicode')
 
 # %% ../../nbs/73fa_live.cvat.ipynb #ca66f40d
 def _predict(task, folder, files):
