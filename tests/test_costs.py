@@ -20,7 +20,7 @@ from imbal_al.project.state import exported_round, guided_loss, is_held_out
 from imbal_al.project.rounds import next_round
 from imbal_al.measure.prevalence import made_up_images
 from imbal_al.runs.folder import write_record
-from imbal_al.measure.threshold import cost_point
+from imbal_al.measure.threshold import cost_point, operating_curve
 
 
 def test_elasticity_by_hand():
@@ -44,7 +44,7 @@ def test_the_interval_holds_the_cheapest_and_the_condition_is_met(misses, alarms
         and not t.assumed
     )
     w = m.prevalence_draws(y, 0.1, 0)
-    tp, fp, fn = m.operating_curve(hist, w)
+    tp, fp, fn = operating_curve(hist, w)
     k = m.cheapest(alarms * fp[0] + misses * fn[0])
     assert abs(math.log(fp[0, k] / fn[0, k] / (misses / alarms / t.elasticity))) < 0.35
 

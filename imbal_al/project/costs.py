@@ -219,7 +219,7 @@ def _set_up(p, loss, prevalence, device, misses, alarms, draws):
     faulty = dict(zip(table['id'], table['faulty']))
     train_ids, test_ids = split_labels(p, table['id'])
     if not any(faulty[id] for id in train_ids): raise InputError(
-        only_healthy(p) or f'{p.dir} has no labels to train on; label some first')
+        only_healthy(p) or f'{p.dir} has no labelled defect to train on; label some first')
     if prevalence is not None: pi = prevalence
     elif test_ids: pi = float(np.average([faulty[id] for id in test_ids], weights=_weights(p, test_ids)))
     else: pi = .5

@@ -222,7 +222,7 @@ def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0, te
     faulty = dict(zip(table['id'], table['faulty']))
     cold = not any(faulty[id] for id in train_ids)
     if not budget and cold: raise InputError(
-        only_healthy(p) or f'{p.dir} has no labels to train on; label some first: `imbal-al next {p.dir} --budget 50`')
+        only_healthy(p) or f'{p.dir} has no labelled defect to train on; label some first')
     if tests is None: from_pool, to_test = _dealt(budget, p.settings.held_out, len(train_pool), len(test_pool))
     else:
         to_test = min(tests, len(test_pool))
