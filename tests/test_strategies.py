@@ -427,6 +427,7 @@ def test_registry():
         'badge',
         'bald',
         'nearest',
+        'largest_alarm',
     }
     assert (
         STRATEGIES['coreset'].needs == {'embedding'}
