@@ -10,7 +10,7 @@ TORCH       ?=
 TORCH_INDEX ?=
 NO_INDEX := TORCH=$(TORCH) needs an address: choose Pip and CPU at https://pytorch.org/get-started/locally/ and give what stands there after --index-url: make setup TORCH=$(TORCH) TORCH_INDEX=ADDRESS
 
-.PHONY: study story test tools real oldest bench faults project-faults setup readme docs tidy times
+.PHONY: study story test tools real oldest oldest-light bench faults project-faults setup readme docs tidy times
 setup: .venv/installed
 
 .venv/installed: settings.ini setup.py pyproject.toml
@@ -60,6 +60,21 @@ $(OLDEST)/installed: settings.ini .ci/oldest.py | .venv/installed
 	@$(BIN)/python -m venv --clear $(OLDEST)
 	@$(BIN)/python .ci/oldest.py > $(OLDEST)/pins.txt
 	@$(OLDEST)/bin/python -m pip install --disable-pip-version-check --progress-bar off -qq -r $(OLDEST)/pins.txt
+	@touch $@
+
+# What CI runs of it: the oldest versions of all but PyTorch and what is built on it, laid over .venv (a minute to install)
+LIGHT := .venv/oldest_light
+LIGHT_TESTS ?= tests/test_losses.py tests/test_metrics.py tests/test_statistics.py tests/test_cases.py
+oldest-light: $(LIGHT)/installed
+	@PYTHONPATH=$(CURDIR) $(LIGHT)/bin/python -m pytest -n $(CORES) $(LIGHT_TESTS) $(ARGS)
+
+$(LIGHT)/installed: settings.ini .ci/oldest.py | .venv/installed
+	@echo "installing the oldest versions of all but PyTorch into $(LIGHT) (600 MB; a minute, once)"
+	@$(BIN)/python -m venv --clear $(LIGHT)
+	@$(BIN)/python .ci/oldest.py light > $(LIGHT)/pins.txt
+	@$(LIGHT)/bin/python -m pip install --disable-pip-version-check --progress-bar off -qq --no-deps -r $(LIGHT)/pins.txt
+	@$(BIN)/python -c 'import site; print(*site.getsitepackages(), sep="\n")' > $(LIGHT)/beside.txt
+	@cp $(LIGHT)/beside.txt "$$($(LIGHT)/bin/python -c 'import site; print(site.getsitepackages()[0])')/zz_beside.pth"
 	@touch $@
 
 bench: setup

@@ -72,3 +72,7 @@ def test_every_requirement_has_an_oldest_version():
     settings.read(top / 'settings.ini')
     pins = oldest.pins(settings['DEFAULT']['requirements'])
     assert [pin for pin in pins if pin.count('==') != 1 or '>' in pin] == [] and 'numpy==1.26' in pins
+    light = oldest.light(pins)
+    assert {'numpy==1.26', 'pandas==2.1.1', 'pytz'} <= set(light)
+    named = {pin.split('==')[0] for pin in pins}
+    assert named - {pin.split('==')[0] for pin in light} == oldest.HEAVY
