@@ -326,7 +326,7 @@ def _store_path(source, settings, root):
         "set IMBAL_AL_CACHE to a folder you may write to") from e
     return path
 
-# %% ../../nbs/18_data.patches.ipynb #27d87443
+# %% ../../nbs/18_data.patches.ipynb #5d828c6c
 def column_of_images(
     source:Source,    # With the column
     store:PatchStore, # Made from it

@@ -142,7 +142,7 @@ def bald(
     """
     return highest(c.bald, n, rng)
 
-# %% ../../nbs/37_strategies.scores.ipynb #f47cae5d
+# %% ../../nbs/37_strategies.scores.ipynb #da7e6664
 @strategy('foreground')
 def largest_alarm(
     c:Candidates, # With `foreground`
