@@ -170,7 +170,7 @@ def summary(
         worst=('times_random_50','min'),
         in_100=('in_100','mean')).reset_index()
 
-# %% ../../nbs/dev/8a_dev.first_finds.ipynb #e4e628b1
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #dd1750df
 def beside_coreset(
     t:pd.DataFrame # The table
     )->pd.DataFrame: # data, share, encoder, starts, anomaly, coreset, difference, low, high
@@ -199,12 +199,11 @@ def main(
     parser.add_argument('--out', type=Path, default=Path('data/results/first_finds.csv'))
     parser.add_argument('--encoder', default='dinov2')
     parser.add_argument('--starts', type=int, default=20)
-    parser.add_argument('--data', default='', help='one set only; no table is written then')
+    parser.add_argument('--data', default='', help='one set only')
     given, rows = parser.parse_args(argv), []
     for one in _SETS:
         if given.data and one.data!=given.data: continue
         rows += _of_set(one, given, _command(given))
-    if given.data: return
     t = _with_others(pd.DataFrame(rows), given.out)
     write_table(given.out, t, index=False)
     print(summary(t).round(2).to_string(index=False))
@@ -214,14 +213,16 @@ def main(
 def _command(given):
     "What makes the rows of an encoder"
     how = f'--encoder {given.encoder} --starts {given.starts}'
-    return f'python -m imbal_al.dev.first_finds --runs RUNS --out {Path(given.out).name} {how}'
+    if given.data: how += f' --data {given.data}'
+    return f'python -m imbal_al.dev.first_finds --runs RUNS {how}'
 
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #b47ddb52
 def _with_others(t, path):
-    "These rows, after those of other encoders that a table holds"
+    "These rows, after those of other encoders and sets that a table holds"
     if not path.is_file(): return t
     kept = pd.read_csv(path, float_precision='round_trip')
-    return pd.concat([kept[~kept['encoder'].isin(t['encoder'])], t])[list(kept.columns)]
+    new = kept['encoder'].isin(t['encoder'])&kept['data'].isin(t['data'])
+    return pd.concat([kept[~new], t])[list(kept.columns)]
 
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #f1be048d
 def _of_set(one, given, command):
