@@ -1,6 +1,7 @@
 """Open the page of `imbal-al serve` in Chromium as an engineer would
 
 A small demo is made and served; a few units that are faulty are labelled healthy, so that there are alarms.
+A project without a label, its queue picked by first finds, is looked at, too.
 Fails on console errors, pictures that do not load, a page wider than its window, a slider that changes nothing,
 keys that do nothing, a dialog that does not fit, numbers of the curve that lie on each other. Screenshots (desk and phone, light and dark) go to `_proc/live`.
 `--keep DIR`: the demo stays there, and is served as it is where there is one.
@@ -41,7 +42,7 @@ def demo_project(out):
     "A project of a small demo"
     from imbal_al.live.demo import _Scale, walk_demo
 
-    if (out / 'parts').exists():
+    if (out / 'steps' / 'predict.txt').exists():
         return out / 'parts'
     scale = _Scale(today=70, tomorrow=6, side=64, steps=60, budgets=(30, 10, 10))
     walk_demo(out, 0, scale, lambda text: None)
@@ -63,10 +64,24 @@ def lie(p, answers):
     assert lied, 'the demo network finds nothing'
 
 
-def served(dir):
+def served(live):
     "The page of a project in a thread; its address"
     import uvicorn
-    from imbal_al.live.server import make_app, make_live
+    from imbal_al.live.server import make_app
+
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(make_app(live), port=port, log_level='warning'))
+    threading.Thread(target=server.run, daemon=True).start()
+    while not server.started:
+        time.sleep(0.05)
+    return f'http://127.0.0.1:{port}/'
+
+
+def demo_live(dir):
+    "A project that is served, with alarms and a queue"
+    from imbal_al.live.server import make_live
     from imbal_al.live.trainer import Plan
     from imbal_al.live.view import slow_view
     from imbal_al.project.rounds import next_round
@@ -77,14 +92,26 @@ def served(dir):
     live = make_live(dir, Plan(every=1000, prevalence=0.1))
     lie(p, live.answers)
     slow_view(p, live.answers, 0.1)
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(make_app(live), port=port, log_level='warning'))
-    threading.Thread(target=server.run, daemon=True).start()
-    while not server.started:
-        time.sleep(0.05)
-    return f'http://127.0.0.1:{port}/'
+    return live
+
+
+def cold_live(out):
+    "A project without a label that is served; first finds have picked its queue"
+    from PIL import Image
+    from imbal_al.data.synthetic import image
+    from imbal_al.live.server import make_live
+    from imbal_al.project.intake import new
+    from imbal_al.project.rounds import next_round
+    from imbal_al.project.store import open_project
+
+    dir = out / 'cold'
+    if not dir.exists():
+        (out / 'camera').mkdir(parents=True, exist_ok=True)
+        for i in range(40):
+            Image.fromarray(image('steel', i, 96, 0, i % 4 == 0)[0]).save(out / 'camera' / f'{i:02d}.png')
+        new(dir, out / 'camera', window=96, overlap=0, held_out=0.2)
+    next_round(open_project(dir), 12, 'anomaly', 'cpu')
+    return make_live(dir)
 
 
 def looks(page, name, wrong):
@@ -195,6 +222,52 @@ def said_healthy(page, wrong):
     page.keyboard.press('Escape')
 
 
+RED = """(at) => {
+    const im = document.querySelector(at), c = document.createElement('canvas');
+    c.width = im.naturalWidth; c.height = im.naturalHeight;
+    const d = c.getContext('2d'); d.drawImage(im, 0, 0);
+    const px = d.getImageData(0, 0, c.width, c.height).data;
+    let most = 0;
+    for (let i = 0; i < px.length; i += 4) most = Math.max(most, px[i] - px[i + 2]);
+    return most;
+}"""
+
+
+def cold(page, wrong):
+    "Before the first label: heat on the tiles, gone and back by h, and in the dialog by its own key"
+    page.wait_for_selector('#queue img')
+    page.evaluate(EMPTY)
+    hot = page.evaluate('view.queue.filter(one => one.hot).map(one => one.id)')
+    said = page.inner_text('#heat-said')
+    if not hot or 'no network yet' not in said:
+        return wrong.append(f'a cold queue: {len(hot)} heat-maps, said: {said}')
+    page.screenshot(path=shots / 'cold.png', full_page=True)
+    tile = f"#queue li[data-id='{hot[0]}'] img"
+    red = [page.evaluate(RED, tile)]
+    page.keyboard.press('h')
+    page.evaluate(EMPTY)
+    red.append(page.evaluate(RED, tile))
+    page.keyboard.press('h')
+    page.evaluate(EMPTY)
+    red.append(page.evaluate(RED, tile))
+    if not red[0] == red[2] > 100 > 10 > red[1]:
+        wrong.append(f'h on a cold queue: {red} of red')
+    page.focus(f"#queue li[data-id='{hot[0]}']")
+    page.keyboard.press('d')
+    page.wait_for_function('drawing && drawing.at')
+    page.keyboard.press('ArrowDown')
+    before = page.evaluate('drawing.at.join()')
+    page.keyboard.press('h')
+    page.wait_for_function("document.getElementById('photo').src.includes('heat=1')")
+    page.evaluate("document.getElementById('photo').decode()")
+    if page.evaluate(RED, '#photo') < 100 or page.evaluate('drawing.at.join()') != before:
+        wrong.append('h in the dialog shows no heat-map, or moves the cross')
+    page.screenshot(path=shots / 'cold-clicks.png')
+    page.click('#draw-heat')
+    page.wait_for_function("document.getElementById('photo').src.includes('heat=0')")
+    page.keyboard.press('Escape')
+
+
 def main():
     given = argparse.ArgumentParser(description=__doc__)
     given.add_argument('--keep', type=Path)
@@ -206,7 +279,8 @@ def main():
 
     shots.mkdir(parents=True, exist_ok=True)
     out = keep or Path(tempfile.mkdtemp()) / 'demo'
-    address, wrong = served(demo_project(out)), []
+    address, wrong = served(demo_live(demo_project(out))), []
+    fresh = served(cold_live(out))
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
         for place, size in (('desk', (1280, 900)), ('phone', (390, 844))):
@@ -225,6 +299,8 @@ def main():
         walked(page, wrong)
         clicked(page, wrong)
         said_healthy(page, wrong)
+        page.goto(fresh)
+        cold(page, wrong)
         browser.close()
     print('\n'.join(wrong) or f'the page works; screenshots in {shots}')
     return len(wrong)

@@ -234,14 +234,15 @@ def test_one_of_two_who_agreed_draws_something_else(server, parts):
 
 
 def test_a_job_of_the_ground_truth_is_no_label(server, parts):
-    "CVAT keeps it apart to judge annotators; its pictures are also in their jobs"
+    "CVAT keeps it apart to judge annotators; its pictures are also in their jobs, and may be all of a task's"
     p, truth = parts
-    one, task, ids = sent(server, p, 4)
+    one, task, ids = sent(server, p, 7)
     annotate(server, task, ids, truth)
-    judge = server.new_job(task, 0, 3, 'ground_truth', None)
-    for frame in range(4):
-        server.draw(judge, frame, mask=np.ones((32, 32), bool))
-    server.set_state(judge, 'completed', 'the.boss')
+    for first, last in ((0, 6), (0, 4)):
+        judge = server.new_job(task, first, last, 'ground_truth', None)
+        for frame in range(first, last + 1):
+            server.draw(judge, frame, mask=np.ones((32, 32), bool))
+        server.set_state(judge, 'completed', 'the.boss')
     assert fetched(one, p) == []
     assert all((read_mask(p, id) == truth(id)).all() for id in ids)
 
@@ -421,7 +422,84 @@ def test_killed_before_it_is_noted_a_label_is_taken_once(server, parts, monkeypa
     assert fetched(desk(server, p), p) == [] and labels(p).equals(before)
 
 
+def test_a_prediction_that_was_taken_away_stays_away(server, trained):
+    "It was sent once; a job in which nothing is drawn, and which nobody has opened, gets it no second time"
+    p, _, made = trained
+    one = desk(server, p)
+    one.send(p)
+    (task,) = server.tasks.values()
+    for job in server.jobs_of(task['id']):
+        for frame in range(job['start_frame'], job['stop_frame'] + 1):
+            server.draw(job['id'], frame)
+    for again in (one, desk(server, p)):
+        assert again.send(p) == 0
+        assert not any(
+            server.mask_of(job['id'], frame).any()
+            for job in server.jobs_of(task['id'])
+            for frame in range(job['start_frame'], job['stop_frame'] + 1)
+        )
+
+
 # The server
+
+
+def test_the_cheap_question_sees_every_change_and_no_other(server, parts):
+    "One job more, the first one drawn again, the last one drawn again; not a job that is not completed"
+    p, truth = parts
+    one, task, ids = sent(server, p)
+    first, second = [job['id'] for job in server.jobs_of(task['id'])]
+    seen = [one.counts()]
+    for job, frame in ((first, 0), (second, 5)):
+        server.draw(job, frame, **NONE)
+        assert one.counts() == seen[-1]
+        server.set_state(job, 'completed')
+        seen.append(one.counts())
+    for job, frame in ((first, 0), (second, 6), (second, 6)):
+        server.draw(job, frame, **NONE)
+        seen.append(one.counts())
+    server.set_state(first, 'in progress')
+    seen.append(one.counts())
+    assert len(set(seen)) == len(seen), seen
+    server.create('projects', dict(name='theirs', labels=[dict(name='defect', type='any')]))
+    server.create('tasks', dict(name='theirs', project_id=max(server.projects), segment_size=5))
+    job = server.new_job(server.tasks[max(server.tasks)], 0, 0, 'annotation', None)
+    server.set_state(job, 'completed')
+    assert one.counts() == seen[-1]
+
+
+def test_what_is_drawn_again_in_a_completed_job_comes_with_the_next_look(server, parts):
+    p, truth = parts
+    live = make_live(p.dir, Plan(every=50, budget=12), desk=Cvat(Studio(server.url, TOKEN)))
+    assert live.trainer.look(), live.trainer.doing.error
+    (task,) = server.tasks.values()
+    ids = [pick['id'] for pick in read_picks(rounds(p)[0])]
+    annotate(server, task, ids, truth)
+    live.trainer.look()
+    other = np.zeros((32, 32), bool)
+    other[1:4, 2:9] = True
+    server.draw(server.jobs_of(task['id'])[-1]['id'], 11, mask=other)
+    live.trainer.look()
+    assert (read_mask(p, ids[11]).astype(bool) == other).all()
+
+
+def test_another_round_that_is_completed_takes_nothing_back(server, parts):
+    "Jobs of two tasks have the same frames; what was said on the page of a picture of the first stays"
+    p, truth = parts
+    one, task, ids = sent(server, p, 4)
+    annotate(server, task, ids, truth)
+    assert fetched(one, p) == []
+    said = np.zeros((32, 32), np.uint8)
+    said[20:23, 20:23] = 1
+    write_label(p, ids[0], said, 'the page', '2026-03-02T00:00:00Z')
+    server.clock = server.clock.replace(month=4)
+    made = next_round(p, 4, device='cpu')
+    assert one.send(p) == 1
+    (again,) = rounds_of(server)[made.folder.name]
+    asked = len(server.log)
+    annotate(server, again, [pick['id'] for pick in made.picks], truth)
+    assert fetched(one, p) == []
+    assert sum('dataset/export' in path for _, path in server.log[asked:]) == 1
+    assert (read_mask(p, ids[0]) == said).all() and len(labels(p)) == 8
 
 
 def test_cvat_and_the_server_go_round_together(server, parts):

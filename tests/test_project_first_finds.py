@@ -1,15 +1,18 @@
 "`next` in a project without a labelled defect: what looks unlike the rest comes first"
 
-import csv, json, shutil
+import csv, io, json, shutil
 
 import numpy as np, pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
 from imbal_al.core import InputError, read_json
+from imbal_al.live.server import make_app, make_live
 from imbal_al.networks import features as F
 from imbal_al.project import first_finds as P
 from imbal_al.project.annotations import decode_brush
 from imbal_al.project.intake import new
+from imbal_al.project.labelled import write_label
 from imbal_al.project.rounds import next_round
 from imbal_al.project.taken import ingest
 from imbal_al.project.state import unlabelled_units
@@ -25,7 +28,7 @@ def parts(tmp_path):
         if i in (11, 29):
             pixels[20:28, 30:38] = 10
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / 'camera' / f'{i:02}.png')
-    return new(tmp_path / 'p', tmp_path / 'camera', held_out=0.2)
+    return new(tmp_path / 'p', tmp_path / 'camera', held_out=0.2, steps=2)
 
 
 def names(p, picks):
@@ -146,3 +149,66 @@ def test_without_kept_maps_the_queue_is_as_by_core_set(parts, cold):
 def test_heat_is_no_label(parts, cold):
     with pytest.raises(InputError, match='holds what the model predicted'):
         ingest(parts, cold.queue / 'heat')
+
+
+@pytest.fixture
+def page(parts, cold):
+    "The page of a project without a label, its trainer not started"
+    return TestClient(make_app(make_live(parts.dir)), base_url='http://127.0.0.1')
+
+
+def redness(page, id, heat, **more):
+    "How much redder than blue each pixel of a picture on the page is; the pictures are grey"
+    got = page.get(f'/picture/{id}.png', params=dict(heat=heat, full=1, **more))
+    assert got.status_code == 200
+    pixels = np.asarray(Image.open(io.BytesIO(got.content))).astype(int)
+    return pixels[..., 0] - pixels[..., 2]
+
+
+def test_before_the_first_label_the_page_shows_where_first_finds_looked(parts, cold, page):
+    "The heat of the queue's files above its median, 3/4 of red at the most"
+    view = page.get('/api/view').json()
+    assert view['version'] == '' and view['labelled'] == 0
+    assert {one['id'] for one in view['queue']} == {pick['id'] for pick in cold.picks}
+    assert {one['hot'] for one in view['queue'] if one['held_out']} == {False}
+    hot = [one['id'] for one in view['queue'] if one['hot']]
+    assert len(hot) == len(heats(cold)) > 4
+    for id in hot:
+        [path] = (cold.queue / 'heat').glob(f'*{id}.png')
+        heat = np.asarray(Image.open(path)) / 255
+        out = np.clip((heat - np.median(heat)) / (heat.max() - np.median(heat)), 0, 1)
+        expected = 0.75 * out * heat.max() * (228 - 30)
+        assert expected.max() > 100
+        assert np.abs(redness(page, id, 1) - expected).max() < 3
+        assert not redness(page, id, 0).any()
+
+
+def test_what_is_tested_on_has_no_heat_on_the_page(parts, cold, page):
+    tests = [pick['id'] for pick in cold.picks if pick['held_out']]
+    assert tests
+    for id in tests:
+        assert not redness(page, id, 1).any()
+
+
+def test_a_core_set_queue_has_no_heat(parts, monkeypatch):
+    made = next_round(parts, 10, 'coreset', 'cpu')
+    page = TestClient(make_app(make_live(parts.dir)), base_url='http://127.0.0.1')
+    view = page.get('/api/view').json()
+    assert [one['hot'] for one in view['queue']] == [False] * len(made.picks)
+    for pick in made.picks:
+        assert not redness(page, pick['id'], 1).any()
+
+
+def test_once_there_is_a_network_its_heat_is_shown(parts, cold, page):
+    "Units of the cold queue that are still out, too"
+    ours = [pick['id'] for pick in cold.picks if not pick['held_out']]
+    spot = np.zeros((64, 64), np.uint8)
+    spot[20:28, 30:38] = 1
+    for i, id in enumerate(ours[:4]):
+        write_label(parts, id, spot * (i < 2), 'x', '2026-01-01T00:00:00Z')
+    before = redness(page, ours[4], 1)
+    next_round(parts, 4, 'random', 'cpu')
+    view = page.get('/api/view').json()
+    assert view['version'] == 'round 2'
+    assert {one['hot'] for one in view['queue']} == {True, False}
+    assert (redness(page, ours[4], 1) != before).any()

@@ -33,7 +33,7 @@ class _Set:
     most: int=150 # Defects of a half, at most
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #f21f7dd3
-_SETS = _Set('mtsdd_tiny', 64), _Set('kolektorsdd_masks', 128)
+CLICK_SETS = _Set('mtsdd_tiny', 64), _Set('kolektorsdd_masks', 128)
 _WAYS = ('clicks','threshold','GrabCut','network','clicks and network')
 _CLICKS, _HALF, _EIGHT = 3, 64, np.ones((3,3))
 
@@ -44,16 +44,17 @@ class _Case:
     name: str          # Of its picture
     number: int        # In it, from 1
     even: bool         # Is its group even?
+    group: str         # Of its picture
     pixels: np.ndarray # uint8 (h,w)
     truth: np.ndarray  # bool (h,w)
     any: np.ndarray    # bool (h,w), all defects
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #e2d2a6c7
-def _by_length(group): return len(group), group
+def by_length(group): return len(group), group
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #c777c3d0
 def _pictures(one):
-    "[(name, is its group even, pixels, mask)] of the faulty pictures of a set"
+    "[(name, is its group even, group, pixels, mask)] of the faulty pictures of a set"
     source, found = load_source(one.data), []
     for row in source.table.to_dict('records'):
         if not row['mask']: continue
@@ -61,18 +62,18 @@ def _pictures(one):
         mask = read_mask(row['mask'], row['decoder'], pixels.shape[:2])
         if mask.any(): found.append((row, pixels.squeeze(), mask>0))
     groups = {row['group'] for row,_,_ in found}
-    even = set(sorted(groups, key=_by_length)[::2])
-    return [(row['name'], row['group'] in even, *seen) for row,*seen in found]
+    even = set(sorted(groups, key=by_length)[::2])
+    return [(row['name'], row['group'] in even, row['group'], *seen) for row,*seen in found]
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #36464005
-def _cases(one):
+def click_cases(one):
     "The defects of a set, a subset of each half where there are many"
     found = []
-    for name,even,pixels,mask in _pictures(one):
+    for name,even,group,pixels,mask in _pictures(one):
         at, n = label(mask, _EIGHT)
         for i in range(1, n+1):
             one_of = at==i
-            found.append(_Case(name, i, even, pixels, one_of, mask))
+            found.append(_Case(name, i, even, group, pixels, one_of, mask))
     rng, kept = stream(0, 'clicks', one.data), []
     for even in (True,False):
         own = [case for case in found if case.even==even]
@@ -107,7 +108,7 @@ def _next(truth, mask):
     return Click((_deepest(missed[1] if positive else much[1]),), positive)
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #85b1865b
-def _overlaps(case, way):
+def overlaps_of(case, way):
     "IoU after each click, and the seconds of the slowest"
     nothing = np.zeros_like(case.truth)
     clicks, found, slowest = [_next(case.truth, nothing)], [], 0.
@@ -232,7 +233,7 @@ def _training(cases, one, rng):
     return windows, np.stack(masks)
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #e2fec413
-def _network(cases, one):
+def click_network(cases, one):
     "A decoder on frozen lite0, trained on the even groups"
     rng = stream(0, 'clicks network', one.data)
     windows, masks = _training(cases, one, rng)
@@ -243,7 +244,7 @@ def _network(cases, one):
     return net
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #e74b20b4
-def _seen(net, one, case):
+def seen_by(net, one, case):
     "float (h,w), the network's probability in four windows about the defect, 0 elsewhere"
     rng = stream(case.number, 'clicks seen', case.name)
     prob, times = np.zeros((2, *case.truth.shape), np.float32)
@@ -266,13 +267,13 @@ def _way(way, one, case, net):
     alone = dict(threshold=_threshold, GrabCut=_grabcut)
     if way in alone: return partial(_windowed, alone[way])
     if way=='clicks': return _ours
-    prob = _seen(net, one, case)
+    prob = seen_by(net, one, case)
     return partial(_by_network if way=='network' else _ours, prob=prob)
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #f5422115
 def _row(case, one, way, net):
     "What a way makes of a defect"
-    overlaps, seconds = _overlaps(case, _way(way, one, case, net))
+    overlaps, seconds = overlaps_of(case, _way(way, one, case, net))
     found = {f'iou_{i}':round(float(value), 4) for i,value in enumerate(overlaps, 1)}
     half = 'chosen' if case.even else 'report'
     return dict(
@@ -300,10 +301,10 @@ def _missing(cases, one, way, folder):
 # %% ../../nbs/dev/10_dev.clicks.ipynb #ba448557
 def _measure(one, ways, folder, say):
     "Make the rows of a set that are not there"
-    cases, net = _cases(one), None
+    cases, net = click_cases(one), None
     for way in ways:
         missing = _missing(cases, one, way, folder)
-        if missing and 'network' in way and net is None: net = _network(cases, one)
+        if missing and 'network' in way and net is None: net = click_network(cases, one)
         try:
             for case,path in missing: write_json(path, _row(case, one, way, net))
         except ImportError as e: say(f'{one.data}, {way}: not run ({e})', flush=True)
@@ -344,8 +345,8 @@ def _off_by_one(truth):
 def _edges():
     "What a pixel of edge is worth on each defect"
     rows = []
-    for one in _SETS:
-        for case in _cases(one):
+    for one in CLICK_SETS:
+        for case in click_cases(one):
             about = dict(data=one.data, picture=case.name, defect=case.number)
             half = 'chosen' if case.even else 'report'
             rows.append(dict(about, half=half, area=int(case.truth.sum()), **_off_by_one(case.truth)))
@@ -389,7 +390,7 @@ def main(
     torch.set_num_threads(1)
     if given.edges: return _saved(_edges(), given.out, _EDGES)
     given.runs.mkdir(parents=True, exist_ok=True)
-    for one in _SETS:
+    for one in CLICK_SETS:
         if given.data not in ('', one.data): continue
         _measure(one, given.ways.split(','), given.runs, print)
     _written(given.runs, given.out)

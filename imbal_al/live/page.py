@@ -58,6 +58,7 @@ _LISTS = """<section class="full" aria-labelledby="h-alarms"><h2 id="h-alarms">A
 <p><kbd>f</kbd>: nothing is wrong with it, what the heat-map shows is a false alarm.
 Open one (<kbd>r</kbd>, <kbd>d</kbd> or <kbd>Enter</kbd>) to draw its mask by clicks.
 <span id="queue-said" role="status"></span></p>
+<p id="heat-said"></p>
 <ul id="queue" class="tiles"></ul></section>
 <section class="full" aria-labelledby="h-lines"><h2 id="h-lines">Look at</h2><ul id="lines"></ul></section>
 </main>
@@ -66,12 +67,15 @@ Open one (<kbd>r</kbd>, <kbd>d</kbd> or <kbd>Enter</kbd>) to draw its mask by cl
 # %% ../../nbs/73h_live.page.ipynb #f75c7e55
 _DIALOG = """<dialog id="draw" aria-labelledby="draw-name"><h2 id="draw-name"></h2>
 <p><kbd>c</kbd> or a click: on the defect; <kbd>x</kbd> or Shift and a click: beside it; <kbd>u</kbd> take one back;
-<kbd>a</kbd> accept; <kbd>n</kbd> no defect; arrows move the cross, with Shift by ten; <kbd>Esc</kbd> leave.</p>
+<kbd>a</kbd> accept; <kbd>n</kbd> no defect; <kbd>h</kbd> heat-map; arrows move the cross, with Shift by ten;
+<kbd>Esc</kbd> leave.</p>
 <div id="board" tabindex="0" role="application" aria-label="picture"><img id="photo" alt=""><img id="tint" alt="" hidden>
 <span id="cross"></span></div>
 <p><button type="button" id="draw-accept">accept</button> <button type="button" id="draw-healthy">no defect</button>
 <button type="button" id="draw-beside" aria-pressed="false">click beside it</button>
-<button type="button" id="draw-undo">take one back</button> <button type="button" id="draw-leave">leave</button>
+<button type="button" id="draw-undo">take one back</button>
+<button type="button" id="draw-heat" aria-pressed="false">heat-map</button>
+<button type="button" id="draw-leave">leave</button>
 <span id="draw-said" role="status"></span></p></dialog>
 </body>
 </html>
@@ -297,7 +301,8 @@ function rule() {
 # %% ../../nbs/73h_live.page.ipynb #2e78eff8
 _TILES = """function tile(one, key) {
   const at = made('li', null, {'data-id': one.id});
-  const src = `picture/${one.id}.png?heat=${heat && !one.held_out_hidden ? 1 : 0}`;
+  const shown = heat && one.hot !== false ? 1 : 0;
+  const src = `picture/${one.id}.png?heat=${shown}&of=${encodeURIComponent(view.version)}`;
   at.append(made('img', null, {src, alt: one.name, loading: 'lazy', width: 320, height: 320}));
   at.append(made('div', one.name), made('div', key(one), {class: 'why'}));
   return at;
@@ -393,12 +398,19 @@ _KEYS = """document.addEventListener('keydown', event => {
 """
 
 # %% ../../nbs/73h_live.page.ipynb #87276c71
-_QUEUE = """function queue() {
+_QUEUE = """function heatWords() {
+  if (!view.queue.some(one => one.hot)) return '';
+  if (!heat) return 'Without heat-maps; h shows them.';
+  return view.version ? `Red: where the network of ${view.version} sees a defect.` :
+    'Red: where a picture is unlike the rest of itself; there is no network yet.';
+}
+function queue() {
   if (!changed('queue', [view.queue, heat, view.version])) return;
-  const why = one => one.held_out ? one.why + '; no heat-map' : one.why;
+  $('heat-said').textContent = heatWords();
+  const why = one => one.hot || !view.queue.some(one => one.hot) ? one.why : one.why + '; no heat-map';
   const before = document.activeElement && document.activeElement.dataset.id;
   $('queue').replaceChildren(...view.queue.map(one => {
-    const at = tile({...one, held_out_hidden: one.held_out}, why);
+    const at = tile(one, why);
     at.tabIndex = 0;
     at.setAttribute('role', 'button');
     at.setAttribute('aria-label', 'draw ' + one.name);
@@ -433,19 +445,30 @@ _OPENED = """let drawing = null;
 function openDraw(id) {
   const one = view.queue.find(one => one.id === id) || view.queue[0];
   if (!one) return;
-  drawing = {id: one.id, clicks: [], at: null, turn: 0, version: null, busy: false};
+  drawing = {id: one.id, clicks: [], at: null, turn: 0, version: null, busy: false, hot: false};
   $('draw-beside').setAttribute('aria-pressed', 'false');
   $('draw-name').textContent = one.name;
   $('draw-said').textContent = '';
   $('tint').hidden = true;
   const opened = drawing;
   $('photo').onload = () => {
-    if (opened !== drawing) return;
+    if (opened !== drawing || drawing.at) return;
     moveCross(Math.floor($('photo').naturalHeight / 2), Math.floor($('photo').naturalWidth / 2));
   };
-  $('photo').src = `picture/${one.id}.png?full=1`;
+  showPhoto();
   if (!$('draw').open) $('draw').showModal();
   $('board').focus();
+}
+function showPhoto() {
+  const shown = drawing.hot ? 1 : 0;
+  $('draw-heat').setAttribute('aria-pressed', String(drawing.hot));
+  $('photo').src = `picture/${drawing.id}.png?full=1&heat=${shown}&of=${encodeURIComponent(view.version)}`;
+}
+function heatInDialog() {
+  const one = view.queue.find(one => one.id === drawing.id);
+  if (!one || !one.hot) return $('draw-said').textContent = 'there is no heat-map of this one';
+  drawing.hot = !drawing.hot;
+  showPhoto();
 }
 function moveCross(y, x) {
   const h = $('photo').naturalHeight, w = $('photo').naturalWidth;
@@ -521,6 +544,7 @@ _DRAW_KEYS = """function drawKey(event) {
   else if (key === 'u') takeBack();
   else if (key === 'a') keepDrawn(false);
   else if (key === 'n') keepDrawn(true);
+  else if (key === 'h') heatInDialog();
 }
 """
 
@@ -539,6 +563,7 @@ $('draw-beside').addEventListener('click', () => {
   $('draw-beside').setAttribute('aria-pressed', String(!pressed));
 });
 $('draw-undo').addEventListener('click', takeBack);
+$('draw-heat').addEventListener('click', heatInDialog);
 $('draw-leave').addEventListener('click', () => $('draw').close());
 $('draw').addEventListener('close', () => { drawing = null; });
 """

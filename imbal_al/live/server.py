@@ -26,7 +26,7 @@ from .desk import Desk
 from .inbox import keep_event, take_inbox
 from .page import HTML, SCRIPT, STYLE
 from .trainer import Plan, Trainer
-from .view import answer_alarm, is_stale, page_view, picture, slow_view
+from .view import answer_alarm, heat_of, is_stale, page_view, picture, slow_view
 from ..measure.verdict import Rule
 from ..project.labelled import read_label
 from ..project.state import is_held_out, read_guide
@@ -230,8 +230,8 @@ def _pictured(live, id, heat, size):
     p = live.open()
     if id not in p.row or p.row[id].get('why'): return None
     may = read_label(p, id) or not is_held_out(p, p.row[id]['image'])
-    prob = live.answers.probability(p, id) if heat and may else None
-    return picture(p.read(p.row[id]), prob, size)
+    shown = heat_of(p, live.answers, id) if heat and may else None
+    return picture(p.read(p.row[id]), shown, size)
 
 # %% ../../nbs/73i_live.server.ipynb #8368bca6
 async def _picture(request):

@@ -15,6 +15,7 @@ from .clicked import keep_drawn
 from ..measure.metrics import P_EDGES
 from ..measure.parts import AREAS
 from ..project.discovery import discovery
+from ..project.first_finds import first_heat, first_heat_ids
 from ..project.labelled import labels, read_label
 from ..project.network import heldout_parts
 from ..project.standing import weighed_tests, where
@@ -48,14 +49,15 @@ def round_rows(
 def queue_rows(
     p:Project,  # The project
     most:int=24 # At most
-    )->list:    # id, name, why, held_out
+    )->list:    # id, name, why, held_out, hot (is there a heat-map?)
     "The units that are out, in their order"
-    picked = queued(p)
+    picked, network = queued(p), bool(judged_rounds(p))
+    first = set() if network else first_heat_ids(p)
     out = []
     for id in waiting(p)[:most]:
-        unit = p.row[id]
         pick = {name:picked[id][name] for name in ('why','held_out')}
-        out.append(dict(pick, id=id, name=unit['name']))
+        hot = not pick['held_out'] and (network or id in first)
+        out.append(dict(pick, id=id, name=p.row[id]['name'], hot=hot))
     return out
 
 # %% ../../nbs/73g_live.view.ipynb #42a724ca
@@ -209,6 +211,27 @@ def page_view(
         verdict=slow.get('verdict'),
         rule=dict(threshold=rule.threshold, min_area=rule.min_area) if rule else None,
         alarms=[one for one in slow.get('alarms') or [] if one['id'] not in said])
+
+# %% ../../nbs/73g_live.view.ipynb #7ad6d21e
+def _beyond_median(
+    heat:np.ndarray # float (h,w), 0 to 1
+    )->np.ndarray:  # float (h,w): 0 up to its median, and its peak as it was
+    "What stands out of a map"
+    middle, peak = np.median(heat), heat.max()
+    if peak<=middle: return np.zeros_like(heat)
+    return np.clip((heat-middle)/(peak-middle), 0, 1)*peak
+
+# %% ../../nbs/73g_live.view.ipynb #3510c1cb
+def heat_of(
+    p:Project,       # The project
+    answers:Answers, # Its networks
+    id:str           # Of a unit
+    )->np.ndarray|None: # float (h,w), 0 to 1; None: neither a network nor a map of first finds
+    "What a heat-map of a unit shows: the last network's probability; before there is one, where it is unlike the rest"
+    prob = answers.probability(p, id)
+    if prob is not None: return prob
+    heat = first_heat(p, id)
+    return None if heat is None else _beyond_median(heat)
 
 # %% ../../nbs/73g_live.view.ipynb #ec3d8167
 def picture(

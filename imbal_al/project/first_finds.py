@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..core import InputError, note, stream
 from ..networks.features import dinov2_file, keep_features, load_encoder
-from .state import unit_group
+from .state import rounds, unit_group
 from .store import Project
 from ..runs.folder import read_record, write_record
 from ..strategies.novelty import first_finds, heat_map
@@ -129,17 +129,46 @@ def _enlarged(heat, shape):
     h, w = shape
     return np.clip(np.asarray(small.resize((w,h), Image.Resampling.BILINEAR)), 0, 1)
 
+# %% ../../nbs/66a_project.first_finds.ipynb #3f46f2d0
+def _maps(path):
+    "Id -> small map of a file; empty where there is none"
+    kept = read_record(path) or dict(ids=[], maps=[])
+    return dict(zip(map(str, kept['ids']), kept['maps']))
+
 # %% ../../nbs/66a_project.first_finds.ipynb #66cf7d64
 def kept_heat(
     p:Project,   # The project
     record:dict, # A round's
     ):           # f(id) -> float32 (h,w) of the unit, 0 to 1; None where no map is kept
     "The heat maps of a round that picked by `anomaly`"
-    kept = read_record(_heat_path(p, record)) or dict(ids=[], maps=[])
-    maps = dict(zip(map(str, kept['ids']), kept['maps']))
+    maps = _maps(_heat_path(p, record))
     def heat(id):
         "Of a unit's pixels"
         if id not in maps: return None
         unit = p.row[id]
         return _enlarged(maps[id], (unit['h'],unit['w']))
     return heat
+
+# %% ../../nbs/66a_project.first_finds.ipynb #df64ed96
+def _heat_paths(p):
+    "Files with maps, the last round's first"
+    found = [folder/'novelty.npz' for folder in rounds(p)]
+    return [path for path in reversed(found) if path.exists()]
+
+# %% ../../nbs/66a_project.first_finds.ipynb #423cbe90
+def first_heat_ids(
+    p:Project # The project
+    )->set:   # Ids
+    "The units with a heat map by `anomaly`"
+    return {id for path in _heat_paths(p) for id in _maps(path)}
+
+# %% ../../nbs/66a_project.first_finds.ipynb #234d84f4
+def first_heat(
+    p:Project, # The project
+    id:str     # Of a unit
+    )->np.ndarray|None: # float32 (h,w), 0 to 1; None where no map is kept
+    "How unlike the rest of its picture each place of a unit is, as of the round that picked it"
+    found = (_maps(path).get(id) for path in _heat_paths(p))
+    heat = next((one for one in found if one is not None), None)
+    unit = p.row[id]
+    return None if heat is None else _enlarged(heat, (unit['h'],unit['w']))

@@ -142,7 +142,7 @@ def bald(
     """
     return highest(c.bald, n, rng)
 
-# %% ../../nbs/37_strategies.scores.ipynb #da7e6664
+# %% ../../nbs/37_strategies.scores.ipynb #92eaca61
 @strategy('foreground')
 def largest_alarm(
     c:Candidates, # With `foreground`
