@@ -326,7 +326,7 @@ def _store_path(source, settings, root):
         "set IMBAL_AL_CACHE to a folder you may write to") from e
     return path
 
-# %% ../../nbs/18_data.patches.ipynb #a02ef520
+# %% ../../nbs/18_data.patches.ipynb #aaa5305e
 def column_of_images(
     source:Source,    # With the column
     store:PatchStore, # Made from it
