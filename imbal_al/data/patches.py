@@ -326,7 +326,7 @@ def _store_path(source, settings, root):
         "set IMBAL_AL_CACHE to a folder you may write to") from e
     return path
 
-# %% ../../nbs/18_data.patches.ipynb #aaa5305e
+# %% ../../nbs/18_data.patches.ipynb #cab19834
 def column_of_images(
     source:Source,    # With the column
     store:PatchStore, # Made from it

@@ -170,7 +170,7 @@ def summary(
         worst=('times_random_50','min'),
         in_100=('in_100','mean')).reset_index()
 
-# %% ../../nbs/dev/8a_dev.first_finds.ipynb #1bb97f1e
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #1d49f112
 def beside_coreset(
     t:pd.DataFrame # The table
     )->pd.DataFrame: # data, share, encoder, starts, anomaly, coreset, difference, low, high

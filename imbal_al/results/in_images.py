@@ -85,7 +85,7 @@ def run_images(
         f'{folder} holds no histograms; give the folder of a run that has ended')
     return record['hist'], record['hist'][:,1].sum(1)>0
 
-# %% ../../nbs/74a_results.in_images.ipynb #ae9f92a5
+# %% ../../nbs/74a_results.in_images.ipynb #d32a1b70
 def last_rows(
     results:pd.DataFrame, # With `config`, and `cycle` or `epoch`
     every:bool=False      # All cycles; else, and of losses, the last row of each run
@@ -139,7 +139,7 @@ def of_images(
         f"{', made by a version that keeps records of parts' if value in PART_VALUES else ''}")
     return found
 
-# %% ../../nbs/74a_results.in_images.ipynb #b9e8ee39
+# %% ../../nbs/74a_results.in_images.ipynb #55e4452d
 def settings_of(
     table:pd.DataFrame, # A row per run, or several
     )->list:            # Names of columns, `data` at least

@@ -142,7 +142,7 @@ def bald(
     """
     return highest(c.bald, n, rng)
 
-# %% ../../nbs/37_strategies.scores.ipynb #cee029be
+# %% ../../nbs/37_strategies.scores.ipynb #519c539c
 @strategy('foreground')
 def largest_alarm(
     c:Candidates, # With `foreground`
