@@ -190,6 +190,24 @@ def clicked(page, wrong):
         wrong.append('Escape does not leave the drawing')
 
 
+def said_healthy(page, wrong):
+    "One key on a unit of the queue says that nothing is wrong with it, and the next one has the focus"
+    page.wait_for_selector('#queue li[data-id]')
+    waiting, first = page.evaluate('[view.waiting, view.queue[0].id]')
+    name = page.evaluate('view.queue[0].name')
+    page.locator('#queue li[data-id]').first.focus()
+    page.keyboard.press('f')
+    page.keyboard.press('f')  # Too early: it must not answer for the same unit twice
+    page.wait_for_function(f"document.getElementById('queue-said').textContent.startsWith('{name}: no defect')")
+    page.wait_for_function(f"!view.queue.some(one => one.id == '{first}')")
+    if page.evaluate('view.waiting') >= waiting:
+        wrong.append('a key says healthy, and as many units wait')
+    page.locator('#queue li[data-id]').first.focus()
+    page.keyboard.press('r')
+    page.wait_for_function("document.getElementById('draw').open")
+    page.keyboard.press('Escape')
+
+
 RED = """(at) => {
     const im = document.querySelector(at), c = document.createElement('canvas');
     c.width = im.naturalWidth; c.height = im.naturalHeight;
@@ -263,6 +281,7 @@ def main():
         page.wait_for_selector('#queue img')
         walked(page, wrong)
         clicked(page, wrong)
+        said_healthy(page, wrong)
         page.goto(fresh)
         cold(page, wrong)
     print('\n'.join(wrong) or f'the page works; screenshots in {shots}')

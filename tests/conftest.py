@@ -62,6 +62,10 @@ def pytest_collection_modifyitems(items):
     items[:] = longest_first(items, seconds)
 
 
+def pytest_collection_finish():
+    quick.loaded_stays()
+
+
 def pytest_runtest_logreport(report):
     took[report.nodeid] += report.duration
 

@@ -161,7 +161,7 @@ CASES = {
     ),
     'study strategy': (
         lambda at: cli('study', '--strategies', 'random,entropi'),
-        "unknown strategy 'entropi'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge, nearest",
+        "unknown strategy 'entropi'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge, nearest, largest_alarm",
     ),
     'study preset': (
         lambda at: cli('study', '--preset', 'fast'),
@@ -746,7 +746,7 @@ CASES = {
     ),
     'run strategy': (
         lambda at: run(replace(TINY, strategy='entropie'), at / 'runs'),
-        "unknown strategy 'entropie'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge, nearest",
+        "unknown strategy 'entropie'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge, nearest, largest_alarm",
     ),
     'run cycles': (
         lambda at: check_config(replace(TINY, cycles=6)),
@@ -887,7 +887,7 @@ CASES = {
     # --- strategies and metrics
     'strategy': (
         lambda at: choose.select('entropi', registry.Candidates(5), 2, RNG),
-        "unknown strategy 'entropi'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge, nearest",
+        "unknown strategy 'entropi'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge, nearest, largest_alarm",
     ),
     'strategy batch': (
         lambda at: choose.select('random', registry.Candidates(5), 6, RNG),

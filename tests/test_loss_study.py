@@ -1,9 +1,9 @@
 "Loss study: configurations, splits, run folders, resume, guidance over runs"
 
-import json, subprocess, sys, time
+import json, time
 from dataclasses import asdict, replace
 
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, quick
 
 from imbal_al.core import InputError, read_json, write_json
 from imbal_al.runs.folder import read_record
@@ -225,7 +225,7 @@ def test_a_killed_study_goes_on_and_equals_an_unbroken_one(study, tmp_path):
     code = f"from imbal_al.studies.loss_config import as_loss_config\nfrom imbal_al.studies.loss_study import run_losses\nfrom pathlib import Path\nif __name__=='__main__': run_losses({str(tmp_path)!r}, [as_loss_config(o) for o in {[asdict(c) for c in configs[:3]]!r}], workers=1)"
     script = tmp_path / 'go.py'
     script.write_text(code)
-    p = subprocess.Popen([sys.executable, script])
+    p = quick.Program(script)
     for _ in range(600):
         if list(tmp_path.glob('runs/*/result.json')):
             break

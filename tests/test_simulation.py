@@ -1,12 +1,13 @@
 "imbal_al.studies.simulation: a run is its configuration, whatever happens to it on the way"
 
-import json, os, signal, subprocess, sys, time
+import json, os, signal, time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import quick
 import torch
 from PIL import Image
 
@@ -808,7 +809,7 @@ def test_killed_in_the_middle_of_a_cycle(cfg, unbroken, tmp_path):
     "SIGKILL in a process of its own; the run goes on here and ends with the same bytes"
     code = f"from imbal_al.studies.run_config import as_config\nfrom imbal_al.studies.simulation import run\nimport sys, json\nrun(as_config(json.loads(sys.argv[1])), {str(tmp_path)!r})"
     p, d = (
-        subprocess.Popen([sys.executable, '-c', code, json.dumps(asdict(cfg))]),
+        quick.Program('-c', code, json.dumps(asdict(cfg))),
         tmp_path / cfg.hash,
     )
     try:
@@ -991,9 +992,9 @@ def test_killed_while_parts_are_kept(half, cfg, unbroken, at):
             die()
         simulation.keep_parts = keep
         simulation.run(as_config(json.loads(sys.argv[1])), sys.argv[3])'''
-    words = [sys.executable, '-c', code, json.dumps(asdict(cfg)), at, str(half.parent)]
-    died = subprocess.run(words, capture_output=True, text=True)
-    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
+    died = quick.Program('-c', code, json.dumps(asdict(cfg)), at, half.parent)
+    _, said = died.communicate()
+    assert died.poll() == -signal.SIGKILL, said[-2000:]
     assert not (half / 'cycle_03.npz').exists() and not (half / 'result.json').exists()
     assert (half / 'parts.npz').exists() == (at == 'after')
     assert [o.name for o in half.iterdir() if o.name.endswith('.tmp')] or at == 'after'

@@ -426,6 +426,7 @@ def test_registry():
         'badge',
         'bald',
         'nearest',
+        'largest_alarm',
     }
     assert (
         STRATEGIES['coreset'].needs == {'embedding'}

@@ -141,7 +141,7 @@ def rank_sizes(
     size = 1/((rank+last-1)/2/max(n, 1)+_steepness(n))
     return size/size.sum() if n else size
 
-# %% ../../nbs/24a_measure.sampling.ipynb #7043f779
+# %% ../../nbs/24a_measure.sampling.ipynb #08a0e80d
 def _steepness(n): return min(max(n/10000, .04), .1)
 
 # %% ../../nbs/24a_measure.sampling.ipynb #32a3d509

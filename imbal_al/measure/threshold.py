@@ -571,7 +571,7 @@ def check_costs(
     if not (misses>0 and alarms>0 and math.isfinite(misses+alarms)): raise InputError(
         f'costs {misses:g} and {alarms:g}; give two numbers above 0')
 
-# %% ../../nbs/25_measure.threshold.ipynb #d1ab5851
+# %% ../../nbs/25_measure.threshold.ipynb #f8472bc9
 def cost_curve(
     hist:np.ndarray,   # (n,2,128) held-out histograms
     faulty:np.ndarray, # (n,) is the unit faulty?

@@ -80,7 +80,7 @@ class Rule:
             'give the higher one to reject')
     def __str__(self): return _rule_text(self)
 
-# %% ../../nbs/25c_measure.verdict.ipynb #6e2d5ca2
+# %% ../../nbs/25c_measure.verdict.ipynb #ab3c8dd9
 def _rule_text(rule):
     "A rule in words"
     everything = rule.threshold<=0 and rule.min_area==1

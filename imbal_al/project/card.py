@@ -73,11 +73,11 @@ def _whose(p, meta):
     "Where the file's threshold is from, if not from F1 or from costs"
     return 'that of the verdict below' if _is_chosen(p, meta) else 'it was given'
 
-# %% ../../nbs/70a_project.card.ipynb #eba8ed8d
+# %% ../../nbs/70a_project.card.ipynb #69e6639e
 def _is_chosen(p, meta): return read_verdict(p)==read_rule(meta['verdict'])
 
 
-# %% ../../nbs/70a_project.card.ipynb #7901732a
+# %% ../../nbs/70a_project.card.ipynb #e9ad17af
 def _by_verdict(p, meta): return ': that of the verdict below' if _is_chosen(p, meta) else ''
 
 # %% ../../nbs/70a_project.card.ipynb #e89f47b9

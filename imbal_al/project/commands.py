@@ -244,7 +244,7 @@ def _next(
     budget: Annotated[int, typer.Option(min=0, help='Units to label; 0: train only')]=50,
     strategy: Annotated[str, typer.Option(
         help='entropy, random, coreset, margin, badge, bald, quota, clasp, entropy_foreground, '
-        'entropy_coreset, random_predicted_faulty, nearest, anomaly; '
+        'entropy_coreset, random_predicted_faulty, nearest, largest_alarm, anomaly; '
         'before the first labelled defect: coreset or anomaly'
         )]='entropy',
     url: Annotated[str, typer.Option(
