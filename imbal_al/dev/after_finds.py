@@ -26,7 +26,7 @@ from ..networks.frozen import decoder_on, HOW, logits_of, train_frozen
 from ..networks.models import create_model
 from ..networks.scoring import embeddings
 from ..networks.uncertainty import FROM_LOGITS
-from ..strategies.choose import select, STRATEGIES
+from ..strategies.choose import select
 from ..strategies.novelty import first_finds
 from ..strategies.registry import Candidates
 

@@ -4,7 +4,6 @@
 
 # %% ../../nbs/74b_results.kinds.ipynb #k0000002
 from __future__ import annotations
-from functools import partial
 from pathlib import Path
 
 import numpy as np, pandas as pd
