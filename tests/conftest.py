@@ -127,6 +127,17 @@ def no_figure_stays():
         sys.modules['matplotlib.pyplot'].close('all')
 
 
+@pytest.fixture(scope='module')
+def one_thread():
+    "PyTorch computes on one thread"
+    import torch
+
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
+
 @pytest.fixture(scope='session')
 def tiny():
     "A run of two cycles on 160 embedded patches: about a second"

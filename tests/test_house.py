@@ -67,6 +67,15 @@ LATE = {
     ('dev.bench', 'torchmetrics'): 'a peer, measured where it is installed',
 }
 
+# Imports whose names are not used: what happens on import
+FOR_EFFECT = {
+    ('data.catalog', 'magnetic_tiles'): 'registers its data set',
+    ('data.catalog', 'public_sets'): 'registers its data sets',
+    ('dev.campaign', 'segmentation_models_pytorch'): 'loaded once, before the first fork',
+    ('strategies.choose', 'diversity'): 'registers its strategies',
+    ('strategies.choose', 'scores'): 'registers its strategies',
+}
+
 IMPORTS = (ast.Import, ast.ImportFrom)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -238,6 +247,29 @@ def subtitle(path):
     cells = json.loads(path.read_text(encoding='utf-8'))['cells']
     text = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
     return re.search(r'^> *(.+)', text, re.M)[1].replace('`', '')
+
+
+def unused(tree):
+    "Names that are imported and do not occur in the code"
+    bound = [
+        alias.asname or alias.name.partition('.')[0]
+        for node in ast.walk(tree)
+        if isinstance(node, IMPORTS) and getattr(node, 'module', '') != '__future__'
+        for alias in node.names
+    ]
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return {name for name in bound if name not in used}
+
+
+def test_what_is_imported_is_used():
+    "In every room; an import for its effect says which"
+    found = {(room, name) for room in ROOMS for name in unused(TREES[room])}
+    assert found == set(FOR_EFFECT)
+
+
+def test_an_unused_import_is_seen():
+    tree = ast.parse('from __future__ import annotations\nimport io, os.path, a as b\nb(os)\ndef f(): from c import d')
+    assert unused(tree) == {'io', 'd'}
 
 
 def test_the_code_map_lists_every_notebook_in_reading_order():

@@ -16,7 +16,6 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from imbal_al.core import InputError
-from imbal_al.data.synthetic import image
 from imbal_al.live import inbox, server, studio
 from imbal_al.live.answers import Answers, answer_tasks
 from imbal_al.live.trainer import Plan, Trainer

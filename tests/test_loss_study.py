@@ -2,7 +2,6 @@
 
 import json, time
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, quick
 
@@ -260,7 +259,7 @@ def test_no_defect_to_validate_on_and_too_few_images(monkeypatch):
 
 def test_guidance_trains_nothing_twice(study, monkeypatch):
     d, configs, _ = study
-    from imbal_al.losses.guidance import grid, guide
+    from imbal_al.losses.guidance import guide
 
     base = replace(configs[0], loss='ft')
     train = train_at(base, d, seeds=2, workers=1)

@@ -1,12 +1,11 @@
 "The engine over Ray: the same tables as worker processes, killed workers, bad addresses. Needs the extra `ray`"
 
-import json, os, sys
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-import stubs
 from imbal_al.core import InputError
 from imbal_al.runs.engine import run_all
 from stubs import Stub, attempts

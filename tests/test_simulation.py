@@ -20,9 +20,9 @@ from imbal_al.runs.lock import Lock
 from imbal_al.strategies.choose import STRATEGIES
 from imbal_al.studies import simulation
 from imbal_al.studies.run_config import RunConfig, as_config, batch_split
-from imbal_al.studies.run_records import cycle_path, load_patches, read_run, stored_parts
+from imbal_al.studies.run_records import load_patches, read_run, stored_parts
 from imbal_al.studies.first_batch import first_batch
-from imbal_al.studies.simulation import Trainings, run, run_cycle, workspace
+from imbal_al.studies.simulation import Trainings, run, workspace
 
 
 def records(folder):
@@ -542,7 +542,6 @@ def test_a_record_without_the_option_s_fields_is_not_taken(shared, cfg, tmp_path
 def test_a_converged_cycle_ends_early(cfg, tmp_path, monkeypatch):
     "The record has the steps taken, and no more than the limit"
     from imbal_al.networks import learner
-    from imbal_al.networks import device
 
     monkeypatch.setattr(learner, '_LEAST_FALL', 0.999)
     c = replace(cfg, cycles=1, steps=36, bs=2, stop='converged')
@@ -565,7 +564,6 @@ def warm(cfg, tmp_path_factory):
 
 
 def test_a_warm_start_begins_where_the_last_cycle_ended(warm, unbroken, cfg, monkeypatch):
-    from imbal_al.networks import learner
     from imbal_al.networks import device
 
     c, d = warm
