@@ -263,7 +263,7 @@ def unused(tree):
 
 def test_what_is_imported_is_used():
     "In every room; an import for its effect says which"
-    found = {(room, name) for room in ROOMS for name in unused(TREES[room])}
+    found = {(room, name) for room in rooms() for name in unused(trees()[room])}
     assert found == set(FOR_EFFECT)
 
 
