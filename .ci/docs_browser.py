@@ -4,15 +4,13 @@ Fails on console errors, a search without hits, raw formulas, empty figures, dea
 Screenshots go to `_proc/shots`. `--quick`: only the main pages.
 """
 
-import shutil, sys
+import sys
 from pathlib import Path
+
+from chromium import browser, lacks
 
 root = Path(__file__).resolve().parent.parent
 site, shots = root / '_docs', root / '_proc/shots'
-chromium = (
-    shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-)
-FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
 SHOWN = (
     'index.html',
     'questions.html',
@@ -42,14 +40,8 @@ EMPTY = """Promise.all([...document.images].map(o => o.decode().then(() => 0, ()
 
 def needed():
     "What is missing, a line; None if all is there"
-    try:
-        import playwright.sync_api
-    except ImportError:
-        return 'playwright is not installed: pip install playwright'
-    if not chromium:
-        return 'no Chromium: apt-get install chromium'
-    if not (site / 'index.html').exists():
-        return 'no site: make docs'
+    no_site = None if (site / 'index.html').exists() else 'no site: make docs'
+    return lacks() or no_site
 
 
 def visit(page, path, wrong):
@@ -104,14 +96,11 @@ def source(page, path, name, wrong):
 
 
 def main():
-    from playwright.sync_api import sync_playwright
-
     if o := needed():
         sys.exit(o)
     shots.mkdir(parents=True, exist_ok=True)
     wrong = []
-    with sync_playwright() as p:
-        b = p.chromium.launch(executable_path=chromium, args=FLAGS)
+    with browser() as b:
         for kind, size in dict(desk=(1280, 900), phone=(390, 844)).items():
             for scheme in ('light', 'dark'):
                 page = b.new_context(
@@ -138,7 +127,6 @@ def main():
         for word, place in SOUGHT.items():
             search(page, word, place, wrong)
         source(page, 'losses.compound.html', 'DIBELoss', wrong)
-        b.close()
     print(
         '\n'.join(dict.fromkeys(wrong))
         or f'every page is sound; screenshots in {shots.relative_to(root)}'

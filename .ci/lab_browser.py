@@ -5,40 +5,26 @@ loopback only, with settings of its own, and nothing is saved. Screenshots go to
 Another notebook than the third tutorial: its path in `nbs`.
 """
 
-import json, os, secrets, shutil, socket, subprocess, sys, tempfile, time
+import json, os, secrets, subprocess, sys, tempfile, time
 from pathlib import Path
 from urllib.request import urlopen
 
+from chromium import browser, free_port, lacks
+
 root = Path(__file__).resolve().parent.parent
 shots = root / '_proc/shots'
-chromium = (
-    shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-)
-FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
 PROMPTS = "[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].map(o => o.innerText.trim())"
 PATIENCE = 900
 
 
 def needed():
     "What is missing, a line; None if all is there"
-    try:
-        import playwright.sync_api
-    except ImportError:
-        return 'playwright is not installed: pip install playwright'
-    if not chromium:
-        return 'no Chromium: apt-get install chromium'
-    if not jupyter().exists():
-        return 'no JupyterLab: make setup'
+    no_lab = None if jupyter().exists() else 'no JupyterLab: make setup'
+    return lacks() or no_lab
 
 
 def jupyter():
     return root / '.venv/bin/jupyter-lab'
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
 
 
 def start(home, port, token):
@@ -171,8 +157,6 @@ def visit(page, url, name):
 
 
 def main(name='tutorials/3_reading_oii.ipynb'):
-    from playwright.sync_api import sync_playwright
-
     before = (root / 'nbs' / name).read_bytes()
     shots.mkdir(parents=True, exist_ok=True)
     port, token = free_port(), secrets.token_hex(16)
@@ -180,13 +164,11 @@ def main(name='tutorials/3_reading_oii.ipynb'):
         lab = start(Path(d), port, token)
         try:
             wait_for(lab, f'http://127.0.0.1:{port}/api?token={token}', Path(d))
-            with sync_playwright() as p:
-                b = p.chromium.launch(executable_path=chromium, args=FLAGS)
+            with browser() as b:
                 page = b.new_context(viewport=dict(width=1300, height=1000)).new_page()
                 wrong = visit(
                     page, f'http://127.0.0.1:{port}/lab/tree/{name}?reset&token={token}', name
                 )
-                b.close()
         finally:
             lab.terminate()
             lab.wait(60)

@@ -8,34 +8,22 @@ keys that do nothing, a dialog that does not fit, numbers of the curve that lie 
 """
 
 import argparse
-import shutil
-import socket
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
+from chromium import browser, free_port, lacks
+
 root = Path(__file__).resolve().parent.parent
 shots = root / '_proc/live'
-chromium = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
 ON_EACH_OTHER = """[...document.querySelectorAll('#curve text')].map(o => o.getBoundingClientRect()).filter((a,i,all) =>
     all.slice(0,i).some(b => a.left < b.right && b.left < a.right && a.top < b.bottom-2 && b.top < a.bottom-2)).length"""
 EMPTY = """Promise.all([...document.images].filter(o => o.hasAttribute('src')).map(o => {
     o.loading = 'eager';
     return o.decode().then(() => 0, () => 1);
 })).then(o => o.reduce((a,b) => a+b, 0))"""
-
-
-def needed():
-    "What is missing, a line; None if all is there"
-    try:
-        import playwright.sync_api
-    except ImportError:
-        return 'playwright is not installed: pip install playwright'
-    if not chromium:
-        return 'no Chromium: apt-get install chromium'
 
 
 def demo_project(out):
@@ -69,9 +57,7 @@ def served(live):
     import uvicorn
     from imbal_al.live.server import make_app
 
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
+    port = free_port()
     server = uvicorn.Server(uvicorn.Config(make_app(live), port=port, log_level='warning'))
     threading.Thread(target=server.run, daemon=True).start()
     while not server.started:
@@ -204,6 +190,24 @@ def clicked(page, wrong):
         wrong.append('Escape does not leave the drawing')
 
 
+def said_healthy(page, wrong):
+    "One key on a unit of the queue says that nothing is wrong with it, and the next one has the focus"
+    page.wait_for_selector('#queue li[data-id]')
+    waiting, first = page.evaluate('[view.waiting, view.queue[0].id]')
+    name = page.evaluate('view.queue[0].name')
+    page.locator('#queue li[data-id]').first.focus()
+    page.keyboard.press('f')
+    page.keyboard.press('f')  # Too early: it must not answer for the same unit twice
+    page.wait_for_function(f"document.getElementById('queue-said').textContent.startsWith('{name}: no defect')")
+    page.wait_for_function(f"!view.queue.some(one => one.id == '{first}')")
+    if page.evaluate('view.waiting') >= waiting:
+        wrong.append('a key says healthy, and as many units wait')
+    page.locator('#queue li[data-id]').first.focus()
+    page.keyboard.press('r')
+    page.wait_for_function("document.getElementById('draw').open")
+    page.keyboard.press('Escape')
+
+
 RED = """(at) => {
     const im = document.querySelector(at), c = document.createElement('canvas');
     c.width = im.naturalWidth; c.height = im.naturalHeight;
@@ -254,20 +258,17 @@ def main():
     given = argparse.ArgumentParser(description=__doc__)
     given.add_argument('--keep', type=Path)
     keep = given.parse_args().keep
-    missing = needed()
+    missing = lacks()
     if missing:
         return print(missing)
-    from playwright.sync_api import sync_playwright
-
     shots.mkdir(parents=True, exist_ok=True)
     out = keep or Path(tempfile.mkdtemp()) / 'demo'
     address, wrong = served(demo_live(demo_project(out))), []
     fresh = served(cold_live(out))
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
+    with browser() as opened:
         for place, size in (('desk', (1280, 900)), ('phone', (390, 844))):
             for scheme in ('light', 'dark'):
-                page = browser.new_page(
+                page = opened.new_page(
                     viewport=dict(width=size[0], height=size[1]), color_scheme=scheme
                 )
                 page.on('console', lambda m: m.type == 'error' and wrong.append(f'console: {m.text}'))
@@ -275,14 +276,14 @@ def main():
                 page.goto(address)
                 looks(page, f'{place}-{scheme}', wrong)
                 page.close()
-        page = browser.new_page(bypass_csp=True)  # What waits here is evaluated
+        page = opened.new_page(bypass_csp=True)  # What waits here is evaluated
         page.goto(address)
         page.wait_for_selector('#queue img')
         walked(page, wrong)
         clicked(page, wrong)
+        said_healthy(page, wrong)
         page.goto(fresh)
         cold(page, wrong)
-        browser.close()
     print('\n'.join(wrong) or f'the page works; screenshots in {shots}')
     return len(wrong)
 

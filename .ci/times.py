@@ -5,7 +5,6 @@ everything else one minute on one.
 """
 
 import os, sys, time
-from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 from nbdev.config import get_config

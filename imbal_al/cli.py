@@ -289,7 +289,7 @@ class _Grid:
     "The axes of a study; None: as the preset has it"
     strategies: Annotated[Optional[str], typer.Option(
         help='Names with commas: random, entropy, coreset, margin, entropy_foreground, clasp, '
-        'entropy_coreset, quota, badge, bald, nearest; coreset_paper, random_faulty, '
+        'entropy_coreset, quota, badge, bald, nearest, largest_alarm; coreset_paper, random_faulty, '
         'random_predicted_faulty')]=None
     losses: Annotated[Optional[str], typer.Option(
         help="With commas: combo_paper (the paper's, the default), "+', '.join(LOSS_NAMES))]=None

@@ -18,7 +18,7 @@ def lost(config):
     return unallowed(reporter.stats.get('skipped', []))
 
 
-SLOW = 2.0  # Seconds; what is recorded with more is left out by -m 'not slow'
+SLOW = 1.0  # Seconds; what is recorded with more is left out by -m 'not slow'
 DURATIONS = Path(__file__).with_name('durations.csv')
 took = Counter()  # Seconds of each test that has run
 
@@ -60,6 +60,13 @@ def pytest_collection_modifyitems(items):
         if seconds.get(item.nodeid, 0) > SLOW:
             item.add_marker('slow')
     items[:] = longest_first(items, seconds)
+
+
+def pytest_collection_finish():
+    "Before the first fixture of a file or of all, too"
+    quick.networks_once()
+    quick.workers_forked()
+    quick.loaded_stays()
 
 
 def pytest_runtest_logreport(report):
@@ -106,11 +113,29 @@ def quick_starts():
 
 
 @pytest.fixture(autouse=True)
+def growth_given_back():
+    "Within a file, too"
+    yield
+    quick.give_growth_back()
+
+
+@pytest.fixture(autouse=True)
 def no_figure_stays():
     "A figure that a test leaves open would stay in memory to the end of the run"
     yield
     if 'matplotlib.pyplot' in sys.modules:
         sys.modules['matplotlib.pyplot'].close('all')
+
+
+@pytest.fixture(scope='module')
+def one_thread():
+    "PyTorch computes on one thread"
+    import torch
+
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
 
 
 @pytest.fixture(scope='session')

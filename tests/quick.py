@@ -1,11 +1,12 @@
 """What spares the tests minutes and changes nothing that they see
 
 A tree of commands and a network are built once, then used again or copied.
-Notebooks, and the worker processes of tests, are forked from a server that has loaded what most of them load.
-Drivers that a test starts as a program of their own know nothing of this: theirs are spawned.
+Notebooks, and the worker processes of tests and notebooks, are forked from a server that has loaded what most load.
+Programs that a test starts are forked as well; the worker processes of those are spawned, as a user's are.
 """
 
-import contextlib, copy, ctypes, functools, multiprocessing, os, signal, sys, tempfile, threading, time
+import contextlib, copy, ctypes, functools, gc, multiprocessing, os, signal, sys, tempfile, threading, time, types
+import multiprocessing.forkserver as forkserver
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
@@ -59,6 +60,13 @@ def workers_forked():
     room = sys.modules.get('imbal_al.runs.workers')
     if room and hasattr(room, '_new_worker') and os.path.exists('/proc/self'):
         room._new_worker = _forked_worker
+
+
+def same_server():
+    "What this forked process starts is forked by the server that forked it; Python's own way is a server of its own"
+    server = forkserver._forkserver
+    assert server._forkserver_address and server._forkserver_alive_fd
+    server.ensure_running = lambda: None
 
 
 def commands_once():
@@ -166,6 +174,54 @@ def _text(path):
     return path.read_bytes().decode('utf-8', 'surrogateescape') if path.exists() else ''
 
 
+def _be_program(words, files, surroundings, at):
+    "In a process of its own: what `python WORDS` does, `-c CODE` or a file and what it is given"
+    _told_into(files)
+    os.environ.clear()
+    os.environ.update(surroundings)
+    os.chdir(at)
+    same_server()
+    main = sys.modules['__main__'] = types.ModuleType('__main__')
+    if words[0] == '-c':
+        code, sys.argv = words[1], ['-c', *words[2:]]
+    else:
+        code, sys.argv = Path(words[0]).read_text(), list(words)
+        main.__file__ = words[0]
+        sys.path.insert(0, str(Path(words[0]).parent))
+    exec(compile(code, words[0], 'exec'), main.__dict__)
+
+
+class Program:
+    """`python WORDS` (`-c CODE` or a file, and what it is given) in a process of its own, as `subprocess.Popen` has it
+
+    Forked: what most programs load is there before it begins. What it starts is its own: no forked workers."""
+
+    def __init__(self, *words, at=None):
+        self.folder = tempfile.TemporaryDirectory()
+        self.files = [Path(self.folder.name, name) for name in ('out', 'err')]
+        words = [os.fsdecode(os.fsencode(word)) for word in map(_as_word, words)]
+        told = words, list(map(str, self.files)), dict(os.environ), str(at or os.getcwd())
+        self.process = PROCESSES.Process(target=_be_program, args=told)
+        self.process.start()
+        self.pid, self.kill = self.process.pid, self.process.kill
+
+    def poll(self):
+        return self.process.exitcode
+
+    def wait(self, timeout=120):
+        "The exit code; that of a killed one is negative"
+        self.process.join(timeout)
+        if self.process.is_alive():
+            self.kill()
+            raise TimeoutExpired('python', timeout)
+        return self.process.exitcode
+
+    def communicate(self, timeout=120):
+        "(output, errors) when it has ended"
+        self.wait(timeout)
+        return tuple(map(_text, self.files))
+
+
 # What a process keeps of its last study or data set: (room, function with a memory)
 KEPT = [
     ('imbal_al.project.store', '_kept'),
@@ -178,10 +234,40 @@ KEPT = [
 ]
 
 
+def loaded_stays():
+    "Python's search for garbage passes over all modules and tests that are loaded now: a million objects, .3 s each time"
+    gc.collect()
+    gc.freeze()
+    gc.collect()  # Python searches by itself when a quarter is new: of what is left
+
+
+def _trim():
+    "Give the system what is free, or only held by a circle: each learner of fastai is one, with its network"
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def give_memory_back():
     "Forget what was kept, and give the system what is free: else a process only grows"
     for room, name in KEPT:
         if room in sys.modules:
             getattr(sys.modules[room], name).cache_clear()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    _trim()
+
+
+def _resident():
+    "Bytes of memory that this process has; 0 where the system does not say"
+    statm = Path('/proc/self/statm')
+    return int(statm.read_text().split()[1]) * os.sysconf('SC_PAGESIZE') if statm.exists() else 0
+
+
+GROWTH = 150e6  # Bytes
+_left = []  # What was in use when memory was last given back
+
+
+def give_growth_back():
+    "Give the system what is free, once the process has grown by `GROWTH`: files that train do so by a gigabyte"
+    if not _left or _resident() > _left[0] + GROWTH:
+        _trim()
+        _left[:] = [_resident()]

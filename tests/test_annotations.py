@@ -1,6 +1,6 @@
 "Files of labelling tools: masks survive both ways, what is broken is one line"
 
-import io, json, sys, zipfile
+import io, json, zipfile
 import xml.etree.ElementTree as ET
 
 import numpy as np, pytest

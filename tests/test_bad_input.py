@@ -28,7 +28,7 @@ from imbal_al.data import synthetic
 from imbal_al.cli import app
 from imbal_al.core import InputError, write_text
 from imbal_al.runs.plan import load_plan, save_plan
-from imbal_al.studies.learning_study import plan, preset
+from imbal_al.studies.learning_study import preset
 from imbal_al.networks.device import DeviceData, cast
 from imbal_al.networks.learner import lr_schedule, make_learner
 from imbal_al.studies.loss_config import LossConfig, as_loss_config, check_loss_config
@@ -161,7 +161,7 @@ CASES = {
     ),
     'study strategy': (
         lambda at: cli('study', '--strategies', 'random,entropi'),
-        "unknown strategy 'entropi'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge, nearest",
+        "unknown strategy 'entropi'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge, nearest, largest_alarm",
     ),
     'study preset': (
         lambda at: cli('study', '--preset', 'fast'),
@@ -746,7 +746,7 @@ CASES = {
     ),
     'run strategy': (
         lambda at: run(replace(TINY, strategy='entropie'), at / 'runs'),
-        "unknown strategy 'entropie'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge, nearest",
+        "unknown strategy 'entropie'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge, nearest, largest_alarm",
     ),
     'run cycles': (
         lambda at: check_config(replace(TINY, cycles=6)),
@@ -887,7 +887,7 @@ CASES = {
     # --- strategies and metrics
     'strategy': (
         lambda at: choose.select('entropi', registry.Candidates(5), 2, RNG),
-        "unknown strategy 'entropi'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge, nearest",
+        "unknown strategy 'entropi'; choose one of: random, random_faulty, random_predicted_faulty, entropy, coreset, coreset_paper, margin, entropy_foreground, bald, clasp, entropy_coreset, quota, badge, nearest, largest_alarm",
     ),
     'strategy batch': (
         lambda at: choose.select('random', registry.Candidates(5), 6, RNG),

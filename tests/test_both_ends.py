@@ -6,11 +6,10 @@ import pytest
 
 from imbal_al.dev.shift_study import both_ends, costs, run_both_ends
 from imbal_al.dev.shift_study import _PARTS, _left, _part_configs, _reuse
-from imbal_al.core import InputError, to_json
+from imbal_al.core import InputError
 from imbal_al.runs.plan import load_plan
 from imbal_al.runs.collect import results_table
 from imbal_al.studies.learning_study import run_study
-from imbal_al.data.scenarios import largest_size
 from imbal_al.studies.run_config import RunConfig, check_config
 from imbal_al.runs.folder import read_result
 

@@ -8,7 +8,7 @@ import pytest
 
 from imbal_al.dev.shift_study import _part_configs
 from imbal_al.dev.shift_study_tables import tables, write_both_ends, main
-from imbal_al.dev.shift_study_tables import _finished, _label_rows, _origin, _run_settings, main
+from imbal_al.dev.shift_study_tables import _finished, _label_rows, _origin, _run_settings
 from imbal_al.core import InputError
 from imbal_al.runs.collect import results_table
 from imbal_al.studies.learning_study import run_study

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from imbal_al.cli import app
 from imbal_al.core import read_json, write_json
 from imbal_al.data.catalog import load_source
-from imbal_al.data.images import read_image
 from imbal_al.project.intake import new
 from imbal_al.project.labelled import labels, read_mask, write_label
 from imbal_al.project.state import is_held_out

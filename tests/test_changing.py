@@ -12,7 +12,6 @@ from imbal_al.data.synthetic import image
 from imbal_al.project.changes import change, parsed
 from imbal_al.project.intake import new
 from imbal_al.project.labelled import labels, write_label
-from imbal_al.project.queue import as_annotations
 from imbal_al.project.rounds import next_round
 from imbal_al.project.state import changed_after, rounds, rounds_with_model, skipped_units, waiting
 from imbal_al.project.store import open_project

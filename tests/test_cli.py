@@ -1,7 +1,6 @@
 "imbal-al: bad input is one line and exit code 2; a small study from the first call to the last"
 
-import json, os, re, subprocess, sys, time, zipfile
-from pathlib import Path
+import json, os, re, subprocess, sys, time
 
 import pytest
 from PIL import Image
@@ -446,7 +445,6 @@ def test_watch_ends_with_the_study(stub_study):
 def test_retry_and_collect(stub_study, monkeypatch):
     import dataclasses, stubs
     from imbal_al.runs import engine
-    from imbal_al.studies import learning_study
     from imbal_al.runs import plan
 
     d, cs = stub_study

@@ -12,7 +12,6 @@ from imbal_al.core import (
     InputError, check_choice, atomic_path, write_text, to_json, config_hash, write_json,
     read_json, stream, stream_seed, commit, provenance,
 )
-from imbal_al.core import commit
 
 
 def left(d):

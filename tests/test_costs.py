@@ -8,21 +8,19 @@ from PIL import Image
 from imbal_al.project import costs as m
 from imbal_al.core import InputError, note, read_json, write_json
 from imbal_al.project.costs import (
-    _elasticity, _fair_counts, Target, cost_target, cost_threshold, guide_costs,
+    _elasticity, _fair_counts, cost_target, cost_threshold, guide_costs,
 )
 from imbal_al.measure.metrics import BINS
 from imbal_al.measure.oii import oii
 from imbal_al.project.intake import new
 from imbal_al.project.labelled import labels, write_label
-from imbal_al.project.store import open_project
 from imbal_al.project.state import rounds
 from imbal_al.measure.statistics import Interval
 from imbal_al.project.state import exported_round, guided_loss, is_held_out
 from imbal_al.project.rounds import next_round
 from imbal_al.measure.prevalence import made_up_images
 from imbal_al.runs.folder import write_record
-from imbal_al.measure.threshold import cost_point
-from imbal_al.project.network import heldout_hist as real_hist
+from imbal_al.measure.threshold import cost_point, operating_curve
 
 
 def test_elasticity_by_hand():
@@ -46,7 +44,7 @@ def test_the_interval_holds_the_cheapest_and_the_condition_is_met(misses, alarms
         and not t.assumed
     )
     w = m.prevalence_draws(y, 0.1, 0)
-    tp, fp, fn = m.operating_curve(hist, w)
+    tp, fp, fn = operating_curve(hist, w)
     k = m.cheapest(alarms * fp[0] + misses * fn[0])
     assert abs(math.log(fp[0, k] / fn[0, k] / (misses / alarms / t.elasticity))) < 0.35
 

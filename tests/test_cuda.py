@@ -7,10 +7,8 @@ import torch
 from imbal_al.networks import device
 from imbal_al.studies import simulation
 from imbal_al.runs import folder
-from imbal_al.core import stream
 from imbal_al.networks.device import DeviceData
 from imbal_al.networks.learner import fit, make_learner
-from imbal_al.networks.models import create_model
 from imbal_al.networks.scoring import embeddings, score
 from imbal_al.strategies.diversity import k_center_greedy
 from imbal_al.data.synthetic import image

@@ -1,7 +1,6 @@
 "The exported file says what the network says; a folder costs the memory of a batch"
 
-import csv, json, os
-from pathlib import Path
+import csv, os
 
 import numpy as np, pytest
 from PIL import Image
@@ -10,7 +9,7 @@ from imbal_al.core import InputError
 from imbal_al.project.deploy import export
 from imbal_al.project.model_file import _Deployable, write_onnx
 from imbal_al.project.predictor import (
-    _COLUMNS, need_onnx, open_model, _outline, predict_folder, threshold_logit,
+    _COLUMNS, need_onnx, open_model, predict_folder, threshold_logit,
 )
 from imbal_al.networks.tiling import Windows
 from imbal_al.networks.predict import network, predict

@@ -254,7 +254,7 @@ def test_the_menu_goes_by_what_a_reader_looks_for(docs):
 
 
 def test_saved_outputs_hold_no_warning_and_no_path_of_one_machine(docs):
-    import json, re
+    import re
     from fastcore.nbio import read_nb
 
     def text(o):

@@ -1,12 +1,12 @@
 "imbal_al.studies.learning_study: the grid, worker processes that die or fail, tables, and what it will cost"
 
-import json, os, signal, subprocess, sys, time
+import json, time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+import quick
 
 from imbal_al.core import InputError, write_text
 from imbal_al.runs.collect import picks_table, results_table, status, write_tables
@@ -160,10 +160,7 @@ def test_killed_driver_and_two_workers(story, runs, tmp_path):
     "The workers of a killed driver end by themselves; another call ends with the tables of one that was never killed, and of one worker"
     d = tmp_path / 'study'
     (tmp_path / 'driver.py').write_text(DRIVER)
-    p = subprocess.Popen(
-        [sys.executable, tmp_path / 'driver.py', d, json.dumps([asdict(c) for c in runs])],
-        env=dict(os.environ, PYTHONWARNINGS='ignore'),
-    )
+    p = quick.Program(tmp_path / 'driver.py', d, json.dumps([asdict(c) for c in runs]))
     while not list(d.glob('runs/*/cycle_01.npz')):
         assert p.poll() is None
         time.sleep(0.005)
@@ -406,12 +403,8 @@ def test_estimate(runs):
 
 def test_high_water_is_the_most_ever_held():
     code = "import numpy as np; from imbal_al.studies.run_costs import high_water; a = high_water(); x = np.ones(10**8//8); b = high_water(); del x; print(b-a, high_water()-b)"
-    grown, after = map(
-        int,
-        subprocess.check_output(
-            [sys.executable, '-c', code], text=True, stderr=subprocess.DEVNULL
-        ).split(),
-    )
+    said, _ = quick.Program('-c', code).communicate()
+    grown, after = map(int, said.split())
     assert 0.9e8 < grown < 1.2e8 and abs(after) < 1e7
 
 

@@ -1,9 +1,8 @@
 "The short form of the fault campaign (`make faults` is the long one), and that a campaign sees what it looks for"
 
-import json, os, signal, subprocess, sys
 from pathlib import Path
 
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, quick
 
 from imbal_al.core import write_json
 from imbal_al.dev.campaign import append
@@ -26,22 +25,12 @@ from imbal_al.runs.folder import write_record
 
 def test_short_campaign(tmp_path):
     "Kills, Ctrl-C, damage, full disks, the clock, two drivers, no memory: all survive, nothing is trained twice"
-    r = subprocess.run(
-        [
-            sys.executable,
-            '-c',
-            'from imbal_al.dev.faults import main; main()',
-            '--short',
-            '--out',
-            str(tmp_path / 'faults.csv'),
-        ],
-        capture_output=True,
-        text=True,
-        env=dict(os.environ, OMP_NUM_THREADS='1'),
-    )
+    code = 'from imbal_al.dev.faults import main; main()'
+    campaign = quick.Program('-c', code, '--short', '--out', tmp_path / 'faults.csv')
+    said, errors = campaign.communicate(timeout=1200)
     t = pd.read_csv(tmp_path / 'faults.csv', keep_default_na=False)
     bad = t[(t.outcome != 'survived') | (t.repeated > 0)]
-    assert r.returncode == 0 and len(bad) == 0, r.stdout + r.stderr[-2000:]
+    assert campaign.poll() == 0 and len(bad) == 0, said + errors[-2000:]
     assert (
         set(t.kind)
         >= {'kill -9', 'truncated', 'flipped', 'disk full', 'clock', 'two drivers', 'out of memory'}

@@ -1,9 +1,7 @@
-import os
-from pathlib import Path
 
 import numpy as np, pytest, torch
 
-from imbal_al.core import InputError, read_json, stream
+from imbal_al.core import InputError, stream
 from imbal_al.networks import features as F
 from imbal_al.networks.features import dinov2_file, encode, keep_features, load_encoder, read_features
 from imbal_al.strategies.novelty import (

@@ -1,6 +1,6 @@
 """Files from elsewhere never run code, never leave their folder, never fill the memory or the disk"""
 
-import ast, io, os, pickle, re, stat, struct, sys, tracemalloc, zipfile, zlib
+import ast, io, os, pickle, re, stat, struct, tracemalloc, zipfile, zlib
 from pathlib import Path
 
 import numpy as np, pytest, torch
@@ -16,7 +16,6 @@ from imbal_al.data.sources import folder_source
 from imbal_al.data.images import read_image
 from imbal_al.data.masks import read_mask
 from imbal_al.runs.folder import read_record, read_result
-from imbal_al.core import read_json
 from imbal_al.networks.fixed_split import _CHECKPOINT, _read_checkpoint
 
 PACKAGE = sorted(Path(imbal_al.__file__).parent.glob('*.py'))

@@ -1,13 +1,11 @@
 "The first page and the first minutes: README, make setup, the story, what SECURITY.md promises"
 
 import ast
-import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,6 +1,6 @@
 """Whatever bytes a reader meets: a value, nothing, or one line. Never another error, a hang, or memory for what is not there"""
 
-import io, json, math, struct, time, tracemalloc, zipfile
+import json, struct, time, tracemalloc, zipfile
 from dataclasses import asdict
 
 import numpy as np, pytest, torch
@@ -21,7 +21,7 @@ from imbal_al.studies.loss_config import (
 from imbal_al.studies.loss_study import load_loss_plan
 from imbal_al.data.patches import open_store, read_store
 from imbal_al.studies.run_config import RunConfig, as_config, check_config
-from imbal_al.runs.folder import read_record, read_result, records_whole, write_record, write_result
+from imbal_al.runs.folder import read_record, read_result, records_whole, write_record
 from imbal_al.networks.fixed_split import _CHECKPOINT, _read_checkpoint
 
 settings.register_profile(

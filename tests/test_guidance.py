@@ -1,6 +1,6 @@
 "Guidance: Table 6's shapes, the decision as a pure function, memory, interruption, bad input"
 
-import copy, csv, json, math, pickle, subprocess, sys, threading, time
+import copy, csv, math, pickle, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

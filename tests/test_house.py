@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 from collections import Counter
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -66,6 +67,15 @@ LATE = {
     ('dev.bench', 'torchmetrics'): 'a peer, measured where it is installed',
 }
 
+# Imports whose names are not used: what happens on import
+FOR_EFFECT = {
+    ('data.catalog', 'magnetic_tiles'): 'registers its data set',
+    ('data.catalog', 'public_sets'): 'registers its data sets',
+    ('dev.campaign', 'segmentation_models_pytorch'): 'loaded once, before the first fork',
+    ('strategies.choose', 'diversity'): 'registers its strategies',
+    ('strategies.choose', 'scores'): 'registers its strategies',
+}
+
 IMPORTS = (ast.Import, ast.ImportFrom)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -76,14 +86,15 @@ def dotted(path):
     return '.'.join(part for part in parts if part != '__init__')
 
 
-TREES = {
-    dotted(p): ast.parse(p.read_text(encoding='utf-8'))
-    for p in sorted(LIB.rglob('*.py'))
-    if p.name != '_modidx.py'
-}
+@cache
+def trees():
+    "Module -> what is written in it"
+    paths = [path for path in sorted(LIB.rglob('*.py')) if path.name != '_modidx.py']
+    return {dotted(path): ast.parse(path.read_text(encoding='utf-8')) for path in paths}
 
 
-def notebooks():
+@cache
+def rooms():
     "Room -> its notebook, as a path below `nbs`"
     found = {}
     for path in NBS.rglob('*.ipynb'):
@@ -95,12 +106,9 @@ def notebooks():
     return found
 
 
-ROOMS = notebooks()
-
-
 def height(room):
     "What the order of notebooks goes by: the workshop's come last"
-    path = ROOMS[room]
+    path = rooms()[room]
     return path.parent.name, path.name
 
 
@@ -135,19 +143,19 @@ def imported(module, tree):
             for alias in node.names:
                 deeper = f'{base}.{alias.name}'.lstrip('.')
                 bound = alias.asname or alias.name
-                yield (deeper, None, bound) if deeper in TREES else (base, alias.name, bound)
+                yield (deeper, None, bound) if deeper in trees() else (base, alias.name, bound)
 
 
 def imports(module):
     "The modules of ours that a module imports, at its top or in a function"
-    return {target for target, _, _ in imported(module, TREES[module])} - {'', module}
+    return {target for target, _, _ in imported(module, trees()[module])} - {'', module}
 
 
 def goes_up(room, target):
     "Whether an import breaks a wall"
     if wing(room) != wing(target) and not floor(target) < floor(room):
         return not {wing(room), wing(target)} <= FLOORS[0] or height(target) > height(room)
-    return target in ROOMS and height(target) >= height(room)
+    return target in rooms() and height(target) >= height(room)
 
 
 def test_each_notebook_has_a_number_of_its_own_and_imports_go_down():
@@ -155,21 +163,21 @@ def test_each_notebook_has_a_number_of_its_own_and_imports_go_down():
     numbered = [p for p in NBS.rglob('[0-9]*_*.ipynb') if '.ipynb_checkpoints' not in p.parts]
     numbers = Counter((p.parent.name, p.name.partition('_')[0]) for p in numbered)
     assert not {number for number, n in numbers.items() if n > 1}
-    assert {wing(room) for room in ROOMS} == set().union(*FLOORS)
-    assert set(TREES) - set(ROOMS) == {'', *(wing(room) for room in ROOMS if '.' in room)}
-    found = [(ROOMS[m].name, t) for m in ROOMS for t in sorted(imports(m)) if goes_up(m, t)]
+    assert {wing(room) for room in rooms()} == set().union(*FLOORS)
+    assert set(trees()) - set(rooms()) == {'', *(wing(room) for room in rooms() if '.' in room)}
+    found = [(rooms()[m].name, t) for m in rooms() for t in sorted(imports(m)) if goes_up(m, t)]
     assert not found, f'a lower notebook imports a higher one, or a wing one that is not below: {found}'
-    TopologicalSorter({m: imports(m) for m in TREES}).prepare()
+    TopologicalSorter({m: imports(m) for m in trees()}).prepare()
 
 
 def test_a_notebook_is_named_after_its_room():
-    named = {room: path.stem.partition('_')[2] for room, path in ROOMS.items()}
+    named = {room: path.stem.partition('_')[2] for room, path in rooms().items()}
     assert {room: name for room, name in named.items() if room != name} == {}
-    assert {r for r in ROOMS if (wing(r) == 'dev') != (ROOMS[r].parent.name == 'dev')} == set()
+    assert {r for r in rooms() if (wing(r) == 'dev') != (rooms()[r].parent.name == 'dev')} == set()
 
 
 def test_the_wings_on_the_ground_floor_know_the_base_only():
-    for module in TREES:
+    for module in trees():
         if floor(module) == 1:
             assert {wing(o) for o in imports(module)} <= {wing(module)} | FLOORS[0], module
 
@@ -181,12 +189,12 @@ def is_private(name):
 def private_uses(module):
     "(module, name) of what a module takes from others by a private name, by import or as an attribute"
     bound = {}
-    for target, name, here in imported(module, TREES[module]):
+    for target, name, here in imported(module, trees()[module]):
         if is_private(name) and target != module:
             yield target, name
         if name is None and here:
             bound[here] = target
-    for node in ast.walk(TREES[module]):
+    for node in ast.walk(trees()[module]):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             if node.value.id in bound and is_private(node.attr):
                 yield bound[node.value.id], node.attr
@@ -194,7 +202,7 @@ def private_uses(module):
 
 def test_no_room_uses_a_private_name_of_another():
     "Such a name loses its underscore, or the need for it goes"
-    found = [(m, *use) for m in TREES for use in private_uses(m)]
+    found = [(m, *use) for m in trees() for use in private_uses(m)]
     assert not found, found
 
 
@@ -225,7 +233,7 @@ def test_only_commands_import_inside_functions():
     "Elsewhere an import stands at the top, or the room is divided; what may not is in LATE, with a reason"
     found = {
         (m, package)
-        for m, tree in TREES.items()
+        for m, tree in trees().items()
         for node in in_functions(tree)
         for package in packages(node)
         if m not in COMMANDS
@@ -239,6 +247,29 @@ def subtitle(path):
     cells = json.loads(path.read_text(encoding='utf-8'))['cells']
     text = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
     return re.search(r'^> *(.+)', text, re.M)[1].replace('`', '')
+
+
+def unused(tree):
+    "Names that are imported and do not occur in the code"
+    bound = [
+        alias.asname or alias.name.partition('.')[0]
+        for node in ast.walk(tree)
+        if isinstance(node, IMPORTS) and getattr(node, 'module', '') != '__future__'
+        for alias in node.names
+    ]
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return {name for name in bound if name not in used}
+
+
+def test_what_is_imported_is_used():
+    "In every room; an import for its effect says which"
+    found = {(room, name) for room in ROOMS for name in unused(TREES[room])}
+    assert found == set(FOR_EFFECT)
+
+
+def test_an_unused_import_is_seen():
+    tree = ast.parse('from __future__ import annotations\nimport io, os.path, a as b\nb(os)\ndef f(): from c import d')
+    assert unused(tree) == {'io', 'd'}
 
 
 def test_the_code_map_lists_every_notebook_in_reading_order():

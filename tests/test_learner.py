@@ -14,15 +14,9 @@ from imbal_al.networks import learner
 from imbal_al.networks.augment import augment, _gaussian_blur
 from imbal_al.networks.batches import Batches, MixedBatches
 from imbal_al.networks.device import cast, choose_precision, DeviceData
-from imbal_al.networks.learner import Converged, fit, LOSSES, lr_schedule, make_learner, SCHEDULES
+from imbal_al.networks.learner import Converged, fit, lr_schedule, make_learner, SCHEDULES
 
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

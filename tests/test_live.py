@@ -3,22 +3,19 @@
 import base64
 import io
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import quick
 import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
 from imbal_al.core import InputError
-from imbal_al.data.synthetic import image
 from imbal_al.live import inbox, server, studio
 from imbal_al.live.answers import Answers, answer_tasks
 from imbal_al.live.trainer import Plan, Trainer
@@ -492,12 +489,7 @@ def test_the_network_has_no_say_where_it_is_tested(dots, monkeypatch):
 def started(dir, port):
     "`imbal-al serve` in a process of its own, once it answers"
     words = ['serve', str(dir), '--port', str(port), '--every', '4', '--budget', '4']
-    process = subprocess.Popen(
-        [sys.executable, '-W', 'ignore', '-c', 'from imbal_al.cli import main; main()', *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-    )
+    process = quick.Program('-c', 'from imbal_al.cli import main; main()', *words)
     for _ in range(1200):
         assert process.poll() is None
         try:

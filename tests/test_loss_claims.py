@@ -15,7 +15,7 @@ from imbal_al.results.loss_claims import (
     _claim_1, _claim_2, _claim_3, _claim_4, _claim_5, _claim_6, _claim_7, _control, _focal_wander,
     _mostly, _paired_runs, claims, order_scores, pooled_losses, variant_evidence, variant_verdict,
 )
-from imbal_al.results.loss_tables import final, MADE_UP_CONTROL, MADE_UP_GAIN, made_up_losses, RUN
+from imbal_al.results.loss_tables import final, made_up_losses, RUN
 
 HALF = dict(ft=5.0, tversky=4.0, dibe_reg=2.0)
 

@@ -13,9 +13,8 @@ from imbal_al.results.loss_figures import (
     _end_labels, _of_model, _weight_color, fig10, fig11, fig14, fig9,
 )
 from imbal_al.results.loss_tables import (
-    epochs_to_half, extreme, final, loss_left, made_up_losses, one_setting, paper_data,
-    paper_table, replays, RUN, setting, table3, TABLE4, table4, TABLE5, table5, table6,
-    table6_markdown, table_markdown,
+    epochs_to_half, final, loss_left, made_up_losses, one_setting, paper_table, replays, RUN, setting,
+    table3, table4, TABLE5, table5, table6, table6_markdown, table_markdown,
 )
 from imbal_al.results.plotting import alt_text
 

@@ -1,10 +1,9 @@
 "Loss study: configurations, splits, run folders, resume, guidance over runs"
 
-import json, subprocess, sys, time
+import json, time
 from dataclasses import asdict, replace
-from pathlib import Path
 
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, quick
 
 from imbal_al.core import InputError, read_json, write_json
 from imbal_al.runs.folder import read_record
@@ -226,7 +225,7 @@ def test_a_killed_study_goes_on_and_equals_an_unbroken_one(study, tmp_path):
     code = f"from imbal_al.studies.loss_config import as_loss_config\nfrom imbal_al.studies.loss_study import run_losses\nfrom pathlib import Path\nif __name__=='__main__': run_losses({str(tmp_path)!r}, [as_loss_config(o) for o in {[asdict(c) for c in configs[:3]]!r}], workers=1)"
     script = tmp_path / 'go.py'
     script.write_text(code)
-    p = subprocess.Popen([sys.executable, script])
+    p = quick.Program(script)
     for _ in range(600):
         if list(tmp_path.glob('runs/*/result.json')):
             break
@@ -260,7 +259,7 @@ def test_no_defect_to_validate_on_and_too_few_images(monkeypatch):
 
 def test_guidance_trains_nothing_twice(study, monkeypatch):
     d, configs, _ = study
-    from imbal_al.losses.guidance import grid, guide
+    from imbal_al.losses.guidance import guide
 
     base = replace(configs[0], loss='ft')
     train = train_at(base, d, seeds=2, workers=1)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from imbal_al.cli import app
 from imbal_al.core import InputError
 from imbal_al.data.catalog import load_source
-from imbal_al.data.masks import mask_picture, MASK_VALUES, read_mask
+from imbal_al.data.masks import mask_picture, MASK_VALUES
 from imbal_al.project.labelled import labels, read_mask as read_label_mask
 from imbal_al.project.store import open_project
 

@@ -14,7 +14,7 @@ from imbal_al.measure.metrics import (
     uniqueness, random_uniqueness, budget_auc, loss_of_f1,
 )
 from imbal_al.measure.statistics import mean_interval, paired_interval, non_inferior
-from imbal_al.measure.metrics import BINS, EDGES, P_EDGES, _snap, pooled, threshold_bin
+from imbal_al.measure.metrics import _snap
 
 quick = settings(max_examples=60, deadline=None)
 seeds = st.integers(0, 2**32 - 1)

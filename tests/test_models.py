@@ -12,18 +12,12 @@ from imbal_al.networks import models
 from imbal_al.core import InputError
 from imbal_al.networks.device import DeviceData
 from imbal_al.networks.models import (
-    encoder_stats, lite0_state_dict, Maps, SegNet, vgg16_state_dict, ARCHS, create_model,
+    encoder_stats, lite0_state_dict, Maps, ARCHS, create_model,
 )
-from imbal_al.networks.models import _HALF, _IMAGENET, Maps, _scaled, _unpool
+from imbal_al.networks.models import _HALF, _IMAGENET, _scaled, _unpool
 from imbal_al.networks.scoring import forward, score
 
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

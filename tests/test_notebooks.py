@@ -24,6 +24,8 @@ def run_there(notebook, log, longest):
     sys.stderr = sys.__stderr__ = open(2, 'w', closefd=False)
     quick.commands_once()
     quick.networks_once()
+    quick.same_server()
+    quick.workers_forked()
     faulthandler.dump_traceback_later(longest, exit=True, file=sys.stderr)
     ok, _ = run_nb(
         notebook,

@@ -7,7 +7,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.cli import _OneLine
-from imbal_al.core import InputError
 from imbal_al.project.labelled import labels, read_mask
 from imbal_al.project.store import open_project
 from imbal_al.project.commands import register

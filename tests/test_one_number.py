@@ -2,7 +2,7 @@
 
 import csv, importlib.util, json, re
 
-import numpy as np, pytest
+import pytest
 from PIL import Image
 
 from imbal_al.data.synthetic import image

@@ -1,6 +1,6 @@
 "imbal_al.data.patches: windows, cutting, and a store that is whole, current, or not there"
 
-import json, os, shutil, subprocess, sys
+import os, shutil, subprocess, sys
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -11,7 +11,7 @@ from PIL import Image
 from imbal_al.data import patches
 from imbal_al.core import InputError, config_hash
 from imbal_al.data.patches import (
-    STRIDES, windows, cut, _fingerprint, read_store, cache_root, open_store, split_table,
+    STRIDES, windows, _fingerprint, read_store, cache_root, open_store, split_table,
 )
 from imbal_al.data.sources import folder_source
 from imbal_al.data.catalog import load_source

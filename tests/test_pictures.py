@@ -1,6 +1,6 @@
 "Which picture it is: exchanged, renamed, deleted, doubled ones; links; odd names; lost and odd files"
 
-import json, os, shutil
+import os, shutil
 
 import numpy as np, pytest
 from PIL import Image

@@ -1,7 +1,6 @@
 """The loop, played on arrays: picks, rounds that go on where they stopped, and what a row says."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest

@@ -3,7 +3,7 @@
 import builtins
 import pytest
 from imbal_al.core import InputError
-from imbal_al.runs.workers import Outcome, make_pool, work
+from imbal_al.runs.workers import make_pool, work
 
 
 def test_bad_backend_and_address():

@@ -3,7 +3,7 @@
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 
-from imbal_al.core import InputError, note
+from imbal_al.core import InputError
 from imbal_al.project.intake import new
 from imbal_al.project.labelled import label_state, labels, read_label, read_mask, write_label
 from imbal_al.project.store import open_project

@@ -6,7 +6,7 @@ import numpy as np, pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from imbal_al.core import InputError, read_json
+from imbal_al.core import InputError
 from imbal_al.live.server import make_app, make_live
 from imbal_al.networks import features as F
 from imbal_al.project import first_finds as P

@@ -167,8 +167,9 @@ def test_every_strategy_that_can_be_served_makes_a_round(tmp_path, images):
         'entropy_foreground',
         'entropy_coreset',
         'nearest',
+        'largest_alarm',
     } <= set(names) and not {'random_faulty', 'coreset_paper'} & set(names)
-    for k in ('margin', 'bald', 'badge', 'quota', 'clasp', 'nearest'):
+    for k in ('margin', 'bald', 'badge', 'quota', 'clasp', 'nearest', 'largest_alarm'):
         r = next_round(p, 2, k, 'cpu', prevalence=0.2)
         ids = {o['id'] for o in r.picks}
         assert len(ids) == 2 and not ids & seen
@@ -263,3 +264,29 @@ def test_nearest_asks_for_the_units_most_like_a_labelled_faulty_one(tmp_path, im
     picked = [pick['id'] for pick in r.picks if not pick['held_out']]
     assert picked == sorted(pool, key=lambda id: -best[id])[: len(picked)] and len(picked) >= 2
     assert r.picks[0]['why'].startswith('nearest, ')
+
+
+def test_the_largest_alarm_is_answered_with_one_key(tmp_path, images):
+    "What is picked has most pixels above 1/2; a false alarm becomes a healthy label, an empty mask"
+    from imbal_al.networks.predict import network, predict
+    from imbal_al.project.labelled import read_label
+    from imbal_al.project.network import project_windows
+    from imbal_al.project.review import Session
+    from imbal_al.project.state import unlabelled_units
+
+    p = make(tmp_path, images, group_by='')
+    label_all(p, 8)
+    pool = unlabelled_units(p)[0]
+    r = next_round(p, 4, 'largest_alarm', 'cpu')
+    run = network(read_model(p, r.folder / 'model.pt'), p.settings.encoder, 3, 'cpu')
+    pixels = {}
+    for id in pool:
+        z, _ = next(predict(run, [p.read(p.row[id])], project_windows(p)))
+        pixels[id] = int((z >= 0).sum())
+    picked = [pick for pick in r.picks if not pick['held_out']]
+    most = sorted(pixels.values(), reverse=True)
+    assert [pixels[pick['id']] for pick in picked] == most[: len(picked)] and len(picked) >= 2
+    assert picked[0]['why'] == f'largest_alarm, {most[0]} px predicted'
+    session = Session(p, [picked[0]['id']])
+    session.key('h')
+    assert read_label(p, picked[0]['id']) and not labels(p).set_index('id').faulty[picked[0]['id']]

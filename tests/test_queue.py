@@ -1,7 +1,6 @@
 "What goes out comes back; what does not fit is one line, and what is repeated changes nothing"
 
 import json, shutil
-from pathlib import Path
 
 import numpy as np, pytest
 from PIL import Image

@@ -1,6 +1,6 @@
 "What spares the tests time changes nothing that they see"
 
-import os
+import gc, os, signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -66,6 +66,63 @@ def test_a_forked_worker_has_the_environment_of_its_driver(monkeypatch):
         threads = executor.submit(os.getenv, 'OMP_NUM_THREADS').result()
         assert (there, threads) == ('seen', '3')
         assert executor.submit(os.getpid).result() != os.getpid()
+
+
+TOLD = """
+import os, sys
+print(__name__, sys.argv, os.getcwd(), os.getenv('IMBAL_AL_MADE_UP'))
+print('no', file=sys.stderr)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize('how', ['code', 'file'])
+def test_a_program_does_what_python_does(tmp_path, monkeypatch, how):
+    monkeypatch.setenv('IMBAL_AL_MADE_UP', 'seen')
+    (tmp_path / 'told.py').write_text(TOLD)
+    words = ['-c', TOLD] if how == 'code' else [str(tmp_path / 'told.py')]
+    program = quick.Program(*words, 'one', tmp_path, at=tmp_path)
+    said, errors = program.communicate()
+    argv = [words[0], 'one', str(tmp_path)]
+    assert said == f'__main__ {argv} {tmp_path} seen\n' and errors == 'no\n'
+    assert program.poll() == 3 and program.pid != os.getpid()
+
+
+def test_a_program_that_fails_or_is_killed_says_so():
+    failed = quick.Program('-c', 'raise ValueError(7)')
+    assert 'ValueError: 7' in failed.communicate()[1] and failed.poll() == 1
+    waits = quick.Program('-c', 'import time; time.sleep(60)')
+    assert waits.poll() is None
+    waits.kill()
+    assert waits.wait() == -signal.SIGKILL
+
+
+def test_what_a_program_starts_is_forked_by_the_server_that_forked_it():
+    code = """
+import os, quick
+with quick._forked_worker(1) as executor: print(executor.submit(os.getppid).result() == os.getppid())
+"""
+    said, errors = quick.Program('-c', code).communicate()
+    assert said == 'True\n', errors
+
+
+def test_the_search_for_garbage_passes_over_what_was_loaded():
+    assert gc.get_freeze_count() > 100_000
+
+
+@pytest.mark.skipif(not Path('/proc/self/statm').exists(), reason='looks at /proc')
+def test_memory_is_given_back_once_the_process_has_grown(monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(quick, '_trim', lambda: trimmed.append(1))
+    monkeypatch.setattr(quick, '_left', [])
+    quick.give_growth_back()
+    quick.give_growth_back()
+    assert len(trimmed) == 1 and quick._left[0] > 10e6
+    grown = bytearray(int(1.2 * quick.GROWTH))
+    grown[:: os.sysconf('SC_PAGESIZE')] = b'x' * len(grown[:: os.sysconf('SC_PAGESIZE')])
+    quick.give_growth_back()
+    quick.give_growth_back()
+    assert len(trimmed) == 2
 
 
 def item(file, name):

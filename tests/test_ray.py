@@ -1,21 +1,24 @@
 "The engine over Ray: the same tables as worker processes, killed workers, bad addresses. Needs the extra `ray`"
 
-import json, os, sys
+import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-import stubs
 from imbal_al.core import InputError
 from imbal_al.runs.engine import run_all
 from stubs import Stub, attempts
 
 pytestmark = pytest.mark.real
-ray = pytest.importorskip('ray', reason="Ray is an extra: pip install 'ray>=2.40'")
+if not find_spec('ray'):
+    pytest.skip("Ray is an extra: pip install 'ray>=2.40'", allow_module_level=True)
 
 
 def start(path, tries=3):
     "Ray gives up where its processes are not there in 30 seconds, as on a machine with other work"
+    import ray
+
     for left in reversed(range(tries)):
         try:
             return ray.init(
@@ -36,6 +39,8 @@ def start(path, tries=3):
 @pytest.fixture(scope='module')
 def cluster():
     "One Ray for the tests of this file; its workers find the stubs, and what we find"
+    import ray
+
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')])
     os.environ.update(
         RAY_USAGE_STATS_ENABLED='0',
@@ -71,7 +76,7 @@ def test_the_same_tables_as_worker_processes_and_a_killed_worker(cluster, tmp_pa
     assert [attempts(tmp_path / 'ray' / 'runs', c) for c in cs] == [
         attempts(tmp_path / 'serial' / 'runs', c) for c in cs
     ] == [1] * 8 + [2, 2, 2, 1] and len(said) == 3
-    assert ray.is_initialized(), 'a Ray that was there is left running'
+    assert cluster.is_initialized(), 'a Ray that was there is left running'
 
 
 def test_a_real_run_is_the_same_bytes(cluster, tmp_path, tiny):
@@ -88,6 +93,8 @@ def test_a_real_run_is_the_same_bytes(cluster, tmp_path, tiny):
 
 
 def test_an_address_without_ray_is_one_line(tmp_path):
+    import ray
+
     if ray.is_initialized():
         ray.shutdown()
     with pytest.raises(InputError, match='cannot be reached at 127.0.0.1:1') as e:

@@ -1,6 +1,6 @@
 "The loop with masks as the annotator"
 
-import numpy as np, pandas as pd, pytest
+import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError

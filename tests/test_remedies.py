@@ -12,7 +12,7 @@ from imbal_al.measure.shift import gated_counts, image_rates, split_loss
 from imbal_al.measure.statistics import Interval
 from imbal_al.measure.threshold import choose_threshold
 from imbal_al.results.remedies import (
-    _plans, _price_of, against_plain, guided, loss_rows, PRICES, rates_in, recovered,
+    _plans, _price_of, against_plain, guided, loss_rows, PRICES, recovered,
     remedy_figure, remedy_name, remedy_table, threshold_remedies,
 )
 

@@ -1,14 +1,12 @@
 "Reports of studies that are finished, have failed in part, are running, have not begun, or are none"
 
-import os, re, time
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import pandas as pd
 import pytest
 
 from imbal_al.core import InputError, write_json
-from imbal_al.results.report import _part, _settings, run_table, write_report
+from imbal_al.results.report import _part, _settings, write_report
 
 
 class Nesting(HTMLParser):

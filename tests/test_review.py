@@ -6,7 +6,6 @@ from PIL import Image
 from imbal_al.core import InputError, write_json
 from imbal_al.project.intake import new
 from imbal_al.project.labelled import labels, read_label, read_mask
-from imbal_al.project.units import file_name
 from imbal_al.project.queue import write_queue
 from imbal_al.project.review import _KEYS, _picture, _status_line, Session
 

@@ -14,7 +14,7 @@ from imbal_al.project.store import open_project
 from imbal_al.project.queue import as_annotations
 from imbal_al.project.taken import ingest
 from imbal_al.project.state import queued, release, waiting
-from imbal_al.project.rounds import Round, next_round
+from imbal_al.project.rounds import next_round
 from imbal_al.project.state import is_held_out, unlabelled_units, split_labels
 from imbal_al.project.network import score_pool, score_units, _training_windows
 from imbal_al.data.synthetic import image

@@ -1,6 +1,6 @@
 "imbal_al.runs.engine with runs that take no time: killed workers, two engines on one folder, retries, tables, status, collecting"
 
-import csv, json, os, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 

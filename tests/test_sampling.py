@@ -333,6 +333,10 @@ def test_intervals_hold_in_every_kind_of_pool_that_was_rehearsed():
     t = pd.read_csv('data/results/drawn_tests.csv')
     drawn = t[t.way == 'chances']
     assert len(drawn) == 30 and drawn.inside_line.between(0.91, 1).all()
+    good = t[(t.tests == 100) & t.chosen_on & (t.kind == 'normal') & (t.apart >= 3)]
+    width = good.set_index(['way', 'pool', 'apart']).width
+    assert len(good) == 8 and (width['chances'] < width['random'] / 2).all()
+    assert drawn.answer.min() >= 0.95
 
 
 def test_the_interval_holds_where_no_missed_part_happens_to_be_drawn():

@@ -13,13 +13,7 @@ from imbal_al.networks.scoring import (
 from imbal_al.strategies.scores import mean_entropy
 from imbal_al.data.synthetic import image
 
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,6 @@
 "Hard corners of measure.shift, .prevalence and .threshold: exact decompositions, known shifts found again, thresholds that behave, one-line errors"
 
-import itertools, json
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from imbal_al.core import InputError, stream
 from imbal_al.measure.metrics import (
-    BINS, EDGES, P_EDGES, best_threshold, prevalence_weights, scores, scores_at, threshold_bin,
+    BINS, P_EDGES, best_threshold, prevalence_weights, scores, scores_at, threshold_bin,
 )
 from imbal_al.measure.oii import oii
 from imbal_al.measure.prevalence import (
@@ -21,7 +21,7 @@ from imbal_al.measure.shift import (
 )
 from imbal_al.measure.statistics import resample_units
 from imbal_al.measure.threshold import (
-    account, choose_threshold, cross_fitted, deal_folds, operating_point,
+    choose_threshold, cross_fitted, deal_folds, operating_point,
 )
 from imbal_al.results.remedies import recoveries, recovery, recovery_table, WAYS
 from imbal_al.studies.run_records import read_run, run_operating_point

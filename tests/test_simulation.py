@@ -1,12 +1,13 @@
 "imbal_al.studies.simulation: a run is its configuration, whatever happens to it on the way"
 
-import json, os, signal, subprocess, sys, time
+import json, os, signal, time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import quick
 import torch
 from PIL import Image
 
@@ -19,9 +20,9 @@ from imbal_al.runs.lock import Lock
 from imbal_al.strategies.choose import STRATEGIES
 from imbal_al.studies import simulation
 from imbal_al.studies.run_config import RunConfig, as_config, batch_split
-from imbal_al.studies.run_records import cycle_path, load_patches, read_run, stored_parts
+from imbal_al.studies.run_records import load_patches, read_run, stored_parts
 from imbal_al.studies.first_batch import first_batch
-from imbal_al.studies.simulation import Trainings, run, run_cycle, workspace
+from imbal_al.studies.simulation import Trainings, run, workspace
 
 
 def records(folder):
@@ -541,7 +542,6 @@ def test_a_record_without_the_option_s_fields_is_not_taken(shared, cfg, tmp_path
 def test_a_converged_cycle_ends_early(cfg, tmp_path, monkeypatch):
     "The record has the steps taken, and no more than the limit"
     from imbal_al.networks import learner
-    from imbal_al.networks import device
 
     monkeypatch.setattr(learner, '_LEAST_FALL', 0.999)
     c = replace(cfg, cycles=1, steps=36, bs=2, stop='converged')
@@ -564,7 +564,6 @@ def warm(cfg, tmp_path_factory):
 
 
 def test_a_warm_start_begins_where_the_last_cycle_ended(warm, unbroken, cfg, monkeypatch):
-    from imbal_al.networks import learner
     from imbal_al.networks import device
 
     c, d = warm
@@ -810,7 +809,7 @@ def test_killed_in_the_middle_of_a_cycle(cfg, unbroken, tmp_path):
     "SIGKILL in a process of its own; the run goes on here and ends with the same bytes"
     code = f"from imbal_al.studies.run_config import as_config\nfrom imbal_al.studies.simulation import run\nimport sys, json\nrun(as_config(json.loads(sys.argv[1])), {str(tmp_path)!r})"
     p, d = (
-        subprocess.Popen([sys.executable, '-c', code, json.dumps(asdict(cfg))]),
+        quick.Program('-c', code, json.dumps(asdict(cfg))),
         tmp_path / cfg.hash,
     )
     try:
@@ -993,9 +992,9 @@ def test_killed_while_parts_are_kept(half, cfg, unbroken, at):
             die()
         simulation.keep_parts = keep
         simulation.run(as_config(json.loads(sys.argv[1])), sys.argv[3])'''
-    words = [sys.executable, '-c', code, json.dumps(asdict(cfg)), at, str(half.parent)]
-    died = subprocess.run(words, capture_output=True, text=True)
-    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
+    died = quick.Program('-c', code, json.dumps(asdict(cfg)), at, half.parent)
+    _, said = died.communicate()
+    assert died.poll() == -signal.SIGKILL, said[-2000:]
     assert not (half / 'cycle_03.npz').exists() and not (half / 'result.json').exists()
     assert (half / 'parts.npz').exists() == (at == 'after')
     assert [o.name for o in half.iterdir() if o.name.endswith('.tmp')] or at == 'after'

@@ -11,7 +11,7 @@ from imbal_al.data import sources as S
 from imbal_al.data import catalog
 from imbal_al.data import public_sets
 from imbal_al.core import InputError
-from imbal_al.data.masks import DECODERS, coco_counts, read_mask
+from imbal_al.data.masks import coco_counts, read_mask
 from imbal_al.data.catalog import (
     check_source, list_data, load_source, _patch_counts, report_lines,
 )
@@ -19,8 +19,8 @@ from imbal_al.data.sources import DATA_SETS, data_root, folder_source
 from imbal_al.data.patches import open_store
 from imbal_al.data.images import WINDOW, crop, dark_edge, read_image
 from imbal_al.data.magnetic_tiles import _defect_windows, _second_view, _split_tiles, _tile_groups
-from imbal_al.data.download import _fetch, get_data, _unpack
-from imbal_al.data.public_sets import flip_groups, _original_name, _severstal_runs
+from imbal_al.data.download import get_data, _unpack
+from imbal_al.data.public_sets import flip_groups
 
 
 def refuses(*words):

@@ -13,20 +13,13 @@ from imbal_al.losses.compound import ComboOnDevice, PaperComboLoss
 from imbal_al.networks import learner
 from imbal_al.networks.device import cast, DeviceData
 from imbal_al.networks.learner import fit, lr_schedule, make_learner, measured_precision
-from imbal_al.networks.models import create_model
 from imbal_al.networks.scoring import score
 from imbal_al.studies import simulation
 from imbal_al.studies.run_config import RunConfig
 from imbal_al.studies.simulation import run
 from imbal_al.networks.uncertainty import measure
 
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

@@ -10,15 +10,14 @@ from hypothesis import given, settings, strategies as st
 from imbal_al.core import InputError
 from imbal_al.strategies import k_center
 from imbal_al.strategies.diversity import (
-    _kmeans_pp, badge, coreset, coreset_paper, entropy_coreset, k_center_greedy,
+    _kmeans_pp, k_center_greedy,
 )
 from imbal_al.strategies.k_center_device import k_center_device
 from imbal_al.strategies.choose import select, STRATEGIES
 
-from imbal_al.strategies.registry import Candidates, strategy
+from imbal_al.strategies.registry import Candidates
 from imbal_al.strategies.scores import (
-    bald, clasp, entropy, entropy_foreground, margin, mean_entropy, quota, random, random_faulty,
-    random_predicted_faulty,
+    mean_entropy,
 )
 
 
@@ -427,6 +426,7 @@ def test_registry():
         'badge',
         'bald',
         'nearest',
+        'largest_alarm',
     }
     assert (
         STRATEGIES['coreset'].needs == {'embedding'}

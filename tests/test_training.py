@@ -3,16 +3,15 @@
 import numpy as np, pytest, torch
 
 from imbal_al.core import InputError
-from imbal_al.networks.device import seeded
 from imbal_al.measure.oii import score_counts
 from imbal_al.data.synthetic import dataset
 from imbal_al.networks.augment import (
-    _CHANGES, augment_random, _change, _factors, fixed_copies, resize_pairs,
+    augment_random, _change, fixed_copies, resize_pairs,
 )
 from imbal_al.losses.names import loss_takes
 from imbal_al.losses.registry import LOSSES, make_loss
 from imbal_al.networks.fixed_split import (
-    Curve, Parts, fit_curve, _read_checkpoint, sgd_learner, stretch, validation_counts,
+    Parts, fit_curve, _read_checkpoint, sgd_learner, stretch, validation_counts,
 )
 
 

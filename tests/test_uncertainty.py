@@ -19,13 +19,7 @@ from imbal_al.strategies.choose import STRATEGIES
 from imbal_al.strategies.scores import mean_entropy
 from imbal_al.studies.run_config import _DROPOUT
 
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def made(arch='fpn', encoder='lite0', **k):

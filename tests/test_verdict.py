@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.core import InputError, read_json
+from imbal_al.data.synthetic import image
 from imbal_al.measure.metrics import EDGES, P_EDGES
 from imbal_al.measure.parts import AREAS, measure_parts
 from imbal_al.measure.statistics import count_interval
@@ -385,11 +386,14 @@ def test_without_a_defect_every_command_names_the_same_remedy(nothing_found):
         ('where', p, '--prevalence', 0.05),
         ('verdict', p, '--alarms', 0.1),
         ('export', p, d / 'no.onnx'),
+        ('next', p, '--budget', 0, '--device', 'cpu'),
+        ('guide', p, '--misses-cost', 5, '--alarms-cost', 1),
     ):
         code, said = run(*words)
         assert code and 'has no network: none of its 13 labels is a defect' in said, said
         assert f'imbal-al next {p} --budget 50' in said and f'imbal-al ingest {p} MASKS' in said
-    assert f'`imbal-al verdict {p} --alarms 0.05`' in run('verdict', p)[1]
+    said = run('verdict', p)[1]
+    assert said.index('has no network') < said.index(f'`imbal-al verdict {p} --alarms 0.05`')
     assert 'exhausted' not in run('project', 'status', p)[1]
 
 
@@ -417,7 +421,12 @@ def test_from_healthy_tests_alone_a_verdict_is_had(nothing_found):
     assert 'by the verdict' in where and flagged <= 0.05 * healthy
     code, said = run('export', p, d / 'm.onnx')
     assert code == 0, said
-    assert 'at most 5 % of the good parts are flagged' in (d / 'm.md').read_text()
+    card = (d / 'm.md').read_text()
+    assert 'at most 5 % of the good parts are flagged' in card and '- There are no scores; once' in card
+    assert 'No faulty part is among the tests' in card and 'The scores hold' not in card
+    assert 'on: that of the verdict below. This was **not** tested at a prevalence.' in card
+    code, said = run('export', p, d / 'no.onnx', '--prevalence', 0.05)
+    assert code and 'none of them faulty' in said and 'export without a prevalence' in said, said
     assert run('predict', d / 'm.onnx', d / 'i', '--out', d / 'o')[0] == 0
     with open(d / 'o/table.csv', newline='') as f:
         rows = list(csv.DictReader(f))
@@ -425,6 +434,36 @@ def test_from_healthy_tests_alone_a_verdict_is_had(nothing_found):
     names = {project.row[id]['name'] for id in held_out}
     assert len(rows) == 14 and len(names) == healthy
     assert sum(row['verdict'] != 'accept' for row in rows if row['image'] in names) == flagged
+    (d / 'tomorrow').mkdir()
+    for i in range(4):
+        Image.fromarray(image('steel', 100 + i, (32, 32))[0]).save(d / 'tomorrow' / f'{i}.png')
+    assert run('predict', d / 'm.onnx', d / 'tomorrow', '--out', d / 'o2')[0] == 0
+    code, said = run('watch', d / 'o2', '--project', p)
+    assert code == 0 and re.search('^4 pictures, against 14 of the project', said, re.M), said
+    assert re.search('^share +too few pictures', said, re.M), said
+
+
+def test_a_defect_that_is_held_out_trains_nothing_and_one_is_too_few_to_test_on(tmp_path):
+    from imbal_al.project.labelled import write_label
+    from imbal_al.project.state import split_labels
+
+    p, truth = steel_project(tmp_path, 8, (32, 32), 1, steps=2, held_out=0.5, seed=1)
+    train, tests = split_labels(p, p.units.id)
+    for id in [*train, *tests[1:]]:
+        write_label(p, id, np.zeros((32, 32)))
+    write_label(p, tests[0], truth[p.row[tests[0]]['name']])
+    for words in (('next', p.dir, '--budget', 0, '--device', 'cpu'), ('where', p.dir, '--prevalence', 0.05)):
+        code, said = run(*words)
+        assert code == 2 and 'labelled are held out for tests (1), none is left to train on' in said, said
+    write_label(p, train[0], truth[p.row[train[0]]['name']])
+    assert run('next', p.dir, '--budget', 0, '--device', 'cpu')[0] == 0
+    code, said = run('where', p.dir, '--prevalence', 0.05)
+    assert code == 2 and 'has too few faulty held-out labels (1)' in said, said
+
+
+def test_a_rule_that_accepts_nothing_says_so():
+    assert str(Rule(0.0)) == 'Accept no part: at a probability of 0 each has a region. Look at every one.'
+    assert str(Rule(0.0, min_area=2)).startswith('Accept a part without a region of at least 2 px')
 
 
 @pytest.mark.parametrize(

@@ -553,7 +553,6 @@ def test_other_errors_are_not_hidden(model, day, monkeypatch):
 
 def test_a_full_disk_is_one_line(model, tmp_path):
     "A limit on the size of files stands for the end of the disk"
-    import resource
 
     photos = tmp_path / 'p'
     rng = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from PIL import Image
 from imbal_al.core import InputError, note
 from imbal_al.measure.metrics import scores_at
 from imbal_al.project.intake import new
-from imbal_al.project.labelled import labels, write_label
+from imbal_al.project.labelled import write_label
 from imbal_al.project.state import is_held_out
 from imbal_al.project.rounds import next_round
 from imbal_al.measure.prevalence import made_up_images

@@ -7,7 +7,7 @@ from PIL import Image
 from imbal_al.core import InputError
 from imbal_al.data.images import read_image
 from imbal_al.core import ahead
-from imbal_al.networks.tiling import Join, Windows, _fade, _layout, _starts, windows_of
+from imbal_al.networks.tiling import Windows, _fade, _layout, _starts
 from imbal_al.networks.predict import predict
 
 

@@ -443,7 +443,7 @@ def _potato_palette(mask, shape):
     a = np.asarray(open_picture(mask).convert('RGB')).astype(np.float32)
     length = (_PALETTE**2).sum(1, dtype=np.float32)
     far = length-2*a@_PALETTE.T.astype(np.float32) # squared distance, but for what all four share
-    return far[...,2:].min(-1)<far[...,:2].min(-1)
+    return np.minimum(far[...,2], far[...,3])<np.minimum(far[...,0], far[...,1])
 
 # %% ../../nbs/12_data.masks.ipynb #738db0eb
 @decoder('cfd')

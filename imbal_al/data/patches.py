@@ -326,13 +326,23 @@ def _store_path(source, settings, root):
         "set IMBAL_AL_CACHE to a folder you may write to") from e
     return path
 
+# %% ../../nbs/18_data.patches.ipynb #cab19834
+def column_of_images(
+    source:Source,    # With the column
+    store:PatchStore, # Made from it
+    column:str        # Of `source.table`
+    )->list:          # An entry per patch; None for an image that the source does not have
+    "What a source says of each patch's image"
+    names = _relative(source.table['image'], source.root)
+    told = dict(zip(names, source.table[column]))
+    return [told.get(image) for image in store.table['image']]
+
 # %% ../../nbs/18_data.patches.ipynb #b0aa3e53
 def _current(source, path, want):
     "The store at `path` if it is whole, made from `source` as it is, and split as `source` is"
     store, t = read_store(path, want), source.table
     if store is None: return None
-    split = dict(zip(_relative(t['image'], source.root), t['split']))
-    wanted = [split.get(image) for image in store.table['image']]
+    wanted = column_of_images(source, store, 'split')
     return store if list(store.table['split'])==wanted else None
 
 # %% ../../nbs/18_data.patches.ipynb #694865c0

@@ -16,7 +16,7 @@ from ..core import provenance, read_json, write_json, write_table
 from .clicks import by_length, click_cases, click_network, CLICK_SETS, overlaps_of, seen_by
 from .study import study_parser
 from ..networks.features import encode, load_encoder
-from ..project.clicks import Click, mask_of_clicks
+from ..project.clicks import mask_of_clicks
 
 # %% auto #0
 __all__ = []

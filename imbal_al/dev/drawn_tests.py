@@ -84,12 +84,11 @@ def _answer(pool, faulty, score, drawn, weigh):
         width=high-low)
 
 # %% ../../nbs/dev/12_dev.drawn_tests.ipynb #cf8f31ce
-def _one(pool, tests, rng):
+def _one(pool, tests, rng, sizes):
     "A made-up pool and two tests of it: rows of a table"
     faulty, score = pool.draw(rng)
     area, rows = auroc(score, faulty), []
-    sizes = dict(random=np.ones(pool.n), chances=rank_sizes(score))
-    for way,size in sizes.items():
+    for way,size in dict(random=np.ones(pool.n), chances=sizes(score)).items():
         drawn = draw_tests(size, tests, rng)
         found = _answer(pool, faulty, score, drawn, way=='chances')
         rows.append(dict(way=way, auroc=area)|found)
@@ -100,11 +99,12 @@ def rehearse(
     pool:Pool,        # How pools are made up
     tests:int=100,    # Labels
     repeats:int=200,  # Pools
-    seed:int=0        # Of everything
+    seed:int=0,       # Of everything
+    sizes=rank_sizes  # f((n,) scores) -> (n,) chances
     )->pd.DataFrame:  # A row for each way
     "Means over pools (medians of the width); the floor where the scores are normal"
     rng = stream(seed, 'rehearsed tests', str(pool), tests)
-    each = [row for _ in range(repeats) for row in _one(pool, tests, rng)]
+    each = [row for _ in range(repeats) for row in _one(pool, tests, rng, sizes)]
     low, fewer = [(np.nan,np.nan)], range(min(repeats, 50))
     if pool.kind=='normal': low = [floors(pool, tests, rng) for _ in fewer]
     ways = pd.DataFrame(each).groupby('way', sort=False)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ..core import atomic_path, InputError, note, stream, unseal, write_json
 from ..data import patches
 from .campaign import (
-    append, counted, different, end, fork, replace_everywhere, told, Tries, verdict)
+    counted, different, end, fork, replace_everywhere, told, Tries, verdict)
 from ..networks.fixed_split import fit_curve
 from ..runs.folder import write_record
 from ..studies.learning_study import plan, run_study

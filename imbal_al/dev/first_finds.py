@@ -4,16 +4,17 @@
 
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #6a8c002a
 from __future__ import annotations
-import argparse, sys
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from scipy.cluster.vq import kmeans2
 
-from ..core import atomic_path, config_hash, provenance, read_json, stream, write_json
+from ..core import config_hash, provenance, read_json, stream, write_json, write_table
 from ..data.catalog import load_source
 from ..data.patches import cache_root, open_store
+from ..measure.statistics import paired_interval
 from ..networks.features import Features, keep_features, load_encoder
 from ..strategies.diversity import k_center_greedy
 from ..strategies.novelty import first_finds
@@ -169,6 +170,25 @@ def summary(
         worst=('times_random_50','min'),
         in_100=('in_100','mean')).reset_index()
 
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #1d49f112
+def beside_coreset(
+    t:pd.DataFrame # The table
+    )->pd.DataFrame: # data, share, encoder, starts, anomaly, coreset, difference, low, high
+    "Paired differences of times random in 50, with intervals over starts"
+    rows = []
+    for setting,own in t.groupby(['data','share','encoder'], sort=False):
+        wide = own.pivot(index='start', columns='strategy', values='times_random_50')
+        found = paired_interval(wide['anomaly'], wide['coreset'], kind='wider')
+        rows.append(dict(
+            zip(['data','share','encoder'], setting),
+            starts=len(wide),
+            anomaly=wide['anomaly'].mean(),
+            coreset=wide['coreset'].mean(),
+            difference=found.mean,
+            low=found.low,
+            high=found.high))
+    return pd.DataFrame(rows)
+
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #a9122239
 def main(
     argv=None # Arguments; None: the command line's
@@ -179,18 +199,32 @@ def main(
     parser.add_argument('--out', type=Path, default=Path('data/results/first_finds.csv'))
     parser.add_argument('--encoder', default='dinov2')
     parser.add_argument('--starts', type=int, default=20)
-    parser.add_argument('--data', default='', help='one set only; no table is written then')
-    given = parser.parse_args(argv)
-    rows, command = [], 'python -m imbal_al.dev.first_finds '+' '.join(argv or sys.argv[1:])
+    parser.add_argument('--data', default='', help='one set only')
+    given, rows = parser.parse_args(argv), []
     for one in _SETS:
         if given.data and one.data!=given.data: continue
-        rows += _of_set(one, given, command)
-    if given.data: return
-    t = pd.DataFrame(rows)
-    with atomic_path(given.out) as path: t.to_csv(path, index=False)
+        rows += _of_set(one, given, _command(given))
+    t = _with_others(pd.DataFrame(rows), given.out)
+    write_table(given.out, t, index=False)
     print(summary(t).round(2).to_string(index=False))
+    print(beside_coreset(t).round(2).to_string(index=False))
 
-# %% ../../nbs/dev/8a_dev.first_finds.ipynb #e07c60e0
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #3565a393
+def _command(given):
+    "What makes the rows of an encoder"
+    how = f'--encoder {given.encoder} --starts {given.starts}'
+    if given.data: how += f' --data {given.data}'
+    return f'python -m imbal_al.dev.first_finds --runs RUNS {how}'
+
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #b47ddb52
+def _with_others(t, path):
+    "These rows, after those of other encoders and sets that a table holds"
+    if not path.is_file(): return t
+    kept = pd.read_csv(path, float_precision='round_trip')
+    new = kept['encoder'].isin(t['encoder'])&kept['data'].isin(t['data'])
+    return pd.concat([kept[~new], t])[list(kept.columns)]
+
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #f1be048d
 def _of_set(one, given, command):
     "The rows of all starts of a set"
     kept, rows = [], []
@@ -202,4 +236,5 @@ def _of_set(one, given, command):
         print(f'{one.data} {one.share:g}: start {start+1} of {given.starts}', flush=True)
     return rows
 
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #194b1dbe
 if __name__=='__main__' and '__file__' in globals(): main()

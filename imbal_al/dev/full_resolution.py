@@ -28,7 +28,7 @@ from ..networks.batches import Loaders
 from ..networks.device import Cast, seeded
 from ..networks.learner import fit
 from ..networks.models import create_model, encoder_stats
-from ..runs.collect import read_tables, write_tables
+from ..runs.collect import write_tables
 from ..runs.engine import run_all
 from ..runs.folder import begin, claimed, read_result, write_record, write_result
 from ..runs.plan import Kind, register, save_plan

@@ -72,7 +72,10 @@ def set_scores(
 def _text(column): return column.astype(str)
 
 # %% ../../nbs/dev/8_dev.loss_thresholds.ipynb #624d34e3
-def _unpacked(path, at):
+def unpacked(
+    path, # A study's folder, or an archive of one
+    at    # Where an archive is unpacked
+    )->Path:
     "The study's folder: as it is, or unpacked from an archive"
     if Path(path).is_dir(): return Path(path)
     try:
@@ -91,7 +94,7 @@ def write_set_scores(
     )->pd.DataFrame: # What was written
     "Write `losses_set.csv`, whole or not at all"
     with tempfile.TemporaryDirectory() as at:
-        table = set_scores(_unpacked(study, at), root)
+        table = set_scores(unpacked(study, at), root)
     with atomic_path(out) as path: table.to_csv(path, index=False, float_format='%.6g')
     return table
 

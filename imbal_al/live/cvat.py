@@ -22,7 +22,6 @@ from ..core import InputError, read_json, write_json, write_text
 from .desk import units_out
 from .inbox import take_export
 from .studio import Studio
-from ..project.store import Project
 from ..project.units import file_name
 
 # %% auto #0
@@ -144,7 +143,8 @@ def _some_images(
     root = ET.fromstring(text)
     for im in root.findall('image'):
         if im.get('name') not in names: root.remove(im)
-    return ET.tostring(root, encoding='unicode') if root.find('image/mask') is not None else ''
+    if root.find('image/mask') is None: return ''
+    return ET.tostring(root, encoding='unicode')
 
 # %% ../../nbs/73fa_live.cvat.ipynb #ca66f40d
 def _predict(task, folder, files):

@@ -55,7 +55,8 @@ _LISTS = """<section class="full" aria-labelledby="h-alarms"><h2 id="h-alarms">A
 <span id="alarm-said" role="status"></span></p>
 <ul id="alarms" class="tiles"></ul></section>
 <section class="full" aria-labelledby="h-queue"><h2 id="h-queue">Next to label</h2>
-<p>Open one (<kbd>d</kbd>, or <kbd>Enter</kbd> on it) to draw its mask by clicks.
+<p><kbd>f</kbd>: nothing is wrong with it, what the heat-map shows is a false alarm.
+Open one (<kbd>r</kbd>, <kbd>d</kbd> or <kbd>Enter</kbd>) to draw its mask by clicks.
 <span id="queue-said" role="status"></span></p>
 <p id="heat-said"></p>
 <ul id="queue" class="tiles"></ul></section>
@@ -372,22 +373,28 @@ $('rule').addEventListener('submit', async event => {
   try { $('kept').textContent = (await ask('api/verdict', body)).said; }
   catch (e) { $('kept').textContent = e.message; }
 });
-document.addEventListener('keydown', event => {
+look();
+setInterval(look, 3000);
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #5e1f00d2
+_KEYS = """document.addEventListener('keydown', event => {
   if ($('draw').open) return drawKey(event);
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === 'INPUT') return;
   if (event.key === 'd') return openDraw(document.activeElement.dataset.id);
   if (event.key === 'h') { heat = !heat; queue(); alarms(); return; }
-  const at = document.activeElement.closest('#alarms li[data-id]');
+  const at = document.activeElement.closest('.tiles li[data-id]');
   if (event.key === 'r' || event.key === 'f') {
-    if (at) answer(at.dataset.id, event.key); else focusOn('');
+    if (!at) focusOn('');
+    else if (at.closest('#alarms')) answer(at.dataset.id, event.key);
+    else if (event.key === 'f') noDefect(at);
+    else openDraw(at.dataset.id);
   }
   if (event.key === 'ArrowRight' || event.key === 'ArrowLeft') {
     const next = at && (event.key === 'ArrowRight' ? at.nextElementSibling : at.previousElementSibling);
     if (next) next.focus(); else if (!at) focusOn('');
   }
 });
-look();
-setInterval(look, 3000);
 """
 
 # %% ../../nbs/73h_live.page.ipynb #87276c71
@@ -413,6 +420,23 @@ function queue() {
   }));
   const again = before && [...$('queue').children].find(at => at.dataset.id === before);
   if (again) again.focus();
+}
+"""
+
+# %% ../../nbs/73h_live.page.ipynb #5e1f00d1
+_NO_DEFECT = """async function noDefect(at) {
+  const after = at.nextElementSibling || at.previousElementSibling, next = after && after.dataset.id;
+  if (at.dataset.busy) return;
+  at.dataset.busy = 1;
+  try {
+    $('queue-said').textContent = (await ask('api/label', {id: at.dataset.id, clicks: [], healthy: true})).said;
+    await look();
+    const there = [...$('queue').children].find(one => next && one.dataset.id === next);
+    if (there) there.focus();
+  } catch (e) {
+    $('queue-said').textContent = e.message;
+    delete at.dataset.busy;
+  }
 }
 """
 
@@ -545,6 +569,6 @@ $('draw').addEventListener('close', () => { drawing = null; });
 """
 
 # %% ../../nbs/73h_live.page.ipynb #a0ce243a
-_DRAW = _QUEUE+_OPENED+_PROPOSED+_KEPT+_DRAW_KEYS+_DRAW_EVENTS
+_DRAW = _QUEUE+_NO_DEFECT+_OPENED+_PROPOSED+_KEPT+_DRAW_KEYS+_DRAW_EVENTS
 _OVERVIEW = _COUNTS+_CURVE+_RULE+_TILES+_ANSWERS+_LOOK
-SCRIPT = _HELPERS+_OVERVIEW+_EVENTS+_DRAW
+SCRIPT = _HELPERS+_OVERVIEW+_EVENTS+_KEYS+_DRAW

@@ -39,7 +39,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import stream
 from .prevalence import em_prevalence
 
 # %% auto #0

@@ -56,7 +56,7 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 
 from ..core import InputError
-from .metrics import BINS, histogram, P_EDGES, threshold_bin
+from .metrics import BINS, P_EDGES, threshold_bin
 from .sampling import share_interval, weighted_interval
 from .statistics import Interval, no_interval
 

@@ -571,6 +571,23 @@ def check_costs(
     if not (misses>0 and alarms>0 and math.isfinite(misses+alarms)): raise InputError(
         f'costs {misses:g} and {alarms:g}; give two numbers above 0')
 
+# %% ../../nbs/25_measure.threshold.ipynb #f8472bc9
+def cost_curve(
+    hist:np.ndarray,   # (n,2,128) held-out histograms
+    faulty:np.ndarray, # (n,) is the unit faulty?
+    pi:float,          # Prevalence at deployment, 0 to 1
+    misses:float,      # Cost of a missed pixel
+    alarms:float,      # Cost of a false one
+    draws:int,         # Bootstrap draws
+    seed:int=0,        # Of the draws
+    groups=None        # (n,) units of one group are drawn together; None: each by itself
+    )->tuple:          # tp, fp, fn and the cost, each (1+draws,129): of all, then of each draw
+    "What each threshold costs. Raises `InputError` for costs that are none"
+    check_costs(misses, alarms)
+    w = np.nan_to_num(prevalence_draws(faulty, pi, draws, seed, groups))
+    tp, fp, fn = operating_curve(hist, w)
+    return tp, fp, fn, alarms*fp+misses*fn
+
 # %% ../../nbs/25_measure.threshold.ipynb #4068c613
 def cost_point(
     hist:np.ndarray,   # (n,2,128) held-out histograms
@@ -583,10 +600,8 @@ def cost_point(
     groups=None        # (n,) units of one group are drawn together; None: each by itself
     )->CostPoint:
     "Threshold of the lowest expected cost. Raises `InputError` for costs that are none"
-    check_costs(misses, alarms)
-    w = np.nan_to_num(prevalence_draws(faulty, pi, draws, seed, groups))
-    tp, fp, fn = operating_curve(hist, w)
-    cost = alarms*fp[0]+misses*fn[0]
+    tp, fp, fn, costs = cost_curve(hist, faulty, pi, misses, alarms, draws, seed, groups)
+    cost = costs[0]
     at = cheapest(cost)
     return CostPoint(
         threshold=float(P_EDGES[at]),

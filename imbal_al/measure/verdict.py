@@ -78,12 +78,20 @@ class Rule:
         if self.reject is not None and self.reject<self.threshold: raise InputError(
             f'parts are rejected from {self.reject:g} on and looked at from {self.threshold:g} on; '
             'give the higher one to reject')
-    def __str__(self):
-        first = (f'Accept a part without a region of at least {self.min_area} px at a probability of '
-            f'{self.threshold:.3g}')
-        if self.reject is None: return f'{first}; look at every other one.'
-        if self.reject==self.threshold: return f'{first}; reject every other one.'
-        return f'{first}; reject it with one at {self.reject:.3g}; look at the others.'
+    def __str__(self): return _rule_text(self)
+
+# %% ../../nbs/25c_measure.verdict.ipynb #ab3c8dd9
+def _rule_text(rule):
+    "A rule in words"
+    everything = rule.threshold<=0 and rule.min_area==1
+    if everything and rule.reject is None: return (
+        'Accept no part: at a probability of 0 each has a region. Look at every one.')
+    first = (
+        f'Accept a part without a region of at least {rule.min_area} px at a probability of '
+        f'{rule.threshold:.3g}')
+    if rule.reject is None: return f'{first}; look at every other one.'
+    if rule.reject==rule.threshold: return f'{first}; reject every other one.'
+    return f'{first}; reject it with one at {rule.reject:.3g}; look at the others.'
 
 # %% ../../nbs/25c_measure.verdict.ipynb #98bfabb8
 def with_threshold(
@@ -381,7 +389,9 @@ def _account(v):
     "What a rule does, in words"
     lines = [str(v.rule)]
     if v.faulty: lines.append(f'Of the faulty parts it misses {_pct(v.missed)} ({v.faulty} labelled).')
-    else: lines.append(f'No faulty part is labelled: how many it misses needs some, {parts_to_show(.05)} to show that 5 % or fewer slip.')
+    else: lines.append(
+        'No faulty part is among the tests: how many it misses is unknown; '
+        f'{parts_to_show(.05)} of them, all caught, would show that 5 % or fewer slip.')
     good = f'Of the good parts it has {_pct(v.looked)} looked at'
     if v.rule.reject is not None: good += f' and rejects {_pct(v.scrapped)}'
     lines.append(f'{good} ({v.healthy} labelled).')

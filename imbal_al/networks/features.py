@@ -4,7 +4,7 @@
 
 # %% ../../nbs/55a_networks.features.ipynb #b77ba308
 from __future__ import annotations
-import hashlib, json, os, shutil, zlib
+import hashlib, os, shutil, zlib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path

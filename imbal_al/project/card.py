@@ -62,7 +62,8 @@ def _operating_texts(p, meta, standing):
     elif standing and f'{meta["threshold"]:.3g}'!=f'{standing.point.threshold:.3g}': out.append(
         f'{called}: {_whose(p, meta)}. What follows is the threshold of the highest F1, for comparison.')
     if meta.get('warning'): out.append(f'**Warning: {meta["warning"]}**')
-    if not standing: return [*out, f'{called}. This was **not** tested, or not at a prevalence.']
+    untested = f'{called}{_by_verdict(p, meta)}. This was **not** tested at a prevalence.'
+    if not standing: return [*out, untested]
     expected = str(standing.point.account()).replace('\n',' ')
     share = f'For {_pct(standing.prevalence)} faulty {p.settings.unit}s.'
     return [*out, f'{share} {expected}', standing.advice]
@@ -70,14 +71,20 @@ def _operating_texts(p, meta, standing):
 # %% ../../nbs/70a_project.card.ipynb #5f5c8156
 def _whose(p, meta):
     "Where the file's threshold is from, if not from F1 or from costs"
-    return 'that of the verdict below' if read_verdict(p)==read_rule(meta['verdict']) else 'it was given'
+    return 'that of the verdict below' if _is_chosen(p, meta) else 'it was given'
+
+# %% ../../nbs/70a_project.card.ipynb #69e6639e
+def _is_chosen(p, meta): return read_verdict(p)==read_rule(meta['verdict'])
+
+
+# %% ../../nbs/70a_project.card.ipynb #e9ad17af
+def _by_verdict(p, meta): return ': that of the verdict below' if _is_chosen(p, meta) else ''
 
 # %% ../../nbs/70a_project.card.ipynb #e89f47b9
 def _verdict_texts(p, meta, standing):
     "What is done with a part, and what is known of that: a list of paragraphs"
     rule = read_rule(meta['verdict'])
-    chosen = read_verdict(p)==rule
-    if chosen: out = [_as_list(verdict_account(p))]
+    if _is_chosen(p, meta): out = [_as_list(verdict_account(p))]
     else: out = [f'{rule} Nobody has chosen that: `imbal-al verdict` chooses by what parts cost.']
     if standing and standing.in_parts: out.append(_as_list(str(standing.in_parts)))
     return out
@@ -86,13 +93,15 @@ def _verdict_texts(p, meta, standing):
 def _as_list(text): return '\n'.join(f'- {line}' for line in text.split('\n'))
 
 # %% ../../nbs/70a_project.card.ipynb #4a9de3bc
-def _limits_text(p, meta):
+def _limits_text(p, meta, standing=None):
     "What the model is no good for"
+    scores = (
+        'The scores hold at the prevalence above; at another one the precision is another, see'
+        if standing else 'There are no scores; once held-out units of both kinds are labelled, see')
     return '\n'.join([
         f'- Tested on images like those in `{p.images.name}`: '
         'another camera, light or product needs labels of its own.',
-        '- The scores hold at the prevalence above; at another one the precision is another, '
-        'see `imbal-al where`.',
+        f'- {scores} `imbal-al where`.',
         '- A unit that strategies picked is harder than most; what was tested on was picked apart from them (*Data*), '
         'so the scores are of the usual stream of parts.',
         f'- {counted(meta["channels"], "channel")}, 8 bit; '
@@ -184,7 +193,7 @@ def card_text(
         '## Network', _network_text(p, meta),
         '## Operating point', *_operating_texts(p, meta, standing),
         '## Verdict', *_verdict_texts(p, meta, standing),
-        '## Limits', _limits_text(p, meta),
+        '## Limits', _limits_text(p, meta, standing),
         '## Use without imbal_al', *_alone_texts(meta),
         f'Made by imbal_al, commit {meta["commit"]}.']
     return str(ModelCard(f'---\n{head}\n---\n\n'+'\n\n'.join(paragraphs)+'\n'))

@@ -244,7 +244,7 @@ def _next(
     budget: Annotated[int, typer.Option(min=0, help='Units to label; 0: train only')]=50,
     strategy: Annotated[str, typer.Option(
         help='entropy, random, coreset, margin, badge, bald, quota, clasp, entropy_foreground, '
-        'entropy_coreset, random_predicted_faulty, nearest, anomaly; '
+        'entropy_coreset, random_predicted_faulty, nearest, largest_alarm, anomaly; '
         'before the first labelled defect: coreset or anomaly'
         )]='entropy',
     url: Annotated[str, typer.Option(
@@ -462,15 +462,16 @@ def _wanted(given):
 
 # %% ../../nbs/73_project.commands.ipynb #93d0b8ce
 def _no_verdict(p):
-    "What to choose a verdict by"
+    "What to choose a verdict by, and what stands before it"
     from imbal_al.project.labelled import labels
-    from imbal_al.project.state import split_labels
+    from imbal_al.project.state import only_healthy, split_labels
     table = labels(p)
     faulty = dict(zip(table['id'], table['faulty']))
     is_tested = any(faulty[id] for id in split_labels(p, table['id'])[1])
     by = '--slip 0.01' if is_tested else '--alarms 0.05'
     why = '' if is_tested else ', by alarms on good parts as long as no held-out one is faulty'
-    return f'{p.dir} has no verdict; choose one{why}, for example `imbal-al verdict {p.dir} {by}`'
+    choose = f'{p.dir} has no verdict; choose one{why}, for example `imbal-al verdict {p.dir} {by}`'
+    return '\n'.join(filter(None, [only_healthy(p), choose]))
 
 # %% ../../nbs/73_project.commands.ipynb #d0e32691
 @with_options

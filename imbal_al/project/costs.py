@@ -23,14 +23,14 @@ from ..measure.metrics import BINS, counts, P_EDGES, scores
 from ..measure.oii import oii
 from ..measure.statistics import Interval, interval
 from imbal_al.measure.threshold import (
-    cheapest, check_costs, cost_point, CostPoint, deal_folds, operating_curve, prevalence_draws
+    cheapest, check_costs, cost_curve, cost_point, CostPoint, deal_folds, prevalence_draws
 )
 from .held_out import weighed_tests
 from .labelled import labels
 from .network import heldout_hist, read_model, train, write_model
 from .queue import write_queue
 from imbal_al.project.state import (
-    flags_of, is_finished, read_guide, read_round, rounds, rounds_with_model, split_labels,
+    flags_of, is_finished, only_healthy, read_guide, read_round, rounds, rounds_with_model, split_labels,
     tested_units, weights_of_tests
 )
 from .store import groups_of, locked_rounds, Project
@@ -90,10 +90,7 @@ def cost_target(
     groups=None          # (n,) units of one group are drawn together; None: each by itself
     )->Target:
     "The interval of OII that costs ask for. Raises `InputError` for costs that are none"
-    check_costs(misses, alarms)
-    w = np.nan_to_num(prevalence_draws(faulty, pi, draws, seed, groups))
-    tp, fp, fn = operating_curve(hist, w)
-    cost = alarms*fp+misses*fn
+    tp, fp, fn, cost = cost_curve(hist, faulty, pi, misses, alarms, draws, seed, groups)
     k = cheapest(cost[0])
     each = [cheapest(of_draw) for of_draw in cost]
     at = np.arange(len(cost))
@@ -222,7 +219,7 @@ def _set_up(p, loss, prevalence, device, misses, alarms, draws):
     faulty = dict(zip(table['id'], table['faulty']))
     train_ids, test_ids = split_labels(p, table['id'])
     if not any(faulty[id] for id in train_ids): raise InputError(
-        f'{p.dir} has no labelled defect to train on; label some first')
+        only_healthy(p) or f'{p.dir} has no labelled defect to train on; label some first')
     if prevalence is not None: pi = prevalence
     elif test_ids: pi = float(np.average([faulty[id] for id in test_ids], weights=_weights(p, test_ids)))
     else: pi = .5

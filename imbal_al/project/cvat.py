@@ -5,7 +5,6 @@
 # %% ../../nbs/62c_project.cvat.ipynb #8a1be8e6
 from __future__ import annotations
 import io, re
-import xml.etree.ElementTree as ET
 from functools import partial
 
 import numpy as np

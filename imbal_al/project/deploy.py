@@ -257,7 +257,7 @@ def _standing(p, prevalence, asked):
     "(where the model stands, notes); None and a note, if nobody asked and it cannot be told"
     try: return where(p, prevalence), []
     except InputError as e:
-        if asked: raise
+        if asked: raise InputError(f'{e}; or export without a prevalence: the card then holds no scores') from None
         return None, [f'{e}; the card holds no scores']
 
 # %% ../../nbs/71_project.deploy.ipynb #eca6d008

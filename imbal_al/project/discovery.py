@@ -18,6 +18,7 @@ from imbal_al.project.state import (
 )
 from .store import groups_of, Project
 from ..runs.folder import read_record
+from ..text import counted
 
 # %% auto #0
 __all__ = []
@@ -174,7 +175,7 @@ def _round_line(row):
 # %% ../../nbs/64b_project.discovery.ipynb #78e801ce
 def _left_line(d):
     "What is left, in words"
-    found = f'{d.found} faulty units are found'
+    found = f"{counted(d.found, 'faulty unit')} {'is' if d.found==1 else 'are'} found"
     if math.isnan(d.left.mean): return f'{found}; how many are left nobody can tell without labelled tests.'
     share = f'{100*d.share.mean:.3g} % [{100*d.share.low:.3g}, {100*d.share.high:.3g}]'
     return (

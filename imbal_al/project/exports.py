@@ -4,7 +4,7 @@
 
 # %% ../../nbs/62f_project.exports.ipynb #889e0947
 from __future__ import annotations
-import io, json, lzma, xml.etree.ElementTree as ET, zipfile, zlib
+import json, lzma, xml.etree.ElementTree as ET, zipfile, zlib
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path

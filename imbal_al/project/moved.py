@@ -45,7 +45,6 @@ from imbal_al.measure.drift import (
 from ..measure.metrics import BINS, EDGES
 from ..measure.prevalence import compare_shares
 from ..measure.statistics import holm
-from .watched import ROW
 
 # %% auto #0
 __all__ = []

@@ -24,8 +24,8 @@ from imbal_al.project.network import (
 )
 from .queue import write_queue
 from imbal_al.project.state import (
-    arrivals, changed_after, draws_of_tests, guided_loss, is_finished, odd_round, picked_by,
-    project_windows, queued, read_guide, read_picks, read_round, rounds, split_labels, unit_group, unlabelled_units, waiting
+    arrivals, changed_after, draws_of_tests, guided_loss, is_finished, odd_round,
+    only_healthy, picked_by, project_windows, queued, read_guide, read_picks, read_round, rounds, split_labels, unit_group, unlabelled_units, waiting
 )
 from .intake import look
 from .labelled import labels
@@ -221,7 +221,8 @@ def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0, te
     version = dict(zip(table['id'], table['version']))
     faulty = dict(zip(table['id'], table['faulty']))
     cold = not any(faulty[id] for id in train_ids)
-    if not budget and cold: raise InputError(f'{p.dir} has no labelled defect to train on; label some first')
+    if not budget and cold: raise InputError(
+        only_healthy(p) or f'{p.dir} has no labelled defect to train on; label some first')
     if tests is None: from_pool, to_test = _dealt(budget, p.settings.held_out, len(train_pool), len(test_pool))
     else:
         to_test = min(tests, len(test_pool))

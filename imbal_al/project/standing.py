@@ -170,7 +170,11 @@ def _exported(p, threshold):
 
 # %% ../../nbs/68_project.standing.ipynb #05ef47f1
 def _check_groups(p, groups, y, pi):
-    "Raise where a kind is of one group only: no fold could be left out"
+    "Raise where a kind is one unit or of one group only: no fold could be left out"
+    for kind,n in (('faulty',y.sum()), ('healthy',(~y).sum())):
+        if n==1: raise InputError(
+            f'{p.dir} has too few {kind} held-out labels (1): a threshold is chosen on some and tested on others, '
+            "so it takes two; label more of the units that are picked 'to test on'")
     if not groups or not pi<1: return
     for kind,are in (('faulty',y), ('healthy',~y)):
         names = {group for group,it_is in zip(groups, are) if it_is}

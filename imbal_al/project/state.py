@@ -344,12 +344,19 @@ def rounds_with_model(p):
     return out
 
 # %% ../../nbs/64_project.state.ipynb #e91f3a60
-def _only_healthy(p):
-    "That no label is a defect, and what to do; '' where one is, or nothing is labelled"
-    faulty = labels(p)['faulty']
-    if not len(faulty) or faulty.any(): return ''
+def only_healthy(
+    p:Project # The project
+    )->str:   # '' where one is a defect, or nothing is labelled
+    "That no label to train on is a defect, and what to do"
+    table = labels(p)
+    faulty = dict(zip(table['id'], table['faulty']))
+    train_ids, _ = split_labels(p, table['id'])
+    if not faulty or any(faulty[id] for id in train_ids): return ''
+    held_out = sum(faulty.values())
+    none = f'none of its {counted(len(faulty), "label")} is a defect'
+    if held_out: none = f'the defects that are labelled are held out for tests ({held_out}), none is left to train on'
     return (
-        f'{p.dir} has no network: none of its {counted(len(faulty), "label")} is a defect. '
+        f'{p.dir} has no network: {none}. '
         f'Label more with `imbal-al next {p.dir} --budget 50`, or take in masks of faulty parts that you know '
         f'with `imbal-al ingest {p.dir} MASKS`')
 
@@ -359,7 +366,7 @@ def exported_round(p, number=None):
 
     Where a guidance made the last one, the one that it keeps. Raises `InputError` without one."""
     done = [one for one in rounds_with_model(p) if number in (None, one[1]['number'])]
-    if not done: raise InputError(_only_healthy(p) or (
+    if not done: raise InputError(only_healthy(p) or (
         f"{p.dir} has no trained model{'' if number is None else f' of round {number}'}; "
         "label, ingest and run `imbal-al next` first"))
     kept = read_guide(p).get('round')
@@ -382,7 +389,7 @@ def trained_rounds(p):
     out = judged_rounds(p)
     if not out and changed_after(p): raise InputError(
         f'{p.dir} has no model that was trained with its settings of now; run `imbal-al next {p.dir} --budget 0`')
-    if not out: raise InputError(_only_healthy(p) or (
+    if not out: raise InputError(only_healthy(p) or (
         f'{p.dir} has no trained model yet; label the first queue, ingest it and run `imbal-al next` again'))
     return out
 

@@ -150,7 +150,7 @@ def _promise(slip, seen):
     if n>=needed: return ''
     return (
         f'To show that no more than {100*slip:.3g} % slips takes {needed} faulty held-out parts, '
-        f'all caught; there are {n}.')
+        f'all caught; there {"is" if n==1 else "are"} {n}.')
 
 # %% ../../nbs/69a_project.verdict.ipynb #c261c892
 def _keep(p, made, wanted, pi):

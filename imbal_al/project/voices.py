@@ -4,14 +4,13 @@
 
 # %% ../../nbs/65b_project.voices.ipynb #7fe39db1
 from __future__ import annotations
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..core import check_choice
 from ..data.masks import mask_reading
-from .drawn import BROKEN, doubts_in, Drawn, instant, Names, Painted, plain, said_error, Shape
+from .drawn import BROKEN, doubts_in, Drawn, instant, Names, Painted, said_error
 
 # %% auto #0
 __all__ = []

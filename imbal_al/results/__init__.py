@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = face(
         'figures': 'fig2 fig3 fig4 fig5',
         'gallery': 'picks_gallery predictions_gallery play',
         'in_images': 'with_images image_means',
+        'kinds': 'with_kinds kind_means',
         'label_costs': 'add_cost cost_curves cost_table cost_figure',
         'loss_claims': 'variant_evidence variant_verdict pooled_losses',
         'loss_figures': 'fig9 fig10 fig11 fig14',

@@ -85,6 +85,18 @@ def run_images(
         f'{folder} holds no histograms; give the folder of a run that has ended')
     return record['hist'], record['hist'][:,1].sum(1)>0
 
+# %% ../../nbs/74a_results.in_images.ipynb #d32a1b70
+def last_rows(
+    results:pd.DataFrame, # With `config`, and `cycle` or `epoch`
+    every:bool=False      # All cycles; else, and of losses, the last row of each run
+    )->pd.DataFrame:
+    "The rows of what runs ended with. Raises `InputError` for a table that names no runs"
+    if 'config' not in results: raise InputError(
+        'the results table has no column config, so runs cannot be found; give the folder of a study')
+    at = 'cycle' if 'cycle' in results else 'epoch'
+    last = results.groupby('config')[at].transform('max')
+    return results if every and at=='cycle' else results[results[at]==last]
+
 # %% ../../nbs/74a_results.in_images.ipynb #ecf6a12d
 def with_images(
     results:pd.DataFrame,  # Results with `config`, the hash of each run's configuration
@@ -93,12 +105,7 @@ def with_images(
     every:bool=False       # All cycles; else, and of losses, the last row of each run
     )->pd.DataFrame:       # These rows with image and part values; nan where records do not tell
     "A results table with image-level columns. Raises `InputError` for a table that names no runs"
-    if 'config' not in results: raise InputError(
-        'the results table has no column config, so runs cannot be found; give the folder of a study')
-    at = 'cycle' if 'cycle' in results else 'epoch'
-    last = results.groupby('config')[at].transform('max')
-    rows = results if every and at=='cycle' else results[results[at]==last]
-    seen, out = {}, []
+    rows, seen, out = last_rows(results, every), {}, []
     for row in rows.to_dict('records'):
         key = row['config'], row.get('cycle')
         if key not in seen: seen[key] = _told(Path(folder)/'runs'/key[0], key[1])
@@ -132,18 +139,24 @@ def of_images(
         f"{', made by a version that keeps records of parts' if value in PART_VALUES else ''}")
     return found
 
+# %% ../../nbs/74a_results.in_images.ipynb #55e4452d
+def settings_of(
+    table:pd.DataFrame, # A row per run, or several
+    )->list:            # Names of columns, `data` at least
+    "The settings in which runs differ"
+    names = ('data','model','loss','variant','fn_weight','strategy','pi_u','pi_t')
+    return [name for name in names if name in table and table[name].nunique()>1] or ['data']
+
 # %% ../../nbs/74a_results.in_images.ipynb #22f14e39
 def image_means(
     table:pd.DataFrame, # From `with_images`
     )->pd.DataFrame:    # Settings, runs, and each value with its interval as text
     "Image-level columns by setting"
-    names = ('data','model','loss','variant','fn_weight','strategy','pi_u','pi_t')
-    keys = [name for name in names if name in table and table[name].nunique()>1] or ['data']
-    rows = []
+    keys, rows = settings_of(table), []
     for setting,own in table.groupby(keys, sort=False, dropna=False):
         row = dict(zip(keys, setting), runs=len(own))
         for name in _told_in(table):
-            row[name.partition('_')[2]] = _mean_text(own[name].dropna(), name)
+            row[name.partition('_')[2]] = mean_text(own[name].dropna(), name)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -154,7 +167,10 @@ def _told_in(table):
     return [*IMAGE_VALUES, *(name for name in there if table[name].notna().any())]
 
 # %% ../../nbs/74a_results.in_images.ipynb #c19cf128
-def _mean_text(values, name):
+def mean_text(
+    values:pd.Series, # Of runs, without nan
+    name:str          # Of the value
+    )->str:
     "A mean with its interval; '-' without a value"
     if not len(values): return '-'
     found = mean_interval(values.to_numpy(), kind='wider')

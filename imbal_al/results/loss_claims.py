@@ -9,7 +9,7 @@ import numpy as np, pandas as pd
 
 from ..losses.names import LOSS_NAMES, VARIANTS
 from imbal_al.measure.statistics import (
-    cluster_interval, count_interval, DOES_NOT, HOLDS, Interval, mean_interval, no_interval,
+    count_interval, DOES_NOT, HOLDS, Interval, mean_interval, no_interval,
     non_inferior, order_test, paired_interval, pooled_effect, UNTOLD, welch_interval
 )
 from .claims import above, claim_row, enough

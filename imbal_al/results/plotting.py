@@ -33,7 +33,8 @@ STRATEGY_STYLES = {
     'clasp':                   _style('#117733', 'p', '-.', 'CLASP'),
     'entropy_coreset':         _style('#000000', 'h', ':',  'entropy, then core-set'),
     'quota':                   _style('#003D4D', 'd', '-.', 'quota'),
-    'nearest':                 _style('#999933', 'H', '-',  'nearest to what was found')}
+    'nearest':                 _style('#999933', 'H', '-',  'nearest to what was found'),
+    'largest_alarm':           _style('#AA3377', '8', '-.', 'largest alarm')}
 
 # %% ../../nbs/75_results.plotting.ipynb #6d74bd26
 _SPARE_COLORS = ('#8C6D31', '#7F3C8D', '#AA1155', '#44BBBB', '#777777')

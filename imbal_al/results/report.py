@@ -19,6 +19,7 @@ from .compare_report import figures_of, report_markdown
 from .figures import fig4, fig5
 from .gallery import picks_gallery, predictions_gallery, run_parts
 from .in_images import image_means, IMAGES_SAID, NO_PARTS, PARTS_SAID, with_images
+from .kinds import has_kinds, kind_means, KINDS_SAID, with_kinds
 from .tables import claim_value
 from ..runs.collect import picks_table, results_table, status, study_origin, summary
 from ..runs.plan import load_plan
@@ -331,15 +332,31 @@ def _in_images(folder, results):
     of_parts = PARTS_SAID if 'found' in means else NO_PARTS
     return _table(means)+f'<p class="note">{_esc(IMAGES_SAID)} {_esc(of_parts)}</p>'
 
-# %% ../../nbs/87_results.report.ipynb #8783b04e
+# %% ../../nbs/87_results.report.ipynb #1aa65728
+def _by_kind(folder, results, root):
+    "F1, images caught and defects found, for each kind of defect"
+    means = kind_means(with_kinds(results, folder, root=root))
+    return _table(means)+f'<p class="note">{_esc(KINDS_SAID)}</p>'
+
+# %% ../../nbs/87_results.report.ipynb #ac3984cd
+def _may_have_kinds(results, root):
+    "Does one of the data sets know kinds, or can it not be asked?"
+    try: return any(has_kinds(data, root) for data in results['data'].unique())
+    except InputError: return True
+
+# %% ../../nbs/87_results.report.ipynb #b513bbb4
 def _as_is(content): return content
 
-def _found(folder, results, learning):
+# %% ../../nbs/87_results.report.ipynb #dd25b96b
+def _found(folder, results, learning, root):
     "What came out, as far as anything did"
     if not len(results): return '<p class="note">No run is finished yet.</p>'
     out = _learning_parts(results, picks_table(folder)) if learning else _loss_parts(results)
     title = 'In images: faulty ones caught, healthy ones flagged, defects found'
-    return ''.join([*out, _part(title, _in_images, folder, results)])
+    out.append(_part(title, _in_images, folder, results))
+    if _may_have_kinds(results, root):
+        out.append(_part('By kind of defect', _by_kind, folder, results, root))
+    return ''.join(out)
 
 # %% ../../nbs/87_results.report.ipynb #b8dce04f
 def _sections(folder, configs, states, predictions, root, device):
@@ -347,7 +364,7 @@ def _sections(folder, configs, states, predictions, root, device):
     results = results_table(folder)
     varies, shared = _settings(configs)
     shown = folder, configs, states, results, predictions, root, device
-    found = _found(folder, results, hasattr(configs[0], 'strategy'))
+    found = _found(folder, results, hasattr(configs[0], 'strategy'), root)
     run = (
         _part('', _as_is, varies)
         +_details('Settings that all share', _part('', _as_is, shared))

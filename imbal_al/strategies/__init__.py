@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = face(
         'registry': 'Candidates strategy',
         'scores': (
             'random random_faulty random_predicted_faulty mean_entropy entropy margin '
-            'entropy_foreground bald clasp quota'
+            'entropy_foreground largest_alarm bald clasp quota'
         ),
     },
 )

@@ -21,6 +21,7 @@ _all_ = ['STRATEGIES']
 _ORDER = (
     'random', 'random_faulty', 'random_predicted_faulty', 'entropy', 'coreset', 'coreset_paper',
     'margin', 'entropy_foreground', 'bald', 'clasp', 'entropy_coreset', 'quota', 'badge', 'nearest',
+    'largest_alarm',
 )
 
 def _sort_register():

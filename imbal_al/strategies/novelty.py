@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core import InputError, stream
+from ..core import InputError
 
 # %% auto #0
 __all__ = ['first_finds', 'heat_map']

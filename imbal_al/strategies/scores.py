@@ -39,7 +39,7 @@ from .registry import Candidates, highest, strategy, to_numpy
 
 # %% auto #0
 __all__ = ['random', 'random_faulty', 'random_predicted_faulty', 'mean_entropy', 'entropy', 'margin', 'entropy_foreground',
-           'bald', 'clasp', 'quota']
+           'bald', 'largest_alarm', 'clasp', 'quota']
 
 # %% ../../nbs/37_strategies.scores.ipynb #6453a0e6
 @strategy()
@@ -141,6 +141,16 @@ def bald(
     Houlsby et al., arXiv 1112.5745; by MC dropout: Gal et al., arXiv 1703.02910.
     """
     return highest(c.bald, n, rng)
+
+# %% ../../nbs/37_strategies.scores.ipynb #519c539c
+@strategy('foreground')
+def largest_alarm(
+    c:Candidates, # With `foreground`
+    n:int,        # How many to pick
+    rng,          # `np.random.Generator`: decides between equals
+    ): # int (n,), positions
+    "Most pixels predicted as defect first, whether they are one or not"
+    return highest(c.foreground, n, rng)
 
 # %% ../../nbs/37_strategies.scores.ipynb #c74105c5
 _FOREGROUND_SHARE = 2/3

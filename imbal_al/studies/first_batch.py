@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..core import stream
-from ..networks.features import Features, keep_features, load_encoder, picture_key, read_features
+from ..networks.features import keep_features, load_encoder, picture_key, read_features
 from ..strategies.diversity import k_center_greedy
 from ..strategies.novelty import first_finds
 from .run_config import batch_split, RunConfig
