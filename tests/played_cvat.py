@@ -49,8 +49,8 @@ class Played:
         self.clock += timedelta(seconds=1)
         return self.clock.isoformat()
 
-    def draw(self, job, frame, mask=None, polygon=None, tag=None):
-        "Replace what is on a frame: a mask (h,w), a polygon [(x, y)], or a tag"
+    def draw(self, job, frame, mask=None, polygon=None, tag=None, track=False):
+        "Replace what is on a frame: a mask (h,w), a polygon [(x, y)], a tag, or a track that begins there"
         shapes = self.jobs[job]['shapes']
         shapes[frame] = []
         if mask is not None and np.any(mask):
@@ -59,6 +59,8 @@ class Played:
             shapes[frame].append(('polygon', polygon))
         if tag is not None:
             shapes[frame].append(('tag', tag))
+        if track:
+            shapes[frame].append(('track', ()))
         self.jobs[job]['updated_date'] = self.now()
 
     def set_state(self, job, state, assignee=None):
@@ -76,7 +78,8 @@ class Played:
         _, w, h = self.tasks[one['task_id']]['frames'][frame]
         out = np.zeros((h, w), bool)
         for kind, points in one['shapes'].get(frame, []):
-            out |= decode_mask(points, image_width=w, image_height=h)
+            if kind == 'mask':
+                out |= decode_mask(points, image_width=w, image_height=h)
         return out
 
     # Answers
@@ -231,16 +234,18 @@ class Played:
         return sorted(found, key=lambda one: one[key.lstrip('-')], reverse=key.startswith('-'))
 
     def held(self, task):
-        shapes, tags = [], []
+        shapes, tags, tracks = [], [], []
         for job in self.jobs_of(task):
             for frame, drawn in job['shapes'].items():
                 for kind, points in drawn:
                     if kind == 'tag':
                         tags.append(dict(label_id=2, frame=frame, id=1))
+                    elif kind == 'track':
+                        tracks.append(dict(label_id=1, frame=frame, id=1, shapes=[]))
                     else:
                         flat = [float(x) for x in np.ravel(points)]
                         shapes.append(dict(type=kind, label_id=1, frame=frame, id=1, points=flat))
-        return dict(version=0, tags=tags, shapes=shapes, tracks=[])
+        return dict(version=0, tags=tags, shapes=shapes, tracks=tracks)
 
     def archive(self, number):
         "A job as *CVAT for images 1.1* without images"
@@ -308,6 +313,7 @@ class Played:
             return 200, None
         sent = json.loads(body)
         assert sent['sorting_method'] == 'predefined'
+        task['quality'] = sent['image_quality']
         task['frames'] = [(name, *task['files'][name]) for name in sent['upload_file_order']]
         for start in range(0, len(task['frames']), task['segment_size']):
             stop = min(start + task['segment_size'], len(task['frames'])) - 1

@@ -84,6 +84,7 @@ def test_a_queue_is_a_task_in_the_order_of_its_strategy(server, parts):
     one, task, ids = sent(server, p)
     assert [name for name, _, _ in task['frames']] == [f'{file_name(p.row[id])}.png' for id in ids]
     assert [(j['start_frame'], j['stop_frame']) for j in server.jobs_of(task['id'])] == [(0, 4), (5, 6)]
+    assert task['overlap'] == 0 and task['quality'] == 100, 'no picture is in two jobs, none is shown worse'
     (project,) = server.projects.values()
     assert [(label['name'], label['type']) for label in project['labels']] == [('defect', 'any'), ('no defect', 'tag')]
     assert one.send(p) == 0 and desk(server, p).send(p) == 0 and len(server.projects) == 1
@@ -212,6 +213,29 @@ def test_two_annotators_who_differ_are_refused_until_they_agree(server, parts):
     assert fetched(one, p) == [], 'it is said once'
     server.draw(ann, 1, mask=mask)
     assert fetched(one, p) == [] and (read_mask(p, ids[1]).astype(bool) == mask).all()
+
+
+def test_a_difference_is_not_said_again_when_a_job_only_changes_hands(server, parts):
+    "Neither alone, nor beside news of another job"
+    p, truth = parts
+    server.replicas = 2
+    one, task, ids = sent(server, p)
+    jobs = [job['id'] for job in server.jobs_of(task['id']) if job['type'] == 'replica']
+    mask = np.zeros((32, 32), bool)
+    mask[1:3, 1:4] = True
+    for job, by in zip(jobs[:2], ('ann', 'bob')):
+        for frame in range(5):
+            server.draw(job, frame, mask=mask if frame or by == 'ann' else mask[::-1])
+        server.set_state(job, 'completed', by)
+    assert any('ann: 6 px' in line for line in fetched(one, p)) and len(labels(p)) == 4
+    server.set_state(jobs[0], 'completed', 'cy')
+    assert fetched(one, p) == []
+    server.set_state(jobs[0], 'completed', 'ann')
+    for job in jobs[2:]:
+        for frame in (5, 6):
+            server.draw(job, frame, mask=mask)
+        server.set_state(job, 'completed')
+    assert fetched(one, p) == [] and set(labels(p)['id']) == set(ids[1:])
 
 
 def test_one_of_two_who_agreed_draws_something_else(server, parts):
@@ -382,7 +406,7 @@ def test_killed_between_two_steps_nothing_is_made_twice(server, trained, monkeyp
     assert len(task['frames']) == 8 and shown(server, made, p)
 
 
-@pytest.mark.parametrize('how', ['drawn', 'begun'])
+@pytest.mark.parametrize('how', ['drawn', 'begun', 'healthy', 'track'])
 def test_predictions_that_come_late_replace_nothing(server, trained, monkeypatch, how):
     "The server was killed before it sent them, and somebody has begun since"
     p, _, made = trained
@@ -394,10 +418,10 @@ def test_predictions_that_come_late_replace_nothing(server, trained, monkeypatch
     first = server.jobs_of(task['id'])[0]['id']
     mask = np.zeros((32, 32), bool)
     mask[5, 5] = True
-    if how == 'drawn':
-        server.draw(first, 0, mask=mask)
-    else:
+    if how == 'begun':
         server.set_state(first, 'in progress')
+    else:
+        server.draw(first, 0, **dict(drawn=dict(mask=mask), healthy=NONE, track=dict(track=True))[how])
     desk(server, p).send(p)
     assert (server.mask_of(first, 0) == (mask if how == 'drawn' else False)).all()
     assert not server.mask_of(first, 1).any() and len(server.tasks) == 1
@@ -540,6 +564,23 @@ def test_tasks_of_others_in_the_same_project_are_left_alone(server, parts, tmp_p
     assert fetched(one, p) == [] and len(labels(p)) == 0
 
 
+def test_two_projects_of_ours_in_one_of_theirs(server, parts, tmp_path):
+    "Each gets the labels of its own tasks"
+    p, truth = parts
+    one, task, ids = sent(server, p)
+    (tmp_path / 'other').mkdir()
+    q, their = leaves_project(tmp_path / 'other', 24, 32, steps=2, held_out=0.4)
+    made = next_round(q, 7, device='cpu')
+    two = desk(server, q, task['project_id'])
+    assert two.send(q) == 1 and len(server.projects) == 1 and p.id != q.id
+    theirs = max(server.tasks.values(), key=lambda one: one['id'])
+    annotate(server, theirs, [pick['id'] for pick in made.picks], their)
+    asked = len(server.log)
+    assert fetched(one, p) == [] and len(labels(p)) == 0
+    assert not any('dataset/export' in path for _, path in server.log[asked:])
+    assert fetched(two, q) == [] and len(labels(q)) == 7
+
+
 @pytest.mark.slow
 def test_the_command_killed_and_given_again(server, parts, tmp_path):
     "`imbal-al serve --cvat` in a process of its own: SIGKILL once tasks are there, labels come to the next one"
@@ -629,6 +670,14 @@ def test_the_project_that_was_given_last_is_taken_again(server, parts):
     assert desk(server, p, given).there.project.id == given != own
     assert desk(server, p).there.project.id == given
     assert desk(server, p, own).there.project.id == own
+
+
+def test_a_project_that_was_set_aside_under_another_name_is_not_taken(server, parts):
+    p, _ = parts
+    labels_there = [dict(name=name, type='any') for name in ('defect', 'no defect')]
+    server.create('projects', dict(name=f'parts (imbal_al {p.id}) of March', labels=labels_there))
+    (aside,) = server.projects
+    assert desk(server, p).there.project.id != aside and len(server.projects) == 2
 
 
 def test_a_project_of_an_organization_is_asked_in_its_name(server, parts):

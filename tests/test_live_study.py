@@ -10,6 +10,8 @@ from imbal_al.project.labelled import labels, read_mask, write_label
 from imbal_al.project.state import rounds
 from imbal_al.project.store import open_project
 
+pytestmark = pytest.mark.slow  # Two projects of five rounds
+
 SMALL = LiveScale(labels=40, budget=10, photographs=60, side=32, steps=2, pi=0.4)
 
 

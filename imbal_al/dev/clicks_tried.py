@@ -234,6 +234,6 @@ def main(
         if 'network' in name and probs[0] is None: probs = _probabilities(cases, one)
         write_json(path, dict(rows=_measured(cases, one, name, probs)))
         print(f'{name}: {len(cases)} defects', flush=True)
-        _saved(given.runs, given.out)
+    _saved(given.runs, given.out)
 
 if __name__=='__main__' and '__file__' in globals(): main()

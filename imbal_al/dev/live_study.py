@@ -249,14 +249,15 @@ def main(
     parser.add_argument('--out', type=Path, help='table; default: none')
     parser.add_argument('--labels', type=int, default=LiveScale.labels)
     given = parser.parse_args(argv)
-    same, clock = live_study(given.work, LiveScale(labels=given.labels))
+    scale = LiveScale(labels=given.labels)
+    same, clock = live_study(given.work, scale)
     row = {**asdict(same), **clock}
     print('\n'.join(f'{name}: {value}' for name,value in row.items()))
     if not given.out: return
     write_table(given.out, pd.DataFrame([row]), index=False)
     came = provenance()
     hardware = f"{came['cpu']}, {came['cores']} cores, one thread, busy with other work"
-    about = dict(command=_COMMAND, commit=came['commit'], hardware=hardware, **asdict(LiveScale()))
+    about = dict(command=f'{_COMMAND} --labels {scale.labels}', commit=came['commit'], hardware=hardware, **asdict(scale))
     write_json(given.out.with_name(f'{given.out.stem}_origin.json'), about)
 
 if __name__=='__main__' and '__file__' in globals(): main()
