@@ -108,7 +108,8 @@ def pool_of(p, net, folder, embedding=False, said=None):
     return score_pool(p, net, list(p.units.id), folder, 'cpu', embedding, tell)
 
 
-def test_a_pool_is_encoded_once_and_scored_as_from_pixels(project, tmp_path, encoded):
+def test_a_pool_is_encoded_once_and_scored_as_from_pixels(project, tmp_path, encoded, monkeypatch):
+    monkeypatch.setattr('imbal_al.networks.device._is_fast', lambda name: False)  # fp32 on every processor
     p = project
     first = train(p, [(id, 1) for id in p.units.id], seed=0)
     a = pool_of(p, first, tmp_path / 'a', embedding=True)

@@ -231,6 +231,7 @@ def always_worth(monkeypatch):
     from imbal_al.networks import quick_look as room
 
     monkeypatch.setattr(room, '_WORTH', 0)
+    monkeypatch.setattr('imbal_al.networks.device._is_fast', lambda name: False)  # fp32 on every processor
     turns = iter(range(1000, 0, -1))
     plain = room._seconds
     monkeypatch.setattr(room, '_seconds', lambda run, batch: (next(turns), plain(run, batch)[1]))
