@@ -130,6 +130,7 @@ STUBS = register(
 )
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background job ignores it
     folder, configs, workers = (
         sys.argv[1],
         [from_json(o) for o in json.loads(sys.argv[2])],
