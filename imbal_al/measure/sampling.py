@@ -109,7 +109,7 @@ from ..core import InputError
 from .statistics import count_interval, Interval, no_interval
 
 # %% auto #0
-__all__ = ['draw_weights', 'share_interval']
+__all__ = ['share_interval']
 
 # %% ../../nbs/24a_measure.sampling.ipynb #80702897
 def draw_weights(
