@@ -1201,6 +1201,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'imbal_al/dev/played_studio.py'),
                                             'imbal_al.dev.played_studio._work': ( 'dev/dev.played_studio.html#_work',
                                                                                   'imbal_al/dev/played_studio.py'),
+                                            'imbal_al.dev.played_studio.draw_folder': ( 'dev/dev.played_studio.html#draw_folder',
+                                                                                        'imbal_al/dev/played_studio.py'),
                                             'imbal_al.dev.played_studio.played_studio': ( 'dev/dev.played_studio.html#played_studio',
                                                                                           'imbal_al/dev/played_studio.py')},
             'imbal_al.dev.project_faults': { 'imbal_al.dev.project_faults._Campaign': ( 'dev/dev.project_faults.html#_campaign',
