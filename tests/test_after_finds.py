@@ -9,10 +9,11 @@ from test_played_loop import windows  # noqa: F401
 
 from imbal_al.core import InputError, read_json, stream
 from imbal_al.dev import after_finds
-from imbal_al.dev.after_finds import _First, _Line, _NAMES, _play, _split, _table, _Way, compared
+from imbal_al.dev.after_finds import _First, _NAMES, _play, _table, _Way, compared
+from imbal_al.dev.lines import Line, split
 from imbal_al.strategies.choose import STRATEGIES
 
-LINE = _Line('made up', 64, 0.25, 16, 18, 6)
+LINE = Line('made up', 64, 0.25, 16, 18, 6)
 
 
 def way_of(strategy='entropy', stops=(2, 4, 6), seed=0):
@@ -65,18 +66,18 @@ def test_strategies_pick_by_what_the_network_says(windows, tmp_path, monkeypatch
     monkeypatch.setattr(after_finds, '_trained', trained)
     for name, order in (('largest_alarm', -bright), ('entropy', bright)):
         first, *_ = played(way_of(name), tmp_path / name, windows)
-        left = np.setdiff1d(_split(windows, way_of())[0], first['labelled'])
+        left = np.setdiff1d(split(windows, LINE, 0)[0], first['labelled'])
         assert first['next'] == left[np.argsort(order[left])[:2]].tolist()
     first, *_ = played(way_of('random'), tmp_path / 'random', windows)
     wanted = left[stream(0, 'picks', 'made up', 1).permutation(len(left))[:2]]
     assert first['next'] == wanted.tolist()
     oracle = played(way_of('random_faulty'), tmp_path / 'oracle', windows)
-    assert oracle[-1]['row']['found'] == windows.faulty[_split(windows, way_of())[0]].sum() == 4
+    assert oracle[-1]['row']['found'] == windows.faulty[split(windows, LINE, 0)[0]].sum() == 4
 
 
 def test_nearest_is_told_which_labelled_windows_are_faulty(windows, tmp_path):
     first, *_ = played(way_of('nearest'), tmp_path, windows)
-    pool = _split(windows, way_of())[0]
+    pool = split(windows, LINE, 0)[0]
     known = np.array(first['labelled'])
     assert windows.faulty[known].any()
     left, e = np.setdiff1d(pool, known), windows.plain()

@@ -7,11 +7,12 @@ import pytest
 
 from imbal_al.core import InputError, read_json, stream
 from imbal_al.dev import played_loop
-from imbal_al.dev.played_loop import _Arm, _Line, _Play, _play, _split, _table, _Windows
+from imbal_al.dev.lines import Line, split, Windows
+from imbal_al.dev.played_loop import _Arm, _Play, _play, _table
 from imbal_al.networks.features import encode, Features, load_encoder
 
 SIDE, N = 64, 24
-LINE = _Line('made up', SIDE, 0.25, 16, 18, 6)
+LINE = Line('made up', SIDE, 0.25, 16, 18, 6)
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +32,7 @@ def windows():
     def plain():
         return embedding.astype(np.float32)
 
-    return _Windows(
+    return Windows(
         images=images,
         masks=masks,
         faulty=np.arange(N) % 4 == 0,
@@ -64,7 +65,7 @@ def without_time(record):
 def test_groups_are_never_on_both_sides_and_the_pool_has_its_share(windows):
     pairs = replace(windows, groups=np.arange(N) // 2)
     for seed in range(5):
-        pool, test = _split(pairs, play_of(seed=seed))
+        pool, test = split(pairs, LINE, seed)
         assert not set(pairs.groups[pool]) & set(pairs.groups[test])
         assert windows.faulty[pool].sum() == round(LINE.pool * LINE.pi)
 
@@ -94,7 +95,7 @@ def test_without_a_defect_nothing_is_trained_and_the_start_picks_on(windows, tmp
 def test_a_random_order_is_the_stream_s_own(windows, tmp_path):
     play = play_of('random')
     first, _ = played(play, tmp_path, windows)
-    pool, _ = _split(windows, play)
+    pool, _ = split(windows, play.line, play.seed)
     wanted = pool[stream(0, 'picks', 'made up', 0).permutation(len(pool))[:4]]
     assert first['labelled'] == wanted.tolist()
 
@@ -121,7 +122,7 @@ def test_entropy_picks_the_windows_of_highest_entropy(windows, tmp_path, monkeyp
     monkeypatch.setitem(played_loop._WAYS, 'frozen', lambda *given: logits)
     play = play_of(strategy='entropy')
     first, _ = played(play, tmp_path, windows)
-    left = np.setdiff1d(_split(windows, play)[0], first['labelled'])
+    left = np.setdiff1d(split(windows, play.line, play.seed)[0], first['labelled'])
     assert first['next'] == left[np.argsort(-bright[left])[:4]].tolist()
 
 

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = face(
         'download': 'get_data',
         'images': 'read_image',
         'masks': 'decoder read_mask',
-        'patches': 'windows PatchStore open_store',
+        'patches': 'windows open_store',
         'scenarios': 'make_scenario',
         'sources': 'Source data_root Download data_set folder_source',
         'synthetic': 'image dataset',

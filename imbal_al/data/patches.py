@@ -23,7 +23,7 @@ from .masks import read_mask, union_files
 from .sources import cache_home, Source
 
 # %% auto #0
-__all__ = ['windows', 'PatchStore', 'open_store']
+__all__ = ['windows', 'open_store']
 
 # %% ../../nbs/18_data.patches.ipynb #17a0df6f
 STRIDES = ('none','even')

@@ -6,25 +6,17 @@
 from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from itertools import product
 
 import numpy as np, pandas as pd, torch
 
-from imbal_al.core import (
-    check_choice, config_hash, InputError, provenance, read_json, stream, stream_seed, write_json,
-    write_table
+from ..core import config_hash, InputError, read_json, stream, stream_seed, write_json, write_table
+from imbal_al.dev.lines import (
+    came_from, chosen, frozen_on, Line, LINES, prepared, queue_size, round_told, said_of, split, untrained
 )
-from ..data.catalog import load_source
-from ..data.patches import cache_root, open_store
 from .study import study_parser
-from .training_on_few import dealt_groups, some_windows, worth
-from ..measure.statistics import holm, paired_interval, t_test
-from ..networks.device import DeviceData
-from ..networks.features import Encoder, keep_features, load_encoder
-from ..networks.frozen import decoder_on, HOW, logits_of, train_frozen
-from ..networks.models import create_model
-from ..networks.scoring import embeddings
+from .training_on_few import worth
+from ..measure.statistics import holm, interval_p, shared_interval
 from ..networks.uncertainty import FROM_LOGITS
 from ..strategies.choose import select
 from ..strategies.novelty import first_finds
@@ -34,21 +26,6 @@ from ..strategies.registry import Candidates
 __all__ = []
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #f0000006
-@dataclass(frozen=True)
-class _Line:
-    "What is played on"
-    data: str    # Name of the data set
-    patch: int   # Side of its windows, pixels
-    pi: float    # Share of faulty windows in the pool; the test is weighted to it
-    pool: int    # Windows to label from
-    healthy: int # Healthy windows, at most, of pool and test
-    faulty: int  # Faulty ones
-
-_LINES = (
-    _Line('kolektorsdd_masks', 128, .015, 800, 1200, 115),
-    _Line('mtsdd_tiny', 64, .05, 600, 860, 110),
-    _Line('potato_leaf', 128, .05, 600, 860, 110))
-
 _NAMES = (
     'entropy', 'nearest', 'largest_alarm', 'random_predicted_faulty', 'clasp', 'anomaly', 'random',
     'random_faulty')
@@ -59,7 +36,7 @@ _STOPS, _STEPS = (40,80,120,200), 100
 @dataclass(frozen=True)
 class _Way:
     "One strategy on one line with one seed"
-    line: _Line
+    line: Line
     strategy: str
     seed: int
     stops: tuple=_STOPS # Labels after each round
@@ -78,106 +55,33 @@ class _Way:
 
     def queue(self, k):
         "Labels that round `k` adds; 0 after the last"
-        before = (0, *self.stops)
-        return self.stops[k]-before[k] if k<len(self.stops) else 0
-
-# %% ../../nbs/dev/8f_dev.after_finds.ipynb #f000000a
-@dataclass(frozen=True)
-class _Windows:
-    "Windows of a line"
-    images: np.ndarray # uint8 (N,s,s,C)
-    masks: np.ndarray  # uint8 (N,s,s)
-    faulty: np.ndarray # bool (N,)
-    groups: np.ndarray # (N,)
-    seen: Encoder      # Frozen
-    tokens: np.ndarray # float16 (N,h,w,D), its features
-    novel: object      # () -> `Features` that novelty is computed from
-    plain: object      # () -> float32 (N,E), embeddings of ImageNet's encoder
-
-# %% ../../nbs/dev/8f_dev.after_finds.ipynb #9c158532
-def _plain(images, masks):
-    "Embeddings of ImageNet's encoder, float32 (N,E)"
-    net = create_model('fpn', 'lite0', 'imagenet', 2, 3).eval()
-    return embeddings(net, DeviceData(images, masks), np.arange(len(images)), precision='fp32')
-
-# %% ../../nbs/dev/8f_dev.after_finds.ipynb #d705bc73
-@cache
-def _prepared(line):
-    "A line's windows; their features are computed, or read where they are kept"
-    store, side = open_store(load_source(line.data), line.patch), (line.patch,line.patch)
-    faulty = store.table['faulty'].to_numpy()>0
-    at = some_windows(faulty, line)
-    images, masks = store.images[at], store.masks[at]
-    def features(name):
-        "Of a frozen encoder"
-        folder = cache_root()/f'features-played-{line.data}-{line.patch}-{name}'
-        return keep_features(images, folder, load_encoder(name, side))
-    @cache
-    def novel(): return features('dinov2')
-    @cache
-    def plain(): return _plain(images, masks)
-    return _Windows(
-        images=images,
-        masks=masks,
-        faulty=faulty[at],
-        groups=store.table['group'].to_numpy()[at],
-        seen=load_encoder('lite0_fine', side),
-        tokens=features('lite0_fine').tokens,
-        novel=novel,
-        plain=plain)
-
-# %% ../../nbs/dev/8f_dev.after_finds.ipynb #f000000c
-def _split(w, way):
-    "(positions to label from, positions to test on), sorted"
-    line, rng = way.line, stream(way.seed, 'played loop', way.line.data)
-    learn = dealt_groups(w.faulty, w.groups, rng)
-    n = round(line.pool*line.pi)
-    defects = rng.permutation(np.flatnonzero(learn&w.faulty))[:n]
-    sound = rng.permutation(np.flatnonzero(learn&~w.faulty))[:line.pool-n]
-    return np.sort(np.concatenate([defects, sound])), np.flatnonzero(~learn)
+        return queue_size(self.stops, k)
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #f000000e
-def _trained(w, way, k, labelled, split):
+def _trained(w, way, k, labelled, parts):
     "(what the round's network is worth and its seconds, name -> scores of the windows left)"
-    pool, test = split
+    pool, test = parts
     begun = time.process_time()
-    net = _decoder(w, way, np.sort(labelled), stream_seed(way.seed, 'train', k))
+    logits = frozen_on(w, np.sort(labelled), way.steps, stream_seed(way.seed, 'train', k))
     trained = time.process_time()
     left = np.setdiff1d(pool, labelled)
-    z = torch.from_numpy(logits_of(net, w.tokens[left]))
+    z = torch.from_numpy(logits(left))
     scores = {name:of(z).numpy() for name,of in FROM_LOGITS.items()}
     looked = time.process_time()
-    reached = worth(
-        logits_of(net, w.tokens[test]),
-        w.masks[test],
-        w.faulty[test],
-        w.groups[test],
-        way.line.pi)
+    flags, groups = w.faulty[test], w.groups[test]
+    reached = worth(logits(test), w.masks[test], flags, groups, way.line.pi)
     reached['training'] = round(trained-begun, 1)
     reached['looking'] = round(looked-trained, 1)
     return reached, scores
-
-# %% ../../nbs/dev/8f_dev.after_finds.ipynb #f000000f
-def _decoder(w, way, at, seed):
-    "Trained on the windows at some positions"
-    net = decoder_on(w.seen, w.images.shape[1:3], seed)
-    how = replace(HOW, steps=way.steps, seed=seed)
-    train_frozen(net, w.tokens[at], w.masks[at], how=how)
-    return net
-
-# %% ../../nbs/dev/8f_dev.after_finds.ipynb #f7ca3927
-def _found_nothing(way):
-    "What is said where there is no defect to train on"
-    return dict(f1=0., f1_half=0., ap=way.line.pi, hit=0., training=0., looking=0.), None
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #4abeed3b
 class _First:
     "The first network of a line and seed, the last one that was asked for"
     def __init__(self): self.key, self.found = None, None
-    def __call__(self, w, way, labelled, split):
+    def __call__(self, w, way, labelled, parts):
         "As `_trained`"
         key = replace(way, strategy='')
-        if key!=self.key: self.key, self.found = key, _trained(w, way, 0, labelled, split)
+        if key!=self.key: self.key, self.found = key, _trained(w, way, 0, labelled, parts)
         return self.found
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #f0000012
@@ -198,57 +102,38 @@ def _picks(w, way, left, labelled, scores, n, rng):
     return left[select(name, c, n, rng)]
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #73028ad4
-def _queue(w, way, k, labelled, scores, split):
+def _queue(w, way, k, labelled, scores, parts):
     "Positions that round `k` adds, in the order of their picking; none after the last"
-    left, n = np.setdiff1d(split[0], labelled), way.queue(k)
+    left, n = np.setdiff1d(parts[0], labelled), way.queue(k)
     if not n or not len(left): return []
     rng = stream(way.seed, 'picks', way.line.data, k)
     return _picks(w, way, left, np.array(labelled, int), scores, n, rng).tolist()
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #429f1439
-def _next_round(w, way, split, before, first):
+def _next_round(w, way, parts, before, first):
     """The record of the round after `before` (None: nothing is labelled yet)
 
     labelled: positions in the order of their picking; next: those picked for the round after it."""
     if before: k, labelled = before['round']+1, before['labelled']+before['next']
-    else: k, labelled = 0, _queue(w, way, 0, [], None, split)
-    if not w.faulty[labelled].any(): reached, scores = _found_nothing(way)
-    elif k: reached, scores = _trained(w, way, k, labelled, split)
-    else: reached, scores = first(w, way, labelled, split)
+    else: k, labelled = 0, _queue(w, way, 0, [], None, parts)
+    if not w.faulty[labelled].any(): reached, scores = untrained(way.line.pi), None
+    elif k: reached, scores = _trained(w, way, k, labelled, parts)
+    else: reached, scores = first(w, way, labelled, parts)
     return dict(
         round=k,
         labelled=labelled,
-        next=_queue(w, way, k+1, labelled, scores, split),
-        row=_row(w, way, split, k, labelled)|reached|_from(way.key(k)))
+        next=_queue(w, way, k+1, labelled, scores, parts),
+        row=_row(w, way, parts, k, labelled)|reached|came_from(way.key(k)))
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #72fa5832
-def _row(w, way, split, k, labelled):
+def _row(w, way, parts, k, labelled):
     "What was picked, of what, for what"
-    line, (pool, test) = way.line, split
     new = labelled[way.stops[k]-way.queue(k):]
-    return dict(
-        data=line.data,
-        patch=line.patch,
-        pi=line.pi,
-        pool=len(pool),
-        pool_faulty=int(w.faulty[pool].sum()),
-        test=len(test),
-        test_faulty=int(w.faulty[test].sum()),
-        strategy=way.strategy,
-        seed=way.seed,
-        labels=len(labelled),
-        found=int(w.faulty[labelled].sum()),
-        new=int(w.faulty[new].sum()))
-
-# %% ../../nbs/dev/8f_dev.after_finds.ipynb #148856fb
-def _from(key):
-    "Where a row is from"
-    came = provenance()
-    hardware = f"{came['cpu']}, {came['cores']} cores, one thread"
-    return dict(config=key, commit=came['commit'], hardware=hardware)
+    row = said_of(w, way.line, way.seed, dict(strategy=way.strategy), labelled, parts)
+    return row|dict(new=int(w.faulty[new].sum()))
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #f0000015
-def _play(way, folder, first, prepared=_prepared, say=print):
+def _play(way, folder, first, prepared=prepared, say=print):
     "Play what is not there yet"
     record = None
     for k in range(len(way.stops)):
@@ -256,17 +141,9 @@ def _play(way, folder, first, prepared=_prepared, say=print):
         record = read_json(path)
         if record: continue
         w = prepared(way.line)
-        record = _next_round(w, way, _split(w, way), before, first)
+        record = _next_round(w, way, split(w, way.line, way.seed), before, first)
         write_json(path, record)
-        row = record['row']
-        say(_said(row), flush=True)
-
-# %% ../../nbs/dev/8f_dev.after_finds.ipynb #f0000016
-def _said(row):
-    "A round in a line"
-    name = f"{row['data']}, {row['strategy']}, seed {row['seed']}, {row['labels']} labels"
-    seconds = row['training']+row['looking']
-    return f"{name}: {row['found']} found, F1 {row['f1']:.3f}, {seconds:.0f} s"
+        say(round_told(record['row'], 'strategy'), flush=True)
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #f0000018
 _COMMAND = 'python -m imbal_al.dev.after_finds --runs RUNS --out TABLE'
@@ -308,10 +185,9 @@ def compared(
 def _beside(wide, against):
     "Rows of the strategies (index) of a table over seeds (columns)"
     names = [name for name in wide.index if name!=against]
-    p = holm([t_test(wide.loc[name]-wide.loc[against]) for name in names])
-    rows = []
-    for i,name in enumerate(names):
-        found = paired_interval(wide.loc[name], wide.loc[against], kind='wider')
+    gains = [shared_interval(wide.loc[name]-wide.loc[against], 1/3, 2/3) for name in names]
+    p, rows = holm([interval_p(gain) for gain in gains]), []
+    for i,(name,found) in enumerate(zip(names, gains)):
         told = dict(mean=found.mean, low=found.low, high=found.high, p=p[i])
         rows.append(dict(strategy=name, seeds=wide.shape[1], **told))
     return rows
@@ -321,14 +197,9 @@ def _parser():
     "What may be asked"
     parser = study_parser('after_finds', main.__doc__)
     parser.add_argument('--seeds', type=int, default=10)
-    parser.add_argument('--data', default=','.join(line.data for line in _LINES))
+    parser.add_argument('--data', default=','.join(line.data for line in LINES))
     parser.add_argument('--strategies', default=','.join(_NAMES))
     return parser
-
-# %% ../../nbs/dev/8f_dev.after_finds.ipynb #18f744c3
-def _chosen(what, names, known):
-    "Those of some names, in their order. Raises `InputError` for a name that is not known"
-    return [known[check_choice(what, name, known)] for name in names.split(',')]
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #f000001e
 def main(
@@ -338,8 +209,8 @@ def main(
     given = _parser().parse_args(argv)
     torch.set_num_threads(1)
     given.runs.mkdir(parents=True, exist_ok=True)
-    lines = _chosen('line', given.data, {line.data:line for line in _LINES})
-    names = _chosen('strategy', given.strategies, dict(zip(_NAMES, _NAMES)))
+    lines = chosen('line', given.data, {line.data:line for line in LINES})
+    names = chosen('strategy', given.strategies, dict(zip(_NAMES, _NAMES)))
     for seed,line in product(range(given.seeds), lines):
         first = _First()
         for name in names: _play(_Way(line, name, seed), given.runs, first)

@@ -13,8 +13,8 @@ from urllib.request import Request, urlopen
 import numpy as np, pandas as pd, torch, uvicorn
 from PIL import Image
 
-from ..core import atomic_path, InputError, provenance, stream, write_json, write_table, write_text
-from ..data.synthetic import image
+from ..core import InputError, provenance, write_json, write_table, write_text
+from .played_studio import draw_folder
 from .rehearsal import SECONDS
 from ..live.server import make_app, make_live
 from ..live.trainer import Plan
@@ -49,13 +49,7 @@ class LiveScale:
 # %% ../../nbs/dev/4a_dev.live_study.ipynb #a9f800dc
 def _drawn(work, scale):
     "Photographs in WORK/camera, masks in WORK/truth"
-    for i in range(scale.photographs):
-        name = f'{i:04d}.png'
-        if (work/'camera'/name).exists(): continue
-        faulty = stream(scale.seed, 'live study', i).random()<scale.pi
-        pixels, mask = image('steel', i, scale.side, scale.seed, bool(faulty))
-        for path,values in ((work/'truth'/name, mask*255), (work/'camera'/name, pixels)):
-            with atomic_path(path) as f: Image.fromarray(values).save(f, 'png')
+    draw_folder(work, scale.photographs, scale.side, scale.pi, scale.seed, 'live study')
 
 def _project(work, name, scale):
     "A project of them, which lies in WORK/name"

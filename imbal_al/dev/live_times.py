@@ -13,9 +13,8 @@ from urllib.request import Request, urlopen
 import numpy as np, pandas as pd
 from PIL import Image
 
-from ..core import atomic_path, InputError, provenance, stream, write_json, write_table
-from ..data.synthetic import image
-from .played_studio import played_studio
+from ..core import InputError, provenance, write_json, write_table
+from .played_studio import draw_folder, played_studio
 from ..project.intake import new
 
 # %% auto #0
@@ -35,14 +34,7 @@ def _mask_path(work, name): return work/'truth'/name
 
 def _drawn(work, about):
     "Draw what is not there of a folder of photographs, and its masks"
-    for i in range(about.n):
-        name = f'{i:04d}.png'
-        if (work/'camera'/name).exists(): continue
-        faulty = stream(about.seed, 'live times', i).random()<about.pi
-        pixels, mask = image('steel', i, about.side, about.seed, bool(faulty))
-        for path,values in ((_mask_path(work, name), mask*255), (work/'camera'/name, pixels)):
-            with atomic_path(path) as f: Image.fromarray(values).save(f, 'png')
-    return work/'camera'
+    return draw_folder(work, about.n, about.side, about.pi, about.seed, 'live times')
 
 # %% ../../nbs/dev/2b_dev.live_times.ipynb #3bbc04e5
 def _asked(url, sent=None):

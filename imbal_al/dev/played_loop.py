@@ -5,28 +5,24 @@
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #184575dd
 from __future__ import annotations
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import product
 
 import numpy as np, pandas as pd, torch
 
-from imbal_al.core import (
-    check_choice, config_hash, InputError, provenance, read_json, stream, stream_seed, write_json,
-    write_table
-)
+from ..core import config_hash, InputError, read_json, stream, stream_seed, write_json, write_table
 from ..data.catalog import load_source
-from ..data.patches import cache_root, open_store
+from ..data.patches import open_store
+from imbal_al.dev.lines import (
+    came_from, chosen, frozen_on, Line, LINES, prepared, queue_size, round_told, said_of, split, untrained
+)
 from .rehearsal import price
 from .study import study_parser
-from .training_on_few import dealt_groups, some_windows, worth
+from .training_on_few import some_windows, worth
 from ..networks.device import DeviceData
-from ..networks.features import Encoder, keep_features, load_encoder
-from ..networks.frozen import decoder_on, HOW, logits_of, train_frozen
 from ..networks.learner import fit, make_learner
-from ..networks.models import create_model
 from ..networks.predict import network
-from ..networks.scoring import embeddings
 from ..networks.uncertainty import FROM_LOGITS
 from ..strategies.choose import select, STRATEGIES
 from ..strategies.novelty import first_finds
@@ -34,23 +30,6 @@ from ..strategies.registry import Candidates
 
 # %% auto #0
 __all__ = []
-
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #97081c3e
-@dataclass(frozen=True)
-class _Line:
-    "What a loop is played on"
-    data: str    # Name of the data set
-    patch: int   # Side of its windows, pixels
-    pi: float    # Share of faulty windows in the pool; the test is weighted to it
-    pool: int    # Windows to label from
-    healthy: int # Healthy windows, at most, of pool and test
-    faulty: int  # Faulty ones
-
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #6489583d
-_LINES = (
-    _Line('kolektorsdd_masks', 128, .015, 800, 1200, 115),
-    _Line('mtsdd_tiny', 64, .05, 600, 860, 110),
-    _Line('potato_leaf', 128, .05, 600, 860, 110))
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #b1d4eb1f
 @dataclass(frozen=True)
@@ -75,7 +54,7 @@ _STOPS = (40,100,200,400)
 @dataclass(frozen=True)
 class _Play:
     "One arm on one line with one seed"
-    line: _Line
+    line: Line
     arm: _Arm
     seed: int
     stops: tuple=_STOPS
@@ -92,63 +71,7 @@ class _Play:
 
     def queue(self, k):
         "Labels that round `k` adds; 0 after the last"
-        before = (0, *self.stops)
-        return self.stops[k]-before[k] if k<len(self.stops) else 0
-
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #52154c9a
-@dataclass(frozen=True)
-class _Windows:
-    "Windows of a line"
-    images: np.ndarray # uint8 (N,s,s,C)
-    masks: np.ndarray  # uint8 (N,s,s)
-    faulty: np.ndarray # bool (N,)
-    groups: np.ndarray # (N,)
-    seen: Encoder      # Frozen
-    tokens: np.ndarray # float16 (N,h,w,D), its features
-    novel: object      # () -> `Features` that novelty is computed from
-    plain: object      # () -> float32 (N,E), embeddings before anything is trained
-
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #d3f31051
-def _plain(images, masks):
-    "Embeddings of ImageNet's encoder, float32 (N,E): what core-set starts from"
-    net = create_model('fpn', 'lite0', 'imagenet', 2, 3).eval()
-    return embeddings(net, DeviceData(images, masks), np.arange(len(images)), precision='fp32')
-
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #9e90c322
-@cache
-def _prepared(line):
-    "A line's windows; their features are computed, or read where they are kept"
-    store, side = open_store(load_source(line.data), line.patch), (line.patch,line.patch)
-    faulty = store.table['faulty'].to_numpy()>0
-    at = some_windows(faulty, line)
-    images, masks = store.images[at], store.masks[at]
-    def features(name):
-        "Of a frozen encoder"
-        folder = cache_root()/f'features-played-{line.data}-{line.patch}-{name}'
-        return keep_features(images, folder, load_encoder(name, side))
-    @cache
-    def novel(): return features('dinov2')
-    @cache
-    def plain(): return _plain(images, masks)
-    return _Windows(
-        images=images,
-        masks=masks,
-        faulty=faulty[at],
-        groups=store.table['group'].to_numpy()[at],
-        seen=load_encoder('lite0_fine', side),
-        tokens=features('lite0_fine').tokens,
-        novel=novel,
-        plain=plain)
-
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #9736b95b
-def _split(w, play):
-    "(positions to label from, positions to test on), sorted"
-    line, rng = play.line, stream(play.seed, 'played loop', play.line.data)
-    learn = dealt_groups(w.faulty, w.groups, rng)
-    n = round(line.pool*line.pi)
-    defects = rng.permutation(np.flatnonzero(learn&w.faulty))[:n]
-    sound = rng.permutation(np.flatnonzero(learn&~w.faulty))[:line.pool-n]
-    return np.sort(np.concatenate([defects, sound])), np.flatnonzero(~learn)
+        return queue_size(self.stops, k)
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #8c175f8a
 def _candidates(w, needs, left, labelled, scores):
@@ -171,15 +94,6 @@ def _picks(w, name, left, labelled, scores, n, rng):
     c = _candidates(w, STRATEGIES[name].needs, left, labelled, scores)
     return left[select(name, c, n, rng)]
 
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #2c20ca0c
-def _frozen(w, arm, at, seed):
-    "positions -> logits: a decoder trained on kept features"
-    net = decoder_on(w.seen, w.images.shape[1:3], seed)
-    how = replace(HOW, steps=arm.steps, seed=seed)
-    train_frozen(net, w.tokens[at], w.masks[at], how=how)
-    def logits(of): return logits_of(net, w.tokens[of])
-    return logits
-
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #a08e1153
 def _tuned(w, arm, at, seed):
     "positions -> logits: a network whose weights are all trained"
@@ -193,7 +107,9 @@ def _tuned(w, arm, at, seed):
         return np.concatenate([run(part)[0] for part in parts])
     return logits
 
-_WAYS = {'frozen': _frozen, 'fine-tune': _tuned}
+def _frozen(w, arm, at, seed): return frozen_on(w, at, arm.steps, seed)
+
+_WAYS = {'frozen':_frozen, 'fine-tune':_tuned}
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #ca2df39b
 def _looked(arm, logits, left):
@@ -204,9 +120,9 @@ def _looked(arm, logits, left):
     return {name:FROM_LOGITS[name](z).numpy() for name in needs}
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #a5ac396b
-def _trained(w, play, k, labelled, split):
+def _trained(w, play, k, labelled, parts):
     "(what the round's network is worth and its seconds, what its strategy needs of the windows left)"
-    pool, test = split
+    pool, test = parts
     left, begun = np.setdiff1d(pool, labelled), time.process_time()
     way, seed = _WAYS[play.arm.train], stream_seed(play.seed, 'train', k)
     logits = way(w, play.arm, np.sort(labelled), seed)
@@ -218,69 +134,45 @@ def _trained(w, play, k, labelled, split):
     seconds = dict(training=round(trained-begun, 1), looking=round(looked-trained, 1))
     return reached|seconds, scores
 
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #e09fd06c
-def _untrained(pi):
-    "What no network is worth"
-    return dict(f1=0., f1_half=0., ap=pi, hit=0., training=0., looking=0.)
-
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #d4692ac8
-def _queue(w, play, k, name, labelled, scores, split):
+def _queue(w, play, k, name, labelled, scores, parts):
     "Positions that round `k` adds, in the order of their picking; none after the last"
-    left, n = np.setdiff1d(split[0], labelled), play.queue(k)
+    left, n = np.setdiff1d(parts[0], labelled), play.queue(k)
     if not n or not len(left): return []
     rng = stream(play.seed, 'picks', play.line.data, k)
     return _picks(w, name, left, np.array(labelled, int), scores, n, rng).tolist()
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #2c7bf6b4
-def _next_round(w, play, split, before):
+def _next_round(w, play, parts, before):
     """The record of the round after `before` (None: nothing is labelled yet)
 
     labelled: positions in the order of their picking; next: those picked for the round after it."""
     arm, of = play.arm, (w, play)
     if before: k, labelled = before['round']+1, before['labelled']+before['next']
-    else: k, labelled = 0, _queue(*of, 0, arm.start, [], {}, split)
+    else: k, labelled = 0, _queue(*of, 0, arm.start, [], {}, parts)
     cold = not w.faulty[labelled].any()
     name = arm.start if cold else arm.strategy
-    if cold: reached, scores = _untrained(play.line.pi), {}
-    else: reached, scores = _trained(*of, k, labelled, split)
+    if cold: reached, scores = untrained(play.line.pi), {}
+    else: reached, scores = _trained(*of, k, labelled, parts)
     return dict(
         round=k,
         labelled=labelled,
-        next=_queue(*of, k+1, name, labelled, scores, split),
+        next=_queue(*of, k+1, name, labelled, scores, parts),
         trained=not cold,
-        row=_row(*of, split, k, labelled)|reached|_from(play.key(k)))
+        row=_row(*of, parts, k, labelled)|reached|came_from(play.key(k)))
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #12af5a90
 def _signs(faulty): return ''.join(np.where(faulty, 'x', '.'))
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #95acc26e
-def _row(w, play, split, k, labelled):
+def _row(w, play, parts, k, labelled):
     "What was picked, of what, for what"
-    line, (pool, test) = play.line, split
     new = labelled[play.stops[k]-play.queue(k):]
-    return dict(
-        data=line.data,
-        patch=line.patch,
-        pi=line.pi,
-        pool=len(pool),
-        pool_faulty=int(w.faulty[pool].sum()),
-        test=len(test),
-        test_faulty=int(w.faulty[test].sum()),
-        arm=play.arm.name,
-        seed=play.seed,
-        labels=len(labelled),
-        found=int(w.faulty[labelled].sum()),
-        queue=_signs(w.faulty[new]))
-
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #6b90e7e2
-def _from(key):
-    "Where a row is from"
-    came = provenance()
-    hardware = f"{came['cpu']}, {came['cores']} cores, one thread"
-    return dict(config=key, commit=came['commit'], hardware=hardware)
+    row = said_of(w, play.line, play.seed, dict(arm=play.arm.name), labelled, parts)
+    return row|dict(queue=_signs(w.faulty[new]))
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #f86b71a2
-def _play(play, folder, most, prepared=_prepared, say=print):
+def _play(play, folder, most, prepared=prepared, say=print):
     "Play to `most` labels what is not there yet"
     record = None
     for k,labels in enumerate(play.stops):
@@ -289,22 +181,15 @@ def _play(play, folder, most, prepared=_prepared, say=print):
         record = read_json(path)
         if record: continue
         w = prepared(play.line)
-        record = _next_round(w, play, _split(w, play), before)
+        record = _next_round(w, play, split(w, play.line, play.seed), before)
         write_json(path, record)
-        say(_told(record['row']), flush=True)
-
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #bf42afbe
-def _told(row):
-    "A round in a line"
-    name = f"{row['data']}, {row['arm']}, seed {row['seed']}, {row['labels']} labels"
-    seconds = row['training']+row['looking']
-    return f"{name}: {row['found']} found, F1 {row['f1']:.3f}, {seconds:.0f} s"
+        say(round_told(record['row'], 'arm'), flush=True)
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #adfe8b84
 @cache
 def _flags(data):
     "Is it faulty? of each window of a line"
-    line, = (line for line in _LINES if line.data==data)
+    line, = (line for line in LINES if line.data==data)
     store = open_store(load_source(data), line.patch)
     faulty = store.table['faulty'].to_numpy()>0
     return faulty[some_windows(faulty, line)]
@@ -336,15 +221,10 @@ def _parser():
     parser = study_parser('played_loop', main.__doc__)
     parser.add_argument('--seeds', type=int, default=6)
     parser.add_argument('--labels', type=int, default=_STOPS[-1], help='play to so many labels')
-    lines, arms = [line.data for line in _LINES], [arm.name for arm in _ARMS]
+    lines, arms = [line.data for line in LINES], [arm.name for arm in _ARMS]
     parser.add_argument('--data', default=','.join(lines))
     parser.add_argument('--arms', default=','.join(arms))
     return parser
-
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #61d3aee6
-def _chosen(what, names, known):
-    "Those of some names, in their order. Raises `InputError` for a name that is not known"
-    return [known[check_choice(what, name, known)] for name in names.split(',')]
 
 # %% ../../nbs/dev/8d_dev.played_loop.ipynb #8e75c840
 def main(
@@ -354,8 +234,8 @@ def main(
     given = _parser().parse_args(argv)
     torch.set_num_threads(1)
     given.runs.mkdir(parents=True, exist_ok=True)
-    lines = _chosen('line', given.data, {line.data:line for line in _LINES})
-    arms = _chosen('arm', given.arms, {arm.name:arm for arm in _ARMS})
+    lines = chosen('line', given.data, {line.data:line for line in LINES})
+    arms = chosen('arm', given.arms, {arm.name:arm for arm in _ARMS})
     for seed,line in product(range(given.seeds), lines):
         for arm in arms: _play(_Play(line, arm, seed), given.runs, given.labels)
         write_table(given.out, _table(given.runs), index=False, float_format='%.6g')

@@ -13,6 +13,10 @@ from threading import Lock, Thread
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from PIL import Image
+
+from ..core import atomic_path, stream
+from ..data.synthetic import image
 from .campaign import fork
 from ..project.queue import as_annotations
 
@@ -115,3 +119,22 @@ def played_studio(
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+# %% ../../nbs/dev/2a_dev.played_studio.ipynb #shown002
+def draw_folder(
+    work,        # Folder that gets `camera` and `truth`
+    n:int,       # Photographs
+    side:int,    # Of each, pixels
+    pi:float,    # Share of faulty ones
+    seed:int,    # Of what is drawn
+    purpose:str, # Another purpose, another draw of who is faulty
+    ):           # work/'camera'
+    "Draw what is not there of a folder of photographs, and masks of the same names in work/'truth'"
+    for i in range(n):
+        name = f'{i:04d}.png'
+        if (work/'camera'/name).exists(): continue
+        faulty = stream(seed, purpose, i).random()<pi
+        pixels, mask = image('steel', i, side, seed, bool(faulty))
+        for path,values in ((work/'truth'/name, mask*255), (work/'camera'/name, pixels)):
+            with atomic_path(path) as f: Image.fromarray(values).save(f, 'png')
+    return work/'camera'

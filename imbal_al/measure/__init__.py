@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = face(
         'image_level': 'image_curve auroc average_precision spared caught_and_flagged',
         'parts': 'regions measure_parts part_level pro_curve aupro aupimo',
         'prevalence': 'Prevalence estimate_prevalence',
-        'sampling': 'draw_weights share_interval',
+        'sampling': 'share_interval',
         'shift': 'f1_at oii_at Loss growth difference',
         'statistics': (
             'Interval mean_interval paired_interval welch_interval '

@@ -29,7 +29,7 @@ from .store import groups_of, Project
 from ..text import counted
 
 # %% auto #0
-__all__ = ['Standing', 'where', 'curve_figure']
+__all__ = ['where', 'curve_figure']
 
 # %% ../../nbs/68_project.standing.ipynb #f31b33c7
 def _rounds_at(counts, w):
