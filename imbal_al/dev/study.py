@@ -7,6 +7,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import pandas as pd
+
+from ..core import write_json
+
 # %% auto #0
 __all__ = []
 
@@ -20,3 +24,20 @@ def study_parser(
     parser.add_argument('--runs', type=Path, default=Path('runs')/name)
     parser.add_argument('--out', type=Path, default=Path('data/results')/f'{name}.csv')
     return parser
+
+# %% ../../nbs/dev/0a_dev.study.ipynb #446328d3
+_NAMES = dict(config=str, commit=str) # Some consist of digits only
+
+def records_from(
+    table:Path,  # An earlier table, if there is one; its column `config` names the records
+    folder:Path, # Of the records, made if it is absent
+    without=('command',) # Columns that are of the table only
+    )->int:      # How many rows became records
+    "Take rows of an earlier table up as records, those whose record is not there"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not table.exists(): return 0
+    rows = pd.read_csv(table, float_precision='round_trip', dtype=_NAMES).drop(columns=list(without), errors='ignore')
+    paths = [folder/f'{config}.json' for config in rows['config']]
+    absent = [(path,row) for path,row in zip(paths, rows.to_dict('records')) if not path.exists()]
+    for path,row in absent: write_json(path, row)
+    return len(absent)

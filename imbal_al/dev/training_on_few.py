@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from ..core import config_hash, provenance, read_json, stream, write_json, write_table
 from ..data.catalog import load_source
 from ..data.patches import cache_root, open_store
-from .study import study_parser
+from .study import records_from, study_parser
 from ..measure.image_level import average_precision
 from ..measure.metrics import BINS, histogram, pooled, prevalence_weights, scores, scores_at
 from ..measure.parts import area_index, measure_parts
@@ -327,7 +327,7 @@ def main(
     if given.speed:
         about = dict(commit=came['commit'], hardware=f"{came['cpu']}, one thread", command=f'{_COMMAND} --speed FILE')
         return write_table(given.speed, _speed().assign(**about), index=False)
-    given.runs.mkdir(parents=True, exist_ok=True)
+    records_from(given.out, given.runs)
     def write():
         "The table of all records"
         rows = [read_json(path) for path in given.runs.glob('*.json')]
