@@ -37,16 +37,16 @@ class _Set:
     data: str      # Name of the data set
     patch: int     # Side of its windows, pixels
     faulty: int    # Faulty windows, at most
-    counts: tuple  # Numbers of labels
+    counts: tuple=(20,40,80,160) # Numbers of labels
     healthy: int=700
     pool: int=400  # Windows to label from
     share: float=.05 # Of faulty ones among them
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #dad68030
 _SETS = (
-    _Set('mtsdd_tiny', 64, 220, (40,160)),
-    _Set('kolektorsdd_masks', 128, 115, (80,)),
-    _Set('sd900', 64, 150, (40,160)))
+    _Set('mtsdd_tiny', 64, 220),
+    _Set('kolektorsdd_masks', 128, 115),
+    _Set('sd900', 64, 150))
 _FROZEN_STEPS, _STEPS, _PI = 100, 60, .05
 _FROZEN = {'frozen lite0':'lite0', 'frozen dinov2':'dinov2'}
 _TUNED = {
