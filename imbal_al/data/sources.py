@@ -193,7 +193,7 @@ def make_source(name, rows, home, **facts):
     table = table[_COLUMNS+more].sort_values('name', kind='stable', ignore_index=True)
     return Source(name=name, table=table, root=str(home), **facts)
 
-# %% ../../nbs/13_data.sources.ipynb #407346ae
+# %% ../../nbs/13_data.sources.ipynb #ff02b8de
 def files_by_stem(files, home):
     "Dict from a file's name without its ending to the file; two of one name are refused"
     found = {}
@@ -204,6 +204,7 @@ def files_by_stem(files, home):
         found[stem] = file
     return found
 
+# %% ../../nbs/13_data.sources.ipynb #407346ae
 def must_match(images, masks, home):
     "Refuse an image without a mask: dicts with the same keys, `images` holds files below `home`"
     lost = sorted(set(images)-set(masks))
@@ -225,17 +226,18 @@ def _masks_of(images, masks, at, to, suffixes):
         if files: found[stem] = files[0]
     return found
 
-# %% ../../nbs/13_data.sources.ipynb #c9ca7ff5
-def _only_images(files, suffixes):
-    "The files that are not another one's mask by their name"
-    stems = {os.path.splitext(file)[0] for file in files}
-    return [file for file in files if not _names_another(file, stems, suffixes)]
-
+# %% ../../nbs/13_data.sources.ipynb #050b67d1
 def _names_another(file, stems, suffixes):
     "Whether a file's name without its ending is one of `stems` followed by one of the words"
     stem = os.path.splitext(file)[0]
     ends = [end for end in suffixes if end and stem.endswith(end)]
     return any(stem.removesuffix(end) in stems for end in ends)
+
+# %% ../../nbs/13_data.sources.ipynb #c9ca7ff5
+def _only_images(files, suffixes):
+    "The files that are not another one's mask by their name"
+    stems = {os.path.splitext(file)[0] for file in files}
+    return [file for file in files if not _names_another(file, stems, suffixes)]
 
 # %% ../../nbs/13_data.sources.ipynb #b8d956ec
 def masks_among(
@@ -248,12 +250,13 @@ def masks_among(
     images = {at for at,some in places.items() if any(is_photograph(folder/name) for name in some[:3])}
     return {name:image for name,image in found.items() if os.path.dirname(name) not in images}
 
-# %% ../../nbs/13_data.sources.ipynb #06d3a2ca
+# %% ../../nbs/13_data.sources.ipynb #55d8572a
 def _masks_inside(at, to, names):
     "Masks among the files of a folder of images -> their images; '' where their own folder says so"
     if at==to: return masks_among(at, names)
     return {name:'' for name in names if to in (at/name).parents}
 
+# %% ../../nbs/13_data.sources.ipynb #06d3a2ca
 def _with_inside(found, inside, at):
     "Masks by their images' keys, with those that a folder of masks within holds; two of one image are refused"
     out = dict(found)
@@ -344,7 +347,7 @@ def folder_source(
     channels = channels or channels_of(at/rows[0]['name'])
     return make_source(f'folder:{images}:{masks}', rows, at, channels=channels)
 
-# %% ../../nbs/13_data.sources.ipynb #ad39c5f9
+# %% ../../nbs/13_data.sources.ipynb #fe09bda0
 def _own_folder(path):
     "Absolute path of a folder that is there"
     at = Path(path).expanduser().absolute()
@@ -352,6 +355,7 @@ def _own_folder(path):
         f"{at} is not a folder; give the folder of images and the folder of masks")
     return at
 
+# %% ../../nbs/13_data.sources.ipynb #ad39c5f9
 def _told(decoder):
     "Reading and pixels of `nonzero+stored`, `stored` and the like. Raises `InputError` for other words"
     reading, pixels = mask_reading(decoder) if re.search('stored|upright', decoder) else (decoder, '')

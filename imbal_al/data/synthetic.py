@@ -293,12 +293,13 @@ def _ring(r):
     found = np.flatnonzero((d2<=r*r)&(d2>(r//2)**2 if r>1 else d2<=1))
     return np.stack([y,x],1)[found[np.argsort(d2[found], kind='stable')]].tolist()
 
-# %% ../../nbs/10_data.synthetic.ipynb #67c7a341
+# %% ../../nbs/10_data.synthetic.ipynb #3b3516d2
 def _offset(y, x, h, w):
     "Flat indices of those pixels that are inside"
     inside = (y>=0)&(y<h)&(x>=0)&(x<w)
     return y[inside]*w+x[inside]
 
+# %% ../../nbs/10_data.synthetic.ipynb #67c7a341
 def _widen(spine, where, k):
     "Weights (h,w), 1 on the spine and less beside it, of exactly `k` pixels of `where`"
     h,w = where.shape
@@ -550,13 +551,14 @@ def _pick(rng, palette, spread):
     colour = palette[i]*(1-part)+palette[j]*part
     return colour*np.float32(rng.uniform(1-spread,1+spread))
 
-# %% ../../nbs/10_data.synthetic.ipynb #552ced85
+# %% ../../nbs/10_data.synthetic.ipynb #3d6a22ce
 def _paint(light, colour):
     "A picture (3,h,w) of one colour (3,) under the light (h,w)"
     a = np.empty((3,*light.shape), np.float32)
     for channel,value in zip(a, colour): np.multiply(light, value, out=channel)
     return a
 
+# %% ../../nbs/10_data.synthetic.ipynb #552ced85
 def _mix(a, colour, amount):
     "Blend the picture `a` (3,h,w) towards `colour` (3,) in place by `amount` (h,w)"
     keep, buffer = 1-amount, np.empty_like(amount)
@@ -721,7 +723,7 @@ def _whole(what, value, least):
         raise InputError(f"{what} is {value!r}; give a whole number, {least} or more")
     return int(value)
 
-# %% ../../nbs/10_data.synthetic.ipynb #c4aee680
+# %% ../../nbs/10_data.synthetic.ipynb #0d50e398
 def _height_width(size):
     "`size` as (h,w)"
     hw = tuple(size) if isinstance(size, (tuple,list,np.ndarray)) else (size,size)
@@ -730,6 +732,7 @@ def _height_width(size):
         "give a whole number of pixels from 16 to 16384, or (height, width)")
     return tuple(map(int, hw))
 
+# %% ../../nbs/10_data.synthetic.ipynb #c4aee680
 def _share(what, value, low, high):
     "`value` if it is a number from `low` to `high`"
     if isinstance(value, bool) or not isinstance(value, Real) or not low<=value<=high:
