@@ -20,7 +20,7 @@ from .models import encoder_stats, lite0_state_dict
 # %% auto #0
 __all__ = ['load_encoder', 'encode', 'read_features', 'keep_features']
 
-# %% ../../nbs/55a_networks.features.ipynb #9f692941
+# %% ../../nbs/55a_networks.features.ipynb #bf0b9af9
 def _lite0_maps(indices):
     "ImageNet's EfficientNet-Lite0 up to some of its maps"
     net = timm.create_model('tf_efficientnet_lite0', features_only=True, out_indices=indices)
@@ -28,6 +28,7 @@ def _lite0_maps(indices):
     net.load_state_dict({name:known[name] for name in own}, strict=True)
     return net
 
+# %% ../../nbs/55a_networks.features.ipynb #9f692941
 class _Lite0(nn.Module):
     "ImageNet maps of EfficientNet-Lite0: images (B,3,H,W) -> tokens (B,h,w,152), embedding (B,152)"
     step = 16
@@ -149,11 +150,12 @@ class _Lite0Fine(nn.Module):
         folded = [coarse, nn.functional.pixel_unshuffle(eighth, 2), nn.functional.pixel_unshuffle(quarter, 4)]
         return torch.cat(folded, 1).permute(0,2,3,1), coarse.mean((2,3))
 
-# %% ../../nbs/55a_networks.features.ipynb #3338a517
+# %% ../../nbs/55a_networks.features.ipynb #02969c8a
 def _stats(name):
     "(mean, deviation) of an encoder's pictures"
     return tuple(encoder_stats('lite0' if name.startswith('lite0') else 'resnet18').values())
 
+# %% ../../nbs/55a_networks.features.ipynb #3338a517
 def _between(one, other):
     "scale and shift (1,3,1,1) from pictures normalised one way to those normalised another"
     (mean, std), (to_mean, to_std) = ([torch.tensor(part) for part in stats] for stats in (one, other))
@@ -336,6 +338,11 @@ class _Wish:
         own = config_hash(dict(key=self.encoder.key, pictures=self.keys), 8)
         return self.folder.with_name(f'.{self.folder.name}.{own}.part')
 
+# %% ../../nbs/55a_networks.features.ipynb #7419e9ff
+def _is_full(part, name, shape):
+    "Has a file its whole size? Mapped for writing, one that was cut off would be filled with zeros"
+    return (part/f'{name}.f16').stat().st_size==2*int(np.prod(shape))
+
 # %% ../../nbs/55a_networks.features.ipynb #2f2e23e6
 def _left(part):
     "What an earlier try has left in a folder: (arrays, state), or None"
@@ -346,10 +353,6 @@ def _left(part):
         if any(not _is_full(part, name, shape) for name,shape in shapes.items()): return None
         return [_mapped(part, name, shape, 'r+') for name,shape in shapes.items()], state
     except (OSError, KeyError, ValueError, TypeError): return None
-
-def _is_full(part, name, shape):
-    "Has a file its whole size? Mapped for writing, one that was cut off would be filled with zeros"
-    return (part/f'{name}.f16').stat().st_size==2*int(np.prod(shape))
 
 # %% ../../nbs/55a_networks.features.ipynb #7fb418ab
 def _begin(wish):

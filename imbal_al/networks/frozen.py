@@ -187,6 +187,9 @@ class TokenData:
 
     def normalise(self, maps): return maps
 
+# %% ../../nbs/55b_networks.frozen.ipynb #8826a00a
+def _where(on, x, axis): return torch.where(on, x.flip(axis), x)
+
 # %% ../../nbs/55b_networks.frozen.ipynb #7ea1d0d2
 def _turned(maps, masks, g):
     "Maps [(B,C,h,w)] and masks (B,H,W), turned over each way for half of the batch, as a CPU generator draws it"
@@ -196,8 +199,6 @@ def _turned(maps, masks, g):
         masks = torch.where(on, masks.flip(axis), masks)
         maps = [_where(on[:,None], one, axis) for one in maps]
     return maps, masks
-
-def _where(on, x, axis): return torch.where(on, x.flip(axis), x)
 
 # %% ../../nbs/55b_networks.frozen.ipynb #7ac87580
 class Behind(nn.Module):

@@ -132,6 +132,11 @@ class LossConfig:
         if self.variant: words.append(self.variant)
         return ', '.join([*words, f'seed {self.seed}'])
 
+# %% ../../nbs/60a_studies.loss_config.ipynb #90f4bdee
+def _plain(value):
+    "Lists as tuples, at every depth"
+    return tuple(map(_plain, value)) if isinstance(value, list) else value
+
 # %% ../../nbs/60a_studies.loss_config.ipynb #2908539d
 def as_loss_config(
     d:dict,        # Settings by name, as read from JSON
@@ -144,10 +149,6 @@ def as_loss_config(
     try: return LossConfig(**{name:_plain(value) for name,value in d.items()})
     except (TypeError, ValueError, OverflowError) as e: raise InputError(
         f'the settings of a training cannot be read ({e}); see LossConfig') from e
-
-def _plain(value):
-    "Lists as tuples, at every depth"
-    return tuple(map(_plain, value)) if isinstance(value, list) else value
 
 # %% ../../nbs/60a_studies.loss_config.ipynb #ddebf076
 def _check_whole(c):

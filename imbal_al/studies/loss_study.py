@@ -80,7 +80,7 @@ def load_loss_plan(
         'give the folder that `imbal-al losses --out` wrote to')
     return load_plan(folder)
 
-# %% ../../nbs/61_studies.loss_study.ipynb #9fdfcb73
+# %% ../../nbs/61_studies.loss_study.ipynb #b84b1bb0
 def _loss_columns(c):
     "How tables name a run"
     return dict(
@@ -91,6 +91,7 @@ def _loss_columns(c):
         fn_weight=c.fn_weight,
         seed=c.seed)
 
+# %% ../../nbs/61_studies.loss_study.ipynb #9fdfcb73
 def _table_rows(c, rows):
     "Rows of the results table"
     base = dict(_loss_columns(c), fn_weight=np.nan if c.fn_weight is None else c.fn_weight)
