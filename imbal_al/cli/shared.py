@@ -47,12 +47,14 @@ def some_of(names, option, example):
         f'{option} {names!r} is empty; write for example {option} {example}')
     return found
 
-# %% ../../nbs/88a_cli.shared.ipynb #ca13a6cb
+# %% ../../nbs/88a_cli.shared.ipynb #316e99f5
 Device = Annotated[Optional[str], typer.Option(
     help='cpu, cuda, cuda:1; default the best there is')]
+
 DataRoot = Annotated[Optional[Path], typer.Option(
     help='Folder of the data sets; default $IMBAL_AL_DATA')]
 
+# %% ../../nbs/88a_cli.shared.ipynb #ca13a6cb
 @dataclass(frozen=True)
 class Work:
     "How the engine works off the runs of a study"

@@ -74,7 +74,7 @@ def _onnx_tensors(path):
             found[f'{name}.weight'] = found[node.input[1]].T.contiguous()
     return found
 
-# %% ../../nbs/55a_networks.features.ipynb #ca216f63
+# %% ../../nbs/55a_networks.features.ipynb #26f011ab
 _PLAIN = {
     'norm1.weight':'norm1.weight', 'norm1.bias':'norm1.bias',
     'norm2.weight':'norm2.weight', 'norm2.bias':'norm2.bias',
@@ -83,6 +83,7 @@ _PLAIN = {
     'mlp.fc1.weight':'mlp.fc1.weight', 'mlp.fc1.bias':'mlp.fc1.bias',
     'mlp.fc2.weight':'mlp.fc2.weight', 'mlp.fc2.bias':'mlp.fc2.bias'}
 
+# %% ../../nbs/55a_networks.features.ipynb #ca216f63
 def _dinov2_block(found, i):
     "timm's name -> tensor of block `i`"
     at = f'backbone.encoder.layer.{i}.'
@@ -257,10 +258,8 @@ def _prepared(pictures, encoder):
 # %% ../../nbs/55a_networks.features.ipynb #5f98233b
 def _scaled(picture, size):
     "float32 (1,3,H,W), 0 to 1"
-    pixels = np.asarray(picture)
-    if pixels.ndim==2: pixels = pixels[...,None]
-    x = torch.from_numpy(pixels.astype(np.float32)/255).permute(2,0,1)[None]
-    x = x.expand(-1,3,-1,-1)
+    pixels = np.atleast_3d(picture).astype(np.float32)/255
+    x = torch.from_numpy(pixels).permute(2,0,1)[None].expand(-1,3,-1,-1)
     if x.shape[-2:]==tuple(size): return x
     x = nn.functional.interpolate(x, size=size, mode='bicubic', antialias=True, align_corners=False)
     return x.clamp(0,1)

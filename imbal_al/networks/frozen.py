@@ -209,10 +209,11 @@ class Behind(nn.Module):
 
     def forward(self, maps): return self.head(self.decoder(maps))
 
-# %% ../../nbs/55b_networks.frozen.ipynb #2ed3516b
+# %% ../../nbs/55b_networks.frozen.ipynb #f8b5c8a9
 HOW = Training(lr=2e-3, bs=16, steps=100, epochs=None, train_pi=.5)
 _MOST = 256 # Windows that mean and deviation are taken from
 
+# %% ../../nbs/55b_networks.frozen.ipynb #2ed3516b
 def _check_tokens(net, tokens):
     "Raise an `InputError` where there is nothing to train on, or features of another encoder"
     if not len(tokens): raise InputError('no labelled window to train on; give at least one')

@@ -30,12 +30,13 @@ def _smp_name(encoder):
     "What smp calls it."
     return 'tu-tf_efficientnet_lite0' if encoder=='lite0' else encoder
 
-# %% ../../nbs/48_networks.models.ipynb #fa30532a
+# %% ../../nbs/48_networks.models.ipynb #d399c42b
 _NAMES = dict(_conv_stem='conv_stem', _bn0='bn1', _conv_head='conv_head', _bn1='bn2', _fc='classifier')
 _FIRST = dict(_depthwise_conv='conv_dw', _bn1='bn1', _project_conv='conv_pw', _bn2='bn2')
 _OTHER = dict(_expand_conv='conv_pw', _bn0='bn1', _depthwise_conv='conv_dw', _bn1='bn2',
     _project_conv='conv_pwl', _bn2='bn3')
 
+# %% ../../nbs/48_networks.models.ipynb #fa30532a
 def _lite0_names()->dict:
     "Layer names of the PyPI file -> names in timm's `tf_efficientnet_lite0`"
     names, block = dict(_NAMES), 0

@@ -18,13 +18,14 @@ from ..runs.folder import read_result
 # %% auto #0
 __all__ = ['LossConfig']
 
-# %% ../../nbs/60a_studies.loss_config.ipynb #57de270f
+# %% ../../nbs/60a_studies.loss_config.ipynb #9e93a285
 _WINDOWS = dict(
     cfd=(160,160),
     mtsdd_blowhole=(224,224),
     mtsdd_crack=(224,224),
     mtsdd_extreme=(224,224))
 
+# %% ../../nbs/60a_studies.loss_config.ipynb #57de270f
 def _as_patch(patch, data):
     "Height and width as a tuple; None: the windows of that data set, where they are known"
     if patch is None: return _WINDOWS.get(data)
@@ -159,7 +160,7 @@ def _check_whole(c):
         if isinstance(value, bool) or not isinstance(value, int) or value<1: raise InputError(
             f'{name} = {value!r}; give a whole number above 0')
 
-# %% ../../nbs/60a_studies.loss_config.ipynb #dffe3a4b
+# %% ../../nbs/60a_studies.loss_config.ipynb #2dbf2265
 _RANGES = dict( # Name -> (below all, above all); -1e-9: 0 is fine
     lr=(0, np.inf),
     momentum=(-1e-9, 1),
@@ -169,6 +170,7 @@ _RANGES = dict( # Name -> (below all, above all); -1e-9: 0 is fine
     clip=(0, np.inf),
     prior=(0, 1))
 
+# %% ../../nbs/60a_studies.loss_config.ipynb #dffe3a4b
 def _check_numbers(c):
     "Raise an `InputError` for a number out of its range; `clip` and `prior` may be left out"
     for name,(low,high) in _RANGES.items():

@@ -52,12 +52,13 @@ def plan_losses(
             runs.append(replace(base, fn_weight=fn_weight, variant=variant, **same))
     return list({run.hash:run for run in runs}.values())
 
-# %% ../../nbs/61_studies.loss_study.ipynb #a7c61a9b
+# %% ../../nbs/61_studies.loss_study.ipynb #47950109
 _PRESETS = dict(
     quick=dict(width=.5, steps=60, validations=6),
     laptop=dict(size=96, width=.5, lr=1., clip=.05, prior=.01, class_weight=.75),
     paper=dict(steps=None, epochs=100, validations=50, augment='fixed'))
 
+# %% ../../nbs/61_studies.loss_study.ipynb #a7c61a9b
 def loss_preset(
     name:str,      # 'quick', 'laptop' or 'paper'
     data:str,      # Data set
