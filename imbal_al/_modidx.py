@@ -4912,8 +4912,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'imbal_al/results/compare_report.py'),
                                                  'imbal_al.results.compare_report._head': ( 'results.compare_report.html#_head',
                                                                                             'imbal_al/results/compare_report.py'),
-                                                 'imbal_al.results.compare_report._many': ( 'results.compare_report.html#_many',
-                                                                                            'imbal_al/results/compare_report.py'),
                                                  'imbal_al.results.compare_report._method_line': ( 'results.compare_report.html#_method_line',
                                                                                                    'imbal_al/results/compare_report.py'),
                                                  'imbal_al.results.compare_report._method_lines': ( 'results.compare_report.html#_method_lines',

@@ -74,7 +74,7 @@ def _onnx_tensors(path):
             found[f'{name}.weight'] = found[node.input[1]].T.contiguous()
     return found
 
-# %% ../../nbs/55a_networks.features.ipynb #26f011ab
+# %% ../../nbs/55a_networks.features.ipynb #9a604072
 _PLAIN = {
     'norm1.weight':'norm1.weight', 'norm1.bias':'norm1.bias',
     'norm2.weight':'norm2.weight', 'norm2.bias':'norm2.bias',

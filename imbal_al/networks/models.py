@@ -30,7 +30,7 @@ def _smp_name(encoder):
     "What smp calls it."
     return 'tu-tf_efficientnet_lite0' if encoder=='lite0' else encoder
 
-# %% ../../nbs/48_networks.models.ipynb #d399c42b
+# %% ../../nbs/48_networks.models.ipynb #7d48b268
 _NAMES = dict(_conv_stem='conv_stem', _bn0='bn1', _conv_head='conv_head', _bn1='bn2', _fc='classifier')
 _FIRST = dict(_depthwise_conv='conv_dw', _bn1='bn1', _project_conv='conv_pw', _bn2='bn2')
 _OTHER = dict(_expand_conv='conv_pw', _bn0='bn1', _depthwise_conv='conv_dw', _bn1='bn2',

@@ -18,7 +18,7 @@ from ..runs.folder import read_result
 # %% auto #0
 __all__ = ['LossConfig']
 
-# %% ../../nbs/60a_studies.loss_config.ipynb #9e93a285
+# %% ../../nbs/60a_studies.loss_config.ipynb #0cddc537
 _WINDOWS = dict(
     cfd=(160,160),
     mtsdd_blowhole=(224,224),
@@ -160,7 +160,7 @@ def _check_whole(c):
         if isinstance(value, bool) or not isinstance(value, int) or value<1: raise InputError(
             f'{name} = {value!r}; give a whole number above 0')
 
-# %% ../../nbs/60a_studies.loss_config.ipynb #2dbf2265
+# %% ../../nbs/60a_studies.loss_config.ipynb #83998ebe
 _RANGES = dict( # Name -> (below all, above all); -1e-9: 0 is fine
     lr=(0, np.inf),
     momentum=(-1e-9, 1),

@@ -52,7 +52,7 @@ def plan_losses(
             runs.append(replace(base, fn_weight=fn_weight, variant=variant, **same))
     return list({run.hash:run for run in runs}.values())
 
-# %% ../../nbs/61_studies.loss_study.ipynb #47950109
+# %% ../../nbs/61_studies.loss_study.ipynb #47438e27
 _PRESETS = dict(
     quick=dict(width=.5, steps=60, validations=6),
     laptop=dict(size=96, width=.5, lr=1., clip=.05, prior=.01, class_weight=.75),

@@ -24,7 +24,7 @@ def _numbers(values):
     "Any sequence as a tuple of floats"
     return tuple(map(float, values))
 
-# %% ../../nbs/58_studies.run_config.ipynb #346e839d
+# %% ../../nbs/58_studies.run_config.ipynb #4a80af4f
 _READ = dict(patch=tuple, pi_t=_numbers, pi_u=float, healthy_share=float, healthy_price=float, train_pi=float)
 _EXAMPLE = dict(patch=(64,64), pi_t=(.1,.05))
 
