@@ -53,11 +53,12 @@ def test_every_kind_of_shape_lies_where_it_was_drawn():
 
 
 def test_a_box_without_a_rotation_is_not_turned():
-    wide = '<annotations><image name="a" height="60" width="900"><box xtl="5" ytl="20" xbr="880" ybr="40"/></image></annotations>'
+    box = '<box xtl="5" ytl="20" xbr="880" ybr="40"/>'
+    wide = f'<annotations><image name="a" height="60" width="900">{box}</image></annotations>'
     (d,) = read_cvat(ET.fromstring(wide))
     mask = d.mask((60, 900)) > 0
     assert mask.sum() == 875 * 20 and mask[20:40, 5:880].all()
-    wide = wide.replace('<box xtl="5" ytl="20" xbr="880" ybr="40"/>', '<ellipse cx="450" cy="30" rx="440" ry="9"/>')
+    wide = wide.replace(box, '<ellipse cx="450" cy="30" rx="440" ry="9"/>')
     (d,) = read_cvat(ET.fromstring(wide))
     mask = d.mask((60, 900)) > 0
     assert (mask == mask[::-1]).all() and (mask == mask[:, ::-1]).all(), 'even on both sides'
