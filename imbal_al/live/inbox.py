@@ -8,7 +8,7 @@ import json, os
 from pathlib import Path
 from threading import RLock
 
-from ..core import InputError, note, write_text
+from ..core import note, write_text
 from .events import DELETED, merged, saved_tasks, without
 from ..project.intake import look
 from ..project.store import Project
