@@ -245,13 +245,14 @@ def commit()->str: # Such as '0123456789+', 'v1.0'
         return head.stdout.strip() + ('+' if changed else '')
     except (OSError, subprocess.SubprocessError): return 'v'+_version('imbal_al')
 
-# %% ../nbs/00_core.ipynb #ab1ce7df
-_LIBRARIES = ('imbal_al','torch','fastai','segmentation-models-pytorch','timm','numpy')
-
+# %% ../nbs/00_core.ipynb #63bea0d9
 def _cpu():
     "The processor's name, as the operating system gives it"
     try: return re.search(r'model name\s*:\s*(.*)', Path('/proc/cpuinfo').read_text())[1].strip()
     except (OSError, TypeError): return platform.processor() or platform.machine()
+
+# %% ../nbs/00_core.ipynb #ab1ce7df
+_LIBRARIES = ('imbal_al','torch','fastai','segmentation-models-pytorch','timm','numpy')
 
 def provenance()->dict: # commit, cpu, cores, python, versions
     "Commit, processor, cores and versions, to be stored beside a result"

@@ -114,14 +114,8 @@ def progress_text(
         f"{count['failed']} failed, {count['left']} left; "
         f"{count['trained']} of {count['trainings']} trainings")
 
-# %% ../nbs/01_text.ipynb #7dd84c0a
+# %% ../nbs/01_text.ipynb #298827ce
 _TURNS = ('LRE','RLE','LRO','RLO','PDF','LRI','RLI','FSI','PDI')
-
-def shown_text(
-    text:str, # Of anybody
-    )->str:   # On as many lines
-    "Text for a terminal: what it would obey is shown as its number"
-    return ''.join(map(_shown, str(text)))
 
 def _shown(character):
     "A character, or its number"
@@ -130,6 +124,18 @@ def _shown(character):
     is_mark = unicodedata.category(character)=='Cf' and unicodedata.bidirectional(character) not in _TURNS
     return character if is_mark else character.encode('unicode_escape').decode()
 
+# %% ../nbs/01_text.ipynb #7dd84c0a
+def shown_text(
+    text:str, # Of anybody
+    )->str:   # On as many lines
+    "Text for a terminal: what it would obey is shown as its number"
+    return ''.join(map(_shown, str(text)))
+
+# %% ../nbs/01_text.ipynb #dfeca460
+def _is_number(text):
+    "Whether text is a plain number, such as -3.5"
+    return text.lstrip('+-').replace('.', '', 1).isdecimal()
+
 # %% ../nbs/01_text.ipynb #ad7ff665
 def cell_text(
     value, # Of a cell
@@ -137,7 +143,3 @@ def cell_text(
     "A cell that no spreadsheet runs"
     is_formula = isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n'") and not _is_number(value)
     return "'"+value if is_formula else value
-
-def _is_number(text):
-    "Whether text is a plain number, such as -3.5"
-    return text.lstrip('+-').replace('.', '', 1).isdecimal()

@@ -28,12 +28,13 @@ def _how_to_get(name, root=None):
         f'run `imbal-al data get {name} --archive FILE.zip --data-root {base}`, '
         f'or fill {base/(known.folder or name)} with {known.layout}']
 
-# %% ../../nbs/17_data.download.ipynb #11c351e7
+# %% ../../nbs/17_data.download.ipynb #16290a89
 def _leads_out(member, name, parts):
     "Whether a member of an archive would leave the folder, or is a link"
     drive = bool(parts) and ':' in parts[0]
     return name.startswith('/') or '..' in parts or drive or stat.S_ISLNK(member.external_attr>>16)
 
+# %% ../../nbs/17_data.download.ipynb #11c351e7
 def _members(z, archive):
     "The files in the archive as (member, path parts); a member that leaves the folder is refused"
     found = []
@@ -137,7 +138,7 @@ def _fetch(url, path, progress=None, timeout=60):
         f"{url} broke off after {done:,} of {total:,} bytes; run the command again")
     return sha
 
-# %% ../../nbs/17_data.download.ipynb #814ed97e
+# %% ../../nbs/17_data.download.ipynb #ce93464d
 def _alive(pid):
     "Whether a process of this number runs on this machine"
     try: os.kill(int(pid), 0)
@@ -145,6 +146,7 @@ def _alive(pid):
     except OSError: pass
     return True
 
+# %% ../../nbs/17_data.download.ipynb #814ed97e
 def _own_work_folder(base, name):
     "A new folder that names machine and process; those that killed processes left are removed"
     me = f'.get-{name}-{platform.node()}-'
@@ -173,13 +175,14 @@ def _sha256(path):
     except OSError as e: raise InputError(
         f"cannot read {path}: {e.strerror}; give the archive you downloaded") from e
 
-# %% ../../nbs/17_data.download.ipynb #d2d11d7a
+# %% ../../nbs/17_data.download.ipynb #aca499a6
 def _pinned(pin):
     "The checksum that the first download left, or ''"
     if not pin.is_file(): return ''
     try: return json.loads(pin.read_text())['sha256']
     except (OSError, ValueError, KeyError, TypeError): return ''
 
+# %% ../../nbs/17_data.download.ipynb #d2d11d7a
 def _verify_sum(sha, download, pin):
     "Compare a checksum with the known one, or with the one pinned by the first download"
     known = download.sha256 or _pinned(pin)
@@ -198,11 +201,12 @@ def _verify_content(name, work, archive, strict, progress):
         f"{archive} does not hold what was expected ({len(problems)} problems): {problems[0]}")
     return report
 
-# %% ../../nbs/17_data.download.ipynb #9c65fdcd
+# %% ../../nbs/17_data.download.ipynb #e4f56592
 def _teller(progress, what):
     "A progress function of (done, total) for one part of the work, or None"
     return partial(progress, what) if progress else None
 
+# %% ../../nbs/17_data.download.ipynb #9c65fdcd
 def _downloaded(known, root, path, pin, progress, timeout):
     "Download the archive to `path` and compare its checksum, which is returned"
     try: sha = _fetch(known.download.url, path, _teller(progress, 'download'), timeout)

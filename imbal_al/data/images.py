@@ -134,15 +134,14 @@ _GREY = ('1','L','LA','I','I;16','I;16B','I;16L') # PIL's modes of one channel, 
 def channels_of(path): return 1 if open_picture(path).mode in _GREY else 3
 
 # %% ../../nbs/11_data.images.ipynb #dc223ee0
-_FLIP = Image.Transpose
 _TURNS = {
-    2:_FLIP.FLIP_LEFT_RIGHT,
-    3:_FLIP.ROTATE_180,
-    4:_FLIP.FLIP_TOP_BOTTOM,
-    5:_FLIP.TRANSPOSE,
-    6:_FLIP.ROTATE_270,
-    7:_FLIP.TRANSVERSE,
-    8:_FLIP.ROTATE_90}
+    2:Image.Transpose.FLIP_LEFT_RIGHT,
+    3:Image.Transpose.ROTATE_180,
+    4:Image.Transpose.FLIP_TOP_BOTTOM,
+    5:Image.Transpose.TRANSPOSE,
+    6:Image.Transpose.ROTATE_270,
+    7:Image.Transpose.TRANSVERSE,
+    8:Image.Transpose.ROTATE_90}
 
 # %% ../../nbs/11_data.images.ipynb #21698351
 _SAYS = (b'Raw profile type', b'XML:com.adobe.xmp') # Texts that may say how a camera was held
@@ -162,7 +161,7 @@ def _says_late(path):
             is_behind |= kind==b'IDAT'
             at += 12+int.from_bytes(head[:4], 'big')
 
-# %% ../../nbs/11_data.images.ipynb #9568d8d2
+# %% ../../nbs/11_data.images.ipynb #9a53e5c2
 def orientation_in(
     im,   # An open picture, not decoded
     path  # Its file
@@ -173,6 +172,7 @@ def orientation_in(
     found = exif.get(0x0112, 1)
     return found if found in _TURNS else 1
 
+# %% ../../nbs/11_data.images.ipynb #9568d8d2
 def orientation_of(path):
     "The same of a file; 1 for one that cannot be read"
     try:
@@ -189,7 +189,7 @@ def upright(
     im = Image.fromarray(mask.astype(np.uint8))
     return np.asarray(im.transpose(_TURNS[orientation]))>0
 
-# %% ../../nbs/11_data.images.ipynb #ab7fe453
+# %% ../../nbs/11_data.images.ipynb #c65bafd4
 def refuse_floats(
     im,  # An open picture
     path # Of its file
@@ -198,6 +198,7 @@ def refuse_floats(
     if im.mode=='F': raise InputError(
         f"{path} holds floating-point pixels; save it with 8 or 16 bits")
 
+# %% ../../nbs/11_data.images.ipynb #ab7fe453
 def _eight_bit(im, path, bits=16):
     "16-bit grey scaled to 8 bit; other modes unchanged"
     refuse_floats(im, path)
@@ -227,13 +228,14 @@ def _swapped(tile):
     other = raw[:-1]+_OTHER_BYTE[raw[-1]]
     return tile._replace(args=other if whole else (other, *tile.args[1:]))
 
-# %% ../../nbs/11_data.images.ipynb #8433a97f
+# %% ../../nbs/11_data.images.ipynb #8b21d797
 def _raw_mode(im):
     "How the pixels of an open file are packed, and their bits as a TIFF says them"
     args = im.tile[0].args
     raw = str(args[0] if isinstance(args, tuple) and args else args)
     return raw, im.tag_v2.get(258, (8,))[0] if im.format=='TIFF' else 8
 
+# %% ../../nbs/11_data.images.ipynb #8433a97f
 def _lower_bytes(path):
     "The lower bytes of a picture in 16-bit colour, upright, uint8 (H,W,3); None for any other"
     with Image.open(path) as im:
@@ -253,14 +255,7 @@ def white_is_zero(
     "Is it a TIFF of 16 bits in which 0 is white?"
     return im.format=='TIFF' and im.mode.startswith('I;16') and im.tag_v2.get(262)==0
 
-# %% ../../nbs/11_data.images.ipynb #e80f65fe
-def deep_pixels(path):
-    "The numbers of a picture of 16 bits, (H,W) or (H,W,3), upright; None for any other, which is not decoded"
-    with Image.open(path) as im:
-        is_colour = im.mode in ('RGB','RGBA') and bool(im.tile)
-        if not im.mode.startswith('I') and not (is_colour and '16' in str(_raw_mode(im))): return None
-    return _deep(open_picture(path), path)
-
+# %% ../../nbs/11_data.images.ipynb #50ed7b56
 def _deep(im, path):
     "The same of a picture that is open"
     if im.mode.startswith('I'): return np.asarray(ImageOps.exif_transpose(im))
@@ -268,6 +263,14 @@ def _deep(im, path):
     if low is None: return None
     high = np.asarray(ImageOps.exif_transpose(im))[...,:3]
     return high.astype(np.uint16)*256+low
+
+# %% ../../nbs/11_data.images.ipynb #e80f65fe
+def deep_pixels(path):
+    "The numbers of a picture of 16 bits, (H,W) or (H,W,3), upright; None for any other, which is not decoded"
+    with Image.open(path) as im:
+        is_colour = im.mode in ('RGB','RGBA') and bool(im.tile)
+        if not im.mode.startswith('I') and not (is_colour and '16' in str(_raw_mode(im))): return None
+    return _deep(open_picture(path), path)
 
 # %% ../../nbs/11_data.images.ipynb #b96a35d9
 @lru_cache(4)

@@ -110,11 +110,12 @@ def _add(found, path, name, endings):
     elif is_special(path): found.out.append(f'{_shown(path)} is a pipe or a device, no file; it is left out')
     else: found.names.append(name)
 
-# %% ../../nbs/12a_data.listing.ipynb #161c9a15
+# %% ../../nbs/12a_data.listing.ipynb #1209f280
 _MASK_WORD = re.compile(r'[-_.](masks?|labels?|gt|seg|pseudo)$', re.I)
 _MASK_FOLDERS = {
     'mask','masks','label','labels','gt','ground_truth','groundtruth','seg','segmentation','annotations'}
 
+# %% ../../nbs/12a_data.listing.ipynb #161c9a15
 def image_of_mask(
     name:str # Of a file
     )->str:  # '' for a name that is no mask's
@@ -123,7 +124,7 @@ def image_of_mask(
     bare = _MASK_WORD.sub('', stem)
     return '' if bare==stem or bare.endswith('/') or not bare else bare+ending
 
-# %% ../../nbs/12a_data.listing.ipynb #bf6f3f6f
+# %% ../../nbs/12a_data.listing.ipynb #20be376f
 def without_mask_folder(
     name:str # Of a file, with `/`
     )->str:  # '' where none of its folders is called so
@@ -133,11 +134,15 @@ def without_mask_folder(
     if not at: return ''
     return '/'.join([*folders[:at[-1]], *folders[at[-1]+1:], file])
 
+# %% ../../nbs/12a_data.listing.ipynb #bf6f3f6f
 def _shorter(name):
     "A name with each of its folders left out in turn, and as it is"
     parts = name.split('/')
     left_out = ['/'.join(parts[:i]+parts[i+1:]) for i in range(len(parts)-1)]
     return [name, *left_out]
+
+# %% ../../nbs/12a_data.listing.ipynb #565f1d3d
+def _stem(name): return os.path.splitext(name)[0]
 
 # %% ../../nbs/12a_data.listing.ipynb #5d63f883
 def masks_of_others(
@@ -156,5 +161,3 @@ def masks_of_others(
         for short in (_stem(far), _stem(image_of_mask(far))): found += near.get(short, ())
         if found: out[name] = found[0]
     return out
-
-def _stem(name): return os.path.splitext(name)[0]

@@ -100,15 +100,17 @@ def _mtsdd_tiny(root):
     rows = [row for row in s.table.to_dict('records') if row['kind'] in _TINY]
     return make_source('mtsdd_tiny', rows, s.root)
 
-# %% ../../nbs/14_data.magnetic_tiles.ipynb #091ed6ac
+# %% ../../nbs/14_data.magnetic_tiles.ipynb #e54cdc9d
 def _reach(n, size):
     "First and last place of a window along a side of `n` pixels: inside, or the side in its middle"
     return (-((size-n)//2),)*2 if n<size else (0, n-size)
 
+# %% ../../nbs/14_data.magnetic_tiles.ipynb #f8d0e1b3
 def _middle(first, last, reach, size):
     "Where a window starts that has `first`..`last` in its middle, within `reach`"
     return int(np.clip((first+last+1)//2-size//2, *reach))
 
+# %% ../../nbs/14_data.magnetic_tiles.ipynb #091ed6ac
 def _inside(y, x, size):
     "Where a window lies in its image, as slices; what is outside is left off"
     return np.s_[max(y,0):y+size, max(x,0):x+size]
@@ -161,10 +163,7 @@ def _moved(mask, y, x, size, margin):
 
 # %% ../../nbs/14_data.magnetic_tiles.ipynb #e7c36f42
 def _second_view(mask, first, size=224, margin=8):
-    """Corner (y, x) of another window on the same defect, as far from `first` as can be.
-
-    The defect stays `margin` pixels from its edge. `first` itself is returned
-    where there is no room or where it cuts the defect"""
+    "Corner (y, x) of another window on the same defect, as far from `first` as can be"
     y,x = first
     held = np.count_nonzero(mask[_inside(y, x, size)])
     wider = np.count_nonzero(mask[max(y-1,0):y+size+1, max(x-1,0):x+size+1])
@@ -190,10 +189,11 @@ def _split_tiles(n, d, train, fixed=None, most=16):
     part[few] = bits[np.lexsort((uneven, off))[0]]
     return part==1
 
-# %% ../../nbs/14_data.magnetic_tiles.ipynb #d027414e
+# %% ../../nbs/14_data.magnetic_tiles.ipynb #d65ae071
 _SIDE = 224
 _TILES = dict(Blowhole=(171,101), Crack=(77,46))
 
+# %% ../../nbs/14_data.magnetic_tiles.ipynb #d027414e
 def _window_row(row, at, view, mask=None):
     "The row of the window at `at` (y, x) of an image; without `mask` it has no defect"
     y, x = at
@@ -227,7 +227,7 @@ def _dealt(rows, train, known):
     known.update(zip(t.index, part.tolist()))
     return rows
 
-# %% ../../nbs/14_data.magnetic_tiles.ipynb #20f545f0
+# %% ../../nbs/14_data.magnetic_tiles.ipynb #af3c84b0
 def _free(s):
     "One window in the middle of each image without a defect"
     rows = []
@@ -236,12 +236,19 @@ def _free(s):
         rows.append(_window_row(row, at, 1))
     return rows
 
+# %% ../../nbs/14_data.magnetic_tiles.ipynb #20f545f0
 def _extreme(s, parts, known):
     "The first views of every kind of defect, and the windows without one; these are dealt here"
     rows, free = [], _free(s)
     for of_kind in parts.values(): rows += [row for row in of_kind if row['view']==1]
     windows, train = np.sum(list(_TILES.values()), 0)
     return rows+_dealt(free, round(len(free)*train/windows), known)
+
+# %% ../../nbs/14_data.magnetic_tiles.ipynb #ee18811d
+def _with_split(row, known):
+    "A window's row as it stands in the table"
+    kept = {key:value for key,value in row.items() if key!='defect'}
+    return {**kept, 'split':'train' if known[row['group']] else 'val'}
 
 # %% ../../nbs/14_data.magnetic_tiles.ipynb #8d041953
 def _mtsdd_windows(root, name):
@@ -251,11 +258,6 @@ def _mtsdd_windows(root, name):
     rows = parts.get(name.removeprefix('mtsdd_').capitalize())
     if rows is None: rows = _extreme(s, parts, known)
     return make_source(name, [_with_split(row, known) for row in rows], s.root)
-
-def _with_split(row, known):
-    "A window's row as it stands in the table"
-    kept = {key:value for key,value in row.items() if key!='defect'}
-    return {**kept, 'split':'train' if known[row['group']] else 'val'}
 
 # %% ../../nbs/14_data.magnetic_tiles.ipynb #95bbeb4c
 @data_set('mtsdd_blowhole',

@@ -57,6 +57,18 @@ def read_mask_how(
         f"its image {shape[1]} x {shape[0]}; export the mask again")
     return m.astype(np.uint8), how
 
+# %% ../../nbs/12_data.masks.ipynb #b06245bb
+def ask_turned(
+    path,           # The mask's
+    orientation:int # Of the photograph, 2 to 8
+    ):
+    "Raise the question which pixels a mask is of, where both readings fit"
+    _ask(
+        path,
+        f'is of a photograph that its camera turned (EXIF orientation {orientation})',
+        "'stored' (drawn on the pixels as stored)",
+        "'upright' (drawn on the picture as shown)")
+
 # %% ../../nbs/12_data.masks.ipynb #4e03298e
 def turned_mask(
     mask:np.ndarray,   # bool (H,W), as in its file
@@ -71,17 +83,6 @@ def turned_mask(
     if pixels=='stored' or mask.shape!=shape and turned.shape==shape: return turned
     if turned.shape!=shape or np.array_equal(mask, turned): return mask
     ask_turned(path, orientation)
-
-def ask_turned(
-    path,           # The mask's
-    orientation:int # Of the photograph, 2 to 8
-    ):
-    "Raise the question which pixels a mask is of, where both readings fit"
-    _ask(
-        path,
-        f'is of a photograph that its camera turned (EXIF orientation {orientation})',
-        "'stored' (drawn on the pixels as stored)",
-        "'upright' (drawn on the picture as shown)")
 
 # %% ../../nbs/12_data.masks.ipynb #992b7922
 def _opacity(im):
@@ -164,32 +165,35 @@ def mask_reading(
     reading = readings[0] if readings else 'auto'
     return check_choice('mask values', reading, MASK_VALUES), ''.join(pixels)
 
-# %% ../../nbs/12_data.masks.ipynb #aaa695eb
+# %% ../../nbs/12_data.masks.ipynb #1dbf0e27
 def _ask(path, what, *answers):
     "Raise the question which of several readings is meant"
     raise InputError(
         f"mask {path} {what}; say which is meant: {' or '.join(answers)} "
         "(--mask-values NAME, or folder:IMAGES:MASKS:NAME)")
 
+# %% ../../nbs/12_data.masks.ipynb #aaa695eb
 _BY_NUMBER = "'nonzero' (class numbers)"
 _BY_GREY = "'over127' (smoothed borders)"
 _BY_CLASS = "'classes' (class numbers, 255 is a void border)"
 _BY_COLOUR = "'colours' (all that is not black)"
 
-# %% ../../nbs/12_data.masks.ipynb #f578174a
-_VOID = 255
-_VOID_COLOUR = (224,224,192)
+# %% ../../nbs/12_data.masks.ipynb #0f839fdd
+def _codes(im):
+    "The same of all of them"
+    red, green, blue = np.moveaxis(np.asarray(im.convert('RGB')), -1, 0)
+    return (red.astype(np.int32)<<16)+(green.astype(np.int32)<<8)+blue
 
+# %% ../../nbs/12_data.masks.ipynb #41c0b9fc
 def _rgb_codes(im):
     "Colours as whole numbers (H,W); transparent ones are black"
     opacity = _opacity(im)
     codes = _codes(im)
     return codes if opacity is None else np.where(opacity>0, codes, 0)
 
-def _codes(im):
-    "The same of all of them"
-    red, green, blue = np.moveaxis(np.asarray(im.convert('RGB')), -1, 0)
-    return (red.astype(np.int32)<<16)+(green.astype(np.int32)<<8)+blue
+# %% ../../nbs/12_data.masks.ipynb #f578174a
+_VOID = 255
+_VOID_COLOUR = (224,224,192)
 
 @_picture('classes')
 def _classes(im, path):
@@ -332,20 +336,7 @@ def _whole(a, path):
         f"mask {path} holds numbers below 0; save it with 0 as background, 8 or 16 bits")
     return a if a.dtype.kind=='u' else a.astype(np.int64)
 
-# %% ../../nbs/12_data.masks.ipynb #bd091bd5
-def mask_picture(
-    path,              # Of a picture
-    values:str='auto', # How it is meant, one of `MASK_VALUES`
-    content=None       # Its bytes, where it lies in an archive
-    )->tuple:          # bool (H,W), 1 = defect; and what was decided: '', 'smoothed', 'void' or 'mostly'
-    "The one reader of masks that are pictures. Raises `InputError` where two readings fit"
-    values, _ = mask_reading(values)
-    stored = open_picture(path, content)
-    if values!='auto': return _READINGS[values](_shown(stored), path), ''
-    defect, how = _decided(stored, path)
-    if not how and 2*np.count_nonzero(defect)>defect.size: how = 'mostly'
-    return defect, how
-
+# %% ../../nbs/12_data.masks.ipynb #a646f9a8
 def _decided(stored, path):
     "The same where nothing is told, and without looking how much of it is defect"
     lossy = stored.format in _LOSSY
@@ -364,6 +355,20 @@ def _decided(stored, path):
     levels = np.unique(numbers[numbers>0])
     if len(levels)==1 and (not lossy or levels[0]>=235): return numbers>0, ''
     return _greys(numbers, levels, path, lossy)
+
+# %% ../../nbs/12_data.masks.ipynb #bd091bd5
+def mask_picture(
+    path,              # Of a picture
+    values:str='auto', # How it is meant, one of `MASK_VALUES`
+    content=None       # Its bytes, where it lies in an archive
+    )->tuple:          # bool (H,W), 1 = defect; and what was decided: '', 'smoothed', 'void' or 'mostly'
+    "The one reader of masks that are pictures. Raises `InputError` where two readings fit"
+    values, _ = mask_reading(values)
+    stored = open_picture(path, content)
+    if values!='auto': return _READINGS[values](_shown(stored), path), ''
+    defect, how = _decided(stored, path)
+    if not how and 2*np.count_nonzero(defect)>defect.size: how = 'mostly'
+    return defect, how
 
 # %% ../../nbs/12_data.masks.ipynb #71b53e3a
 def is_photograph(
@@ -385,12 +390,13 @@ def _shown_greys(im, numbers):
     table = np.array(im.getpalette('RGB'), np.int64).reshape(-1,3)[:,0]
     return table[numbers]
 
-# %% ../../nbs/12_data.masks.ipynb #bfb3cf33
+# %% ../../nbs/12_data.masks.ipynb #05eb141c
 _DECIDED = dict(
     smoothed='smoothed borders ({n} such masks); above 127 counts as defect',
     mostly="more defect than background ({n} such masks); if black is the defect, 'inverted' says so (--mask-values)",
     void="a void border ({n} such masks), which is no defect; 'nonzero' would take it (--mask-values)")
 
+# %% ../../nbs/12_data.masks.ipynb #bfb3cf33
 def decided_lines(
     found:dict # What was decided -> the masks
     )->list:
@@ -431,13 +437,14 @@ def _union(mask, shape):
     parts = [read_mask(file, 'label', shape) for file in union_files(mask)]
     return np.logical_or.reduce(parts)
 
-# %% ../../nbs/12_data.masks.ipynb #d99c3666
+# %% ../../nbs/12_data.masks.ipynb #33c3fc23
 _PALETTE = np.array([ # two colours of background, two of defects
     [0,0,0],
     [0xaa,0x55,0],
     [0x55,0xaa,0x7f],
     [0xff,0xaa,0xff]])
 
+# %% ../../nbs/12_data.masks.ipynb #d99c3666
 @decoder('potato_palette')
 def _potato_palette(mask, shape):
     a = np.asarray(open_picture(mask).convert('RGB')).astype(np.float32)
@@ -487,17 +494,24 @@ def _runs(text, n, where):
     np.add.at(edges, start+length, -1)
     return edges[:-1].cumsum()>0
 
-# %% ../../nbs/12_data.masks.ipynb #50042b64
+# %% ../../nbs/12_data.masks.ipynb #10174406
 def _named(mask):
     "File, image and the mask itself, of a text FILE::IMAGE::MASK"
     return (mask.split('::', 2)+['',''])[:3]
 
+# %% ../../nbs/12_data.masks.ipynb #50042b64
 @decoder('runs')
 def _runs_mask(mask, shape):
     file, image, text = _named(mask)
     flat = np.zeros(shape[0]*shape[1], bool)
     for runs in text.split(';'): flat |= _runs(runs, flat.size, f'{file}, image {image}')
     return flat.reshape(shape, order='F')
+
+# %% ../../nbs/12_data.masks.ipynb #c2a4c048
+def _as_lengths(counts):
+    "Whole numbers of 64 bits. Raises `ValueError`"
+    try: return np.array([int(count) for count in counts], np.int64)
+    except OverflowError as e: raise ValueError('run lengths far beyond any image') from e
 
 # %% ../../nbs/12_data.masks.ipynb #61b14aa2
 def coco_counts(
@@ -518,11 +532,6 @@ def coco_counts(
         number = shift = 0
     if shift: raise ValueError('a run length without its end')
     return _as_lengths(out)
-
-def _as_lengths(counts):
-    "Whole numbers of 64 bits. Raises `ValueError`"
-    try: return np.array([int(count) for count in counts], np.int64)
-    except OverflowError as e: raise ValueError('run lengths far beyond any image') from e
 
 # %% ../../nbs/12_data.masks.ipynb #22abcd66
 def _coco_runs(seg, shape):
@@ -569,7 +578,7 @@ def _fill(points, draw):
     draw.line([*points, points[-1]], fill=1)
     draw.point(points[0], fill=1)
 
-# %% ../../nbs/12_data.masks.ipynb #cc70b0d3
+# %% ../../nbs/12_data.masks.ipynb #340bab8e
 def _contour(words, shape, where):
     "The points (n,2) as x, y in pixels of one line's numbers; `where` names file and line"
     try: xy = np.array(words, float).reshape(-1,2)
@@ -580,6 +589,7 @@ def _contour(words, shape, where):
         f"{where}: a point is outside the image; fetch the data set again")
     return points
 
+# %% ../../nbs/12_data.masks.ipynb #cc70b0d3
 @decoder('yolo')
 def _yolo(mask, shape):
     im = Image.new('L', shape[::-1])

@@ -94,10 +94,11 @@ def _files_of(image, mask):
     several = tuple(map(_stat, union_files(mask)))
     return (image, _stat(image), mask, _stat(mask) if os.path.isabs(mask) else several)
 
+# %% ../../nbs/18_data.patches.ipynb #6329ccd5
+def _window_columns(t): return [column for column in WINDOW if column in t]
+
 # %% ../../nbs/18_data.patches.ipynb #544feba7
 _FORMAT = 1
-
-def _window_columns(t): return [column for column in WINDOW if column in t]
 
 def _fingerprint(source, settings):
     "A hash over the settings, the source's table and its files' sizes and times"
@@ -182,6 +183,13 @@ def read_store(
     except (OSError, KeyError, ValueError, TypeError, RecursionError, OverflowError):
         if path.exists(): note(f"{path/name} is damaged or missing; the store is cut again")
 
+# %% ../../nbs/18_data.patches.ipynb #497014f4
+def _pool(rows):
+    "Threads for files, processes for images that are drawn"
+    drawn = any(str(row['image']).startswith('synthetic:') for row in rows)
+    if not drawn: return ThreadPoolExecutor
+    return partial(ProcessPoolExecutor, mp_context=get_context('spawn'))
+
 # %% ../../nbs/18_data.patches.ipynb #092e33ac
 def _cut(row, **how):
     "`cut`, and the pixels of defects in each patch"
@@ -189,12 +197,6 @@ def _cut(row, **how):
     if done is None: return None
     images, masks, corners = done
     return images, masks, corners, masks.sum((1,2), dtype=np.int64)
-
-def _pool(rows):
-    "Threads for files, processes for images that are drawn"
-    drawn = any(str(row['image']).startswith('synthetic:') for row in rows)
-    if not drawn: return ThreadPoolExecutor
-    return partial(ProcessPoolExecutor, mp_context=get_context('spawn'))
 
 # %% ../../nbs/18_data.patches.ipynb #e4ed763a
 def _cuts(source, settings, workers):
@@ -389,12 +391,13 @@ _PAPER = dict(
     dibe_crack='Crack',
     dibe_cfd='CFD') # Our name -> the paper's
 
-# %% ../../nbs/18_data.patches.ipynb #99a1a636
+# %% ../../nbs/18_data.patches.ipynb #185a31db
 def _ratio(t, pixels):
     "Text '1:N': background pixels per defect pixel of a store's table, `pixels` to a patch"
     defect = int(t['defect_pixels'].sum())
     return f"1:{(len(t)*pixels-defect)/defect:.0f}" if defect else '1:inf'
 
+# %% ../../nbs/18_data.patches.ipynb #abed0ef6
 def _sizes_row(store):
     "One store's row"
     t, pixels = store.table, store.masks[0].size
@@ -404,6 +407,7 @@ def _sizes_row(store):
     for part,rows in parts.items(): row[f'fg_bg_{part}'] = _ratio(rows, pixels) if len(rows) else ''
     return row
 
+# %% ../../nbs/18_data.patches.ipynb #99a1a636
 def _paper_columns(known):
     "The paper's row as further columns, empty where it has none"
     columns = {f'paper_{key}':known.get(key,'') for key in ('train','val','total','fg_bg')}

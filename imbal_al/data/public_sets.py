@@ -340,6 +340,12 @@ def _mask_export(folder):
         mask=str(folder/masks[stem]),
         decoder='nonzero') for stem,file in images.items()]
 
+# %% ../../nbs/15_data.public_sets.ipynb #e083bddb
+def _name(given):
+    "What is given, if it is a file name"
+    if isinstance(given, str): return given
+    raise TypeError(f'{given!r} is no file name')
+
 # %% ../../nbs/15_data.public_sets.ipynb #c34b6fa1
 def _coco_records(d):
     "Image id -> (file name, record {'size','masks'}), from a COCO file's content"
@@ -352,11 +358,6 @@ def _coco_records(d):
         _, record = found[annotation['image_id']]
         record['masks'].append(annotation['segmentation'])
     return found
-
-def _name(given):
-    "What is given, if it is a file name"
-    if isinstance(given, str): return given
-    raise TypeError(f'{given!r} is no file name')
 
 # %% ../../nbs/15_data.public_sets.ipynb #f4ed3284
 def _coco_masks(path):
@@ -456,7 +457,7 @@ def _numbered(copies, originals, at):
         f"({len(bad)} such copies); restore the folder or leave out ':copies'")
     return place
 
-# %% ../../nbs/15_data.public_sets.ipynb #41ee10f0
+# %% ../../nbs/15_data.public_sets.ipynb #e98c0156
 def _telling(stems, labels, tries):
     "The first `tries` of `stems` whose label shows a defect, as (stem, label bool (H,W))"
     found = []
@@ -466,6 +467,7 @@ def _telling(stems, labels, tries):
         if label.any(): found.append((stem, label>0))
     return found
 
+# %% ../../nbs/15_data.public_sets.ipynb #41ee10f0
 def _misfits(order, place, telling, labels):
     "The copies whose label is not their original's, if the originals stand in this order"
     wrong = []
@@ -474,10 +476,11 @@ def _misfits(order, place, telling, labels):
         if not np.array_equal(label, mask_numbers(labels[original])>0): wrong.append(stem)
     return wrong
 
-# %% ../../nbs/15_data.public_sets.ipynb #fb675066
+# %% ../../nbs/15_data.public_sets.ipynb #a91244b8
 def _by_number(stems):
     return sorted(stems, key=lambda stem: (int(re.sub(r'\D', '', stem) or 0), stem))
 
+# %% ../../nbs/15_data.public_sets.ipynb #fb675066
 def _order(place, labels, stems, at, tries=12):
     "The originals' stems in the order the copies were numbered by; `labels` is stem -> path"
     by_number, as_text = _by_number(stems), sorted(stems)
@@ -492,7 +495,7 @@ def _order(place, labels, stems, at, tries=12):
         f"{at}: the label of {min(wrong, key=len)[0]} is that of no original it can be a copy of; "
         "restore the folder or leave out ':copies'")
 
-# %% ../../nbs/15_data.public_sets.ipynb #4ea8d971
+# %% ../../nbs/15_data.public_sets.ipynb #97e5e97e
 def _folder_of(at, part, what):
     "The folder `{part}_{what}` in `at`, with or without a size at the end"
     pattern = re.compile(rf'{part}_{what}(_\d+)?')
@@ -503,6 +506,7 @@ def _folder_of(at, part, what):
         "one is needed, as in KLIVIS/DIBE")
     return at/found[0]
 
+# %% ../../nbs/15_data.public_sets.ipynb #4ea8d971
 def _same_size(rows, side):
     "Refuse an image that is not `side` x `side` pixels"
     for row in rows:
@@ -596,6 +600,9 @@ _dibe_set('dibe_crack', 'Crack', 'cracks of mtsdd, 1:113',
 _dibe_set('dibe_cfd', 'CFD', 'tiles of cfd, 1:25',
     train=360, val=348, patch=(160,160), of='cfd')
 
+# %% ../../nbs/15_data.public_sets.ipynb #a8371649
+def _is_ksdd2(file): return re.match(r'(train|test)/', file) and '(copy)' not in file
+
 # %% ../../nbs/15_data.public_sets.ipynb #d328acc3
 @data_set('ksdd2',
     channels=1,
@@ -624,8 +631,6 @@ def _ksdd2(root):
         decoder='over127',
         split='train' if file.startswith('train') else 'val') for stem,file in images.items()]
     return make_source('ksdd2', rows, home)
-
-def _is_ksdd2(file): return re.match(r'(train|test)/', file) and '(copy)' not in file
 
 # %% ../../nbs/15_data.public_sets.ipynb #e9676b65
 def _strip_masks(files):

@@ -17,9 +17,10 @@ __all__ = ['make_scenario']
 # %% ../../nbs/19_data.scenarios.ipynb #07007e9f
 MODES = ('paired','paper')
 
-# %% ../../nbs/19_data.scenarios.ipynb #ca883f68
+# %% ../../nbs/19_data.scenarios.ipynb #2c6ef075
 def _no_ids(): return np.empty(0, np.int64)
 
+# %% ../../nbs/19_data.scenarios.ipynb #ca883f68
 @dataclass
 class Scenario:
     "Indices into a patch store"
@@ -58,11 +59,12 @@ def n_faulty(
     But safe against 0.29*100 = 28.999..."""
     return math.floor(pi*size+1e-9)
 
-# %% ../../nbs/19_data.scenarios.ipynb #26380ec6
+# %% ../../nbs/19_data.scenarios.ipynb #ee1d859a
 def _allows(size, pi, faulty, healthy):
     "Are there enough patches for a set?"
     return n_faulty(size,pi)<=faulty and size-n_faulty(size,pi)<=healthy
 
+# %% ../../nbs/19_data.scenarios.ipynb #26380ec6
 def largest_size(
     pi:float,   # Share of faulty patches, 0 to 1
     faulty:int, # Faulty patches that there are
@@ -86,17 +88,19 @@ def _draw(pi, size, faulty, healthy, what):
         f"{what} = {pi:g} with {size} patches needs {lack}; "
         f"the largest size at this prevalence is {largest}")
 
-# %% ../../nbs/19_data.scenarios.ipynb #8e6f7615
+# %% ../../nbs/19_data.scenarios.ipynb #9c09c817
 def _check_prevalence(name, value):
     "Refuse what is no number from 0 to 1"
     if not (isinstance(value,(int,float)) and 0<=value<=1):
         raise InputError(f"{name} = {value!r} is no prevalence; give a number from 0 to 1")
 
+# %% ../../nbs/19_data.scenarios.ipynb #80c022bd
 def _check_whole(name, value, least, wanted):
     "Refuse what is no whole number of at least `least`"
     if not (isinstance(value,(int,np.integer)) and value>=least):
         raise InputError(f"{name} = {value!r}; give a whole number{wanted}")
 
+# %% ../../nbs/19_data.scenarios.ipynb #8e6f7615
 def _check(pi_u, pool_size, pi_t, test_size, seed, repeat):
     "Refuse what no scenario can be made of"
     _check_prevalence('pi_u', pi_u)

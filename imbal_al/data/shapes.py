@@ -99,7 +99,15 @@ def box_corners(
     corners = ((0,0), (w,0), (w,h), (0,h))
     return [(x+a*c-b*s, y+a*s+b*c) for a,b in corners]
 
-# %% ../../nbs/11a_data.shapes.ipynb #68ea4a27
+# %% ../../nbs/11a_data.shapes.ipynb #3299ec87
+def _whole_length(count):
+    "A length as a Python number. Raises `ValueError`"
+    is_number = isinstance(count, (int,float,np.integer)) and not isinstance(count, bool)
+    is_length = is_number and 0<=count<2**62 and count==int(count)
+    if not is_length: raise ValueError(f'a run length of {str(count)[:20]}')
+    return int(count)
+
+# %% ../../nbs/11a_data.shapes.ipynb #7353bad7
 def checked_runs(
     counts, # Lengths, background and defect in turn
     n:int   # Pixels
@@ -111,6 +119,7 @@ def checked_runs(
     if total!=n: raise ValueError(f'run lengths that add up to {said}, not to {n} pixels')
     return lengths
 
+# %% ../../nbs/11a_data.shapes.ipynb #68ea4a27
 def unroll_runs(
     counts,        # Lengths, background and defect in turn
     n:int          # Pixels, as many as memory has room for
@@ -118,10 +127,3 @@ def unroll_runs(
     "Run lengths as pixels. Raises `ValueError` as `checked_runs` does"
     lengths = checked_runs(counts, n)
     return np.repeat(np.arange(len(lengths))%2>0, lengths)
-
-def _whole_length(count):
-    "A length as a Python number. Raises `ValueError`"
-    is_number = isinstance(count, (int,float,np.integer)) and not isinstance(count, bool)
-    is_length = is_number and 0<=count<2**62 and count==int(count)
-    if not is_length: raise ValueError(f'a run length of {str(count)[:20]}')
-    return int(count)

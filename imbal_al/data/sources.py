@@ -193,7 +193,7 @@ def make_source(name, rows, home, **facts):
     table = table[_COLUMNS+more].sort_values('name', kind='stable', ignore_index=True)
     return Source(name=name, table=table, root=str(home), **facts)
 
-# %% ../../nbs/13_data.sources.ipynb #407346ae
+# %% ../../nbs/13_data.sources.ipynb #ff02b8de
 def files_by_stem(files, home):
     "Dict from a file's name without its ending to the file; two of one name are refused"
     found = {}
@@ -204,16 +204,18 @@ def files_by_stem(files, home):
         found[stem] = file
     return found
 
+# %% ../../nbs/13_data.sources.ipynb #407346ae
 def must_match(images, masks, home):
     "Refuse an image without a mask: dicts with the same keys, `images` holds files below `home`"
     lost = sorted(set(images)-set(masks))
     if lost: raise InputError(
         f"{home/images[lost[0]]} has no mask ({len(lost)} such images); fetch the data set again")
 
-# %% ../../nbs/13_data.sources.ipynb #178eb433
+# %% ../../nbs/13_data.sources.ipynb #6a1e2231
 _WORDS = ('mask','masks','label','labels','gt','seg','pseudo')
 _SUFFIXES = ('', *(f'_{word}' for word in _WORDS), *(f'-{word}' for word in _WORDS))
 
+# %% ../../nbs/13_data.sources.ipynb #178eb433
 def _masks_of(images, masks, at, to, suffixes):
     "Dict from the images' keys to their mask file; two masks of one image are refused"
     found = {}
@@ -225,17 +227,18 @@ def _masks_of(images, masks, at, to, suffixes):
         if files: found[stem] = files[0]
     return found
 
-# %% ../../nbs/13_data.sources.ipynb #c9ca7ff5
-def _only_images(files, suffixes):
-    "The files that are not another one's mask by their name"
-    stems = {os.path.splitext(file)[0] for file in files}
-    return [file for file in files if not _names_another(file, stems, suffixes)]
-
+# %% ../../nbs/13_data.sources.ipynb #050b67d1
 def _names_another(file, stems, suffixes):
     "Whether a file's name without its ending is one of `stems` followed by one of the words"
     stem = os.path.splitext(file)[0]
     ends = [end for end in suffixes if end and stem.endswith(end)]
     return any(stem.removesuffix(end) in stems for end in ends)
+
+# %% ../../nbs/13_data.sources.ipynb #c9ca7ff5
+def _only_images(files, suffixes):
+    "The files that are not another one's mask by their name"
+    stems = {os.path.splitext(file)[0] for file in files}
+    return [file for file in files if not _names_another(file, stems, suffixes)]
 
 # %% ../../nbs/13_data.sources.ipynb #b8d956ec
 def masks_among(
@@ -248,12 +251,13 @@ def masks_among(
     images = {at for at,some in places.items() if any(is_photograph(folder/name) for name in some[:3])}
     return {name:image for name,image in found.items() if os.path.dirname(name) not in images}
 
-# %% ../../nbs/13_data.sources.ipynb #06d3a2ca
+# %% ../../nbs/13_data.sources.ipynb #55d8572a
 def _masks_inside(at, to, names):
     "Masks among the files of a folder of images -> their images; '' where their own folder says so"
     if at==to: return masks_among(at, names)
     return {name:'' for name in names if to in (at/name).parents}
 
+# %% ../../nbs/13_data.sources.ipynb #06d3a2ca
 def _with_inside(found, inside, at):
     "Masks by their images' keys, with those that a folder of masks within holds; two of one image are refused"
     out = dict(found)
@@ -262,12 +266,13 @@ def _with_inside(found, inside, at):
         if one!=mask: raise InputError(f"{at/one} and {at/mask} are both masks of {at/image}; remove one")
     return out
 
-# %% ../../nbs/13_data.sources.ipynb #b5c9071d
+# %% ../../nbs/13_data.sources.ipynb #2050c004
 _REPEATED = re.compile(r'\)[*+{]') # A group that may come again
 _TRY = '''import re, signal, sys
 if hasattr(signal, 'setitimer'): signal.setitimer(signal.ITIMER_VIRTUAL, float(sys.argv[3]))
 re.search(sys.argv[1], sys.argv[2])'''
 
+# %% ../../nbs/13_data.sources.ipynb #b5c9071d
 def _tried(pattern, name, seconds):
     "A search in a process of its own, which is ended after its seconds. Raises `TimeoutError` where it was"
     if not _REPEATED.search(re.compile(pattern).pattern): return
@@ -344,7 +349,7 @@ def folder_source(
     channels = channels or channels_of(at/rows[0]['name'])
     return make_source(f'folder:{images}:{masks}', rows, at, channels=channels)
 
-# %% ../../nbs/13_data.sources.ipynb #ad39c5f9
+# %% ../../nbs/13_data.sources.ipynb #fe09bda0
 def _own_folder(path):
     "Absolute path of a folder that is there"
     at = Path(path).expanduser().absolute()
@@ -352,6 +357,7 @@ def _own_folder(path):
         f"{at} is not a folder; give the folder of images and the folder of masks")
     return at
 
+# %% ../../nbs/13_data.sources.ipynb #ad39c5f9
 def _told(decoder):
     "Reading and pixels of `nonzero+stored`, `stored` and the like. Raises `InputError` for other words"
     reading, pixels = mask_reading(decoder) if re.search('stored|upright', decoder) else (decoder, '')

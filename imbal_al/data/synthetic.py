@@ -233,11 +233,12 @@ def _cell(rng, h, w):
     grain = _grain(rng,h,w)*rng.uniform(1.2,4)
     return _Scene(clean=a, grain=grain, where=(border>.6*px)&~metal, upright=upright)
 
-# %% ../../nbs/10_data.synthetic.ipynb #575d9ed5
+# %% ../../nbs/10_data.synthetic.ipynb #2a35d942
 _TURN = [2*math.pi*i/512 for i in range(512)]
 _SIN = np.array([math.sin(angle) for angle in _TURN])
 _COS = np.array([math.cos(angle) for angle in _TURN])
 
+# %% ../../nbs/10_data.synthetic.ipynb #575d9ed5
 def _walk(rng, yx, heading, steps, seg):
     """Positions (arms,steps,2) of jagged walks from `yx` (arms,2).
 
@@ -293,12 +294,13 @@ def _ring(r):
     found = np.flatnonzero((d2<=r*r)&(d2>(r//2)**2 if r>1 else d2<=1))
     return np.stack([y,x],1)[found[np.argsort(d2[found], kind='stable')]].tolist()
 
-# %% ../../nbs/10_data.synthetic.ipynb #67c7a341
+# %% ../../nbs/10_data.synthetic.ipynb #3b3516d2
 def _offset(y, x, h, w):
     "Flat indices of those pixels that are inside"
     inside = (y>=0)&(y<h)&(x>=0)&(x<w)
     return y[inside]*w+x[inside]
 
+# %% ../../nbs/10_data.synthetic.ipynb #67c7a341
 def _widen(spine, where, k):
     "Weights (h,w), 1 on the spine and less beside it, of exactly `k` pixels of `where`"
     h,w = where.shape
@@ -527,7 +529,7 @@ def _veins(rng, u, v, px):
     q *= 2
     return vein, q
 
-# %% ../../nbs/10_data.synthetic.ipynb #b67c336e
+# %% ../../nbs/10_data.synthetic.ipynb #a21b6dd5
 _GREENS = np.array([
     [78,122,52],
     [104,140,60],
@@ -535,6 +537,7 @@ _GREENS = np.array([
     [58,96,58],
     [128,146,56],
     [84,118,78]], np.float32)
+
 _GROUNDS = np.array([
     [128,122,136],
     [112,104,112],
@@ -543,6 +546,7 @@ _GROUNDS = np.array([
     [86,68,54],
     [122,104,98]], np.float32)
 
+# %% ../../nbs/10_data.synthetic.ipynb #b67c336e
 def _pick(rng, palette, spread):
     "A colour (3,) between two of the palette, a little lighter or darker"
     i,j = rng.integers(0, len(palette), 2)
@@ -550,13 +554,14 @@ def _pick(rng, palette, spread):
     colour = palette[i]*(1-part)+palette[j]*part
     return colour*np.float32(rng.uniform(1-spread,1+spread))
 
-# %% ../../nbs/10_data.synthetic.ipynb #552ced85
+# %% ../../nbs/10_data.synthetic.ipynb #3d6a22ce
 def _paint(light, colour):
     "A picture (3,h,w) of one colour (3,) under the light (h,w)"
     a = np.empty((3,*light.shape), np.float32)
     for channel,value in zip(a, colour): np.multiply(light, value, out=channel)
     return a
 
+# %% ../../nbs/10_data.synthetic.ipynb #552ced85
 def _mix(a, colour, amount):
     "Blend the picture `a` (3,h,w) towards `colour` (3,) in place by `amount` (h,w)"
     keep, buffer = 1-amount, np.empty_like(amount)
@@ -660,13 +665,14 @@ def _lesion_field(rng, where, k):
     np.copyto(field, -1e9, where=~where)
     return field
 
-# %% ../../nbs/10_data.synthetic.ipynb #e7385ba4
+# %% ../../nbs/10_data.synthetic.ipynb #15d4500e
 _BROWNS = np.array([
     [112,84,58],
     [96,66,44],
     [126,104,84],
     [84,64,52]], np.float32)
 
+# %% ../../nbs/10_data.synthetic.ipynb #e7385ba4
 def _rot(rng, rho, wobble, a, strong):
     """Colours (3,k) of sick leaf where the healthy leaf is `a` (3,k).
 
@@ -697,7 +703,7 @@ def _lesion(rng, scene, k):
     strong = .25+.7*rng.random()**.7
     return mask, _rot(rng, rho, .04*wobble, scene.clean[:,mask], strong)
 
-# %% ../../nbs/10_data.synthetic.ipynb #5a41d225
+# %% ../../nbs/10_data.synthetic.ipynb #f648f34f
 @dataclass(frozen=True)
 class _Kind:
     "How one kind of image is drawn"
@@ -706,10 +712,12 @@ class _Kind:
     low: float       # Least natural share of defect pixels
     high: float      # Largest
 
+# %% ../../nbs/10_data.synthetic.ipynb #5a41d225
 _KINDS = dict(
     cells=_Kind(scene=_cell, defect=_crack, low=1/2000, high=1/200),
     steel=_Kind(scene=_strip, defect=_strip_defect, low=.005, high=.05),
     leaves=_Kind(scene=_leaf, defect=_lesion, low=.01, high=.15))
+
 KINDS = tuple(_KINDS)
 
 # %% ../../nbs/10_data.synthetic.ipynb #313f4b6b
@@ -721,7 +729,7 @@ def _whole(what, value, least):
         raise InputError(f"{what} is {value!r}; give a whole number, {least} or more")
     return int(value)
 
-# %% ../../nbs/10_data.synthetic.ipynb #c4aee680
+# %% ../../nbs/10_data.synthetic.ipynb #0d50e398
 def _height_width(size):
     "`size` as (h,w)"
     hw = tuple(size) if isinstance(size, (tuple,list,np.ndarray)) else (size,size)
@@ -730,6 +738,7 @@ def _height_width(size):
         "give a whole number of pixels from 16 to 16384, or (height, width)")
     return tuple(map(int, hw))
 
+# %% ../../nbs/10_data.synthetic.ipynb #c4aee680
 def _share(what, value, low, high):
     "`value` if it is a number from `low` to `high`"
     if isinstance(value, bool) or not isinstance(value, Real) or not low<=value<=high:
@@ -746,9 +755,7 @@ def _to_bytes(a, grain):
 
 # %% ../../nbs/10_data.synthetic.ipynb #d22bd2e9
 def _replace(healthy, mask, new):
-    """A copy of the picture (H,W) or (H,W,3) with the pixels `new` (k,) or (k,3) in the mask.
-
-    Each is different from before"""
+    "A copy of the picture (H,W) or (H,W,3) with the pixels `new` (k,) or (k,3) in the mask"
     at, picture = np.flatnonzero(mask), healthy.copy()
     flat, new = picture.reshape(mask.size,-1), new.reshape(len(at),-1)
     same = np.flatnonzero(flat[at,0]==new[:,0])

@@ -37,11 +37,12 @@ from ..studies.simulation import run_cycle, Trainings, workspace
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/dev/1_dev.bench.ipynb #07ddadb3
+# %% ../../nbs/dev/1_dev.bench.ipynb #932961ac
 def _settled():
     "Wait for a GPU in use, if there is one"
     if torch.cuda.is_initialized(): torch.cuda.synchronize()
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #07ddadb3
 def _clock(f, *args, **named):
     "Seconds that `f(*args, **named)` takes"
     gc.collect()
@@ -443,18 +444,20 @@ def _python(code):
         subprocess.run, [sys.executable,'-c',code],
         check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-# %% ../../nbs/dev/1_dev.bench.ipynb #f23ceefa
+# %% ../../nbs/dev/1_dev.bench.ipynb #ad2a5bd2
 _STARTING = {'a second':('bar',1), 'python':('floor',_NONE)}
 
 def _start_of(code):
     "The variants of a start"
     return {'ours':partial(_python, code), 'python':partial(_python, 'pass'), 'a second':_bar(1)}
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #6c54cc30
 @_row('10 help', '`imbal-al --help`', wanted=_STARTING, full={}, short={})
 def _help(folder):
     return _start_of(
         'import sys; sys.argv=["imbal-al","--help"]; from imbal_al.cli import main; main()')
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #f23ceefa
 @_row('10 import', '`import imbal_al`', wanted=_STARTING, full={}, short={})
 def _import(folder): return _start_of('import imbal_al')
 
@@ -480,7 +483,7 @@ def _bare_network(device, channels_last):
     if channels_last: network = network.to(memory_format=torch.channels_last)
     return network, PaperComboLoss() if device.type=='cpu' else ComboOnDevice()
 
-# %% ../../nbs/dev/1_dev.bench.ipynb #4ad22e70
+# %% ../../nbs/dev/1_dev.bench.ipynb #82d3e7ed
 def _bare_training(data, steps, bs, channels_last=True, precision='fp32', idx=None):
     "The leanest loop: (network, seconds)"
     network,loss = _bare_network(data.device, channels_last)
@@ -496,6 +499,7 @@ def _bare_training(data, steps, bs, channels_last=True, precision='fp32', idx=No
             opt.zero_grad()
     return network.eval(), _clock(go)
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #4ad22e70
 def _bare_seconds(*args): return _bare_training(*args)[1]
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #32a85be9
@@ -583,7 +587,7 @@ def _scoring(folder, n, size, bs, device='cpu'):
         'ours': partial(_clock, score, network, data, range(n), True, True, bs, precision),
         'forward pass': partial(_forward, network, data, bs, True, precision)}
 
-# %% ../../nbs/dev/1_dev.bench.ipynb #ef060004
+# %% ../../nbs/dev/1_dev.bench.ipynb #78e71461
 def _cycle_config(pool, test, batch, steps):
     "A run to measure, of SD-900 where it is"
     root = Path(os.environ.get('IMBAL_AL_DATA', '/nowhere'))
@@ -593,6 +597,7 @@ def _cycle_config(pool, test, batch, steps):
         heldout_size=2*test, validation_size=0, strategy='coreset',
         cycles=2, batch=batch, steps=steps, bs=min(16,batch))
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #ef060004
 @dataclass(frozen=True)
 class _Cycle:
     "A cycle to measure"
@@ -693,7 +698,7 @@ def _plain_training(config, loader, first):
             if step==config.steps: break
     return network.eval()
 
-# %% ../../nbs/dev/1_dev.bench.ipynb #520ca4c0
+# %% ../../nbs/dev/1_dev.bench.ipynb #3fcca753
 def _plain_test(network, batches):
     "F1 by torchmetrics, where that is missing by smp"
     try: from torchmetrics.classification import BinaryF1Score
@@ -706,6 +711,7 @@ def _plain_test(network, batches):
     if score: return score.compute()
     return f1_score(*map(torch.cat, zip(*stats)), reduction='micro')
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #520ca4c0
 def _plain_entropy(network, batches):
     "A pass for the entropy"
     out = []
@@ -765,7 +771,7 @@ def _whole_cycle(folder, pool, test, batch, steps):
         'plain way': partial(_clock, _plain, cycle, table, source, workers=int(steps>1)),
         'lean script': partial(_clock, _lean, cycle)}
 
-# %% ../../nbs/dev/1_dev.bench.ipynb #aea307f8
+# %% ../../nbs/dev/1_dev.bench.ipynb #c53460b1
 def _begin(pool, test, batch, steps):
     "A run up to its first batch"
     workspace.cache_clear()
@@ -774,6 +780,7 @@ def _begin(pool, test, batch, steps):
     learn = make_learner(cycle.data, cycle.first, bs=cycle.config.bs, steps=1, epochs=None)
     next(iter(learn.dls.train))
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #aea307f8
 @_row('11', 'start of a run',
     wanted={'its first cycle':('floor',20)},
     full=dict(pool=2000, test=200, batch=40, steps=60),
@@ -858,7 +865,7 @@ def _k_center_cuda(folder, n, d, labelled, picks, device):
         'ours': partial(_scaled, 1/picks, k_center_greedy, x, picks, np.arange(labelled)),
         'torch.cdist per pick': partial(_scaled, 1/picks, _cdist_picks, x, labelled, picks)}
 
-# %% ../../nbs/dev/1_dev.bench.ipynb #50562b0d
+# %% ../../nbs/dev/1_dev.bench.ipynb #5fb55b52
 def wanted_rows(
     text:str|None, # '5,7': every row whose number begins with 5 or 7; 'cuda': those on a GPU; None: all others
     )->list[str]:  # Names of rows, in the table's order
@@ -872,11 +879,12 @@ def wanted_rows(
             f"--rows {number!r}: there is no such row; known: {', '.join(_ROWS)}")
     return [name for name in _ROWS for number in asked if _is_meant(name, number)]
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #50562b0d
 def _is_meant(name, number):
     "Whether a row is asked for by this number"
     return name==number or (name.split()[0]==number and 'cuda' not in name)
 
-# %% ../../nbs/dev/1_dev.bench.ipynb #934a365d
+# %% ../../nbs/dev/1_dev.bench.ipynb #4025adaf
 def _say_lines(name, lines, say):
     "The lines of a row in words"
     for line in lines:
@@ -892,6 +900,7 @@ def _say_lines(name, lines, say):
         say(f'{name}: {_MEMORY[name]/1e6:.0f} MB allocated beside the input at most')
     if name in _NOTES: say(f'{name}: {_NOTES[name]}')
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #934a365d
 def _in_order(rows):
     "Sort key of the table: as the rows are registered"
     return rows.map({name:i for i,name in enumerate(_ROWS)})

@@ -17,9 +17,7 @@ from ..core import commit, InputError
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/dev/0_dev.campaign.ipynb #4b44f3b1
-def _say(line): os.write(2, f'{line}\n'.encode())
-
+# %% ../../nbs/dev/0_dev.campaign.ipynb #aa48a47a
 def exit_code(
     work, # f(), which returns an exit code
     )->int: # That, or the one of its exception
@@ -34,13 +32,17 @@ def exit_code(
         _say(traceback.format_exc().rstrip('\n'))
         return 1
 
-# %% ../../nbs/dev/0_dev.campaign.ipynb #cd07a92c
+# %% ../../nbs/dev/0_dev.campaign.ipynb #4b44f3b1
+def _say(line): os.write(2, f'{line}\n'.encode())
+
+# %% ../../nbs/dev/0_dev.campaign.ipynb #7b28012c
 def _log_to(path):
     "From here on, this process writes into a file"
     log = os.open(path, os.O_WRONLY|os.O_CREAT|os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
 
+# %% ../../nbs/dev/0_dev.campaign.ipynb #cd07a92c
 def _as_child(work, log):
     "What the forked process does, in a process group of its own; exit code"
     os.setpgid(0, 0)

@@ -329,9 +329,7 @@ def clicks_table(
         rows.append(about)
     return pd.DataFrame(rows)
 
-# %% ../../nbs/dev/10_dev.clicks.ipynb #58585964
-def _iou(a, b): return float((a&b).sum()/(a|b).sum())
-
+# %% ../../nbs/dev/10_dev.clicks.ipynb #71f25e24
 def _off_by_one(truth):
     "IoU of a mask with itself, larger, smaller and moved by one pixel"
     mask = np.pad(truth, 2)
@@ -340,6 +338,9 @@ def _off_by_one(truth):
         larger=round(_iou(mask, binary_dilation(mask)), 4),
         smaller=round(_iou(mask, binary_erosion(mask)), 4),
         moved=round(float(np.mean(moved)), 4))
+
+# %% ../../nbs/dev/10_dev.clicks.ipynb #58585964
+def _iou(a, b): return float((a&b).sum()/(a|b).sum())
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #68fec4db
 def _edges():
@@ -364,7 +365,7 @@ def _parser():
     parser.add_argument('--edges', action='store_true', help='only what a pixel of edge is worth')
     return parser
 
-# %% ../../nbs/dev/10_dev.clicks.ipynb #6a92e466
+# %% ../../nbs/dev/10_dev.clicks.ipynb #cb6f653f
 def _saved(t, out, command):
     "A table, and beside it what made it"
     write_table(out, t, index=False)
@@ -373,6 +374,7 @@ def _saved(t, out, command):
     about = dict(command=command, commit=came['commit'], hardware=hardware, seed=0)
     write_json(out.with_name(f'{out.stem}_origin.json'), about)
 
+# %% ../../nbs/dev/10_dev.clicks.ipynb #6a92e466
 def _written(folder, out):
     "The table of all rows"
     rows = [read_json(path) for path in folder.glob('*.json')]

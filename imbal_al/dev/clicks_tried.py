@@ -56,9 +56,10 @@ def _walked(channels_hwC, seeds, beta):
     found = random_walker(channels_hwC, seeds, beta=beta, mode='cg_j', tol=1e-3, channel_axis=-1)
     return binary_fill_holes(found==1)
 
-# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #6877c8b3
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #e0bd0d74
 def _greys(case, cut): return gaussian_filter(case.pixels[cut].astype(np.float64), .8)[...,None]/255
 
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #6877c8b3
 def _walker(case, clicks, seen, beta=_BETA, more=None):
     "A random walker on grey values, and on more channels"
     cut = _cut(clicks[0].points[0], case.truth.shape)
@@ -76,7 +77,7 @@ def _principal(rows_nD, n):
     found = centred@directions[:n].T
     return (found-found.min(0))/max(np.ptp(found[:,0]), 1e-9)
 
-# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #c114590d
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #7e8bfaba
 def _tokens(case, cut, seen):
     "float (h,w,8), lite0's tokens of a window, as large as it"
     part = case.pixels[cut]
@@ -85,7 +86,11 @@ def _tokens(case, cut, seen):
     small = _principal(tokens[0].reshape(-1, D).astype(np.float64), 8)
     return resize(small.reshape(h, w, -1), part.shape, order=1)
 
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #c114590d
 def _prob(case, cut, seen): return seen.prob[cut][...,None]
+
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #059b09f5
+def _overlap(truth, mask): return (truth&mask).sum()/(truth|mask).sum()
 
 # %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #8cd7cb3c
 def _at_edge(case, clicks, seen, beta=_BETA, least=0.):
@@ -102,9 +107,7 @@ def _at_edge(case, clicks, seen, beta=_BETA, least=0.):
     out[cut] = _walked(_greys(case, cut), seeds[cut], beta)
     return out if _overlap(mask, out)>=least else mask
 
-def _overlap(truth, mask): return (truth&mask).sum()/(truth|mask).sum()
-
-# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #0cb21d3b
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #8afbac44
 def _bounds(truth, wider=0):
     "(top, left, bottom, right) of a mask, wider by so many pixels"
     out = []
@@ -113,6 +116,7 @@ def _bounds(truth, wider=0):
     (top, bottom), (left, right) = out
     return top, left, bottom, right
 
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #0cb21d3b
 def _boxed(case, clicks, seen, wider=0, first=True):
     "A box in place of the second click; one click more than that from the third on"
     box = _bounds(case.truth, wider)
@@ -140,11 +144,13 @@ def _above(rest, at, level):
     numbers, _ = label(rest*np.sign(rest[at])>=level*abs(rest[at]))
     return binary_fill_holes(numbers==numbers[at])
 
-# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #24b58561
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #ff5127c4
 def _clicks(case, clicks, seen): return mask_of_clicks(case.pixels, clicks)
 
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #8e62e762
 def _clicks_network(case, clicks, seen): return mask_of_clicks(case.pixels, clicks, probability=seen.prob)
 
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #24b58561
 _WAYS = {
     'clicks':_clicks,
     'walker':_walker,
@@ -200,6 +206,9 @@ def tried_table(
         rows.append(dict(about, mean_2=group.iou_2.mean(), median_2=group.iou_2.median(), seconds=group.seconds.median()))
     return pd.DataFrame(rows)
 
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #5eb74aa7
+def _file_of(name): return name.replace(', ', '_').replace(' ', '_')
+
 # %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #b7c2b7ea
 _COMMAND = 'python -m imbal_al.dev.clicks_tried --runs RUNS --out data/results/clicks_tried.csv'
 
@@ -212,8 +221,6 @@ def _saved(folder, out):
     hardware = f"{came['cpu']}, {came['cores']} cores, one thread, busy with other work"
     about = dict(command=_COMMAND, commit=came['commit'], hardware=hardware, seed=0)
     write_json(out.with_name(f'{out.stem}_origin.json'), about)
-
-def _file_of(name): return name.replace(', ', '_').replace(' ', '_')
 
 # %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #4ffcc463
 def main(

@@ -28,7 +28,7 @@ from ..studies.run_config import RunConfig
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/dev/2_dev.faults.ipynb #90d0a166
+# %% ../../nbs/dev/2_dev.faults.ipynb #c49ac3cf
 @dataclass(frozen=True)
 class _World:
     "A small study and how to drive it"
@@ -37,6 +37,7 @@ class _World:
     runner: object  # f(folder, configs, workers, device): `run_study` or `run_losses`
     unit: str       # Glob of the files of which each training leaves one
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #90d0a166
 def _al_world():
     "Two strategies, three cycles each"
     base = RunConfig(
@@ -105,13 +106,14 @@ def _rows(path):
         return [_without(row, 'commit') for row in rows]
     except (OSError, ValueError, csv.Error): return None
 
-# %% ../../nbs/dev/2_dev.faults.ipynb #a9a55e7f
+# %% ../../nbs/dev/2_dev.faults.ipynb #5b0a11bd
 def _result(path):
     "A result without what differs between two runs"
     result = unseal(json.loads(path.read_text()))
     rows = [_without(row, 'commit') for row in result['rows']]
     return json.dumps(_without(result|dict(rows=rows), 'seconds', 'provenance'), sort_keys=True)
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #a9a55e7f
 def _arrays(path):
     "The arrays of a record, to the bit, without the seconds"
     with np.load(path, allow_pickle=False) as record:
@@ -490,11 +492,12 @@ def _unbroken_command(campaign):
     campaign.cli = _outcome(folder)
     campaign.cli_seconds = time.monotonic()-began
 
-# %% ../../nbs/dev/2_dev.faults.ipynb #ace8358f
+# %% ../../nbs/dev/2_dev.faults.ipynb #c07a5940
 def _stat(pid):
     "State and parent of a process, then more"
     return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #d4cc0276
 def _children(pid):
     "The worker processes of a driver"
     found = []
@@ -504,6 +507,7 @@ def _children(pid):
         if parent==pid and 'spawn_main' in line: found.append(int(process.name))
     return sorted(found)
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #ace8358f
 def _alive(pid): return os.path.exists(f'/proc/{pid}') and _stat(pid)[0]!='Z'
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #e35ff390
@@ -597,7 +601,7 @@ def _short(campaign, seed=0):
     yield _two_drivers(campaign, 'al', seed, True)
     yield _out_of_memory(campaign, 'al', seed)
 
-# %% ../../nbs/dev/2_dev.faults.ipynb #bebdcd34
+# %% ../../nbs/dev/2_dev.faults.ipynb #768b8271
 def _arguments(args):
     "What is asked for"
     parser = argparse.ArgumentParser(description='Fault campaign on small studies')
@@ -610,6 +614,7 @@ def _arguments(args):
     parser.add_argument('--seconds', type=float, default=1e9, help='stop after')
     return parser.parse_args(args)
 
+# %% ../../nbs/dev/2_dev.faults.ipynb #bebdcd34
 def _line(row):
     "A try in a line"
     line = f'{row.kind:12} {row.target:24} {row.seed:4} {row.outcome}'

@@ -75,13 +75,14 @@ def _pool(faulty, one, start):
     sound = rng.choice(np.flatnonzero(~faulty), one.size-n, replace=False)
     return rng.permutation(np.concatenate([defects, sound]))
 
-# %% ../../nbs/dev/8a_dev.first_finds.ipynb #fd4e2aa0
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #1b4fb239
 def _typical(unit, k=20):
     "Mean similarity to the nearest pictures"
     similar = unit@unit.T
     np.fill_diagonal(similar, -1)
     return np.sort(similar, 1)[:,-k:].mean(1)
 
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #fd4e2aa0
 def _typiclust(unit, rng, clusters=50):
     "An order of all pictures"
     of = kmeans2(unit, clusters, minit='++', seed=rng)[1]

@@ -45,12 +45,13 @@ def _asked(url, sent=None):
         with urlopen(request, timeout=30) as found: return json.loads(found.read())
     except (URLError, OSError, ValueError): return None
 
-# %% ../../nbs/dev/2b_dev.live_times.ipynb #a6431bfe
+# %% ../../nbs/dev/2b_dev.live_times.ipynb #6c155e97
 def _model_of(task):
     "Who made a task's prediction; '' without one"
     made = [one for one in task.get('predictions') or [] if one.get('result')]
     return made[0]['model_version'] if made else ''
 
+# %% ../../nbs/dev/2b_dev.live_times.ipynb #a6431bfe
 def _happened(tasks, version, ten=10):
     "Names of what has happened by now"
     by = {_model_of(task) for task in tasks}
@@ -84,12 +85,13 @@ def _watched(run, studio, own, seconds):
         time.sleep(.2)
     return seen
 
-# %% ../../nbs/dev/2b_dev.live_times.ipynb #b99ecc90
+# %% ../../nbs/dev/2b_dev.live_times.ipynb #60de2b9b
 def _free_port():
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         return s.getsockname()[1]
 
+# %% ../../nbs/dev/2b_dev.live_times.ipynb #b99ecc90
 def _served(dir, studio, port, strategy, log):
     "A server in a process of its own, as the command starts it"
     words = ['serve', str(dir), '--label-studio', studio, '--key', 'played', '--every', '10', '--budget', '20']

@@ -54,6 +54,9 @@ def _run_rows(c, path, groups):
     commit = result['provenance']['commit']
     return [dict(named, model=c.model, **scores, config=c.hash, commit=commit)]
 
+# %% ../../nbs/dev/8_dev.loss_thresholds.ipynb #b1c996bf
+def _text(column): return column.astype(str)
+
 # %% ../../nbs/dev/8_dev.loss_thresholds.ipynb #c5053cb9
 def set_scores(
     folder,      # A loss study's folder, with its runs
@@ -68,8 +71,6 @@ def set_scores(
     if not rows: raise InputError(f'{folder} has no finished run with its histograms')
     order = ['data','model','loss','variant','fn_weight','seed','config']
     return pd.DataFrame(rows).sort_values(order, key=_text).reset_index(drop=True)
-
-def _text(column): return column.astype(str)
 
 # %% ../../nbs/dev/8_dev.loss_thresholds.ipynb #624d34e3
 def unpacked(

@@ -94,7 +94,7 @@ def _picks(w, name, left, labelled, scores, n, rng):
     c = _candidates(w, STRATEGIES[name].needs, left, labelled, scores)
     return left[select(name, c, n, rng)]
 
-# %% ../../nbs/dev/8d_dev.played_loop.ipynb #a08e1153
+# %% ../../nbs/dev/8d_dev.played_loop.ipynb #f645d0e2
 def _tuned(w, arm, at, seed):
     "positions -> logits: a network whose weights are all trained"
     data = DeviceData(w.images, w.masks)
@@ -107,6 +107,7 @@ def _tuned(w, arm, at, seed):
         return np.concatenate([run(part)[0] for part in parts])
     return logits
 
+# %% ../../nbs/dev/8d_dev.played_loop.ipynb #a08e1153
 def _frozen(w, arm, at, seed): return frozen_on(w, at, arm.steps, seed)
 
 _WAYS = {'frozen':_frozen, 'fine-tune':_tuned}

@@ -256,7 +256,7 @@ def _play(campaign, step, seed, most=3):
     if not row.bad: shutil.rmtree(folder)
     return row
 
-# %% ../../nbs/dev/3_dev.project_faults.ipynb #8b066592
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #db011aea
 @dataclass(frozen=True)
 class _Served:
     "A project and who labels it"
@@ -266,12 +266,14 @@ class _Served:
 
 _EVERY = 4
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #88467eeb
 def _free_port():
     "A port that nobody listens on"
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #8b066592
 @contextmanager
 def _served(folder):
     "A played Label Studio beside a folder's project"
@@ -279,12 +281,13 @@ def _served(folder):
         words = f'--key key --port {_free_port()} --every {_EVERY} --budget {_EVERY} --device cpu'
         yield _Served(folder, Studio(url,'key',1), _step('serve', f'serve p --label-studio {url} {words}'))
 
-# %% ../../nbs/dev/3_dev.project_faults.ipynb #521a8862
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #6b23428a
 def _is_done(served):
     "Is every unit labelled, and no round due?"
     p = open_project(served.folder/'p')
     return len(labels(p))==len(p.units) and not due(p, _EVERY)
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #521a8862
 def _until_done(served, seconds=300):
     "Serve until all is labelled, then kill; what went wrong"
     pid, until = _give(served.folder, served.step), time.monotonic()+seconds
@@ -349,7 +352,7 @@ def table(
     counts = counted(tries, 'command', ['kills','twice'])
     return counts[['command','tries','kills','survived','lost','twice']]
 
-# %% ../../nbs/dev/3_dev.project_faults.ipynb #de3ee81e
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #df3f0a9a
 def _arguments(args):
     "What is asked for"
     parser = argparse.ArgumentParser(description='Kill the commands of a project')
@@ -361,11 +364,13 @@ def _arguments(args):
     parser.add_argument('--no-serve', action='store_true', help='without starlette and uvicorn')
     return parser.parse_args(args)
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #dbb43303
 def _line(row):
     "A try in a line"
     line = f"{row.command:18} {row.kills} kills at {row.at or '-':18} {row.outcome}"
     return line+(f', {row.twice} twice' if row.twice else '')
 
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #de3ee81e
 def _keep_lost(campaign):
     "A copy of what the last try has lost, to look at"
     kept = Path(tempfile.gettempdir())/f'imbal_al_lost_{campaign.n}'

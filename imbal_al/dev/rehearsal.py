@@ -116,12 +116,13 @@ def _row(p, folder, k, mask, ids, device):
     row |= {name:scored[name] for name in ('f1','iou','precision','recall')}
     return [dict(row, f1_best=float(np.nanmax(f1s)))]
 
-# %% ../../nbs/dev/4_dev.rehearsal.ipynb #6d65ae2a
+# %% ../../nbs/dev/4_dev.rehearsal.ipynb #bc1ed426
 def _computed(folders):
     "The processor's minutes of these rounds; nan where one is not known"
     seconds = [(read_json(folder/'rehearsed.json') or {}).get('cpu', np.nan) for folder in folders]
     return sum(seconds)/60
 
+# %% ../../nbs/dev/4_dev.rehearsal.ipynb #6d65ae2a
 def _spent_by(folders, faulty):
     "What had been labelled when the last of these rounds began; faulty: id -> is it faulty?"
     made = read_json(folders[-1]/'round.json')
@@ -237,7 +238,7 @@ def _save(path, array):
     "An image file, whole or not at all"
     with atomic_path(path) as part: Image.fromarray(array.astype(np.uint8)).save(part, 'png')
 
-# %% ../../nbs/dev/4_dev.rehearsal.ipynb #945413ff
+# %% ../../nbs/dev/4_dev.rehearsal.ipynb #550eab5a
 def _lay_out(row, source, image_path, mask_path, shrink):
     "The image and the mask of one row, shrunk"
     pixels = read_image(row['image'], source.channels)
@@ -246,6 +247,7 @@ def _lay_out(row, source, image_path, mask_path, shrink):
     _save(image_path, pixels)
     _save(mask_path, mask)
 
+# %% ../../nbs/dev/4_dev.rehearsal.ipynb #945413ff
 def _drawn(source, groups):
     "group -> its number, of those drawn"
     known = sorted(set(source.table['group']))

@@ -172,9 +172,10 @@ def write_both_ends(
     files.append(_written(out/f'{name}_advice.txt', advice+'\n'))
     return files
 
-# %% ../../nbs/dev/6_dev.shift_study_tables.ipynb #0cef848f
+# %% ../../nbs/dev/6_dev.shift_study_tables.ipynb #75ebaa6a
 def _print_progress(i, n): print(f'{i} of {n} runs', end='\r' if i<n else '\n', flush=True)
 
+# %% ../../nbs/dev/6_dev.shift_study_tables.ipynb #0cef848f
 def main(
     args=None, # The two folders; None: from the command line
     ):

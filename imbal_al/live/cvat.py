@@ -179,7 +179,7 @@ class _Job:
         text = b''.join(ET.tostring(im) for im in self.images)
         return hashlib.sha256(text).hexdigest()[:16]
 
-# %% ../../nbs/73fa_live.cvat.ipynb #83484e76
+# %% ../../nbs/73fa_live.cvat.ipynb #e92c620c
 def _exported_job(job, folder):
     "A job's images, as CVAT exports them. Raises `InputError` for what is no export"
     path = Path(folder)/f'{job.id}.zip'
@@ -195,6 +195,7 @@ def _exported_job(job, folder):
         by=job.assignee.username if job.assignee else f'job {job.id}',
         images=root.findall('image'))
 
+# %% ../../nbs/73fa_live.cvat.ipynb #83484e76
 def _exported(group, folder): return [_exported_job(job, folder) for job in group]
 
 # %% ../../nbs/73fa_live.cvat.ipynb #c90ef27e

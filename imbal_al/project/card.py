@@ -32,6 +32,12 @@ def _tests_text(standing):
     if not standing: return 'what is held out was never trained on.'
     return f'{standing.held_out} others were only tested on. {standing.tests or "They were picked at random."}'
 
+# %% ../../nbs/70a_project.card.ipynb #1b87da11
+def _what(p, meta):
+    "Which network"
+    if meta.get('train')!='frozen': return f'{p.settings.arch} on {p.settings.encoder}'
+    return f"a light decoder on frozen features of {p.settings.encoder} (weights: {meta['encoder_from']})"
+
 # %% ../../nbs/70a_project.card.ipynb #bdb0dfc1
 def _network_text(p, meta):
     "What was trained, and how"
@@ -43,14 +49,7 @@ def _network_text(p, meta):
         f'windows of {meta["size"]} pixels that overlap by {meta["overlap"]}.',
         'Normalisation and threshold are in the file.'])
 
-def _what(p, meta):
-    "Which network"
-    if meta.get('train')!='frozen': return f'{p.settings.arch} on {p.settings.encoder}'
-    return f"a light decoder on frozen features of {p.settings.encoder} (weights: {meta['encoder_from']})"
-
-# %% ../../nbs/70a_project.card.ipynb #3c073a2f
-def _pct(x): return f'{100*x:.3g} %'
-
+# %% ../../nbs/70a_project.card.ipynb #bff176c6
 def _operating_texts(p, meta, standing):
     "The threshold, why it is that, and what to expect there: a list of paragraphs"
     called = f'A pixel is called a defect from a probability of {meta["threshold"]:.3g} on'
@@ -67,6 +66,9 @@ def _operating_texts(p, meta, standing):
     expected = str(standing.point.account()).replace('\n',' ')
     share = f'For {_pct(standing.prevalence)} faulty {p.settings.unit}s.'
     return [*out, f'{share} {expected}', standing.advice]
+
+# %% ../../nbs/70a_project.card.ipynb #3c073a2f
+def _pct(x): return f'{100*x:.3g} %'
 
 # %% ../../nbs/70a_project.card.ipynb #5f5c8156
 def _whose(p, meta):

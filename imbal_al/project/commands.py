@@ -19,15 +19,17 @@ from ..text import counted, shown_text
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/73_project.commands.ipynb #29c35bb2
+# %% ../../nbs/73_project.commands.ipynb #e179b82f
 _Dir = Annotated[Path, typer.Argument(metavar='DIR', help="The project's folder")]
 _Device = Annotated[Optional[str], typer.Option(
     help='cpu, cuda, cuda:1; default the best there is')]
 _Prevalence = Annotated[float, typer.Option(
     help='Share of faulty units at deployment, such as 0.05')]
 
+# %% ../../nbs/73_project.commands.ipynb #75575ee2
 def _say(line): typer.echo(shown_text(line), err=True)
 
+# %% ../../nbs/73_project.commands.ipynb #29c35bb2
 def _open(dir, look=False):
     "A project; with `look` its pictures are looked at, too"
     from imbal_al.project.intake import look as looked

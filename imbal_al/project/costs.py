@@ -60,15 +60,16 @@ def _elasticity(fp, fn, at, span=4):
     if not (ends>0).all() or fn[a]==fn[b]: return math.nan
     return float(-np.log(fp[a]/fp[b])/np.log(fn[a]/fn[b]))
 
-# %% ../../nbs/69_project.costs.ipynb #874fd02a
-_WIDTH = .2
-
+# %% ../../nbs/69_project.costs.ipynb #fe83fe3b
 def _around(good, k):
     "Positions of the run of True values that holds `k`"
     bad = np.flatnonzero(~good)
     low = bad[bad<k].max(initial=-1)+1
     high = bad[bad>k].min(initial=len(good))
     return np.arange(low, high)
+
+# %% ../../nbs/69_project.costs.ipynb #874fd02a
+_WIDTH = .2
 
 def _widened(low, high):
     "An interval of at least `_WIDTH`, within -1 and 1, its ends in hundredths"
@@ -176,7 +177,7 @@ def _network(b, w):
     write_model(path, net)
     return net
 
-# %% ../../nbs/69_project.costs.ipynb #b714452b
+# %% ../../nbs/69_project.costs.ipynb #d8617253
 def _hist(b, folder):
     "The held-out (ids, histograms, faulty flags) of a network in a folder; None without one"
     found = heldout_hist(b.p, folder, b.tested, b.device)
@@ -185,6 +186,7 @@ def _hist(b, folder):
     faulty = np.array([b.faulty[id] for id in ids], bool)
     return ids, weighed_tests(b.p, ids, faulty).hist(hist), faulty
 
+# %% ../../nbs/69_project.costs.ipynb #b714452b
 def _hist_at(b, w):
     "The same of a weight; trained where its network is missing"
     found = _hist(b, b.at(w))
@@ -357,13 +359,14 @@ def guide_costs(
             f'{p.dir}: no training worked ({search.because}); take a smaller learning rate or another loss')
         return _kept(bench, search, wants, target is not None, accept)
 
-# %% ../../nbs/69_project.costs.ipynb #051dbcfc
+# %% ../../nbs/69_project.costs.ipynb #8bc155e9
 def _last_round(p):
     "(folder, `round.json`) of the last round; None for what is not there"
     folders = rounds(p)
     if not folders: return None, None
     return folders[-1], read_round(folders[-1])
 
+# %% ../../nbs/69_project.costs.ipynb #051dbcfc
 def _no_round_open(p):
     "Raise where a round other than a guidance's was interrupted"
     folder, record = _last_round(p)
@@ -476,23 +479,25 @@ def _judged(b, search, wants, own_target):
         against=last,
         saved=interval(cost-half, n=len(both)))
 
+# %% ../../nbs/69_project.costs.ipynb #dd698ba7
+def _of(seen, ids):
+    "Histograms and flags of some units, in their order"
+    position = {id:i for i,id in enumerate(seen[0])}
+    at = [position[id] for id in ids]
+    return seen[1][at], seen[2][at]
+
+# %% ../../nbs/69_project.costs.ipynb #8ba3a7bb
+def _fair_cost(b, hist, y, groups, w):
+    "Cost per unit in each draw, cross-fitted"
+    fitted = _fair_counts(hist, y, b.pi, b.misses, b.alarms, groups, seed=b.p.settings.seed)
+    return _cost_draws(fitted, w, b.misses, b.alarms)
+
 # %% ../../nbs/69_project.costs.ipynb #132e0356
 def _share_inside(hist, w, wants):
     "Share of the draws in which OII at a threshold of 1/2 is in the target"
     tp, fp, fn = (np.nan_to_num(w)@counts(hist)).T
     drawn = oii(tp, fp, fn)[1:]
     return float(np.mean((drawn>=wants.low)&(drawn<=wants.high)))
-
-def _fair_cost(b, hist, y, groups, w):
-    "Cost per unit in each draw, cross-fitted"
-    fitted = _fair_counts(hist, y, b.pi, b.misses, b.alarms, groups, seed=b.p.settings.seed)
-    return _cost_draws(fitted, w, b.misses, b.alarms)
-
-def _of(seen, ids):
-    "Histograms and flags of some units, in their order"
-    position = {id:i for i,id in enumerate(seen[0])}
-    at = [position[id] for id in ids]
-    return seen[1][at], seen[2][at]
 
 # %% ../../nbs/69_project.costs.ipynb #7f7a11c9
 def _own(b):

@@ -46,9 +46,10 @@ def _box(attributes):
     corners += centre-corners.mean(0)
     return partial(polygon_mask, corners)
 
-# %% ../../nbs/62c_project.cvat.ipynb #3c6d1272
+# %% ../../nbs/62c_project.cvat.ipynb #a2c3cecc
 def _points(attributes): return np.array(_numbers(attributes['points'])).reshape(-1,2)
 
+# %% ../../nbs/62c_project.cvat.ipynb #3c6d1272
 def _draws(element):
     "Function shape -> bool (H,W) of one shape. Raises `ValueError` for one that is no area and no line"
     attributes = element.attrib

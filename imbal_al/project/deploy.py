@@ -38,17 +38,6 @@ from ..runs.lock import held
 # %% auto #0
 __all__ = ['export']
 
-# %% ../../nbs/71_project.deploy.ipynb #0f4e80e5
-@dataclass(frozen=True)
-class Exported:
-    "What `export` has written"
-    path: Path  # The model
-    card: Path  # Beside it
-    watcher: Path # Beside it, see *What watches beside it*
-    meta: dict  # What stands in the file
-    far: float  # Largest difference of a logit from the network's
-    notes: list # A line for each thing that the card cannot tell
-
 # %% ../../nbs/71_project.deploy.ipynb #3f3df6b7
 @dataclass(frozen=True)
 class _Asked:
@@ -74,6 +63,27 @@ def _threshold(given, cost, costs, standing):
     if cost is not None: return cost, costs
     return (standing.point.threshold if standing else .5), costs
 
+# %% ../../nbs/71_project.deploy.ipynb #3dc53c9e
+def _standing(p, prevalence, asked):
+    "(where the model stands, notes); None and a note, if nobody asked and it cannot be told"
+    try: return where(p, prevalence), []
+    except InputError as e:
+        if asked: raise InputError(f'{e}; or export without a prevalence: the card then holds no scores') from None
+        return None, [f'{e}; the card holds no scores']
+
+# %% ../../nbs/71_project.deploy.ipynb #b9fcd923
+def _verdict_notes(p, record, threshold):
+    "What somebody should know who exports a verdict"
+    number, again = verdict_round(p), f'run `imbal-al verdict {p.dir}` again'
+    out = []
+    if number!=record['number']: out.append(
+        f'the verdict was chosen for the network of round {number}, '
+        f"this is that of round {record['number']}; {again}")
+    if threshold is not None: out.append(
+        f'the threshold given, {threshold:g}, takes the place of that of the verdict; '
+        'what it does is not known')
+    return out
+
 # %% ../../nbs/71_project.deploy.ipynb #7e07cf87
 def _chosen(p, folder, record, asked):
     "The threshold of a file, and what is known of it"
@@ -94,79 +104,6 @@ def _chosen(p, folder, record, asked):
     if standing is None and prevalence is None: notes = [*notes,
         'no prevalence was given: the threshold is not chosen for one, and the card holds no scores']
     return _Choice(rule=rule, prevalence=prevalence, costs=costs, standing=standing, notes=notes)
-
-# %% ../../nbs/71_project.deploy.ipynb #235c4b3b
-def _write(p, folder, net, path, rule, about):
-    "Write and compare the file; the largest difference of a logit"
-    w = project_windows(p)
-    return write_onnx(
-        net,
-        path,
-        w,
-        p.settings.channels,
-        p.settings.encoder,
-        rule.threshold,
-        about,
-        _samples(p, w),
-        partial(_check_verdicts, p, folder, rule))
-
-# %% ../../nbs/71_project.deploy.ipynb #31a30a98
-def export(
-    p:Project, # The project
-    path:str|Path,              # The file to write; the card gets the same name with the ending .md
-    prevalence:float|None=None, # At deployment; decides the threshold
-    threshold:float|None=None,  # Probability; None: the cheapest where costs guided the project, else see `prevalence`
-    round:int|None=None         # None: the last trained
-    )->Exported:
-    """Write a project's model as ONNX, with a card beside it, and the encoder that `watch` needs
-
-    Without a threshold, costs or a prevalence the threshold is 1/2.
-    Raises `InputError` where there is no model yet, a library is missing, or a guidance is damaged."""
-    need_onnx('onnx','onnxruntime')
-    path = Path(path)
-    _check_place(path)
-    folder, record = exported_round(p, round)
-    net = read_model(p, folder/'model.pt')
-    if net is None: raise InputError(
-        f'{folder}/model.pt is damaged; run `imbal-al next` with a budget of 0 to train again')
-    choice = _chosen(p, folder, record, _Asked(prevalence, threshold, round is None))
-    about = _about(p, record, choice)|about_frozen(net)
-    warning = _useless(p, folder, choice)
-    if warning: about['warning'] = warning
-    card = path.with_suffix('.md')
-    with held(path.with_name(f'.{path.name}.lock.json'), 1.):
-        _sweep(path)
-        far = _write(p, folder, net, path, choice.rule, about)
-        write_watch_file(watch_file(path))
-        meta = open_model(path).meta
-        write_text(card, card_text(p, meta, choice.standing))
-    return Exported(
-        path=path,
-        card=card,
-        watcher=watch_file(path),
-        meta=meta,
-        far=far,
-        notes=[*choice.notes, *([f'warning: {warning}'] if warning else [])])
-
-# %% ../../nbs/71_project.deploy.ipynb #810fad33
-def _check_place(path):
-    "Raise where a card would take the place of something else, or the name is an encoder's"
-    if path.name.endswith('.watch.onnx'): raise InputError(
-        f'{path} is the name of what `watch` needs; give the model one such as model.onnx')
-    card = path.with_suffix('.md')
-    if card==path: raise InputError(f'{path} is the name of the card; give the model one such as {path.stem}.onnx')
-    if not card.exists(): return
-    try: text = card.read_text(encoding='utf-8', errors='replace')
-    except OSError: text = ''
-    if 'Made by imbal_al, commit' not in text: raise InputError(
-        f'{card} is there and is no card of ours; give the model another name')
-
-# %% ../../nbs/71_project.deploy.ipynb #76d0eb68
-def _sweep(path):
-    "Remove what a killed export of this file left half-written"
-    for name in (path.name, path.with_suffix('.md').name, watch_file(path).name):
-        for left in path.parent.glob('.*.tmp'):
-            if re.fullmatch(rf'\.{re.escape(name)}\.[0-9a-f]{{8}}\.tmp', left.name): left.unlink(missing_ok=True)
 
 # %% ../../nbs/71_project.deploy.ipynb #16377c47
 def _check_verdicts(p, folder, rule, model, most=64):
@@ -190,18 +127,30 @@ def _snapped(rule):
     def edge(share): return None if share is None else float(P_EDGES[threshold_bin(share)])
     return Rule(edge(rule.threshold), int(AREAS[area_index(rule.min_area)]), edge(rule.reject))
 
-# %% ../../nbs/71_project.deploy.ipynb #b9fcd923
-def _verdict_notes(p, record, threshold):
-    "What somebody should know who exports a verdict"
-    number, again = verdict_round(p), f'run `imbal-al verdict {p.dir}` again'
+# %% ../../nbs/71_project.deploy.ipynb #eca6d008
+def _samples(p, w, n=4):
+    "Windows of the project's own images, to compare on; None where fewer than two can be read"
     out = []
-    if number!=record['number']: out.append(
-        f'the verdict was chosen for the network of round {number}, '
-        f"this is that of round {record['number']}; {again}")
-    if threshold is not None: out.append(
-        f'the threshold given, {threshold:g}, takes the place of that of the verdict; '
-        'what it does is not known')
-    return out
+    for unit in p.units.to_dict('records')[:50]:
+        try: out.append(windows_of(p.read(unit), w)[0])
+        except InputError: continue
+        if len(out)==n: break
+    return np.stack(out) if len(out)>1 else None
+
+# %% ../../nbs/71_project.deploy.ipynb #235c4b3b
+def _write(p, folder, net, path, rule, about):
+    "Write and compare the file; the largest difference of a logit"
+    w = project_windows(p)
+    return write_onnx(
+        net,
+        path,
+        w,
+        p.settings.channels,
+        p.settings.encoder,
+        rule.threshold,
+        about,
+        _samples(p, w),
+        partial(_check_verdicts, p, folder, rule))
 
 # %% ../../nbs/71_project.deploy.ipynb #302a393e
 def _useless(p, folder, choice):
@@ -252,20 +201,71 @@ def _about(p, record, choice):
     if standing: about |= {name:list(getattr(standing.point, name)) for name in ('f1','precision','recall','oii')}
     return about
 
-# %% ../../nbs/71_project.deploy.ipynb #3dc53c9e
-def _standing(p, prevalence, asked):
-    "(where the model stands, notes); None and a note, if nobody asked and it cannot be told"
-    try: return where(p, prevalence), []
-    except InputError as e:
-        if asked: raise InputError(f'{e}; or export without a prevalence: the card then holds no scores') from None
-        return None, [f'{e}; the card holds no scores']
+# %% ../../nbs/71_project.deploy.ipynb #810fad33
+def _check_place(path):
+    "Raise where a card would take the place of something else, or the name is an encoder's"
+    if path.name.endswith('.watch.onnx'): raise InputError(
+        f'{path} is the name of what `watch` needs; give the model one such as model.onnx')
+    card = path.with_suffix('.md')
+    if card==path: raise InputError(f'{path} is the name of the card; give the model one such as {path.stem}.onnx')
+    if not card.exists(): return
+    try: text = card.read_text(encoding='utf-8', errors='replace')
+    except OSError: text = ''
+    if 'Made by imbal_al, commit' not in text: raise InputError(
+        f'{card} is there and is no card of ours; give the model another name')
 
-# %% ../../nbs/71_project.deploy.ipynb #eca6d008
-def _samples(p, w, n=4):
-    "Windows of the project's own images, to compare on; None where fewer than two can be read"
-    out = []
-    for unit in p.units.to_dict('records')[:50]:
-        try: out.append(windows_of(p.read(unit), w)[0])
-        except InputError: continue
-        if len(out)==n: break
-    return np.stack(out) if len(out)>1 else None
+# %% ../../nbs/71_project.deploy.ipynb #76d0eb68
+def _sweep(path):
+    "Remove what a killed export of this file left half-written"
+    for name in (path.name, path.with_suffix('.md').name, watch_file(path).name):
+        for left in path.parent.glob('.*.tmp'):
+            if re.fullmatch(rf'\.{re.escape(name)}\.[0-9a-f]{{8}}\.tmp', left.name): left.unlink(missing_ok=True)
+
+# %% ../../nbs/71_project.deploy.ipynb #0f4e80e5
+@dataclass(frozen=True)
+class Exported:
+    "What `export` has written"
+    path: Path  # The model
+    card: Path  # Beside it
+    watcher: Path # Beside it, see *What watches beside it*
+    meta: dict  # What stands in the file
+    far: float  # Largest difference of a logit from the network's
+    notes: list # A line for each thing that the card cannot tell
+
+# %% ../../nbs/71_project.deploy.ipynb #31a30a98
+def export(
+    p:Project, # The project
+    path:str|Path,              # The file to write; the card gets the same name with the ending .md
+    prevalence:float|None=None, # At deployment; decides the threshold
+    threshold:float|None=None,  # Probability; None: the cheapest where costs guided the project, else see `prevalence`
+    round:int|None=None         # None: the last trained
+    )->Exported:
+    """Write a project's model as ONNX, with a card beside it, and the encoder that `watch` needs
+
+    Without a threshold, costs or a prevalence the threshold is 1/2.
+    Raises `InputError` where there is no model yet, a library is missing, or a guidance is damaged."""
+    need_onnx('onnx','onnxruntime')
+    path = Path(path)
+    _check_place(path)
+    folder, record = exported_round(p, round)
+    net = read_model(p, folder/'model.pt')
+    if net is None: raise InputError(
+        f'{folder}/model.pt is damaged; run `imbal-al next` with a budget of 0 to train again')
+    choice = _chosen(p, folder, record, _Asked(prevalence, threshold, round is None))
+    about = _about(p, record, choice)|about_frozen(net)
+    warning = _useless(p, folder, choice)
+    if warning: about['warning'] = warning
+    card = path.with_suffix('.md')
+    with held(path.with_name(f'.{path.name}.lock.json'), 1.):
+        _sweep(path)
+        far = _write(p, folder, net, path, choice.rule, about)
+        write_watch_file(watch_file(path))
+        meta = open_model(path).meta
+        write_text(card, card_text(p, meta, choice.standing))
+    return Exported(
+        path=path,
+        card=card,
+        watcher=watch_file(path),
+        meta=meta,
+        far=far,
+        notes=[*choice.notes, *([f'warning: {warning}'] if warning else [])])

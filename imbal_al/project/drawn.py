@@ -87,6 +87,12 @@ class Shape:
     name: str='defect'  # What the tool calls it
     z: float=0          # Its place in the stack, from below; equal ones as in the file
 
+# %% ../../nbs/62a_project.drawn.ipynb #f19d0345
+def _unpacked(bits, size, shape):
+    if size!=tuple(shape): raise ValueError(
+        f'a mask of {size[1]} x {size[0]} pixels on an image of {shape[1]} x {shape[0]}')
+    return np.unpackbits(bits, count=shape[0]*shape[1]).reshape(shape)>0
+
 # %% ../../nbs/62a_project.drawn.ipynb #e8a4eca4
 def packed(
     mask:np.ndarray,   # bool (H,W)
@@ -94,11 +100,6 @@ def packed(
     )->Shape:
     "A whole mask as a shape, eight pixels a byte"
     return Shape(partial(_unpacked, np.packbits(mask), mask.shape), name)
-
-def _unpacked(bits, size, shape):
-    if size!=tuple(shape): raise ValueError(
-        f'a mask of {size[1]} x {size[0]} pixels on an image of {shape[1]} x {shape[0]}')
-    return np.unpackbits(bits, count=shape[0]*shape[1]).reshape(shape)>0
 
 # %% ../../nbs/62a_project.drawn.ipynb #274b206b
 @dataclass(frozen=True)

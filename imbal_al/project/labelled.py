@@ -35,6 +35,9 @@ def read_label(
 _VERSION = {'file','content','pixels','by','at'}
 _RESTORE = 'restore it from a backup, or move it away and ingest its label again'
 
+# %% ../../nbs/63b_project.labelled.ipynb #cb5f5ec1
+def _label_path(p, id): return p.dir/'labels'/f'{id}.json'
+
 # %% ../../nbs/63b_project.labelled.ipynb #5f73d89d
 def _read_whole(path):
     "A label's file; None where there is none. Raises `InputError` for one that cannot be read"
@@ -44,8 +47,6 @@ def _read_whole(path):
         f'{path} cannot be read ({e.strerror}), and a label stands in it; make it readable, or {_RESTORE}') from e
     except (ValueError, RecursionError) as e: raise InputError(
         f'{path} is damaged, and a label stood in it; {_RESTORE}') from e
-
-def _label_path(p, id): return p.dir/'labels'/f'{id}.json'
 
 # %% ../../nbs/63b_project.labelled.ipynb #949774c7
 def _checksum(mask):
@@ -165,6 +166,14 @@ def _number_of(name):
 def _write_mask(path, content):
     with atomic_path(path) as f: f.write_bytes(content)
 
+# %% ../../nbs/63b_project.labelled.ipynb #bac26243
+def _png(mask):
+    "A mask, or the kinds of its pixels, as the bytes of a PNG: 0, and 256 less the kind, 255 for the first"
+    out = io.BytesIO()
+    kinds = np.asarray(mask, np.uint8)
+    Image.fromarray(np.where(kinds>0, 0-kinds, 0).astype(np.uint8)).convert('L').save(out, 'png')
+    return out.getvalue()
+
 # %% ../../nbs/63b_project.labelled.ipynb #7580d2e5
 def _mend(p, id, mask):
     "Write a mask's file again if it is not whole: the same label has come back"
@@ -173,13 +182,6 @@ def _mend(p, id, mask):
     try: is_whole = _checksum(np.asarray(Image.open(path))>127)==version['content']
     except Exception: is_whole = False
     if not is_whole: _write_mask(path, _png(mask))
-
-def _png(mask):
-    "A mask, or the kinds of its pixels, as the bytes of a PNG: 0, and 256 less the kind, 255 for the first"
-    out = io.BytesIO()
-    kinds = np.asarray(mask, np.uint8)
-    Image.fromarray(np.where(kinds>0, 0-kinds, 0).astype(np.uint8)).convert('L').save(out, 'png')
-    return out.getvalue()
 
 # %% ../../nbs/63b_project.labelled.ipynb #5800e3cb
 def read_mask(
@@ -196,7 +198,7 @@ def read_mask(
         f"{path} was changed after it was ingested; give {name} its new mask by `imbal-al ingest` instead")
     return mask.astype(np.uint8)
 
-# %% ../../nbs/63b_project.labelled.ipynb #30b4f85d
+# %% ../../nbs/63b_project.labelled.ipynb #a196d59c
 def _version(p, id, version=None):
     "(Path of its picture, the version, the unit's name). Raises `InputError` where there is none"
     known = read_label(p, id)
@@ -208,6 +210,7 @@ def _version(p, id, version=None):
     wanted = versions[-1 if version is None else version-1]
     return p.dir/'labels'/wanted['file'], wanted, name
 
+# %% ../../nbs/63b_project.labelled.ipynb #30b4f85d
 def mask_path(
     p:Project,            # The project
     id:str,               # Of a unit

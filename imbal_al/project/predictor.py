@@ -471,7 +471,7 @@ def _write_table(path, rows):
         table.writeheader()
         for row in rows: table.writerow({name:cell_text(value) for name,value in row.items()})
 
-# %% ../../nbs/70_project.predictor.ipynb #5878d765
+# %% ../../nbs/70_project.predictor.ipynb #9b6327aa
 def _records(out, watch):
     "The records that are there by content, of this encoder; None where none are kept"
     (out/'watch.npz').unlink(missing_ok=True)
@@ -480,11 +480,13 @@ def _records(out, watch):
         if other!=part_file(out, watch.key): other.unlink()
     return whole_records(part_file(out, watch.key))
 
+# %% ../../nbs/70_project.predictor.ipynb #9ec0090b
 def _of_model(model, about):
     "What records must not be mixed with others of"
     own = {name:model.meta.get(name) for name in ('project','round','trained','channels','bits')}
     return dict(own, model=about['model'], rule=about['rule'], images=about['images'])
 
+# %% ../../nbs/70_project.predictor.ipynb #5878d765
 def _write_records(out, watch, done, about):
     "`watch.npz`: the records of the rows that are done, in the order of the names"
     records = whole_records(part_file(out, watch.key))

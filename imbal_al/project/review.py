@@ -156,7 +156,7 @@ def _enlarged(image, h, w, factor):
     kind = Image.Resampling.NEAREST if factor>=1 else Image.Resampling.BOX
     return image.resize((max(1, round(w*factor)), max(1, round(h*factor))), kind)
 
-# %% ../../nbs/72_project.review.ipynb #0773efc7
+# %% ../../nbs/72_project.review.ipynb #e18e6a57
 def _number(draw, region, number, factor, on):
     "A region's number"
     rows, columns = np.nonzero(region)
@@ -165,6 +165,7 @@ def _number(draw, region, number, factor, on):
     at = (columns[nearest]*factor, rows[nearest]*factor)
     draw.text(at, str(number), fill=color, stroke_width=2, stroke_fill='black')
 
+# %% ../../nbs/72_project.review.ipynb #0773efc7
 def _pen(draw, pen, radius, factor):
     "The pen, a circle"
     (y,x), around = pen, radius*factor

@@ -367,6 +367,15 @@ def _lost(p, record):
     "Was a model trained on labels that do not count any more?"
     return not {id for id,_ in record['train']}<=set(labels(p)['id'])
 
+# %% ../../nbs/67_project.rounds.ipynb #cb970e7c
+def _spoken(seconds): return f'{seconds:.0f} s' if seconds<90 else f'{seconds/60:.0f} minutes'
+
+# %% ../../nbs/67_project.rounds.ipynb #7eb65d00
+def _halved(p, seconds):
+    "What would halve a long training"
+    if seconds<60: return ''
+    return f'; `imbal-al project set {p.dir} steps={max(p.settings.steps//2, 1)}` halves that'
+
 # %% ../../nbs/67_project.rounds.ipynb #bf78b46c
 _SHORT = 5 # Seconds: a training that is over so soon says nothing
 
@@ -383,14 +392,6 @@ def _time_left(p, say, clock=time.monotonic):
         if done==2: say(f'training: {steps} steps, about {left}{_halved(p, each*steps)}')
         elif done*10//steps>(done-1)*10//steps: say(f'training: {done} of {steps} steps, {left} left')
     return tell
-
-def _spoken(seconds): return f'{seconds:.0f} s' if seconds<90 else f'{seconds/60:.0f} minutes'
-
-def _halved(p, seconds):
-    "What would halve a long training"
-    if seconds<60: return ''
-    return f'; `imbal-al project set {p.dir} steps={max(p.settings.steps//2, 1)}` halves that'
-
 
 # %% ../../nbs/67_project.rounds.ipynb #a0d2d002
 def _go_on(p, folder, record, device, url, say):

@@ -86,6 +86,12 @@ def check_settings(s):
         f"group_by = {s.group_by!r}; give 'folder' or a regular expression")
     group_of('', s.group_by)
 
+# %% ../../nbs/62i_project.settings.ipynb #858fc25b
+def _is_share(value): return isinstance(value,(int,float)) and 0<=value<1
+
+# %% ../../nbs/62i_project.settings.ipynb #91e1bfff
+def _is_whole(value): return isinstance(value,int) and not isinstance(value,bool)
+
 # %% ../../nbs/62i_project.settings.ipynb #d560796e
 def _check_counts(s):
     "The same of the whole numbers"
@@ -95,7 +101,3 @@ def _check_counts(s):
             f'{name} = {value!r}; give a whole number above 0')
     if not _is_whole(s.seed) or s.seed<0: raise InputError(
         f'seed = {s.seed!r}; give a whole number, 0 or larger')
-
-def _is_share(value): return isinstance(value,(int,float)) and 0<=value<1
-
-def _is_whole(value): return isinstance(value,int) and not isinstance(value,bool)

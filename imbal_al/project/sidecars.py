@@ -16,13 +16,7 @@ from .drawn import BROKEN, Drawn, said_error, Shape
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/62e_project.sidecars.ipynb #28af7fe5
-def is_labelme(
-    found # Of the file
-    )->bool:
-    "Is it a labelme file?"
-    return isinstance(found, dict) and isinstance(found.get('shapes'), list) and 'imagePath' in found
-
+# %% ../../nbs/62e_project.sidecars.ipynb #78103805
 def read_labelme(
     name:str,   # Of the file, with `/`
     found:dict  # Of its JSON
@@ -38,7 +32,14 @@ def read_labelme(
     except BROKEN as e: drawn.error = said_error(e)
     return drawn
 
-# %% ../../nbs/62e_project.sidecars.ipynb #c37eee29
+# %% ../../nbs/62e_project.sidecars.ipynb #28af7fe5
+def is_labelme(
+    found # Of the file
+    )->bool:
+    "Is it a labelme file?"
+    return isinstance(found, dict) and isinstance(found.get('shapes'), list) and 'imagePath' in found
+
+# %% ../../nbs/62e_project.sidecars.ipynb #bf337180
 def _labelme_shape(drawn, shape):
     "Put one shape into a `Drawn`. Raises what is in `BROKEN`"
     kind = shape.get('shape_type') or 'polygon'
@@ -49,6 +50,7 @@ def _labelme_shape(drawn, shape):
     if is_line: drawn.notes.append(f'{drawn.name} has a {kind} without area; it is drawn as the line it is')
     drawn.shapes.append(Shape(_labelme_draw('line' if is_line else kind, points, shape), name))
 
+# %% ../../nbs/62e_project.sidecars.ipynb #c37eee29
 def _labelme_draw(kind, points, shape):
     "Function shape -> bool (H,W). Raises `ValueError` for a kind that holds no area"
     if kind=='line': return partial(line_mask, points)
@@ -71,7 +73,7 @@ def _labelme_mask(text, x, y, shape):
     except Exception as e: raise ValueError('a mask that is no whole picture') from e
     return out
 
-# %% ../../nbs/62e_project.sidecars.ipynb #0b6c17da
+# %% ../../nbs/62e_project.sidecars.ipynb #86b19bdf
 YOLO_LISTS = ('classes.txt','obj.names','train.txt','val.txt','valid.txt','test.txt','labelmap.txt')
 
 def is_yolo(
@@ -83,6 +85,7 @@ def is_yolo(
     lines = [line.split() for line in text.splitlines() if line.strip()]
     return all(len(words)>4 and all(map(_is_number, words)) for words in lines)
 
+# %% ../../nbs/62e_project.sidecars.ipynb #0b6c17da
 def _is_number(word):
     "Is a word a number?"
     try: return bool(float(word)) or True
@@ -125,6 +128,13 @@ def read_yolo(
     except BROKEN as e: drawn.error = said_error(e)
     return drawn
 
+# %% ../../nbs/62e_project.sidecars.ipynb #fa6b982d
+def _yolo_polygon(numbers, shape):
+    "Corners as shares of the image's sides"
+    shares = np.array(numbers).reshape(-1,2)
+    with np.errstate(over='ignore'): corners = shares*shape[::-1] # what is not finite is refused below
+    return polygon_mask(corners, shape)
+
 # %% ../../nbs/62e_project.sidecars.ipynb #c7e1aa02
 def _yolo_shape(words, names):
     "A line as a shape. Raises `ValueError`"
@@ -133,9 +143,3 @@ def _yolo_shape(words, names):
     if len(numbers)%2: raise ValueError('an outline is no list of x, y pairs')
     number = words[0].removesuffix('.0')
     return Shape(partial(_yolo_polygon, numbers), names.get(number, f'class {number}'))
-
-def _yolo_polygon(numbers, shape):
-    "Corners as shares of the image's sides"
-    shares = np.array(numbers).reshape(-1,2)
-    with np.errstate(over='ignore'): corners = shares*shape[::-1] # what is not finite is refused below
-    return polygon_mask(corners, shape)

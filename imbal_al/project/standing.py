@@ -31,7 +31,7 @@ from ..text import counted
 # %% auto #0
 __all__ = ['where', 'curve_figure']
 
-# %% ../../nbs/68_project.standing.ipynb #f31b33c7
+# %% ../../nbs/68_project.standing.ipynb #3622f00e
 def _rounds_at(counts, w):
     "f1, iou, precision, recall, oii -> (rounds,1+draws); from each round's (n,3) tp, fp, fn and `prevalence_draws`"
     each = [_scores_of(w@of_round) for of_round in counts]
@@ -39,6 +39,7 @@ def _rounds_at(counts, w):
     for name in each[0]: out[name] = np.stack([of_round[name] for of_round in each])
     return out
 
+# %% ../../nbs/68_project.standing.ipynb #f31b33c7
 def _scores_of(pixels):
     "Scores of (1+draws,3) tp, fp, fn"
     return dict(scores(*pixels.T), oii=oii(*np.nan_to_num(pixels.T)))

@@ -61,10 +61,11 @@ class Project:
             "put it back, or give it another name and add it with project new")
         return crop(im, (unit['y'],unit['x'],unit['h'],unit['w']))
 
-# %% ../../nbs/63_project.store.ipynb #b8cff2cd
+# %% ../../nbs/63_project.store.ipynb #39b10b6c
 @lru_cache(4)
 def _kept(path, channels, bits, stamp): return read_image(path, channels, bits)
 
+# %% ../../nbs/63_project.store.ipynb #b8cff2cd
 def _image(path, channels, unit, bits):
     "An image; the windows of one are read from one decoding"
     if unit=='image': return read_image(path, channels, bits)
@@ -102,12 +103,14 @@ def sweep(
             if time.time()-path.stat().st_mtime>seconds: path.unlink()
         except OSError: continue
 
-# %% ../../nbs/63_project.store.ipynb #68373e68
-_FORM = 'imbal_al project 1'
-
+# %% ../../nbs/63_project.store.ipynb #8711a345
 def _units_text(units): return units.to_csv(index=False, lineterminator='\n')
 
+# %% ../../nbs/63_project.store.ipynb #c8b60c4a
 def _units_name(text): return f'units-{zlib.crc32(text.encode()):08x}.csv'
+
+# %% ../../nbs/63_project.store.ipynb #68373e68
+_FORM = 'imbal_al project 1'
 
 def write_project(
     p:Project # The project

@@ -33,6 +33,11 @@ def _without_masks(folder, names):
         f'{folder/first} is the mask of {masks[first]} by its name ({len(masks)} such files); '
         'it is left out; `imbal-al ingest` takes masks; an image needs another name']
 
+# %% ../../nbs/62j_project.units.ipynb #a44a37ca
+def is_prediction(folder):
+    "Is it a folder that `imbal-al predict` has written?"
+    return all((folder/name).is_file() for name in ('predict.json','table.part.csv'))
+
 # %% ../../nbs/62j_project.units.ipynb #b034beed
 def image_names(
     folder:Path,  # With sub-folders
@@ -43,10 +48,6 @@ def image_names(
     names, line = _without_masks(folder, found.names)
     for line in [*found.out, *line, *found.notes]: tell(line)
     return names
-
-def is_prediction(folder):
-    "Is it a folder that `imbal-al predict` has written?"
-    return all((folder/name).is_file() for name in ('predict.json','table.part.csv'))
 
 # %% ../../nbs/62j_project.units.ipynb #1ebbc827
 def _header(path):

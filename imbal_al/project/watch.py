@@ -93,14 +93,16 @@ def odd_picks(
         out.append((i, kind, apart))
     return out
 
-# %% ../../nbs/71d_project.watch.ipynb #439a276a
+# %% ../../nbs/71d_project.watch.ipynb #1d5d3132
 def _side(odd, kind): return 1 if kind=='surface' else np.sign(np.median(odd[kind]))
 
+# %% ../../nbs/71d_project.watch.ipynb #d12bc564
 def _is_odd(kind, apart, day):
     "`day`: the side to which it has moved; 0: it has not"
     size = apart if kind=='surface' else abs(apart)
     return size>_ODD or day*apart>_ODD_OF_MOVED
 
+# %% ../../nbs/71d_project.watch.ipynb #439a276a
 def _turns(odd, kinds):
     "[(kind, position)]: kinds take turns, each the oddest first"
     orders = {kind:np.argsort(-np.abs(odd[kind]), kind='stable') for kind in odd if kind in kinds}

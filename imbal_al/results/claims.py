@@ -22,13 +22,14 @@ from ..text import listed, markdown_table, with_interval
 # %% auto #0
 __all__ = ['claims', 'pooled_claims', 'held_together', 'summary', 'claims_markdown', 'in_short']
 
-# %% ../../nbs/77_results.claims.ipynb #25c0fbdc
+# %% ../../nbs/77_results.claims.ipynb #3060fb2a
 _LEAST = 3 # Repeats below which nothing is decided
 
 def _unknown(interval):
     "Is there no interval to judge by?"
     return not interval.n>=_LEAST or np.isnan(interval.low)
 
+# %% ../../nbs/77_results.claims.ipynb #25c0fbdc
 def above(
     interval:Interval, # Of an effect
     fails:float=0.,    # Does not if the interval is below this; else holds if it is above 0
@@ -69,11 +70,12 @@ def _near(interval, paper, tolerance=.1):
     if interval.low>=low and interval.high<=high: return HOLDS
     return DOES_NOT if interval.high<low or interval.low>high else UNTOLD
 
-# %% ../../nbs/77_results.claims.ipynb #5da399a3
+# %% ../../nbs/77_results.claims.ipynb #5d7fadb8
 def enough(verdict, n):
     "A verdict, unless it is from too few repeats"
     return verdict if n>=_LEAST else UNTOLD
 
+# %% ../../nbs/77_results.claims.ipynb #5da399a3
 def claim_row(claim, statement, setting, paper, interval, verdict, exact=False):
     "A row of the claims table; `exact`: the verdict does not lean on the number of repeats"
     return dict(
@@ -90,7 +92,7 @@ def claim_row(claim, statement, setting, paper, interval, verdict, exact=False):
 # %% ../../nbs/77_results.claims.ipynb #0b69970d
 def _pools(results): return sorted(results.pi_u.unique())
 
-# %% ../../nbs/77_results.claims.ipynb #ae74ea6f
+# %% ../../nbs/77_results.claims.ipynb #6f05b92b
 def _against_all(effect, others):
     "Is an effect larger than each of the others? The interval is against the strongest rival"
     each = [paired_interval(*in_both(effect, other), kind='wider') for other in others]
@@ -99,6 +101,7 @@ def _against_all(effect, others):
     if DOES_NOT in verdicts: return strongest, DOES_NOT
     return strongest, HOLDS if set(verdicts)=={HOLDS} else UNTOLD
 
+# %% ../../nbs/77_results.claims.ipynb #ae74ea6f
 def _largest(strategy, effects):
     "Claim 1b: is the effect at 10 % larger than at any other pi_u? `effects`: pi_u -> gains by repeat"
     at_10 = [gains for pi_u,gains in effects.items() if np.isclose(pi_u, .1)]
@@ -174,13 +177,14 @@ def _claim_3(results, tolerance, seed):
         claim_row('3a', 'share of faulty images picked (entropy)', where, '0.40', share, near),
         claim_row('3b', 'more than the pool has (entropy)', where, '0.30', more, above(more))]
 
-# %% ../../nbs/77_results.claims.ipynb #d36f9ae9
+# %% ../../nbs/77_results.claims.ipynb #f5ce6041
 def _uniqueness_spread(picks, strategy, repeats):
     "Standard deviation of uniqueness over the cycles after the first; nan without picks"
     mine = (picks.strategy==strategy) & picks.repeat.isin(list(repeats))
     later = picks[mine & (picks.cycle>picks.cycle.min())]
     return float(uniqueness_table(later).uniqueness.std(ddof=1)) if len(later) else float('nan')
 
+# %% ../../nbs/77_results.claims.ipynb #d36f9ae9
 def _full_repeats(picks):
     "Repeats that have all cycles with both strategies, in order, and how many cycles these are"
     cycles = picks.groupby(['strategy','repeat']).cycle.nunique()

@@ -20,12 +20,12 @@ from .study_table import check_told, only_these, plan_notes, read_study
 from .in_images import of_images, TOLD
 from .plotting import house_look, new_figure, strategy_label, STRATEGY_STYLES
 from .tables import check_table
-from ..text import markdown_table, number_text, p_text, with_interval
+from ..text import counted, markdown_table, number_text, p_text, with_interval
 
 # %% auto #0
 __all__ = ['penalty_figure', 'forest', 'rank_figure', 'compare_folder']
 
-# %% ../../nbs/82_results.compare_report.ipynb #ef544ff8
+# %% ../../nbs/82_results.compare_report.ipynb #21150c6d
 _DECIDED, _OPEN, _EQUAL = '#0072B2', '#767676', '#009E73'
 
 def _broken_label(name):
@@ -33,6 +33,7 @@ def _broken_label(name):
     label = strategy_label(name).replace(' among ', '\namong ')
     return label.replace(', then', ',\nthen').replace(' of the ', '\nof the ')
 
+# %% ../../nbs/82_results.compare_report.ipynb #ef544ff8
 def _cell(ax, column, row, share, **style):
     "The number of one cell of the heat map"
     text = number_text(share, '.2f')
@@ -77,7 +78,7 @@ def penalty_figure(
     ax.set_title('share in which the row beats the column')
     return fig
 
-# %% ../../nbs/82_results.compare_report.ipynb #ff4ee01a
+# %% ../../nbs/82_results.compare_report.ipynb #c189184e
 def _one_setting(table, setting, what):
     "The rows of one setting; raises `InputError` where it has to be named or is not there"
     if setting is not None:
@@ -88,6 +89,7 @@ def _one_setting(table, setting, what):
         f"name one: {'; '.join(table.setting.unique())}")
     return table
 
+# %% ../../nbs/82_results.compare_report.ipynb #ff4ee01a
 def _color(verdict):
     "Blue: decided, green: the same, grey: inconclusive"
     if verdict in (BETTER,WORSE): return _DECIDED
@@ -162,7 +164,7 @@ def _undecided_groups(methods, pairs):
         if len(run)>1 and not (runs and set(run)<=set(runs[-1])): runs.append(run)
     return runs
 
-# %% ../../nbs/82_results.compare_report.ipynb #3b63b05c
+# %% ../../nbs/82_results.compare_report.ipynb #d4130a4b
 def _rank_row(ax, y, row):
     "The mean rank of one method with its interval"
     style = STRATEGY_STYLES.get(row['method'], {})
@@ -171,6 +173,7 @@ def _rank_row(ax, y, row):
         ax.plot([row['rank_low'], row['rank_high']], [y,y], color=color, linewidth=1.5)
     ax.plot(row['rank'], y, marker=style.get('marker', 'o'), color=color, markersize=5)
 
+# %% ../../nbs/82_results.compare_report.ipynb #3b63b05c
 def _rank_alt(rows, groups):
     "The figure in words: every mean rank, and which cannot be told apart"
     said = '; '.join(
@@ -243,7 +246,7 @@ def _repeats_alt(curves, differences, n):
         f'For a difference of {differences[at]:.3f}: {said}.',
         f'There are {n}.'])
 
-# %% ../../nbs/82_results.compare_report.ipynb #ccc8e7ae
+# %% ../../nbs/82_results.compare_report.ipynb #4762fa21
 def _draw_need(ax, curves, differences):
     "The curves with their bands"
     for curve,color,line in zip(curves, (_DECIDED,'#D55E00'), ('-',':')):
@@ -252,6 +255,7 @@ def _draw_need(ax, curves, differences):
         top = np.minimum(curve.high_D, 1e5)
         ax.fill_between(differences, curve.low_D, top, color=color, alpha=.16, linewidth=0)
 
+# %% ../../nbs/82_results.compare_report.ipynb #ccc8e7ae
 def _need_axes(ax, differences):
     "Ticks and limits of the two logarithmic axes"
     ax.set_xticks([.005,.01,.02,.05,.1,.2], ['0.005','0.01','0.02','0.05','0.1','0.2'])
@@ -293,7 +297,7 @@ def repeats_figure(
     if setting: ax.set_title(setting)
     return fig
 
-# %% ../../nbs/82_results.compare_report.ipynb #e88fb7e0
+# %% ../../nbs/82_results.compare_report.ipynb #d15124a5
 def _method_line(row):
     "One method"
     return [
@@ -302,6 +306,7 @@ def _method_line(row):
         with_interval(row['rank'], row['rank_low'], row['rank_high'], '.1f'),
         number_text(row['first'], '.0%')]
 
+# %% ../../nbs/82_results.compare_report.ipynb #e88fb7e0
 def _method_lines(methods):
     "The methods as a Markdown table"
     head = ['method', 'mean', 'mean rank', 'comes first']
@@ -331,15 +336,13 @@ def _pair_lines(pairs, target):
     return markdown_table(head, [_pair_line(row) for row in pairs.to_dict('records')])
 
 # %% ../../nbs/82_results.compare_report.ipynb #88cc9f61
-def _many(count, word): return f"{count} {word}{'s'*(count>1)}"
-
 def _cannot_decide(n, count, how):
     "Why Wilcoxon's test cannot decide, one line or ''"
     least = least_repeats(how['alpha'], count)
     if not 1<n<least or how['test']!='wilcoxon': return ''
     one = f" (over one pair: {least_repeats(how['alpha'])})" if count>1 else ''
     return (
-        f" Wilcoxon's test with Holm's correction over {_many(count, 'pair')} "
+        f" Wilcoxon's test with Holm's correction over {counted(count, 'pair')} "
         f'cannot decide below {least} repeats, whatever the data{one}. '
         'Name a reference, add repeats, or, '
         'where differences may be taken as normal, use the t test.')
@@ -352,7 +355,7 @@ def _setting_markdown(c, setting):
     agreed = c.agreement[c.agreement.setting==setting].iloc[0]
     n = int(agreed.n)
     count = len(pairs) if c.how['family']=='setting' else len(c.pairs)
-    said = [f"{_many(n, 'paired repeat')}, {len(methods)} methods, {_many(len(pairs), 'pair')}. "]
+    said = [f"{counted(n, 'paired repeat')}, {len(methods)} methods, {counted(len(pairs), 'pair')}. "]
     if n<2: said.append('One repeat decides nothing: there is no spread to judge by.')
     else: said.append(
         'Agreement of the repeats on the ranking: '
@@ -361,13 +364,14 @@ def _setting_markdown(c, setting):
     tables = [_method_lines(methods), _pair_lines(pairs, c.how['target'])]
     return '\n\n'.join([f'### {setting}', ''.join(said), *tables])
 
-# %% ../../nbs/82_results.compare_report.ipynb #0a0f2226
+# %% ../../nbs/82_results.compare_report.ipynb #4a6569e0
 def _penalty_cell(penalty, a, b):
     "In how many of the settings a beats b"
     settings = penalty.settings.loc[a,b]
     if a==b: return ''
     return f'{penalty.wins.loc[a,b]:.2f} of {settings:.0f}' if settings else '–'
 
+# %% ../../nbs/82_results.compare_report.ipynb #0a0f2226
 def _penalty_lines(penalty):
     "The penalty matrix as a Markdown table"
     order, rows = list(penalty.lost.index), []
@@ -404,7 +408,7 @@ def _head(c):
     counts = ', '.join(f'{verdicts.get(word,0)} {word}' for word in (BETTER,WORSE,SAME,INCONCLUSIVE))
     lines = [
         f"## Comparison by {c.how['value']}, {what}",
-        f"{_many(len(c.pairs), 'pair')} in {_many(len(c.wide), 'setting')}: {counts}."]
+        f"{counted(len(c.pairs), 'pair')} in {counted(len(c.wide), 'setting')}: {counts}."]
     if c.notes: lines.append('\n'.join(f'- {note}' for note in c.notes))
     return lines
 

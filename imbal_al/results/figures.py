@@ -23,7 +23,7 @@ from ..text import percent
 # %% auto #0
 __all__ = ['fig2', 'fig3', 'fig4', 'fig5']
 
-# %% ../../nbs/76_results.figures.ipynb #ba44dc1e
+# %% ../../nbs/76_results.figures.ipynb #ee58c26a
 def _bar(fig, ax, image, ticks, names):
     "A colour bar below an image"
     bar = fig.colorbar(image, cax=ax, orientation='horizontal', ticks=ticks)
@@ -34,6 +34,7 @@ def _bar(fig, ax, image, ticks, names):
     first.set_ha('left')
     last.set_ha('right')
 
+# %% ../../nbs/76_results.figures.ipynb #ba44dc1e
 def _fig2_alt(mask, probability, entropy):
     "Figure 2 in words"
     faulty = f'{np.mean(np.asarray(mask)>0):.1%} of all'
@@ -86,13 +87,14 @@ def _draw(faulty, share, n, rng):
     drawn = [rng.choice(have[0], bad, replace=False), rng.choice(have[1], n-bad, replace=False)]
     return rng.permutation(np.concatenate(drawn))
 
-# %% ../../nbs/76_results.figures.ipynb #0cfc3d8c
+# %% ../../nbs/76_results.figures.ipynb #a2acc715
 def _cut(image, patch):
     "Patches (n,h,w[,3]) of an image side by side, row by row; what is left at the border is dropped"
     h, w = patch
     corners = product(range(0, image.shape[0]-h+1, h), range(0, image.shape[1]-w+1, w))
     return np.stack([image[y:y+h, x:x+w] for y,x in corners])
 
+# %% ../../nbs/76_results.figures.ipynb #0cfc3d8c
 def _whole(image):
     "The image as uint8; floats are in [0, 1]"
     if np.asarray(image).dtype==np.uint8: return image
@@ -108,7 +110,7 @@ def _check_fig3(image, mask, patch, patches, faulty):
     if len(patches)!=len(faulty): raise InputError(
         f'{len(patches)} patches but {len(faulty)} faulty flags; give one flag per patch')
 
-# %% ../../nbs/76_results.figures.ipynb #ecfa0374
+# %% ../../nbs/76_results.figures.ipynb #6f962c02
 def _columns(n, patch, aspect):
     "Columns that give `n` patches about the wanted width to height, with few places left empty"
     columns = np.arange(1, n+1)
@@ -117,6 +119,7 @@ def _columns(n, patch, aspect):
     empty = (rows*columns-n)/n
     return int(columns[np.argmin(shape + 4*empty)])
 
+# %% ../../nbs/76_results.figures.ipynb #ecfa0374
 def _grid(ax, image, mask, patch):
     "The image with the borders of its patches and the outline of its defects"
     draw_image(ax, image, '(a) image, patches, defects')
@@ -179,18 +182,20 @@ def fig3(
     framed(below, shifted, f'(e) test under shift, {percent(pi_t)} faulty', 1.6)
     return fig
 
-# %% ../../nbs/76_results.figures.ipynb #6858e6cd
+# %% ../../nbs/76_results.figures.ipynb #3186c06f
 def _repeats_text(counts):
     "How many repeats there are, from the fewest to the most"
     low, high = int(min(counts)), int(max(counts))
     return f'{low}–{high} repeats' if low<high else f"{high} repeat{'s'*(high!=1)}"
 
+# %% ../../nbs/76_results.figures.ipynb #c237853b
 def _line(ax, x, mean, q25, q75, style):
     "A mean line with its interquartile band; a band of no width is not drawn"
     ax.plot(x, mean, **style, markeredgewidth=0)
     wide = np.nan_to_num(np.subtract(q75, q25)).max(initial=0)>0
     if wide: ax.fill_between(x, q25, q75, color=style['color'], alpha=.22, linewidth=0)
 
+# %% ../../nbs/76_results.figures.ipynb #6858e6cd
 def _legend(fig, styles, extra=()):
     "All styles below the figure, in one row or two"
     lines = [Line2D([], [], **style) for style in (*styles.values(), *extra)]
@@ -273,7 +278,7 @@ def fig4(
     _legend(fig, styles)
     return fig
 
-# %% ../../nbs/76_results.figures.ipynb #258a8f78
+# %% ../../nbs/76_results.figures.ipynb #975947f7
 _POOL_LINE = dict(color='black', linestyle=':', linewidth=1)
 _CHANCE_LINE = dict(color='black', linestyle=(0,(5,2)), linewidth=1)
 
@@ -285,6 +290,7 @@ def _chance_line(ax, unique, pi_u, pool_size, bank):
     if not np.isnan(chance).all(): ax.plot(cycles.cycle, chance, **_CHANCE_LINE)
     if unique.uniqueness.isna().all(): empty_panel(ax, 'needs two repeats')
 
+# %% ../../nbs/76_results.figures.ipynb #258a8f78
 def _fig5_lines(top, low, shares, unique, style):
     "One strategy and pool: shares above, uniqueness below"
     if len(shares): _line(top, shares.cycle, shares['mean'], shares.q25, shares.q75, style)

@@ -53,7 +53,7 @@ def _telling(hist, n=2):
     for kind,part in parts.items(): told += [(kind, i, float(iou[i])) for i in part]
     return told
 
-# %% ../../nbs/85_results.gallery.ipynb #1429c904
+# %% ../../nbs/85_results.gallery.ipynb #7b72566d
 def _records(folder, c):
     "The cycles of a run that are there, in order"
     records = []
@@ -63,20 +63,23 @@ def _records(folder, c):
         records.append(record)
     return records
 
+# %% ../../nbs/85_results.gallery.ipynb #1429c904
 def _row_label(name):
     "A strategy's label, its long form on two lines"
     return strategy_label(name).replace(' among ', ' among\n')
 
-# %% ../../nbs/85_results.gallery.ipynb #443a8f9a
+# %% ../../nbs/85_results.gallery.ipynb #f1d48d81
 def _in_order(picks):
     "The strategies in the order of all figures, others last"
     known = [name for name in STRATEGY_STYLES if name in picks]
     return known+[name for name in picks if name not in STRATEGY_STYLES]
 
+# %% ../../nbs/85_results.gallery.ipynb #449cc24d
 def _shares(cycles):
     "The faulty share of each batch, in words"
     return ', '.join(f'{share:.0%}' for _,_,share in cycles)+' faulty, cycle by cycle.'
 
+# %% ../../nbs/85_results.gallery.ipynb #443a8f9a
 def _picks_alt(picks):
     "The figure in words: the faulty shares"
     said = ' '.join(f'{name}: {_shares(cycles)}' for name,cycles in picks.items())
@@ -231,7 +234,7 @@ def _predict(net, data, idx):
             maps.append(data.crop(logits).sigmoid())
         return torch.cat(maps).float().cpu().numpy()
 
-# %% ../../nbs/85_results.gallery.ipynb #df5141f6
+# %% ../../nbs/85_results.gallery.ipynb #5065bb3c
 def _prediction(axes, mask, probability, first):
     "The prediction with the contour of the truth, and its entropy"
     draw_image(axes[0], probability, 'predicted' if first else '', cmap='viridis', vmin=0, vmax=1)
@@ -241,6 +244,7 @@ def _prediction(axes, mask, probability, first):
     if first: title = f'entropy, {title}'
     draw_image(axes[1], entropy, title, cmap='magma', vmin=0, vmax=np.log(2))
 
+# %% ../../nbs/85_results.gallery.ipynb #df5141f6
 def _examples_alt(n, predicted, names):
     "The figure in words"
     what = ', the predicted probability and its entropy' if predicted else ''
@@ -300,18 +304,19 @@ def run_parts(
     masks = again.data.masks[again.indices].cpu().numpy()
     return measure_parts(_predict(again.net, again.data, again.indices), masks)
 
+# %% ../../nbs/85_results.gallery.ipynb #e93c8ed1
+def _is_live():
+    "Is this a notebook that a person has open, with widgets at hand?"
+    import IPython # As in `play`
+    if type(IPython.get_ipython()).__name__!='ZMQInteractiveShell': return False
+    return 'IN_TEST' not in os.environ and find_spec('ipywidgets') is not None
+
 # %% ../../nbs/85_results.gallery.ipynb #05912e9a
 def _png(fig):
     "A figure as the bytes of a PNG"
     out = io.BytesIO()
     fig.savefig(out, format='png', dpi=90)
     return out.getvalue()
-
-def _is_live():
-    "Is this a notebook that a person has open, with widgets at hand?"
-    import IPython # As in `play`
-    if type(IPython.get_ipython()).__name__!='ZMQInteractiveShell': return False
-    return 'IN_TEST' not in os.environ and find_spec('ipywidgets') is not None
 
 # %% ../../nbs/85_results.gallery.ipynb #7e7fc0b8
 def _widget(values):

@@ -50,18 +50,20 @@ def add_cost(
     labelled = table.defect_pixels.groupby(table.config).cumsum()
     return table.assign(hours=hours, foreground=labelled/table.pool_pixels)
 
-# %% ../../nbs/84_results.label_costs.ipynb #11f29452
+# %% ../../nbs/84_results.label_costs.ipynb #17748442
 def _f1_at_cost(hours, f1, at):
     "F1 of one run at a cost, straight between its cycles; nan outside of what was spent"
     hours, f1 = np.asarray(hours, float), np.asarray(f1, float)
     order = np.argsort(hours, kind='stable')
     return np.interp(at, hours[order], f1[order], left=np.nan, right=np.nan)
 
+# %% ../../nbs/84_results.label_costs.ipynb #63c54631
 def _common_costs(curves):
     "The costs at which every run of one setting has an F1; low > high where there is none"
     ends = curves.groupby('config').hours.agg(['min','max'])
     return float(ends['min'].max()), float(ends['max'].min())
 
+# %% ../../nbs/84_results.label_costs.ipynb #11f29452
 def _run_area(run, hours):
     "Mean F1 of one run over these costs, a little outside of its own at most"
     inside = np.clip(hours, run.hours.min(), run.hours.max())
@@ -150,12 +152,13 @@ def cost_table(
     table, order = pd.DataFrame(rows), [True,False]
     return table.sort_values(['setting','area'], ascending=order, kind='stable', ignore_index=True)
 
-# %% ../../nbs/84_results.label_costs.ipynb #79ec465a
+# %% ../../nbs/84_results.label_costs.ipynb #fe77c155
 def _last_point(rows):
     "Mean F1 and hours of the last cycle, in words"
     last = rows[rows.cycle==rows.cycle.max()]
     return f'{last.f1.mean():.3f} after {last.hours.mean():.2f} h'
 
+# %% ../../nbs/84_results.label_costs.ipynb #79ec465a
 def _cost_alt(panels):
     "The figure in words: where each method ends"
     lines = ['F1 against hours of annotation.']
@@ -164,7 +167,7 @@ def _cost_alt(panels):
         lines.append(f"{setting}: {'; '.join(ends)}.")
     return ' '.join(lines)
 
-# %% ../../nbs/84_results.label_costs.ipynb #0b67b820
+# %% ../../nbs/84_results.label_costs.ipynb #9d8c1781
 def _cost_panel(ax, setting, curves, styles):
     "The mean curve of each method of one setting"
     for method,rows in curves.groupby('method'):
@@ -173,6 +176,7 @@ def _cost_panel(ax, setting, curves, styles):
     ax.set(title=setting, xlabel='hours of annotation')
     ax.set_xlim(left=0)
 
+# %% ../../nbs/84_results.label_costs.ipynb #0b67b820
 def _legend(fig, axes):
     "One legend for all panels, below them"
     named = {}

@@ -33,13 +33,14 @@ def _paired_runs(ends, a, b, model, column='iou', fn_weight=None, variant=None):
         return rows[(rows.model==model) & rows.complete].set_index('seed')[column]
     return in_both(by_seed(a), by_seed(b))
 
-# %% ../../nbs/80_results.loss_claims.ipynb #4640f4ab
+# %% ../../nbs/80_results.loss_claims.ipynb #364c4acb
 def _beyond(interval, level, fails=None):
     "Verdict on a number that is claimed to exceed `level`; does not below `fails` (None: the same)"
     moved = interval._replace(
         mean=interval.mean-level, low=interval.low-level, high=interval.high-level)
     return above(moved, 0. if fails is None else fails-level)
 
+# %% ../../nbs/80_results.loss_claims.ipynb #4640f4ab
 def _all(verdicts):
     "Verdict on a claim that must hold in every respect"
     if DOES_NOT in verdicts: return DOES_NOT
@@ -198,7 +199,7 @@ def _like_focal(ends, model, tolerance, fn_weight, variant):
         interval=Interval(test.mean, test.low, test.high, test.n),
         verdict=test.verdict)
 
-# %% ../../nbs/80_results.loss_claims.ipynb #74800da7
+# %% ../../nbs/80_results.loss_claims.ipynb #205469b7
 def _better_than_ce(ends, model, margin, seed, fn_weight, variant):
     "Claim 3b for one network: DIBEDis is better than CE"
     gain = _gain(ends, 'dibe_dis', 'bce', model, fn_weight, seed, variant)
@@ -210,6 +211,7 @@ def _better_than_ce(ends, model, margin, seed, fn_weight, variant):
         interval=gain,
         verdict=above(gain, fails=margin))
 
+# %% ../../nbs/80_results.loss_claims.ipynb #74800da7
 def _claim_3(results, margin=.002, tolerance=.02, seed=0, fn_weight=None, variant=None):
     "Table 3: DIBEDis against Focal and CE on one data set"
     ends, models = final(results), networks(results)
@@ -236,6 +238,12 @@ def order_scores(
         if curves.shape[1]>=3 and len(curves): rows.append(_scores_of_seed(seed, curves, slack))
     return pd.DataFrame(rows, columns=_SCORES)
 
+# %% ../../nbs/80_results.loss_claims.ipynb #970739d4
+def _order(values):
+    "-Kendall's tau against rising fn_weight: 1 if each value is below the one before; ties count 0"
+    i, j = np.triu_indices(len(values), 1)
+    return float(np.sign(values[i]-values[j]).mean())
+
 # %% ../../nbs/80_results.loss_claims.ipynb #38194e38
 def _scores_of_seed(seed, curves, slack):
     "The scores of one seed; a row of `curves` for each epoch, a column for each fn_weight"
@@ -250,11 +258,6 @@ def _scores_of_seed(seed, curves, slack):
         ordered=float(in_order.mean()),
         span=late[0]-late[-1],
         positive=float((second>0).to_numpy().mean()))
-
-def _order(values):
-    "-Kendall's tau against rising fn_weight: 1 if each value is below the one before; ties count 0"
-    i, j = np.triu_indices(len(values), 1)
-    return float(np.sign(values[i]-values[j]).mean())
 
 # %% ../../nbs/80_results.loss_claims.ipynb #b1b449ea
 def _focal_wander(results, model):
@@ -352,13 +355,14 @@ def _claim_4(results, order=.6, slack=.02, seed=0, variant=None):
     for model in models: rows += _focal_rows(results, model, order, slack, variant, seed)
     return sorted(rows, key=lambda row: row['claim'])
 
-# %% ../../nbs/80_results.loss_claims.ipynb #7b71998f
+# %% ../../nbs/80_results.loss_claims.ipynb #db11f933
 def _sooner(times, column):
     "Epochs to half by FT and DIBEReg in the seeds of both; never is one validation after the last"
     times = times.assign(epochs=times[column].fillna(times['last']+times.spacing))
     ft, reg = (times[times.loss==loss].set_index('seed').epochs for loss in ('ft','dibe_reg'))
     return in_both(ft, reg)
 
+# %% ../../nbs/80_results.loss_claims.ipynb #7b71998f
 def _never(times, column):
     "Which losses did not get there, and in how many runs, in brackets; '' if all did"
     late, runs = times[times[column].isna()].groupby('loss').size(), times.groupby('loss').size()
@@ -425,7 +429,7 @@ def _guided_row(runs, where, paper, seed):
         verdict=verdict,
         value=column)
 
-# %% ../../nbs/80_results.loss_claims.ipynb #fa44c084
+# %% ../../nbs/80_results.loss_claims.ipynb #d131e45a
 def _grid_row(runs, where, paper, tolerance):
     "Claim 6b for one loss and network: guided against the grid"
     both = runs.dropna(subset=['iou_oii','iou_grid'])
@@ -438,6 +442,7 @@ def _grid_row(runs, where, paper, tolerance):
         interval=Interval(test.mean, test.low, test.high, test.n),
         verdict=test.verdict)
 
+# %% ../../nbs/80_results.loss_claims.ipynb #fa44c084
 def _guided_rows(runs, loss, model, paper, tolerance, seed):
     "Claims 6a and 6b for one loss and network"
     where = f"{loss_name(loss, next(iter(runs.variant), ''))}, {model_name(model)}"

@@ -31,13 +31,14 @@ def loss_name(
     "Name in the paper; a variant that is not the default is named, too"
     return LOSS_NAMES.get(key, key) + (f' ({variant})' if variant not in ('', VARIANTS[0]) else '')
 
-# %% ../../nbs/78_results.loss_tables.ipynb #979f089a
+# %% ../../nbs/78_results.loss_tables.ipynb #e0a7c4d6
 def arch(
     model:str, # 'unet-lite0'
     )->str:    # 'unet'
     "The network without its encoder: `unet` of `unet-lite0`"
     return model.split('-')[0]
 
+# %% ../../nbs/78_results.loss_tables.ipynb #979f089a
 def model_name(
     model:str, # 'unet-lite0'
     )->str:    # 'U-Net'; an unknown one as it is
@@ -406,6 +407,13 @@ def paper5(
     rows = paper[paper.dataset.str.lower()==row.lower()] if paper is not None else []
     return float(rows[LOSS_NAMES[loss]].iloc[0]) if len(rows) else np.nan
 
+# %% ../../nbs/78_results.loss_tables.ipynb #b0807b0b
+def _loss_label(rows):
+    "Name of a loss with its variant and all its weights"
+    weights = ', '.join(f'{weight:g}' for weight in sorted(set(rows.fn_weight.dropna())))
+    variant = next((name for name in rows.variant if name), '')
+    return loss_name(rows.loss.iloc[0], variant) + (f' (fn_weight {weights})' if weights else '')
+
 # %% ../../nbs/78_results.loss_tables.ipynb #718c0c47
 def _cell_text(cell):
     "Mean ± standard deviation (seeds), what is unfinished, and the paper's number"
@@ -413,12 +421,6 @@ def _cell_text(cell):
     ours = f'{cell.ours:.3f}{spread} ({int(cell.n)})' if cell.n else 'not run'
     left = f', {int(cell.left_out)} unfinished' if cell.left_out else ''
     return ours + left + (f' / {cell.paper:.3f}' if cell.paper==cell.paper else '')
-
-def _loss_label(rows):
-    "Name of a loss with its variant and all its weights"
-    weights = ', '.join(f'{weight:g}' for weight in sorted(set(rows.fn_weight.dropna())))
-    variant = next((name for name in rows.variant if name), '')
-    return loss_name(rows.loss.iloc[0], variant) + (f' (fn_weight {weights})' if weights else '')
 
 # %% ../../nbs/78_results.loss_tables.ipynb #406e12c8
 def _data_rows(table):
@@ -485,7 +487,7 @@ def threshold_table(
         rows.append(dict(keys, n=len(own), **means, standing=_standing(own)))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/78_results.loss_tables.ipynb #861a54cd
+# %% ../../nbs/78_results.loss_tables.ipynb #3be2721b
 def _threshold_cell(cell):
     "Both IoUs, AP, seeds, and what is lacking"
     if not cell.n: return 'not run'
@@ -493,6 +495,7 @@ def _threshold_cell(cell):
     lacks = '' if cell.standing=='learned' else f': {cell.standing}'
     return f'{cell.iou:.3f} → {cell.iou_set:.3f}, AP {cell.ap:.3f} ({cell.n}){lacks}'
 
+# %% ../../nbs/78_results.loss_tables.ipynb #861a54cd
 def threshold_markdown(
     table:pd.DataFrame, # From `threshold_table`
     )->str:             # A sentence and a Markdown table
@@ -565,7 +568,7 @@ def _incomplete(method, lookup, n):
         stop='',
         missing=', '.join(f'{weight:g}' for weight in lacks))
 
-# %% ../../nbs/78_results.loss_tables.ipynb #54853c97
+# %% ../../nbs/78_results.loss_tables.ipynb #f696f859
 def swept_networks(
     results:pd.DataFrame, # A losses table
     losses,               # Keys of the losses
@@ -575,6 +578,7 @@ def swept_networks(
     most, names = counts.groupby('model').max(), networks(results)
     return [model for model in names if most.get(model, 0)>1] or names[:2]
 
+# %% ../../nbs/78_results.loss_tables.ipynb #54853c97
 def of_variant(
     results:pd.DataFrame, # A losses table
     loss:str,             # Key of the loss
@@ -724,7 +728,7 @@ def table6_markdown(
     rows = [_table6_row(row) for row in table.itertuples()]
     return f'{head}\n\n{markdown_table(_TABLE6_HEAD, rows)}'
 
-# %% ../../nbs/78_results.loss_tables.ipynb #8be74a77
+# %% ../../nbs/78_results.loss_tables.ipynb #1190e3e4
 def by_epoch(
     results:pd.DataFrame, # A losses table
     value:str,            # Column; 'ratio' is fn/fp
@@ -736,6 +740,7 @@ def by_epoch(
     table = groups.agg(mean='mean', median='median', low='min', high='max', n='count')
     return table.reset_index()
 
+# %% ../../nbs/78_results.loss_tables.ipynb #8be74a77
 def _ratio(a, b):
     "Quotients, infinite or nan where the divisor is 0"
     with np.errstate(divide='ignore', invalid='ignore'):

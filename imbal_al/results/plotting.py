@@ -86,7 +86,7 @@ _LOOK = {
     'figure.dpi': 72,
     'savefig.dpi': 200}
 
-# %% ../../nbs/75_results.plotting.ipynb #63dcc1fd
+# %% ../../nbs/75_results.plotting.ipynb #d0b9aecc
 def house_look(draw):
     "Decorator: draw with these sizes and fonts"
     @wraps(draw)
@@ -94,6 +94,7 @@ def house_look(draw):
         with matplotlib.rc_context(_LOOK): return draw(*args, **kwargs)
     return wrapped
 
+# %% ../../nbs/75_results.plotting.ipynb #63dcc1fd
 def new_figure(
     width:float,  # Inches
     height:float, # Inches

@@ -56,7 +56,7 @@ def recovery(
     rest = (gain-found.mean*gap)/gap.mean()
     return _hull(found, mean_interval(rest, level=level, kind='student'))
 
-# %% ../../nbs/83_results.remedies.ipynb #fecb7143
+# %% ../../nbs/83_results.remedies.ipynb #0d4b1bb8
 def _check_runs(raw, fixed, oracle):
     "Raise an `InputError` unless there is one value of each per run"
     if raw.shape==fixed.shape==oracle.shape and raw.ndim==1 and len(raw): return
@@ -64,6 +64,7 @@ def _check_runs(raw, fixed, oracle):
         f'raw, fixed and oracle have shapes {raw.shape}, {fixed.shape}, {oracle.shape}; '
         'give one value of each per run')
 
+# %% ../../nbs/83_results.remedies.ipynb #17aea9bb
 def _drawn_ratios(gain, gap, floor, draws, seed):
     "(draws,) ratios of sums over resampled runs; nan where the gap is below the floor"
     n = len(gain)
@@ -71,6 +72,7 @@ def _drawn_ratios(gain, gap, floor, draws, seed):
     with np.errstate(divide='ignore', invalid='ignore'):
         return np.where(w@gap>=floor*n, (w@gain)/(w@gap), np.nan)
 
+# %% ../../nbs/83_results.remedies.ipynb #fecb7143
 def _hull(found, rest):
     "The interval that holds both, `rest` being about the mean of `found`"
     low, high = found.mean+rest.low, found.mean+rest.high
@@ -88,7 +90,7 @@ def _estimate_draws(hist, faulty, deployment, method, groups, draws, seed):
     share, drawn = above_nothing(estimate)
     return np.concatenate([np.r_[share], drawn])
 
-# %% ../../nbs/83_results.remedies.ipynb #d4633f01
+# %% ../../nbs/83_results.remedies.ipynb #759b8fed
 def _estimates(hist, faulty, deployment, groups, draws, seed):
     "way -> shares (1+draws,m) to aim at in each draw; {} without images of the deployment"
     if deployment is None: return {}
@@ -98,13 +100,14 @@ def _estimates(hist, faulty, deployment, groups, draws, seed):
     return dict(
         em=em[:,None], bbse=bbse[:,None], em_hedged=hedged, em_careful=hedged, em_gate=hedged)
 
+# %% ../../nbs/83_results.remedies.ipynb #d4633f01
 def _aims(pi, pi_u, estimates):
     "way -> the share to aim at, or several in each draw"
     own = {} if pi_u is None else dict(unaware=pi_u)
     wrong = dict(half=pi/2, twice=min(1., 2*pi))
     return dict(known=pi, **wrong, careful=pi, gate=pi, **own, **estimates)
 
-# %% ../../nbs/83_results.remedies.ipynb #ec450515
+# %% ../../nbs/83_results.remedies.ipynb #269f89e4
 def _chosen(hist, faulty, w, way, aim, gates, groups):
     "`Choice` of one way in each draw"
     gated = 'gate' in way
@@ -113,6 +116,7 @@ def _chosen(hist, faulty, w, way, aim, gates, groups):
     gates = gates if gated else gates[:1]
     return choose_cuts(np.asarray(hist), faulty, shares, w, gates, caution, groups)
 
+# %% ../../nbs/83_results.remedies.ipynb #ec450515
 def _f1_of(choices, f1, gates):
     "(1+draws,) F1 of the choices in the table of all, `f1` (1+draws,g,129)"
     at = [(np.searchsorted(gates, one.gate), threshold_bin(one.threshold)) for one in choices]
@@ -176,12 +180,13 @@ def recovery_table(
         rows.append(dict(way=way, runs=n, f1=f1[0], **_told(*told)))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/83_results.remedies.ipynb #88db3401
+# %% ../../nbs/83_results.remedies.ipynb #7506735d
 def _mean_f1(runs, i, j):
     "(1+draws,) mean over runs, then over resampled runs `i` (draws,n), each in its draw `j`"
     f1 = np.stack(runs)
     return np.r_[f1[:,0].mean(), f1[i,j].mean(1)]
 
+# %% ../../nbs/83_results.remedies.ipynb #88db3401
 def _told(gain, recovery):
     "Columns of two intervals"
     return dict(
@@ -192,7 +197,7 @@ def _told(gain, recovery):
         recovery_low=recovery.low,
         recovery_high=recovery.high)
 
-# %% ../../nbs/83_results.remedies.ipynb #e1a334ac
+# %% ../../nbs/83_results.remedies.ipynb #30ff598a
 _CAUTIONS = (.5, 2., 4.)
 
 @dataclass(frozen=True)
@@ -202,6 +207,7 @@ class _Plan:
     gate: bool = False   # Is a gate chosen, too?
     caution: float = 0.  # Standard errors within which the nearest to 1/2 is taken
 
+# %% ../../nbs/83_results.remedies.ipynb #e1a334ac
 def _share_of(estimate):
     "The estimated share of faulty images, at least half an image; None: the estimate failed"
     if estimate is None: return None
@@ -235,11 +241,12 @@ def _plans(pi_t, pi_u, em=None, bbse=None):
         em_gate=_Plan(left_open, gate=True, caution=1.),
         **{f'caution {caution:g}':_Plan(pi_t, caution=caution) for caution in _CAUTIONS})
 
-# %% ../../nbs/83_results.remedies.ipynb #aa5bf0cd
+# %% ../../nbs/83_results.remedies.ipynb #9d3eb45c
 def _test_at(run, pi_t):
     "Where the test images at this share are among the held-out ones; None: there are none"
     return next((at for share,at in run['tests'].items() if np.isclose(share, pi_t)), None)
 
+# %% ../../nbs/83_results.remedies.ipynb #2facb61e
 def _estimated(run, at, method, groups, draws, seed):
     "`Prevalence` of the test images; None: there are none, or the estimate failed"
     if at is None: return None
@@ -247,12 +254,13 @@ def _estimated(run, at, method, groups, draws, seed):
         run['hist'][at], method, groups=groups, draws=draws, seed=seed)
     return None if np.isnan(estimate.pi.mean) else estimate
 
+# %% ../../nbs/83_results.remedies.ipynb #aa5bf0cd
 def _f1(run, pi_t, threshold, gate):
     "F1 on the held-out images at a share of faulty ones"
     counts = gated_counts(run['hist'], threshold, gate)
     return float(scores(*pooled(counts, prevalence_weights(run['faulty'], pi_t)))['f1'])
 
-# %% ../../nbs/83_results.remedies.ipynb #e887df95
+# %% ../../nbs/83_results.remedies.ipynb #5b233352
 def _way_row(run, pi_t, way, plan, groups):
     "The row of one way: chosen on the validation images, met on the held-out ones"
     threshold, gate, assumed = .5, 0, np.nan
@@ -264,6 +272,7 @@ def _way_row(run, pi_t, way, plan, groups):
     f1 = _f1(run, pi_t, threshold, gate)
     return dict(way=way, threshold=threshold, gate=gate, pi=assumed, f1=f1)
 
+# %% ../../nbs/83_results.remedies.ipynb #e887df95
 def _oracle_row(run, pi_t, way, *gate):
     "The row of the best threshold there is for the held-out images"
     best = choose_threshold(run['hist'], run['faulty'], pi_t, *gate)
@@ -413,12 +422,13 @@ def label_baseline(
     order = ['data','pi_u','repeat','cycle']
     return pd.DataFrame(rows).sort_values(order, ignore_index=True)
 
-# %% ../../nbs/83_results.remedies.ipynb #8340a066
+# %% ../../nbs/83_results.remedies.ipynb #83d7f761
 def _remedy_row(f1, key, remedy, base, fixed):
     "One row of the table; base: configs of the plain runs, fixed: F1 with the remedy"
     found = recovered(f1.raw[base], fixed, f1.oracle[base])
     return dict(zip(('data','pi_u'), key), price=_price_of(remedy), remedy=remedy, **found)
 
+# %% ../../nbs/83_results.remedies.ipynb #8340a066
 def _trained_rows(f1, key, remedy, pairs):
     "A trained remedy at 1/2, and with the careful threshold on top"
     return [

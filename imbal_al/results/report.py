@@ -32,7 +32,7 @@ __all__ = ['write_report']
 # %% ../../nbs/87_results.report.ipynb #c1ec9840
 def _esc(content): return html.escape(str(content))
 
-# %% ../../nbs/87_results.report.ipynb #42c285f4
+# %% ../../nbs/87_results.report.ipynb #aca97bf9
 def _picture(figure):
     "A figure inside the page, with its description"
     image = io.BytesIO()
@@ -43,6 +43,7 @@ def _picture(figure):
         f'<figure><img alt="{alt}" src="data:image/png;base64,{data}">'
         f'<figcaption>{alt}</figcaption></figure>')
 
+# %% ../../nbs/87_results.report.ipynb #42c285f4
 def _details(title, content): return f'<details><summary>{title}</summary>{content}</details>'
 
 # %% ../../nbs/87_results.report.ipynb #211801f3
@@ -70,17 +71,19 @@ def _table(rows:pd.DataFrame, digits=3):
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
         f'<tbody>{body}</tbody></table></div>')
 
-# %% ../../nbs/87_results.report.ipynb #8a6fe8ff
+# %% ../../nbs/87_results.report.ipynb #ddb37d8d
 def _why(error):
     "The line that stands in place of a part"
     reason = str(error) if isinstance(error, InputError) else f'{type(error).__name__}: {error}'
     return f'<p class="note">Not shown: {_esc(reason)}</p>'
 
+# %% ../../nbs/87_results.report.ipynb #3f5bd085
 def _body(content):
     "HTML of what a part has made"
     if hasattr(content, 'savefig'): return _picture(content)
     return _table(content) if isinstance(content, pd.DataFrame) else content
 
+# %% ../../nbs/87_results.report.ipynb #8a6fe8ff
 def _part(title, make, *args, level=3, **named):
     "A titled part, `make(*args, **named)`: HTML, a figure or a table; where it fails, the reason"
     try: content = make(*args, **named)
@@ -121,7 +124,7 @@ def _settings(configs):
         pd.DataFrame(varies, columns=['setting','values']),
         pd.DataFrame(shared, columns=['setting','value']))
 
-# %% ../../nbs/87_results.report.ipynb #08b0fa5c
+# %% ../../nbs/87_results.report.ipynb #3df993a4
 def _origin_line(origin):
     "One provenance in a line"
     torch = origin.get('versions',{}).get('torch','?')
@@ -131,6 +134,7 @@ def _origin_line(origin):
         f"device {origin.get('device','?')}, threads per process: {origin.get('threads','?')}, torch {torch}, "
         f"training in {precision.get('train','?')}, evaluation in {precision.get('eval','?')}")
 
+# %% ../../nbs/87_results.report.ipynb #08b0fa5c
 def _origin(folder):
     "A line per provenance"
     lines = [_origin_line(origin) for origin in study_origin(folder)['provenance']]
@@ -238,7 +242,7 @@ def _failures(folder, states):
         out.append(_details(title, f"<pre>{_esc(record.get('traceback') or '')}</pre>"))
     return ''.join(out) or '<p>None.</p>'
 
-# %% ../../nbs/87_results.report.ipynb #29b22687
+# %% ../../nbs/87_results.report.ipynb #58082895
 def _name(config):
     "A run in the words of its title"
     if hasattr(config, 'label'): return config.label()
@@ -246,6 +250,7 @@ def _name(config):
         f'{config.data}, pool {config.pi_u:.0%} faulty, '
         f'{config.strategy}, repeat {config.repeat}')
 
+# %% ../../nbs/87_results.report.ipynb #29b22687
 def _best_iou(results):
     "The last IoU of each run; empty for active learning"
     if 'step' not in results: return {}
@@ -380,9 +385,10 @@ def _sections(folder, configs, states, predictions, root, device):
         'Failures': _part('', _failures, folder, states),
         'Every run': _part('', run_table, states, results)}
 
-# %% ../../nbs/87_results.report.ipynb #fe717c04
+# %% ../../nbs/87_results.report.ipynb #aa69ce3e
 def _anchor(title): return title.lower().replace(' ','-')
 
+# %% ../../nbs/87_results.report.ipynb #fe717c04
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 
 def _head(title):

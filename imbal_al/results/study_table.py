@@ -67,7 +67,7 @@ def plan_notes(
             notes += _differs(where, name, mine, plan)
     return notes
 
-# %% ../../nbs/81a_results.study_table.ipynb #13e5722a
+# %% ../../nbs/81a_results.study_table.ipynb #5a8b40a0
 def _read_table(table):
     "A results table; raises `InputError` where it cannot be read"
     try: return pd.read_csv(table)
@@ -75,6 +75,7 @@ def _read_table(table):
         f'{table} cannot be read as a table ({str(error).splitlines()[0]}); '
         "remove it and give the study's command again, which writes it anew") from error
 
+# %% ../../nbs/81a_results.study_table.ipynb #13e5722a
 def _values_of(results, plan, name):
     "A setting's value in each row; none where the table has it or names no runs"
     if name in results or 'config' not in results: return []

@@ -288,7 +288,7 @@ def paired_areas(
     "Areas of two strategies, paired by repeat"
     return in_both(areas_by_repeat(areas, strategy), areas_by_repeat(areas, other))
 
-# %% ../../nbs/74_results.tables.ipynb #4d9bc014
+# %% ../../nbs/74_results.tables.ipynb #d8806ddc
 def losses_at_budget(
     results:pd.DataFrame,    # Results of one data set
     value:str,               # Column with the score
@@ -300,6 +300,7 @@ def losses_at_budget(
     "Share of F1 lost to the shifted test at a budget, repeat by repeat"
     return losses_by_repeat(results, value, pi_u, strategy, budget, shift).to_numpy()
 
+# %% ../../nbs/74_results.tables.ipynb #4d9bc014
 def losses_by_repeat(results, value, pi_u, strategy='entropy', budget=.1, shift=.05):
     "As `losses_at_budget`, indexed by repeat: two pools' losses are paired, as the split depends on the repeat only"
     runs = results[results.strategy==strategy]
