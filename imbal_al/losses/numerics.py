@@ -623,8 +623,7 @@ def _dense_parts(
 
 # %% ../../nbs/29_losses.numerics.ipynb #0adc8c4a
 def _defect_part(x, at, counts, near):
-    """The defect pixels by themselves; arguments of `_sparse_parts`, and whether no logit is below -`_FAR`.
-    `x` is not limited yet: what is far right as background is far wrong as a defect."""
+    "The defect pixels by themselves; arguments of `_sparse_parts`, and whether no logit is below -`_FAR`."
     z = x.take(at).neg_().clamp_(min=-_limit(x))[:,None]
     held = _count_rows(at, x) if x.shape[0] > 1 else None
     part = _Defects(z=z, q=z.sigmoid(), held=held, near=near)

@@ -286,9 +286,10 @@ def interval(
     "The first value, with the range of the others"
     return draws_interval(draws[0], draws[1:], level, n)
 
-# %% ../../nbs/22_measure.statistics.ipynb #15d25509
+# %% ../../nbs/22_measure.statistics.ipynb #8c5a33b0
 HOLDS, DOES_NOT, UNTOLD = 'holds', 'does not', 'undecided'
 
+# %% ../../nbs/22_measure.statistics.ipynb #15d25509
 class NonInferiority(NamedTuple):
     "The result of a non-inferiority test"
     verdict: str  # 'holds', 'does not' or 'undecided'
