@@ -30,7 +30,7 @@ def steel_project(folder, n, shape, every, **settings):
     for i in range(n):
         pixels, truth[f'{i:02d}.png'] = image('steel', i, shape, faulty=i % every == 0)
         Image.fromarray(pixels).save(folder / 'i' / f'{i:02d}.png')
-    small = dict(window=32, overlap=0, bs=2, **quick.NETWORK) | settings
+    small = dict(window=32, overlap=0, bs=2, **quick.EXPORTED) | settings
     return new(folder / 'p', folder / 'i', **small), truth
 
 
@@ -41,7 +41,7 @@ def leaves_project(folder, n, side, **settings):
     for i in range(n):
         pixels, truth[f'{i:02d}.png'] = image('leaves', i, side, faulty=i % 2 == 0)
         Image.fromarray(pixels).save(folder / 'i' / f'{i:02d}.png')
-    p = new(folder / 'p', folder / 'i', window=side, overlap=0, bs=4, seed=1, **quick.NETWORK, **settings)
+    p = new(folder / 'p', folder / 'i', window=side, overlap=0, bs=4, seed=1, **quick.EXPORTED, **settings)
     return p, lambda id: truth[p.row[id]['name']]
 
 
