@@ -1,7 +1,6 @@
 "Small pictures and projects of them, and commands as somebody gives them"
 
 import numpy as np
-import quick
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -30,7 +29,7 @@ def steel_project(folder, n, shape, every, **settings):
     for i in range(n):
         pixels, truth[f'{i:02d}.png'] = image('steel', i, shape, faulty=i % every == 0)
         Image.fromarray(pixels).save(folder / 'i' / f'{i:02d}.png')
-    small = dict(window=32, overlap=0, bs=2, **quick.EXPORTED) | settings
+    small = dict(window=32, overlap=0, bs=2, weights=None) | settings
     return new(folder / 'p', folder / 'i', **small), truth
 
 
@@ -41,7 +40,7 @@ def leaves_project(folder, n, side, **settings):
     for i in range(n):
         pixels, truth[f'{i:02d}.png'] = image('leaves', i, side, faulty=i % 2 == 0)
         Image.fromarray(pixels).save(folder / 'i' / f'{i:02d}.png')
-    p = new(folder / 'p', folder / 'i', window=side, overlap=0, bs=4, seed=1, **quick.EXPORTED, **settings)
+    p = new(folder / 'p', folder / 'i', window=side, overlap=0, bs=4, seed=1, **settings)
     return p, lambda id: truth[p.row[id]['name']]
 
 

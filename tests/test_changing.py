@@ -2,7 +2,7 @@
 
 import json, shutil
 
-import numpy as np, pytest, quick
+import numpy as np, pytest
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -33,7 +33,7 @@ def made(tmp_path_factory):
     (base / 'camera').mkdir()
     for i in range(16):
         Image.fromarray(steel(i)[0]).save(base / f'camera/{i:02d}.png')
-    kw = dict(window=32, overlap=0, steps=2, bs=2, **quick.EXPORTED, held_out=0.4)
+    kw = dict(window=32, overlap=0, steps=2, bs=2, weights=None, held_out=0.4)
     p = new(base / 'p', base / 'camera', **kw)
     for id in p.units.id[:8]:
         write_label(p, id, steel(int(p.row[id]['image'][:2]))[1])

@@ -2,7 +2,7 @@
 
 import math
 
-import numpy as np, pytest, quick
+import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.project import costs as m
@@ -105,7 +105,7 @@ def played(tmp_path, monkeypatch):
     d.mkdir()
     for i in range(60):
         Image.new('L', (32, 32), i).save(d / f'{i:02d}.png')
-    p = new(tmp_path / 'p', d, window=32, overlap=0, **quick.EXPORTED, held_out=0.5, seed=1)
+    p = new(tmp_path / 'p', d, window=32, overlap=0, weights=None, held_out=0.5, seed=1)
     for k, o in enumerate(p.units.id):
         write_label(p, o, np.full((32, 32), k % 2 == 0))
     test = [o for o in p.units.id if is_held_out(p, p.row[o]['image'])]

@@ -2,7 +2,7 @@
 
 import csv, importlib.util, json, re
 
-import pytest, quick
+import pytest
 from PIL import Image
 
 from imbal_al.data.synthetic import image
@@ -36,7 +36,7 @@ def played(tmp_path_factory):
         Image.fromarray(pixels).save(at / 'i' / f'{i:02d}.png')
     new = ('project', 'new', d, '--images', at / 'i', '--window', 32, '--overlap', 0)
     assert run(*new, '--steps', 12, '--held-out', 0.45, '--seed', 2)[0] == 0
-    run('project', 'set', d, 'bs=4', *quick.EXPORTED_WORDS)
+    run('project', 'set', d, 'bs=4')
     run('next', d, '--budget', 20, '--device', 'cpu')
     label(at, truth)
     run('next', d, '--budget', 14, '--tests', 8, '--device', 'cpu')

@@ -1,6 +1,6 @@
 "The loop with masks as the annotator"
 
-import numpy as np, pytest, quick
+import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError
@@ -41,7 +41,7 @@ def test_killed_between_rounds_it_goes_on_and_the_table_is_the_same(folder, monk
     from imbal_al.dev import rehearsal as m
 
     p = new(
-        folder / 'p', folder / 'images', window=32, overlap=0, steps=1, bs=2, **quick.NETWORK, seed=1
+        folder / 'p', folder / 'images', window=32, overlap=0, steps=1, bs=2, weights=None, seed=1
     )
     real = m._annotate
     calls = []

@@ -3,7 +3,7 @@
 import json, os, shutil, subprocess, sys
 from types import SimpleNamespace
 
-import numpy as np, pytest, quick
+import numpy as np, pytest
 from PIL import Image
 from scipy import stats
 from small import run
@@ -75,7 +75,7 @@ def line(tmp_path_factory):
     "(folder, project, its labels' masks): a project of 40 pictures, exported as m.onnx"
     at = tmp_path_factory.mktemp('line')
     truth = photographs(at / 'i', 40, 0)
-    settings = dict(window=64, overlap=0, steps=2, bs=2, held_out=0.5, seed=1, **quick.EXPORTED)
+    settings = dict(window=64, overlap=0, steps=2, bs=2, weights=None, held_out=0.5, seed=1)
     p = new(at / 'p', at / 'i', **settings)
     for id in p.units.id:
         write_label(p, id, truth[p.row[id]['name']])

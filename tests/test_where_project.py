@@ -1,6 +1,6 @@
 "Where a model stands: by hand, at any prevalence, on what was never trained on"
 
-import numpy as np, pytest, quick
+import numpy as np, pytest
 from PIL import Image
 
 from imbal_al.core import InputError, note
@@ -84,7 +84,7 @@ def project(tmp_path_factory):
         a, truth[f'{i:02d}.png'] = image('steel', i, (32, 40), faulty=i % 2 == 0)
         Image.fromarray(a).save(d / 'i' / f'{i:02d}.png')
     p = new(
-        d / 'p', d / 'i', window=32, overlap=0, steps=1, bs=2, **quick.EXPORTED, held_out=0.5, seed=1
+        d / 'p', d / 'i', window=32, overlap=0, steps=1, bs=2, weights=None, held_out=0.5, seed=1
     )
     with pytest.raises(InputError, match='no trained model yet'):
         where(p, 0.1)
@@ -145,7 +145,7 @@ def test_one_kind_only_is_said(tmp_path, project):
         overlap=0,
         steps=1,
         bs=2,
-        **quick.EXPORTED,
+        weights=None,
         held_out=0.5,
         seed=1,
     )
