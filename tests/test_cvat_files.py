@@ -99,6 +99,8 @@ def test_what_lies_above_counts(shape):
     below = BOX % ('background', 5, 0, 30, 20, '-1')
     assert (seen(below + (drawn % '')) == whole).all()
     assert (seen(below + (drawn % '').replace('z_order=""', '')) == whole).all()
+    above = BOX % ('background', 5, 0, 30, 20, '1')
+    assert (seen(above + (drawn % '')) == filled(3, 2, 4, 5)).all(), 'without z_order it lies at 0, below 1'
     hidden = '<polyline label="background" points="2.5,3.5;8.5,3.5" z_order="1"/>'
     assert (seen(BOX % ('dent', 0, 0, 30, 20, '') + hidden) == ~whole).all()
 
