@@ -37,7 +37,7 @@ WINGS = {
     'cli': 'Command line',
     'dev': 'The workshop',
 }
-IN_MENU = {'cli': 'cli', 'run_folders': 'runs'}  # notebooks without a wing in their name
+IN_MENU = {'run_folders': 'runs'}  # notebooks without a wing in their name
 
 # ---- notebooks
 

@@ -16,7 +16,7 @@ LOADED = [
     'fastcore.test',
     'matplotlib.pyplot',
     'scipy.stats',
-    'imbal_al.cli',
+    'imbal_al.cli.commands',
     'imbal_al.networks.features',
     'imbal_al.networks.learner',
     'imbal_al.project.deploy',

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from imbal_al.cli import _duration, _size, app
+from imbal_al.cli import app
+from imbal_al.cli.lines import duration_text, size_text
 from imbal_al.data.synthetic import image
 
 TINY = '--data synthetic:40:64 --patch 32 --strategies random,entropy --pi-u 0.5 --pi-t 0.1 --repeats 1 --cycles 2 --batch 8 --pool-size 40 --test-size 10 --steps 2 --bs 8 --workers 1 --device cpu'.split()
@@ -497,14 +498,14 @@ def test_ctrl_c_is_one_line(at, monkeypatch):
 
 
 def test_durations_and_sizes():
-    assert [_duration(o) for o in (0, 59, 120, 7200, 3e5)] == [
+    assert [duration_text(o) for o in (0, 59, 120, 7200, 3e5)] == [
         '0 s',
         '59 s',
         '2 min',
         '2.0 h',
         '3.5 days',
     ]
-    assert [_size(o) for o in (0, 999, 1000, 2.5e6, 1e12)] == [
+    assert [size_text(o) for o in (0, 999, 1000, 2.5e6, 1e12)] == [
         '0 B',
         '999 B',
         '1 kB',

@@ -8,7 +8,7 @@ import pytest
 
 import imbal_al
 
-WINGS = 'data measure losses strategies runs networks studies project results live'.split()
+WINGS = 'data measure losses strategies runs networks studies project results live cli'.split()
 
 
 @pytest.mark.parametrize('wing', WINGS)

@@ -100,7 +100,7 @@ def test_no_notebook_has_a_badge_that_leads_nowhere():
 # ---- words
 
 
-SPOKEN = ('project/*.py', 'live/*.py', 'runs/workers.py', 'cli.py')
+SPOKEN = ('project/*.py', 'live/*.py', 'runs/workers.py', 'cli/*.py')
 MANY = re.compile(
     r'^ (images|files|labels|units|windows|rounds|masks|runs|trainings|defects|groups|workers|'
     r'threads|seeds|cycles|channels)\b'

@@ -10,7 +10,7 @@ from PIL import Image
 from imbal_al.data import catalog
 from imbal_al.data import magnetic_tiles
 from imbal_al.data import masks
-from imbal_al.cli import _numbers, _patch
+from imbal_al.cli.shared import numbers_of, patch_of
 from imbal_al.core import InputError, read_json, seal, to_json, unseal, write_json
 from imbal_al.runs.plan import load_plan, save_plan, study_kind
 from imbal_al.runs.collect import results_table, status
@@ -277,8 +277,8 @@ def test_names_of_data_sets(d, name):
 
 @given(st.text(max_size=12) | st.text(alphabet='0123456789x,.e- ', max_size=12))
 def test_options(text):
-    calm(_numbers, text, '--pi-u')
-    calm(_patch, text)
+    calm(numbers_of, text, '--pi-u')
+    calm(patch_of, text)
 
 
 # --- configurations and plans

@@ -6,15 +6,15 @@ import numpy as np, pytest, typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from imbal_al.cli import _OneLine
+from imbal_al.cli.lines import OneLine
 from imbal_al.project.intake import new
 from imbal_al.project.store import open_project
 from imbal_al.project.commands import register
 from imbal_al.project.queue import as_annotations
 from imbal_al.data.synthetic import image
 
-app = typer.Typer(cls=_OneLine)
-register(app, _OneLine)
+app = typer.Typer(cls=OneLine)
+register(app, OneLine)
 DEPLOY = all(map(importlib.util.find_spec, ('onnx', 'onnxruntime')))
 
 

@@ -160,7 +160,7 @@ def test_what_the_story_does_not_take_is_refused_in_a_line(args, says):
 
 def test_what_is_on_the_way_is_shown_once_and_as_it_changes(capsys):
     "A study that runs: each line as soon as it is known, none twice, none lost"
-    from imbal_al import cli
+    from imbal_al.cli import progress, shared
 
     said = iter([[], ['one'], ['one', 'two'], ['one', 'three'], ['one', 'three']])
     seen = []
@@ -187,7 +187,7 @@ def test_what_is_on_the_way_is_shown_once_and_as_it_changes(capsys):
         return []
 
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(cli, '_progress_bar', Bar)
-        work = cli._Work()
-        assert cli._loud_run('x', [], work, {}, runner, lambda: next(said)) == []
+        m.setattr(progress, '_progress_bar', Bar)
+        work = shared.Work()
+        assert progress.loud_run('x', [], work, {}, runner, lambda: next(said)) == []
     assert seen == ['one', 'two', 'three']

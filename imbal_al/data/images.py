@@ -134,15 +134,14 @@ _GREY = ('1','L','LA','I','I;16','I;16B','I;16L') # PIL's modes of one channel, 
 def channels_of(path): return 1 if open_picture(path).mode in _GREY else 3
 
 # %% ../../nbs/11_data.images.ipynb #dc223ee0
-_FLIP = Image.Transpose
 _TURNS = {
-    2:_FLIP.FLIP_LEFT_RIGHT,
-    3:_FLIP.ROTATE_180,
-    4:_FLIP.FLIP_TOP_BOTTOM,
-    5:_FLIP.TRANSPOSE,
-    6:_FLIP.ROTATE_270,
-    7:_FLIP.TRANSVERSE,
-    8:_FLIP.ROTATE_90}
+    2:Image.Transpose.FLIP_LEFT_RIGHT,
+    3:Image.Transpose.ROTATE_180,
+    4:Image.Transpose.FLIP_TOP_BOTTOM,
+    5:Image.Transpose.TRANSPOSE,
+    6:Image.Transpose.ROTATE_270,
+    7:Image.Transpose.TRANSVERSE,
+    8:Image.Transpose.ROTATE_90}
 
 # %% ../../nbs/11_data.images.ipynb #21698351
 _SAYS = (b'Raw profile type', b'XML:com.adobe.xmp') # Texts that may say how a camera was held

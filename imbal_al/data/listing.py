@@ -110,11 +110,12 @@ def _add(found, path, name, endings):
     elif is_special(path): found.out.append(f'{_shown(path)} is a pipe or a device, no file; it is left out')
     else: found.names.append(name)
 
-# %% ../../nbs/12a_data.listing.ipynb #161c9a15
+# %% ../../nbs/12a_data.listing.ipynb #1209f280
 _MASK_WORD = re.compile(r'[-_.](masks?|labels?|gt|seg|pseudo)$', re.I)
 _MASK_FOLDERS = {
     'mask','masks','label','labels','gt','ground_truth','groundtruth','seg','segmentation','annotations'}
 
+# %% ../../nbs/12a_data.listing.ipynb #161c9a15
 def image_of_mask(
     name:str # Of a file
     )->str:  # '' for a name that is no mask's

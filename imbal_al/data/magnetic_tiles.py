@@ -163,10 +163,7 @@ def _moved(mask, y, x, size, margin):
 
 # %% ../../nbs/14_data.magnetic_tiles.ipynb #e7c36f42
 def _second_view(mask, first, size=224, margin=8):
-    """Corner (y, x) of another window on the same defect, as far from `first` as can be.
-
-    The defect stays `margin` pixels from its edge. `first` itself is returned
-    where there is no room or where it cuts the defect"""
+    "Corner (y, x) of another window on the same defect, as far from `first` as can be"
     y,x = first
     held = np.count_nonzero(mask[_inside(y, x, size)])
     wider = np.count_nonzero(mask[max(y-1,0):y+size+1, max(x-1,0):x+size+1])
@@ -192,10 +189,11 @@ def _split_tiles(n, d, train, fixed=None, most=16):
     part[few] = bits[np.lexsort((uneven, off))[0]]
     return part==1
 
-# %% ../../nbs/14_data.magnetic_tiles.ipynb #d027414e
+# %% ../../nbs/14_data.magnetic_tiles.ipynb #d65ae071
 _SIDE = 224
 _TILES = dict(Blowhole=(171,101), Crack=(77,46))
 
+# %% ../../nbs/14_data.magnetic_tiles.ipynb #d027414e
 def _window_row(row, at, view, mask=None):
     "The row of the window at `at` (y, x) of an image; without `mask` it has no defect"
     y, x = at

@@ -165,13 +165,14 @@ def mask_reading(
     reading = readings[0] if readings else 'auto'
     return check_choice('mask values', reading, MASK_VALUES), ''.join(pixels)
 
-# %% ../../nbs/12_data.masks.ipynb #aaa695eb
+# %% ../../nbs/12_data.masks.ipynb #1dbf0e27
 def _ask(path, what, *answers):
     "Raise the question which of several readings is meant"
     raise InputError(
         f"mask {path} {what}; say which is meant: {' or '.join(answers)} "
         "(--mask-values NAME, or folder:IMAGES:MASKS:NAME)")
 
+# %% ../../nbs/12_data.masks.ipynb #aaa695eb
 _BY_NUMBER = "'nonzero' (class numbers)"
 _BY_GREY = "'over127' (smoothed borders)"
 _BY_CLASS = "'classes' (class numbers, 255 is a void border)"
@@ -389,12 +390,13 @@ def _shown_greys(im, numbers):
     table = np.array(im.getpalette('RGB'), np.int64).reshape(-1,3)[:,0]
     return table[numbers]
 
-# %% ../../nbs/12_data.masks.ipynb #bfb3cf33
+# %% ../../nbs/12_data.masks.ipynb #05eb141c
 _DECIDED = dict(
     smoothed='smoothed borders ({n} such masks); above 127 counts as defect',
     mostly="more defect than background ({n} such masks); if black is the defect, 'inverted' says so (--mask-values)",
     void="a void border ({n} such masks), which is no defect; 'nonzero' would take it (--mask-values)")
 
+# %% ../../nbs/12_data.masks.ipynb #bfb3cf33
 def decided_lines(
     found:dict # What was decided -> the masks
     )->list:
@@ -435,13 +437,14 @@ def _union(mask, shape):
     parts = [read_mask(file, 'label', shape) for file in union_files(mask)]
     return np.logical_or.reduce(parts)
 
-# %% ../../nbs/12_data.masks.ipynb #d99c3666
+# %% ../../nbs/12_data.masks.ipynb #33c3fc23
 _PALETTE = np.array([ # two colours of background, two of defects
     [0,0,0],
     [0xaa,0x55,0],
     [0x55,0xaa,0x7f],
     [0xff,0xaa,0xff]])
 
+# %% ../../nbs/12_data.masks.ipynb #d99c3666
 @decoder('potato_palette')
 def _potato_palette(mask, shape):
     a = np.asarray(open_picture(mask).convert('RGB')).astype(np.float32)

@@ -211,10 +211,11 @@ def must_match(images, masks, home):
     if lost: raise InputError(
         f"{home/images[lost[0]]} has no mask ({len(lost)} such images); fetch the data set again")
 
-# %% ../../nbs/13_data.sources.ipynb #178eb433
+# %% ../../nbs/13_data.sources.ipynb #6a1e2231
 _WORDS = ('mask','masks','label','labels','gt','seg','pseudo')
 _SUFFIXES = ('', *(f'_{word}' for word in _WORDS), *(f'-{word}' for word in _WORDS))
 
+# %% ../../nbs/13_data.sources.ipynb #178eb433
 def _masks_of(images, masks, at, to, suffixes):
     "Dict from the images' keys to their mask file; two masks of one image are refused"
     found = {}
@@ -265,12 +266,13 @@ def _with_inside(found, inside, at):
         if one!=mask: raise InputError(f"{at/one} and {at/mask} are both masks of {at/image}; remove one")
     return out
 
-# %% ../../nbs/13_data.sources.ipynb #b5c9071d
+# %% ../../nbs/13_data.sources.ipynb #2050c004
 _REPEATED = re.compile(r'\)[*+{]') # A group that may come again
 _TRY = '''import re, signal, sys
 if hasattr(signal, 'setitimer'): signal.setitimer(signal.ITIMER_VIRTUAL, float(sys.argv[3]))
 re.search(sys.argv[1], sys.argv[2])'''
 
+# %% ../../nbs/13_data.sources.ipynb #b5c9071d
 def _tried(pattern, name, seconds):
     "A search in a process of its own, which is ended after its seconds. Raises `TimeoutError` where it was"
     if not _REPEATED.search(re.compile(pattern).pattern): return

@@ -233,11 +233,12 @@ def _cell(rng, h, w):
     grain = _grain(rng,h,w)*rng.uniform(1.2,4)
     return _Scene(clean=a, grain=grain, where=(border>.6*px)&~metal, upright=upright)
 
-# %% ../../nbs/10_data.synthetic.ipynb #575d9ed5
+# %% ../../nbs/10_data.synthetic.ipynb #2a35d942
 _TURN = [2*math.pi*i/512 for i in range(512)]
 _SIN = np.array([math.sin(angle) for angle in _TURN])
 _COS = np.array([math.cos(angle) for angle in _TURN])
 
+# %% ../../nbs/10_data.synthetic.ipynb #575d9ed5
 def _walk(rng, yx, heading, steps, seg):
     """Positions (arms,steps,2) of jagged walks from `yx` (arms,2).
 
@@ -528,7 +529,7 @@ def _veins(rng, u, v, px):
     q *= 2
     return vein, q
 
-# %% ../../nbs/10_data.synthetic.ipynb #b67c336e
+# %% ../../nbs/10_data.synthetic.ipynb #a21b6dd5
 _GREENS = np.array([
     [78,122,52],
     [104,140,60],
@@ -536,6 +537,7 @@ _GREENS = np.array([
     [58,96,58],
     [128,146,56],
     [84,118,78]], np.float32)
+
 _GROUNDS = np.array([
     [128,122,136],
     [112,104,112],
@@ -544,6 +546,7 @@ _GROUNDS = np.array([
     [86,68,54],
     [122,104,98]], np.float32)
 
+# %% ../../nbs/10_data.synthetic.ipynb #b67c336e
 def _pick(rng, palette, spread):
     "A colour (3,) between two of the palette, a little lighter or darker"
     i,j = rng.integers(0, len(palette), 2)
@@ -662,13 +665,14 @@ def _lesion_field(rng, where, k):
     np.copyto(field, -1e9, where=~where)
     return field
 
-# %% ../../nbs/10_data.synthetic.ipynb #e7385ba4
+# %% ../../nbs/10_data.synthetic.ipynb #15d4500e
 _BROWNS = np.array([
     [112,84,58],
     [96,66,44],
     [126,104,84],
     [84,64,52]], np.float32)
 
+# %% ../../nbs/10_data.synthetic.ipynb #e7385ba4
 def _rot(rng, rho, wobble, a, strong):
     """Colours (3,k) of sick leaf where the healthy leaf is `a` (3,k).
 
@@ -699,7 +703,7 @@ def _lesion(rng, scene, k):
     strong = .25+.7*rng.random()**.7
     return mask, _rot(rng, rho, .04*wobble, scene.clean[:,mask], strong)
 
-# %% ../../nbs/10_data.synthetic.ipynb #5a41d225
+# %% ../../nbs/10_data.synthetic.ipynb #f648f34f
 @dataclass(frozen=True)
 class _Kind:
     "How one kind of image is drawn"
@@ -708,10 +712,12 @@ class _Kind:
     low: float       # Least natural share of defect pixels
     high: float      # Largest
 
+# %% ../../nbs/10_data.synthetic.ipynb #5a41d225
 _KINDS = dict(
     cells=_Kind(scene=_cell, defect=_crack, low=1/2000, high=1/200),
     steel=_Kind(scene=_strip, defect=_strip_defect, low=.005, high=.05),
     leaves=_Kind(scene=_leaf, defect=_lesion, low=.01, high=.15))
+
 KINDS = tuple(_KINDS)
 
 # %% ../../nbs/10_data.synthetic.ipynb #313f4b6b
@@ -749,9 +755,7 @@ def _to_bytes(a, grain):
 
 # %% ../../nbs/10_data.synthetic.ipynb #d22bd2e9
 def _replace(healthy, mask, new):
-    """A copy of the picture (H,W) or (H,W,3) with the pixels `new` (k,) or (k,3) in the mask.
-
-    Each is different from before"""
+    "A copy of the picture (H,W) or (H,W,3) with the pixels `new` (k,) or (k,3) in the mask"
     at, picture = np.flatnonzero(mask), healthy.copy()
     flat, new = picture.reshape(mask.size,-1), new.reshape(len(at),-1)
     same = np.flatnonzero(flat[at,0]==new[:,0])

@@ -111,6 +111,13 @@ class ComboLoss(CompoundLoss):
 
     def index(self): return Index(.5, .5, self.smooth/2)
 
+# %% ../../nbs/32_losses.compound.ipynb #de23a10a
+def _weigh(frequency, every, px):
+    "The weights of one label: a number, or (rows,1)."
+    w = np.sqrt(every/np.maximum(frequency, 1))*(frequency > 0)
+    if w.size == 1: return w.item()
+    return torch.as_tensor(np.resize(w, (px.n*px.classes, 1)), dtype=px.x.dtype, device=px.x.device)
+
 # %% ../../nbs/32_losses.compound.ipynb #630804b8
 def _label_weights(
     px:Pixels, # checked input
@@ -119,12 +126,6 @@ def _label_weights(
     "Wong's weights of defect and rest, from the frequencies in the batch."
     defects, every = px.defects(each), px.counted(each)
     return Weights(_weigh(defects, every, px), _weigh(every-defects, every, px))
-
-def _weigh(frequency, every, px):
-    "The weights of one label: a number, or (rows,1)."
-    w = np.sqrt(every/np.maximum(frequency, 1))*(frequency > 0)
-    if w.size == 1: return w.item()
-    return torch.as_tensor(np.resize(w, (px.n*px.classes, 1)), dtype=px.x.dtype, device=px.x.device)
 
 # %% ../../nbs/32_losses.compound.ipynb #7e5037f0
 class ExpLogLoss(CompoundLoss):

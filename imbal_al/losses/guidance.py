@@ -129,11 +129,12 @@ def _trials(tried, n):
             f"candidate {i} is in the trials {seen.count(i)} times; give each one once")
     return trials
 
-# %% ../../nbs/35_losses.guidance.ipynb #162ceb71
+# %% ../../nbs/35_losses.guidance.ipynb #938bae6c
 def _finished(trials):
     "Those that told an OII."
     return [trial for trial in trials if math.isfinite(trial.oii)]
 
+# %% ../../nbs/35_losses.guidance.ipynb #162ceb71
 def _best(
     trials, # `Trial`s
     target=(.1, .3), # interval wanted
@@ -150,7 +151,7 @@ def _best(
 
     return max(fit, key=rank).index if fit else None
 
-# %% ../../nbs/35_losses.guidance.ipynb #c2d76795
+# %% ../../nbs/35_losses.guidance.ipynb #3e240674
 class Decision(NamedTuple):
     "What follows from the trials so far"
     index: int|None        # candidate to train next; None: stop
@@ -158,6 +159,7 @@ class Decision(NamedTuple):
     chosen: int|None = None # candidate kept; None while it goes on, and if all failed
     left: tuple = ()       # candidates that are left
 
+# %% ../../nbs/35_losses.guidance.ipynb #c2d76795
 def _untried(
     said:dict, # index -> verdict, of the trials so far
     n:int, # candidates
@@ -259,12 +261,13 @@ class Guidance:
     def account(self, markdown:bool=False)->str: return _account(self, markdown)
     def _repr_markdown_(self)->str: return self.account(True)
 
-# %% ../../nbs/35_losses.guidance.ipynb #76c9886e
+# %% ../../nbs/35_losses.guidance.ipynb #b97864b2
 def _check_callable(train):
     "Raises InputError unless it is a function."
     if not callable(train):
         raise InputError(f"train = {train!r} cannot be called; give a function of fn_weight")
 
+# %% ../../nbs/35_losses.guidance.ipynb #76c9886e
 def _check_failures(failures):
     "Raises InputError unless it is a whole number from 1."
     whole = isinstance(failures, (int, np.integer)) and not isinstance(failures, bool)
@@ -302,17 +305,19 @@ def guide(
         if decision.index is None: return search
         trials += (_trial(train, decision.index, weights[decision.index]),)
 
-# %% ../../nbs/35_losses.guidance.ipynb #0ffb9bc8
+# %% ../../nbs/35_losses.guidance.ipynb #24622188
 _SAYS = {
     'above': 'too many misses, so misses must weigh more',
     'below': 'too many false alarms, so misses must weigh less'}
 
+# %% ../../nbs/35_losses.guidance.ipynb #8d5dd92a
 def _scores(trial):
     "The scores that are known, in brackets."
     named = ('IoU', trial.iou), ('precision', trial.precision), ('recall', trial.recall)
     got = [f'{name} {value:.3f}' for name,value in named if math.isfinite(value)]
     return f" ({', '.join(got)})" if got else ''
 
+# %% ../../nbs/35_losses.guidance.ipynb #0ffb9bc8
 def _grid_line(g, trial):
     "One training of a grid in one sentence."
     weight = f'fn_weight {g.weights[trial.index]:g}'
@@ -383,7 +388,7 @@ def _because(
             "look at the learning rate and the data first")
     return f"all {len(g.weights)} candidates are trained" if g.stop == 'grid' else "it goes on"
 
-# %% ../../nbs/35_losses.guidance.ipynb #6e65ab05
+# %% ../../nbs/35_losses.guidance.ipynb #c0f50c8c
 def _rises(
     g:Guidance, # a search
 )->list: # pairs of `Trial`s, the lower weight first
@@ -391,19 +396,21 @@ def _rises(
     seen = sorted(_finished(g.trials), key=operator.attrgetter('index'))
     return [(a, b) for a,b in zip(seen, seen[1:]) if b.oii > a.oii]
 
+# %% ../../nbs/35_losses.guidance.ipynb #6e65ab05
 def _caution(g, a, b):
     "What a rise between two trials means."
     return (f"Caution: OII rose from {a.oii:.3f} to {b.oii:.3f} "
         f"between fn_weight {g.weights[a.index]:g} and {g.weights[b.index]:g}; it should fall. "
         "Noise between trainings, or a loss that fn_weight does not steer.")
 
-# %% ../../nbs/35_losses.guidance.ipynb #8d41a1a7
+# %% ../../nbs/35_losses.guidance.ipynb #334dabb3
 def _how(g):
     "By what the candidate was chosen."
     if g.stop == 'inside': return 'the first inside the target'
     if math.isfinite(getattr(g.best, g.by)): return f"the best {'IoU' if g.by == 'iou' else g.by} seen"
     return 'the OII nearest to the target'
 
+# %% ../../nbs/35_losses.guidance.ipynb #8d41a1a7
 def _outcome(g, bold):
     "Why it stopped and what was chosen, two sentences; [] while it goes on."
     if not g.stop: return []
@@ -505,7 +512,7 @@ def compare(
         row('grid', grid.trainings, grid.best),
         row('oii', guidance.trainings, guidance.best)])
 
-# %% ../../nbs/35_losses.guidance.ipynb #2d989516
+# %% ../../nbs/35_losses.guidance.ipynb #3c3917ba
 _FORM = 'imbal_al guidance 1'
 
 def _opened(path):
@@ -513,6 +520,7 @@ def _opened(path):
     held = json.loads(path.read_text(encoding='utf-8'))
     return unseal(held) if isinstance(held, dict) else held
 
+# %% ../../nbs/35_losses.guidance.ipynb #2d989516
 def _is_whole(training):
     "Does it hold a key, a weight, and what came of it?"
     try:
@@ -544,7 +552,7 @@ def _read_memory(
             f"{path} is damaged (training {i} of {len(trainings)} is not whole); {hint}")
     return trainings
 
-# %% ../../nbs/35_losses.guidance.ipynb #cf1de3b1
+# %% ../../nbs/35_losses.guidance.ipynb #b76e1fb3
 def _kept(result):
     "The part of a result that has a JSON form, as JSON gives it back."
     kept = {}
@@ -553,6 +561,7 @@ def _kept(result):
         except (TypeError, ValueError): pass
     return kept
 
+# %% ../../nbs/35_losses.guidance.ipynb #cf1de3b1
 def _lock(path):
     "The lock at `path`, acquired. Raises InputError where it cannot be written."
     try:
@@ -646,11 +655,12 @@ def _search_cost(
         mean_one=float(s.sum()/n),
         mean_none=float((s+1).sum()/(n+1)))
 
-# %% ../../nbs/35_losses.guidance.ipynb #c13c8a28
+# %% ../../nbs/35_losses.guidance.ipynb #ca81e3fe
 def _write(ax, text, at, away, **kw):
     "A text some points away from a place."
     ax.annotate(text, at, away, textcoords='offset points', fontsize=8, **kw)
 
+# %% ../../nbs/35_losses.guidance.ipynb #c13c8a28
 def _mark_trial(ax, g, trial, step):
     "A numbered dot, blue if it was chosen; a line for a trial that failed."
     x, red = g.weights[trial.index], '#D55E00'

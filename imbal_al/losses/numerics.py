@@ -74,7 +74,7 @@ def _first_order(backward):
         return backward(ctx, *grads)
     return checked
 
-# %% ../../nbs/29_losses.numerics.ipynb #98cb8e9f
+# %% ../../nbs/29_losses.numerics.ipynb #1ede1c69
 class _WidenHalf(torch.autograd.Function):
     "float16 to float32; on the way back a saturated pixel's gradient is rounded away from zero."
     @staticmethod
@@ -90,6 +90,7 @@ class _WidenHalf(torch.autograd.Function):
         lost = (half == 0) & (grad != 0) & (x.abs() > 60)
         return torch.where(lost, torch.copysign(torch.full_like(half, 6e-8), grad), half)
 
+# %% ../../nbs/29_losses.numerics.ipynb #98cb8e9f
 def widen(
     x, # floating-point logits
 ): # float64 as it is, everything else as float32
@@ -195,7 +196,7 @@ def _places(
     if len(some) > whole: at = np.append(at, whole+np.flatnonzero(some[whole:]))
     return at if len(at) <= most else None
 
-# %% ../../nbs/29_losses.numerics.ipynb #aeaa8057
+# %% ../../nbs/29_losses.numerics.ipynb #76ecd439
 def _listed(
     y, # targets on a CPU
 ): # numpy places of the ones, None if they are many; is every target 0 or 1?
@@ -207,6 +208,7 @@ def _listed(
     if at is None: return None, np.count_nonzero(labels == 1) == np.count_nonzero(some)
     return at, not np.count_nonzero(labels.take(at) != 1)
 
+# %% ../../nbs/29_losses.numerics.ipynb #aeaa8057
 def _find_defects(
     y, # targets, any shape and real type
 ): # places of the ones in the flattened `y`; None if they are many or not on a CPU
@@ -227,6 +229,11 @@ def _count_rows(
     edges = np.arange(len(x)+1)*x.shape[1]
     return torch.from_numpy(np.diff(np.searchsorted(at.numpy(), edges)))
 
+# %% ../../nbs/29_losses.numerics.ipynb #b86a4765
+def _whole(x):
+    "(rows,P) as one piece."
+    return [(slice(0, x.shape[0]), slice(None))]
+
 # %% ../../nbs/29_losses.numerics.ipynb #977f4f49
 def _pieces(
     x, # (rows, P)
@@ -238,10 +245,6 @@ def _pieces(
     if rows == 1: return [(slice(0, 1), slice(i, i+size)) for i in range(0, p, size)]
     step = max(1, size//max(1, p))
     return [(slice(i, i+step), slice(None)) for i in range(0, rows, step)]
-
-def _whole(x):
-    "(rows,P) as one piece."
-    return [(slice(0, x.shape[0]), slice(None))]
 
 # %% ../../nbs/29_losses.numerics.ipynb #8f61c0b2
 def _split_ignored(
@@ -285,7 +288,7 @@ def _binary_pixels(
     logits, targets, valid = _split_ignored(logits.reshape(rows), targets.reshape(rows), ignore_index)
     return _as_rows(widen(logits), targets, valid, 1, shape)
 
-# %% ../../nbs/29_losses.numerics.ipynb #0533b6a9
+# %% ../../nbs/29_losses.numerics.ipynb #d2596c8b
 def _check_labels(logits, targets):
     "TypeError or InputError (a ValueError) unless targets are labels for (N,C,H,W) logits."
     n,c,h,w = logits.shape
@@ -295,6 +298,7 @@ def _check_labels(logits, targets):
         raise InputError(
             f"targets must be {(n,h,w)} for logits {(n,c,h,w)}, got {tuple(targets.shape)}")
 
+# %% ../../nbs/29_losses.numerics.ipynb #0533b6a9
 def _check_range(targets, classes):
     "InputError (a ValueError) unless the labels are below `classes`."
     if not targets.numel(): return
@@ -536,7 +540,7 @@ class _Defects(NamedTuple):
         if self.held is None: sums.add_(v.sum())
         else: sums.add_(torch.segment_reduce(v.view(-1).double(), 'sum', lengths=self.held))
 
-# %% ../../nbs/29_losses.numerics.ipynb #7a622fdb
+# %% ../../nbs/29_losses.numerics.ipynb #ee8f1514
 def _row_dot(
     a, # (rows,P)
     b, # (rows,P)
@@ -545,6 +549,7 @@ def _row_dot(
     short = len(a) == 1 and a.device.type == 'cpu' and a.shape[1] <= 262144
     return torch.dot(a[0], b[0])[None] if short else (a*b).sum(1)
 
+# %% ../../nbs/29_losses.numerics.ipynb #7a622fdb
 def _weighted_sum(
     value, # (rows,P)
     weight, # number, (rows,1) or (rows,P)
@@ -584,13 +589,14 @@ def _finish(
     if slope is not None: _add_product(w.q, slope, push)
     return _weighted_sum(value, weight)
 
-# %% ../../nbs/29_losses.numerics.ipynb #209696e8
+# %% ../../nbs/29_losses.numerics.ipynb #d8807f48
 def _both_classes(x, y, q, cut):
     "The piece at `cut`, a pair of slices."
     label = y[cut].to(x.dtype)
     z = (x[cut]*(1-2*label)).clamp_(min=-_limit(x))
     return _Piece(z=z, q=q[cut], y=label, at=cut[0])
 
+# %% ../../nbs/29_losses.numerics.ipynb #209696e8
 def _count_both(piece, counts):
     "Add TP, FN, FP of a piece."
     right = _wrong(piece.z, piece.q).right()
@@ -617,8 +623,7 @@ def _dense_parts(
 
 # %% ../../nbs/29_losses.numerics.ipynb #0adc8c4a
 def _defect_part(x, at, counts, near):
-    """The defect pixels by themselves; arguments of `_sparse_parts`, and whether no logit is below -`_FAR`.
-    `x` is not limited yet: what is far right as background is far wrong as a defect."""
+    "The defect pixels by themselves; arguments of `_sparse_parts`, and whether no logit is below -`_FAR`."
     z = x.take(at).neg_().clamp_(min=-_limit(x))[:,None]
     held = _count_rows(at, x) if x.shape[0] > 1 else None
     part = _Defects(z=z, q=z.sigmoid(), held=held, near=near)
@@ -663,7 +668,7 @@ def _check_finite(
         "look at the step before the loss, e.g. its learning rate or half precision")
     return sums
 
-# %% ../../nbs/29_losses.numerics.ipynb #217f84ce
+# %% ../../nbs/29_losses.numerics.ipynb #b8dcf4ed
 def _total(
     sums, # (K,rows) tensor
     shape:tuple, # (N,C) or (C,)
@@ -672,6 +677,7 @@ def _total(
     sums = _check_finite(sums.cpu().numpy()).reshape(len(sums), -1, shape[-1])
     return sums if len(shape) == 2 else sums.sum(1)
 
+# %% ../../nbs/29_losses.numerics.ipynb #217f84ce
 def _per_row(
     a, # (N,C), (C,) or a number; numpy
     x, # (rows,P)
@@ -682,7 +688,7 @@ def _per_row(
     by_row = np.broadcast_to(a, (len(x)//classes, classes)).reshape(-1, 1)
     return torch.tensor(by_row, dtype=x.dtype, device=x.device)
 
-# %% ../../nbs/29_losses.numerics.ipynb #cb089668
+# %% ../../nbs/29_losses.numerics.ipynb #7ef7ea9a
 def _slope_at(
     x, # (rows,P) logits
     at, # (k,) places
@@ -691,6 +697,7 @@ def _slope_at(
     z = x.take(at).clamp_(-_limit(x), _limit(x))
     return z.sigmoid(), z.neg_().sigmoid_()
 
+# %% ../../nbs/29_losses.numerics.ipynb #cb089668
 def _exact_slopes(flat, x, far, factor):
     "Put the sigmoid's exact slope times `factor` in the places `far`."
     flat.index_copy_(0, far, torch.mul(*_slope_at(x, far)).mul_(factor))
@@ -792,6 +799,11 @@ class _Loss(torch.autograd.Function):
         elif grad.device.type == 'cpu' and grad == 1: return out, *[None]*5
         return out.mul_(grad), *[None]*5
 
+# %% ../../nbs/29_losses.numerics.ipynb #292a2510
+def _joined(rows, one):
+    "(rows,P) as one row if `one`; None stays None."
+    return rows.reshape(1, -1) if one and rows is not None else rows
+
 # %% ../../nbs/29_losses.numerics.ipynb #58ceee70
 def apply_job(
     px:Pixels, # checked input
@@ -803,10 +815,6 @@ def apply_job(
     shape = (px.n, px.classes) if each else (px.classes,)
     y = _joined(px.y, one) if px.at is None else None
     return _Loss.apply(_joined(px.x, one), y, px.at, _joined(px.valid, one), job, shape)
-
-def _joined(rows, one):
-    "(rows,P) as one row if `one`; None stays None."
-    return rows.reshape(1, -1) if one and rows is not None else rows
 
 # %% ../../nbs/29_losses.numerics.ipynb #7ca8e5ba
 class Index(NamedTuple):
@@ -830,17 +838,19 @@ class Index(NamedTuple):
         rise = self.power*value/base/(both if self.log else both*both/right)
         return value, (-rise*ratio, rise*self.fn_weight, rise*self.fp_weight)
 
-# %% ../../nbs/29_losses.numerics.ipynb #a6a09914
+# %% ../../nbs/29_losses.numerics.ipynb #72cf57ce
 TINY = 1e-20 # smoothing below this counts as none
 
 def _softplus_of(x):
     "`_softplus` that autograd can go through, exact at any size."
     return torch.logaddexp(x, torch.zeros((), dtype=x.dtype, device=x.device))
 
+# %% ../../nbs/29_losses.numerics.ipynb #bb250669
 def _capped(x):
     "Limited by rule 3, with the derivative of `x` itself."
     return x+(x.clamp(max=_limit(x))-x).detach()
 
+# %% ../../nbs/29_losses.numerics.ipynb #a6a09914
 def _log_sum(
     mask, # (N,C,P) bool: which pixels count
     v, # (N,C,P) logarithms
@@ -864,11 +874,12 @@ def _exact_log_counts(
     _check_finite(torch.stack(logs).detach().cpu().numpy())
     return logs
 
-# %% ../../nbs/29_losses.numerics.ipynb #6e76edfa
+# %% ../../nbs/29_losses.numerics.ipynb #d52c6bfe
 def _log(v):
     "ln v, -inf at 0."
     return math.log(v) if v > 0 else -math.inf
 
+# %% ../../nbs/29_losses.numerics.ipynb #6e76edfa
 def _log_ratio(
     px:Pixels, # checked input
     each:bool, # of each image, or of the batch

@@ -72,15 +72,7 @@ def _p(distances):
     "p of the first of (1+draws,) distances"
     return float(np.mean(distances>=distances[0]-1e-12))
 
-# %% ../../nbs/25d_measure.drift.ipynb #0e2fad74
-def _clipped(a_GF, most=5):
-    "Values no farther than so many robust deviations from the median"
-    middle = np.median(a_GF, 0)
-    spread = 1.4826*np.median(np.abs(a_GF-middle), 0)
-    spread = np.where(spread>0, spread, a_GF.std(0))
-    return np.clip(a_GF, middle-most*spread, middle+most*spread)
-
-# %% ../../nbs/25d_measure.drift.ipynb #742f90a9
+# %% ../../nbs/25d_measure.drift.ipynb #a4477902
 def shift(
     apart,      # `means` or `clouds`
     a_GF,       # (G,F) of the groups of the first set
@@ -92,6 +84,15 @@ def shift(
     in_b = _splits(len(a_GF), len(b_HF), draws, rng).astype(float)
     return _p(apart(np.concatenate([a_GF, b_HF]).astype(float), in_b))
 
+# %% ../../nbs/25d_measure.drift.ipynb #0e2fad74
+def _clipped(a_GF, most=5):
+    "Values no farther than so many robust deviations from the median"
+    middle = np.median(a_GF, 0)
+    spread = 1.4826*np.median(np.abs(a_GF-middle), 0)
+    spread = np.where(spread>0, spread, a_GF.std(0))
+    return np.clip(a_GF, middle-most*spread, middle+most*spread)
+
+# %% ../../nbs/25d_measure.drift.ipynb #742f90a9
 def means(
     both_GF, # (G,F) of the groups of both sets
     in_b,    # (B,G) 1 where a group is in the second

@@ -60,7 +60,7 @@ BINS = 128
 EDGES = np.linspace(-8, 8, BINS+1)
 P_EDGES = np.r_[0., 1/(1+np.exp(-EDGES[1:-1])), 1.]
 
-# %% ../../nbs/21_measure.metrics.ipynb #7381da84
+# %% ../../nbs/21_measure.metrics.ipynb #7c5aed8d
 _NOT_BINARY = 'masks must hold 0 and 1 only; divide by 255 or compare with 0 first'
 
 def _is_binary(masks):
@@ -69,6 +69,7 @@ def _is_binary(masks):
     if not (masks.min()>=0 and masks.max()<=1): return False
     return masks.dtype.kind in 'iu' or np.isin(masks, (0,1)).all()
 
+# %% ../../nbs/21_measure.metrics.ipynb #7381da84
 def _check_pixels(values, masks, logits):
     "Shapes and kinds; raises `InputError`"
     if values.ndim!=3 or values.shape!=masks.shape: raise InputError(
@@ -139,6 +140,12 @@ def histogram(
     hist_N2B = hist_NB.reshape(-1, 2, BINS)
     return np.roll(hist_N2B, BINS//2, 2) if logits else hist_N2B
 
+# %% ../../nbs/21_measure.metrics.ipynb #255785f8
+def _hits(predicted, mask):
+    "Pixels hit, predicted and there, of one image."
+    both = np.logical_and(predicted, mask)
+    return [np.count_nonzero(pixels) for pixels in (both, predicted, mask)]
+
 # %% ../../nbs/21_measure.metrics.ipynb #aa76da88
 def confusion(
     predicted:np.ndarray, # (n,H,W) bool, or 0 and 1
@@ -151,11 +158,6 @@ def confusion(
     counted = [_hits(a, b) for a,b in zip(p, y)]
     hit, said, there = np.array(counted, np.int64).reshape(-1,3).T
     return np.stack([hit, said-hit, there-hit], 1)
-
-def _hits(predicted, mask):
-    "Pixels hit, predicted and there, of one image."
-    both = np.logical_and(predicted, mask)
-    return [np.count_nonzero(pixels) for pixels in (both, predicted, mask)]
 
 # %% ../../nbs/21_measure.metrics.ipynb #15cff67f
 def threshold_bin(
@@ -175,6 +177,14 @@ def _snap(
     "The threshold really used: the nearest one that the histograms can tell"
     return float(P_EDGES[threshold_bin(threshold)])
 
+# %% ../../nbs/21_measure.metrics.ipynb #d8490f1a
+def _check_hist(hist):
+    "As int64, or as it is where images have weights; raises `InputError` for another shape"
+    hist = np.asarray(hist)
+    if hist.ndim!=3 or hist.shape[1:]!=(2,BINS):
+        raise InputError(f"histograms have shape {hist.shape}; expected (n, 2, {BINS})")
+    return hist if hist.dtype.kind=='f' else hist.astype(np.int64)
+
 # %% ../../nbs/21_measure.metrics.ipynb #f0fc4735
 def counts(
     hist:np.ndarray, # (n,2,128) pixels by truth and bin, from `histogram`
@@ -186,13 +196,6 @@ def counts(
     above = hist[:,:,edge:].sum(2)
     tp, fp = above[:,1], above[:,0]
     return np.stack([tp, fp, hist[:,1].sum(1)-tp], 1)
-
-def _check_hist(hist):
-    "As int64, or as it is where images have weights; raises `InputError` for another shape"
-    hist = np.asarray(hist)
-    if hist.ndim!=3 or hist.shape[1:]!=(2,BINS):
-        raise InputError(f"histograms have shape {hist.shape}; expected (n, 2, {BINS})")
-    return hist if hist.dtype.kind=='f' else hist.astype(np.int64)
 
 # %% ../../nbs/21_measure.metrics.ipynb #0efdfe08
 def pooled(
@@ -217,6 +220,11 @@ def prevalence_weights(
         f"pi_t {pi_t:g} needs healthy images, there are none; hold out some or use pi_t=1")
     return np.where(faulty, pi_t/max(n_f,1), (1-pi_t)/max(n_h,1))
 
+# %% ../../nbs/21_measure.metrics.ipynb #6860b55c
+def _ratio(a, b):
+    "a/b in float64, nan where 0/0"
+    with np.errstate(divide='ignore', invalid='ignore'): return np.divide(a, b, dtype=np.float64)
+
 # %% ../../nbs/21_measure.metrics.ipynb #7d39c7f9
 def scores(
     tp, # True positive pixels (a number or an array, weighted or not)
@@ -231,9 +239,13 @@ def scores(
         precision=_ratio(tp, tp+fp),
         recall=_ratio(tp, tp+fn))
 
-def _ratio(a, b):
-    "a/b in float64, nan where 0/0"
-    with np.errstate(divide='ignore', invalid='ignore'): return np.divide(a, b, dtype=np.float64)
+# %% ../../nbs/21_measure.metrics.ipynb #32fcb2d4
+def _weights(hist, faulty, pi_t):
+    "`prevalence_weights`, one for each histogram; raises `InputError` for another number of flags"
+    flags = 0 if faulty is None else len(faulty)
+    if faulty is None or flags!=len(hist): raise InputError(
+        f"{len(hist)} histograms but {flags} faulty flags; with pi_t give one flag per image")
+    return prevalence_weights(faulty, pi_t)
 
 # %% ../../nbs/21_measure.metrics.ipynb #52b221a1
 def scores_at(
@@ -248,13 +260,6 @@ def scores_at(
     tp, fp, fn = pooled(counts(hist, threshold), weights)
     return {name: float(value) for name,value in scores(tp, fp, fn).items()}
 
-def _weights(hist, faulty, pi_t):
-    "`prevalence_weights`, one for each histogram; raises `InputError` for another number of flags"
-    flags = 0 if faulty is None else len(faulty)
-    if faulty is None or flags!=len(hist): raise InputError(
-        f"{len(hist)} histograms but {flags} faulty flags; with pi_t give one flag per image")
-    return prevalence_weights(faulty, pi_t)
-
 # %% ../../nbs/21_measure.metrics.ipynb #76f728cd
 def f1_curve(
     hist:np.ndarray, # (n,2,128) histograms
@@ -268,6 +273,11 @@ def f1_curve(
     tp, fp, fn = np.stack(by_pi).T
     return scores(tp, fp, fn)['f1']
 
+# %% ../../nbs/21_measure.metrics.ipynb #bf43adec
+def _above(bins):
+    "(129,) how many are in each bin (128,) and those after it"
+    return np.r_[np.cumsum(bins[::-1])[::-1], 0]
+
 # %% ../../nbs/21_measure.metrics.ipynb #f307b480
 def threshold_curve(
     hist:np.ndarray, # (n,2,128) histograms
@@ -280,10 +290,6 @@ def threshold_curve(
     else: background, defect = np.tensordot(_weights(hist, faulty, pi_t), hist, 1)
     tp = _above(defect)
     return scores(tp, _above(background), defect.sum()-tp)
-
-def _above(bins):
-    "(129,) how many are in each bin (128,) and those after it"
-    return np.r_[np.cumsum(bins[::-1])[::-1], 0]
 
 # %% ../../nbs/21_measure.metrics.ipynb #87cce8f5
 def best_threshold(
@@ -327,6 +333,11 @@ def foreground_ratio(
     masks = np.asarray(masks)
     return np.count_nonzero(masks)/masks.size if masks.size else float('nan')
 
+# %% ../../nbs/21_measure.metrics.ipynb #a770d466
+def _as_set(ids):
+    "Ids as Python's own, so that arrays and lists compare."
+    return set(np.asarray(ids).tolist() if isinstance(ids, np.ndarray) else ids)
+
 # %% ../../nbs/21_measure.metrics.ipynb #cdc1ad8b
 def uniqueness(
     selections, # List over the repeats of equally many ids (any collection, no id twice)
@@ -342,10 +353,6 @@ def uniqueness(
         raise InputError("a selection holds an id twice; give each picked id once")
     b = sizes[0]
     return (len(set().union(*sets))-b)/(b*(len(sets)-1))
-
-def _as_set(ids):
-    "Ids as Python's own, so that arrays and lists compare."
-    return set(np.asarray(ids).tolist() if isinstance(ids, np.ndarray) else ids)
 
 # %% ../../nbs/21_measure.metrics.ipynb #c915c37d
 def random_uniqueness(

@@ -72,7 +72,7 @@ def _tensors(counts):
     def back(v): return v.to(kind)
     return [torch.as_tensor(count, device=like.device).to(work) for count in counts], back
 
-# %% ../../nbs/20_measure.oii.ipynb #9ec8abfc
+# %% ../../nbs/20_measure.oii.ipynb #6c1ea4d4
 def _arrays(counts):
     "`_alike` where there is no tensor."
     any_array = any(isinstance(count, (np.ndarray, np.generic)) for count in counts)
@@ -83,6 +83,7 @@ def _arrays(counts):
     def back(v): return np.asarray(v, kind)[()]
     return [np.asarray(count, work) for count in counts], back if any_array else float
 
+# %% ../../nbs/20_measure.oii.ipynb #9ec8abfc
 def _alike(*counts):
     """The counts as float arrays or tensors of at least 32 bits,
     and a function that turns a result back into their kind."""
@@ -97,15 +98,17 @@ def _checked(**counts):
             f"{name} must not be negative, got {float(value.min()):g}; give counts or rates of pixels")
     return values, back
 
-# %% ../../nbs/20_measure.oii.ipynb #04a9a837
+# %% ../../nbs/20_measure.oii.ipynb #c1e5dcfc
 def _where(mask, a, b):
     "As `where` of their kind."
     return _torch().where(mask, a, b) if _is_tensor(mask) else np.where(mask, a, b)
 
+# %% ../../nbs/20_measure.oii.ipynb #b84808bb
 def _maximum(a, b):
     "As `maximum` of their kind."
     return _torch().maximum(a, b) if _is_tensor(a) else np.maximum(a, b)
 
+# %% ../../nbs/20_measure.oii.ipynb #04a9a837
 def _divide(a, b, empty):
     "a/b, and `empty` where b is 0, without a warning or a NaN in the gradient."
     return _where(b == 0, b*0+empty, a/_where(b == 0, b*0+1, b))
@@ -240,23 +243,24 @@ def soft_oii(
     fn = (defect*(-x).sigmoid()).sum(dims)
     return oii(tp, fp, fn)
 
-# %% ../../nbs/20_measure.oii.ipynb #1446c8f1
+# %% ../../nbs/20_measure.oii.ipynb #c0ed4b02
 def _precision_of(tp, fp, fn): return precision(tp, fp)
 
 def _recall_of(tp, fp, fn): return recall(tp, fn)
-
 _SCORES = {'oii': oii, 'iou': iou, 'precision': _precision_of, 'recall': _recall_of}
 
+# %% ../../nbs/20_measure.oii.ipynb #452bb1e0
+def _mean(values):
+    "Of the values that are numbers; nan if none is."
+    return float(np.mean(values)) if np.isnan(values).all() else float(np.nanmean(values))
+
+# %% ../../nbs/20_measure.oii.ipynb #1446c8f1
 def score_counts(
     counts, # (classes,3) of TP, FP, FN
 )->dict: # name -> mean over the classes
     "OII, IoU, precision (the paper's PA) and recall."
     counts = np.asarray(counts, float).T
     return {name: _mean(score(*counts)) for name,score in _SCORES.items()}
-
-def _mean(values):
-    "Of the values that are numbers; nan if none is."
-    return float(np.mean(values)) if np.isnan(values).all() else float(np.nanmean(values))
 
 # %% ../../nbs/20_measure.oii.ipynb #c6cbff9c
 def _at_home(part):

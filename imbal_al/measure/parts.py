@@ -63,12 +63,14 @@ from .statistics import Interval, no_interval
 # %% auto #0
 __all__ = ['regions', 'measure_parts', 'part_level', 'pro_curve', 'aupro', 'aupimo']
 
-# %% ../../nbs/25a_measure.parts.ipynb #7f056c93
+# %% ../../nbs/25a_measure.parts.ipynb #01085e0f
 AREAS = np.array([
     1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512, 724,
     1024, 1448, 2048, 2896, 4096])
+
 _TOUCH = np.ones((3,3), int)
 
+# %% ../../nbs/25a_measure.parts.ipynb #7f056c93
 def area_index(
     area:int # Pixels
     )->int:  # Of `AREAS`

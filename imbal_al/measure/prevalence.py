@@ -95,9 +95,10 @@ def _image_scores(hist, kind='mean'):
     if kind=='max': return _CENTRES[BINS-1-(hist_nB[:,::-1]>0).argmax(1)]
     return _CENTRES[(np.cumsum(hist_nB, 1)>=.99*pixels[:,None]).argmax(1)]
 
-# %% ../../nbs/24_measure.prevalence.ipynb #9740b8c9
+# %% ../../nbs/24_measure.prevalence.ipynb #72af02d7
 def _sigmoid(z): return .5*(1+np.tanh(z/2))
 
+# %% ../../nbs/24_measure.prevalence.ipynb #9740b8c9
 def _fit_logistic(s, y, w, ridge=.1):
     "Logistic regressions of `y` (n,) on a score `s` (n,), one per row of weights `w` (draws,n): (draws,2) scale, shift"
     m, d = s.mean(), s.std() or 1.
@@ -283,7 +284,7 @@ def made_up_images(
             hist[i,kind] = np.histogram(np.clip(z+mood, -7.99, 7.99), EDGES)[0]
     return hist, faulty
 
-# %% ../../nbs/24_measure.prevalence.ipynb #8b936907
+# %% ../../nbs/24_measure.prevalence.ipynb #226fb14b
 @dataclass(frozen=True)
 class Shares:
     "The shares of faulty images of two sets"
@@ -294,6 +295,7 @@ class Shares:
     pi: float         # Share where that was calibrated
     score: str        # The image score it is from
 
+# %% ../../nbs/24_measure.prevalence.ipynb #8b936907
 def compare_shares(
     hist,         # (n,2,128) labelled histograms
     faulty,       # (n,) flags

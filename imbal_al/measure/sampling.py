@@ -168,6 +168,31 @@ def draw_tests(
         size[at] = 0
     return out
 
+# %% ../../nbs/24a_measure.sampling.ipynb #8380695e
+def _special():
+    "SciPy's distributions, imported when they are asked for: commands that need none start without them"
+    from scipy import special
+    return special
+
+# %% ../../nbs/24a_measure.sampling.ipynb #175ec50a
+def _arrays(hits, weights, groups):
+    "As float arrays, and a number for each group"
+    hits = np.asarray(hits, float)
+    w = np.ones(len(hits)) if weights is None else np.asarray(weights, float)
+    named = np.arange(len(hits)) if groups is None else np.asarray(groups)
+    if w.shape!=hits.shape or named.shape[:1]!=hits.shape: raise InputError(
+        f'{len(hits)} values, {len(w)} weights and {len(named)} groups; give one of each per value')
+    return hits, w, np.unique(named, return_inverse=True)[1].reshape(-1)
+
+# %% ../../nbs/24a_measure.sampling.ipynb #e36de518
+def _added(hits, w, code, share):
+    "The weight of one test more: none where all weigh the same, more where all or none hit"
+    if np.allclose(w, w[0]): return 0.
+    one = share*w.max()
+    if 0<hits.sum()<len(hits): return one
+    groups = len(np.unique(code))
+    return one*max(1., math.sqrt(groups/10))
+
 # %% ../../nbs/24a_measure.sampling.ipynb #2540a162
 def effective_number(
     hits:np.ndarray, # (n,) 0 or 1
@@ -190,29 +215,6 @@ def effective_number(
     each, grouped = (_special().stdtrit(max(k-1, 1), .5+level/2) for k in (n,m))
     if m>1: found *= (each/grouped)**2
     return float(min(found, n))
-
-def _added(hits, w, code, share):
-    "The weight of one test more: none where all weigh the same, more where all or none hit"
-    if np.allclose(w, w[0]): return 0.
-    one = share*w.max()
-    if 0<hits.sum()<len(hits): return one
-    groups = len(np.unique(code))
-    return one*max(1., math.sqrt(groups/10))
-
-# %% ../../nbs/24a_measure.sampling.ipynb #175ec50a
-def _special():
-    "SciPy's distributions, imported when they are asked for: commands that need none start without them"
-    from scipy import special
-    return special
-
-def _arrays(hits, weights, groups):
-    "As float arrays, and a number for each group"
-    hits = np.asarray(hits, float)
-    w = np.ones(len(hits)) if weights is None else np.asarray(weights, float)
-    named = np.arange(len(hits)) if groups is None else np.asarray(groups)
-    if w.shape!=hits.shape or named.shape[:1]!=hits.shape: raise InputError(
-        f'{len(hits)} values, {len(w)} weights and {len(named)} groups; give one of each per value')
-    return hits, w, np.unique(named, return_inverse=True)[1].reshape(-1)
 
 # %% ../../nbs/24a_measure.sampling.ipynb #c3f8eb9b
 def midp_interval(

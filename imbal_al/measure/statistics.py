@@ -98,7 +98,7 @@ class Interval(NamedTuple):
     high: float # upper end; nan with fewer than two values
     n: int      # values that are numbers
 
-# %% ../../nbs/22_measure.statistics.ipynb #794077c0
+# %% ../../nbs/22_measure.statistics.ipynb #d0fd3d47
 def no_interval(
     n:int=0,           # Values behind it
     mean:float=np.nan, # Theirs, where there is one
@@ -106,6 +106,7 @@ def no_interval(
     "An interval without ends"
     return Interval(float(mean), np.nan, np.nan, n)
 
+# %% ../../nbs/22_measure.statistics.ipynb #794077c0
 def _around(mean, half, n):
     "The interval that reaches as far to both sides"
     return Interval(float(mean), float(mean-half), float(mean+half), n)
@@ -157,6 +158,14 @@ def _bootstrap_ends(values, seed, tail, draws):
     picked = stream(seed, 'bootstrap').integers(len(values), size=(draws, len(values)))
     return np.quantile(values[picked].mean(1), [tail, 1-tail])
 
+# %% ../../nbs/22_measure.statistics.ipynb #db89d0fd
+def _difference(a, b):
+    "a - b; raises `InputError` for unequal lengths"
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if a.ndim!=1 or a.shape!=b.shape: raise InputError(
+        f"paired values of shapes {a.shape} and {b.shape}; give the same repeats of both")
+    return a-b
+
 # %% ../../nbs/22_measure.statistics.ipynb #25aa3a4a
 def paired_interval(
     a:np.ndarray, # (R,) values of one strategy, by repeat
@@ -167,13 +176,6 @@ def paired_interval(
 )->Interval: # Of the mean of a - b
     "Mean paired difference with its interval; raises `InputError` for unequal lengths"
     return mean_interval(_difference(a, b), seed, level, kind)
-
-def _difference(a, b):
-    "a - b; raises `InputError` for unequal lengths"
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    if a.ndim!=1 or a.shape!=b.shape: raise InputError(
-        f"paired values of shapes {a.shape} and {b.shape}; give the same repeats of both")
-    return a-b
 
 # %% ../../nbs/22_measure.statistics.ipynb #bfb6582e
 def welch_interval(
@@ -284,9 +286,10 @@ def interval(
     "The first value, with the range of the others"
     return draws_interval(draws[0], draws[1:], level, n)
 
-# %% ../../nbs/22_measure.statistics.ipynb #15d25509
+# %% ../../nbs/22_measure.statistics.ipynb #8c5a33b0
 HOLDS, DOES_NOT, UNTOLD = 'holds', 'does not', 'undecided'
 
+# %% ../../nbs/22_measure.statistics.ipynb #15d25509
 class NonInferiority(NamedTuple):
     "The result of a non-inferiority test"
     verdict: str  # 'holds', 'does not' or 'undecided'
@@ -382,6 +385,11 @@ def check_share(
         f'{name} {share} is not between 0 and 1; give a share such as 0.05')
     return share
 
+# %% ../../nbs/22_measure.statistics.ipynb #9a295b84
+def _doublings(many):
+    "How often 1 is doubled to reach `many`"
+    return int(np.ceil(np.log2(many) - 1e-9))
+
 # %% ../../nbs/22_measure.statistics.ipynb #501b5f4d
 def least_repeats(
     alpha:float=.05, # Level of the test
@@ -389,10 +397,6 @@ def least_repeats(
     )->int:          # Repeats
     "Repeats below which Wilcoxon's test cannot reject, whatever the data: $2/2^n\\leq\\alpha/m$"
     return _doublings(2*pairs/check_share(alpha, 'alpha'))
-
-def _doublings(many):
-    "How often 1 is doubled to reach `many`"
-    return int(np.ceil(np.log2(many) - 1e-9))
 
 # %% ../../nbs/22_measure.statistics.ipynb #7c3fa11f
 def holm(
@@ -458,7 +462,7 @@ class Pooled(NamedTuple):
     tau2: float # Variance between the settings' true effects
     error: float # Standard error of the mean
 
-# %% ../../nbs/22_measure.statistics.ipynb #8e5cd80a
+# %% ../../nbs/22_measure.statistics.ipynb #740efc5d
 def _between(means, squared):
     "Variance between settings after DerSimonian and Laird"
     w = 1/squared
@@ -466,6 +470,7 @@ def _between(means, squared):
     q = (w*(means-centre)**2).sum()
     return max(0., (q-(len(means)-1))/(w.sum()-(w**2).sum()/w.sum()))
 
+# %% ../../nbs/22_measure.statistics.ipynb #8e5cd80a
 def _checked_effects(means, errors):
     "Means and errors of the settings that have both"
     means, errors = np.asarray(means, float), np.asarray(errors, float)
@@ -546,12 +551,13 @@ def shared_interval(
     error = seen.std(ddof=1)*np.sqrt(1/n+test/train)
     return _around(seen.mean(), _t_quantile(.5+level/2, n-1)*error, n)
 
-# %% ../../nbs/22_measure.statistics.ipynb #b75da255
+# %% ../../nbs/22_measure.statistics.ipynb #8e1133fd
 def _pair_sign(rows):
     "Kendall's S against falling values, of each row (M,n)"
     i, j = np.triu_indices(rows.shape[1], 1)
     return np.sign(rows[:,i]-rows[:,j]).sum(1).astype(int)
 
+# %% ../../nbs/22_measure.statistics.ipynb #b75da255
 def _order_chances(row):
     "Chance of each S from -n(n-1)/2 on, over all orders of the row"
     most = len(row)*(len(row)-1)//2

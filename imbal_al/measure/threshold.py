@@ -482,7 +482,7 @@ def _prevalence_words(point):
     return (f'{pi.mean:.1%} faulty images [{pi.low:.1%}, {pi.high:.1%}], '
         f'estimated by {name} from {pi.n} unlabelled ones')
 
-# %% ../../nbs/25_measure.threshold.ipynb #88ec67db
+# %% ../../nbs/25_measure.threshold.ipynb #e9f347f7
 def _why_words(point):
     "Why 1/2 is worth less at deployment"
     share = point.n_faulty/(point.n_faulty+point.n_healthy)
@@ -491,14 +491,16 @@ def _why_words(point):
         f'the {share:.0%} faulty of the validation images; pixel for pixel, healthy images have '
         f'{times:.1f} times as many as the background of faulty ones.')
 
+# %% ../../nbs/25_measure.threshold.ipynb #88ec67db
 def _wrong_words(wrong):
     "What a prevalence wrong by two does"
     return (f'If half as many are faulty as assumed, F1 changes by about {wrong[.5]-wrong[1.]:+.2f}; '
         f'if twice as many, by {wrong[2.]-wrong[1.]:+.2f}.')
 
-# %% ../../nbs/25_measure.threshold.ipynb #3a06baeb
+# %% ../../nbs/25_measure.threshold.ipynb #89df7c3b
 def _said(interval, spec='.2f'): return interval_text(interval, spec, 'nan', flat=False)
 
+# %% ../../nbs/25_measure.threshold.ipynb #3a06baeb
 def account(
     point:OperatingPoint, # From `operating_point`
     )->str: # Lines

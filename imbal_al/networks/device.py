@@ -99,11 +99,12 @@ class DeviceData:
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 CONTIGUOUS = ' contiguous'
 
-# %% ../../nbs/49_networks.device.ipynb #8bcbd7b4
+# %% ../../nbs/49_networks.device.ipynb #7fd74a5e
 def _is_fast(name):
     "Does the processor have these instructions?"
     return hasattr(torch.cpu, name) and getattr(torch.cpu, name)()
 
+# %% ../../nbs/49_networks.device.ipynb #8bcbd7b4
 def choose_precision(device:str # 'cpu', 'cuda', ...
     )->dict:                    # {'train': name, 'eval': name}, names of `DTYPES`
     "The precision per phase for a device"
@@ -111,9 +112,10 @@ def choose_precision(device:str # 'cpu', 'cuda', ...
     fast = _is_fast('_is_amx_tile_supported') or _is_fast('_is_avx512_bf16_supported')
     return dict(train='fp32', eval='bf16' if fast else 'fp32')
 
-# %% ../../nbs/49_networks.device.ipynb #14f98f76
+# %% ../../nbs/49_networks.device.ipynb #c1e1156f
 def _to_layout(encoder, inputs): return (inputs[0].contiguous(memory_format=encoder.layout),)
 
+# %% ../../nbs/49_networks.device.ipynb #14f98f76
 def place(net,      # A network of smp
     precision:str   # Name of a precision; with ' contiguous' at its end: in the usual layout
     )->torch.nn.Module: # The same network
@@ -222,9 +224,10 @@ def _interpolation(n, m, corners, scale, device):
         out[i.long(),high] += w
         return out.float().to(device)
 
-# %% ../../nbs/49_networks.device.ipynb #eecc76fa
+# %% ../../nbs/49_networks.device.ipynb #f30ef9bd
 def _pair(value): return (value,value) if isinstance(value,(int,float)) else tuple(value)
 
+# %% ../../nbs/49_networks.device.ipynb #eecc76fa
 def _bilinear(x, size=None, scale_factor=None, align_corners=None):
     "`torch.nn.functional.interpolate(..., mode='bilinear')` of x (B,C,H,W) as two matrix products"
     old, scales, corners = x.shape[-2:], (None,None), bool(align_corners)

@@ -20,13 +20,14 @@ from .scoring import embed
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/55c_networks.feature_cache.ipynb #adb24923
+# %% ../../nbs/55c_networks.feature_cache.ipynb #1a2ee2be
 _END = '.'
 
 def _header(encoder, shape):
     "The first line of an index"
     return json.dumps(dict(format=1, key=encoder.key, shape=list(shape)))
 
+# %% ../../nbs/55c_networks.feature_cache.ipynb #adb24923
 def _shape_in(line, encoder):
     "The shape (h,w,D) that a first line tells; None for another encoder's, or none"
     try:
@@ -75,7 +76,7 @@ class FeatureCache:
     @property
     def nbytes(self)->int: return 2*int(np.prod(self.shape))
 
-# %% ../../nbs/55c_networks.feature_cache.ipynb #450fb019
+# %% ../../nbs/55c_networks.feature_cache.ipynb #63018a76
 def _look_up(cache):
     "Take over what the index says; nothing of another encoder"
     try: first, *lines = cache.index.read_text('utf-8', 'replace').splitlines()
@@ -83,6 +84,7 @@ def _look_up(cache):
     cache.shape = _shape_in(first, cache.encoder)
     cache.rows = _rows_in(lines) if cache.shape else {}
 
+# %% ../../nbs/55c_networks.feature_cache.ipynb #450fb019
 def open_cache(
     folder:Path,     # Where features are kept, or will be
     encoder:Encoder, # That computes them

@@ -20,7 +20,7 @@ from .models import encoder_stats, lite0_state_dict
 # %% auto #0
 __all__ = ['load_encoder', 'encode', 'read_features', 'keep_features']
 
-# %% ../../nbs/55a_networks.features.ipynb #9f692941
+# %% ../../nbs/55a_networks.features.ipynb #bf0b9af9
 def _lite0_maps(indices):
     "ImageNet's EfficientNet-Lite0 up to some of its maps"
     net = timm.create_model('tf_efficientnet_lite0', features_only=True, out_indices=indices)
@@ -28,6 +28,7 @@ def _lite0_maps(indices):
     net.load_state_dict({name:known[name] for name in own}, strict=True)
     return net
 
+# %% ../../nbs/55a_networks.features.ipynb #9f692941
 class _Lite0(nn.Module):
     "ImageNet maps of EfficientNet-Lite0: images (B,3,H,W) -> tokens (B,h,w,152), embedding (B,152)"
     step = 16
@@ -73,7 +74,7 @@ def _onnx_tensors(path):
             found[f'{name}.weight'] = found[node.input[1]].T.contiguous()
     return found
 
-# %% ../../nbs/55a_networks.features.ipynb #ca216f63
+# %% ../../nbs/55a_networks.features.ipynb #9a604072
 _PLAIN = {
     'norm1.weight':'norm1.weight', 'norm1.bias':'norm1.bias',
     'norm2.weight':'norm2.weight', 'norm2.bias':'norm2.bias',
@@ -82,6 +83,7 @@ _PLAIN = {
     'mlp.fc1.weight':'mlp.fc1.weight', 'mlp.fc1.bias':'mlp.fc1.bias',
     'mlp.fc2.weight':'mlp.fc2.weight', 'mlp.fc2.bias':'mlp.fc2.bias'}
 
+# %% ../../nbs/55a_networks.features.ipynb #ca216f63
 def _dinov2_block(found, i):
     "timm's name -> tensor of block `i`"
     at = f'backbone.encoder.layer.{i}.'
@@ -149,11 +151,12 @@ class _Lite0Fine(nn.Module):
         folded = [coarse, nn.functional.pixel_unshuffle(eighth, 2), nn.functional.pixel_unshuffle(quarter, 4)]
         return torch.cat(folded, 1).permute(0,2,3,1), coarse.mean((2,3))
 
-# %% ../../nbs/55a_networks.features.ipynb #3338a517
+# %% ../../nbs/55a_networks.features.ipynb #02969c8a
 def _stats(name):
     "(mean, deviation) of an encoder's pictures"
     return tuple(encoder_stats('lite0' if name.startswith('lite0') else 'resnet18').values())
 
+# %% ../../nbs/55a_networks.features.ipynb #3338a517
 def _between(one, other):
     "scale and shift (1,3,1,1) from pictures normalised one way to those normalised another"
     (mean, std), (to_mean, to_std) = ([torch.tensor(part) for part in stats] for stats in (one, other))
@@ -255,10 +258,8 @@ def _prepared(pictures, encoder):
 # %% ../../nbs/55a_networks.features.ipynb #5f98233b
 def _scaled(picture, size):
     "float32 (1,3,H,W), 0 to 1"
-    pixels = np.asarray(picture)
-    if pixels.ndim==2: pixels = pixels[...,None]
-    x = torch.from_numpy(pixels.astype(np.float32)/255).permute(2,0,1)[None]
-    x = x.expand(-1,3,-1,-1)
+    pixels = np.atleast_3d(picture).astype(np.float32)/255
+    x = torch.from_numpy(pixels).permute(2,0,1)[None].expand(-1,3,-1,-1)
     if x.shape[-2:]==tuple(size): return x
     x = nn.functional.interpolate(x, size=size, mode='bicubic', antialias=True, align_corners=False)
     return x.clamp(0,1)
@@ -336,6 +337,11 @@ class _Wish:
         own = config_hash(dict(key=self.encoder.key, pictures=self.keys), 8)
         return self.folder.with_name(f'.{self.folder.name}.{own}.part')
 
+# %% ../../nbs/55a_networks.features.ipynb #7419e9ff
+def _is_full(part, name, shape):
+    "Has a file its whole size? Mapped for writing, one that was cut off would be filled with zeros"
+    return (part/f'{name}.f16').stat().st_size==2*int(np.prod(shape))
+
 # %% ../../nbs/55a_networks.features.ipynb #2f2e23e6
 def _left(part):
     "What an earlier try has left in a folder: (arrays, state), or None"
@@ -346,10 +352,6 @@ def _left(part):
         if any(not _is_full(part, name, shape) for name,shape in shapes.items()): return None
         return [_mapped(part, name, shape, 'r+') for name,shape in shapes.items()], state
     except (OSError, KeyError, ValueError, TypeError): return None
-
-def _is_full(part, name, shape):
-    "Has a file its whole size? Mapped for writing, one that was cut off would be filled with zeros"
-    return (part/f'{name}.f16').stat().st_size==2*int(np.prod(shape))
 
 # %% ../../nbs/55a_networks.features.ipynb #7fb418ab
 def _begin(wish):

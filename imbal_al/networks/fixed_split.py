@@ -28,7 +28,7 @@ from .batches import Batches, EvenBatches, Loaders
 from .learner import lr_schedule
 from .models import create_model
 
-# %% ../../nbs/53_networks.fixed_split.ipynb #24557b38
+# %% ../../nbs/53_networks.fixed_split.ipynb #757f7b3a
 def _check_parts(train, valid, name):
     "Raise an `InputError` for an empty part or an image in both"
     if not len(train) or not len(valid): raise InputError(
@@ -36,6 +36,7 @@ def _check_parts(train, valid, name):
     if set(map(int,train)) & set(map(int,valid)): raise InputError(
         f"{name}: an image is in both the training and the validation part; split by image and group")
 
+# %% ../../nbs/53_networks.fixed_split.ipynb #24557b38
 def _background_per_defect(masks):
     "Background pixels for each of a defect"
     defect = masks.sum(dtype=np.int64)

@@ -187,6 +187,9 @@ class TokenData:
 
     def normalise(self, maps): return maps
 
+# %% ../../nbs/55b_networks.frozen.ipynb #8826a00a
+def _where(on, x, axis): return torch.where(on, x.flip(axis), x)
+
 # %% ../../nbs/55b_networks.frozen.ipynb #7ea1d0d2
 def _turned(maps, masks, g):
     "Maps [(B,C,h,w)] and masks (B,H,W), turned over each way for half of the batch, as a CPU generator draws it"
@@ -197,8 +200,6 @@ def _turned(maps, masks, g):
         maps = [_where(on[:,None], one, axis) for one in maps]
     return maps, masks
 
-def _where(on, x, axis): return torch.where(on, x.flip(axis), x)
-
 # %% ../../nbs/55b_networks.frozen.ipynb #7ac87580
 class Behind(nn.Module):
     "The trained part of a network: maps -> logits (B,2,H,W)"
@@ -208,10 +209,11 @@ class Behind(nn.Module):
 
     def forward(self, maps): return self.head(self.decoder(maps))
 
-# %% ../../nbs/55b_networks.frozen.ipynb #2ed3516b
+# %% ../../nbs/55b_networks.frozen.ipynb #f8b5c8a9
 HOW = Training(lr=2e-3, bs=16, steps=100, epochs=None, train_pi=.5)
 _MOST = 256 # Windows that mean and deviation are taken from
 
+# %% ../../nbs/55b_networks.frozen.ipynb #2ed3516b
 def _check_tokens(net, tokens):
     "Raise an `InputError` where there is nothing to train on, or features of another encoder"
     if not len(tokens): raise InputError('no labelled window to train on; give at least one')

@@ -15,7 +15,7 @@ from ..core import check_choice, InputError
 # %% auto #0
 __all__ = ['ARCHS', 'SegNet', 'create_model']
 
-# %% ../../nbs/48_networks.models.ipynb #292d0066
+# %% ../../nbs/48_networks.models.ipynb #87efb102
 _IMAGENET = dict(mean=(.485,.456,.406), std=(.229,.224,.225))
 _HALF = dict(mean=(.5,.5,.5), std=(.5,.5,.5))
 
@@ -25,16 +25,18 @@ def encoder_stats(
     "How images are normalised for an encoder"
     return _HALF if encoder=='lite0' else _IMAGENET
 
+# %% ../../nbs/48_networks.models.ipynb #292d0066
 def _smp_name(encoder):
     "What smp calls it."
     return 'tu-tf_efficientnet_lite0' if encoder=='lite0' else encoder
 
-# %% ../../nbs/48_networks.models.ipynb #fa30532a
+# %% ../../nbs/48_networks.models.ipynb #7d48b268
 _NAMES = dict(_conv_stem='conv_stem', _bn0='bn1', _conv_head='conv_head', _bn1='bn2', _fc='classifier')
 _FIRST = dict(_depthwise_conv='conv_dw', _bn1='bn1', _project_conv='conv_pw', _bn2='bn2')
 _OTHER = dict(_expand_conv='conv_pw', _bn0='bn1', _depthwise_conv='conv_dw', _bn1='bn2',
     _project_conv='conv_pwl', _bn2='bn3')
 
+# %% ../../nbs/48_networks.models.ipynb #fa30532a
 def _lite0_names()->dict:
     "Layer names of the PyPI file -> names in timm's `tf_efficientnet_lite0`"
     names, block = dict(_NAMES), 0
@@ -193,7 +195,7 @@ def _load_vgg16(encoder:nn.Module, state:dict):
 # %% ../../nbs/48_networks.models.ipynb #d37147a6
 ARCHS = dict(fpn='FPN', unet='Unet', pspnet='PSPNet', deeplabv3='DeepLabV3', segnet='SegNet')
 
-# %% ../../nbs/48_networks.models.ipynb #aa305d1d
+# %% ../../nbs/48_networks.models.ipynb #7d489f10
 def _decoder_width(arch, width):
     "smp's arguments for a decoder of a width; none at width 1"
     if width==1: return {}
@@ -206,6 +208,7 @@ def _decoder_width(arch, width):
     if arch=='pspnet': return dict(psp_out_channels=_scaled(512, width))
     return dict(decoder_channels=wide)
 
+# %% ../../nbs/48_networks.models.ipynb #aa305d1d
 def _load_lite0(encoder:nn.Module):
     "Put the ImageNet weights into an smp encoder; the classifier, which it does not have, stays out"
     own = encoder.state_dict()

@@ -139,13 +139,14 @@ def _measure_batch(net, data, i, fields, draws):
     if 'bald' in fields: out['bald'] = _disagreement(net, data, maps, draws)
     return out
 
-# %% ../../nbs/55_networks.uncertainty.ipynb #8473534b
+# %% ../../nbs/55_networks.uncertainty.ipynb #a1de8d8a
 def _whole(parts, name):
     "The batches' values as one array"
     if not parts: return np.empty(0, np.float32)
     values = torch.cat(parts).cpu().numpy()
     return values if name=='foreground' else values.astype(np.float32)
 
+# %% ../../nbs/55_networks.uncertainty.ipynb #8473534b
 def measure(
     net,              # A trained network, in evaluation mode
     data:DeviceData,  # The images

@@ -24,10 +24,11 @@ def write_record(path:Path, # Where the record shall be
     "Write arrays as a compressed `.npz`, whole or not at all"
     with atomic_path(path) as p, open(p,'wb') as f: np.savez_compressed(f, **record)
 
-# %% ../../nbs/42_runs.folder.ipynb #9a081962
+# %% ../../nbs/42_runs.folder.ipynb #2499b99c
 _LARGEST = 2**30 # Bytes of a record, unpacked
 _HEADERS = {(1,0):np.lib.format.read_array_header_1_0, (2,0):np.lib.format.read_array_header_2_0}
 
+# %% ../../nbs/42_runs.folder.ipynb #9a081962
 def _array(archive, name):
     "One array of an open archive. Raises `ValueError` if its header and its size disagree"
     with archive.open(name) as f:

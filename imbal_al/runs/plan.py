@@ -42,12 +42,13 @@ class Kind:
     final: object = _none_final # f(run folder) -> line of a failure that would come again, else None
     share: object = None # f(c) -> key: runs of one key rather go to one process
 
-# %% ../../nbs/43_runs.plan.ipynb #f706532e
+# %% ../../nbs/43_runs.plan.ipynb #95937bbd
 _KINDS = {}
 _HOMES = dict( # Class of the configurations -> the module that registers their kind
     RunConfig='imbal_al.studies.learning_study',
     LossConfig='imbal_al.studies.loss_study')
 
+# %% ../../nbs/43_runs.plan.ipynb #f706532e
 def register(kind:Kind # The kind of run
     )->Kind:           # The same
     """Make a kind known. One that a notebook defines gives way to a module's of the same name:

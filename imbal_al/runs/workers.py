@@ -20,7 +20,7 @@ from ..text import counted
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/41_runs.workers.ipynb #8d68615a
+# %% ../../nbs/41_runs.workers.ipynb #02f7acc8
 @dataclass(frozen=True)
 class Outcome:
     "How one attempt ended"
@@ -30,6 +30,7 @@ class Outcome:
     held: bool=False     # Another process has it
     trace: str=''        # Traceback of the error
 
+# %% ../../nbs/41_runs.workers.ipynb #8d68615a
 _KILLED = Outcome('its worker process was killed (out of memory?)', again=True, died=True)
 
 # %% ../../nbs/41_runs.workers.ipynb #7dad02e9

@@ -15,15 +15,15 @@ from . import diversity, scores # They register their strategies
 # %% auto #0
 __all__ = ['select', 'STRATEGIES']
 
-# %% ../../nbs/39_strategies.choose.ipynb #6d6ec515
+# %% ../../nbs/39_strategies.choose.ipynb #9e3736f4
 _all_ = ['STRATEGIES']
-
 _ORDER = (
     'random', 'random_faulty', 'random_predicted_faulty', 'entropy', 'coreset', 'coreset_paper',
     'margin', 'entropy_foreground', 'bald', 'clasp', 'entropy_coreset', 'quota', 'badge', 'nearest',
     'largest_alarm',
 )
 
+# %% ../../nbs/39_strategies.choose.ipynb #6d6ec515
 def _sort_register():
     "Put our strategies into their order; others stay behind them"
     for name in _ORDER: STRATEGIES[name] = STRATEGIES.pop(name)

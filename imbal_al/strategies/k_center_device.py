@@ -14,10 +14,11 @@ from .k_center import AT_ONCE, check_picks
 # %% auto #0
 __all__ = []
 
+# %% ../../nbs/37b_strategies.k_center_device.ipynb #1cae39fe
+def _norms(rows): return (rows*rows).sum(1)
+
 # %% ../../nbs/37b_strategies.k_center_device.ipynb #cd175127
 _TILE = 8192 # Points screened at a time
-
-def _norms(rows): return (rows*rows).sum(1)
 
 class _OnDevice:
     "Points on a device, and for each the squared distance to its nearest centre from above: `bound`, -1 for a centre"

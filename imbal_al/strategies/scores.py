@@ -77,9 +77,10 @@ def random_predicted_faulty(
     "Uniform among the images with at least one pixel predicted as defect"
     return _first(np.asarray(c.foreground)>0, n, rng)
 
-# %% ../../nbs/37_strategies.scores.ipynb #31d93657
+# %% ../../nbs/37_strategies.scores.ipynb #3d2554b5
 def _xlogx(q): return q*np.log(np.where(q>0, q, 1))
 
+# %% ../../nbs/37_strategies.scores.ipynb #31d93657
 def mean_entropy(
     probabilities, # (N,H,W) or (N,...), of the defect class, numpy or torch
     )->np.ndarray: # float64 (N,), in nats; probabilities of 0 and 1 give 0

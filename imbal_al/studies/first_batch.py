@@ -58,12 +58,13 @@ def keep_pools(
         wanted.setdefault(key.store, []).append(scenario_of(key, table).pool)
     for store_key,pools in wanted.items(): _features(load_patches(store_key, root), np.concatenate(pools))
 
-# %% ../../nbs/58b_studies.first_batch.ipynb #767cb69e
+# %% ../../nbs/58b_studies.first_batch.ipynb #812041ca
 def _unit(embedding):
     "float32, rows of length 1"
     rows = np.asarray(embedding, np.float32)
     return rows/np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
+# %% ../../nbs/58b_studies.first_batch.ipynb #767cb69e
 @lru_cache(8)
 def _picked(start, key, n, root):
     "Positions of the first `n` patches of a pool in the order of a start, as a tuple"

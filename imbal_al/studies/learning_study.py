@@ -135,11 +135,12 @@ def story(
     faulty = plan(at_once, ['random'], [1.], repeats)
     return sorted([*rare, *faulty], key=attrgetter('repeat'))
 
-# %% ../../nbs/60_studies.learning_study.ipynb #e1e14847
+# %% ../../nbs/60_studies.learning_study.ipynb #f7dd7fc9
 _OTHERS = ('healthy_share','healthy_price','train_pi','stop','warm_start','start')
 
 def _others(config): return tuple(getattr(config, name) or 0 for name in _OTHERS)
 
+# %% ../../nbs/60_studies.learning_study.ipynb #e1e14847
 def _label(config):
     "A run in words"
     loss = '' if config.loss=='combo_paper' else f', {config.loss}'

@@ -18,13 +18,14 @@ from ..runs.folder import read_result
 # %% auto #0
 __all__ = ['LossConfig']
 
-# %% ../../nbs/60a_studies.loss_config.ipynb #57de270f
+# %% ../../nbs/60a_studies.loss_config.ipynb #0cddc537
 _WINDOWS = dict(
     cfd=(160,160),
     mtsdd_blowhole=(224,224),
     mtsdd_crack=(224,224),
     mtsdd_extreme=(224,224))
 
+# %% ../../nbs/60a_studies.loss_config.ipynb #57de270f
 def _as_patch(patch, data):
     "Height and width as a tuple; None: the windows of that data set, where they are known"
     if patch is None: return _WINDOWS.get(data)
@@ -132,6 +133,11 @@ class LossConfig:
         if self.variant: words.append(self.variant)
         return ', '.join([*words, f'seed {self.seed}'])
 
+# %% ../../nbs/60a_studies.loss_config.ipynb #90f4bdee
+def _plain(value):
+    "Lists as tuples, at every depth"
+    return tuple(map(_plain, value)) if isinstance(value, list) else value
+
 # %% ../../nbs/60a_studies.loss_config.ipynb #2908539d
 def as_loss_config(
     d:dict,        # Settings by name, as read from JSON
@@ -145,10 +151,6 @@ def as_loss_config(
     except (TypeError, ValueError, OverflowError) as e: raise InputError(
         f'the settings of a training cannot be read ({e}); see LossConfig') from e
 
-def _plain(value):
-    "Lists as tuples, at every depth"
-    return tuple(map(_plain, value)) if isinstance(value, list) else value
-
 # %% ../../nbs/60a_studies.loss_config.ipynb #ddebf076
 def _check_whole(c):
     "Raise an `InputError` for a count that is no whole number above 0; some may be left out"
@@ -158,7 +160,7 @@ def _check_whole(c):
         if isinstance(value, bool) or not isinstance(value, int) or value<1: raise InputError(
             f'{name} = {value!r}; give a whole number above 0')
 
-# %% ../../nbs/60a_studies.loss_config.ipynb #dffe3a4b
+# %% ../../nbs/60a_studies.loss_config.ipynb #83998ebe
 _RANGES = dict( # Name -> (below all, above all); -1e-9: 0 is fine
     lr=(0, np.inf),
     momentum=(-1e-9, 1),
@@ -168,6 +170,7 @@ _RANGES = dict( # Name -> (below all, above all); -1e-9: 0 is fine
     clip=(0, np.inf),
     prior=(0, 1))
 
+# %% ../../nbs/60a_studies.loss_config.ipynb #dffe3a4b
 def _check_numbers(c):
     "Raise an `InputError` for a number out of its range; `clip` and `prior` may be left out"
     for name,(low,high) in _RANGES.items():

@@ -52,12 +52,13 @@ def plan_losses(
             runs.append(replace(base, fn_weight=fn_weight, variant=variant, **same))
     return list({run.hash:run for run in runs}.values())
 
-# %% ../../nbs/61_studies.loss_study.ipynb #a7c61a9b
+# %% ../../nbs/61_studies.loss_study.ipynb #47438e27
 _PRESETS = dict(
     quick=dict(width=.5, steps=60, validations=6),
     laptop=dict(size=96, width=.5, lr=1., clip=.05, prior=.01, class_weight=.75),
     paper=dict(steps=None, epochs=100, validations=50, augment='fixed'))
 
+# %% ../../nbs/61_studies.loss_study.ipynb #a7c61a9b
 def loss_preset(
     name:str,      # 'quick', 'laptop' or 'paper'
     data:str,      # Data set
@@ -80,7 +81,7 @@ def load_loss_plan(
         'give the folder that `imbal-al losses --out` wrote to')
     return load_plan(folder)
 
-# %% ../../nbs/61_studies.loss_study.ipynb #9fdfcb73
+# %% ../../nbs/61_studies.loss_study.ipynb #b84b1bb0
 def _loss_columns(c):
     "How tables name a run"
     return dict(
@@ -91,6 +92,7 @@ def _loss_columns(c):
         fn_weight=c.fn_weight,
         seed=c.seed)
 
+# %% ../../nbs/61_studies.loss_study.ipynb #9fdfcb73
 def _table_rows(c, rows):
     "Rows of the results table"
     base = dict(_loss_columns(c), fn_weight=np.nan if c.fn_weight is None else c.fn_weight)

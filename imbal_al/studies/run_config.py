@@ -19,14 +19,16 @@ from ..strategies.choose import STRATEGIES
 # %% auto #0
 __all__ = ['RunConfig']
 
-# %% ../../nbs/58_studies.run_config.ipynb #06852634
+# %% ../../nbs/58_studies.run_config.ipynb #27060bff
 def _numbers(values):
     "Any sequence as a tuple of floats"
     return tuple(map(float, values))
 
+# %% ../../nbs/58_studies.run_config.ipynb #4a80af4f
 _READ = dict(patch=tuple, pi_t=_numbers, pi_u=float, healthy_share=float, healthy_price=float, train_pi=float)
 _EXAMPLE = dict(patch=(64,64), pi_t=(.1,.05))
 
+# %% ../../nbs/58_studies.run_config.ipynb #06852634
 def _as_read(field, value):
     "The value of a setting of `_READ`. Raises `InputError` if it cannot be read"
     try: return _READ[field](value)

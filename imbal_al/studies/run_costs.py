@@ -98,7 +98,7 @@ def _rate_key(config):
     "What decides how fast a run is here"
     return config.store_key(), config.arch, config.encoder, config.bs, config.in_channels
 
-# %% ../../nbs/59a_studies.run_costs.ipynb #e84600e8
+# %% ../../nbs/59a_studies.run_costs.ipynb #11cd5413
 def _saved_seconds(configs, rates, workers):
     "Seconds of the first cycles that strategies share, which each worker trains only once"
     shared = {}
@@ -109,6 +109,7 @@ def _saved_seconds(configs, rates, workers):
         saved += max(len(same)-workers,0)*first
     return saved
 
+# %% ../../nbs/59a_studies.run_costs.ipynb #e84600e8
 def _store_bytes(key, root):
     "Bytes of a patch store"
     return int(np.prod(load_patches(key, root).images.shape))+load_patches(key, root).masks.size

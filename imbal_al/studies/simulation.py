@@ -344,8 +344,7 @@ def _choose_precision(config, data, device):
 
 # %% ../../nbs/59_studies.simulation.ipynb #a5c7a99e
 def _prepare(config, folder, device, root):
-    """Write config and scenario if they are not there; returns the scenario's arrays and the precision per phase,
-    chosen when the run began. Refuses a folder whose data have changed"""
+    "Write what is not there of config and scenario; the scenario's arrays, and the precision of the run"
     space = workspace(config.scenario_key(), config.encoder, config.in_channels, device, root)
     arrays = _scenario_arrays(config, space)
     choose = partial(_choose_precision, config, space.data, device)
