@@ -84,6 +84,11 @@ def answer(page):
         time.sleep(1)
 
 
+def has_run(prompt):
+    "Is it '[3]:'? '[ ]:' was not run, '[*]:' is running"
+    return prompt.strip('[]: ').isdigit()
+
+
 def run_all(page):
     "Run every cell and wait for the last; the prompts then"
     time.sleep(3)
@@ -98,7 +103,7 @@ def run_all(page):
         prompts = page.evaluate(PROMPTS)
         if os.environ.get('LAB_TALK'):
             print(time.strftime('%T'), ' '.join(prompts), flush=True)
-        if prompts and all(o.strip('[]:') for o in prompts) and '[*]:' not in prompts:
+        if prompts and all(map(has_run, prompts)):
             break
         if page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]').count():
             break
@@ -147,7 +152,7 @@ def visit(page, url, name):
     ).all_inner_texts()
     print(f'{name}: {len(prompts)} code cells, the last is {prompts[-1] if prompts else "none"}')
     wrong += [f'a cell failed: {o.strip().splitlines()[-1]}' for o in failed]
-    if not failed and not all(o.strip('[]:*') for o in prompts):
+    if not failed and not all(map(has_run, prompts)):
         wrong.append(f'not run within {PATIENCE} s: {prompts}')
     if not page.locator('.widget-interact .noUi-handle').count():
         wrong.append('no slider is alive')

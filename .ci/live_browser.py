@@ -3,7 +3,8 @@
 A small demo is made and served; a few units that are faulty are labelled healthy, so that there are alarms.
 A project without a label, its queue picked by first finds, is looked at, too.
 Fails on console errors, pictures that do not load, a page wider than its window, a slider that changes nothing,
-keys that do nothing, a dialog that does not fit, numbers of the curve that lie on each other. Screenshots (desk and phone, light and dark) go to `_proc/live`.
+keys that do nothing, a dialog that does not fit, numbers of the curve that lie on each other, words that are too
+faint (4.5 to 1, light and dark) or smaller than 11 px. Screenshots (desk and phone, light and dark) go to `_proc/live`.
 `--keep DIR`: the demo stays there, and is served as it is where there is one.
 """
 
@@ -20,6 +21,34 @@ root = Path(__file__).resolve().parent.parent
 shots = root / '_proc/live'
 ON_EACH_OTHER = """[...document.querySelectorAll('#curve text')].map(o => o.getBoundingClientRect()).filter((a,i,all) =>
     all.slice(0,i).some(b => a.left < b.right && b.left < a.right && a.top < b.bottom-2 && b.top < a.bottom-2)).length"""
+# Words that are hard to read: less than 4.5 to 1 against what lies below them
+FAINT = """(() => {
+    const parts = c => c.match(/[\\d.]+/g).map(Number);
+    const light = c => parts(c).slice(0, 3).map(v => v / 255).map(v =>
+        v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+    const below = at => {
+        for (; at; at = at.parentElement) {
+            const c = getComputedStyle(at).backgroundColor, n = parts(c);
+            if (n.length < 4 || n[3] === 1) return c;
+        }
+        return 'rgb(255, 255, 255)';
+    };
+    const said = [];
+    for (const at of document.querySelectorAll('main *, header *, dialog *')) {
+        if (![...at.childNodes].some(o => o.nodeType === 3 && o.textContent.trim()) || !at.getClientRects().length) continue;
+        const how = getComputedStyle(at), ink = at.namespaceURI.endsWith('svg') ? how.fill : how.color;
+        const [a, b] = [light(ink), light(below(at))].sort((x, y) => y - x);
+        const contrast = (a + .05) / (b + .05);
+        if (contrast < 4.5) said.push(`${at.textContent.trim().slice(0, 20)} ${contrast.toFixed(1)}`);
+    }
+    return said;
+})()"""
+# Words that are too small: an SVG's are as large as it is shown
+SMALL = """[...document.querySelectorAll('main *, header *')].filter(at =>
+    [...at.childNodes].some(o => o.nodeType === 3 && o.textContent.trim()) && at.getClientRects().length).filter(at => {
+        const svg = at.ownerSVGElement, scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
+        return parseFloat(getComputedStyle(at).fontSize) * scale < 11;
+    }).map(at => at.textContent.trim().slice(0, 20))"""
 EMPTY = """Promise.all([...document.images].filter(o => o.hasAttribute('src')).map(o => {
     o.loading = 'eager';
     return o.decode().then(() => 0, () => 1);
@@ -111,6 +140,10 @@ def looks(page, name, wrong):
         wrong.append(f'{name}: {empty} picture(s) do not load')
     if wide > 1:
         wrong.append(f'{name}: {wide} px wider than the window')
+    if faint := page.evaluate(FAINT):
+        wrong.append(f'{name}: hard to read: {", ".join(faint[:5])}')
+    if small := page.evaluate(SMALL):
+        wrong.append(f'{name}: smaller than 11 px: {", ".join(small[:5])}')
     page.screenshot(path=shots / f'{name}.png', full_page=True)
     page.keyboard.press('d')
     page.wait_for_selector('#photo[src]')
@@ -148,6 +181,34 @@ def walked(page, wrong):
     page.keyboard.press('h')
     if src and page.get_attribute('#alarms img', 'src') == src:
         wrong.append('h changes no heat-map')
+
+
+def by_keys(page, wrong):
+    "Arrows go from alarm to alarm; Enter opens a unit, Shift and an arrow move the cross by ten, x clicks beside"
+    page.evaluate('document.activeElement.blur()')
+    focused = 'document.activeElement.dataset.id'
+    page.keyboard.press('ArrowRight')
+    first = page.evaluate(focused)
+    page.keyboard.press('ArrowRight')
+    second = page.evaluate(focused)
+    page.keyboard.press('ArrowLeft')
+    if not first or first == second or page.evaluate(focused) != first:
+        wrong.append(f'arrows go from {first} to {second} and back to {page.evaluate(focused)}')
+    page.locator('#queue li[data-id]').nth(1).focus()
+    wanted = page.evaluate(focused)
+    page.keyboard.press('Enter')
+    page.wait_for_function("drawing && drawing.at && document.getElementById('draw').open")
+    if page.evaluate('drawing.id') != wanted:
+        wrong.append('Enter opens another unit than the one that has the focus')
+    before = page.evaluate('drawing.at[0]')
+    page.keyboard.press('Shift+ArrowUp')
+    if page.evaluate('drawing.at[0]') != before - 10:
+        wrong.append('Shift and an arrow do not move the cross by ten')
+    page.keyboard.press('x')
+    page.wait_for_function("document.getElementById('draw-said').textContent === 'click on the defect first'")
+    page.keyboard.press('a')
+    page.wait_for_function("document.getElementById('draw-said').textContent.startsWith('no mask is shown')")
+    page.keyboard.press('Escape')
 
 
 def clicked(page, wrong):
@@ -260,7 +321,7 @@ def main():
     keep = given.parse_args().keep
     missing = lacks()
     if missing:
-        return print(missing)
+        sys.exit(missing)
     shots.mkdir(parents=True, exist_ok=True)
     out = keep or Path(tempfile.mkdtemp()) / 'demo'
     address, wrong = served(demo_live(demo_project(out))), []
@@ -279,6 +340,7 @@ def main():
         page = opened.new_page(bypass_csp=True)  # What waits here is evaluated
         page.goto(address)
         page.wait_for_selector('#queue img')
+        by_keys(page, wrong)
         walked(page, wrong)
         clicked(page, wrong)
         said_healthy(page, wrong)

@@ -18,9 +18,15 @@ def lost(config):
     return unallowed(reporter.stats.get('skipped', []))
 
 
+# What pytest makes of a test file is kept, even where nothing else is (PYTHONDONTWRITEBYTECODE): 10 s a process
+sys.dont_write_bytecode = False
+os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
+
 SLOW = 1.0  # Seconds; what is recorded with more is left out by -m 'not slow'
 DURATIONS = Path(__file__).with_name('durations.csv')
 took = Counter()  # Seconds of each test that has run
+largest = quick.Largest()  # Of this process
+processes = []  # What each process tells of its memory
 
 
 def recorded():
@@ -53,6 +59,21 @@ def longest_first(tests, seconds):
     return sorted(tests, key=rank)
 
 
+def pytest_configure(config):
+    "With several processes, the first one starts the server that forks for all"
+    if hasattr(config, 'workerinput'):
+        if config.workerinput['server']:
+            quick.served_by(config.workerinput['server'])
+    elif config.getoption('numprocesses', None) and os.path.exists('/proc/self'):
+        os.environ['OMP_NUM_THREADS'] = '1'  # PyTorch reads it once
+        config.server = quick.serve()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    node.workerinput['server'] = getattr(node.config, 'server', None)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     seconds = recorded()
@@ -73,7 +94,15 @@ def pytest_runtest_logreport(report):
     took[report.nodeid] += report.duration
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    "A worker process ends"
+    processes.append(getattr(node, 'workeroutput', {}).get('memory'))
+
+
 def pytest_sessionfinish(session):
+    if hasattr(session.config, 'workerinput'):
+        session.config.workeroutput['memory'] = largest.line(session.config.workerinput['workerid'])
     if os.environ.get('RECORD_DURATIONS') and not hasattr(session.config, 'workerinput'):
         record(took)
     if lost(session.config):
@@ -83,6 +112,9 @@ def pytest_sessionfinish(session):
 def pytest_terminal_summary(terminalreporter, config):
     for reason in lost(config):
         terminalreporter.write_line(f'FAILED, for nothing may be skipped here: {reason}', red=True)
+    if os.environ.get('RECORD_DURATIONS'):
+        for line in processes or [largest.line('this process')]:
+            terminalreporter.write_line(f'memory of {line}')
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -113,9 +145,10 @@ def quick_starts():
 
 
 @pytest.fixture(autouse=True)
-def growth_given_back():
+def growth_given_back(request):
     "Within a file, too"
     yield
+    largest.look(request.node.nodeid)
     quick.give_growth_back()
 
 
@@ -140,7 +173,7 @@ def one_thread():
 
 @pytest.fixture(scope='session')
 def tiny():
-    "A run of two cycles on 160 embedded patches: about a second"
+    "A run of two cycles on 160 embedded patches: half a second"
     from imbal_al.studies.run_config import RunConfig
 
     return RunConfig(
@@ -156,6 +189,7 @@ def tiny():
         batch=8,
         steps=2,
         bs=8,
+        **quick.NETWORK,
     )
 
 

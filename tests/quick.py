@@ -1,11 +1,12 @@
 """What spares the tests minutes and changes nothing that they see
 
-A tree of commands and a network are built once, then used again or copied.
-Notebooks, and the worker processes of tests and notebooks, are forked from a server that has loaded what most load.
+A tree of commands is built once; what every network needs is read and built once.
+Notebooks, and the worker processes of tests and notebooks, are forked from a server that has loaded what most load; all
+of pytest's workers have the same.
 Programs that a test starts are forked as well; the worker processes of those are spawned, as a user's are.
 """
 
-import contextlib, copy, ctypes, functools, gc, multiprocessing, os, signal, sys, tempfile, threading, time, types
+import contextlib, ctypes, functools, gc, multiprocessing, os, signal, sys, tempfile, threading, time, types
 import multiprocessing.forkserver as forkserver
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -26,7 +27,12 @@ LOADED = [
     'imbal_al.studies.learning_study',
     'imbal_al.studies.loss_study',
     'segmentation_models_pytorch',
+    'served',
 ]  # What the server loads before it forks
+# A small network: a training of it takes a quarter of what one of the usual network takes
+NETWORK = dict(arch='pspnet', encoder='tu-mobilenetv3_small_050', weights=None)
+EXPORTED = NETWORK | dict(arch='fpn')  # One that can be exported: twice as long
+EXPORTED_WORDS = [f'{name}={value}'.lower() for name, value in EXPORTED.items()]  # For `project set`
 PROCESSES = multiprocessing.get_context('forkserver')
 PROCESSES.set_forkserver_preload(LOADED)
 
@@ -69,6 +75,20 @@ def same_server():
     server.ensure_running = lambda: None
 
 
+def serve():
+    "Start the server now, for this process and those that take its address: it loads while they look for tests"
+    forkserver._forkserver.ensure_running()
+    return forkserver._forkserver._forkserver_address
+
+
+def served_by(address):
+    "What this process starts is forked by a server that another one has started and that ends with that one"
+    server = forkserver._forkserver
+    server._forkserver_address = address
+    server._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)
+    server.ensure_running = lambda: None
+
+
 def commands_once():
     "Typer builds the tree of all commands at every call of a test: .1 s each"
     import typer.testing as testing
@@ -77,45 +97,51 @@ def commands_once():
         testing._get_command = functools.cache(testing._get_command)
 
 
-def _generator_state():
-    import torch
+def known(make):
+    """`timm.create_model(name, ...)` that builds what smp only looks at once a name
 
-    return torch.random.get_rng_state()
-
-
-def copied(make):
-    """`make(class, encoder, weights, channels)` with a memory: same words and same state of torch's generator, same network
-
-    The generator is left as the making leaves it. Fails as `make` does, and forgets that.
-    """
-    made = {}
+    smp builds an encoder twice: without values (torch's device 'meta') to read its layers' sizes, then in earnest. The
+    first has no values and draws no number, so that it may serve again."""
+    looked_at = {}
 
     @functools.wraps(make)
-    def again(kind, encoder, weights, channels):
+    def again(name, **words):
         import torch
 
-        before = _generator_state()
-        words = tuple(sorted((name, repr(value)) for name, value in channels.items()))
-        key = kind, encoder, weights, words, before.numpy().tobytes()
-        if key not in made:
-            net = make(kind, encoder, weights, channels)
-            if len(made) > 3:
-                made.clear()
-            made[key] = copy.deepcopy(net), _generator_state()
-            return net
-        net, after = made[key]
-        torch.random.set_rng_state(after)
-        return copy.deepcopy(net)
+        if words != dict(features_only=True) or torch.get_default_device().type != 'meta':
+            return make(name, **words)
+        if name not in looked_at:
+            looked_at[name] = make(name, **words)
+        return looked_at[name]
 
-    again.copied = True
+    return again
+
+
+def read_once(read):
+    "A function that reads ImageNet weights: from its file once, then the same values in a dictionary of its own"
+    values = functools.cache(read)
+
+    @functools.wraps(read)
+    def again():
+        return values().copy()
+
+    again.once = True
     return again
 
 
 def networks_once():
-    "Networks are copied from now on, if the room that makes them is loaded"
+    "What every network needs is read and built once from now on, if the room that makes networks is loaded"
     room = sys.modules.get('imbal_al.networks.models')
-    if room and hasattr(room, '_made') and not hasattr(room._made, 'copied'):
-        room._made = copied(room._made)
+    if not room or not hasattr(room, 'lite0_state_dict') or hasattr(room.lite0_state_dict, 'once'):
+        return
+    from segmentation_models_pytorch.encoders import timm_universal
+
+    timm_universal.timm = types.SimpleNamespace(create_model=known(timm_universal.timm.create_model))
+    reads, once = room.lite0_state_dict, read_once(room.lite0_state_dict)
+    for name in ('models', 'features'):
+        there = sys.modules.get(f'imbal_al.networks.{name}')
+        if getattr(there, 'lite0_state_dict', None) is reads:
+            there.lite0_state_dict = once
 
 
 def _told_into(files):
@@ -271,3 +297,26 @@ def give_growth_back():
     if not _left or _resident() > _left[0] + GROWTH:
         _trim()
         _left[:] = [_resident()]
+
+
+def peak():
+    "The most memory that this process has had, its children apart, in MB"
+    import resource
+
+    kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kept / (1024**2 if sys.platform == 'darwin' else 1024)
+
+
+class Largest:
+    "How large this process became, and in which test"
+
+    def __init__(self):
+        self.most, self.test = 0, 'no test'
+
+    def look(self, test):
+        now = peak()
+        if now > self.most:
+            self.most, self.test = now, test
+
+    def line(self, process):
+        return f'{process}: {self.most:.0f} MB at most, reached in {self.test}'

@@ -401,9 +401,11 @@ def test_the_reference_is_plain_where_it_can_be():
             fn_weight=np.nan,
             healthy_share=h,
             train_pi=np.nan,
+            start=start,
         )
-        for h in (0.05, 0.05, 0.0, 0.15)
+        for h, start in ((0.05, 'random'), (0.05, 'random'), (0.0, 'coreset'), (0.0, 'random'), (0.15, 'random'))
     ]
+    rows[2]['method'] += ' + start coreset'
     assert _reference_of(pd.DataFrame(rows)).method == 'random + combo_paper + 0.0'
 
 

@@ -644,3 +644,15 @@ def test_bad_comparisons_are_one_line(two, args, match):
 def test_bad_advice_is_one_line(two, args, match):
     r = call('advise', *args)
     assert r.exit_code == 2 and match in r.stderr and len(r.stderr.splitlines()) == 1
+
+
+def test_a_folder_with_two_ways_to_start(at):
+    "Their rows are not mixed: not in the table that is printed, not in figures, not in comparisons"
+    for start in ('random', 'coreset'):
+        args = ('--strategies', 'random', '--start', start, '--out', 'mine')
+        r = call('study', *TINY, *args)
+        assert r.exit_code == 0, r.output
+    figures = {o.name for o in (at / 'mine' / 'figures').iterdir()}
+    assert figures >= {f'fig4_synthetic_40_64_start_{start}.png' for start in ('random', 'coreset')}
+    r = call('compare', 'mine', '--methods', 'start')
+    assert r.exit_code == 0 and 'start coreset' in r.stdout and 'start random' in r.stdout, r.output

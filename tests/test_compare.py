@@ -698,6 +698,43 @@ def test_runs_that_differ_in_their_labels_are_not_twins(tmp_path):
     )
 
 
+def test_starts_are_methods_if_asked_and_settings_otherwise(tmp_path):
+    from dataclasses import replace
+    from imbal_al.runs.plan import save_plan
+    from imbal_al.studies.run_config import RunConfig
+
+    t = TABLE[TABLE.strategy == 'entropy']
+    usual = [RunConfig(data='made up', strategy='entropy', repeat=r, pi_u=0.1, pi_t=(0.1, 0.05)) for r in range(5)]
+    found = [replace(c, start='anomaly') for c in usual]
+    rows = [t[t['repeat'] == c.repeat].assign(config=c.hash) for c in usual]
+    rows += [t[t['repeat'] == c.repeat].assign(config=c.hash, f1=0.9) for c in found]
+    save_plan(tmp_path, usual + found)
+    pd.concat(rows).to_csv(tmp_path / 'results.csv', index=False)
+    c = compare_folder(tmp_path, methods='start', value='f1', what='final')
+    assert set(c.methods.method) == {'start anomaly', 'start random'} and len(c.wide) == 2
+    assert c.methods[c.methods.method == 'start anomaly']['mean'].tolist() == [0.9, 0.9]
+    assert not [note for note in c.notes if 'start' in note]
+    with pytest.raises(InputError, match='no setting has two methods to compare'):
+        compare_folder(tmp_path)
+
+
+def test_runs_that_no_table_tells_apart_are_no_repeats(tmp_path):
+    from dataclasses import replace
+    from imbal_al.results.advise import advise_folder
+    from imbal_al.runs.plan import save_plan
+    from imbal_al.studies.run_config import RunConfig
+
+    t = TABLE[TABLE.strategy == 'entropy']
+    usual = [RunConfig(data='made up', strategy='entropy', repeat=r, pi_u=0.1, pi_t=(0.1, 0.05)) for r in range(5)]
+    both = usual + [replace(c, steps=7) for c in usual]
+    rows = [t[t['repeat'] == c.repeat].assign(config=c.hash) for c in both]
+    save_plan(tmp_path, both)
+    pd.concat(rows).to_csv(tmp_path / 'results.csv', index=False)
+    for judge in (compare_folder, advise_folder):
+        with pytest.raises(InputError, match=r'its runs differ in steps, .* folder of its own \(--out\)'):
+            judge(tmp_path)
+
+
 def test_labels_of_a_study_without_such_runs_are_left_alone(tmp_path):
     plan = {'x': dict(healthy_share=0.0, train_pi=None), 'y': dict()}
     t = pd.DataFrame(dict(config=['x', 'y']))

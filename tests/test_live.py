@@ -77,6 +77,46 @@ def test_an_annotation_is_on_disk_before_it_is_answered(parts, monkeypatch):
     assert labels(p)["version"].nunique() == 1 and len(labels(p)) == 1
 
 
+def test_an_annotation_that_cannot_be_taken_now_waits(parts, monkeypatch):
+    "The project is held by another command, a label beside it is damaged, the images are gone: it is tried again"
+    p, truth = parts
+    a, b = p.units['id'][:2]
+    live = server.make_live(p.dir)
+    one, inbox_at = client(live), p.dir / 'live/inbox/7.json'
+    with monkeypatch.context() as m:
+        m.setattr(inbox, 'ingest', lambda *a, **kw: (_ for _ in ()).throw(InputError('lock.json is held')))
+        assert one.post('/webhook', json=event(p, a, truth(a), 7)).json() == dict(kept=1)
+    assert len(labels(p)) == 0 and inbox_at.exists() and 'lock.json is held' in live.lines[-1]
+    server._take(live)
+    assert (read_mask(p, a) == truth(a)).all() and not inbox_at.exists()
+    path = p.dir / f'labels/{a}.json'
+    whole = path.read_bytes()
+    path.write_bytes(whole[:9])
+    for number, id in ((7, a), (8, b)):
+        one.post('/webhook', json=event(p, id, truth(id) * 0, number))
+    assert inbox_at.exists() and 'is damaged' in live.lines[-1]
+    path.write_bytes(whole)
+    p.images.rename(p.images.with_name('unplugged'))
+    server._take(live)
+    assert inbox_at.exists() and not (p.dir / f'labels/{b}.json').exists()
+    p.images.with_name('unplugged').rename(p.images)
+    server._take(live)
+    assert set(labels(p)['id']) == {a, b} and not list(inbox_at.parent.iterdir())
+    assert not read_mask(p, a).any() and not read_mask(p, b).any()
+
+
+def test_one_that_is_never_understood_takes_no_other_with_it(parts):
+    p, truth = parts
+    id = p.units['id'][0]
+    live = server.make_live(p.dir)
+    bad = dict(event(p, id, truth(id), 1), task=dict(id=1))
+    for sent in (bad, event(p, id, truth(id), 2)):
+        inbox.keep_event(p, sent)
+    server._take(live)
+    assert (read_mask(p, id) == truth(id)).all() and not list((p.dir / 'live/inbox').iterdir())
+    assert len(live.lines) == 1 and 'is none of' in live.lines[0]
+
+
 def test_twelve_annotations_at_once(parts):
     "Two annotators and more save at the same time: every label is there, none twice"
     p, truth = parts
@@ -264,6 +304,20 @@ def test_what_is_fetched_is_ingested_when_it_has_changed(parts, monkeypatch):
     for _ in range(2):
         take_all()
     assert exports == [[1, 2], [2], [3]] and 'none of its 1 image' in live.lines[-1]
+
+
+def test_what_is_fetched_and_cannot_be_taken_now_is_fetched_again(parts, monkeypatch):
+    p, truth = parts
+    id = p.units['id'][0]
+    sent = event(p, id, truth(id), 1)
+    desk, lines = studio.LabelStudio(studio.Studio('http://127.0.0.1:9', 'k')), []
+    monkeypatch.setattr(studio, 'all_tasks', lambda studio: [dict(sent['task'], annotations=[sent['annotation']])])
+    with monkeypatch.context() as m:
+        m.setattr(inbox, 'ingest', lambda *a, **kw: (_ for _ in ()).throw(InputError('lock.json is held')))
+        with pytest.raises(InputError, match='is held'):
+            desk.fetch(p, lines.append)
+    desk.fetch(p, lines.append)
+    assert (read_mask(p, id) == truth(id)).all()
 
 
 class Surest:

@@ -15,8 +15,10 @@ force = os.environ.get('NB_FLAGS', '').split()
 LONGEST = 60.0 * (10 if force else 5)  # Seconds after which a notebook is ended; it then says where it was
 
 
-def run_there(notebook, log, longest):
+def run_there(notebook, log, longest, surroundings):
     "In a process of its own: run a notebook, write what it prints into `log`; the exit status says how it went"
+    os.environ.clear()
+    os.environ.update(surroundings)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
@@ -41,7 +43,8 @@ def run_there(notebook, log, longest):
 
 def outcome(notebook, log, longest=LONGEST):
     "Did it run to its end, and what did it print?"
-    process = quick.PROCESSES.Process(target=run_there, args=(notebook.absolute(), log, longest))
+    told = notebook.absolute(), log, longest, dict(os.environ)
+    process = quick.PROCESSES.Process(target=run_there, args=told)
     process.start()
     process.join()
     return process.exitcode == 0, log.read_text(errors='replace')

@@ -2,7 +2,7 @@
 
 import csv, io, json, shutil
 
-import numpy as np, pytest
+import numpy as np, pytest, quick
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -28,7 +28,7 @@ def parts(tmp_path):
         if i in (11, 29):
             pixels[20:28, 30:38] = 10
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / 'camera' / f'{i:02}.png')
-    return new(tmp_path / 'p', tmp_path / 'camera', held_out=0.2, steps=2)
+    return new(tmp_path / 'p', tmp_path / 'camera', held_out=0.2, steps=2, **quick.NETWORK)
 
 
 def names(p, picks):

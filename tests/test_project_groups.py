@@ -2,7 +2,7 @@
 
 import json
 
-import numpy as np, pytest
+import numpy as np, pytest, quick
 from PIL import Image
 
 from imbal_al.core import InputError, read_json
@@ -47,7 +47,7 @@ def make(tmp, images, **kw):
                 overlap=0,
                 steps=1,
                 bs=2,
-                weights=None,
+                **quick.NETWORK,
                 held_out=0.5,
                 seed=4,
                 group_by='part[0-9]+',

@@ -1,62 +1,63 @@
 "What spares the tests time changes nothing that they see"
 
-import gc, os, signal
+import gc, os, signal, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
+import pytest, torch
 
 import conftest, quick
 
 
 def same(a, b):
-    import torch
-
     a, b = a.state_dict(), b.state_dict()
     return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_copied_network_and_what_is_drawn_after_it_are_those_of_a_made_one():
-    import torch
+def made(encoder, weights):
+    "A network of our factory, and the number that is drawn after it"
+    from imbal_al.networks.models import create_model
 
-    calls = []
-
-    def make(kind, encoder, weights, channels):
-        calls.append(encoder)
-        return torch.nn.Linear(*channels.values())
-
-    again, size = quick.copied(make), dict(a=3, b=2)
-    after = {}
-    for how in (make, again, again):
-        torch.manual_seed(5)
-        net = how('k', 'e', None, size)
-        after.setdefault(how, []).append((net, torch.rand(1).item()))
-    (first, one), (second, two) = after[again]
-    made, drawn = after[make][0]
-    assert len(calls) == 2 and one == two == drawn
-    assert same(first, made) and same(second, made) and first is not second
-    with torch.no_grad():
-        second.weight.zero_()
     torch.manual_seed(5)
-    assert same(again('k', 'e', None, size), made)
-    torch.manual_seed(6)
-    assert not same(again('k', 'e', None, size), made)
-    again('k', 'e', None, dict(a=3, b=4))
-    assert len(calls) == 4
+    return create_model(encoder=encoder, weights=weights), torch.rand(1).item()
 
 
-def test_what_fails_fails_again():
+@pytest.mark.parametrize('encoder, weights', [('lite0', None), ('lite0', 'imagenet'), ('resnet18', None)])
+def test_a_network_made_quickly_and_what_is_drawn_after_it_are_those_of_one_made_slowly(encoder, weights, monkeypatch):
+    from segmentation_models_pytorch.encoders import timm_universal
+    from imbal_al.networks import models
+
+    quick.networks_once()
+    quickly = [made(encoder, weights) for _ in range(2)]
+    monkeypatch.setattr(models, 'lite0_state_dict', models.lite0_state_dict.__wrapped__)
+    monkeypatch.setattr(timm_universal.timm, 'create_model', timm_universal.timm.create_model.__wrapped__)
+    slowly, drawn = made(encoder, weights)
+    for net, after in quickly:
+        assert same(net, slowly) and after == drawn
+    with torch.no_grad():
+        for value in quickly[0][0].parameters():
+            value.zero_()
+    assert same(quickly[1][0], slowly) and same(made(encoder, weights)[0], slowly)
+
+
+def test_only_what_is_looked_at_without_values_is_built_once():
     calls = []
 
-    def make(kind, encoder, weights, channels):
-        calls.append(encoder)
-        raise KeyError(encoder)
+    def make(name, **words):
+        calls.append(name)
+        if name == 'none':
+            raise KeyError(name)
+        return torch.nn.Linear(3, 2)
 
-    again = quick.copied(make)
-    for _ in range(2):
-        with pytest.raises(KeyError):
-            again('k', 'none', None, {})
-    assert len(calls) == 2
+    again = quick.known(make)
+    assert again('a', features_only=True) is not again('a', features_only=True)
+    with torch.device('meta'):
+        first = again('b', features_only=True)
+        assert again('b', features_only=True) is first is not again('b', features_only=True, depth=3)
+        for _ in range(2):
+            with pytest.raises(KeyError):
+                again('none', features_only=True)
+    assert calls == ['a', 'a', 'b', 'b', 'none', 'none']
 
 
 def test_a_forked_worker_has_the_environment_of_its_driver(monkeypatch):
@@ -106,6 +107,14 @@ with quick._forked_worker(1) as executor: print(executor.submit(os.getppid).resu
     assert said == 'True\n', errors
 
 
+def test_a_process_takes_the_server_that_another_has_started():
+    told = "quick.Program('-c', 'import os; print(os.getppid())').communicate()[0]"
+    code = f'import quick; quick.served_by({quick.serve()!r}); print({told})'
+    around = dict(os.environ, PYTHONPATH=str(Path(__file__).parent))
+    there = subprocess.run([sys.executable, '-c', code], env=around, capture_output=True, text=True, timeout=60)
+    assert int(there.stdout) == int(eval(told)) != os.getpid(), there.stderr
+
+
 def test_the_search_for_garbage_passes_over_what_was_loaded():
     assert gc.get_freeze_count() > 100_000
 
@@ -153,3 +162,18 @@ def test_what_is_kept_is_forgotten(room, name):
     before = kept.cache_info().misses
     quick.give_memory_back()
     assert kept.cache_info().currsize == 0 and kept.cache_info().misses <= before
+
+
+def test_the_test_that_made_a_process_grow_is_told(monkeypatch):
+    peaks = iter([900, 900, 1400, 1200])
+    monkeypatch.setattr(quick, 'peak', lambda: next(peaks))
+    largest = quick.Largest()
+    for test in ('first', 'small', 'large', 'after'):
+        largest.look(test)
+    assert largest.line('gw0') == 'gw0: 1400 MB at most, reached in large'
+
+
+@pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='compares with /proc')
+def test_the_peak_is_what_the_system_says():
+    status = dict(row.split(':', 1) for row in Path('/proc/self/status').read_text().splitlines())
+    assert abs(quick.peak() - int(status['VmHWM'].split()[0]) / 1024) < 50

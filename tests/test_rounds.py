@@ -3,7 +3,7 @@
 import json, os, shutil
 from pathlib import Path
 
-import numpy as np, pytest
+import numpy as np, pytest, quick
 from PIL import Image
 
 from imbal_al.project import network as m
@@ -37,7 +37,7 @@ def make(tmp, images, **kw):
     return new(
         tmp / 'p',
         images,
-        **{**dict(window=32, overlap=0, steps=1, bs=2, weights=None, seed=1), **kw},
+        **{**dict(window=32, overlap=0, steps=1, bs=2, **quick.NETWORK, seed=1), **kw},
     )
 
 

@@ -1,6 +1,6 @@
 "imbal_al.studies.simulation: a run is its configuration, whatever happens to it on the way"
 
-import json, os, signal, time
+import json, os, signal, time, zipfile
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -82,8 +82,14 @@ def cut(p):
 
 
 def flip(p):
+    "A byte in the middle of a file, of the largest array where it has some: not each byte between them counts"
     b = bytearray(p.read_bytes())
-    b[len(b) // 2] ^= 255
+    at = len(b) // 2
+    if p.suffix == '.npz':
+        with zipfile.ZipFile(p) as arrays:
+            largest = max(arrays.infolist(), key=lambda array: array.compress_size)
+        at = largest.header_offset + 30 + len(largest.filename) + largest.compress_size // 2
+    b[at] ^= 255
     p.write_bytes(b)
 
 
@@ -754,7 +760,7 @@ def test_rows_follow_from_the_records(unbroken, cfg):
             r['faulty_share'] == rs[i // 2]['faulty'].mean()
             and r['config'] == cfg.hash
             and r['strategy'] == 'entropy'
-            and r['model'] == 'fpn-lite0'
+            and r['model'] == f'{cfg.arch}-{cfg.encoder}'
         )
     assert set(rows[0]) >= set(
         'data model loss strategy pi_u pi_t repeat seed cycle labelled budget f1 iou precision recall f1_heldout faulty_share config commit'.split()

@@ -1,5 +1,6 @@
 import io, json, os, pickle, signal, socket, subprocess, sys, threading, time, zipfile
 from dataclasses import replace
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -55,10 +56,16 @@ def known(monkeypatch, name, **facts):
     monkeypatch.setitem(DATA_SETS, name, replace(DATA_SETS[name], **facts))
 
 
+@cache
+def loaded(name):
+    "A data set that several tests look at"
+    return load_source(name)
+
+
 def real(name):
     "The data set at IMBAL_AL_DATA; skips where it is not"
     try:
-        return load_source(name)
+        return loaded(name)
     except InputError as e:
         pytest.skip(str(e)[:80])
 
@@ -1269,7 +1276,7 @@ def test_real_windows_are_split_by_tile(name, train, val):
     part = {
         g: o
         for k in ('blowhole', 'crack')
-        for g, o in zip(*[load_source(f'mtsdd_{k}').table[c] for c in ('group', 'split')])
+        for g, o in zip(*[loaded(f'mtsdd_{k}').table[c] for c in ('group', 'split')])
     }
     assert all(
         part.get(g, o) == o for g, o in zip(t['group'], t['split'])
@@ -1281,7 +1288,7 @@ def test_real_windows_are_split_by_tile(name, train, val):
 @pytest.mark.parametrize('kind', ['Blowhole', 'Crack'])
 def test_real_windows_hold_every_defect_pixel(kind):
     t = real(f'mtsdd_{kind.lower()}').table
-    whole = load_source('mtsdd').table
+    whole = loaded('mtsdd').table
     whole = whole[whole['kind'] == kind]
     for i, (m, rows) in enumerate(t.groupby('mask')):
         a = read_mask(m, 'over127', Image.open(m).size[::-1])

@@ -118,7 +118,7 @@ def test_preset_names_the_story():
 @pytest.mark.slow
 def test_the_command_tells_the_story(tmp_path):
     out = tmp_path / 'study'
-    args = ['study', *options(), '--repeats', '2', '--workers', '1', '--device', 'cpu']
+    args = ['study', *options(), '--arch', 'pspnet', '--repeats', '2', '--workers', '1', '--device', 'cpu']
     first = CliRunner().invoke(app, [*args, '--out', str(out)])
     assert first.exit_code == 0, first.output
     assert len(list((out / 'figures').glob('story_*.png'))) == 3

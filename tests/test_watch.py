@@ -1,6 +1,7 @@
 "A quiet line is called quiet, a drift by its name, and records of something else are refused"
 
 import json, os, shutil, subprocess, sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np, pytest
@@ -10,7 +11,7 @@ from small import run
 
 from imbal_al.core import InputError
 from imbal_al.data.synthetic import image
-from imbal_al.dev.watch import _Scale, called, day, make_bank, study
+from imbal_al.dev.watch import _Scale, Bank, called, day, make_bank, study
 from imbal_al.project.deploy import export
 from imbal_al.project.intake import new
 from imbal_al.project.labelled import labels, write_label
@@ -56,6 +57,35 @@ def test_each_drift_is_named_and_hardly_another_kind(bank):
     for state in ('dark_20', 'softer', 'noisy'):
         assert table.other[state] <= 1, state
     assert table.light.drop(['dark_10', 'dark_20']).sum() <= 1
+
+
+def waves(pixels, mask):
+    "A made-up encoder of 152 numbers: how strong each wave of the surface is"
+    from imbal_al.networks.background import evened
+
+    strong = np.abs(np.fft.rfft2(evened(pixels).astype(float)))
+    return np.log1p(strong)[:9].ravel()[:DIM].astype(np.float16)
+
+
+def test_a_woven_surface_is_called_moved():
+    "Faintly woven, at the same light and sharpness; no other kind is called as often"
+    woven = make_bank(SMALL, Watcher('0' * 16, waves))
+    named = [called(day(woven, SMALL, 'woven', 52, seed), 'moved') for seed in range(6)]
+    assert sum('surface' in one for one in named) >= 4
+    assert sum('focus' in one for one in named) <= 2 and sum('light' in one for one in named) <= 2
+    assert sum('share' in one for one in named) <= 1
+
+
+def test_three_times_as_many_faulty_parts_are_called_a_moved_share(bank):
+    "100 parts that are tested on, 125 of today; the pictures are alike, so nothing else has moved"
+    many = Bank({'quiet': np.tile(bank.rows['quiet'], (5, 1))}, bank.basis)
+    scale = replace(SMALL, parts=5 * SMALL.parts, reference=200)
+    named = [called(day(many, scale, 'faulty_30', 250, seed), 'moved') for seed in range(6)]
+    assert sum('share' in one for one in named) >= 5
+    for kind in ('light', 'focus', 'surface'):
+        assert sum(kind in one for one in named) <= 1, kind
+    quiet = [called(day(many, scale, 'quiet', 250, seed), 'moved') for seed in range(6)]
+    assert sum('share' in one for one in quiet) <= 1
 
 
 def photographs(folder, n, first, gain=1.0, every=3):

@@ -434,24 +434,33 @@ def test_what_is_written_is_sealed(tmp_path):
             open_model(path)
 
 
-@pytest.fixture
-def trained(labelled, tmp_path):
+@pytest.fixture(scope='module')
+def trained_once(tmp_path_factory):
     "A project with a trained round and held-out labels of both kinds"
     from imbal_al.project.intake import new
     from imbal_al.project.labelled import write_label
     from imbal_al.project.rounds import next_round
 
+    folder = tmp_path_factory.mktemp('trained')
     for i in range(16):
-        path = tmp_path / f'line/{i:02d}.png'
+        path = folder / f'line/{i:02d}.png'
         photo(path, *[(8, 8)] * (i % 2), size=(32, 40))
         pixels = np.array(Image.open(path))
         pixels[0, 0] = i  # Equal pictures would be one group, held out together
         Image.fromarray(pixels).save(path)
-    p = new(tmp_path / 'T', tmp_path / 'line', window=32, overlap=0, steps=1, bs=2, weights=None, held_out=0.5, seed=1)
+    p = new(folder / 'T', folder / 'line', window=32, overlap=0, steps=1, bs=2, weights=None, held_out=0.5, seed=1)
     for id, unit in p.row.items():
         write_label(p, id, np.asarray(Image.open(p.images / unit['image'])) > 150)
     next_round(p, 0, device='cpu')
     return p
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path):
+    "A copy of it"
+    from imbal_al.project.store import open_project
+
+    return open_project(shutil.copytree(trained_once.dir, tmp_path / 'T'))
 
 
 def test_a_network_no_better_than_none_is_said(trained, tmp_path):

@@ -22,7 +22,7 @@ class _Comparing:
     "What is compared, and how"
     methods: Annotated[str, typer.Option(
         help='What is compared in an active-learning study: strategy, loss, model, '
-        'sampling (healthy_share and train_pi), or several with commas')]='strategy'
+        'sampling (healthy_share and train_pi), start, or several with commas')]='strategy'
     value: Annotated[Optional[str], typer.Option(
         help='Score compared: f1, iou, precision, recall (f1_heldout and so on: '
         'from all held-out patches), image_ap, image_auroc, image_caught, image_spared, defects_found, defects_pro, '

@@ -136,15 +136,21 @@ def _print_dry_run(configs, work):
         f"{size_text(cost['store_bytes'])} for the patch store (already there)")
 
 # %% ../../nbs/88c_cli.study.ipynb #54ba1acf
-def _loss_names(results):
-    "The loss of each row, with its false-negative weight where it has one"
+def _own_loss(loss, weight):
+    "A loss with its false-negative weight where it has one"
+    return f'{loss} {weight:g}' if weight==weight and weight is not None else loss
+
+# %% ../../nbs/88c_cli.study.ipynb #a32093b5
+def _way_names(results):
+    "What tells the runs of each row from others: the loss, and what else the runs of a folder differ in"
+    from imbal_al.results.paired import texts
     n = len(results)
     weights = results['fn_weight'] if 'fn_weight' in results else [float('nan')]*n
-    names = []
-    for loss,weight in zip(results.get('loss', ['']*n), weights):
-        weighed = weight==weight and weight is not None
-        names.append(f'{loss} {weight:g}' if weighed else loss)
-    return names
+    losses = [_own_loss(*each) for each in zip(results.get('loss', ['']*n), weights)]
+    more = texts(results, [name for name in ('healthy_share','train_pi','start') if name in results])
+    if not any(more): return losses
+    if len(set(losses))==1: return more
+    return [', '.join(filter(None, words)) for words in zip(losses, more)]
 
 # %% ../../nbs/88c_cli.study.ipynb #6a5e094f
 def _print_results(results):
@@ -152,14 +158,14 @@ def _print_results(results):
     from rich.table import Table
     title = 'F1 of the defect class after the last cycle (mean over repeats)'
     table = Table(title=title)
-    losses = ['loss'] if len(set(_loss_names(results)))>1 else []
-    for name in ('data', *losses, 'pool faulty', 'test faulty', 'strategy', 'labelled',
+    ways = ['runs'] if len(set(_way_names(results)))>1 else []
+    for name in ('data', *ways, 'pool faulty', 'test faulty', 'strategy', 'labelled',
                  'repeats', 'F1', 'F1, all held out', 'faulty picks'):
-        left = name in ('data','loss','strategy')
+        left = name in ('data','runs','strategy')
         table.add_column(name, justify='left' if left else 'right')
     last = results[results.cycle==results.groupby(['data','pi_u'])['cycle'].transform('max')]
-    last = last.assign(loss=_loss_names(last))
-    for key,rows in last.groupby(['data',*losses,'pi_u','pi_t','strategy']):
+    last = last.assign(runs=_way_names(last))
+    for key,rows in last.groupby(['data',*ways,'pi_u','pi_t','strategy']):
         *names,pi_u,pi_t,strategy = key
         table.add_row(
             *names, f'{pi_u:.0%}', f'{pi_t:.0%}', strategy,
@@ -175,13 +181,14 @@ def save_figures(
     "Draw the paper's figures 4 and 5 from a study's tables into `folder/figures`, for each data set and loss"
     import pandas as pd
     from imbal_al.results.figures import fig4, fig5
-    results,picks = pd.read_csv(folder/'results.csv'),pd.read_csv(folder/'picks.csv')
-    results['_loss'] = _loss_names(results)
+    from imbal_al.results.study_table import read_study
+    results,picks = read_study(folder)[0],pd.read_csv(folder/'picks.csv')
+    results = results.assign(_loss=_way_names(results))
     many = results['_loss'].nunique()>1
     out = []
     for (data,loss),rows in results.groupby(['data','_loss'], sort=False):
         mine = picks[picks.config.isin(set(rows.config))] if many else picks
-        ending = '_'+loss.replace(' ','_') if many else ''
+        ending = '_'+loss.replace(',','').replace(' ','_') if many else ''
         figures = dict(fig4=fig4(rows, data=data), fig5=fig5(mine, rows, data=data))
         for name,figure in figures.items():
             path = folder/'figures'/f'{name}_{file_part(data)}{ending}.png'
@@ -193,9 +200,12 @@ def save_figures(
 def _report(folder, failed):
     "Table and figures of what is done, then what failed"
     import pandas as pd
+    from imbal_al.results.study_table import check_told, read_study
     path = folder/'results.csv'
     results = pd.read_csv(path) if path.exists() else ()
     if len(results):
+        results, plan = read_study(folder)
+        check_told(folder, results, plan)
         _print_results(results)
         figures = ', '.join(map(str, save_figures(folder)))
         typer.echo(f'table:   {path}\nfigures: {figures}')

@@ -39,10 +39,11 @@ class _World:
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #90d0a166
 def _al_world():
-    "Two strategies, three cycles each"
+    "Two strategies, three cycles each, of a small network"
     base = RunConfig(
         data='synthetic:40:64', patch=(32,32), pi_u=.5, pool_size=40, test_size=10,
-        heldout_size=12, validation_size=4, cycles=3, batch=8, steps=2, bs=8, weights=None)
+        heldout_size=12, validation_size=4, cycles=3, batch=8, steps=2, bs=8,
+        arch='pspnet', encoder='tu-mobilenetv3_small_050', weights=None)
     return _World(
         name='al',
         configs=plan(base, ('random','entropy'), (.5,), 1, (.1,)),

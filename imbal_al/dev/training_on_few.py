@@ -47,13 +47,15 @@ _SETS = (
     _Set('mtsdd_tiny', 64, 220),
     _Set('kolektorsdd_masks', 128, 115),
     _Set('sd900', 64, 150))
-_FROZEN_STEPS, _STEPS, _PI = 100, 60, .05
+_PI = .05
 _FROZEN = {'frozen lite0':'lite0', 'frozen dinov2':'dinov2'}
 _TUNED = {
     'fine-tune': dict(train_pi=.3),
+    'fine-tune 200': dict(train_pi=.3),
     'light decoder': dict(train_pi=.3, width=.25),
     'half faulty': dict(train_pi=.5)}
 ARMS = (*_TUNED, *_FROZEN)
+_STEPS = {**dict.fromkeys(_TUNED, 60), **dict.fromkeys(_FROZEN, 100), 'fine-tune 200':200}
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #bb74bd1d
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def _split(found, one, repeat):
 def _tuned(found, at, test, arm, seed):
     "(logits of the test, seconds of the training): a network whose weights are all trained"
     data = DeviceData(found.images, found.masks)
-    own = dict(steps=_STEPS, epochs=None, seed=seed)
+    own = dict(steps=_STEPS[arm], epochs=None, seed=seed)
     learner = make_learner(data, at, lr=2e-3, bs=16, **own, **_TUNED[arm])
     begun = time.process_time()
     net = fit(learner, 'cosine')
@@ -146,7 +148,7 @@ def _frozen(found, at, test, arm, seed):
     name, shape = _FROZEN[arm], found.images.shape[1:3]
     tokens = found.features[name].tokens
     net = decoder_on(found.encoders[name], shape, seed)
-    how = replace(HOW, steps=_FROZEN_STEPS, seed=seed)
+    how = replace(HOW, steps=_STEPS[arm], seed=seed)
     begun = time.process_time()
     train_frozen(net, tokens[at], found.masks[at], how=how)
     seconds = time.process_time()-begun
@@ -190,13 +192,12 @@ class _Run:
     arm: str
     @property
     def key(self):
-        steps = _FROZEN_STEPS if self.arm in _FROZEN else _STEPS
         return config_hash(dict(
             set=vars(self.one)|dict(counts=0),
             labels=self.labels,
             repeat=self.repeat,
             arm=self.arm,
-            steps=steps,
+            steps=_STEPS[self.arm],
             format=1))
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #8700a4fa
@@ -286,7 +287,7 @@ def _speed(steps=3, n=16, side=256):
     masks = np.zeros(shape, np.uint8)
     masks[:n//2,:8,:8] = 1
     def add(arm, what, seconds): rows.append(dict(arm=arm, what=what, seconds=seconds))
-    for arm in _TUNED:
+    for arm in ('fine-tune','light decoder','half faulty'):
         own = dict(bs=n, steps=steps, epochs=None)
         learner = make_learner(DeviceData(images, masks), range(n), **own, **_TUNED[arm])
         add(arm, 'step', _seconds(fit, learner)/steps)

@@ -8,11 +8,11 @@ import json, os
 from pathlib import Path
 from threading import RLock
 
-from ..core import InputError, note, write_text
+from ..core import note, write_text
 from .events import DELETED, merged, saved_tasks, without
 from ..project.intake import look
 from ..project.store import Project
-from ..project.taken import ingest
+from ..project.taken import ingest, NotUnderstood
 
 # %% auto #0
 __all__ = []
@@ -81,7 +81,7 @@ def take_inbox(
     say=note,      # Called with a line on what somebody should look at
     on_conflict='ask' # See `imbal_al.project.queue.ingest`
     )->dict:       # What happened -> how often; {} where nothing waited
-    "Ingest what is in the inbox"
+    "Ingest what is in the inbox. Raises `InputError` where that cannot be done now, and leaves it there"
     with _LOCK:
         waiting = _records(_folder(p, 'inbox'))
         tasks = [task for task in map(_read, waiting) if task and task['annotations']]
@@ -97,9 +97,9 @@ def take_export(
     say=note,          # Called with a line on what somebody should look at
     on_conflict='ask'  # See `imbal_al.project.queue.ingest`
     )->dict:           # What happened -> how often; {} where none of it is of this project
-    "Ingest an export"
+    "Ingest an export. Raises `InputError` where that cannot be done now"
     try: report = ingest(look(p, say), path, on_conflict=on_conflict)
-    except InputError as e:
+    except NotUnderstood as e:
         say(str(e))
         return {}
     for line in report.lines: say(line)
@@ -108,6 +108,11 @@ def take_export(
 # %% ../../nbs/73c_live.inbox.ipynb #b341a331
 def _ingest(p, tasks, say, on_conflict):
     "Ingest tasks; what happened"
-    export = _folder(p, 'label-studio.json')
-    write_text(export, json.dumps(tasks))
-    return take_export(p, export, say, on_conflict)
+    export, counts = _folder(p, 'label-studio.json'), {}
+    sound = [task for task in tasks if isinstance(task.get('data'), dict)]
+    odd = [task for task in tasks if task not in sound]
+    for some in filter(None, (sound, odd)):
+        write_text(export, json.dumps(some))
+        counts |= take_export(p, export, say, on_conflict)
+    return counts
+

@@ -43,15 +43,15 @@ _NUMBERS = """<main>
 <dl><dt>faulty caught</dt><dd id="caught"></dd><dt>good thrown away</dt><dd id="flagged"></dd></dl>
 <button id="keep">keep this verdict</button> <span id="kept" role="status"></span>
 </form></section>
-<section aria-labelledby="h-rounds"><h2 id="h-rounds">Rounds</h2>
+<section aria-labelledby="h-rounds"><h2 id="h-rounds">Rounds with a queue</h2>
 <div class="wide"><table><thead><tr><th>round</th><th>asked</th><th>labelled</th><th>faulty</th>
 <th>tests</th><th>strategy</th></tr></thead><tbody id="rounds"></tbody></table></div></section>
 """
 
 # %% ../../nbs/73h_live.page.ipynb #9d7a5518
 _LISTS = """<section class="full" aria-labelledby="h-alarms"><h2 id="h-alarms">Alarms on what is labelled healthy</h2>
-<p>Look at each: <kbd>r</kbd> there is a defect, <kbd>f</kbd> false alarm,
-<kbd>&larr;</kbd> <kbd>&rarr;</kbd> go on, <kbd>h</kbd> heat-map.
+<p><span id="alarm-keys" hidden>Look at each: <kbd>r</kbd> there is a defect, <kbd>f</kbd> false alarm,
+<kbd>&larr;</kbd> <kbd>&rarr;</kbd> go on, <kbd>h</kbd> heat-map.</span>
 <span id="alarm-said" role="status"></span></p>
 <ul id="alarms" class="tiles"></ul></section>
 <section class="full" aria-labelledby="h-queue"><h2 id="h-queue">Next to label</h2>
@@ -60,7 +60,7 @@ Open one (<kbd>r</kbd>, <kbd>d</kbd> or <kbd>Enter</kbd>) to draw its mask by cl
 <span id="queue-said" role="status"></span></p>
 <p id="heat-said"></p>
 <ul id="queue" class="tiles"></ul></section>
-<section class="full" aria-labelledby="h-lines"><h2 id="h-lines">Look at</h2><ul id="lines"></ul></section>
+<section id="to-look" class="full" aria-labelledby="h-lines" hidden><h2 id="h-lines">Look at</h2><ul id="lines"></ul></section>
 </main>
 """
 
@@ -108,7 +108,7 @@ h2 { font-size: 1.05rem; margin: 0 0 .6rem; }
 p { margin: .3rem 0; }
 #counts, #doing, #curve-said, .why { color: var(--faint); }
 progress { width: 12rem; max-width: 60vw; accent-color: var(--accent); vertical-align: middle; }
-main { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; align-items: start; }
+main { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
   padding: .9rem; min-width: 0; }
 .full { grid-column: 1 / -1; }
@@ -144,6 +144,7 @@ dialog[open] { display: grid; gap: .3rem 1.2rem; grid-template: auto auto 1fr / 
 dialog h2 { grid-column: 1 / -1; }
 dialog p { grid-column: 2; line-height: 1.8; }
 dialog button { margin: .15rem 0; }
+#draw-said { display: block; }
 #board { grid-area: 2 / 1 / span 2; position: relative; width: min(88vw, 70vh); touch-action: manipulation; }
 #board img { width: 100%; height: auto; display: block; image-rendering: pixelated; }
 #board #tint { position: absolute; inset: 0; pointer-events: none; }
@@ -156,6 +157,7 @@ kbd { border: 1px solid var(--line); border-radius: .2rem; padding: 0 .3rem; }
 # %% ../../nbs/73h_live.page.ipynb #d96ebc0b
 _CURVE_STYLE = """svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--faint); font-size: 12px; }
+.foot { color: var(--faint); font-size: .85rem; text-align: right; margin-top: 0; }
 svg .axis { stroke: var(--line); }
 svg .range { fill: var(--accent); opacity: .2; }
 svg .mean { stroke: var(--accent); fill: none; stroke-width: 2; }
@@ -163,6 +165,7 @@ svg .dot { fill: var(--accent); }
 @media (max-width: 46rem) {
   main { grid-template-columns: 1fr; }
   .tall { grid-row: auto; }
+  svg text { font-size: 15px; }
   dialog[open] { display: block; }
   .wide tr { display: grid; grid-template-columns: repeat(5, 1fr); gap: 0 .5rem; font-size: .85rem; }
   .wide td, .wide th { padding-right: 0; }
@@ -214,7 +217,7 @@ _COUNTS = """function counts() {
   $('name').textContent = view.name;
   document.title = view.name + ' - imbal_al';
   $('counts').textContent = `${view.labelled} of ${view.units} ${view.unit}s labelled, ` +
-    `${view.faulty} with a defect; ${view.waiting} are out`;
+    `${view.faulty} with a defect; ${view.waiting} asked for, not labelled yet`;
   const t = view.trainer, bar = $('bar');
   bar.hidden = t.share === null;
   if (t.share !== null) bar.value = t.share;
@@ -243,7 +246,7 @@ _CURVE = """function curve() {
   const most = Math.max(...rows.map(row => row.labels)) * 1.05;
   const x = row => 40 + 350 * row.labels / most, y = f => 160 - 145 * f;
   const said = rows.map(row => `${row.labels} labels: F1 ${row.f1.toFixed(2)}`).join('; ');
-  const svg = drawn('svg', {viewBox: '0 0 400 195', role: 'img', 'aria-label': said});
+  const svg = drawn('svg', {viewBox: '0 0 400 182', role: 'img', 'aria-label': said});
   for (const f of [0, .5, 1]) {
     svg.append(drawn('line', {class: 'axis', x1: 40, x2: 390, y1: y(f), y2: y(f)}));
     const text = drawn('text', {x: 34, y: y(f) + 4, 'text-anchor': 'end'});
@@ -259,15 +262,13 @@ _CURVE = """function curve() {
   for (const row of rows) {
     svg.append(drawn('circle', {class: 'dot', r: 4, cx: x(row), cy: y(row.f1)}));
     if (x(row) < free) continue;
-    free = x(row) + 10 + 8 * `${row.labels}`.length;
+    free = x(row) + 10 + 10 * `${row.labels}`.length;
     const text = drawn('text', {x: x(row), y: 176, 'text-anchor': 'middle'});
     text.textContent = row.labels;
     svg.append(text);
   }
-  const foot = drawn('text', {x: 390, y: 191, 'text-anchor': 'end'});
-  foot.textContent = `labels trained on; F1 at ${at} faulty, with its 95 % interval`;
-  svg.append(foot);
-  $('curve').replaceChildren(svg);
+  const foot = made('p', `labels trained on; F1 at ${at} faulty, with its 95 % interval`, {class: 'foot'});
+  $('curve').replaceChildren(svg, foot);
 }
 """
 
@@ -308,7 +309,7 @@ _TILES = """function tile(one, key) {
   return at;
 }
 function alarms() {
-  if (!changed('alarms', [view.alarms, heat])) return;
+  if (!changed('alarms', [view.alarms, heat, view.version])) return;
   const before = document.activeElement && document.activeElement.dataset.id;
   const why = one => `${percent(one.peak)}, ${one.pixels} px` + (one.held_out ? ', tested on' : '');
   $('alarms').replaceChildren(...view.alarms.map(one => {
@@ -323,7 +324,8 @@ function alarms() {
     at.append(row);
     return at;
   }));
-  if (!view.alarms.length) $('alarms').append(made('li', 'none'));
+  $('alarm-keys').hidden = !view.alarms.length;
+  if (!view.alarms.length) $('alarms').append(made('li', view.version ? 'none' : 'no network yet'));
   if (before) focusOn(before);
 }
 """
@@ -349,8 +351,8 @@ async function answer(id, key) {
 # %% ../../nbs/73h_live.page.ipynb #dcabdc39
 _LOOK = """function lines() {
   if (!changed('lines', view.lines)) return;
-  const said = view.lines.length ? view.lines : ['nothing'];
-  $('lines').replaceChildren(...said.map(line => made('li', line)));
+  $('to-look').hidden = !view.lines.length;
+  $('lines').replaceChildren(...view.lines.map(line => made('li', line)));
 }
 async function look() {
   try {

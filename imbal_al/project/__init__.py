@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = face(
         'review': 'Session reviewer',
         'rounds': 'Round next_round',
         'settings': 'Settings',
-        'standing': 'where curve_figure',
+        'standing': 'where',
         'state': 'release',
         'store': 'open_project',
         'taken': 'ingest',

@@ -29,7 +29,7 @@ from .store import groups_of, Project
 from ..text import counted
 
 # %% auto #0
-__all__ = ['where', 'curve_figure']
+__all__ = ['where']
 
 # %% ../../nbs/68_project.standing.ipynb #3622f00e
 def _rounds_at(counts, w):

@@ -61,6 +61,23 @@ def _keep_values(p, values, report):
     taken = sum(report.counts[kind] for kind in ('new','changed','same'))
     if taken: write_json(path, dict(mask_values=values))
 
+# %% ../../nbs/66c_project.taken.ipynb #ed459de8
+class NotUnderstood(InputError): "A file that is no export, or none of this project"
+
+
+# %% ../../nbs/66c_project.taken.ipynb #cc0798eb
+def _understood(p, path, rules):
+    "(report, tally, id -> entries) of an export. Raises `NotUnderstood`"
+    try:
+        if is_project(path): export = read_project(p, path)
+        else: export = read_export(path, _sizes(p), rules.mask_values, _own_names(p, path))
+        _refuse_whole(p, path)
+        report, tally = Report(str(path), export.tool), Tally()
+        report.lines += export.lines+check_names(path, export.drawn, rules.names)
+        return report, tally, _by_unit(p, export.drawn, report, tally)
+    except InputError as e: raise NotUnderstood(str(e)) from e
+
+
 # %% ../../nbs/66c_project.taken.ipynb #7e7d5377
 def ingest(
     p:Project, # The project
@@ -77,12 +94,7 @@ def ingest(
     Raises `InputError` for a file that is none, or not of this project; nothing is written then."""
     values, said = _told_values(p, mask_values)
     rules = Rules(Names(tuple(defects), tuple(ignore)), empty, on_conflict, revert, values)
-    if is_project(path): export = read_project(p, path)
-    else: export = read_export(path, _sizes(p), values, _own_names(p, path))
-    _refuse_whole(p, path)
-    report, tally = Report(str(path), export.tool), Tally()
-    report.lines += export.lines+check_names(path, export.drawn, rules.names)
-    found = _by_unit(p, export.drawn, report, tally)
+    report, tally, found = _understood(p, path, rules)
     with locked(p.dir):
         sweep(p.dir/'labels')
         wholes = {}
@@ -91,7 +103,7 @@ def ingest(
         for id in p.row:
             if id in found: _take(p, id, _heard(p, id, found[id], rules, tally, wholes), rules, report)
         if mask_values is not None: _keep_values(p, values, report)
-    if said and export.tool in _TURNABLE: report.lines.append(said)
+    if said and report.tool in _TURNABLE: report.lines.append(said)
     report.lines += tally.lines()
     return report
 

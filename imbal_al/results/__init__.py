@@ -22,7 +22,6 @@ __getattr__, __dir__, __all__ = face(
         ),
         'remedies': 'recovery remedy_table guided remedy_figure',
         'report': 'write_report',
-        'story': 'story_verdicts',
         'tables': 'run_areas paired_areas',
     },
 )

@@ -16,7 +16,7 @@ from ..measure.statistics import least_repeats, mean_interval
 from ..measure.threshold import choose_threshold
 from .paired import is_losses, texts
 from .pairs import BETTER, judge, pair_table, SAME, WORSE
-from .study_table import read_study
+from .study_table import check_told, read_study
 from ..studies.run_records import read_run
 from ..text import interval_text, number_text
 
@@ -57,7 +57,7 @@ def run_point(
         alarms=image_rates(hist, faulty).alarm)
 
 # %% ../../nbs/86_results.advise.ipynb #4374d511
-_USUAL = dict(fn_weight=np.nan, healthy_share=0., train_pi=np.nan)
+_USUAL = dict(fn_weight=np.nan, healthy_share=0., train_pi=np.nan, start='random')
 
 # %% ../../nbs/86_results.advise.ipynb #4904679a
 def _point_row(folder, run, pi_t, cycle):
@@ -75,7 +75,8 @@ def _points(folder, results, pi_t, cycle=None):
     "One row per run: method, strategy, loss, fn_weight, unit, and `run_point`"
     runs = results.drop_duplicates('config').itertuples()
     table = pd.DataFrame([_point_row(folder, run, pi_t, cycle) for run in runs])
-    return table.assign(method=texts(table, ['strategy','loss',*_USUAL], ' + '))
+    parts = [name for name in ('strategy','loss',*_USUAL) if name!='start' or 'start' in results]
+    return table.assign(method=texts(table, parts, ' + '))
 
 # %% ../../nbs/86_results.advise.ipynb #78f5e6b7
 _ORACLES = ('random_faulty',)
@@ -119,7 +120,7 @@ def _preferred(values, usual):
 def _reference_of(points):
     "The simplest method (strategy, loss, fn_weight): random, the paper's loss, else the most run"
     mine = points[points.strategy==_preferred(points.strategy, 'random')]
-    plain = mine[(mine.healthy_share==0) & mine.train_pi.isna()]
+    plain = mine[(mine.healthy_share==0) & mine.train_pi.isna() & (mine.start=='random')]
     if len(plain): mine = plain
     mine = mine[mine.loss==_preferred(mine.loss, 'combo_paper')]
     return next(mine[['method','strategy','loss','fn_weight']].itertuples(index=False))
@@ -353,13 +354,15 @@ def _direction(advice):
 
 # %% ../../nbs/86_results.advise.ipynb #7ff6fd5d
 def _sampling(row):
-    "Lines, where the advised runs spent on healthy images or weighted their training"
+    "Lines, where the advised runs spent on healthy images or weighted their training, or began otherwise"
     if row.healthy_share>0: yield (
         f'  healthy:    {row.healthy_share:.3g} of each budget goes to healthy images of the line, '
         f'a click each (`--healthy-share {row.healthy_share:g}`)')
     if not np.isnan(row.train_pi): yield (
         f'  training:   batches with {row.train_pi:.3g} faulty images on average '
         f'(`--train-pi {row.train_pi:g}`)')
+    if row.start!='random': yield (
+        f'  start:      the first batch by {row.start} (`--start {row.start}`)')
 
 # %% ../../nbs/86_results.advise.ipynb #4bc1f4c6
 def _why(mine):
@@ -446,6 +449,7 @@ def advise_folder(
 
     Raises `InputError` for a folder without finished runs, and for what the study does not have."""
     results, plan = read_study(folder)
+    check_told(folder, results, plan)
     _no_losses(folder, results, plan)
     check_choice('test', test, ('t','wilcoxon'))
     results = _only(results, data, pi_u)

@@ -133,7 +133,7 @@ def compare_results(
     results:pd.DataFrame,     # Tidy results, of strategies or of losses
     what=None,                # area, final or a budget; None: area for strategies, final for losses
     value:str=None,           # Score; None: f1_heldout or f1 for strategies, iou for losses
-    methods='strategy',       # Of strategies: strategy, loss, model, sampling, or several with commas
+    methods='strategy',       # Of strategies: strategy, loss, model, sampling, start, or several
     common:bool=False,        # Use only the repeats that all methods of a setting have
     family:str='setting',     # Holm's correction over the pairs of a 'setting' or of 'all'
     every:bool=False,         # Of losses: is each variant and fn_weight a method of its own?

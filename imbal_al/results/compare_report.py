@@ -16,7 +16,7 @@ from .compare import compare_results, Comparison
 from .paired import is_losses
 from .pairs import BETTER, SAME, WORSE
 from .penalty import Penalty
-from .study_table import only_these, plan_notes, read_study
+from .study_table import check_told, only_these, plan_notes, read_study
 from .in_images import of_images, TOLD
 from .plotting import house_look, new_figure, strategy_label, STRATEGY_STYLES
 from .tables import check_table
@@ -458,6 +458,7 @@ def compare_folder(
     value = options.get('value')
     if value in TOLD: results = of_images(results, folder, value)
     notes = [_no_plan(results)] if plan is None else plan_notes(results, plan, methods)
+    check_told(folder, results, plan)
     c = compare_results(results, methods=methods, **options)
     c.notes.extend(notes+_commit_notes(results))
     if tell is not None: tell(report_markdown(c))

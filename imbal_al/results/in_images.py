@@ -145,7 +145,9 @@ def settings_of(
     )->list:            # Names of columns, `data` at least
     "The settings in which runs differ"
     names = ('data','model','loss','variant','fn_weight','strategy','pi_u','pi_t')
-    return [name for name in names if name in table and table[name].nunique()>1] or ['data']
+    differ = [name for name in names if name in table and table[name].nunique()>1]
+    differ += [name for name in ('healthy_share','train_pi','start') if name in table] # There only if they do
+    return differ or ['data']
 
 # %% ../../nbs/74a_results.in_images.ipynb #22f14e39
 def image_means(

@@ -18,7 +18,7 @@ __all__ = []
 
 # %% ../../nbs/80a_results.paired.ipynb #c475b6f4
 _AXES = ('data','model','strategy','loss','variant','fn_weight',
-    'healthy_share','train_pi','pi_u','pi_t')
+    'healthy_share','train_pi','start','pi_u','pi_t')
 _SHORT = dict(fn_weight='fn_weight', healthy_share='healthy share', train_pi='training at')
 
 # %% ../../nbs/80a_results.paired.ipynb #02533c7d
@@ -30,6 +30,7 @@ def axis_words(
     if axis in ('pi_u','pi_t'):
         where = 'pool' if axis=='pi_u' else 'test'
         return f'{where} {percent(value)} faulty'
+    if axis=='start': return f'start {value}'
     if axis not in _SHORT: return '' if value!=value else str(value)
     usual = np.isnan(value) or (axis=='healthy_share' and value==0)
     return '' if usual else f'{_SHORT[axis]} {value:g}'
@@ -65,17 +66,18 @@ def _units(results):
     return [f'{repeat} of seed {seed}' for repeat,seed in zip(results['repeat'], results.seed)]
 
 # %% ../../nbs/80a_results.paired.ipynb #bab636f3
+_KINDS = ('strategy','loss','model','sampling','start')
 _MORE = dict(loss=('loss','variant','fn_weight'), sampling=('healthy_share','train_pi'))
 
 def method_axes(
-    methods # Kinds with commas, or a list: strategy, loss, model, sampling
+    methods # Kinds with commas, or a list: strategy, loss, model, sampling, start
     )->tuple:
     "The columns that methods differ in; raises `InputError` for a kind of method that there is not"
     split = isinstance(methods, str)
     methods = [kind.strip() for kind in methods.split(',')] if split else list(methods)
     columns = []
     for kind in methods:
-        check_choice('axis of methods', kind, ('strategy','loss','model','sampling'))
+        check_choice('axis of methods', kind, _KINDS)
         columns += _MORE.get(kind, (kind,))
     return tuple(columns)
 

@@ -21,6 +21,7 @@ from .gallery import picks_gallery, predictions_gallery, run_parts
 from .in_images import image_means, IMAGES_SAID, NO_PARTS, PARTS_SAID, with_images
 from .kinds import has_kinds, kind_means, KINDS_SAID, with_kinds
 from .plotting import as_png
+from .study_table import check_told, with_sampling
 from .tables import claim_value
 from ..runs.collect import picks_table, results_table, status, study_origin, summary
 from ..runs.plan import load_plan
@@ -330,15 +331,17 @@ pre{overflow-x:auto;background:var(--soft);padding:.6rem;font-size:.78rem}\
 '''
 
 # %% ../../nbs/87_results.report.ipynb #a7c1f0b2
-def _in_images(folder, results):
+def _in_images(folder, results, plan):
     "Faulty images caught, by the histograms of the runs"
+    check_told(folder, results, plan)
     means = image_means(with_images(results, folder))
     of_parts = PARTS_SAID if 'found' in means else NO_PARTS
     return _table(means)+f'<p class="note">{_esc(IMAGES_SAID)} {_esc(of_parts)}</p>'
 
 # %% ../../nbs/87_results.report.ipynb #1aa65728
-def _by_kind(folder, results, root):
+def _by_kind(folder, results, plan, root):
     "F1, images caught and defects found, for each kind of defect"
+    check_told(folder, results, plan)
     means = kind_means(with_kinds(results, folder, root=root))
     return _table(means)+f'<p class="note">{_esc(KINDS_SAID)}</p>'
 
@@ -352,23 +355,24 @@ def _may_have_kinds(results, root):
 def _as_is(content): return content
 
 # %% ../../nbs/87_results.report.ipynb #dd25b96b
-def _found(folder, results, learning, root):
+def _found(folder, results, plan, learning, root):
     "What came out, as far as anything did"
     if not len(results): return '<p class="note">No run is finished yet.</p>'
     out = _learning_parts(results, picks_table(folder)) if learning else _loss_parts(results)
     title = 'In images: faulty ones caught, healthy ones flagged, defects found'
-    out.append(_part(title, _in_images, folder, results))
+    out.append(_part(title, _in_images, folder, results, plan))
     if _may_have_kinds(results, root):
-        out.append(_part('By kind of defect', _by_kind, folder, results, root))
+        out.append(_part('By kind of defect', _by_kind, folder, results, plan, root))
     return ''.join(out)
 
 # %% ../../nbs/87_results.report.ipynb #b8dce04f
 def _sections(folder, configs, states, predictions, root, device):
     "Title -> HTML"
-    results = results_table(folder)
+    plan = {config.hash:asdict(config) for config in configs}
+    results = with_sampling(results_table(folder), plan)
     varies, shared = _settings(configs)
     shown = folder, configs, states, results, predictions, root, device
-    found = _found(folder, results, hasattr(configs[0], 'strategy'), root)
+    found = _found(folder, results, plan, hasattr(configs[0], 'strategy'), root)
     run = (
         _part('', _as_is, varies)
         +_details('Settings that all share', _part('', _as_is, shared))

@@ -21,7 +21,7 @@ from ..studies.run_records import read_run
 from ..text import counted, interval_text, percent
 
 # %% auto #0
-__all__ = ['story_verdicts']
+__all__ = []
 
 # %% ../../nbs/87a_results.story.ipynb #91674f18
 def _row(run, settings, cycle):

@@ -22,7 +22,7 @@ __all__ = []
 _SCENARIO = ('patch','stride','channels','pool_size','test_size','heldout_size',
     'mode','size','valid_share')
 _OWN = ('repeat','seed','strategy','arch','encoder','loss','variant','fn_weight','healthy_share',
-    'healthy_price','train_pi')
+    'healthy_price','train_pi','start')
 
 def _differs(where, name, rows, plan):
     "A note, or an error, where a setting has several values in one part of a study"
@@ -82,17 +82,44 @@ def _values_of(results, plan, name):
     return [plan.get(config, {}).get(name) for config in results.config]
 
 # %% ../../nbs/81a_results.study_table.ipynb #d03671c2
+_PLANNED = dict(healthy_share=0., train_pi=np.nan, start='random') # Name -> what it usually is
+
 def with_sampling(
     results:pd.DataFrame, # Results with `config`, the hash of each run's configuration
     plan:dict,            # hash -> configuration as a dict
     )->pd.DataFrame:
-    "With columns `healthy_share` and `train_pi`, which tables lack, where runs differ in them"
-    for name,usual in (('healthy_share',0.), ('train_pi',np.nan)):
+    "With columns `healthy_share`, `train_pi` and `start`, which tables lack, where runs differ in them"
+    for name,usual in _PLANNED.items():
         values = _values_of(results, plan, name)
-        if not any(values): continue
-        filled = [usual if value is None else float(value) for value in values]
+        if all(value in (None,usual) for value in values): continue
+        filled = [usual if value is None else type(usual)(value) for value in values]
         results = results.assign(**{name:filled})
     return results
+
+# %% ../../nbs/81a_results.study_table.ipynb #5d445721
+_APART = ('data','model','strategy','loss','variant','fn_weight','pi_u','pi_t','seed','repeat','cycle','epoch')
+
+def _untold(results, plan):
+    "Settings in which runs differ whose rows have all else in common, sorted"
+    keys = [name for name in (*_APART, *_PLANNED) if name in results]
+    twins = results[results.duplicated(keys, keep=False)]
+    names = set()
+    for _,rows in twins.groupby(keys, dropna=False):
+        first, *others = (plan.get(config, {}) for config in rows['config'].unique())
+        names.update(name for other in others for name in other if other[name]!=first.get(name))
+    return sorted(names)
+
+# %% ../../nbs/81a_results.study_table.ipynb #a79839e4
+def check_told(
+    folder,               # The study's, for the message
+    results:pd.DataFrame, # From `read_study`
+    plan:dict|None,       # The same
+    ):
+    "Raise an `InputError` where runs that differ would be taken for repeats"
+    names = _untold(results, plan or {}) if 'config' in results else []
+    if names: raise InputError(
+        f"{folder}: its runs differ in {', '.join(names)}, which its tables do not tell apart; "
+        'give each setting a folder of its own (--out)')
 
 # %% ../../nbs/81a_results.study_table.ipynb #be25ce12
 def read_study(
