@@ -86,12 +86,13 @@ class _Row:
     full: dict     # Sizes
     short: dict    # Sizes of the short form
 
-# %% ../../nbs/dev/1_dev.bench.ipynb #37fbd1ef
+# %% ../../nbs/dev/1_dev.bench.ipynb #2c141bfc
 _ROWS = {}    # number -> row
 _MEMORY = {}  # number -> bytes held
 _NOTES = {}   # number -> what it chose
 _NONE = float('nan')
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #37fbd1ef
 def _row(number, what, *, wanted, full, short):
     "Register a benchmark"
     def register(make):
@@ -116,11 +117,12 @@ def _hardware(card=False):
         f"{came['cpu']}, {came['cores']} cores{_card() if card else ''}, "
         f"torch {came['versions']['torch']}")
 
-# %% ../../nbs/dev/1_dev.bench.ipynb #b06aea59
+# %% ../../nbs/dev/1_dev.bench.ipynb #a335450c
 _COLUMNS = [
     'row', 'what', 'size', 'against', 'kind', 'ours_s', 'theirs_s', 'ratio', 'low', 'high',
     'wanted', 'memory_mb', 'note', 'rounds', 'short', 'threads', 'commit', 'hardware']
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #b06aea59
 def _timed(row, size, rounds, threads):
     "Seconds of all variants, measured in a folder of their own"
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(threads):

@@ -353,10 +353,11 @@ def _edges():
             rows.append(dict(about, half=half, area=int(case.truth.sum()), **_off_by_one(case.truth)))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/dev/10_dev.clicks.ipynb #d3940eac
+# %% ../../nbs/dev/10_dev.clicks.ipynb #223ed49b
 _COMMAND = 'python -m imbal_al.dev.clicks --runs RUNS --out data/results/clicks.csv'
 _EDGES = 'python -m imbal_al.dev.clicks --edges --out data/results/clicks_edges.csv'
 
+# %% ../../nbs/dev/10_dev.clicks.ipynb #d3940eac
 def _parser():
     "What may be asked"
     parser = study_parser('clicks', main.__doc__)
@@ -366,7 +367,11 @@ def _parser():
     return parser
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #cb6f653f
-def _saved(t, out, command):
+def save_made(
+    t:pd.DataFrame, # A table
+    out,            # Path of the CSV file
+    command:str,    # That made it
+    ):
     "A table, and beside it what made it"
     write_table(out, t, index=False)
     came = provenance()
@@ -381,7 +386,7 @@ def _written(folder, out):
     t = pd.DataFrame([row for row in rows if row])
     t = t.drop(columns='sha256', errors='ignore')
     t = t.sort_values(['data','way','picture','defect'], ignore_index=True)
-    _saved(t, out, _COMMAND)
+    save_made(t, out, _COMMAND)
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #20db33b0
 def main(
@@ -390,7 +395,7 @@ def main(
     "Click on defects as somebody would, and write how good the masks are"
     given = _parser().parse_args(argv)
     torch.set_num_threads(1)
-    if given.edges: return _saved(_edges(), given.out, _EDGES)
+    if given.edges: return save_made(_edges(), given.out, _EDGES)
     given.runs.mkdir(parents=True, exist_ok=True)
     for one in CLICK_SETS:
         if given.data not in ('', one.data): continue

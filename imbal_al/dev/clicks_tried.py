@@ -12,8 +12,10 @@ from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes, ga
 from skimage.segmentation import random_walker
 from skimage.transform import resize
 
-from ..core import provenance, read_json, write_json, write_table
-from .clicks import by_length, click_cases, click_network, CLICK_SETS, overlaps_of, seen_by
+from ..core import read_json, write_json
+from imbal_al.dev.clicks import (
+    by_length, click_cases, click_network, CLICK_SETS, overlaps_of, save_made, seen_by
+)
 from .study import study_parser
 from ..networks.features import encode, load_encoder
 from ..project.clicks import mask_of_clicks
@@ -216,11 +218,7 @@ def _saved(folder, out):
     "The table of all ways that are there, and beside it what made it"
     found = [read_json(folder/f'{_file_of(name)}.json') for name in _WAYS]
     t = pd.DataFrame([row for one in found if one for row in one['rows']])
-    write_table(out, t, index=False)
-    came = provenance()
-    hardware = f"{came['cpu']}, {came['cores']} cores, one thread, busy with other work"
-    about = dict(command=_COMMAND, commit=came['commit'], hardware=hardware, seed=0)
-    write_json(out.with_name(f'{out.stem}_origin.json'), about)
+    save_made(t, out, _COMMAND)
 
 # %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #4ffcc463
 def main(

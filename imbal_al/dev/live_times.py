@@ -4,7 +4,7 @@
 
 # %% ../../nbs/dev/2b_dev.live_times.ipynb #997a7116
 from __future__ import annotations
-import argparse, json, os, socket, subprocess, sys, time
+import argparse, json, os, subprocess, sys, time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from PIL import Image
 
 from ..core import InputError, provenance, write_json, write_table
-from .played_studio import draw_folder, played_studio
+from .played_studio import draw_folder, free_port, played_studio
 from ..project.intake import new
 
 # %% auto #0
@@ -85,17 +85,12 @@ def _watched(run, studio, own, seconds):
         time.sleep(.2)
     return seen
 
-# %% ../../nbs/dev/2b_dev.live_times.ipynb #60de2b9b
-def _free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
 # %% ../../nbs/dev/2b_dev.live_times.ipynb #b99ecc90
 def _served(dir, studio, port, strategy, log):
     "A server in a process of its own, as the command starts it"
-    words = ['serve', str(dir), '--label-studio', studio, '--key', 'played', '--every', '10', '--budget', '20']
-    words += ['--strategy', strategy, '--port', str(port), '--device', 'cpu']
+    words = ['serve', str(dir), '--label-studio', studio, '--key', 'played']
+    words += ['--every', '10', '--budget', '20', '--strategy', strategy]
+    words += ['--port', str(port), '--device', 'cpu']
     code = 'from imbal_al.cli import main; main()'
     with open(log, 'w') as file:
         return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, *words], stdout=file, stderr=file)
@@ -125,7 +120,7 @@ def timed(
     )->dict: # A row: seconds and CPU seconds of each thing, nan where it did not happen
     "Serve a new project, and look at the clock"
     camera = _drawn(work, about)
-    dir, port = work/f'{train}-{int(time.time())}', _free_port()
+    dir, port = work/f'{train}-{int(time.time())}', free_port()
     new(dir, camera, train=train)
     def truth(name): return np.asarray(Image.open(_mask_path(work, name)))>0
     with played_studio(truth, str(work/'studio.log')) as studio:

@@ -42,9 +42,10 @@ def _scores(hist, groups, seed):
         share=float(total[1].sum()/total.sum()),
         bins=int((total.sum(0)>0).sum()))
 
-# %% ../../nbs/dev/8_dev.loss_thresholds.ipynb #adb763c8
+# %% ../../nbs/dev/8_dev.loss_thresholds.ipynb #9f31a66f
 _NAMED = ('data','loss','variant','fn_weight','seed')
 
+# %% ../../nbs/dev/8_dev.loss_thresholds.ipynb #adb763c8
 def _run_rows(c, path, groups):
     "The row of a run; none if it is not finished or lacks its histograms"
     result, arrays = read_training(path), read_record(path/'final.npz')

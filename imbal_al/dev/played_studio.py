@@ -4,7 +4,7 @@
 
 # %% ../../nbs/dev/2a_dev.played_studio.ipynb #3d31a4e6
 from __future__ import annotations
-import contextlib, json, os, signal, time
+import contextlib, json, os, signal, socket, time
 from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException
@@ -138,3 +138,10 @@ def draw_folder(
         for path,values in ((work/'truth'/name, mask*255), (work/'camera'/name, pixels)):
             with atomic_path(path) as f: Image.fromarray(values).save(f, 'png')
     return work/'camera'
+
+# %% ../../nbs/dev/2a_dev.played_studio.ipynb #752ba78a
+def free_port()->int:
+    "A port that nobody listens on"
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #7eb611d2
 from __future__ import annotations
-import argparse, contextlib, json, os, shutil, signal, socket, sys, tempfile, time, zipfile, zlib
+import argparse, contextlib, json, os, shutil, signal, sys, tempfile, time, zipfile, zlib
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ from .. import cli
 from ..core import InputError, read_json, stream, write_text
 from ..data.synthetic import image
 from .campaign import counted, different, end, fork, told, Tries, verdict
-from .played_studio import played_studio
+from .played_studio import free_port, played_studio
 from ..live.studio import all_tasks, Studio
 from ..live.trainer import due
 from ..project.labelled import labels, read_label, read_mask
@@ -266,19 +266,12 @@ class _Served:
 
 _EVERY = 4
 
-# %% ../../nbs/dev/3_dev.project_faults.ipynb #88467eeb
-def _free_port():
-    "A port that nobody listens on"
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
-
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #8b066592
 @contextmanager
 def _served(folder):
     "A played Label Studio beside a folder's project"
     with played_studio(_truth, folder/'studio.log') as url:
-        words = f'--key key --port {_free_port()} --every {_EVERY} --budget {_EVERY} --device cpu'
+        words = f'--key key --port {free_port()} --every {_EVERY} --budget {_EVERY} --device cpu'
         yield _Served(folder, Studio(url,'key',1), _step('serve', f'serve p --label-studio {url} {words}'))
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #6b23428a

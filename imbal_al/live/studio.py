@@ -28,17 +28,19 @@ class Studio:
     number: int=0  # Of the project in it; 0: none yet
 
 # %% ../../nbs/73f_live.studio.ipynb #e04cbfb3
+def _bearer(studio):
+    "What a personal token is exchanged for"
+    made = _answer(Request(
+        f'{studio.url}/api/token/refresh',
+        json.dumps(dict(refresh=studio.key)).encode(),
+        {'Content-Type':'application/json'}), studio)
+    return f"Bearer {made['access']}"
+
+# %% ../../nbs/73f_live.studio.ipynb #63c2676f
 def _headers(studio):
     "What a request says of itself"
-    key = studio.key
-    if key.count('.')==2:
-        made = _answer(Request(
-            f'{studio.url}/api/token/refresh',
-            json.dumps(dict(refresh=key)).encode(),
-            {'Content-Type':'application/json'}), studio)
-        key = f"Bearer {made['access']}"
-    else: key = f'Token {key}'
-    return {'Authorization':key, 'Content-Type':'application/json'}
+    said = _bearer(studio) if studio.key.count('.')==2 else f'Token {studio.key}'
+    return {'Authorization':said, 'Content-Type':'application/json'}
 
 # %% ../../nbs/73f_live.studio.ipynb #3fc29617
 def _answer(request, studio, seconds=120):

@@ -130,11 +130,6 @@ def _made(t, p):
     "The round that is due"
     plan = t.plan
     def say(line): t.lines = [*t.lines[-19:], line]
-    left = sum(map(len, unlabelled_units(p)))
-    return next_round(
-        p,
-        plan.budget if left else 0,
-        plan.strategy,
-        plan.device,
-        say=say,
-        prevalence=plan.prevalence)
+    budget = plan.budget if any(unlabelled_units(p)) else 0
+    how = dict(say=say, prevalence=plan.prevalence)
+    return next_round(p, budget, plan.strategy, plan.device, **how)

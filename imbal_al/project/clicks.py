@@ -157,10 +157,11 @@ def _contrast(window, points):
     at_click = float(np.median([p[at] for at in local]))
     return (found+p/at_click)/2 if at_click>=_SEEN else found
 
-# %% ../../nbs/71a_project.clicks.ipynb #44dd17ff
+# %% ../../nbs/71a_project.clicks.ipynb #dbb5e263
 _LEVEL, _SHARE, _MOST = .55, 1/30, 1/8
 _HIGHER = np.arange(7)*.05
 
+# %% ../../nbs/71a_project.clicks.ipynb #44dd17ff
 def _runs_out(found, window):
     "Does a region leave its window, or fill too much of it?"
     inner = found[1:-1,1:-1].sum()

@@ -283,7 +283,7 @@ def _next(
         'ingest its labels first')
     typer.echo(_round_lines(project, made))
 
-# %% ../../nbs/73_project.commands.ipynb #b1825998
+# %% ../../nbs/73_project.commands.ipynb #dd5d35dc
 _Defects = Annotated[str, typer.Option(
     metavar='NAME,...', help='Names that count as a defect; '
     'default: all but background, good, ok, ignore, void and the like')]
@@ -293,6 +293,7 @@ _MaskValues = Annotated[Optional[str], typer.Option(
     help='How mask pictures are meant: auto, nonzero, over127, classes, colours, alpha or inverted; '
     'and stored or upright, of turned photographs; default: as given at an earlier ingest, else auto')]
 
+# %% ../../nbs/73_project.commands.ipynb #b1825998
 def _names(text): return [name for name in map(str.strip, text.split(',')) if name]
 
 # %% ../../nbs/73_project.commands.ipynb #a779bd65

@@ -97,10 +97,11 @@ def _image(drawn, im):
         elif element.tag=='polyline': _line(drawn, element, name)
         else: drawn.shapes.append(Shape(_draws(element), name, float(element.get('z_order') or 0)))
 
-# %% ../../nbs/62c_project.cvat.ipynb #4b684494
+# %% ../../nbs/62c_project.cvat.ipynb #55c7e66f
 VOC = 'SegmentationClass/'
 _VOID_COLOUR = (224,224,192)
 
+# %% ../../nbs/62c_project.cvat.ipynb #4b684494
 def _colours(text):
     "Class names by colour (r,g,b), of a `labelmap.txt`"
     out = {(0,0,0):'background', _VOID_COLOUR:'void'}

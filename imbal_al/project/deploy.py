@@ -105,6 +105,12 @@ def _chosen(p, folder, record, asked):
         'no prevalence was given: the threshold is not chosen for one, and the card holds no scores']
     return _Choice(rule=rule, prevalence=prevalence, costs=costs, standing=standing, notes=notes)
 
+# %% ../../nbs/71_project.deploy.ipynb #a36afa4a
+def _snapped(rule):
+    "The nearest rule that records tell apart"
+    def edge(share): return None if share is None else float(P_EDGES[threshold_bin(share)])
+    return Rule(edge(rule.threshold), int(AREAS[area_index(rule.min_area)]), edge(rule.reject))
+
 # %% ../../nbs/71_project.deploy.ipynb #16377c47
 def _check_verdicts(p, folder, rule, model, most=64):
     "Raise where a file's verdict on a held-out unit is not the project's"
@@ -120,12 +126,6 @@ def _check_verdicts(p, folder, rule, model, most=64):
         if VERDICTS[want] not in said: raise InputError(
             f"the exported file says {said.pop()} of {unit['name']}, the project {VERDICTS[want]}; "
             'update onnx and onnxruntime, or use another network')
-
-# %% ../../nbs/71_project.deploy.ipynb #a36afa4a
-def _snapped(rule):
-    "The nearest rule that records tell apart"
-    def edge(share): return None if share is None else float(P_EDGES[threshold_bin(share)])
-    return Rule(edge(rule.threshold), int(AREAS[area_index(rule.min_area)]), edge(rule.reject))
 
 # %% ../../nbs/71_project.deploy.ipynb #eca6d008
 def _samples(p, w, n=4):
@@ -152,6 +152,21 @@ def _write(p, folder, net, path, rule, about):
         _samples(p, w),
         partial(_check_verdicts, p, folder, rule))
 
+# %% ../../nbs/71_project.deploy.ipynb #80c47298
+def _no_better(tp, fp, fn, at, costs):
+    "The same, from pixels (129,) at each threshold"
+    advice = 'label more, or look at the labels, before you rely on it'
+    f1 = 2*tp/np.maximum(2*tp+fp+fn, 1e-12)
+    if not np.isfinite(f1).all(): return ''
+    if at==0 or f1[at]<=f1[0]: return (
+        f'this network is no better than calling every pixel a defect (F1 {f1[at]:.3f} on the held-out labels, '
+        f'every pixel {f1[0]:.3f}); {advice}')
+    if not costs: return ''
+    cost = costs['misses_cost']*fn+costs['alarms_cost']*fp
+    if cost[at]<min(cost[0], cost[-1]): return ''
+    what = 'every pixel' if cost[0]<cost[-1] else 'no pixel'
+    return f'this network costs no less than calling {what} a defect; {advice}'
+
 # %% ../../nbs/71_project.deploy.ipynb #302a393e
 def _useless(p, folder, choice):
     "What makes a threshold no better than no network; '' where it is, or where that cannot be told"
@@ -167,21 +182,6 @@ def _useless(p, folder, choice):
     curve = operating_curve(hist, prevalence_draws(faulty, share, 0))
     tp, fp, fn = (pixels[0] for pixels in curve)
     return _no_better(tp, fp, fn, threshold_bin(choice.rule.threshold), choice.costs)
-
-# %% ../../nbs/71_project.deploy.ipynb #80c47298
-def _no_better(tp, fp, fn, at, costs):
-    "The same, from pixels (129,) at each threshold"
-    advice = 'label more, or look at the labels, before you rely on it'
-    f1 = 2*tp/np.maximum(2*tp+fp+fn, 1e-12)
-    if not np.isfinite(f1).all(): return ''
-    if at==0 or f1[at]<=f1[0]: return (
-        f'this network is no better than calling every pixel a defect (F1 {f1[at]:.3f} on the held-out labels, '
-        f'every pixel {f1[0]:.3f}); {advice}')
-    if not costs: return ''
-    cost = costs['misses_cost']*fn+costs['alarms_cost']*fp
-    if cost[at]<min(cost[0], cost[-1]): return ''
-    what = 'every pixel' if cost[0]<cost[-1] else 'no pixel'
-    return f'this network costs no less than calling {what} a defect; {advice}'
 
 # %% ../../nbs/71_project.deploy.ipynb #39594d37
 def _about(p, record, choice):

@@ -124,9 +124,10 @@ def _left(p, table, faulty):
     ends = np.clip(n*np.array(share[:3])-known, 0, most)
     return share, Interval(*map(float, ends), share.n)
 
-# %% ../../nbs/64b_project.discovery.ipynb #d74961b6
+# %% ../../nbs/64b_project.discovery.ipynb #a2c49ff6
 _SPREAD = 'random','coreset' # Strategies that do not seek faulty units
 
+# %% ../../nbs/64b_project.discovery.ipynb #d74961b6
 def _exhausted(found, least=10):
     "That the last picks of a strategy that seeks faulty units held none"
     sought = found[~found.strategy.str.startswith(_SPREAD)&(found.labelled>=least)]

@@ -15,9 +15,10 @@ from .store import Project
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/63c_project.kinds.ipynb #361aed67
+# %% ../../nbs/63c_project.kinds.ipynb #96aeb059
 _LAST = 126
 
+# %% ../../nbs/63c_project.kinds.ipynb #361aed67
 def kind_names(
     p:Project # The project
     )->list:  # 'defect' first; the number of a name is its place, from 1

@@ -104,6 +104,9 @@ def _write_masks(p, to, ids):
         if is_whole: _write_whole(to/name, _whole(p, own), p.images/p.row[own[0]]['image'])
         else: write_png(to/name, read_mask(p, own[0])*255)
 
+# %% ../../nbs/66d_project.label_files.ipynb #0497609d
+_BACK = {6:8, 8:6}
+
 # %% ../../nbs/66d_project.label_files.ipynb #0ab5f223
 def _write_whole(path, mask, image):
     "Write the mask of a whole image: stored as the photograph is, and with its note on how to turn it"
@@ -113,8 +116,6 @@ def _write_whole(path, mask, image):
     about = Image.Exif()
     about[0x0112] = turn
     with atomic_path(path) as f: Image.fromarray(stored.astype(np.uint8)*255).save(f, 'png', exif=about)
-
-_BACK = {6:8, 8:6}
 
 # %% ../../nbs/66d_project.label_files.ipynb #f2f3a837
 def _is_mask(path):

@@ -53,13 +53,14 @@ def _to_onnx(module, example, path, inputs=('image',), outputs=('logit','mask'),
             torch.onnx.export(module, (example,), str(path), dynamo=True,
                 external_data=False, verbose=False, dynamic_shapes=shapes, **names)
 
-# %% ../../nbs/70b_project.model_file.ipynb #7ed36b3b
+# %% ../../nbs/70b_project.model_file.ipynb #7d444021
 _AXES = ('windows','height','width','channels')
 _WHAT = dict(
     image='windows of an image, uint8, 0 to 255, rows first, channels last: grey or RGB',
     logit='float32, ln(p/(1-p)) of a defect; blend it over windows before any threshold',
     mask='uint8, 1 where the logit of this window is at or above the threshold; not blended')
 
+# %% ../../nbs/70b_project.model_file.ipynb #7ed36b3b
 def _name_axes(graph):
     "Write that into a graph of ONNX"
     for value in (*graph.input, *graph.output):

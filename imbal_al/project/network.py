@@ -5,6 +5,7 @@
 # %% ../../nbs/65_project.network.ipynb #0b30035c
 from __future__ import annotations
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np, torch
@@ -219,13 +220,8 @@ def _shares(p, ids):
 # %% ../../nbs/65_project.network.ipynb #113ad231
 def _batches(items, n):
     "Yield lists of `n` items, the last one of what is left"
-    batch = []
-    for item in items:
-        batch.append(item)
-        if len(batch)==n:
-            yield batch
-            batch = []
-    if batch: yield batch
+    items = iter(items)
+    while batch := list(islice(items, n)): yield batch
 
 # %% ../../nbs/65_project.network.ipynb #438274f4
 def _by_features(p, net, folder, device, embedding, say):
@@ -280,8 +276,11 @@ def _files(folder, ids):
     starts = range(0, len(ids), _CHUNK)
     return {folder/f'scores_{start//_CHUNK:03d}.npz':ids[start:start+_CHUNK] for start in starts}
 
+# %% ../../nbs/65_project.network.ipynb #b1dbb390
+def _silent(line): "Say nothing"
+
 # %% ../../nbs/65_project.network.ipynb #d79f814c
-def score_pool(p, net, ids, folder, device, embedding, say=lambda line: None, second=()):
+def score_pool(p, net, ids, folder, device, embedding, say=_silent, second=()):
     "`score_units`, and the fields `second`, in files of `_CHUNK` units; those that are there are read"
     wanted, parts, looked = _files(folder, ids), [], 0
     def kept(path): return _whole(read_record(path), wanted[path], embedding, second)

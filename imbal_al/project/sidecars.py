@@ -73,9 +73,10 @@ def _labelme_mask(text, x, y, shape):
     except Exception as e: raise ValueError('a mask that is no whole picture') from e
     return out
 
-# %% ../../nbs/62e_project.sidecars.ipynb #86b19bdf
+# %% ../../nbs/62e_project.sidecars.ipynb #f5e32d2b
 YOLO_LISTS = ('classes.txt','obj.names','train.txt','val.txt','valid.txt','test.txt','labelmap.txt')
 
+# %% ../../nbs/62e_project.sidecars.ipynb #86b19bdf
 def is_yolo(
     name:str, # Of the file, with `/`
     text:str  # Its content

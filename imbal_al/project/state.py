@@ -125,17 +125,22 @@ def is_finished(
     "Has a round written its queue?"
     return read_picks(folder) is not None and read_json(folder/'queue'/'done.json') is not None
 
+# %% ../../nbs/64_project.state.ipynb #05f02b47
+def _picked(p):
+    "(folder, pick) of each pick of all rounds that was not released, in order"
+    for folder in rounds(p):
+        gone = set(_released(folder))
+        for pick in read_picks(folder) or []:
+            if pick['id'] not in gone: yield folder, pick
+
 # %% ../../nbs/64_project.state.ipynb #1f1fbdee
 def queued(
     p:Project # The project
     )->dict: # id -> dict(round, why, held_out)
     "Every unit that was ever picked and not released, from the rounds' `queue.json`"
     out = {}
-    for folder in rounds(p):
-        gone = set(_released(folder))
-        for pick in read_picks(folder) or []:
-            if pick['id'] in gone: continue
-            out[pick['id']] = dict(round=folder.name, why=pick['why'], held_out=pick['held_out'])
+    for folder,pick in _picked(p):
+        out[pick['id']] = dict(round=folder.name, why=pick['why'], held_out=pick['held_out'])
     return out
 
 # %% ../../nbs/64_project.state.ipynb #5fc5e062
@@ -397,12 +402,10 @@ def trained_rounds(p):
 def draws_of_tests(p):
     "id -> (chance, how many were left) of the drawn tests, in order; a chance of None: at random"
     out = {}
-    for folder in rounds(p):
-        gone = set(_released(folder))
-        for pick in read_picks(folder) or []:
-            if not pick['held_out'] or pick['id'] in gone: continue
-            out.pop(pick['id'], None)
-            out[pick['id']] = pick.get('q'), pick.get('left')
+    for _,pick in _picked(p):
+        if not pick['held_out']: continue
+        out.pop(pick['id'], None)
+        out[pick['id']] = pick.get('q'), pick.get('left')
     return out
 
 # %% ../../nbs/64_project.state.ipynb #e14611dd

@@ -56,9 +56,10 @@ def run_point(
         lost=lost,
         alarms=image_rates(hist, faulty).alarm)
 
-# %% ../../nbs/86_results.advise.ipynb #4904679a
+# %% ../../nbs/86_results.advise.ipynb #4374d511
 _USUAL = dict(fn_weight=np.nan, healthy_share=0., train_pi=np.nan, start='random')
 
+# %% ../../nbs/86_results.advise.ipynb #4904679a
 def _point_row(folder, run, pi_t, cycle):
     "The row of one run, from its first row in the results table"
     return dict(

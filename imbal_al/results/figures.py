@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 
 from ..core import InputError, stream
 from imbal_al.results.plotting import (
-    draw_framed, draw_image, empty_panel, FAULTY, house_look, new_figure, pixel_entropy,
-    round_ticks, strategy_styles
+    draw_framed, draw_image, empty_panel, FAULTY, house_look, how_many, new_figure,
+    pixel_entropy, round_ticks, strategy_styles
 )
 from imbal_al.results.tables import (
     chance_uniqueness, learning_table, one_study, PICK_KEYS, RESULT_KEYS, share_table,
@@ -124,8 +124,10 @@ def _grid(ax, image, mask, patch):
     "The image with the borders of its patches and the outline of its defects"
     draw_image(ax, image, '(a) image, patches, defects')
     if mask.any(): ax.contour(mask, [.5], colors=FAULTY, linewidths=.8)
-    for y in range(0, image.shape[0]+1, patch[0]): ax.axhline(y-.5, color='white', linewidth=1)
-    for x in range(0, image.shape[1]+1, patch[1]): ax.axvline(x-.5, color='white', linewidth=1)
+    h, w = patch
+    thin = dict(color='white', linewidth=1)
+    for y in range(0, image.shape[0]+1, h): ax.axhline(y-.5, **thin)
+    for x in range(0, image.shape[1]+1, w): ax.axvline(x-.5, **thin)
 
 # %% ../../nbs/76_results.figures.ipynb #652b7e3b
 def _fig3_image(left, image, mask, patch):
@@ -182,12 +184,6 @@ def fig3(
     framed(below, shifted, f'(e) test under shift, {percent(pi_t)} faulty', 1.6)
     return fig
 
-# %% ../../nbs/76_results.figures.ipynb #3186c06f
-def _repeats_text(counts):
-    "How many repeats there are, from the fewest to the most"
-    low, high = int(min(counts)), int(max(counts))
-    return f'{low}–{high} repeats' if low<high else f"{high} repeat{'s'*(high!=1)}"
-
 # %% ../../nbs/76_results.figures.ipynb #c237853b
 def _line(ax, x, mean, q25, q75, style):
     "A mean line with its interquartile band; a band of no width is not drawn"
@@ -216,7 +212,7 @@ def _fig4_panel(ax, table, styles, title):
     for name,style in styles.items():
         rows = table[table.strategy==name].sort_values('budget')
         if len(rows): _line(ax, 100*rows.budget, rows['mean'], rows.q25, rows.q75, style)
-    repeats = _repeats_text(table.n) if len(table) else ''
+    repeats = how_many(table.n, 'repeat') if len(table) else ''
     ax.set_title('\n'.join(filter(None, [title, repeats])))
     if not len(table): empty_panel(ax, 'no results yet')
 
@@ -232,7 +228,7 @@ def _fig4_alt(table, label, shift):
         if not len(last): continue
         means = ', '.join(f'{strategy} {mean:.2f}' for strategy,mean in last['mean'].items())
         where = f'pool with {percent(pi_u)} faulty, {name}'
-        text.append(f'{where}: {means} ({_repeats_text(last.n)});')
+        text.append(f"{where}: {means} ({how_many(last.n, 'repeat')});")
     return ' '.join(text).rstrip(';')+'.'
 
 # %% ../../nbs/76_results.figures.ipynb #68affff1
@@ -278,10 +274,11 @@ def fig4(
     _legend(fig, styles)
     return fig
 
-# %% ../../nbs/76_results.figures.ipynb #975947f7
+# %% ../../nbs/76_results.figures.ipynb #dfdd98bc
 _POOL_LINE = dict(color='black', linestyle=':', linewidth=1)
 _CHANCE_LINE = dict(color='black', linestyle=(0,(5,2)), linewidth=1)
 
+# %% ../../nbs/76_results.figures.ipynb #975947f7
 def _chance_line(ax, unique, pi_u, pool_size, bank):
     "The uniqueness that chance would reach, where it is known"
     cycles = unique.groupby('cycle').agg(batch=('batch','first'), n=('n','max')).reset_index()
@@ -353,7 +350,7 @@ def fig5(
     axes = fig.subplots(2, len(pi_us), sharex=True, sharey=True, squeeze=False)
     for (top,low),pi_u in zip(axes.T, pi_us):
         own, alike = shares[shares.pi_u==pi_u], unique[unique.pi_u==pi_u]
-        top.set_title(f'pool {percent(pi_u)} faulty\n{_repeats_text(own.n)}')
+        top.set_title(f"pool {percent(pi_u)} faulty\n{how_many(own.n, 'repeat')}")
         top.axhline(pi_u, **_POOL_LINE)
         for name,style in styles.items():
             _fig5_lines(top, low, own[own.strategy==name], alike[alike.strategy==name], style)

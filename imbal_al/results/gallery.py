@@ -4,7 +4,7 @@
 
 # %% ../../nbs/85_results.gallery.ipynb #08adaf42
 from __future__ import annotations
-import io, os
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
@@ -19,8 +19,8 @@ from ..measure.parts import measure_parts, Parts
 from ..networks.fixed_split import fit_curve
 from ..networks.scoring import forward, score
 from imbal_al.results.plotting import (
-    draw_framed, draw_image, FAULTY, house_look, new_figure, pixel_entropy, strategy_label,
-    STRATEGY_STYLES
+    as_png, draw_framed, draw_image, FAULTY, house_look, new_figure, pixel_entropy,
+    strategy_label, STRATEGY_STYLES
 )
 from ..runs.folder import read_record
 from ..runs.plan import load_plan
@@ -311,13 +311,6 @@ def _is_live():
     if type(IPython.get_ipython()).__name__!='ZMQInteractiveShell': return False
     return 'IN_TEST' not in os.environ and find_spec('ipywidgets') is not None
 
-# %% ../../nbs/85_results.gallery.ipynb #05912e9a
-def _png(fig):
-    "A figure as the bytes of a PNG"
-    out = io.BytesIO()
-    fig.savefig(out, format='png', dpi=90)
-    return out.getvalue()
-
 # %% ../../nbs/85_results.gallery.ipynb #7e7fc0b8
 def _widget(values):
     "A dropdown of a list, else a slider of whole numbers or floats"
@@ -338,7 +331,7 @@ def play(
     from IPython.display import Image # Not among the requirements: a notebook has it
     def picture(**now):
         fig = f(**now)
-        return Image(_png(fig), alt=fig.get_label())
+        return Image(as_png(fig, 90), alt=fig.get_label())
     def first(values): return values[0] if isinstance(values, list) else values[2]
     if not _is_live(): return picture(**{name:first(values) for name,values in sliders.items()})
     from ipywidgets import interact # Likewise

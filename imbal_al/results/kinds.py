@@ -18,6 +18,7 @@ from ..measure.sampling import share_interval
 from ..measure.statistics import interval, no_interval, with_draws
 from ..measure.threshold import weights_at
 from .in_images import last_rows, mean_text, run_images, settings_of
+from .tables import with_ends
 from ..studies.loss_training import validation_split
 from ..studies.run_records import read_run, stored_parts
 
@@ -89,9 +90,7 @@ def _row(name, own, groups, hist, told):
         images=int(own.sum()),
         groups=len(np.unique(groups[own])),
         pixels=int(hist[own,1].sum()))
-    for value,found in told.items():
-        ends = {f'{value}_low':found.low, f'{value}_high':found.high}
-        row |= {value:found.mean, **ends}
+    for value,found in told.items(): row |= with_ends(value, found)
     return row
 
 # %% ../../nbs/74b_results.kinds.ipynb #k0000012

@@ -4,6 +4,7 @@
 
 # %% ../../nbs/80_results.loss_claims.ipynb #cef690c5
 from __future__ import annotations
+from operator import itemgetter
 
 import numpy as np, pandas as pd
 
@@ -18,8 +19,8 @@ from imbal_al.results.loss_tables import (
     network, networks, one_setting, paper5, paper6, paper_data, paper_iou, paper_table, replays,
     setting, swept_networks, TABLE4, TABLE6
 )
-from .tables import in_both
-from ..text import number_text
+from .tables import in_both, with_ends
+from ..text import counted, number_text
 
 # %% auto #0
 __all__ = ['variant_evidence', 'variant_verdict', 'claims', 'pooled_losses']
@@ -353,7 +354,7 @@ def _claim_4(results, order=.6, slack=.02, seed=0, variant=None):
     for loss,kind in (('dibe_dis', variant), ('tversky', None)):
         for model in models: rows += _ordered_rows(results, loss, model, order, slack, kind, seed)
     for model in models: rows += _focal_rows(results, model, order, slack, variant, seed)
-    return sorted(rows, key=lambda row: row['claim'])
+    return sorted(rows, key=itemgetter('claim'))
 
 # %% ../../nbs/80_results.loss_claims.ipynb #db11f933
 def _sooner(times, column):
@@ -479,7 +480,7 @@ def _claim_6(results, target=(.1,.3), tolerance=.02, seed=0, variant=None):
         interval=saved,
         verdict=above(saved),
         value='trainings')
-    return [*sorted(rows, key=lambda row: row['claim']), fewer]
+    return [*sorted(rows, key=itemgetter('claim')), fewer]
 
 # %% ../../nbs/80_results.loss_claims.ipynb #b66411ce
 def _iou_at_half(ends, variant_ends, model, tolerance):
@@ -504,9 +505,7 @@ def _criteria(results, ends, loss, variant, model, order, slack, tolerance, seed
         model=model,
         n=len(scores),
         weights=int(scores.weights.max()) if len(scores) else own.fn_weight.nunique(),
-        order=in_order.mean,
-        order_low=in_order.low,
-        order_high=in_order.high,
+        **with_ends('order', in_order),
         ordered=scores.ordered.mean(),
         span=scores.span.mean(),
         positive=scores.positive.mean(),
@@ -551,7 +550,7 @@ def _variant_sentence(variant, rows):
     "What is known of one variant, over the networks on which it was swept"
     rows = rows[rows.n>0]
     if not len(rows): return f'`{variant}` was not swept'
-    networks = f'{len(rows)} network' + 's'*(len(rows)>1)
+    networks = counted(len(rows), 'network')
     failed, untold = [], []
     for criterion,name in _SHORT.items():
         fails = int((rows[criterion]==DOES_NOT).sum())

@@ -15,7 +15,7 @@ from imbal_al.results.loss_tables import (
     by_epoch, check_losses, data_name, data_order, extreme_of, first_epoch, loss_left,
     loss_name, model_name, network, of_variant, one_setting, swept_networks
 )
-from .plotting import empty_panel, house_look, new_figure, round_ticks
+from .plotting import empty_panel, house_look, how_many, new_figure, round_ticks
 from ..text import percent
 
 # %% auto #0
@@ -40,12 +40,6 @@ def _end_labels(ax, labels, gap=.075):
     for place,i in zip(places, order):
         _, text, color = labels[i]
         ax.text(1.015, place, text, color=color, **style)
-
-# %% ../../nbs/79_results.loss_figures.ipynb #c4863c0c
-def _seeds_text(counts):
-    "How many seeds there are, from the fewest to the most"
-    low, high = (int(min(counts)), int(max(counts))) if len(counts) else (0, 0)
-    return f'{low}–{high} seeds' if low<high else f"{high} seed{'s'*(high!=1)}"
 
 # %% ../../nbs/79_results.loss_figures.ipynb #81f39c58
 def _only(results, data, model, losses):
@@ -84,7 +78,7 @@ def fig9(
     _oii_panel(right, index)
     names = f'{data_name(data)}, {model_name(model)}, {loss_name(loss)}'
     left.set_title(f'FN/FP: no upper bound\n{names}')
-    right.set_title(f'OII: between -1 and 1\nmedian of {_seeds_text(index.n)}')
+    right.set_title(f"OII: between -1 and 1\nmedian of {how_many(index.n, 'seed')}")
     return fig
 
 # %% ../../nbs/79_results.loss_figures.ipynb #ab1500bb
@@ -185,7 +179,7 @@ def _fig10_panel(ax, table, focal, loss, model):
     "One loss and network"
     _oii_panel(ax, table, 'mean', True, focal)
     name = loss_name(loss, next((variant for variant in table.variant if variant), ''))
-    ax.set_title(f'{name}, {model_name(model)}, {_seeds_text(table[table.n>0].n)}')
+    ax.set_title(f"{name}, {model_name(model)}, {how_many(table[table.n>0].n, 'seed')}")
     if not len(table): empty_panel(ax, 'no results yet', .25)
 
 # %% ../../nbs/79_results.loss_figures.ipynb #539e35a6
@@ -272,7 +266,8 @@ def _fig11_panel(ax, results, data):
     "One data set"
     ax.set(xlabel='epoch')
     for loss in _PAIR: _fig11_curve(ax, results[results.loss==loss], loss)
-    seeds = f"\n{_seeds_text(results.groupby('loss').seed.nunique())}" if len(results) else ''
+    each = results.groupby('loss').seed.nunique()
+    seeds = f"\n{how_many(each, 'seed')}" if len(results) else ''
     ax.set_title(f'{data_name(data)}{seeds}')
     if not len(results): empty_panel(ax, 'no results yet', .25)
     round_ticks(ax.xaxis, 5, integer=True)

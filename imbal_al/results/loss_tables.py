@@ -70,11 +70,8 @@ def data_order(
     names,   # Data sets
     )->list: # From extreme to low imbalance; unknown ones last, by name
     "Data sets in the paper's order of imbalance"
-    known = list(DATA)
-    def place(name):
-        "Place in the paper's order, then the name"
-        return known.index(name) if name in known else len(known), name
-    return sorted(set(names), key=place)
+    given = set(names)
+    return [name for name in DATA if name in given]+sorted(given-set(DATA))
 
 # %% ../../nbs/78_results.loss_tables.ipynb #7d10d01e
 def paper_data(

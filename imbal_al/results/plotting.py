@@ -4,12 +4,15 @@
 
 # %% ../../nbs/75_results.plotting.ipynb #301ceba4
 from __future__ import annotations
+import io
 from functools import wraps
 
 import matplotlib, numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+
+from ..text import counted
 
 # %% auto #0
 __all__ = []
@@ -111,6 +114,25 @@ def alt_text(
     )->str: # A description in words, with the main numbers
     "What the figure shows, for those who cannot see it"
     return fig.get_label()
+
+# %% ../../nbs/75_results.plotting.ipynb #a8d20e16
+def as_png(
+    fig,     # A figure
+    dpi:int, # Dots an inch
+    )->bytes:
+    "A figure as the bytes of a PNG"
+    out = io.BytesIO()
+    fig.savefig(out, format='png', dpi=dpi)
+    return out.getvalue()
+
+# %% ../../nbs/75_results.plotting.ipynb #2af0d2fa
+def how_many(
+    counts,   # Of runs, one for each point
+    what:str, # What a run is called: 'seed'
+    )->str:
+    "How many there are, from the fewest to the most"
+    low, high = int(min(counts, default=0)), int(max(counts, default=0))
+    return f'{low}–{high} {what}s' if low<high else counted(high, what)
 
 # %% ../../nbs/75_results.plotting.ipynb #8853b6d9
 def empty_panel(

@@ -24,7 +24,7 @@ from imbal_al.measure.threshold import (
     best_cuts, check_target, choose_cuts, choose_threshold, gates_of, search, weights_at
 )
 from .plotting import house_look, new_figure
-from .tables import check_table
+from .tables import check_table, with_ends
 from ..runs.folder import read_result
 from ..studies.run_records import read_run
 from ..text import percent
@@ -78,11 +78,12 @@ def _hull(found, rest):
     low, high = found.mean+rest.low, found.mean+rest.high
     return found._replace(low=min(found.low, low), high=max(found.high, high))
 
-# %% ../../nbs/83_results.remedies.ipynb #3ee0beaf
+# %% ../../nbs/83_results.remedies.ipynb #bf4b428f
 WAYS = (
     'raw', 'unaware', 'known', 'half', 'twice', 'bbse', 'em', 'em_hedged', 'careful', 'em_careful',
     'gate', 'em_gate', 'oracle', 'oracle_gate')
 
+# %% ../../nbs/83_results.remedies.ipynb #3ee0beaf
 def _estimate_draws(hist, faulty, deployment, method, groups, draws, seed):
     "(1+draws,) the estimated share of faulty images, then its bootstrap draws"
     estimate = estimate_prevalence(
@@ -189,13 +190,7 @@ def _mean_f1(runs, i, j):
 # %% ../../nbs/83_results.remedies.ipynb #88db3401
 def _told(gain, recovery):
     "Columns of two intervals"
-    return dict(
-        gain=gain.mean,
-        gain_low=gain.low,
-        gain_high=gain.high,
-        recovery=recovery.mean,
-        recovery_low=recovery.low,
-        recovery_high=recovery.high)
+    return with_ends('gain', gain)|with_ends('recovery', recovery)
 
 # %% ../../nbs/83_results.remedies.ipynb #30ff598a
 _CAUTIONS = (.5, 2., 4.)
@@ -523,10 +518,11 @@ def guided(
         rows.append(dict(zip(keys, key), **_guided_row(mine, rates, pi_t, default)))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/83_results.remedies.ipynb #5944f54e
+# %% ../../nbs/83_results.remedies.ipynb #cbd111e1
 _LOSS_KEPT = ('f1_from','f1_to','lost','share','arithmetic','like','excess','alarms','ratio',
     'oii_from','oii_to')
 
+# %% ../../nbs/83_results.remedies.ipynb #5944f54e
 def _loss_row(row, pi_t):
     "The split of one row's loss; like becomes like_loss, as a rate has that name"
     rates = rates_in(row)

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/87_results.report.ipynb #a0060b4e
 from __future__ import annotations
-import base64, html, io, time
+import base64, html, time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from .figures import fig4, fig5
 from .gallery import picks_gallery, predictions_gallery, run_parts
 from .in_images import image_means, IMAGES_SAID, NO_PARTS, PARTS_SAID, with_images
 from .kinds import has_kinds, kind_means, KINDS_SAID, with_kinds
+from .plotting import as_png
 from .study_table import check_told, with_sampling
 from .tables import claim_value
 from ..runs.collect import picks_table, results_table, status, study_origin, summary
@@ -35,9 +36,7 @@ def _esc(content): return html.escape(str(content))
 # %% ../../nbs/87_results.report.ipynb #aca97bf9
 def _picture(figure):
     "A figure inside the page, with its description"
-    image = io.BytesIO()
-    figure.savefig(image, format='png', dpi=110)
-    data = base64.b64encode(image.getvalue()).decode()
+    data = base64.b64encode(as_png(figure, 110)).decode()
     alt = _esc(figure.get_label() or 'figure')
     return (
         f'<figure><img alt="{alt}" src="data:image/png;base64,{data}">'

@@ -322,3 +322,11 @@ def picked_shares(
     runs = results[(results.strategy==strategy) & np.isclose(results.pi_u, pi_u)]
     later = runs[runs.cycle>results.cycle.min()].drop_duplicates(['repeat','cycle'])
     return later.groupby('repeat').faulty_share.mean().to_numpy(float)
+
+# %% ../../nbs/74_results.tables.ipynb #30429bfe
+def with_ends(
+    name:str, # Of the number
+    found     # Its `Interval`
+    )->dict:  # name, name_low, name_high
+    "The columns of a number with its interval"
+    return {name:found.mean, f'{name}_low':found.low, f'{name}_high':found.high}
