@@ -38,6 +38,7 @@ def test_every_kind_of_shape_lies_where_it_was_drawn():
     turned = seen('<box xtl="2" ytl="5" xbr="12" ybr="9" rotation="90"/>')
     assert (turned == filled(2, 5, 12, 9)).all()
     assert (seen('<polygon points="2,3;12,3;12,9;2,9;"/>') == filled(3, 2, 9, 12)).all()
+    assert (seen('<polygon points="2,3; 12,3; 12,9; 2,9; "/>') == filled(3, 2, 9, 12)).all(), 'blanks'
     mask = '<mask rle="1, 2, 4, 2" left="4" top="5" width="3" height="3"/>'
     wanted = np.zeros(SIZE, bool)
     wanted[5, 5:7] = True
@@ -244,6 +245,14 @@ def test_without_a_labelmap_it_is_a_mask_like_any_other():
     assert 'a.png' in d.error and 'its mask cannot be read' not in d.error
     (d,) = voc({'SegmentationClass/a.png': b'none'})
     assert d.error.startswith('its mask cannot be read (')
+
+
+def test_a_mask_that_a_camera_has_turned_has_the_size_it_is_shown_in():
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[274] = 6
+    Image.fromarray(np.eye(4, 6, dtype=np.uint8) * 255).save(out, 'png', exif=exif)
+    (d,) = voc({'SegmentationClass/a.png': out.getvalue()})
+    assert (d.shape, d.error) == ((6, 4), '') and int((d.mask((6, 4)) > 0).sum()) == 4
 
 
 def test_how_values_are_meant_is_passed_on():
