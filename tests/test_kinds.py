@@ -172,7 +172,7 @@ def test_what_has_no_kinds_is_said(study, tmp_path):
 def test_the_report_shows_kinds_where_there_are_some(study):
     folder, results, root = study
     scored = results.assign(f1=0.5, f1_heldout=0.5, repeat=0, labelled=4, seed=0, model='fpn')
-    text = found_part(folder, scored, False, root)
+    text = found_part(folder, scored, {}, False, root)
     assert 'By kind of defect' in text and '<td>Crack</td>' in text
-    without = found_part(folder, scored.assign(data='synthetic:4:32'), False, root)
+    without = found_part(folder, scored.assign(data='synthetic:4:32'), {}, False, root)
     assert 'By kind of defect' not in without
