@@ -196,7 +196,7 @@ def test_the_second_pass_is_the_mean_of_the_windows_and_kept(tmp_path, images):
     got = _measure_units(p, net, ids, ('gradient',), bs=3)
     x = np.stack(windows_of(p.read(p.row[ids[1]]), project_windows(p)))
     want = measure(
-        net, DeviceData(x, x[..., 0], 'cpu', 'lite0', 3), np.arange(len(x)), ('gradient',)
+        net, DeviceData(x, x[..., 0], 'cpu', p.settings.encoder, 3), np.arange(len(x)), ('gradient',)
     )['gradient'].mean(0)
     assert (
         got['gradient'].shape[0] == 5

@@ -241,7 +241,7 @@ def always_worth(monkeypatch):
 @pytest.mark.parametrize('embedding', [False, True])
 def test_a_quicker_way_says_the_same_and_is_gone_on_with(tmp_path, images, monkeypatch, always_worth, embedding):
     "The whole pool by PyTorch, and by the last of the other ways, killed after the first file"
-    p, said = make(tmp_path, images), []
+    p, said = make(tmp_path, images, **quick.EXPORTED), []
     net = m.cold_model(p)
     ids = list(p.units.id)
     whole, _ = score_units(p, net, ids, embedding=embedding)
@@ -260,7 +260,7 @@ def test_a_quicker_way_says_the_same_and_is_gone_on_with(tmp_path, images, monke
 
 
 def test_a_way_that_is_gone_is_said_and_nothing_is_mixed(tmp_path, images, monkeypatch, always_worth):
-    p, said = make(tmp_path, images), []
+    p, said = make(tmp_path, images, **quick.EXPORTED), []
     net = m.cold_model(p)
     ids = list(p.units.id)
     monkeypatch.setattr(m, '_CHUNK', 7)
@@ -298,7 +298,7 @@ def test_a_way_that_says_otherwise_is_not_taken(tmp_path, images, monkeypatch, a
         return lambda batch: (run(batch)[0] + 2, None)
 
     monkeypatch.setattr(room, '_by', wrong)
-    p = make(tmp_path, images)
+    p = make(tmp_path, images, **quick.EXPORTED)
     ids = list(p.units.id)
     (tmp_path / 's').mkdir()
     net = m.cold_model(p)
