@@ -192,6 +192,16 @@ def _beside(wide, against):
         rows.append(dict(strategy=name, seeds=wide.shape[1], **told))
     return rows
 
+# %% ../../nbs/dev/8f_dev.after_finds.ipynb #2786c1ed
+def over_lines(
+    t:pd.DataFrame,      # From the study
+    against:str='entropy' # The strategy that the others are compared with
+    )->pd.DataFrame:     # strategy, seeds, mean, low, high, p (after Holm, over the strategies)
+    "Paired differences of F1 over seeds, the mean of all lines within a seed"
+    f1 = _values(t)['f1'].unstack('data').dropna()
+    wide = f1.mean(axis=1).unstack('seed').dropna(axis=1)
+    return pd.DataFrame(_beside(wide, against))
+
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #e1d216a4
 def _parser():
     "What may be asked"

@@ -268,11 +268,12 @@ def _interval(values):
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #940059c3
 def over_settings(
     t:pd.DataFrame,  # The table
-    value:str='f1'   # Which column
+    value:str='f1',  # Which column
+    against:str='fine-tune' # Which way
     )->pd.DataFrame: # arm, settings, difference, low, high
-    "Each way against fine-tuning over all settings with two repeats at least"
+    "Each way against one over all settings with two repeats at least"
     rows = []
-    for arm,own in differences(t, value).query('n>1').groupby('arm', sort=False):
+    for arm,own in differences(t, value, against).query('n>1').groupby('arm', sort=False):
         half = (own.high-own.low).to_numpy()/2
         error = np.maximum(half/stdtrit(own.n-1, .975), 1e-9)
         found = random_effects(own.difference.to_numpy(), error)
