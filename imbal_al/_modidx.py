@@ -1670,6 +1670,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'imbal_al.live.trainer.Trainer.stop': ('live.trainer.html#trainer.stop', 'imbal_al/live/trainer.py'),
                                        'imbal_al.live.trainer.Trainer.told': ('live.trainer.html#trainer.told', 'imbal_al/live/trainer.py'),
                                        'imbal_al.live.trainer.Trainer.wake': ('live.trainer.html#trainer.wake', 'imbal_al/live/trainer.py'),
+                                       'imbal_al.live.trainer._hear': ('live.trainer.html#_hear', 'imbal_al/live/trainer.py'),
                                        'imbal_al.live.trainer._looked': ('live.trainer.html#_looked', 'imbal_al/live/trainer.py'),
                                        'imbal_al.live.trainer._made': ('live.trainer.html#_made', 'imbal_al/live/trainer.py'),
                                        'imbal_al.live.trainer.due': ('live.trainer.html#due', 'imbal_al/live/trainer.py'),

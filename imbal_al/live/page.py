@@ -55,8 +55,8 @@ _LISTS = """<section class="full" aria-labelledby="h-alarms"><h2 id="h-alarms">A
 <span id="alarm-said" role="status"></span></p>
 <ul id="alarms" class="tiles"></ul></section>
 <section class="full" aria-labelledby="h-queue"><h2 id="h-queue">Next to label</h2>
-<p><kbd>f</kbd>: nothing is wrong with it, what the heat-map shows is a false alarm.
-Open one (<kbd>r</kbd>, <kbd>d</kbd> or <kbd>Enter</kbd>) to draw its mask by clicks.
+<p><span id="queue-keys" hidden><kbd>f</kbd>: nothing is wrong with it, what the heat-map shows is a false alarm.
+Open one (<kbd>r</kbd>, <kbd>d</kbd> or <kbd>Enter</kbd>) to draw its mask by clicks.</span>
 <span id="queue-said" role="status"></span></p>
 <p id="heat-said"></p>
 <ul id="queue" class="tiles"></ul></section>
@@ -408,6 +408,7 @@ _QUEUE = """function heatWords() {
 }
 function queue() {
   if (!changed('queue', [view.queue, heat, view.version])) return;
+  $('queue-keys').hidden = !view.queue.length;
   $('heat-said').textContent = heatWords();
   const why = one => one.hot || !view.queue.some(one => one.hot) ? one.why : one.why + '; no heat-map';
   const before = document.activeElement && document.activeElement.dataset.id;

@@ -4,8 +4,8 @@
 
 # %% ../../nbs/73e_live.trainer.ipynb #f4f3487f
 from __future__ import annotations
-import time
-from dataclasses import dataclass
+import re, time
+from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
 
 from ..core import InputError
@@ -49,6 +49,8 @@ class Doing:
     since: float=0.       # Seconds, of the clock
     expected: float=0.    # Seconds that it takes; 0: not known
     error: str=''         # Why the last try ended; '' where it did not
+    step: str=''          # The last line about it; '' before the first
+    done: float|None=None # Share of that step; None where not known
     def told(self,
         now:float # Seconds, of the clock
         )->dict: # what, passed and left in seconds, share; None where not known
@@ -56,10 +58,10 @@ class Doing:
         passed = max(0., now-self.since) if self.since else 0.
         known = self.since and self.expected
         return dict(
-            what=self.what,
+            what=f'{self.what}; {self.step}' if self.step else self.what,
             passed=round(passed, 1),
             left=round(max(0., self.expected-passed), 1) if known else None,
-            share=min(.99, passed/self.expected) if known else None,
+            share=min(.99, passed/self.expected) if known else self.done,
             error=self.error)
 
 # %% ../../nbs/73e_live.trainer.ipynb #33c16647
@@ -108,6 +110,19 @@ class Trainer:
                 self.doing = Doing(error=said)
                 return False
 
+# %% ../../nbs/73e_live.trainer.ipynb #f8db534e
+_PROGRESS = re.compile(r'(round \d+: )?(training|looked|looking)|.*: \d+ %$')
+_FAR = re.compile(r'(\d+) (?:of (\d+)|%$)')
+
+def _hear(t, line):
+    "Take up a line of the round that is made"
+    if not _PROGRESS.match(line):
+        t.lines = [*t.lines[-19:], line]
+        return
+    far = _FAR.search(line)
+    done = int(far[1])/int(far[2] or 100) if far else None
+    t.doing = replace(t.doing, step=line, done=done)
+
 # %% ../../nbs/73e_live.trainer.ipynb #c3b0fb7b
 def _looked(t):
     "Make a round if one is due"
@@ -129,7 +144,7 @@ def _looked(t):
 def _made(t, p):
     "The round that is due"
     plan = t.plan
-    def say(line): t.lines = [*t.lines[-19:], line]
+    def say(line): _hear(t, line)
     budget = plan.budget if any(unlabelled_units(p)) else 0
     how = dict(say=say, prevalence=plan.prevalence)
     return next_round(p, budget, plan.strategy, plan.device, **how)
