@@ -70,19 +70,19 @@ def _room_for(total, archive, folder):
 # %% ../../nbs/17_data.download.ipynb #f1621726
 def _unpack_members(z, archive, folder, keep, progress):
     "Write the members wanted; how many"
-    todo = _wanted(_members(z, archive), keep)
-    total, done = sum(member.file_size for member,_ in todo), 0
-    if not todo: raise InputError(
+    wanted = _wanted(_members(z, archive), keep)
+    total, done = sum(member.file_size for member,_ in wanted), 0
+    if not wanted: raise InputError(
         f"{archive} holds none of {', '.join(keep) or 'any file'}; is it the right archive?")
     Path(folder).mkdir(parents=True, exist_ok=True)
     _room_for(total, archive, folder)
-    for member,parts in todo:
+    for member,parts in wanted:
         to = Path(folder, *parts)
         to.parent.mkdir(parents=True, exist_ok=True)
         with z.open(member) as packed, open(to, 'wb') as file: shutil.copyfileobj(packed, file)
         done += member.file_size
         if progress: progress(done, total)
-    return len(todo)
+    return len(wanted)
 
 # %% ../../nbs/17_data.download.ipynb #e4ba82f2
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)

@@ -5,6 +5,7 @@
 # %% ../../nbs/73c_live.inbox.ipynb #a7bb682f
 from __future__ import annotations
 import json, os
+from collections import Counter
 from pathlib import Path
 from threading import RLock
 
@@ -108,11 +109,10 @@ def take_export(
 # %% ../../nbs/73c_live.inbox.ipynb #b341a331
 def _ingest(p, tasks, say, on_conflict):
     "Ingest tasks; what happened"
-    export, counts = _folder(p, 'label-studio.json'), {}
+    export, counts = _folder(p, 'label-studio.json'), Counter()
     sound = [task for task in tasks if isinstance(task.get('data'), dict)]
-    odd = [task for task in tasks if task not in sound]
+    odd = [task for task in tasks if not isinstance(task.get('data'), dict)]
     for some in filter(None, (sound, odd)):
         write_text(export, json.dumps(some))
-        counts |= take_export(p, export, say, on_conflict)
-    return counts
-
+        counts.update(take_export(p, export, say, on_conflict))
+    return dict(counts)

@@ -111,7 +111,8 @@ class Trainer:
                 return False
 
 # %% ../../nbs/73e_live.trainer.ipynb #f8db534e
-_PROGRESS = re.compile(r'(round \d+: )?(training|looked|looking)|.*: \d+ %$')
+_PROGRESS = re.compile(
+    r'round \d+: training on |training: \d|looked at \d+ of \d|looking (at \d|with )|.*: \d+ %$')
 _FAR = re.compile(r'(\d+) (?:of (\d+)|%$)')
 
 def _hear(t, line):
