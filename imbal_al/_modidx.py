@@ -3271,6 +3271,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'imbal_al/networks/quick_look.py'),
                                               'imbal_al.networks.quick_look._outputs': ( 'networks.quick_look.html#_outputs',
                                                                                          'imbal_al/networks/quick_look.py'),
+                                              'imbal_al.networks.quick_look._pass': ( 'networks.quick_look.html#_pass',
+                                                                                      'imbal_al/networks/quick_look.py'),
                                               'imbal_al.networks.quick_look._plain': ( 'networks.quick_look.html#_plain',
                                                                                        'imbal_al/networks/quick_look.py'),
                                               'imbal_al.networks.quick_look._probability': ( 'networks.quick_look.html#_probability',

@@ -488,7 +488,7 @@ def _smooth(n, size, width, seed):
 def _spots(n, size):
     "Logits with a few regions at every threshold, and masks with a few defects"
     masks = _smooth(n, size, 6, 1)>=2.5
-    return 2*_smooth(n, size, 3, 0)-5+5*masks, masks
+    return 2*_smooth(n, size, 3, 0)-5+np.float32(5)*masks, masks
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #6bd2e349
 _EIGHT = np.ones((3,3), int)
@@ -1260,7 +1260,7 @@ _row('2 cuda small', 'training step on CUDA, small patches',
     wanted=_BARE_LOOP,
     full=dict(n=172, size=64, bs=16, steps=60)|_ON,
     short=_ON_SHORT)(_step)
-_row('4 cuda', 'scoring pass on CUDA: entropy, embedding, histograms',
+_scoring = _row('4 cuda', 'scoring pass on CUDA: entropy, embedding, histograms',
     wanted={'forward pass':('floor',1/1.05)},
     full=dict(n=2000, size=256, bs=64)|_ON,
     short=dict(n=4, size=32, bs=4)|_ON)(_scoring)

@@ -93,7 +93,8 @@ def regions(
     from scipy.ndimage import label # Not for those who read a rule
     on = np.asarray(mask)>0
     at, n = label(on, _TOUCH)
-    return Regions(at, np.bincount(at[on], minlength=n+1)[1:]) # Most pixels are of no region
+    area = np.bincount(at[on], minlength=n+1) # Most pixels are of no region
+    return Regions(at, area[1:])
 
 # %% ../../nbs/25a_measure.parts.ipynb #551d8f71
 @dataclass(frozen=True)
@@ -121,11 +122,13 @@ def _first(most):
 def _boxes(codes):
     "f(bin) -> slices of the box that holds all pixels from a bin on; None where there are none"
     down, across = codes.max(1), codes.max(0)
-    top, left, below, right = (_first(most) for most in (down, across, down[::-1], across[::-1]))
+    top, below = _first(down), _first(down[::-1])
+    left, right = _first(across), _first(across[::-1])
     height, width = codes.shape
     def box(k):
         if top[k]==height: return None
-        return np.s_[top[k]:height-below[k],left[k]:width-right[k]]
+        rows = slice(top[k], height-below[k])
+        return rows, slice(left[k], width-right[k])
     return box
 
 # %% ../../nbs/25a_measure.parts.ipynb #e1eac31c
