@@ -1,5 +1,8 @@
 "imbal_al.bench: every row runs in its short form, the table is kept row by row; no time is judged"
 
+import json
+from itertools import count
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,6 +122,12 @@ def test_what_is_asked_for_is_what_the_issue_asks_for():
         '1': {'plain way': 3.5, 'lean script': 1 / 1.1},
         '11': {'its first cycle': 20},
         '12': {'one after the other': 1},
+        '13': {'OpenVINO alone': 1 / 1.05},
+        '14 labels': {},
+        '14 overlap': {},
+        '15': {},
+        '16': {},
+        '16 frozen': {},
     }
 
 
@@ -156,3 +165,32 @@ def test_a_missed_bar_is_said(tmp_path, monkeypatch):
     said = []
     bench.run_rows(['x'], tmp_path / 'b.csv', rounds=1, say=said.append)
     assert [o.endswith('MISSED') for o in said] == [True, False] and 'wanted' not in said[1]
+
+
+def test_a_round_is_made_in_three_ways(tmp_path):
+    "Each begins with the same labels, picks from the same pictures, and leaves what is needed to go on"
+    settings = dict(window=32, steps=1, bs=2, encoder='tu-mobilenetv3_small_050', weights=None)
+    p, masks = bench._round_project(tmp_path, 8, 64, 4, **settings)
+    round = bench._Round(project=p, budget=2, at=tmp_path, number=count())
+    pairs, pool = bench._paths(p)
+    assert len(masks) == 8 and 0 < len(pairs) <= 4 and 0 < len(pool) <= 4
+    for way in (bench._our_round, lambda r: bench._plain_round(r, 0), bench._lean_round):
+        way(round)
+    assert (tmp_path / '0' / 'rounds' / '001' / 'queue' / 'labelstudio.json').exists()
+    assert not (p.dir / 'rounds').exists(), 'ours works on a copy'
+    for number in ('1', '2'):
+        folder = tmp_path / number
+        picks = json.loads((folder / 'queue.json').read_text())
+        assert len(picks) == 2 and set(picks) <= set(map(str, pool))
+        for pick in picks:
+            shown = bench._pixels(folder / pick.rpartition('/')[2])
+            assert shown.shape == (64, 64) and set(np.unique(shown)) <= {0, 255}
+        assert (folder / 'model.pt').stat().st_size > 1000
+
+
+def test_windows_are_joined_where_they_were(tmp_path):
+    whole = np.arange(64).reshape(8, 8) - 20.0
+    round = bench._Round(project=None, budget=1, at=tmp_path, number=count())
+    windows = bench._cut_up(whole, 4)
+    bench._leave(round, {}, [tmp_path / 'a.png'], np.zeros(1), [windows])
+    assert ((bench._pixels(tmp_path / '0' / 'a.png') > 0) == (whole >= 0)).all()

@@ -4,14 +4,16 @@
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #9bb1f30b
 from __future__ import annotations
-import argparse, gc, os, subprocess, sys, tempfile, time, tracemalloc
+import argparse, copy, gc, io, json, os, shutil, subprocess, sys, tempfile, time, tracemalloc, warnings
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 from PIL import Image
+from scipy import ndimage
 from segmentation_models_pytorch.metrics import f1_score, get_stats
 from threadpoolctl import threadpool_limits
 
@@ -20,13 +22,23 @@ from ..data.catalog import load_source
 from ..data.images import read_image
 from ..data.masks import read_mask
 from ..data.patches import cut, open_store
+from ..data.synthetic import image as drawn
 from ..losses.compound import ComboOnDevice, PaperComboLoss
 from ..measure.metrics import confusion, EDGES, histogram, tally
+from ..measure.parts import part_record, regions
 from ..networks.batches import Batches
 from ..networks.device import cast, choose_precision, DeviceData
+from ..networks.features import encode, load_encoder
+from ..networks.frozen import LightDecoder, TokenData
 from ..networks.learner import fit, make_learner, measured_precision
 from ..networks.models import create_model, encoder_stats
-from ..networks.scoring import embed, forward, score
+from ..networks.quick_look import choose_way
+from ..networks.scoring import embed, forward, pixel_entropy, score
+from ..project.intake import new
+from ..project.labelled import labels, mask_path, write_label
+from ..project.rounds import next_round
+from ..project.state import split_labels, unlabelled_units
+from ..project.store import open_project
 from ..strategies.diversity import k_center_greedy
 from ..studies.learning_study import run_study
 from ..studies.run_config import RunConfig
@@ -274,6 +286,32 @@ def _k_center_large(folder, n, d, labelled, picks):
         'a minute': _bar(60),
         'products': partial(_clock, _products, x, known_DN)}
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #0ad42797
+def _faiss(x, picks):
+    "Greedy k-center in a loop around FAISS's exact distances; seconds per pick"
+    faiss = import_module('faiss')
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    d,near = np.full(len(x), 4, np.float32),np.empty(len(x), np.float32)
+    def go():
+        "The picks"
+        for _ in range(picks):
+            centre,at = np.ascontiguousarray(x[d.argmax()]),faiss.swig_ptr
+            faiss.fvec_L2sqr_ny(at(near), at(centre), at(x), x.shape[1], len(x))
+            np.minimum(d, near, out=d)
+    return _clock(go)/picks
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #14475c69
+@_row('15', 'k_center_greedy beside FAISS, per pick',
+    wanted=dict(FAISS=('peer',_NONE)),
+    full=dict(n=100_000, d=643, labelled=1000, picks=1000),
+    short=dict(n=1500, d=24, labelled=20, picks=30))
+def _k_center_faiss(folder, n, d, labelled, picks):
+    x,known = _embeddings(n, d),np.arange(labelled)
+    _NOTES['15'] = 'FAISS has no farthest point; its exact distances in a loop'
+    return {
+        'ours': partial(_scaled, 1/picks, k_center_greedy, x, picks, known),
+        'FAISS': partial(_faiss, x, max(picks//100, 3))}
+
 # %% ../../nbs/dev/1_dev.bench.ipynb #248d20aa
 def _pictures(folder, n, size):
     "A source of `n` images and masks as PNG files in `folder`, smooth enough to be compressed"
@@ -439,6 +477,92 @@ def _histograms(folder, n, size):
         'numpy.histogram': partial(_clock, _plain_histograms, logits, masks.astype(bool)),
         'torchmetrics, 128 thresholds': partial(_torchmetrics_curve, logits, masks)}
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #049f8a54
+def _smooth(n, size, width, seed):
+    "Noise (n, size, size), smooth over `width` pixels, with deviation 1"
+    noise = np.random.default_rng(seed).standard_normal((n,size,size), dtype=np.float32)
+    soft = ndimage.gaussian_filter(noise, (0,width,width))
+    return soft/soft.std()
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #07cdac76
+def _spots(n, size):
+    "Logits with a few regions at every threshold, and masks with a few defects"
+    masks = _smooth(n, size, 6, 1)>=2.5
+    return 2*_smooth(n, size, 3, 0)-5+np.float32(5)*masks, masks
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #6bd2e349
+_EIGHT = np.ones((3,3), int)
+
+def _scipy_labels(mask): return ndimage.label(mask, _EIGHT)
+
+def _cc3d_labels(mask):
+    return import_module('cc3d').connected_components(mask, connectivity=8, return_N=True)
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #22f44f28
+def _scipy_areas(mask):
+    "The area of each region"
+    at,n = _scipy_labels(mask)
+    return ndimage.sum_labels(mask, at, np.arange(1, n+1))
+
+def _cc3d_areas(mask):
+    "The area of each region"
+    at,_ = _cc3d_labels(mask)
+    return import_module('cc3d').statistics(at)['voxel_counts'][1:]
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #b4981e14
+def _all(f, *lists):
+    "f of each item"
+    for one in zip(*lists): f(*one)
+
+def _each(f, *lists): return _clock(_all, f, *lists)
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #56cc3f42
+@_row('14 labels', 'regions of masks, with their areas',
+    wanted={
+        'scipy.ndimage':('plain',_NONE),
+        'cc3d':('peer',_NONE),
+        'scipy label alone':('floor',_NONE)},
+    full=dict(n=40, size=512),
+    short=dict(n=2, size=32))
+def _labelled_masks(folder, n, size):
+    _,masks = _spots(n, size)
+    return {
+        'ours': partial(_each, regions, masks),
+        'scipy.ndimage': partial(_each, _scipy_areas, masks),
+        'cc3d': partial(_each, _cc3d_areas, masks),
+        'scipy label alone': partial(_each, _scipy_labels, masks)}
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #fbe3b98b
+def _at_edge(labelled, true, n, on):
+    "At a threshold: the areas of false regions, the overlap of each defect, and the largest region that touches it"
+    at,found = labelled(on)
+    area = np.bincount(at.ravel(), minlength=found+1)
+    area[0] = 0
+    hit = (true>0)&on
+    false = np.delete(area, np.unique(at[hit]))
+    overlap = np.bincount(true[hit], minlength=n+1)
+    largest = np.zeros(n+1, int)
+    np.maximum.at(largest, true[hit], area[at[hit]])
+    return false, overlap, largest
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #a59f140f
+def _at_edges(labelled, z, mask):
+    "The same at each of 127 thresholds"
+    true,n = labelled(mask)
+    return [_at_edge(labelled, true, n, z>=edge) for edge in EDGES[1:-1]]
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #e7cd0103
+@_row('14 overlap', 'regions and overlap at all thresholds and areas',
+    wanted={'scipy.ndimage':('plain',_NONE), 'cc3d':('peer',_NONE)},
+    full=dict(n=8, size=256),
+    short=dict(n=1, size=32))
+def _overlaps(folder, n, size):
+    logits,masks = _spots(n, size)
+    return {
+        'ours': partial(_each, part_record, logits, masks),
+        'scipy.ndimage': partial(_each, partial(_at_edges, _scipy_labels), logits, masks),
+        'cc3d': partial(_each, partial(_at_edges, _cc3d_labels), logits, masks)}
+
 # %% ../../nbs/dev/1_dev.bench.ipynb #4247a3ba
 def _python(code):
     "Seconds of a Python that runs `code`"
@@ -479,16 +603,16 @@ def _device_data(n, size, device='cpu'):
     return DeviceData(images, masks, device)
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #30632d3b
-def _bare_network(device, channels_last):
+def _bare_network(device, channels_last, **how):
     "A network to train, and its loss"
-    network = create_model().train().to(device)
+    network = create_model(**how).train().to(device)
     if channels_last: network = network.to(memory_format=torch.channels_last)
     return network, PaperComboLoss() if device.type=='cpu' else ComboOnDevice()
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #82d3e7ed
-def _bare_training(data, steps, bs, channels_last=True, precision='fp32', idx=None):
+def _bare_training(data, steps, bs, channels_last=True, precision='fp32', idx=None, **how):
     "The leanest loop: (network, seconds)"
-    network,loss = _bare_network(data.device, channels_last)
+    network,loss = _bare_network(data.device, channels_last, **how)
     opt = torch.optim.Adam(network.parameters(), lr=2e-3, weight_decay=1e-4, fused=True)
     some = range(len(data)) if idx is None else idx
     batches = Batches(data, some, bs, steps, torch.Generator().manual_seed(0))
@@ -562,19 +686,49 @@ def _forward(network, data, bs, channels_last=True, precision='fp32', n=None):
                 network(x if channels_last else x.contiguous())
     return _clock(go)
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #a6726a11
+def _steel(n, size):
+    "Drawn steel, every other picture faulty, in memory as the learner has it"
+    pairs = [drawn('steel', i, (size,size), faulty=i%2==0) for i in range(n)]
+    images,masks = (np.stack(parts) for parts in zip(*pairs))
+    return DeviceData(images[...,None], masks.astype(np.uint8), 'cpu')
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #d556dece
+def _trained(data, steps):
+    "A network after a few steps on 64 of the pictures, in evaluation mode"
+    torch.manual_seed(0)
+    if not steps: return create_model().eval()
+    return _bare_training(data, steps, 8, idx=range(min(len(data), 64)))[0]
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #b2d0e7b3
+def _quickest(number, network, data, bs):
+    "Our way to look at all of `data`: a variant; which one was chosen is noted"
+    own = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    windows = data.images.numpy()
+    run,choice = choose_way(own, 'lite0', 3, windows[:bs], 10**7)
+    _NOTES[number] = choice.told()
+    def go():
+        "All batches"
+        for i in range(0, len(windows), bs): run(windows[i:i+bs])
+    return partial(_clock, go)
+
 # %% ../../nbs/dev/1_dev.bench.ipynb #232eb825
-@_row('3 eval', 'evaluation precision and layout',
-    wanted={'fp32 contiguous':('plain',2), 'fp32 channels last':('plain',_NONE)},
-    full=dict(n=256, size=64, bs=64),
-    short=dict(n=4, size=32, bs=4))
-def _eval_layout(folder, n, size, bs, device='cpu'):
-    data,network = _device_data(n, size, device),create_model().eval().to(device)
-    precision = _measured('3 eval', data, 'eval', bs)
-    last = not precision.endswith(' contiguous')
+@_row('3 eval', 'evaluation by the quickest way',
+    wanted={
+        'fp32 contiguous':('plain',2),
+        'fp32 channels last':('plain',_NONE),
+        'PyTorch alone':('plain',_NONE)},
+    full=dict(n=256, size=64, bs=64, steps=10),
+    short=dict(n=4, size=32, bs=4, steps=0))
+def _eval_layout(folder, n, size, bs, steps):
+    data = _steel(n, size)
+    network = _trained(data, steps)
+    precision = choose_precision('cpu')['eval']
     return {
-        'ours': partial(_forward, network, data, bs, last, precision),
+        'ours': _quickest('3 eval', network, data, bs),
         'fp32 contiguous': partial(_forward, network, data, bs, False),
-        'fp32 channels last': partial(_forward, network, data, bs, True)}
+        'fp32 channels last': partial(_forward, network, data, bs, True),
+        'PyTorch alone': partial(_forward, network, data, bs, True, precision)}
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #0723bb80
 @_row('4', 'scoring pass: entropy, embedding, histograms',
@@ -588,6 +742,55 @@ def _scoring(folder, n, size, bs, device='cpu'):
     return {
         'ours': partial(_clock, score, network, data, range(n), True, True, bs, precision),
         'forward pass': partial(_forward, network, data, bs, True, precision)}
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #89d3fd21
+def _onnx_bytes(network, x):
+    "A network as ONNX, for any number of windows"
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        torch.onnx.export(
+            network, (x,), file, dynamo=False, input_names=['image'], output_names=['logits'],
+            dynamic_axes=dict(image={0:'n'}, logits={0:'n'}))
+    return file.getvalue()
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #be40fe7b
+def _onnxruntime_alone(graph, batches):
+    "Seconds of ONNX Runtime over batches"
+    ort = import_module('onnxruntime')
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = ort.InferenceSession(graph, options, providers=['CPUExecutionProvider'])
+    def go(x): session.run(None, dict(image=x))
+    return _each(go, batches)
+
+def _openvino_alone(graph, batches):
+    "Seconds of OpenVINO over batches"
+    core = import_module('openvino').Core()
+    threads = dict(INFERENCE_NUM_THREADS=torch.get_num_threads())
+    network = core.compile_model(core.read_model(graph), 'CPU', threads)
+    def go(x): network(dict(image=x))
+    return _each(go, batches)
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #d68ec967
+@_row('13', 'looking through windows',
+    wanted={
+        'OpenVINO alone':('peer',1/1.05),
+        'ONNX Runtime alone':('peer',_NONE),
+        'fp32 contiguous':('plain',_NONE)},
+    full=dict(n=16, size=256, bs=16, steps=10),
+    short=dict(n=4, size=32, bs=4, steps=0))
+def _look_through(folder, n, size, bs, steps):
+    data = _steel(n, size)
+    network = _trained(_steel(64, min(size, 64)), steps)
+    x = data.normalise(data.raw(slice(None))).contiguous()
+    batches = [batch.numpy() for batch in x.split(bs)]
+    graph = _onnx_bytes(copy.deepcopy(network), x[:1])
+    return {
+        'ours': _quickest('13', network, data, bs),
+        'OpenVINO alone': partial(_openvino_alone, graph, batches),
+        'ONNX Runtime alone': partial(_onnxruntime_alone, graph, batches),
+        'fp32 contiguous': partial(_forward, network, data, bs, False)}
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #78e71461
 def _cycle_config(pool, test, batch, steps):
@@ -793,6 +996,239 @@ def _start(folder, pool, test, batch, steps):
         'ours': partial(_clock, _begin, pool, test, batch, steps),
         'its first cycle': partial(_our_cycle, cycle)}
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #472851a9
+@dataclass(frozen=True)
+class _Round:
+    "A project with labels, and the sizes of its next round"
+    project: object # `Project`
+    budget: int     # Of the round
+    at: Path        # Folder for what is written
+    number: object  # Counts what was begun there
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #1afc88a2
+def _round_project(folder, images, size, labelled, **settings):
+    "A project with `labelled` pictures of `images`, and the masks of all by unit"
+    truth = {}
+    (folder/'images').mkdir()
+    for i in range(images):
+        pixels,truth[f'{i:03d}.png'] = drawn('steel', i, (size,size), faulty=i%3==0)
+        Image.fromarray(pixels).save(folder/'images'/f'{i:03d}.png')
+    p = new(folder/'p', folder/'images', overlap=0, seed=0, **settings)
+    masks = {id:truth[p.row[id]['name']] for id in p.units['id']}
+    for id in list(masks)[:labelled]: write_label(p, id, masks[id])
+    return p, masks
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #820a2354
+def _our_round(round):
+    "Seconds of a round from opening the folder to the queue"
+    folder = round.at/str(next(round.number))
+    shutil.copytree(round.project.dir, folder)
+    def go(): next_round(open_project(folder), round.budget, 'entropy', 'cpu')
+    return _clock(go)
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #15a3e28f
+def _paths(p):
+    "([(picture, mask)] to train on, [picture] to look at)"
+    ids,_ = split_labels(p, labels(p)['id'])
+    def picture(id): return p.images/p.row[id]['image']
+    pairs = [(picture(id), mask_path(p, id)[0]) for id in ids]
+    return pairs, list(map(picture, unlabelled_units(p)[0]))
+
+def _pixels(path): return np.asarray(Image.open(path))
+
+def _cut_up(picture, side):
+    "The windows (n,side,side) of a picture, which do not overlap"
+    rows,columns = (n//side for n in picture.shape)
+    parts = picture.reshape(rows, side, columns, side).swapaxes(1, 2)
+    return parts.reshape(-1, side, side)
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #617c031b
+def _leave(round, weights, paths, entropy, predicted):
+    "Write what a script writes; `predicted`: position -> windows (n,side,side)"
+    folder = round.at/str(next(round.number))
+    folder.mkdir()
+    picks = np.argsort(entropy)[::-1][:round.budget]
+    torch.save(weights, folder/'model.pt')
+    (folder/'queue.json').write_text(json.dumps([str(paths[i]) for i in picks]))
+    for i in picks:
+        windows = np.asarray(predicted[i])
+        side = int(len(windows)**.5)
+        rows = windows.reshape(side, -1, *windows.shape[1:]).swapaxes(1, 2)
+        whole = rows.reshape(side*windows.shape[1], -1)
+        Image.fromarray((whole>=0).astype(np.uint8)*255).save(folder/paths[i].name)
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #b5305c2e
+class _WindowFiles(torch.utils.data.Dataset):
+    "Windows of files, normalised, with their masks"
+    def __init__(self, pairs, side):
+        each = len(_cut_up(_pixels(pairs[0][0]), side))
+        self.side,self.spots = side,[(*pair, i) for pair in pairs for i in range(each)]
+
+    def __len__(self): return len(self.spots)
+
+    def __getitem__(self, i):
+        picture,mask,at = self.spots[i]
+        x = _normal(_cut_up(_pixels(picture), self.side)[at][None])[0]
+        return x, torch.from_numpy(_cut_up(_pixels(mask), self.side)[at]>127).long()
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #31cbc1d5
+def _normal(windows):
+    "Grey windows (n,h,w) as ImageNet's networks want them, (n,3,h,w)"
+    stats = encoder_stats('lite0')
+    mean,std = (torch.tensor(stats[name])[:,None,None] for name in ('mean','std'))
+    return (torch.from_numpy(windows/np.float32(255))[:,None]-mean)/std
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #5d94a5b9
+def _plain_round(round, workers):
+    "Train, look, pick, write, as one writes it first"
+    s,(pairs,pool) = round.project.settings,_paths(round.project)
+    loader = partial(
+        torch.utils.data.DataLoader, _WindowFiles(pairs, s.window), s.bs,
+        shuffle=True, num_workers=workers)
+    network = create_model(s.arch, s.encoder, s.weights)
+    _plain_steps(network, loader, s)
+    entropy,predicted = [],[]
+    with torch.inference_mode():
+        for path in pool:
+            p = network(_normal(_cut_up(_pixels(path), s.window))).softmax(1)
+            entropy.append(float(-(p*(p+1e-9).log()).sum(1).mean()))
+            predicted.append(p[:,1]-.5)
+    _leave(round, network.state_dict(), pool, entropy, predicted)
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #859fb983
+def _plain_steps(network, loader, s):
+    "Train for `s.steps`"
+    loss,step = PaperComboLoss(),0
+    opt = torch.optim.Adam(network.train().parameters(), lr=s.lr, weight_decay=s.wd)
+    while step<s.steps:
+        for x,y in loader():
+            loss(network(x), y).backward()
+            opt.step()
+            opt.zero_grad()
+            step += 1
+            if step==s.steps: break
+    network.eval()
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #14f35ed2
+def _lean_windows(paths, side): return np.concatenate([_cut_up(_pixels(path), side) for path in paths])
+
+def _lean_data(pairs, side):
+    "Windows and masks to train on"
+    images,masks = (_lean_windows(paths, side) for paths in zip(*pairs))
+    return DeviceData(images[...,None], (masks>127).astype(np.uint8), 'cpu')
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #79504274
+def _lean_round(round):
+    "The same in bare PyTorch"
+    s,(pairs,pool) = round.project.settings,_paths(round.project)
+    how = dict(arch=s.arch, encoder=s.encoder, weights=s.weights)
+    network,_ = _bare_training(_lean_data(pairs, s.window), s.steps, s.bs, **how)
+    windows = _lean_windows(pool, s.window)
+    data = DeviceData(windows[...,None], windows, 'cpu')
+    logits = []
+    with torch.inference_mode(), cast(choose_precision('cpu')['eval'], 'cpu'):
+        for i in torch.arange(len(data)).split(16):
+            logits.append(forward(network, data.normalise(data.raw(i)))[0])
+    _lean_end(round, network.state_dict(), pool, torch.cat(logits))
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #5a3c36d2
+def _lean_end(round, weights, pool, logits):
+    "Pick by logits (windows,h,w), and write"
+    by_picture = logits.unflatten(0, (len(pool),-1))
+    entropy = pixel_entropy(by_picture).mean((1,2,3))
+    _leave(round, weights, pool, entropy.numpy(), by_picture.numpy())
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #21bc269a
+@dataclass(frozen=True)
+class _Tokens:
+    "What the lean script has kept of earlier rounds: files of features float16 (windows,h,w,D)"
+    train: Path
+    pool: Path
+
+def _lean_tokens(round):
+    "The features of all windows, computed before the clock starts"
+    side,(pairs,pool) = round.project.settings.window,_paths(round.project)
+    encoder = load_encoder('lite0_fine', (side,side))
+    kept = _Tokens(round.at/'train.npy', round.at/'pool.npy')
+    for path,pictures in ((kept.train, [pair[0] for pair in pairs]), (kept.pool, pool)):
+        windows = _lean_windows(pictures, side)
+        parts = [encode(list(part), encoder)[0] for part in np.array_split(windows, -(-len(windows)//16))]
+        np.save(path, np.concatenate(parts))
+    return kept
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #e5dfa293
+class _Small(torch.nn.Module):
+    "A light decoder and its head"
+    def __init__(self, side):
+        super().__init__()
+        self.decoder = LightDecoder((24,40,_COARSE))
+        up = torch.nn.Upsample(size=(side,side), mode='bilinear', align_corners=False)
+        self.head = torch.nn.Sequential(torch.nn.Conv2d(32, 2, 1), up)
+
+    def forward(self, maps): return self.head(self.decoder(maps))
+
+_COARSE = 112 # Channels of lite0's map at 1/16
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #1c02bab9
+def _lean_decoder(data, s):
+    "A small decoder, trained in a bare loop"
+    network,loss = _Small(s.window).train(),PaperComboLoss()
+    network.decoder.learn(data.raw(np.arange(min(len(data), 256))))
+    opt = torch.optim.Adam(network.parameters(), lr=s.lr, weight_decay=s.wd, fused=True)
+    for _ in range(s.steps):
+        some = torch.randint(len(data), (s.bs,))
+        loss(network(data.raw(some)), data.target(some)).backward()
+        opt.step()
+        opt.zero_grad()
+    return network.eval()
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #b462f03e
+def _lean_frozen(round, kept):
+    "A round on kept features in bare PyTorch"
+    s,(pairs,pool) = round.project.settings,_paths(round.project)
+    masks = _lean_windows([pair[1] for pair in pairs], s.window)>127
+    data = TokenData(np.load(kept.train, mmap_mode='r'), masks.astype(np.uint8), _COARSE)
+    network,seen = _lean_decoder(data, s),TokenData(np.load(kept.pool, mmap_mode='r'), [], _COARSE)
+    logits = []
+    with torch.inference_mode():
+        for i in torch.arange(len(seen)).split(16):
+            z = network(seen.raw(i))
+            logits.append(z[:,1]-z[:,0])
+    _lean_end(round, network.state_dict(), pool, torch.cat(logits))
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #f8e8f9d7
+_ROUND = {'plain way':('plain',_NONE), 'lean script':('floor',_NONE)}
+_PROJECT = dict(images=64, size=256, labelled=24, window=128, steps=10, bs=8, budget=8)
+_SMALL_PROJECT = dict(images=10, size=32, labelled=6, window=32, steps=1, bs=2, budget=2)
+
+@_row('16', "a project's round", wanted=_ROUND,
+    full=_PROJECT|dict(encoder='lite0'),
+    short=_SMALL_PROJECT|dict(encoder='tu-mobilenetv3_small_050'))
+def _project_round(folder, images, size, labelled, budget, encoder, **settings):
+    settings |= dict(encoder=encoder, weights='imagenet' if encoder=='lite0' else None)
+    project,_ = _round_project(folder, images, size, labelled, **settings)
+    round = _Round(project=project, budget=budget, at=folder, number=count())
+    return {
+        'ours': partial(_our_round, round),
+        'plain way': partial(_clock, _plain_round, round, int(settings['steps']>1)),
+        'lean script': partial(_clock, _lean_round, round)}
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #858f98f3
+@_row('16 frozen', "a project's later round, train=frozen", wanted=_ROUND,
+    full=_PROJECT,
+    short=_SMALL_PROJECT)
+def _frozen_round(folder, images, size, labelled, budget, **settings):
+    project,masks = _round_project(folder, images, size, labelled, train='frozen', **settings)
+    for pick in next_round(project, budget, 'entropy', 'cpu').picks:
+        write_label(project, pick['id'], masks[pick['id']])
+    round = _Round(project=project, budget=budget, at=folder, number=count())
+    kept = _lean_tokens(round)
+    _NOTES['16 frozen'] = 'a later round: features are kept'
+    return {
+        'ours': partial(_our_round, round),
+        'plain way': partial(_clock, _plain_round, round, int(settings['steps']>1)),
+        'lean script': partial(_clock, _lean_frozen, round, kept)}
+
 # %% ../../nbs/dev/1_dev.bench.ipynb #270e15af
 def _study(folder, configs, workers):
     "A study that must not fail"
@@ -824,7 +1260,7 @@ _row('2 cuda small', 'training step on CUDA, small patches',
     wanted=_BARE_LOOP,
     full=dict(n=172, size=64, bs=16, steps=60)|_ON,
     short=_ON_SHORT)(_step)
-_row('4 cuda', 'scoring pass on CUDA: entropy, embedding, histograms',
+_scoring = _row('4 cuda', 'scoring pass on CUDA: entropy, embedding, histograms',
     wanted={'forward pass':('floor',1/1.05)},
     full=dict(n=2000, size=256, bs=64)|_ON,
     short=dict(n=4, size=32, bs=4)|_ON)(_scoring)

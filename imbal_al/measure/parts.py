@@ -91,8 +91,10 @@ def regions(
     )->Regions:
     "Regions of a mask in one pass; pixels touch along edges and at corners"
     from scipy.ndimage import label # Not for those who read a rule
-    at, n = label(np.asarray(mask)>0, _TOUCH)
-    return Regions(at, np.bincount(at.ravel(), minlength=n+1)[1:])
+    on = np.asarray(mask)>0
+    at, n = label(on, _TOUCH)
+    area = np.bincount(at[on], minlength=n+1) # Most pixels are of no region
+    return Regions(at, area[1:])
 
 # %% ../../nbs/25a_measure.parts.ipynb #551d8f71
 @dataclass(frozen=True)
@@ -113,13 +115,20 @@ def _codes(z):
     return (scaled+BINS//2).astype(np.uint8)
 
 # %% ../../nbs/25a_measure.parts.ipynb #97793a5a
+def _first(most):
+    "Of each bin: the first place where `most` reaches it, their number where it never does"
+    return np.searchsorted(np.maximum.accumulate(most), np.arange(BINS))
+
 def _boxes(codes):
     "f(bin) -> slices of the box that holds all pixels from a bin on; None where there are none"
     down, across = codes.max(1), codes.max(0)
+    top, below = _first(down), _first(down[::-1])
+    left, right = _first(across), _first(across[::-1])
+    height, width = codes.shape
     def box(k):
-        rows, columns = np.flatnonzero(down>=k), np.flatnonzero(across>=k)
-        if not len(rows): return None
-        return np.s_[rows[0]:rows[-1]+1, columns[0]:columns[-1]+1]
+        if top[k]==height: return None
+        rows = slice(top[k], height-below[k])
+        return rows, slice(left[k], width-right[k])
     return box
 
 # %% ../../nbs/25a_measure.parts.ipynb #e1eac31c
@@ -132,9 +141,9 @@ def _largest(values, at, n):
 # %% ../../nbs/25a_measure.parts.ipynb #7ecf5a3b
 def _at_threshold(codes, true, n, k, box):
     "(area of the largest region, areas of the false ones, (n,) of the largest that touches each defect)"
-    found = regions(codes[box]>=k)
-    defect = true[box]
-    hit = (defect>0)&(found.at>0)
+    on, defect = codes[box]>=k, true[box]
+    found = regions(on)
+    hit = (defect>0)&on
     region, touched = found.at[hit]-1, defect[hit]-1
     is_true = np.zeros(len(found.area), bool)
     is_true[region] = True

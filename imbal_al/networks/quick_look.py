@@ -118,14 +118,16 @@ def _agree(a, b):
     return bool(off.max()<=.1 and off.mean()<=.002)
 
 # %% ../../nbs/57c_networks.quick_look.ipynb #513a235c
+def _pass(run, batch):
+    "(seconds, logits) of a pass"
+    begun = time.perf_counter()
+    z, _ = run(batch)
+    return time.perf_counter()-begun, z
+
 def _seconds(run, batch):
-    "The shorter of two passes, after a first"
-    took = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        out = run(batch)
-        took.append(time.perf_counter()-begun)
-    return min(took[1:]), out[0]
+    "The shorter of two passes, after a first; logits"
+    passes = [_pass(run, batch) for _ in range(3)]
+    return min(took for took,_ in passes[1:]), passes[-1][1]
 
 # %% ../../nbs/57c_networks.quick_look.ipynb #b9aed111
 @dataclass(frozen=True)
@@ -178,8 +180,10 @@ def choose_way(
     )->tuple:         # (`run` for `predict`, `Choice`)
     "The quickest way to look at so many windows that says the same as PyTorch"
     plain = network(net, encoder, in_channels, embedding=embedding)
-    took, z = _seconds(plain, batch)
-    ways = _others() if took*windows/len(batch)>_WORTH else []
+    took, z = _pass(plain, batch)
+    looks = windows/len(batch)
+    if took*looks>_WORTH: took, z = _seconds(plain, batch)
+    ways = _others() if took*looks>_WORTH else []
     graph = _graph_of(net, encoder, in_channels, batch, embedding) if ways else None
     timed = _timed(ways if graph else [], graph, (encoder, in_channels, embedding), batch, z)
     best = (took*_FASTER, _plain(), plain)
