@@ -12,7 +12,8 @@ from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes, ga
 from skimage.segmentation import random_walker
 from skimage.transform import resize
 
-from ..core import read_json, write_json
+from ..core import provenance, read_json, write_json
+from .click_network import answered, Example, How, trained_on
 from imbal_al.dev.clicks import (
     by_length, click_cases, click_network, CLICK_SETS, overlaps_of, save_made, seen_by
 )
@@ -29,6 +30,7 @@ class _Seen:
     "What ways may look at, besides the picture"
     encoder: object=None  # From `load_encoder`
     prob: object=None     # float (h,w), of a network
+    clicked: object=None  # A network that answers clicks
 
 # %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #6c1e5e14
 _HALF, _BETA = 32, 300
@@ -125,6 +127,22 @@ def _boxed(case, clicks, seen, wider=0, first=True):
     if len(clicks)==1: return mask_of_clicks(case.pixels, clicks)
     return mask_of_clicks(case.pixels, [clicks[0], *clicks[2:]] if first else clicks[2:], box)
 
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #7acf42c2
+def _examples(cases):
+    "A defect with one, two and three clicks each"
+    found = []
+    for case in cases:
+        def record(of, clicks):
+            "`mask_of_clicks`, which keeps what it was asked"
+            mask = mask_of_clicks(of.pixels, clicks)
+            found.append(Example(of.pixels, of.truth, clicks, mask))
+            return mask
+        overlaps_of(case, record)
+    return found
+
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #39a1862b
+def _trained(case, clicks, seen): return answered(seen.clicked, case.pixels, clicks)
+
 # %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #089244c5
 _LEVELS = np.arange(.2, .96, .05)
 
@@ -164,6 +182,7 @@ _WAYS = {
     'box':partial(_boxed, first=False),
     'box and click':_boxed,
     'loose box and click':partial(_boxed, wider=2),
+    'trained on clicks':_trained,
     'best level':_best_level}
 
 # %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #5f08651d
@@ -183,18 +202,26 @@ def _probabilities(cases, one):
         for i in np.flatnonzero(fold==k): out[i] = seen_by(net, one, cases[i])
     return out
 
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #1fd73d66
+def _clicked(cases, how=How()):
+    "A network for each case that answers clicks, trained on the other fold"
+    fold = _folds(cases)
+    nets = [trained_on(_examples([case for case,of in zip(cases, fold) if of!=k]), how) for k in (0,1)]
+    return [nets[k] for k in fold]
+
 # %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #5ee86718
 def _row(case, name, seen):
     "What a way makes of a defect"
     found, seconds = overlaps_of(case, partial(_WAYS[name], seen=seen))
     ious = {f'iou_{i}':round(float(value), 4) for i,value in enumerate(found, 1)}
-    return dict(picture=case.name, defect=case.number, area=int(case.truth.sum()), way=name, **ious, seconds=round(seconds, 3))
+    return dict(picture=case.name, defect=case.number, area=int(case.truth.sum()), way=name, **ious, seconds=round(seconds, 3), commit=provenance()['commit'])
 
 # %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #5aa0deb4
 def _measured(cases, one, name, probs):
     "A way's rows"
     encoder = load_encoder('lite0_fine', (2*_HALF, 2*_HALF)) if 'features' in name else None
-    return [_row(case, name, _Seen(encoder, prob)) for case,prob in zip(cases, probs)]
+    clicked = _clicked(cases) if name=='trained on clicks' else [None]*len(cases)
+    return [_row(case, name, _Seen(encoder, *seen)) for case,*seen in zip(cases, probs, clicked)]
 
 # %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #30781591
 def tried_table(
@@ -210,6 +237,15 @@ def tried_table(
 
 # %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #5eb74aa7
 def _file_of(name): return name.replace(', ', '_').replace(' ', '_')
+
+# %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #7a8fd3ef
+def _taken_up(table, folder):
+    "Files of the ways that a table has, where they are missing"
+    if not table.exists(): return
+    t = pd.read_csv(table, float_precision='round_trip')
+    for name,rows in t.groupby('way'):
+        path = folder/f'{_file_of(name)}.json'
+        if not path.exists(): write_json(path, dict(rows=rows.to_dict('records')))
 
 # %% ../../nbs/dev/10a_dev.clicks_tried.ipynb #b7c2b7ea
 _COMMAND = 'python -m imbal_al.dev.clicks_tried --runs RUNS --out data/results/clicks_tried.csv'
@@ -230,6 +266,7 @@ def main(
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
     given.runs.mkdir(parents=True, exist_ok=True)
+    _taken_up(given.out, given.runs)
     one = CLICK_SETS[0]
     cases = [case for case in click_cases(one) if case.even][:given.most]
     probs = [None]*len(cases)
