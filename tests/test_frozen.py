@@ -14,8 +14,9 @@ from imbal_al.project.deploy import export
 from imbal_al.project.intake import new
 from imbal_al.project.labelled import write_label
 from imbal_al.project import network as room
+from imbal_al.project.heldout_records import heldout_hist
 from imbal_al.project.network import (
-    cold_model, heldout_hist, read_model, score_pool, score_units, train, write_model
+    cold_model, read_model, score_pool, score_units, train, write_model
 )
 from imbal_al.project.predictor import open_model
 from imbal_al.project.rounds import next_round

@@ -27,7 +27,7 @@ from imbal_al.project import rounds as rounds_room
 from imbal_al.project.annotations import decode_brush
 from imbal_al.project.intake import drop, new
 from imbal_al.project.labelled import labels, read_label, read_mask, write_label
-from imbal_al.project.network import heldout_parts
+from imbal_al.project.heldout_records import heldout_parts
 from imbal_al.project.queue import as_annotations
 from imbal_al.project.state import (
     is_held_out,

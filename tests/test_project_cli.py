@@ -285,7 +285,9 @@ def test_what_neither_trains_nor_looks_loads_no_torch(tmp_path, images):
         ['project', 'labels', p, tmp_path / 'labels'],
         ['project', 'drop', p, '13.png'],
         ['project', 'release', p],
+        ['project', 'set', p, 'steps=3'],
         ['project', 'status', p],
+        ['verdict', p],
         ['data', 'list'],
         *([*word.split(), '--help'] for word in ('', 'next', 'where', 'study', 'export', 'predict')),
     ]

@@ -165,7 +165,7 @@ def project(tmp_path_factory):
 
 
 def test_records_of_an_old_round_are_made_anew_and_a_damaged_file_is_no_answer(project, capsys):
-    from imbal_al.project.network import heldout_parts
+    from imbal_al.project.heldout_records import heldout_parts
     from imbal_al.project.state import split_labels
 
     folder = project.dir / 'rounds/001'
@@ -220,7 +220,7 @@ def test_the_file_gives_the_projects_verdicts_and_predict_applies_it(project, tm
     pytest.importorskip('onnxruntime', reason=EXTRA)
     from imbal_al.cli import app
     from imbal_al.project.deploy import export
-    from imbal_al.project.network import heldout_parts
+    from imbal_al.project.heldout_records import heldout_parts
     from imbal_al.project.predictor import open_model, predict_folder
     from imbal_al.project.state import split_labels
 
@@ -276,7 +276,7 @@ def exported(tmp_path_factory):
     pytest.importorskip('onnxruntime', reason=EXTRA)
     from imbal_al.project.deploy import export
     from imbal_al.project.labelled import write_label
-    from imbal_al.project.network import heldout_parts
+    from imbal_al.project.heldout_records import heldout_parts
     from imbal_al.project.predictor import open_model, predict_folder
     from imbal_al.project.rounds import next_round
     from imbal_al.project.state import split_labels

@@ -246,6 +246,19 @@ def test_a_station_without_torch_keeps_the_same_records(line, tmp_path):
     assert np.allclose(a.rows['surface'].astype(float), b.rows['surface'].astype(float), atol=0.01)
     assert a.rows['surface'].astype(float).std() > 0.05
     assert 'light' in watch_line(p, tmp_path / 'a').moved
+    code, said = alone('watch', tmp_path / 'a', '--project', p.dir, '--queue', 0)
+    assert code == 0 and 'light' in said, said
+
+
+@pytest.mark.parametrize('words', [('where', '--prevalence', 0.1), ('verdict', '--slip', 0.2)])
+def test_what_is_kept_of_held_out_units_is_told_without_torch(line, tmp_path, words):
+    "The same words twice: with the network, which is asked for what is missing, then alone"
+    command, *options = words
+    folder = shutil.copytree(line[1].dir, tmp_path / 'p')
+    code, first = run(command, folder, *options)
+    assert code == 0
+    code, second = alone(command, folder, *options)
+    assert (code, second.split()) == (0, first.split())
 
 
 def damage(kind, model, path):

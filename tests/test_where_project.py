@@ -13,7 +13,7 @@ from imbal_al.measure.prevalence import made_up_images
 from imbal_al.data.synthetic import image
 from imbal_al.measure.threshold import cost_point, prevalence_draws
 from imbal_al.project.standing import _expected_gain, _rounds_at, _verdict, where
-from imbal_al.project.network import heldout_hist
+from imbal_al.project.heldout_records import heldout_hist
 from imbal_al.measure.statistics import interval
 from imbal_al.measure.statistics import Interval
 

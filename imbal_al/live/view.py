@@ -17,7 +17,7 @@ from ..measure.parts import AREAS
 from ..project.discovery import discovery
 from ..project.first_finds import first_heat, first_heat_ids
 from ..project.labelled import labels, read_label
-from ..project.network import heldout_parts
+from ..project.heldout_records import heldout_parts
 from ..project.standing import weighed_tests, where
 from imbal_al.project.state import (
     is_held_out, judged_rounds, queued, read_verdict, split_labels, waiting

@@ -9,8 +9,6 @@ from dataclasses import fields, replace
 
 from ..core import check_choice, InputError
 from ..losses.names import LOSS_NAMES, PAPER_COMBO
-from ..networks.learner import SCHEDULES
-from ..networks.frozen import network_of
 from .state import change_line, guided_loss, is_finished, read_changes, rounds
 from .labelled import labels
 from .settings import check_groups, check_settings, Settings
@@ -73,10 +71,16 @@ def _check_names(p, made, now):
         if guided: raise InputError(
             f"{p.dir} trains with {guided['loss']}, which `imbal-al guide` has chosen; "
             f'remove {p.dir}/guide.json to train with another')
-    check_choice('schedule', made.schedule, SCHEDULES)
     check_choice('weights', made.weights, ['imagenet',None])
-    if {'arch','encoder','train'}&set(now):
-        network_of(made.train, made.arch, made.encoder, None, made.window)
+    if {'arch','encoder','train','schedule'}&set(now): _check_network(made)
+
+# %% ../../nbs/64a_project.changes.ipynb #9b85b8ba
+def _check_network(made):
+    "Raise an `InputError` for settings that no network can be made or trained with"
+    from imbal_al.networks.frozen import network_of
+    from imbal_al.networks.learner import SCHEDULES
+    check_choice('schedule', made.schedule, SCHEDULES)
+    network_of(made.train, made.arch, made.encoder, None, made.window)
 
 # %% ../../nbs/64a_project.changes.ipynb #260bd64a
 def change(

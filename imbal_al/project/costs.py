@@ -27,7 +27,8 @@ from imbal_al.measure.threshold import (
 )
 from .held_out import weighed_tests
 from .labelled import labels
-from .network import heldout_hist, read_model, train, write_model
+from .heldout_records import heldout_hist
+from .network import read_model, train, write_model
 from .queue import write_queue
 from imbal_al.project.state import (
     flags_of, is_finished, only_healthy, read_guide, read_round, rounds, rounds_with_model, split_labels,

@@ -24,7 +24,8 @@ from .card import card_text
 from .costs import cost_threshold
 from .held_out import weighed_tests
 from .model_file import write_onnx, write_watch_file
-from .network import heldout_hist, heldout_parts, read_model
+from .heldout_records import heldout_hist, heldout_parts
+from .network import read_model
 from .predictor import need_onnx, open_model, threshold_logit, watch_file
 from .standing import where
 from imbal_al.project.state import (

@@ -15,8 +15,6 @@ from imbal_al.core import (
 )
 from ..losses.names import PAPER_COMBO
 from ..losses.registry import make_loss, OnTwoChannels
-from ..measure.metrics import BINS, histogram
-from ..measure.parts import join_parts, part_at, part_record, Parts
 from ..networks.device import DeviceData, seeded
 from ..networks.feature_cache import look_by_features, open_cache
 from ..networks.features import keep_features
@@ -26,7 +24,7 @@ from ..networks.predict import network, predict
 from ..networks.quick_look import choose_way, same_way, Way
 from ..networks.tiling import windows_of
 from ..networks.uncertainty import FROM_LOGITS, measure
-from .labelled import labels, read_mask
+from .labelled import read_mask
 from .state import project_windows
 from .store import Project
 from ..runs.folder import read_record, write_record
@@ -315,100 +313,3 @@ def _joined(parts):
     for name in parts[0]:
         if name!='asked': out[name] = np.concatenate([part[name] for part in full])
     return out
-
-# %% ../../nbs/65_project.network.ipynb #44c9b1af
-_PRECISION = 'fp32'
-
-def heldout_hist(
-    p:Project, # The project
-    folder:Path,  # A round's
-    ids:list,     # Labelled units
-    device='cpu'  # That the network computes on
-    )->tuple[list,np.ndarray]|None: # (ids that could be read, uint32 (n,2,BINS)); None if the round has no model
-    "Histograms of a round's network on held-out units, from its `heldout.npz` as far as it has them"
-    table = labels(p)
-    content = dict(zip(table['id'], table['content']))
-    keys = [f'{id}:{content[id]}' for id in ids]
-    hists = _kept_hists(folder)
-    missing = [id for id,key in zip(ids, keys) if key not in hists]
-    if missing:
-        net = read_model(p, folder/'model.pt', device)
-        if net is None: return None
-        new, records = _new_hists(p, net, missing, content, device)
-        hists |= new
-        _keep_hists(folder, hists)
-        _keep_parts(folder, {**_kept_parts(folder), **records})
-    found = [(id,hists[key]) for id,key in zip(ids, keys) if key in hists]
-    return [id for id,_ in found], _stacked([hist for _,hist in found])
-
-# %% ../../nbs/65_project.network.ipynb #c96f2481
-def _stacked(hists): return np.stack(hists) if hists else np.empty((0,2,BINS), np.uint32)
-
-# %% ../../nbs/65_project.network.ipynb #b41bccad
-def _kept_hists(folder):
-    "What `heldout.npz` holds: 'id:content' -> histogram; nothing where it is in another precision"
-    kept = read_record(folder/'heldout.npz') or {}
-    if kept.get('precision')!=_PRECISION: return {}
-    return dict(zip(kept['keys'].tolist(), kept['hist']))
-
-# %% ../../nbs/65_project.network.ipynb #a0d91d5a
-def _keep_hists(folder, hists):
-    "Write all histograms, and the precision that they are in"
-    write_record(folder/'heldout.npz', dict(
-        keys=np.array(list(hists), 'U25'),
-        hist=_stacked(list(hists.values())),
-        precision=np.array(_PRECISION)))
-
-# %% ../../nbs/65_project.network.ipynb #66e06f0f
-def _new_hists(p, net, ids, content, device):
-    "'id:content' -> histogram and record of parts of a network on units; a note for each that cannot be read"
-    lines, got, hists, records = [], [], {}, {}
-    run = network(net, p.settings.encoder, 3, device, _PRECISION)
-    outputs = predict(run, read_all(p, ids, lines, got), project_windows(p))
-    for i,(z,_) in enumerate(outputs):
-        key, mask = f'{got[i]}:{content[got[i]]}', read_mask(p, got[i])
-        hists[key] = histogram(z[None], mask[None], logits=True)[0]
-        records[key] = part_record(z, mask)
-    for line in lines: note(line)
-    return hists, records
-
-# %% ../../nbs/65_project.network.ipynb #dbdf7e60
-_PARTS = 'imbal_al parts 1'
-
-def _kept_parts(folder):
-    "What `heldout_parts.npz` holds: 'id:content' -> record; nothing where it is of another form or precision"
-    kept = read_record(folder/'heldout_parts.npz') or {}
-    if (kept.pop('form',''), kept.pop('precision','')) != (_PARTS,_PRECISION): return {}
-    keys = kept.pop('keys').tolist()
-    parts = Parts(**kept)
-    return {key:part_at(parts, i) for i,key in enumerate(keys)}
-
-# %% ../../nbs/65_project.network.ipynb #5180ebea
-def _keep_parts(folder, records):
-    "Write all records, and the precision that they are in"
-    write_record(folder/'heldout_parts.npz', dict(
-        vars(join_parts(list(records.values()))),
-        keys=np.array(list(records), 'U25'),
-        form=np.array(_PARTS),
-        precision=np.array(_PRECISION)))
-
-# %% ../../nbs/65_project.network.ipynb #3b8e3e7b
-def heldout_parts(
-    p:Project, # The project
-    folder:Path,  # A round's
-    ids:list,     # Labelled units
-    device='cpu'  # That the network computes on
-    )->tuple[list,Parts]|None: # (ids that could be read, their records); None if the round has no model
-    "Records of parts of a round's network on held-out units, from its `heldout_parts.npz` as far as it has them"
-    table = labels(p)
-    content = dict(zip(table['id'], table['content']))
-    keys = {id:f'{id}:{content[id]}' for id in ids}
-    records = _kept_parts(folder)
-    missing = [id for id,key in keys.items() if key not in records]
-    if missing:
-        net = read_model(p, folder/'model.pt', device)
-        if net is None: return None
-        records |= _new_hists(p, net, missing, content, device)[1]
-        _keep_parts(folder, records)
-    found = [id for id,key in keys.items() if key in records]
-    return found, join_parts([records[keys[id]] for id in found])

@@ -6,7 +6,7 @@
 from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,7 @@ from ..measure.verdict import judge, read_rule
 from ..networks.background import directions, spoilt
 from ..networks.predict import network, predict
 from .moved import Labelled, Lot
-from .model_file import write_watch_file
-from .network import heldout_hist, read_model
+from .heldout_records import heldout_hist
 from .predictor import content_sum, open_watcher, threshold_logit
 from .state import exported_round, is_held_out, project_windows, split_labels, weights_of_tests
 from .labelled import labels
@@ -41,6 +40,7 @@ def frozen_watcher(
         there = open_watcher(path)
         if key in (None, there.key): return there
     except InputError: pass
+    from imbal_al.project.model_file import write_watch_file # Loads PyTorch: only where the file is missing
     write_watch_file(path)
     return open_watcher(path)
 
@@ -90,16 +90,22 @@ def round_logits(
     p:Project, # The project
     folder     # Of the round
     )->Callable: # f(images) yields logits (H,W)
-    "What a round's network says. Raises `InputError` where it is damaged"
+    "What a round's network says, read when it is first asked. Raises `InputError` then where it is damaged"
+    ready = cache(partial(_ready, p, folder))
+    def logits(images):
+        "Of whole images"
+        for z,_ in predict(ready(), images, project_windows(p)): yield z
+    return logits
+
+# %% ../../nbs/71c_project.reference.ipynb #367a5f27
+def _ready(p, folder):
+    "A round's network, ready to look. Raises `InputError` where it is damaged"
+    from imbal_al.project.network import read_model # Loads PyTorch: only for pictures that have no record yet
     net = read_model(p, folder/'model.pt')
     if net is None: raise InputError(
         f'{folder}/model.pt is damaged; '
         f'give `imbal-al next {p.dir} --budget 0` to train again, export and predict')
-    run = network(net, p.settings.encoder, 3, 'cpu', 'fp32')
-    def logits(images):
-        "Of whole images"
-        for z,_ in predict(run, images, project_windows(p)): yield z
-    return logits
+    return network(net, p.settings.encoder, 3, 'cpu', 'fp32')
 
 # %% ../../nbs/71c_project.reference.ipynb #36356e7a
 @dataclass(frozen=True)

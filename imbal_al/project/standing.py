@@ -21,7 +21,7 @@ from ..measure.verdict import Rule
 from .held_out import weighed_tests
 from .in_parts import part_standing, PartStanding
 from .labelled import labels
-from .network import heldout_hist, heldout_parts
+from .heldout_records import heldout_hist, heldout_parts
 from imbal_al.project.state import (
     flags_of, judged_rounds, read_guide, read_verdict, split_labels, tested_units, trained_rounds
 )

@@ -15,7 +15,7 @@ from imbal_al.measure.verdict import (
 )
 from .held_out import weighed_tests
 from .labelled import labels
-from .network import heldout_parts
+from .heldout_records import heldout_parts
 from imbal_al.project.state import (
     exported_round, read_guide, read_verdict, split_labels, VERDICT_FORM
 )
