@@ -2210,6 +2210,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'imbal_al/measure/counting.py'),
                                            'imbal_al.measure.counting._line_of': ( 'measure.counting.html#_line_of',
                                                                                    'imbal_al/measure/counting.py'),
+                                           'imbal_al.measure.counting._made': ( 'measure.counting.html#_made',
+                                                                                'imbal_al/measure/counting.py'),
                                            'imbal_al.measure.counting._numba': ( 'measure.counting.html#_numba',
                                                                                  'imbal_al/measure/counting.py'),
                                            'imbal_al.measure.counting._rest': ( 'measure.counting.html#_rest',

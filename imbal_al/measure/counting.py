@@ -48,8 +48,8 @@ NAN, NOT_BINARY = 1, 2 # What may be wrong with an image; 0: nothing
 def _wrong(z, mask):
     "`NOT_BINARY`, else `NAN`, else 0"
     nans, bits = np.int32(0), np.uint8(0)
-    for i in range(mask.size): bits |= mask[i]
     for i in range(z.size): nans += np.int32(z[i]!=z[i])
+    for i in range(mask.size): bits |= mask[i]
     return 2 if bits>1 else 1 if nans else 0
 
 # %% ../../nbs/20a_measure.counting.ipynb #58393bee
@@ -134,18 +134,24 @@ def _arguments(numba, step, dtype):
     return given[step.__name__]
 
 # %% ../../nbs/20a_measure.counting.ipynb #a84d2803
-class CannotCompile(Exception):
-    "There is no compiler here, or it cannot compile this"
-
 @lru_cache(None)
-def _compiled(step, dtype='f4'):
-    "A step, compiled; raises `CannotCompile`"
+def _made(step, dtype):
+    "A step, compiled; None where that cannot be, which is tried once"
     numba = _numba()
-    if numba is None: raise CannotCompile
     for keep in (True, False):
         try: return numba.njit(_arguments(numba, step, dtype), cache=keep, nogil=True)(step)
         except Exception: pass
-    raise CannotCompile
+    return None
+
+# %% ../../nbs/20a_measure.counting.ipynb #db8d0d4c
+class CannotCompile(Exception):
+    "There is no compiler here, or it cannot compile this"
+
+def _compiled(step, dtype='f4'):
+    "A step, compiled; raises `CannotCompile`"
+    made = _made(step, dtype)
+    if made is None: raise CannotCompile
+    return made
 
 # %% ../../nbs/20a_measure.counting.ipynb #210bf31f
 _WAY = ContextVar('way', default='')
