@@ -50,7 +50,11 @@ _RECIPES = {
 def settings_of_new(
     given:dict # Name -> value, what somebody asks for
     )->Settings:
-    "Settings of a new project: the way to train, and what goes with it, unless something else is asked for"
+    """Settings of a new project: the way to train, and what goes with it, unless something else is asked for
+
+    Raises `InputError` for an architecture beside `train='frozen'`, which has a decoder of its own."""
+    if given.get('train')=='frozen' and 'arch' in given: raise InputError(
+        f"arch = {given['arch']!r} has no say beside train = 'frozen', which trains a light decoder of its own; leave one out")
     names_network = 'arch' in given or 'weights' in given or given.get('encoder','lite0') not in _FROZEN
     way = given.get('train') or ('fine-tune' if names_network else 'frozen')
     return Settings(**{**_RECIPES.get(way, {}), **given, 'train':way})
