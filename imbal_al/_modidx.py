@@ -1000,6 +1000,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'imbal_al/dev/first_finds.py'),
                                           'imbal_al.dev.first_finds._subset': ( 'dev/dev.first_finds.html#_subset',
                                                                                 'imbal_al/dev/first_finds.py'),
+                                          'imbal_al.dev.first_finds._taken_up': ( 'dev/dev.first_finds.html#_taken_up',
+                                                                                  'imbal_al/dev/first_finds.py'),
                                           'imbal_al.dev.first_finds._typical': ( 'dev/dev.first_finds.html#_typical',
                                                                                  'imbal_al/dev/first_finds.py'),
                                           'imbal_al.dev.first_finds._typiclust': ( 'dev/dev.first_finds.html#_typiclust',

@@ -151,7 +151,7 @@ def _start(one, encoder_name, start, runs, prepared):
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #316d359a
 def _rows(record, command):
     "The table's rows of a record"
-    said = {name:record[name] for name in ('config','commit','hardware','weights')}
+    said = {name:record[name] for name in _ABOUT}
     return [{**row, **said, 'command':command} for row in record['rows']]
 
 def _late(first):
@@ -202,6 +202,8 @@ def main(
     parser.add_argument('--starts', type=int, default=20)
     parser.add_argument('--data', default='', help='one set only')
     given, rows = parser.parse_args(argv), []
+    given.runs.mkdir(parents=True, exist_ok=True)
+    _taken_up(given.out, given.runs)
     for one in _SETS:
         if given.data and one.data!=given.data: continue
         rows += _of_set(one, given, _command(given))
@@ -216,6 +218,20 @@ def _command(given):
     how = f'--encoder {given.encoder} --starts {given.starts}'
     if given.data: how += f' --data {given.data}'
     return f'python -m imbal_al.dev.first_finds --runs RUNS {how}'
+
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #d07c5424
+_ABOUT = ('config','commit','hardware','weights')
+
+def _taken_up(table, runs):
+    "Records of the starts that a table holds, where they are missing"
+    if not table.is_file(): return
+    t = pd.read_csv(table, float_precision='round_trip', dtype=dict(config=str, commit=str))
+    for key,rows in t.groupby('config', sort=False):
+        path = runs/f'{key}.json'
+        if read_json(path): continue
+        about = rows.iloc[0][list(_ABOUT)].to_dict()
+        own = rows.drop(columns=[*_ABOUT,'command'])
+        write_json(path, dict(rows=own.to_dict('records'), **about))
 
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #b47ddb52
 def _with_others(t, path):
