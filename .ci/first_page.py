@@ -16,7 +16,7 @@ from imbal_al.data.synthetic import image
 AT = Path(__file__).resolve().parent.parent / 'data/results'
 SIZE, SEED = 64, 7
 LOOP = """
-project new parts --images photos --window 64 --steps 100 --held-out 0.3
+project new parts --images photos --window 64 --held-out 0.3
 next parts --budget 25 --device cpu
 ingest parts masks
 next parts --budget 25 --device cpu

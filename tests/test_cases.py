@@ -398,6 +398,7 @@ def forked(path, limit, size, *words):
     "A command in a process of its own that may use no more than `size` of something: exit code and what was said"
     pid = os.fork()
     if not pid:
+        sys.dont_write_bytecode = True  # A module's cache that is cut off would be read by all who come later
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(limit, (size, resource.getrlimit(limit)[1]))
         done = CliRunner().invoke(app, [str(word) for word in words])

@@ -150,7 +150,7 @@ def test_unwritable_places_are_one_line(tmp_path, open_dir, unprivileged):
 def test_a_full_disk_is_one_line(tmp_path):
     "A limit on the size of files stands for the disk: the write fails in its middle"
     code = f"import resource\nfrom imbal_al.core import InputError, write_text\nwrite_text({str(tmp_path/'x.csv')!r}, 'old')\nresource.setrlimit(resource.RLIMIT_FSIZE, (50_000,)*2)\ntry: write_text({str(tmp_path/'x.csv')!r}, 'y'*60_000)\nexcept InputError as e: print(e)"
-    said = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout
+    said = subprocess.run([sys.executable, '-B', '-c', code], capture_output=True, text=True).stdout
     assert (
         said
         == f"cannot write {tmp_path/'x.csv'}: File too large; make room on the disk or choose another folder, then run it again\n"

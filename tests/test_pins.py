@@ -259,7 +259,7 @@ def pin_project(tmp):
     images.mkdir()
     for i in range(24):
         Image.fromarray(line_image(i)[0]).save(images / f'{i:02d}.png')
-    new = '--window 32 --steps 12 --held-out 0.5 --seed 1'.split()
+    new = '--window 32 --train fine-tune --steps 12 --held-out 0.5 --seed 1'.split()
     with pytest.MonkeyPatch.context() as m:  # a project's id is random, and its units' ids follow
         m.setattr(os, 'urandom', lambda n: bytes(range(n)))
         said = [call('project', 'new', d, '--images', images, *new)]

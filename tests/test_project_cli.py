@@ -234,7 +234,7 @@ def test_a_project_is_guided_from_the_command_line(tmp_path, images, monkeypatch
     from imbal_al.project.state import rounds
 
     q = tmp_path / 'q'
-    say('project', 'new', q, '--images', images, '--window', 32, '--held-out', 0.5, '--seed', 1)
+    say('project', 'new', q, '--images', images, '--window', 32, '--held-out', 0.5, '--seed', 1, '--train', 'fine-tune')
     p = open_project(q)
     for o in p.units.id:
         write_label(p, o, truth(p.row[o]['name']))

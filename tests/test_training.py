@@ -1,5 +1,7 @@
 "Training on a fixed split: augmentation, refusal, divergence, checkpoints"
 
+import sys
+
 import numpy as np, pytest, torch
 
 from imbal_al.core import InputError
@@ -190,11 +192,12 @@ def test_a_damaged_checkpoint_is_not_read(parts, tmp_path):
     assert _read_checkpoint(path) is None and repr(fit(parts, checkpoint=path)[0]) == repr(whole)
 
 
-def test_a_full_disk_costs_the_checkpoint_not_the_training(parts, tmp_path, caplog):
+def test_a_full_disk_costs_the_checkpoint_not_the_training(parts, tmp_path, caplog, monkeypatch):
     "The write fails in its middle; the training ends as it would have"
     import resource
 
     whole = fit(parts)[0]
+    monkeypatch.setattr(sys, 'dont_write_bytecode', True)  # No module's cache shall be cut off
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     try:
         rows = fit(parts, checkpoint=tmp_path / 'state')[0]

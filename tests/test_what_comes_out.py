@@ -573,7 +573,7 @@ def test_a_full_disk_is_one_line(model, tmp_path):
         'from imbal_al.cli import main; main()'
     )
     done = subprocess.run(
-        [sys.executable, '-c', code, 'predict', model, photos, '--out', tmp_path / 'o'],
+        [sys.executable, '-B', '-c', code, 'predict', model, photos, '--out', tmp_path / 'o'],
         capture_output=True,
         text=True,
         env=dict(os.environ, PYTHONPATH=str(Path(__file__).parent.parent)),

@@ -8,6 +8,8 @@ import argparse, copy, gc, io, json, os, shutil, subprocess, sys, tempfile, time
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from ..data.masks import read_mask
 from ..data.patches import cut, open_store
 from ..data.synthetic import image as drawn
 from ..losses.compound import ComboOnDevice, PaperComboLoss
+from ..measure.counting import counted_by
 from ..measure.metrics import confusion, EDGES, histogram, tally
 from ..measure.parts import part_record, regions
 from ..networks.batches import Batches
@@ -422,16 +425,37 @@ def _smp(found, there):
     return _clock(go)
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #c7e69e56
+def _read_once(logits): np.bitwise_or.reduce(logits.reshape(-1).view(np.uint64))
+
 def _counting(logits, masks):
     "The variants that rows of counts and of histograms share"
     found,there = logits>=0,masks.astype(bool)
     return {
+        'logits read once': partial(_clock, _read_once, logits),
         'count_nonzero': partial(_clock, _count_floor, found, there),
         'torchmetrics': partial(_torchmetrics, found, masks),
         'smp.metrics': partial(_smp, found, masks)}
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #1df22308
+def _by(way, f, *args, **named):
+    "f, counted 'compiled' or by 'numpy'; seconds"
+    with counted_by(way): return _clock(f, *args, **named)
+
+def _both_ways(number, f, *args, **named):
+    "The variants of ours"
+    numba = find_spec('numba')
+    _NOTES[number] = f"compiled by numba {version('numba')}" if numba else 'NumPy: numba is not installed'
+    return {
+        'ours': partial(_by, 'compiled', f, *args, **named),
+        "NumPy's way": partial(_by, 'numpy', f, *args, **named)}
+
 # %% ../../nbs/dev/1_dev.bench.ipynb #4c929aa9
-_COUNTING = {'count_nonzero':('floor',.5), 'torchmetrics':('peer',40), 'smp.metrics':('peer',8)}
+_COUNTING = {
+    'logits read once':('floor',.9),
+    'count_nonzero':('floor',.5),
+    "NumPy's way":('plain',_NONE),
+    'torchmetrics':('peer',40),
+    'smp.metrics':('peer',8)}
 
 @_row('9 counts', 'confusion counts of masks',
     wanted=_COUNTING,
@@ -439,8 +463,8 @@ _COUNTING = {'count_nonzero':('floor',.5), 'torchmetrics':('peer',40), 'smp.metr
     short=dict(n=4, size=32))
 def _counts(folder, n, size):
     logits,masks = _masks(n, size)
-    ours = partial(_clock, confusion, logits>=0, masks.astype(bool))
-    return dict(ours=ours)|_counting(logits, masks)
+    found,there = logits>=0,masks.astype(bool)
+    return _both_ways('9 counts', confusion, found, there)|_counting(logits, masks)
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #780fd6da
 def _count_bytes(codes):
@@ -471,8 +495,8 @@ def _torchmetrics_curve(logits, masks):
 def _histograms(folder, n, size):
     logits,masks = _masks(n, size)
     codes = np.floor(8*logits+64).clip(0,127).astype(np.uint8) | masks<<7
-    ours = partial(_clock, histogram, logits, masks, logits=True)
-    return dict(ours=ours)|_counting(logits, masks)|{
+    ours = _both_ways('9 histograms', histogram, logits, masks, logits=True)
+    return ours|_counting(logits, masks)|{
         'bytes counted': partial(_clock, _count_bytes, codes),
         'numpy.histogram': partial(_clock, _plain_histograms, logits, masks.astype(bool)),
         'torchmetrics, 128 thresholds': partial(_torchmetrics_curve, logits, masks)}
@@ -694,11 +718,12 @@ def _steel(n, size):
     return DeviceData(images[...,None], masks.astype(np.uint8), 'cpu')
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #d556dece
-def _trained(data, steps):
+def _trained(data, steps, encoder='lite0'):
     "A network after a few steps on 64 of the pictures, in evaluation mode"
     torch.manual_seed(0)
-    if not steps: return create_model().eval()
-    return _bare_training(data, steps, 8, idx=range(min(len(data), 64)))[0]
+    how = dict(encoder=encoder, weights='imagenet' if encoder=='lite0' else None)
+    if not steps: return create_model(**how).eval()
+    return _bare_training(data, steps, 8, idx=range(min(len(data), 64)), **how)[0]
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #b2d0e7b3
 def _quickest(number, network, data, bs):
@@ -713,16 +738,18 @@ def _quickest(number, network, data, bs):
     return partial(_clock, go)
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #232eb825
+_SMALL = dict(encoder='tu-mobilenetv3_small_050') # A network for short forms
+
 @_row('3 eval', 'evaluation by the quickest way',
     wanted={
         'fp32 contiguous':('plain',2),
         'fp32 channels last':('plain',_NONE),
         'PyTorch alone':('plain',_NONE)},
-    full=dict(n=256, size=64, bs=64, steps=10),
-    short=dict(n=4, size=32, bs=4, steps=0))
-def _eval_layout(folder, n, size, bs, steps):
+    full=dict(n=256, size=64, bs=64, steps=10, encoder='lite0'),
+    short=dict(n=4, size=32, bs=4, steps=0)|_SMALL)
+def _eval_layout(folder, n, size, bs, steps, encoder):
     data = _steel(n, size)
-    network = _trained(data, steps)
+    network = _trained(data, steps, encoder)
     precision = choose_precision('cpu')['eval']
     return {
         'ours': _quickest('3 eval', network, data, bs),
@@ -778,11 +805,11 @@ def _openvino_alone(graph, batches):
         'OpenVINO alone':('peer',1/1.05),
         'ONNX Runtime alone':('peer',_NONE),
         'fp32 contiguous':('plain',_NONE)},
-    full=dict(n=16, size=256, bs=16, steps=10),
-    short=dict(n=4, size=32, bs=4, steps=0))
-def _look_through(folder, n, size, bs, steps):
+    full=dict(n=16, size=256, bs=16, steps=10, encoder='lite0'),
+    short=dict(n=4, size=32, bs=4, steps=0)|_SMALL)
+def _look_through(folder, n, size, bs, steps, encoder):
     data = _steel(n, size)
-    network = _trained(_steel(64, min(size, 64)), steps)
+    network = _trained(_steel(64, min(size, 64)), steps, encoder)
     x = data.normalise(data.raw(slice(None))).contiguous()
     batches = [batch.numpy() for batch in x.split(bs)]
     graph = _onnx_bytes(copy.deepcopy(network), x[:1])
@@ -1203,7 +1230,7 @@ _SMALL_PROJECT = dict(images=10, size=32, labelled=6, window=32, steps=1, bs=2, 
 
 @_row('16', "a project's round", wanted=_ROUND,
     full=_PROJECT|dict(encoder='lite0'),
-    short=_SMALL_PROJECT|dict(encoder='tu-mobilenetv3_small_050'))
+    short=_SMALL_PROJECT|_SMALL)
 def _project_round(folder, images, size, labelled, budget, encoder, **settings):
     settings |= dict(encoder=encoder, weights='imagenet' if encoder=='lite0' else None)
     project,_ = _round_project(folder, images, size, labelled, **settings)

@@ -53,7 +53,7 @@ def _drawn(work, scale):
 
 def _project(work, name, scale):
     "A project of them, which lies in WORK/name"
-    how = dict(window=scale.side, overlap=0, steps=scale.steps, bs=scale.bs)
+    how = dict(window=scale.side, overlap=0, train='fine-tune', steps=scale.steps, bs=scale.bs)
     return new(work/name, work/'camera', held_out=scale.held_out, seed=scale.seed, **how)
 
 # %% ../../nbs/dev/4a_dev.live_study.ipynb #c4d61782

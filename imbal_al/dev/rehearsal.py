@@ -293,7 +293,7 @@ def play(
     source = _stage(source, staged, loop.groups, loop.shrink, loop.kinds)
     own = {setting:getattr(loop, setting) for setting in _SETTINGS}
     images = staged/'images'
-    p = new(root/'projects'/name, images, source.channels, group_by='folder', **own)
+    p = new(root/'projects'/name, images, source.channels, group_by='folder', train='fine-tune', **own)
     table = rehearse(p, _truth_of(p, source), loop.budget, loop.cycles, loop.strategy,
         tests=loop.tests or None, say=say, per_group=loop.per_group)
     made_by = dict(data=loop.data, strategy=loop.arm, seed=loop.seed, config=loop.key)

@@ -280,6 +280,17 @@ def over_settings(
         rows.append(dict(arm=arm, settings=len(own), difference=found.mean, low=found.low, high=found.high))
     return pd.DataFrame(rows)
 
+# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #c65e46d0
+def by_set(
+    t:pd.DataFrame,  # The table
+    arm:str='frozen lite0', # Which way
+    against:str='fine-tune' # Compared with which
+    )->pd.DataFrame: # data, n, difference, low, high of F1
+    "A way against one on each set, all numbers of labels together"
+    wide = t.pivot_table(index=['data','repeat','labels'], columns='arm', values='f1')
+    both = (wide[arm]-wide[against]).unstack('labels').dropna().mean(1)
+    return pd.DataFrame([dict(data=data, n=len(own), **_interval(own.to_numpy())) for data,own in both.groupby(level=0)])
+
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #d619fcd2
 def _speed(steps=3, n=16, side=256):
     "Seconds of a step on 16 windows of 256 px, and of an encoder's pass, by way"

@@ -45,11 +45,15 @@ cycle near that line is no sign of exploration: chance does as well."""
 # %% ../../nbs/21_measure.metrics.ipynb #f1922443
 from __future__ import annotations
 from array import array
+from functools import lru_cache, partial
 
 import numpy as np
 from PIL import Image
 
 from ..core import check_choice, InputError
+from imbal_al.measure.counting import (
+    CannotCompile, HISTOGRAM, image_counter, is_worth_it, mask_counter, MASKS, NOT_BINARY
+)
 
 # %% auto #0
 __all__ = ['histogram', 'confusion', 'counts', 'scores', 'scores_at', 'f1_curve', 'threshold_curve', 'best_threshold',
@@ -62,6 +66,7 @@ P_EDGES = np.r_[0., 1/(1+np.exp(-EDGES[1:-1])), 1.]
 
 # %% ../../nbs/21_measure.metrics.ipynb #7c5aed8d
 _NOT_BINARY = 'masks must hold 0 and 1 only; divide by 255 or compare with 0 first'
+_DIVERGED = 'predictions hold nan; the model has diverged'
 
 def _is_binary(masks):
     "0 and 1 only, of any kind of number? Bytes are looked at image by image, in `histogram`."
@@ -76,7 +81,7 @@ def _check_pixels(values, masks, logits):
         f"predictions {values.shape} and masks {masks.shape} must have one shape (N,H,W)")
     if not _is_binary(masks): raise InputError(_NOT_BINARY)
     if logits: return
-    if np.isnan(values).any(): raise InputError("predictions hold nan; the model has diverged")
+    if np.isnan(values).any(): raise InputError(_DIVERGED)
     if ((values<0)|(values>1)).any():
         raise InputError("probabilities lie outside [0, 1]; for logits pass logits=True")
 
@@ -97,7 +102,7 @@ def _logit_bins(values):
         try:
             with np.errstate(invalid='raise'): np.copyto(code, buffer, casting='unsafe')
         except FloatingPointError:
-            raise InputError("predictions hold nan; the model has diverged") from None
+            raise InputError(_DIVERGED) from None
         return np.bitwise_and(bins, np.uint8(BINS-1), out=bins)
     return binned
 
@@ -117,6 +122,39 @@ def tally(codes):
     flat = np.ascontiguousarray(codes)
     return array('I', Image.frombuffer('L', (codes.size,1), flat, 'raw', 'L', 0, 1).histogram())
 
+# %% ../../nbs/21_measure.metrics.ipynb #434fa4b3
+def _numpy_counter(values, logits):
+    "f(image, mask) -> (256 counts by truth and bin, `NOT_BINARY` or 0)"
+    bins = _logit_bins(values) if logits else _probability_bins
+    side = np.empty(values.shape[1:], np.uint8) if logits else None
+    def counted(image, mask):
+        "Of one image"
+        if mask.max()>1: return None, NOT_BINARY
+        code = bins(image)
+        truth = np.multiply(mask, np.uint8(BINS), out=side)
+        return tally(np.bitwise_or(code, truth, out=code)), 0
+    return counted
+
+# %% ../../nbs/21_measure.metrics.ipynb #c86b3cae
+@lru_cache(2)
+def _bins_of_halves(logits):
+    "uint8 (65536,): the bin of every float16 as NumPy finds it, 0 for nan and what is no probability"
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    known = ~np.isnan(every) if logits else (every>=0)&(every<=1)
+    bins = np.zeros(len(every), np.uint8)
+    if logits: bins[known] = _logit_bins(every[known][None])(every[known])
+    else: bins[known] = _probability_bins(every[known])
+    return bins
+
+# %% ../../nbs/21_measure.metrics.ipynb #1b910ff4
+def _counter(values, logits):
+    "How an image is counted"
+    plain = _numpy_counter(values, logits)
+    if not is_worth_it(values.size, HISTOGRAM): return plain
+    table = partial(_bins_of_halves, logits)
+    try: return image_counter(values.dtype, logits, P_EDGES[1:-1], table)
+    except CannotCompile: return plain
+
 # %% ../../nbs/21_measure.metrics.ipynb #662a4cf4
 def histogram(
     values:np.ndarray, # (N,H,W) predicted probability of a defect, or its logit
@@ -129,14 +167,11 @@ def histogram(
     _check_pixels(values, masks, logits)
     hist_NB = np.zeros((len(values), 2*BINS), np.uint32)
     if not values.size: return hist_NB.reshape(-1, 2, BINS)
-    bins = _logit_bins(values) if logits else _probability_bins
-    side = np.empty(masks.shape[1:], np.uint8) if logits else None
+    count = _counter(values, logits)
     for i,(image,mask) in enumerate(zip(values, masks)):
-        mask = mask.astype(np.uint8, copy=False)
-        if mask.max()>1: raise InputError(_NOT_BINARY)
-        code = bins(image)
-        truth = np.multiply(mask, np.uint8(BINS), out=side)
-        hist_NB[i] = tally(np.bitwise_or(code, truth, out=code))
+        hist_B, wrong = count(image, mask.astype(np.uint8, copy=False))
+        if wrong: raise InputError(_NOT_BINARY if wrong>=NOT_BINARY else _DIVERGED)
+        hist_NB[i] = hist_B
     hist_N2B = hist_NB.reshape(-1, 2, BINS)
     return np.roll(hist_N2B, BINS//2, 2) if logits else hist_N2B
 
@@ -145,6 +180,13 @@ def _hits(predicted, mask):
     "Pixels hit, predicted and there, of one image."
     both = np.logical_and(predicted, mask)
     return [np.count_nonzero(pixels) for pixels in (both, predicted, mask)]
+
+# %% ../../nbs/21_measure.metrics.ipynb #d7043de0
+def _mask_counter(p, y):
+    "How two masks are counted"
+    if p.dtype!=bool or y.dtype!=bool or not is_worth_it(p.size, MASKS): return _hits
+    try: return mask_counter()
+    except CannotCompile: return _hits
 
 # %% ../../nbs/21_measure.metrics.ipynb #aa76da88
 def confusion(
@@ -155,7 +197,8 @@ def confusion(
     p, y = np.asarray(predicted), np.asarray(masks)
     if p.ndim!=3 or p.shape!=y.shape: raise InputError(
         f"predictions {p.shape} and masks {y.shape} must have one shape (N,H,W)")
-    counted = [_hits(a, b) for a,b in zip(p, y)]
+    count = _mask_counter(p, y)
+    counted = [count(a, b) for a,b in zip(p, y)]
     hit, said, there = np.array(counted, np.int64).reshape(-1,3).T
     return np.stack([hit, said-hit, there-hit], 1)
 

@@ -77,15 +77,20 @@ class _New:
         help='1 (grey) or 3; default: 1 if all images are grey')]=None
     held_out: Annotated[Optional[float], typer.Option(
         help='Share of the images that is only tested on; default 0.2')]=None
+    train: Annotated[Optional[str], typer.Option(
+        help='frozen: a light decoder on an encoder that stays as it is, seconds a round; '
+        'fine-tune: all weights, minutes a round; default frozen, unless --arch or '
+        'an encoder that cannot be kept as it is asks for the other')]=None
     steps: Annotated[Optional[int], typer.Option(
-        help='Optimiser steps per round; default 200')]=None
+        help='Optimiser steps per round; default 100, with fine-tune 200')]=None
     balance: Annotated[Optional[float], typer.Option(
         help='Least share of windows with a defect in a training batch, 0 to below 1; '
-        'default 0.3; 0: as they are')]=None
+        'default 0.5, with fine-tune 0.3; 0: as they are')]=None
     arch: Annotated[Optional[str], typer.Option(
-        help='fpn, unet, pspnet, deeplabv3; default fpn')]=None
+        help='fpn, unet, pspnet, deeplabv3, with fine-tune; default fpn')]=None
     encoder: Annotated[Optional[str], typer.Option(
-        help='lite0, or any of segmentation-models-pytorch; default lite0')]=None
+        help='lite0, dinov2 (frozen only), or with fine-tune any of '
+        'segmentation-models-pytorch; default lite0')]=None
     bits: Annotated[Optional[int], typer.Option(
         help='Bits that 16-bit images use: 8, 10, 12, 14 or 16; '
         'default: as few as the images need')]=None

@@ -13,7 +13,7 @@ import pandas as pd
 from ..core import check_choice, InputError, note
 from .noticed import parts_line
 from .pictures import found_again, Known, looked_at, twins
-from .settings import check_groups, check_settings, Settings
+from .settings import check_groups, check_settings, Settings, settings_of_new
 from imbal_al.project.store import (
     labelled_ids, locked, open_project, Project, open_to_renew, sweep, write_project
 )
@@ -28,7 +28,7 @@ def new(
     dir:str|Path,           # Folder of the project
     images:str|Path,        # Folder of the images
     channels:int|None=None, # 1 or 3; None: 1 if all images are grey
-    **settings              # See `Settings`
+    **settings              # See `Settings` and `settings_of_new`
     )->Project:
     """Make a project, or look for new images in one that is there
 
@@ -43,7 +43,7 @@ def new(
     elif old is None: settings['channels'] = 1 if all(row['grey'] for row in rows) else 3
     if old is None:
         settings = {'bits':bits_of(images, rows), **settings}
-        return _make(dir, images, Settings(**settings), rows, lines, notes)
+        return _make(dir, images, settings_of_new(settings), rows, lines, notes)
     for name,value in settings.items():
         was = getattr(old.settings, name)
         if was!=value: raise InputError(

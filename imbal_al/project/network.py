@@ -109,7 +109,8 @@ def _train_frozen(p, images, masks, device, loss, how):
     s = p.settings
     net = frozen_network(s.encoder, (s.window,s.window), how.seed, device)
     kept = keep_features(images, p.dir/'features'/f'labelled_{s.encoder}', net.seen)
-    return train_frozen(net, kept.tokens, masks, loss, how, s.schedule)
+    net = train_frozen(net, kept.tokens, masks, loss, how, s.schedule)
+    return net.to(memory_format=torch.channels_last) # As it is read back: another layout rounds otherwise
 
 # %% ../../nbs/65_project.network.ipynb #29bea245
 def bare_network(

@@ -372,9 +372,13 @@ def _spoken(seconds): return f'{seconds:.0f} s' if seconds<90 else f'{seconds/60
 
 # %% ../../nbs/67_project.rounds.ipynb #7eb65d00
 def _halved(p, seconds):
-    "What would halve a long training"
+    "What would halve a long training, or make seconds of it"
     if seconds<60: return ''
-    return f'; `imbal-al project set {p.dir} steps={max(p.settings.steps//2, 1)}` halves that'
+    s = p.settings
+    line = f'; `imbal-al project set {p.dir} steps={max(s.steps//2, 1)}` halves that'
+    if s.train!='fine-tune' or s.encoder!='lite0': return line
+    return f'{line}, `imbal-al project set {p.dir} train=frozen` makes seconds of it'
+
 
 # %% ../../nbs/67_project.rounds.ipynb #bf78b46c
 _SHORT = 5 # Seconds: a training that is over so soon says nothing

@@ -41,6 +41,20 @@ class Settings:
     balance: float=.3       # Least expected share of windows with a defect in a training batch; 0: as they are
     train: str='fine-tune'  # All weights, or 'frozen': a light decoder on kept features of the encoder
 
+# %% ../../nbs/62i_project.settings.ipynb #e579cb33
+_FROZEN = ('lite0','dinov2') # Encoders that can be kept as they are
+_RECIPES = {
+    'frozen':dict(steps=100, balance=.5),
+    'fine-tune':dict(steps=200, balance=.3)}
+
+def settings_of_new(
+    given:dict # Name -> value, what somebody asks for
+    )->Settings:
+    "Settings of a new project: the way to train, and what goes with it, unless something else is asked for"
+    names_network = 'arch' in given or 'weights' in given or given.get('encoder','lite0') not in _FROZEN
+    way = given.get('train') or ('fine-tune' if names_network else 'frozen')
+    return Settings(**{**_RECIPES.get(way, {}), **given, 'train':way})
+
 # %% ../../nbs/62i_project.settings.ipynb #d8bc088f
 def group_of(
     image:str, # Its name below the project's folder of images
