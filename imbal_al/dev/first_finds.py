@@ -151,7 +151,7 @@ def _start(one, encoder_name, start, runs, prepared):
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #316d359a
 def _rows(record, command):
     "The table's rows of a record"
-    said = {name:record[name] for name in ('config','commit','hardware','weights')}
+    said = {name:record[name] for name in _ABOUT}
     return [{**row, **said, 'command':command} for row in record['rows']]
 
 def _late(first):
@@ -201,7 +201,11 @@ def main(
     parser.add_argument('--encoder', default='dinov2')
     parser.add_argument('--starts', type=int, default=20)
     parser.add_argument('--data', default='', help='one set only')
+    parser.add_argument('--whole', type=Path, help='all windows of the commutators, no starts: write there, and end')
     given, rows = parser.parse_args(argv), []
+    if given.whole: return write_table(given.whole, _whole(_SETS[0], given.encoder, given.starts), index=False)
+    given.runs.mkdir(parents=True, exist_ok=True)
+    _taken_up(given.out, given.runs)
     for one in _SETS:
         if given.data and one.data!=given.data: continue
         rows += _of_set(one, given, _command(given))
@@ -216,6 +220,47 @@ def _command(given):
     how = f'--encoder {given.encoder} --starts {given.starts}'
     if given.data: how += f' --data {given.data}'
     return f'python -m imbal_al.dev.first_finds --runs RUNS {how}'
+
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #ea5889a7
+def _whole_row(found, faulty, pictures, draw, n=100):
+    "What the first `n` of an order of all windows hold"
+    order = first_finds(found.tokens, found.embedding, stream(draw, 'first finds whole')).order
+    hit = order[:n][faulty[order[:n]]]
+    return dict(
+        draw=draw,
+        windows=len(faulty),
+        faulty=int(faulty.sum()),
+        defects=len(np.unique(pictures[faulty])),
+        first=int(np.argmax(faulty[order]))+1,
+        faulty_found=len(hit),
+        defects_found=len(np.unique(pictures[hit])))
+
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #372c7fa7
+def _whole(one, encoder_name, draws):
+    "The table of a set"
+    found, faulty = _prepared(one, encoder_name)
+    store = open_store(load_source(one.data), one.patch)
+    at = _subset(store.table['faulty'].to_numpy()>0, one)
+    pictures = store.table['image'].to_numpy()[at]
+    came = provenance()
+    about = dict(data=one.data, patch=one.patch, encoder=encoder_name)
+    made = dict(commit=came['commit'], hardware=f"{came['cpu']}, {came['cores']} cores", weights=found.meta['origin'])
+    rows = [dict(about, **_whole_row(found, faulty, pictures, draw), **made) for draw in range(draws)]
+    return pd.DataFrame(rows)
+
+# %% ../../nbs/dev/8a_dev.first_finds.ipynb #d07c5424
+_ABOUT = ('config','commit','hardware','weights')
+
+def _taken_up(table, runs):
+    "Records of the starts that a table holds, where they are missing"
+    if not table.is_file(): return
+    t = pd.read_csv(table, float_precision='round_trip', dtype=dict(config=str, commit=str))
+    for key,rows in t.groupby('config', sort=False):
+        path = runs/f'{key}.json'
+        if read_json(path): continue
+        about = rows.iloc[0][list(_ABOUT)].to_dict()
+        own = rows.drop(columns=[*_ABOUT,'command'])
+        write_json(path, dict(rows=own.to_dict('records'), **about))
 
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #b47ddb52
 def _with_others(t, path):
