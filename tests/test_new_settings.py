@@ -1,12 +1,11 @@
 "How a new project trains, and that one that is there goes on as it was made"
 
-import json
-
 import numpy as np, pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.cli import app
+from imbal_al.core import read_json, write_json
 from imbal_al.project.intake import new
 from imbal_al.project.store import open_project
 
@@ -60,10 +59,10 @@ def test_a_project_of_an_earlier_version_goes_on_as_it_was_made(tmp_path, photos
     "Its file names no way to train; new pictures change nothing"
     p = new(tmp_path / 'p', photos, window=32, overlap=0)
     path = p.dir / 'project.json'
-    content = json.loads(path.read_text())
+    content = read_json(path)
     for name in ('train', 'steps', 'balance'):
         del content['settings'][name]
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     Image.fromarray(np.full((32, 32), 200, np.uint8)).save(photos / '99.png')
     code, said, again = made(tmp_path / 'p', photos)
     assert code == 0, said
