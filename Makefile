@@ -29,7 +29,7 @@ study: setup
 story: setup
 	@$(BIN)/python -W ignore -c 'from imbal_al.dev.story import main; main()' $(ARGS)
 
-# Half as many processes again as there are cores, since many tests wait; one process: make test CORES=0
+# On as many cores as there are; one process: make test CORES=0
 CORES  ?= auto
 test: setup
 	@$(BIN)/python -m pytest -n $(CORES) --dist worksteal $(ARGS)

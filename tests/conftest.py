@@ -70,13 +70,6 @@ def pytest_configure(config):
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config):
-    "Half as many processes again as there are cores: many tests wait, for a server, a lock or a process that is killed"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    return cores + cores // 2
-
-
-@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
     node.workerinput['server'] = getattr(node.config, 'server', None)
 
