@@ -25,7 +25,7 @@ def _demo(
     seed: Annotated[int, typer.Option(min=0, help='Seed of everything random')]=0,
     ):
     """The whole loop on drawn photographs with a simulated annotator: each command and its output.
-    Two minutes on two cores. Safe to interrupt; run it again to resume.
+    One minute on two cores. Safe to interrupt; run it again to resume.
 
     Example:
 
