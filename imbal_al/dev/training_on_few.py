@@ -20,9 +20,10 @@ from ..measure.metrics import BINS, histogram, pooled, prevalence_weights, score
 from ..measure.parts import area_index, measure_parts
 from ..measure.statistics import random_effects, shared_interval
 from ..measure.threshold import cross_fitted
+from ..networks.augment import augment
 from ..networks.device import DeviceData
 from ..networks.features import encode, keep_features, load_encoder
-from ..networks.frozen import decoder_on, frozen_network, HOW, logits_of, train_frozen
+from ..networks.frozen import decoder_on, frozen_network, HOW, logits_of, train_frozen, turned
 from ..networks.learner import fit, make_learner
 from ..networks.predict import network
 from ..strategies.novelty import first_finds
@@ -48,14 +49,24 @@ _SETS = (
     _Set('kolektorsdd_masks', 128, 115),
     _Set('sd900', 64, 150))
 _PI = .05
-_FROZEN = {'frozen lite0':'lite0', 'frozen dinov2':'dinov2'}
+_FROZEN = {
+    'frozen lite0':'lite0',
+    'frozen dinov2':'dinov2',
+    'frozen converged':'lite0',
+    'frozen warm':'lite0',
+    'frozen crops':'lite0'}
 _TUNED = {
     'fine-tune': dict(train_pi=.3),
     'fine-tune 200': dict(train_pi=.3),
     'light decoder': dict(train_pi=.3, width=.25),
-    'half faulty': dict(train_pi=.5)}
+    'half faulty': dict(train_pi=.5),
+    'fine-tune crops': dict(train_pi=.3)}
 ARMS = (*_TUNED, *_FROZEN)
-_STEPS = {**dict.fromkeys(_TUNED, 60), **dict.fromkeys(_FROZEN, 100), 'fine-tune 200':200}
+_STEPS = {
+    **dict.fromkeys(_TUNED, 60),
+    **dict.fromkeys(_FROZEN, 100),
+    'fine-tune 200':200,
+    'frozen converged':400}
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #bb74bd1d
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ def _prepared(one):
     store = open_store(load_source(one.data), one.patch)
     faulty = store.table['faulty'].to_numpy()>0
     at, features, encoders = some_windows(faulty, one), {}, {}
-    for name in _FROZEN.values():
+    for name in dict.fromkeys(_FROZEN.values()):
         encoders[name] = load_encoder(f'{name}_fine', (one.patch, one.patch))
         folder = cache_root()/f'features-few-{one.data}-{one.patch}-{name}_fine'
         features[name] = keep_features(store.images[at], folder, encoders[name])
@@ -129,18 +140,80 @@ def _split(found, one, repeat):
     novelty = first_finds(tokens, kept.embedding[pool], rng)
     return pool[novelty.order], np.flatnonzero(~learn)
 
+# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #84abfb15
+def _corners(masks, cells, g):
+    "(B,2) first row and column, in cells, of a quarter of each window (B,H,W): around a defect where there is one"
+    h, w = cells
+    drawn = torch.rand(len(masks), 3, generator=g).tolist()
+    sides = torch.tensor([masks.shape[1]/h, masks.shape[2]/w])
+    corners = []
+    for mask,(which,*back) in zip(masks, drawn):
+        defect = mask.nonzero()
+        if len(defect): cell = (defect[int(which*len(defect))]/sides).long().tolist()
+        else: cell = [int(which*h), int(back[0]*w)]
+        first = [a-int(b*(n//2)) for a,b,n in zip(cell, back, cells)]
+        corners.append([min(max(a, 0), n-n//2) for a,n in zip(first, cells)])
+    return corners
+
+# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #964e36ca
+def _quarter(x, corner, cells):
+    "The part (.,H/2,W/2) of (.,H,W) that begins at a corner, given in cells"
+    for axis,first,n in zip((-2,-1), corner, cells):
+        side = x.shape[axis]//n
+        x = x.narrow(axis, first*side, n//2*side)
+    return x
+
+def _quarters(x, corners, cells):
+    "The same of a batch"
+    return torch.stack([_quarter(*one, cells) for one in zip(x, corners)])
+
+# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #89e6a113
+def _cropped_maps(maps, masks, g):
+    "Maps fine to coarse, and masks, turned over; a quarter of them in every second batch"
+    maps, masks = turned(maps, masks, g)
+    if torch.rand(1, generator=g)<.5: return maps, masks
+    cells = maps[-1].shape[-2:]
+    corners = _corners(masks, cells, g)
+    cut = _quarters(masks, corners, cells)
+    twice = cut.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    return [_quarters(one, corners, cells) for one in maps], twice
+
+def _cropped_images(images, masks, g):
+    "The same of images (B,C,H,W)"
+    images, masks = augment(images, masks, g)
+    if torch.rand(1, generator=g)<.5: return images, masks
+    cells = [n//8 for n in masks.shape[1:]]
+    corners = _corners(masks, cells, g)
+    return _quarters(images, corners, cells), _quarters(masks, corners, cells)
+
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #3fb6ce37
 def _tuned(found, at, test, arm, seed):
     "(logits of the test, seconds of the training): a network whose weights are all trained"
     data = DeviceData(found.images, found.masks)
     own = dict(steps=_STEPS[arm], epochs=None, seed=seed)
-    learner = make_learner(data, at, lr=2e-3, bs=16, **own, **_TUNED[arm])
+    learner = make_learner(data, np.sort(at), lr=2e-3, bs=16, **own, **_TUNED[arm])
+    if arm=='fine-tune crops': learner.dls.train.aug = _cropped_images
     begun = time.process_time()
     net = fit(learner, 'cosine')
     seconds = time.process_time()-begun
     run = network(net, precision='fp32')
     parts = np.array_split(found.images[test], max(1, len(test)//32))
     return np.concatenate([run(part)[0] for part in parts]), seconds
+
+# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #708034ca
+_CHANGED = {
+    'frozen converged': dict(stop='converged'),
+    'frozen crops': dict(aug=_cropped_maps)}
+_FIRST = 20 # Labels of the first round
+
+# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #9df5a70f
+def _rounds(at, arm):
+    "Sorted positions of the labels of each training, first to last; `at` in the order of labelling"
+    n, sizes = len(at), [len(at)]
+    while arm=='frozen warm' and n>_FIRST:
+        n //= 2
+        sizes.insert(0, n)
+    return [np.sort(at[:n]) for n in sizes]
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #c14c5809
 def _frozen(found, at, test, arm, seed):
@@ -149,8 +222,9 @@ def _frozen(found, at, test, arm, seed):
     tokens = found.features[name].tokens
     net = decoder_on(found.encoders[name], shape, seed)
     how = replace(HOW, steps=_STEPS[arm], seed=seed)
+    own = dict(how=how, **_CHANGED.get(arm, {}))
     begun = time.process_time()
-    train_frozen(net, tokens[at], found.masks[at], how=how)
+    for part in _rounds(at, arm): train_frozen(net, tokens[part], found.masks[part], **own)
     seconds = time.process_time()-begun
     return logits_of(net, tokens[test]), seconds
 
@@ -204,7 +278,7 @@ class _Run:
 def _row(run, found, split):
     "Train, test, and describe"
     order, test = split
-    at, flags = np.sort(order[:run.labels]), found.faulty[test]
+    at, flags = order[:run.labels], found.faulty[test]
     way = _frozen if run.arm in _FROZEN else _tuned
     z, seconds = way(found, at, test, run.arm, run.repeat)
     came, one = provenance(), run.one

@@ -191,7 +191,7 @@ class TokenData:
 def _where(on, x, axis): return torch.where(on, x.flip(axis), x)
 
 # %% ../../nbs/55b_networks.frozen.ipynb #7ea1d0d2
-def _turned(maps, masks, g):
+def turned(maps, masks, g):
     "Maps [(B,C,h,w)] and masks (B,H,W), turned over each way for half of the batch, as a CPU generator draws it"
     for axis in (-1,-2):
         on = torch.rand(len(masks), generator=g)<.5
@@ -230,7 +230,8 @@ def train_frozen(
     loss='combo_paper',  # As `make_learner` takes it
     how:Training=HOW,    # Rate, batch, steps, seed, share of faulty windows
     schedule:str='cosine', # See `fit`
-    stop:str='none'      # See `fit`
+    stop:str='none',     # See `fit`
+    aug=turned           # f(maps, masks, g) -> the same, changed: see `turned`
     )->FrozenNet: # The same, in evaluation mode
     "Train a decoder on kept features. Raises `InputError` where there is nothing to train on, or other features"
     _check_tokens(net, tokens)
@@ -238,7 +239,7 @@ def train_frozen(
     data = TokenData(tokens, masks, net.encoder.coarse, device)
     some = np.linspace(0, n-1, min(_MOST, n))
     net.decoder.learn(data.raw(some.round().astype(int)))
-    batches = training_batches(data, np.arange(n), how, _turned)
+    batches = training_batches(data, np.arange(n), how, aug)
     loss = loss_module(loss, data.device)
     fit(assembled(Behind(net), batches, loss, how), schedule, stop)
     return net.eval()
