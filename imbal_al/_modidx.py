@@ -1523,6 +1523,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'imbal_al/dev/training_on_few.py'),
                                               'imbal_al.dev.training_on_few._cropped_maps': ( 'dev/dev.training_on_few.html#_cropped_maps',
                                                                                               'imbal_al/dev/training_on_few.py'),
+                                              'imbal_al.dev.training_on_few._first': ( 'dev/dev.training_on_few.html#_first',
+                                                                                       'imbal_al/dev/training_on_few.py'),
                                               'imbal_al.dev.training_on_few._frozen': ( 'dev/dev.training_on_few.html#_frozen',
                                                                                         'imbal_al/dev/training_on_few.py'),
                                               'imbal_al.dev.training_on_few._hit': ( 'dev/dev.training_on_few.html#_hit',

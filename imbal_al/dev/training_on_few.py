@@ -61,6 +61,8 @@ _TUNED = {
     'light decoder': dict(train_pi=.3, width=.25),
     'half faulty': dict(train_pi=.5),
     'fine-tune crops': dict(train_pi=.3)}
+
+# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #b4536e85
 ARMS = (*_TUNED, *_FROZEN)
 _STEPS = {
     **dict.fromkeys(_TUNED, 60),
@@ -140,6 +142,12 @@ def _split(found, one, repeat):
     novelty = first_finds(tokens, kept.embedding[pool], rng)
     return pool[novelty.order], np.flatnonzero(~learn)
 
+# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #34d21354
+def _first(at, back, n):
+    "Where half of `n` cells begins that holds cell `at`; `back`, 0 to 1, says how far before it"
+    first = at-int(back*(n//2))
+    return min(max(first, 0), n-n//2)
+
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #84abfb15
 def _corners(masks, cells, g):
     "(B,2) first row and column, in cells, of a quarter of each window (B,H,W): around a defect where there is one"
@@ -151,8 +159,7 @@ def _corners(masks, cells, g):
         defect = mask.nonzero()
         if len(defect): cell = (defect[int(which*len(defect))]/sides).long().tolist()
         else: cell = [int(which*h), int(back[0]*w)]
-        first = [a-int(b*(n//2)) for a,b,n in zip(cell, back, cells)]
-        corners.append([min(max(a, 0), n-n//2) for a,n in zip(first, cells)])
+        corners.append([_first(*one) for one in zip(cell, back, cells)])
     return corners
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #964e36ca
