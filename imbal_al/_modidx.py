@@ -1553,6 +1553,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'imbal_al/dev/training_on_few.py'),
                                               'imbal_al.dev.training_on_few._tuned': ( 'dev/dev.training_on_few.html#_tuned',
                                                                                        'imbal_al/dev/training_on_few.py'),
+                                              'imbal_al.dev.training_on_few._zoomed': ( 'dev/dev.training_on_few.html#_zoomed',
+                                                                                        'imbal_al/dev/training_on_few.py'),
                                               'imbal_al.dev.training_on_few.by_set': ( 'dev/dev.training_on_few.html#by_set',
                                                                                        'imbal_al/dev/training_on_few.py'),
                                               'imbal_al.dev.training_on_few.dealt_groups': ( 'dev/dev.training_on_few.html#dealt_groups',

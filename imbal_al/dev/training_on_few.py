@@ -174,6 +174,15 @@ def _quarters(x, corners, cells):
     "The same of a batch"
     return torch.stack([_quarter(*one, cells) for one in zip(x, corners)])
 
+# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #b764c136
+def _zoomed(mask, corner, cells):
+    "The part of a mask (H,W) that `_quarter` cuts out of maps, drawn as large as the mask"
+    for axis,(first,n) in enumerate(zip(corner, cells)):
+        side = mask.shape[axis]
+        at = first+(torch.arange(side)+.5)/side*(n//2)
+        mask = mask.index_select(axis, (at*side/n).long())
+    return mask
+
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #89e6a113
 def _cropped_maps(maps, masks, g):
     "Maps fine to coarse, and masks, turned over; a quarter of them in every second batch"
@@ -181,9 +190,8 @@ def _cropped_maps(maps, masks, g):
     if torch.rand(1, generator=g)<.5: return maps, masks
     cells = maps[-1].shape[-2:]
     corners = _corners(masks, cells, g)
-    cut = _quarters(masks, corners, cells)
-    twice = cut.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    return [_quarters(one, corners, cells) for one in maps], twice
+    zoomed = torch.stack([_zoomed(*one, cells) for one in zip(masks, corners)])
+    return [_quarters(one, corners, cells) for one in maps], zoomed
 
 def _cropped_images(images, masks, g):
     "The same of images (B,C,H,W)"
