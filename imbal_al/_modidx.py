@@ -64,6 +64,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'imbal_al.cli.shared': { 'imbal_al.cli.shared.Work': ('cli.shared.html#work', 'imbal_al/cli/shared.py'),
                                      'imbal_al.cli.shared.checked_device': ('cli.shared.html#checked_device', 'imbal_al/cli/shared.py'),
                                      'imbal_al.cli.shared.engine_options': ('cli.shared.html#engine_options', 'imbal_al/cli/shared.py'),
+                                     'imbal_al.cli.shared.left_of': ('cli.shared.html#left_of', 'imbal_al/cli/shared.py'),
                                      'imbal_al.cli.shared.names_of': ('cli.shared.html#names_of', 'imbal_al/cli/shared.py'),
                                      'imbal_al.cli.shared.numbers_of': ('cli.shared.html#numbers_of', 'imbal_al/cli/shared.py'),
                                      'imbal_al.cli.shared.patch_of': ('cli.shared.html#patch_of', 'imbal_al/cli/shared.py'),

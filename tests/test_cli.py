@@ -1,6 +1,6 @@
 "imbal-al: bad input is one line and exit code 2; a small study from the first call to the last"
 
-import json, os, re, subprocess, sys, time
+import importlib, json, os, re, shutil, subprocess, sys, time
 
 import pytest
 from PIL import Image
@@ -315,6 +315,36 @@ def test_dry_run_writes_no_study(at):
         r'^memory: about (\S+) (MB|GB) at most, in (\d+) processes of 1 thread', r.stdout, re.M
     )
     assert m and 0.1 < float(m[1]) / (1000 if m[2] == 'MB' else 1) < 50 and int(m[3]) >= 2
+
+
+LOSSES = '--data synthetic:40:64 --patch 32 --losses ft,dibe --steps 2 --bs 4 --device cpu'.split()
+
+
+@pytest.mark.parametrize(
+    'command, words, noun', [('study', TINY, 'run'), ('losses', LOSSES, 'training')]
+)
+def test_a_dry_run_prices_what_is_left(at, monkeypatch, command, words, noun):
+    from imbal_al.core import InputError
+    from imbal_al.runs.folder import write_result
+
+    room, made = importlib.import_module(f'imbal_al.cli.{command}'), []
+
+    def finished(folder, configs, *_):
+        made.extend(folder / 'runs' / config.hash for config in configs)
+        for run in made:
+            write_result(run, dict(rows=[]), [])
+        raise InputError('no training here')
+
+    monkeypatch.setattr(room, 'loud_run', finished)
+    asked = [command, *words, '--out', 'study']
+    assert re.search(rf'^2 {noun}s[,;] .*about ', call(*asked, '--dry-run').stdout)
+    assert call(*asked).exit_code == 2 and len(made) == 2
+    shutil.rmtree(made[0])
+    said = call(*asked, '--dry-run').stdout
+    assert re.search(rf'^1 of 2 {noun}s are finished in study; left: 1 {noun}[,;] .*about ', said)
+    write_result(made[0], dict(rows=[]), [])
+    said = call(*asked, '--dry-run').stdout
+    assert said == f'2 of 2 {noun}s are finished in study; nothing is left\n'
 
 
 def test_images_are_cut_by_as_many_processes_as_asked_for(at, monkeypatch):

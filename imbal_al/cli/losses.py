@@ -12,7 +12,8 @@ import typer
 
 from .lines import duration_text, end_if, file_part, say, screen
 from .progress import loud_run
-from .shared import checked_device, engine_options, numbers_of, patch_of, some_of, Work
+from .shared import checked_device, engine_options, left_of, numbers_of
+from .shared import patch_of, some_of, Work
 from ..core import InputError
 from ..losses.names import LOSS_NAMES, losses_with, VARIANTS
 from ..options import with_options
@@ -88,15 +89,17 @@ def _print_final(results):
     screen(120).print(table)
 
 # %% ../../nbs/88d_cli.losses.ipynb #b584f66d
-def _print_loss_dry_run(configs, work):
-    "What the trainings would take"
+def _print_loss_dry_run(configs, work, folder):
+    "What the trainings that are left would take"
     from imbal_al.runs.engine import where_to_run
     from imbal_al.studies.loss_training import loss_estimate
+    left, words = left_of(configs, folder, 'training')
+    if not left: return typer.echo(words)
     where,workers = where_to_run(work.device, work.workers)
-    cost = loss_estimate(configs, work.data_root, where, workers, work.threads)
+    cost = loss_estimate(left, work.data_root, where, workers, work.threads)
     steps = ', '.join(f'{1e3*seconds:.0f}' for seconds in cost['step_seconds'])
     typer.echo(
-        f"{counted(cost['runs'], 'training')}; about {duration_text(cost['seconds'])} "
+        f"{words}{counted(cost['runs'], 'training')}; about {duration_text(cost['seconds'])} "
         f'with {counted(workers, "worker")} on {where} ({steps} ms a step, measured now)')
 
 # %% ../../nbs/88d_cli.losses.ipynb #6cf046dc
@@ -173,8 +176,8 @@ def losses(
     how = engine_options(work)
     check_parts(configs, work.data_root)
     check_loss_networks(configs, checked_device(work))
-    if dry_run: return _print_loss_dry_run(configs, work)
     folder = _loss_folder(out, data, preset)
+    if dry_run: return _print_loss_dry_run(configs, work, folder)
     save_plan(folder, configs)
     say(f'{counted(len(configs), "training")} into {folder}')
     failed = loud_run(folder, configs, work, how, run_losses)

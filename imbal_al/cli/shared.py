@@ -12,6 +12,8 @@ import typer
 
 from .lines import say
 from ..core import InputError
+from ..runs.folder import read_result
+from ..text import counted
 
 # %% auto #0
 __all__ = []
@@ -92,3 +94,11 @@ def engine_options(work):
 def checked_device(work):
     "The device to be tried here; a cluster has its own"
     return None if work.address else work.device
+
+# %% ../../nbs/88a_cli.shared.ipynb #d4f817f7
+def left_of(configs, folder, noun):
+    "(the configurations that are not finished in a study's folder, what to say of the others)"
+    left = [config for config in configs if not read_result(folder/'runs'/config.hash)]
+    if len(left)==len(configs): return left, ''
+    done = f'{len(configs)-len(left)} of {counted(len(configs), noun)} are finished in {folder}; '
+    return left, done+('left: ' if left else 'nothing is left')

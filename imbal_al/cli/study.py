@@ -13,7 +13,8 @@ import typer
 
 from .lines import duration_text, end_if, file_part, say, screen, size_text
 from .progress import cutting, loud_run
-from .shared import checked_device, engine_options, names_of, numbers_of, patch_of, Work
+from .shared import checked_device, engine_options, left_of, names_of, numbers_of
+from .shared import patch_of, Work
 from ..core import atomic_path, best_device, InputError
 from ..losses.names import LOSS_NAMES
 from ..options import given_options, with_options
@@ -117,14 +118,16 @@ def _check_all(configs, work):
     check_networks(configs, checked_device(work))
 
 # %% ../../nbs/88c_cli.study.ipynb #ec4e85d2
-def _print_dry_run(configs, work):
-    "What the study would cost"
+def _print_dry_run(configs, work, folder):
+    "What is left of the study would cost"
     from imbal_al.studies.run_costs import estimate
+    left, words = left_of(configs, folder, 'run')
+    if not left: return typer.echo(words)
     device = work.device or best_device()
     workers = work.workers or (1 if device.startswith('cuda') else os.cpu_count())
-    cost = estimate(configs, workers, device, work.data_root, work.threads)
+    cost = estimate(left, workers, device, work.data_root, work.threads)
     typer.echo(
-        f"{counted(cost['runs'], 'run')}, {counted(cost['trainings'], 'training')}; "
+        f"{words}{counted(cost['runs'], 'run')}, {counted(cost['trainings'], 'training')}; "
         f"about {duration_text(cost['seconds'])} with {counted(cost['workers'], 'worker')} on {cost['device']} "
         f"({1e3*cost['step_seconds'][0]:.0f} ms a training step, "
         f"{1e3*cost['image_seconds'][0]:.1f} ms a scored patch, measured now)")
@@ -289,8 +292,8 @@ def study(
     configs = _study_configs(data, preset, axes, changes)
     how = engine_options(work)
     _check_all(configs, work)
-    if dry_run: return _print_dry_run(configs, work)
     folder = out or Path('runs')/(f'{file_part(data)}-{preset}' if data else preset)
+    if dry_run: return _print_dry_run(configs, work, folder)
     save_plan(folder, configs)
     trainings = sum(config.cycles for config in configs)
     say(f'{counted(len(configs), "run")}, {counted(trainings, "training")} into {folder}')
