@@ -22,7 +22,7 @@ def lost(config):
 sys.dont_write_bytecode = False
 os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
 
-SLOW = 1.0  # Seconds; what is recorded with more is left out by -m 'not slow'
+SLOW = 0.5  # Seconds; what is recorded with more is left out by -m 'not slow'
 DURATIONS = Path(__file__).with_name('durations.csv')
 took = Counter()  # Seconds of each test that has run
 largest = quick.Largest()  # Of this process
@@ -30,7 +30,7 @@ processes = []  # What each process tells of its memory
 
 
 def recorded():
-    "Test -> seconds, of all that took a second when they were last recorded"
+    "Test -> seconds, of all that took `SLOW` when they were last recorded"
     with open(DURATIONS, newline='', encoding='utf-8') as file:
         return {row['test']: float(row['seconds']) for row in csv.DictReader(file)}
 
@@ -38,7 +38,7 @@ def recorded():
 def record(took):
     "Put seconds in the place of earlier ones; what was not run keeps its own"
     rows = {test: s for test, s in recorded().items() if test not in took}
-    rows |= {test: s for test, s in took.items() if s >= 1}
+    rows |= {test: s for test, s in took.items() if s >= SLOW}
     with open(DURATIONS, 'w', newline='', encoding='utf-8') as file:
         table = csv.writer(file, lineterminator='\n')
         table.writerow(['test', 'seconds'])
@@ -135,7 +135,8 @@ def commands_once():
 def memory_given_back():
     "A process that runs half of all files grows no further than its largest one"
     yield
-    quick.give_memory_back()
+    quick.forget_kept()
+    quick.give_growth_back()
 
 
 @pytest.fixture(autouse=True)

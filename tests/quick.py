@@ -274,12 +274,11 @@ def _trim():
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def give_memory_back():
-    "Forget what was kept, and give the system what is free: else a process only grows"
+def forget_kept():
+    "Forget what was kept: else a process only grows"
     for room, name in KEPT:
         if room in sys.modules:
             getattr(sys.modules[room], name).cache_clear()
-    _trim()
 
 
 def _resident():

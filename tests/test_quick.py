@@ -160,7 +160,7 @@ def test_what_is_kept_is_forgotten(room, name):
 
     kept = getattr(importlib.import_module(room), name)
     before = kept.cache_info().misses
-    quick.give_memory_back()
+    quick.forget_kept()
     assert kept.cache_info().currsize == 0 and kept.cache_info().misses <= before
 
 

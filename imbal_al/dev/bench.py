@@ -73,21 +73,21 @@ def _scaled(factor, f, *args, **named):
     return factor*_clock(f, *args, **named)
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #9b27088d
-def _pairs(variants, rounds=5):
-    """Seconds of variants, measured in turn, after one round that does not count.
+def _pairs(variants, rounds=5, before=1):
+    """Seconds of variants, measured in turn, after `before` rounds that do not count.
 
     `variants`: name -> function that returns seconds; back: name -> float array (rounds,).
     One that cannot be imported is left out, with a note.
     """
     seconds = {name:[] for name in variants}
-    for i in range(rounds+1):
+    for i in range(before+rounds):
         for name in list(seconds):
             try: taken = variants[name]()
             except ImportError as e:
                 note(f'{name}: not installed ({e.name or e})')
                 del seconds[name]
                 continue
-            if i: seconds[name].append(taken)
+            if i>=before: seconds[name].append(taken)
     return {name:np.array(taken) for name,taken in seconds.items()}
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #fdfc5f58
@@ -138,12 +138,13 @@ _COLUMNS = [
     'wanted', 'memory_mb', 'note', 'rounds', 'short', 'threads', 'commit', 'hardware']
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #b06aea59
-def _timed(row, size, rounds, threads):
+def _timed(row, short, rounds, threads):
     "Seconds of all variants, measured in a folder of their own"
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(threads):
         _MEMORY.pop(row.number, None)
         _NOTES.pop(row.number, None)
-        return _pairs(row.make(Path(folder), **size), rounds)
+        variants = row.make(Path(folder), **(row.short if short else row.full))
+        return _pairs(variants, rounds, before=int(not short))
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #97561181
 def _against(name, kind, least, seconds):
@@ -164,7 +165,7 @@ def _measure(row, short=False, rounds=5, threads=1):
     "The table's lines of one benchmark: one per other variant, with `ratio` = others/ours"
     size = row.short if short else row.full
     commit_before = provenance()['commit']
-    seconds = _timed(row, size, rounds, threads)
+    seconds = _timed(row, short, rounds, threads)
     base = dict(
         row=row.number,
         what=row.what,
