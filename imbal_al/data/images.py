@@ -287,6 +287,24 @@ def _with_channels(a, channels):
     if a.ndim==(3 if channels==3 else 2): return a.copy()
     return np.stack([a]*3, -1)
 
+# %% ../../nbs/11_data.images.ipynb #8f9d9d0a
+def _upright_picture(stored):
+    "A decoded picture as its EXIF orientation says; the same one where that turns nothing"
+    ImageOps.exif_transpose(stored, in_place=True)
+    return stored
+
+_STRIP = 2**24 # Bytes of a strip, about
+
+def _as_bytes(im, mode):
+    "The pixels of a picture, uint8 (H,W) in mode L, (H,W,3) in mode RGB"
+    shape = (im.height, im.width, len(mode))
+    out = np.empty(shape[:2] if mode=='L' else shape, np.uint8)
+    rows = max(_STRIP//(im.width*len(mode)), 1)
+    for y in range(0, im.height, rows):
+        strip = im.crop((0, y, im.width, min(y+rows, im.height)))
+        out[y:y+rows] = np.asarray(strip.convert(mode))
+    return out
+
 # %% ../../nbs/11_data.images.ipynb #c86efc5a
 def read_image(
     spec:str,       # Path, or 'synthetic:KIND:SEED:SIZE:INDEX'
@@ -299,10 +317,11 @@ def read_image(
     if spec.startswith('synthetic:'): return _with_channels(draw_synthetic(spec)[0], channels)
     stored = open_picture(spec)
     deep = _deep(stored, spec) if stored.mode in ('RGB','RGBA') else None
-    if deep is None: im = _eight_bit(ImageOps.exif_transpose(stored), spec, bits)
+    is_white_zero = white_is_zero(stored)
+    if deep is None: im = _eight_bit(_upright_picture(stored), spec, bits)
     else: im = Image.fromarray(_scaled(deep, spec, bits))
-    if white_is_zero(stored): im = ImageOps.invert(im)
-    return np.array(im.convert('L' if channels==1 else 'RGB'))
+    if is_white_zero: im = ImageOps.invert(im)
+    return _as_bytes(im, 'L' if channels==1 else 'RGB')
 
 # %% ../../nbs/11_data.images.ipynb #86444f94
 def dark_edge(
