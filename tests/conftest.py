@@ -87,6 +87,7 @@ def pytest_collection_finish():
     "Before the first fixture of a file or of all, too"
     quick.networks_once()
     quick.workers_forked()
+    quick.no_wait_for_the_disk()
     quick.loaded_stays()
 
 

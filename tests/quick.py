@@ -144,6 +144,13 @@ def networks_once():
             there.lite0_state_dict = once
 
 
+def no_wait_for_the_disk():
+    """Nothing is written through to the disk from now on: a test sees what was written, and cannot cut the power
+
+    That a file is written through before it takes its name, and its folder after that, test_core.py looks at."""
+    os.fsync = int
+
+
 def _told_into(files):
     "This process's standard output and errors, from the system's side and Python's, into two files"
     for number, (name, file) in enumerate(zip(('stdout', 'stderr'), files, strict=True), start=1):

@@ -3,12 +3,11 @@
 A real CVAT needs Docker and was not to be had: cvat-sdk makes the requests and checks the answers."""
 
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+import quick
 from PIL import Image
 
 pytest.importorskip('cvat_sdk', reason='pip install cvat-sdk')
@@ -591,15 +590,13 @@ def test_the_command_killed_and_given_again(server, parts, tmp_path):
         words += ['--port', str(s.getsockname()[1])]
 
     def served(until, what):
-        code = 'from imbal_al.cli import main; main()'
-        with open(tmp_path / 'log', 'w') as log:
-            run = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, *words], stdout=log, stderr=log)
+        run = quick.Program('-c', 'from imbal_al.cli import main; main()', *words)
         try:
-            for _ in range(1200):
+            for _ in range(2400):
                 if until():
                     return
-                assert run.poll() is None, (tmp_path / 'log').read_text()
-                time.sleep(0.1)
+                assert run.poll() is None, run.communicate()
+                time.sleep(0.05)
             pytest.fail(f'{what} not in two minutes')
         finally:
             run.kill()
