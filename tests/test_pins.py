@@ -133,9 +133,12 @@ def machine():
 
 
 def processor():
+    "Name and generation: two of one name may round differently"
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.exists() else []
-    return [next((o for o in lines if o.startswith(k)), '') for k in ('model name', 'flags')][0]
+    names = ('cpu family', 'model', 'model name', 'stepping')
+    told = {k.strip(): v.strip() for k, _, v in (line.partition(':') for line in lines)}
+    return ', '.join(f'{name} {told[name]}' for name in names if name in told)
 
 
 def version(name):
