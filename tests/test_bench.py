@@ -15,6 +15,7 @@ from imbal_al.core import InputError
 def cache_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv('IMBAL_AL_CACHE', str(tmp_path_factory.getbasetemp() / 'bench_cache'))
     monkeypatch.delenv('IMBAL_AL_DATA', raising=False)
+    monkeypatch.setattr(bench.gc, 'collect', lambda: 0)  # Before each measurement: .4 s here, and no time is judged
 
 
 @pytest.mark.parametrize('name', [o for o in bench._ROWS if 'cuda' not in o])
