@@ -5381,6 +5381,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'imbal_al/results/loss_claims.py'),
                                               'imbal_al.results.loss_claims._lacks_control': ( 'results.loss_claims.html#_lacks_control',
                                                                                                'imbal_al/results/loss_claims.py'),
+                                              'imbal_al.results.loss_claims._learn_nothing': ( 'results.loss_claims.html#_learn_nothing',
+                                                                                               'imbal_al/results/loss_claims.py'),
                                               'imbal_al.results.loss_claims._like_focal': ( 'results.loss_claims.html#_like_focal',
                                                                                             'imbal_al/results/loss_claims.py'),
                                               'imbal_al.results.loss_claims._mean': ( 'results.loss_claims.html#_mean',

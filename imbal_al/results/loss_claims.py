@@ -148,6 +148,14 @@ def _best_by_seed(ends, models, fn_weight, seed):
         interval=share,
         verdict=_beyond(share, .5))
 
+# %% ../../nbs/80_results.loss_claims.ipynb #55435427
+_LEARNT = .005 # IoU; what a constant output has lies below
+_NEITHER = ', with neither does it learn anything'
+
+def _learn_nothing(x, y):
+    "Did no seed of two losses learn anything?"
+    return len(x)>0 and bool(max(*x, *y)<_LEARNT)
+
 # %% ../../nbs/80_results.loss_claims.ipynb #5633c698
 def _over_networks(ends, a, b, models, margin, seed, fn_weight):
     "Gain of one loss over another, network by network and counted"
@@ -156,14 +164,14 @@ def _over_networks(ends, a, b, models, margin, seed, fn_weight):
     for model in models:
         x, y = _paired_runs(ends, a, b, model, 'iou', fn_weight)
         signs += list((x>y)[x!=y])
-        gain = paired_interval(x, y, seed, kind='wider')
+        gain, neither = paired_interval(x, y, seed, kind='wider'), _learn_nothing(x, y)
         rows.append(_judge(
             claim='2c',
             statement=f'{better}, network by network (IoU)',
-            text=f'{model_name(model)}, {_pair(ends, a, b, fn_weight)}',
+            text=f'{model_name(model)}, {_pair(ends, a, b, fn_weight)}'+_NEITHER*neither,
             paper=_signed(paper[model]),
             interval=gain,
-            verdict=above(gain, fails=margin)))
+            verdict=UNTOLD if neither else above(gain, fails=margin)))
     return [*rows, _counted(better, signs, [gain for gain in paper.values() if gain==gain])]
 
 # %% ../../nbs/80_results.loss_claims.ipynb #32ae61d9
