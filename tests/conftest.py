@@ -22,7 +22,7 @@ def lost(config):
 sys.dont_write_bytecode = False
 os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
 
-SLOW = 0.5  # Seconds; what is recorded with more is left out by -m 'not slow'
+SLOW = 0.3  # Seconds; what is recorded with more is left out by -m 'not slow'
 DURATIONS = Path(__file__).with_name('durations.csv')
 took = Counter()  # Seconds of each test that has run
 largest = quick.Largest()  # Of this process
