@@ -119,7 +119,7 @@ def _check_all(configs, work):
 
 # %% ../../nbs/88c_cli.study.ipynb #ec4e85d2
 def _print_dry_run(configs, work, folder):
-    "What is left of the study would cost"
+    "What the runs that are left would cost"
     from imbal_al.studies.run_costs import estimate
     left, words = left_of(configs, folder, 'run')
     if not left: return typer.echo(words)

@@ -85,7 +85,7 @@ def _unpack_members(z, archive, folder, keep, progress):
     return len(wanted)
 
 # %% ../../nbs/17_data.download.ipynb #e4ba82f2
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 def _unpack(archive, folder, keep=(), progress=None):
     """Unpack a zip file, every member checked; how many files were written.
