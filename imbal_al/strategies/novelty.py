@@ -7,43 +7,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 from ..core import InputError
 
 # %% auto #0
 __all__ = ['first_finds', 'heat_map']
 
-# %% ../../nbs/38a_strategies.novelty.ipynb #954cb83c
+# %% ../../nbs/38a_strategies.novelty.ipynb #6265b7d2
 def _unit(tokens):
     "float32, rows of length 1"
     rows = np.asarray(tokens, np.float32)
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
     return rows/np.maximum(length, 1e-9)
 
-# %% ../../nbs/38a_strategies.novelty.ipynb #402bc2c8
-def _around(grid_hwC):
-    "The sum over 3 x 3 neighbours, those outside left off"
-    h, w = grid_hwC.shape[:2]
-    padded = np.pad(grid_hwC, ((1,1),(1,1),(0,0)))
-    rows = padded[:h]+padded[1:h+1]+padded[2:]
-    return rows[:,:w]+rows[:,1:w+1]+rows[:,2:]
-
-# %% ../../nbs/38a_strategies.novelty.ipynb #e5ac0128
-def own_novelty(
-    tokens, # (h,w,D), of one picture
-    )->np.ndarray: # float32 (h,w), 0 to 2
-    "How unlike the rest of its own picture each patch is"
-    t_hwD = _unit(tokens)
-    h, w = t_hwD.shape[:2]
-    if max(h, w)<4: raise InputError(
-        f'a grid of {h} x {w} patches is too small to compare patches in it; take larger pictures')
-    near = _around(np.ones((h,w,1), np.float32))[...,0]
-    every = t_hwD@t_hwD.sum((0,1))
-    beside = (t_hwD*_around(t_hwD)).sum(-1)
-    return 1-(every-beside)/(h*w-near)
-
 # %% ../../nbs/38a_strategies.novelty.ipynb #0180f7d5
-_BANK, _NEAREST = 1024, 5
+_BANK, _NEAREST = 4096, 5
 
 def _bank(tokens_NhwD, rng, size):
     "(patches (M,D) of length 1, the picture of each): a random draw, without replacement"
@@ -73,14 +52,15 @@ def other_novelty(
     out, pictures = np.empty((N,h,w), np.float32), range(N)
     for i in progress(pictures, N) if progress else pictures:
         patches = _unit(tokens[i]).reshape(h*w,-1)
-        nearest = _mean_top(patches@bank[of!=i].T, _NEAREST)
-        out[i] = 1-nearest.reshape(h,w)
+        similar = patches@bank.T
+        similar[:,of==i] = -1
+        out[i] = 1-_mean_top(similar, _NEAREST).reshape(h,w)
     return out
 
 # %% ../../nbs/38a_strategies.novelty.ipynb #7ca177a0
 def picture_scores(
     maps,      # (N,h,w), novelty of patches
-    top:int=3, # Patches that count
+    top:int=10, # Patches that count
     )->np.ndarray: # (N,)
     "The mean of each picture's most novel patches"
     rows = np.asarray(maps).reshape(len(maps), -1)
@@ -90,7 +70,7 @@ def picture_scores(
 def against_alike(
     scores,    # (N,)
     embedding, # (N,E), of the pictures
-    k:int=20,  # Pictures to compare with
+    k:int=40,  # Pictures to compare with
     )->np.ndarray: # (N,), in standard deviations
     "Scores of pictures relative to those of the most similar pictures"
     scores, unit = np.asarray(scores, np.float64), _unit(embedding)
@@ -103,24 +83,27 @@ def against_alike(
     return (scores-alike.mean(1))/spread
 
 # %% ../../nbs/38a_strategies.novelty.ipynb #9a3f79b2
-def interleave(
+def _normal(scores):
+    "The normal variable's values at the scores' ranks; equal scores share their mean rank"
+    _, which, n = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(n)-(n-1)/2)[which]
+    return ndtri((rank-.5)/len(which))
+
+def together(
     *scores, # (N,) each, high first
     )->np.ndarray: # int (N,), positions in the order of picking
-    "Take turns between scores"
-    orders = [np.argsort(-np.asarray(one), kind='stable') for one in scores]
-    turns = np.stack(orders, 1).ravel()
-    first = np.unique(turns, return_index=True)[1]
-    return turns[np.sort(first)]
+    "The order by the sum of normal scores"
+    both = sum(_normal(one) for one in scores)
+    return np.argsort(-both, kind='stable')
 
 # %% ../../nbs/38a_strategies.novelty.ipynb #1ca68093
 @dataclass(frozen=True)
 class Novelty:
     "What is unlike the rest of a pool"
-    order: np.ndarray      # int (N,), positions, the most novel first
-    own: np.ndarray        # (N,), score against the own window
-    others: np.ndarray     # (N,), against other photographs, in standard deviations among those alike
-    own_map: np.ndarray    # float32 (N,h,w)
-    others_map: np.ndarray # float32 (N,h,w)
+    order: np.ndarray  # int (N,), positions, the most novel first
+    scores: np.ndarray # (N,), how unlike other pictures, 0 to 2
+    beside: np.ndarray # (N,), the same in standard deviations among those alike
+    maps: np.ndarray   # float32 (N,h,w), how unlike other pictures each patch is, 0 to 2
 
 # %% ../../nbs/38a_strategies.novelty.ipynb #f18fcfca
 def first_finds(
@@ -129,17 +112,15 @@ def first_finds(
     rng:np.random.Generator, # Draws the memory of patches
     progress=None, # `f(iterable, total)` that shows progress
     )->Novelty:
-    "Order pictures by novelty, without a label. Raises `InputError` for fewer than two, or grids too small"
-    own_map = np.stack([own_novelty(one) for one in tokens])
-    others_map = other_novelty(tokens, rng, progress=progress)
-    own = picture_scores(own_map)
-    others = against_alike(picture_scores(others_map), embedding)
+    "Order pictures by novelty, without a label. Raises `InputError` for fewer than two"
+    maps = other_novelty(tokens, rng, progress=progress)
+    scores = picture_scores(maps)
+    beside = against_alike(scores, embedding)
     return Novelty(
-        order=interleave(own, others),
-        own=own,
-        others=others,
-        own_map=own_map,
-        others_map=others_map)
+        order=together(scores, beside),
+        scores=scores,
+        beside=beside,
+        maps=maps)
 
 # %% ../../nbs/38a_strategies.novelty.ipynb #4b3ca79f
 def heat_map(
@@ -148,9 +129,6 @@ def heat_map(
     peak:bool=False, # 1 is its own most novel place; else what 1 % of the pool's patches exceed
     )->np.ndarray: # float32 (h,w), 0 to 1
     "Where a picture is unlike the rest"
-    maps = (found.own_map, found.others_map)
-    high = [max(float(np.quantile(one, .99)), 1e-9) for one in maps]
-    scaled = [one[i]/most for one,most in zip(maps, high)]
-    both = np.maximum(*scaled)
-    if peak: both = both/max(float(both.max()), 1e-9)
-    return np.clip(both, 0, 1)
+    own = found.maps[i]
+    high = own.max() if peak else np.quantile(found.maps, .99)
+    return np.clip(own/max(float(high), 1e-9), 0, 1)
