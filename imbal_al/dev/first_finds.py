@@ -39,7 +39,8 @@ _SETS = [
     _Set('mtsdd_tiny', 64, 2000, 500, .024),
     _Set('potato_leaf', 128, 1000, 500, .05),
     _Set('sd900', 64, 1000, 500, .05),
-    _Set('kolektorsdd_masks', 224, 9999, 9999, .0325)]
+    _Set('kolektorsdd_masks', 224, 9999, 9999, .0325),
+    _Set('cfd', 64, 1000, 500, .05)]
 
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #0f136b64
 def _subset(faulty, one):
@@ -102,8 +103,8 @@ def _orders(found, rng):
         random=rng.permutation(len(unit)),
         coreset=k_center_greedy(unit, 100),
         typiclust=_typiclust(unit.astype(np.float64), rng),
-        own=np.argsort(-novelty.own),
-        others=np.argsort(-novelty.others),
+        others=np.argsort(-novelty.scores),
+        beside=np.argsort(-novelty.beside),
         anomaly=novelty.order)
 
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #990d763d
@@ -137,7 +138,7 @@ def _measure(one, encoder_name, found, faulty, start):
 # %% ../../nbs/dev/8a_dev.first_finds.ipynb #97796b0d
 def _start(one, encoder_name, start, runs, prepared):
     "A start's record, measured if it is not there"
-    own = config_hash(dict(set=vars(one), encoder=encoder_name, start=start, format=1))
+    own = config_hash(dict(set=vars(one), encoder=encoder_name, start=start, format=2))
     record = read_json(runs/f'{own}.json')
     if record: return record
     found, faulty = prepared()
