@@ -34,9 +34,14 @@ def _bank(tokens_NhwD, rng, size):
 
 # %% ../../nbs/38a_strategies.novelty.ipynb #f4f7f85e
 def _mean_top(similar, k):
-    "Mean of the `k` largest of each row"
-    k = min(k, similar.shape[1])
-    return np.partition(similar, -k, axis=1)[:,-k:].mean(1)
+    "Mean of the `k` largest of each row: `k` times the largest is taken out, sooner done than a partition"
+    left, rows = np.array(similar, np.float32), np.arange(len(similar))
+    k, total = min(k, left.shape[1]), 0
+    for _ in range(k):
+        at = left.argmax(1)
+        total = total+left[rows,at]
+        left[rows,at] = -np.inf
+    return total/k
 
 # %% ../../nbs/38a_strategies.novelty.ipynb #59053da8
 def other_novelty(
