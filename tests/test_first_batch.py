@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from imbal_al.core import InputError, stream
 from imbal_al.networks.features import encode, keep_features, load_encoder
@@ -50,49 +51,35 @@ def cosine(a, b):
     return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
-def own_score(tokens):
-    "Mean of the three patches that are least like those of their picture that do not touch them"
-    h, w = tokens.shape[:2]
-    flat = tokens.reshape(h * w, -1).astype(float)
-    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-    y, x = np.divmod(np.arange(h * w), w)
-    scores = []
-    for i in range(h * w):
-        apart = (abs(y - y[i]) > 1) | (abs(x - x[i]) > 1)
-        scores.append(1 - np.mean(flat[apart] @ flat[i]))
-    return np.mean(sorted(scores)[-3:])
-
-
 def other_scores(tokens, rng):
-    "Means of the three patches least like the five most similar of a memory of other pictures"
+    "Means of the ten patches least like the five most similar of a memory of other pictures"
     N, h, w, D = tokens.shape
     flat = tokens.reshape(N * h * w, D).astype(float)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-    drawn = np.sort(rng.choice(N * h * w, 1024, replace=False))
+    drawn = np.sort(rng.choice(N * h * w, min(N * h * w, 4096), replace=False))
     out = []
     for i in range(N):
         memory = flat[drawn[drawn // (h * w) != i]]
         similar = np.sort(flat[i * h * w : (i + 1) * h * w] @ memory.T, 1)[:, -5:]
-        out.append(np.mean(np.sort(1 - similar.mean(1))[-3:]))
+        out.append(np.mean(np.sort(1 - similar.mean(1))[-10:]))
     return np.array(out)
 
 
 def beside_alike(scores, embedding):
-    "How many deviations each is above the twenty whose embeddings point most nearly its way"
+    "How many deviations each is above the forty whose embeddings point most nearly its way"
     out = []
     for i, own in enumerate(embedding):
         others = [j for j in range(len(scores)) if j != i]
         others.sort(key=lambda j: -cosine(own, embedding[j]))
-        alike = scores[others[:20]]
+        alike = scores[others[:40]]
         out.append((scores[i] - alike.mean()) / alike.std())
     return np.array(out)
 
 
-def in_turns(one, other, n):
-    out = []
-    for a, b in zip(np.argsort(-one), np.argsort(-other)):
-        out += [i for i in (a, b) if i not in out]
-    return list(dict.fromkeys(map(int, out)))[:n]
+def normal(scores):
+    "What a normal variable has at the scores' ranks"
+    places = norm.ppf((np.arange(len(scores)) + 0.5) / len(scores))
+    return places[np.argsort(np.argsort(scores))]
 
 
 def mixed_pool(config):
@@ -114,9 +101,9 @@ def test_anomaly_picks_what_an_independent_computation_picks(runs):
     "Step by step in float64, from the pictures"
     pictures, mixed, rng = mixed_pool(runs[0])
     tokens, embedding = looked_at(pictures)
-    own = np.array([own_score(one) for one in tokens])
-    others = beside_alike(other_scores(tokens, rng), embedding)
-    want = mixed[in_turns(own, others, 6)]
+    scores = other_scores(tokens, rng)
+    both = normal(scores) + normal(beside_alike(scores, embedding))
+    want = mixed[np.argsort(-both)[:6]]
     assert first_batch(runs[0], 30).tolist() == want.tolist()
 
 

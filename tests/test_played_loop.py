@@ -40,6 +40,7 @@ def windows():
         seen=seen,
         tokens=tokens,
         novel=novel,
+        odd=novel,
         plain=plain,
     )
 

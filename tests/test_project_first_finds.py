@@ -35,8 +35,7 @@ def names(p, picks):
     return [p.row[pick['id']]['name'] for pick in picks]
 
 
-def test_anomaly_finds_the_odd_ones_first(parts, monkeypatch):
-    monkeypatch.setattr(P, 'dinov2_file', lambda: None)
+def test_anomaly_finds_the_odd_ones_first(parts):
     said, pool = [], unlabelled_units(parts)[0]
     made = next_round(parts, 10, 'anomaly', 'cpu', say=said.append)
     ours = [pick for pick in made.picks if not pick['held_out']]
@@ -51,31 +50,17 @@ def test_anomaly_finds_the_odd_ones_first(parts, monkeypatch):
     assert again.picks == made.picks and not again.fresh
 
 
-def test_without_dinov2_a_cold_start_is_core_set_as_before(parts, monkeypatch):
-    monkeypatch.setattr(P, 'dinov2_file', lambda: None)
-    made = next_round(parts, 4, 'entropy', 'cpu')
+def test_a_cold_start_is_anomaly_unless_another_is_asked_for(parts):
+    assert next_round(parts, 4, 'entropy', 'cpu').record['start'] == 'anomaly'
+
+
+def test_core_set_is_taken_at_its_word(parts):
+    made = next_round(parts, 4, 'coreset', 'cpu')
     assert 'start' not in made.record
     assert made.picks[0]['why'] == 'cold start: unlike the others'
 
 
-def test_with_dinov2_a_cold_start_is_anomaly(parts, monkeypatch):
-    monkeypatch.setattr(P, 'dinov2_file', lambda: 'there')
-    monkeypatch.setitem(F.ENCODERS, 'dinov2', F._Lite0)
-    assert P.cold_strategy('entropy') == 'anomaly'
-    assert next_round(parts, 4, 'entropy', 'cpu').record['start'] == 'anomaly'
-
-
-def test_a_damaged_dinov2_file_is_said_and_core_set_taken(monkeypatch, caplog):
-    def damaged():
-        raise InputError('x.onnx has the SHA-256 0000')
-
-    monkeypatch.setattr(P, 'dinov2_file', damaged)
-    assert P.cold_strategy('entropy') == 'coreset'
-    assert 'x.onnx has the SHA-256' in caplog.text
-
-
-def test_pictures_that_cannot_be_read_are_passed_over(parts, monkeypatch):
-    monkeypatch.setattr(P, 'dinov2_file', lambda: None)
+def test_pictures_that_cannot_be_read_are_passed_over(parts):
     (parts.images / '29.png').write_bytes(b'no picture')
     made = next_round(parts, 38, 'anomaly', 'cpu')
     assert '29.png' not in names(parts, [pick for pick in made.picks if not pick['held_out']])
@@ -88,9 +73,8 @@ def test_a_cap_holds_for_anomaly():
 
 
 @pytest.fixture
-def cold(parts, monkeypatch):
+def cold(parts):
     "A first round by anomaly"
-    monkeypatch.setattr(P, 'dinov2_file', lambda: None)
     return next_round(parts, 10, 'anomaly', 'cpu')
 
 
@@ -190,7 +174,7 @@ def test_what_is_tested_on_has_no_heat_on_the_page(parts, cold, page):
         assert not redness(page, id, 1).any()
 
 
-def test_a_core_set_queue_has_no_heat(parts, monkeypatch):
+def test_a_core_set_queue_has_no_heat(parts):
     made = next_round(parts, 10, 'coreset', 'cpu')
     page = TestClient(make_app(make_live(parts.dir)), base_url='http://127.0.0.1')
     view = page.get('/api/view').json()

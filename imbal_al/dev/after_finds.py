@@ -16,10 +16,10 @@ from imbal_al.dev.lines import (
 )
 from .study import study_parser
 from .training_on_few import worth
+from .turns import turns_order
 from ..measure.statistics import holm, interval_p, shared_interval
 from ..networks.uncertainty import FROM_LOGITS
 from ..strategies.choose import select
-from ..strategies.novelty import first_finds
 from ..strategies.registry import Candidates
 
 # %% auto #0
@@ -90,7 +90,7 @@ def _picks(w, way, left, labelled, scores, n, rng):
     name, n = way.strategy, min(n, len(left))
     if scores is None or name=='anomaly':
         kept = w.novel()
-        return left[first_finds(kept.tokens[left], kept.embedding[left], rng).order[:n]]
+        return left[turns_order(kept.tokens[left], kept.embedding[left], rng)[:n]]
     c = Candidates(
         len(left),
         **scores,

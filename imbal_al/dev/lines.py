@@ -48,7 +48,8 @@ class Windows:
     groups: np.ndarray # (N,)
     seen: Encoder      # Frozen
     tokens: np.ndarray # float16 (N,h,w,D), its features
-    novel: object      # () -> `Features` that novelty is computed from
+    novel: object      # () -> `Features` of DINOv2, that novelty was computed from until November 2026
+    odd: object        # () -> `Features` of lite0, that first finds are computed from
     plain: object      # () -> float32 (N,E), embeddings before anything is trained
 
 # %% ../../nbs/dev/8ca_dev.lines.ipynb #lines009
@@ -74,6 +75,8 @@ def prepared(
     @cache
     def novel(): return features('dinov2')
     @cache
+    def odd(): return features('lite0')
+    @cache
     def plain(): return _plain(images, masks)
     return Windows(
         images=images,
@@ -83,6 +86,7 @@ def prepared(
         seen=load_encoder('lite0_fine', side),
         tokens=features('lite0_fine').tokens,
         novel=novel,
+        odd=odd,
         plain=plain)
 
 # %% ../../nbs/dev/8ca_dev.lines.ipynb #lines012

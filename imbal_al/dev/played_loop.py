@@ -67,7 +67,7 @@ class _Play:
             seed=self.seed,
             stops=self.stops[:k+2],
             round=k,
-            format=1))
+            format=2 if self.arm.start=='anomaly' else 1))
 
     def queue(self, k):
         "Labels that round `k` adds; 0 after the last"
@@ -88,7 +88,7 @@ def _picks(w, name, left, labelled, scores, n, rng):
     "The next `n` of the positions `left`, in order"
     n = min(n, len(left))
     if name=='anomaly':
-        kept = w.novel()
+        kept = w.odd()
         found = first_finds(kept.tokens[left], kept.embedding[left], rng)
         return left[found.order[:n]]
     c = _candidates(w, STRATEGIES[name].needs, left, labelled, scores)

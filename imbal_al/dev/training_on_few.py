@@ -15,6 +15,7 @@ from ..core import config_hash, provenance, read_json, stream, write_json, write
 from ..data.catalog import load_source
 from ..data.patches import cache_root, open_store
 from .study import records_from, study_parser
+from .turns import turns_order
 from ..measure.image_level import average_precision
 from ..measure.metrics import BINS, histogram, pooled, prevalence_weights, scores, scores_at
 from ..measure.parts import area_index, measure_parts
@@ -26,7 +27,6 @@ from ..networks.features import encode, keep_features, load_encoder
 from ..networks.frozen import decoder_on, frozen_network, HOW, logits_of, train_frozen, turned
 from ..networks.learner import fit, make_learner
 from ..networks.predict import network
-from ..strategies.novelty import first_finds
 
 # %% auto #0
 __all__ = []
@@ -139,8 +139,8 @@ def _split(found, one, repeat):
     pool = np.sort(np.concatenate([defects, sound]))
     kept = found.features['dinov2']
     tokens, rng = kept.tokens[pool][...,:384], stream(repeat, 'order', one.data)
-    novelty = first_finds(tokens, kept.embedding[pool], rng)
-    return pool[novelty.order], np.flatnonzero(~learn)
+    order = turns_order(tokens, kept.embedding[pool], rng)
+    return pool[order], np.flatnonzero(~learn)
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #34d21354
 def _first(at, back, n):

@@ -9,8 +9,8 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
-from ..core import InputError, note, stream
-from ..networks.features import dinov2_file, keep_features, load_encoder
+from ..core import InputError, stream
+from ..networks.features import keep_features, load_encoder
 from .state import rounds, unit_group
 from .store import Project
 from ..runs.folder import read_record, write_record
@@ -21,17 +21,13 @@ __all__ = []
 
 # %% ../../nbs/66a_project.first_finds.ipynb #2b0d3cac
 ANOMALY = 'anomaly'
+_ENCODER = 'lite0'
 
 def cold_strategy(
     asked:str # The strategy that was asked for
     )->str:   # The strategy of a round without a labelled defect
     "How a project without a labelled defect picks: as asked for where that needs no network"
-    if asked in ('random', 'coreset', ANOMALY): return asked
-    try: there = dinov2_file() is not None
-    except InputError as e:
-        note(f'{e}; until then a cold start picks by core-set')
-        return 'coreset'
-    return ANOMALY if there else 'coreset'
+    return asked if asked in ('random','coreset') else ANOMALY
 
 # %% ../../nbs/66a_project.first_finds.ipynb #c24fa6d4
 class _Units:
@@ -97,9 +93,9 @@ def novel_picks(
     ids, n = _readable(p, ids), record['from_pool']
     if not ids or not n: return []
     if len(ids)==1: return [dict(id=str(ids[0]), why='the only unit left', held_out=False)]
-    name = 'dinov2' if dinov2_file() else 'lite0'
-    encoder = load_encoder(name, _usual_shape(p, ids), device)
-    kept = keep_features(_Units(p, ids), p.dir/'features'/name, encoder, _told(say, f'features ({name})'))
+    encoder = load_encoder(_ENCODER, _usual_shape(p, ids), device)
+    told = _told(say, f'features ({_ENCODER})')
+    kept = keep_features(_Units(p, ids), p.dir/'features'/_ENCODER, encoder, told)
     rng = stream(p.settings.seed, 'first finds', record['number'])
     found = first_finds(kept.tokens, kept.embedding, rng)
     most = record.get('per_group') or len(ids)
@@ -111,8 +107,8 @@ def novel_picks(
 # %% ../../nbs/66a_project.first_finds.ipynb #90550f47
 def _why(found, i):
     "Why a unit was picked, in a few words"
-    return (f'anomaly: {found.own[i]:.2f} unlike the rest of its picture, '
-        f'{found.others[i]:+.1f} sd beside pictures like it')
+    return (f'anomaly: {found.scores[i]:.2f} unlike other pictures, '
+        f'{found.beside[i]:+.1f} sd beside pictures like it')
 
 # %% ../../nbs/66a_project.first_finds.ipynb #0b650fce
 def _heat_path(p, record): return p.dir/'rounds'/f"{record['number']:03d}"/'novelty.npz'
@@ -167,7 +163,7 @@ def first_heat(
     p:Project, # The project
     id:str     # Of a unit
     )->np.ndarray|None: # float32 (h,w), 0 to 1; None where no map is kept
-    "How unlike the rest of its picture each place of a unit is, as of the round that picked it"
+    "How unlike other pictures each place of a unit is, as of the round that picked it"
     found = (_maps(path).get(id) for path in _heat_paths(p))
     heat = next((one for one in found if one is not None), None)
     unit = p.row[id]
