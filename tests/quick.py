@@ -6,7 +6,7 @@ of pytest's workers have the same.
 Programs that a test starts are forked as well; the worker processes of those are spawned, as a user's are.
 """
 
-import contextlib, ctypes, functools, gc, multiprocessing, os, signal, sys, tempfile, threading, time, types
+import contextlib, ctypes, functools, gc, hashlib, multiprocessing, os, signal, sys, tempfile, threading, time, types
 import multiprocessing.forkserver as forkserver
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -131,6 +131,7 @@ def read_once(read):
 
 def networks_once():
     "What every network needs is read and built once from now on, if the room that makes networks is loaded"
+    features_once()
     room = sys.modules.get('imbal_al.networks.models')
     if not room or not hasattr(room, 'lite0_state_dict') or hasattr(room.lite0_state_dict, 'once'):
         return
@@ -142,6 +143,44 @@ def networks_once():
         there = sys.modules.get(f'imbal_al.networks.{name}')
         if getattr(there, 'lite0_state_dict', None) is reads:
             there.lite0_state_dict = once
+
+
+BLOCKS = 64  # Of pictures, 1 MB each, whose features a process keeps
+
+
+def _told_apart(pictures):
+    "What tells these pictures from others"
+    sha = hashlib.sha256()
+    for picture in pictures:
+        sha.update(str((picture.shape, picture.dtype)).encode())
+        sha.update(picture.tobytes())
+    return sha.digest()
+
+
+def seen_once(encode):
+    "A function that computes features: those of the same pictures by the same of our encoders once, then a copy"
+    seen = {}
+
+    @functools.wraps(encode)
+    def again(pictures, encoder):
+        if type(encoder.net).__module__ != encode.__module__:
+            return encode(pictures, encoder)
+        key = encoder.name, encoder.key, _told_apart(pictures)
+        if key not in seen:
+            seen[key] = encode(pictures, encoder)
+            if len(seen) > BLOCKS:
+                del seen[next(iter(seen))]
+        return tuple(part.copy() for part in seen[key])
+
+    return again
+
+
+def features_once():
+    "A frozen encoder is built once, and sees the same pictures once, from now on, if its room is loaded"
+    room = sys.modules.get('imbal_al.networks.features')
+    if room and hasattr(room, 'encode') and not hasattr(room.encode, '__wrapped__'):
+        room.encode = seen_once(room.encode)
+        room._lite0_maps = functools.cache(room._lite0_maps)
 
 
 def no_wait_for_the_disk():

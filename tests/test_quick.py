@@ -4,7 +4,7 @@ import gc, os, signal, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest, torch
+import numpy as np, pytest, torch
 
 import conftest, quick
 
@@ -38,6 +38,32 @@ def test_a_network_made_quickly_and_what_is_drawn_after_it_are_those_of_one_made
         for value in quickly[0][0].parameters():
             value.zero_()
     assert same(quickly[1][0], slowly) and same(made(encoder, weights)[0], slowly)
+
+
+def test_features_that_are_seen_once_are_those_of_these_pictures_by_this_encoder():
+    from imbal_al.networks import features
+
+    quick.features_once()
+    slowly, calls = features.encode.__wrapped__, []
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (64, 64), dtype=np.uint8) for _ in range(3)]
+
+    def counted(pictures, encoder):
+        calls.append(len(pictures))
+        return slowly(pictures, encoder)
+
+    counted.__module__ = features.__name__
+    again = quick.seen_once(counted)
+    one, fine = features.load_encoder('lite0', (64, 64)), features.load_encoder('lite0_fine', (64, 64))
+    for encoder in (one, fine):
+        for some in (pictures[:2], pictures[1:], pictures[:2]):
+            for got, want in zip(again(some, encoder), slowly(some, encoder)):
+                assert np.array_equal(got, want)
+            again(some, encoder)[0][:] = 0  # A copy
+    assert calls == [2] * 4
+    toy = SimpleNamespace(net=torch.nn.Linear(1, 1), key=one.key, name=one.name)
+    with pytest.raises(AttributeError):  # Not ours: asked itself
+        again(pictures[:2], toy)
 
 
 def test_only_what_is_looked_at_without_values_is_built_once():

@@ -204,7 +204,9 @@ def main(
     parser.add_argument('--data', default='', help='one set only')
     parser.add_argument('--whole', type=Path, help='all windows of the commutators, no starts: write there, and end')
     given, rows = parser.parse_args(argv), []
-    if given.whole: return write_table(given.whole, _whole(_SETS[0], given.encoder, given.starts), index=False)
+    if given.whole:
+        whole = _whole(_SETS[0], given.encoder, given.starts)
+        return write_table(given.whole, _with_others(whole, given.whole), index=False)
     given.runs.mkdir(parents=True, exist_ok=True)
     _taken_up(given.out, given.runs)
     for one in _SETS:

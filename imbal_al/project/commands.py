@@ -252,7 +252,7 @@ def _next(
     strategy: Annotated[str, typer.Option(
         help='entropy, random, coreset, margin, badge, bald, quota, clasp, entropy_foreground, '
         'entropy_coreset, random_predicted_faulty, nearest, largest_alarm, anomaly; '
-        'before the first labelled defect: coreset or anomaly'
+        'before the first labelled defect: anomaly, if not random or coreset'
         )]='entropy',
     url: Annotated[str, typer.Option(
         help='Base address at which Label Studio finds the images; '
