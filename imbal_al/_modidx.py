@@ -6280,6 +6280,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'imbal_al/strategies/novelty.py'),
                                              'imbal_al.strategies.novelty._mean_top': ( 'strategies.novelty.html#_mean_top',
                                                                                         'imbal_al/strategies/novelty.py'),
+                                             'imbal_al.strategies.novelty._memory': ( 'strategies.novelty.html#_memory',
+                                                                                      'imbal_al/strategies/novelty.py'),
                                              'imbal_al.strategies.novelty._normal': ( 'strategies.novelty.html#_normal',
                                                                                       'imbal_al/strategies/novelty.py'),
                                              'imbal_al.strategies.novelty._unit': ( 'strategies.novelty.html#_unit',

@@ -56,7 +56,7 @@ def other_scores(tokens, rng):
     N, h, w, D = tokens.shape
     flat = tokens.reshape(N * h * w, D).astype(float)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-    drawn = np.sort(rng.choice(N * h * w, min(N * h * w, 4096), replace=False))
+    drawn = np.sort(rng.choice(N * h * w, N * h * w // 16, replace=False))
     out = []
     for i in range(N):
         memory = flat[drawn[drawn // (h * w) != i]]

@@ -37,7 +37,7 @@ def played(tmp_path_factory):
     new = ('project', 'new', d, '--images', at / 'i', '--window', 32, '--overlap', 0)
     assert run(*new, '--steps', 12, '--held-out', 0.45, '--seed', 2)[0] == 0
     run('project', 'set', d, 'bs=4')
-    run('next', d, '--budget', 20, '--device', 'cpu')
+    run('next', d, '--budget', 20, '--strategy', 'coreset', '--device', 'cpu')
     label(at, truth)
     run('next', d, '--budget', 14, '--tests', 8, '--device', 'cpu')
     label(at, truth)

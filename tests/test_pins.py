@@ -266,7 +266,7 @@ def pin_project(tmp):
     with pytest.MonkeyPatch.context() as m:  # a project's id is random, and its units' ids follow
         m.setattr(os, 'urandom', lambda n: bytes(range(n)))
         said = [call('project', 'new', d, '--images', images, *new)]
-    said.append(call('next', d, '--budget', 18, '--device', 'cpu'))
+    said.append(call('next', d, '--budget', 18, '--strategy', 'coreset', '--device', 'cpu'))
     give_labels(d, tmp / 'masks')
     said.append(call('ingest', d, tmp / 'masks'))
     said.append(call('next', d, '--budget', 4, '--device', 'cpu', '--strategy', 'margin'))

@@ -22,7 +22,11 @@ def _unit(tokens):
     return rows/np.maximum(length, 1e-9)
 
 # %% ../../nbs/38a_strategies.novelty.ipynb #0180f7d5
-_BANK, _NEAREST = 4096, 5
+_NEAREST = 5
+
+def _memory(total):
+    "How many of `total` patches are kept: a sixteenth, 256 at least, 4,096 at most"
+    return min(total, max(256, min(4096, total//16)))
 
 def _bank(tokens_NhwD, rng, size):
     "(patches (M,D) of length 1, the picture of each): a random draw, without replacement"
@@ -47,13 +51,13 @@ def _mean_top(similar, k):
 def other_novelty(
     tokens,                  # (N,h,w,D), of the pool; a memory map is fine
     rng:np.random.Generator, # Draws the memory
-    size:int=_BANK,          # Patches in the memory
+    size:int|None=None,      # Patches in the memory; None: a sixteenth of all, 256 to 4,096
     progress=None,           # `f(iterable, total)` that shows progress
     )->np.ndarray: # float32 (N,h,w), 0 to 2
     "How unlike patches of other pictures each patch is. Raises `InputError` for fewer than two pictures"
     N, h, w = tokens.shape[:3]
     if N<2: raise InputError('novelty against other pictures needs two at least; add pictures')
-    bank, of = _bank(tokens, rng, size)
+    bank, of = _bank(tokens, rng, size or _memory(N*h*w))
     out, pictures = np.empty((N,h,w), np.float32), range(N)
     for i in progress(pictures, N) if progress else pictures:
         patches = _unit(tokens[i]).reshape(h*w,-1)
