@@ -103,9 +103,9 @@ def read(path):
 
 
 def draw(root, truth):
-    "Four steps in a row: the folder, what to label next, one mask, defects found on new photographs"
+    "Four steps in a row: the folder, what to label first, one mask, defects found on new photographs"
     photos = [read(root / f'photos/{i:03d}.png') for i in range(1, 10)]
-    queue = sorted((root / 'parts/rounds').glob('*/queue/images'))[1]
+    queue = sorted((root / 'parts/rounds').glob('*/queue/images'))[0]
     names = [path.name.split('-')[0] + '.png' for path in sorted(queue.iterdir())]
     asked = [read(root / 'photos' / name) for name in names[:9]]
     faulty = next((name for name in names if truth[name].any()), names[0])
@@ -116,7 +116,7 @@ def draw(root, truth):
     share = sum(bool(mask.any()) for mask in truth.values()) / len(truth)
     steps = [
         (sheet(photos), f'your photographs\n{share:.0%} faulty'.replace('%', ' %')),
-        (sheet(asked), f'what to label next\n{n_faulty} of {len(names)} faulty'),
+        (sheet(asked), f'what to label first\n{n_faulty} of {len(names)} faulty'),
         (outlined(read(root / 'photos' / faulty), truth[faulty]), 'you draw the defect\n'),
         (sheet(shown), "tomorrow's photographs\ndefects found"),
     ]
