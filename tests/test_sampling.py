@@ -261,7 +261,7 @@ def test_random_tests_note_what_is_new_and_count_by_arrival(project, tmp_path):
 
     first = label(next_round(p, 8, 'entropy', 'cpu'))
     assert weights_of_tests(p, first)[0].tolist() == [1] * len(first)
-    assert discovery(p).rounds.strategy.tolist() == ['coreset, no network yet; entropy was asked for']
+    assert discovery(p).rounds.strategy.tolist() == ['anomaly, no network yet; entropy was asked for']
     old = set(split_labels(p, p.units.id)[1])
     for name in names[15:]:
         (d / name).write_bytes((was.images / name).read_bytes())
