@@ -157,7 +157,8 @@ def test_a_task_is_predicted_when_it_is_opened(studio, parts):
         until(lambda: len(all_tasks(studio, number)) == 12, 'tasks', served)
         first = all_tasks(studio, number)
         for task in first:
-            assert versions(opened(studio, number, task)) == ([] if tested_on(p, task) else ['anomaly']), 'no network yet'
+            found = versions(opened(studio, number, task))
+            assert found == ([] if tested_on(p, task) else ['anomaly']), 'no network yet'
         annotate(studio, first[:8], truth)
         until(lambda: rounds_with_model(p), 'a network', served)
         for task in first[8:]:
