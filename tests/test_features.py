@@ -5,6 +5,7 @@ from scipy.stats import norm, rankdata
 from imbal_al.core import InputError, stream
 from imbal_al.networks import features as F
 from imbal_al.networks.features import dinov2_file, encode, keep_features, load_encoder, read_features
+from imbal_al.dev.turns import turns_order
 from imbal_al.strategies.novelty import (
     against_alike, first_finds, other_novelty, picture_scores, together,
 )
@@ -177,6 +178,40 @@ def test_relative_scores_and_their_sum():
     order = together(s, got)
     assert sorted(order) == list(range(30)) and np.diff(both[order]).max() < 1e-9
     assert picture_scores(np.arange(12.0).reshape(1, 3, 4), 2)[0] == 10.5
+
+
+def test_equal_scores_share_their_mean_rank():
+    one, other = np.array([1, 2, 2, 9, 2, 0]), np.array([3, 1, 4, 1, 5, 9])
+    both = sum(norm.ppf((rankdata(scores) - 0.5) / 6) for scores in (one, other))
+    assert len(set(both.round(9))) == 6
+    assert together(one, other).tolist() == np.argsort(-both).tolist()
+
+
+def test_first_finds_are_both_readings_of_the_ten_most_novel_patches():
+    "Sixty pictures: forty are alike, the rest is not compared with"
+    rng = np.random.default_rng(1)
+    t, e = rng.normal(size=(60, 4, 4, 5)), rng.normal(size=(60, 6))
+    found = first_finds(t, e, stream(1, 'x'))
+    maps = other_novelty(t, stream(1, 'x')).reshape(60, 16).astype(float)
+    scores = np.sort(maps, 1)[:, -10:].mean(1)
+    u = e / np.linalg.norm(e, axis=1, keepdims=True)
+    beside = []
+    for i in range(60):
+        alike = scores[[j for j in np.argsort(-(u @ u[i])) if j != i][:40]]
+        beside.append((scores[i] - alike.mean()) / alike.std())
+    assert np.allclose(found.scores, scores, atol=1e-5) and np.allclose(found.beside, beside, atol=1e-3)
+    both = sum(norm.ppf((rankdata(one) - 0.5) / 60) for one in (scores, beside))
+    assert np.diff(both[found.order]).max() < 1e-9
+    for alone in (scores, beside):
+        assert found.order.tolist() != np.argsort(-np.asarray(alone)).tolist()
+
+
+def test_turns_are_those_of_the_release_before():
+    "150 pictures of 16 patches; what `first_finds` gave at 1c5eb36"
+    rng = np.random.default_rng(4)
+    t, e = rng.normal(size=(150, 4, 4, 5)), rng.normal(size=(150, 6))
+    order = turns_order(t, e, stream(2, 'turns'))
+    assert order[:12].tolist() == [122, 46, 4, 61, 17, 110, 147, 18, 120, 135, 140, 24]
 
 
 def test_first_finds_is_repeatable_and_says_what_is_wrong():

@@ -1,14 +1,17 @@
 """The loop, played on arrays: picks, rounds that go on where they stopped, and what a row says."""
 
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from imbal_al.core import InputError, read_json, stream
 from imbal_al.dev import played_loop
-from imbal_al.dev.lines import Line, split, Windows
-from imbal_al.dev.played_loop import _Arm, _Play, _play, _table
+from imbal_al.dev.lines import Line, LINES, split, Windows
+from imbal_al.dev.played_loop import _Arm, _ARMS, _Play, _play, _table
 from imbal_al.networks.features import encode, Features, load_encoder
 
 SIDE, N = 64, 24
@@ -150,3 +153,12 @@ def test_an_empty_folder_and_an_unknown_arm_are_told(tmp_path):
         _table(tmp_path)
     with pytest.raises(InputError, match="arm 'nwe'"):
         played_loop.main(['--runs', str(tmp_path / 'runs'), '--arms', 'nwe'])
+
+
+def test_the_table_s_rounds_are_those_that_would_be_played_now():
+    "Their names tell: a round of another way to pick has another one"
+    table = pd.read_csv(Path(__file__).parents[1] / 'data/results/played_loop.csv', dtype=dict(config=str))
+    own = table.set_index(['data', 'arm', 'seed', 'labels']).config
+    for line, arm in product(LINES, _ARMS):
+        play = _Play(line, arm, 0)
+        assert [play.key(k) for k in range(4)] == own.loc[line.data, arm.name, 0].tolist()
