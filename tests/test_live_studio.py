@@ -106,7 +106,7 @@ def versions(predictions):
     return [one['model_version'] for one in predictions]
 
 
-def tested_on(p, task):
+def is_tested_on(p, task):
     return is_held_out(p, p.row[task['data']['id']]['image'])
 
 
@@ -158,12 +158,12 @@ def test_a_task_is_predicted_when_it_is_opened(studio, parts):
         first = all_tasks(studio, number)
         for task in first:
             found = versions(opened(studio, number, task))
-            assert found == ([] if tested_on(p, task) else ['anomaly']), 'no network yet'
+            assert found == ([] if is_tested_on(p, task) else ['anomaly']), 'no network yet'
         annotate(studio, first[:8], truth)
         until(lambda: rounds_with_model(p), 'a network', served)
         for task in first[8:]:
             found = versions(opened(studio, number, task))
-            assert found == [] if tested_on(p, task) else 'round 2' in found, found
+            assert found == [] if is_tested_on(p, task) else 'round 2' in found, found
     finally:
         served.kill()
 
