@@ -244,13 +244,25 @@ def _frozen(found, at, test, arm, seed):
     return logits_of(net, tokens[test]), seconds
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #0bce6465
+def _among_peaks(z, faulty):
+    "Logits whose bins are their ranks among the peaks of the healthy windows, the 126 highest"
+    peaks = np.sort(z[~faulty].max((1,2)))[2-BINS:]
+    rank = np.searchsorted(peaks, z)
+    return (rank+.5-BINS//2)/8
+
+def _lowest(parts, faulty, a, false):
+    "The lowest bin from which healthy windows have so few false regions; `BINS`: none"
+    alarms = parts.false_NTA[~faulty][:,:,a].mean(0)
+    above = np.flatnonzero(alarms>false)
+    return above.max()+1 if len(above) else 1
+
 def _hit(z, masks, faulty, area=4, false=1/50):
     "Share of defects that an alarm touches at the lowest threshold with so many false regions in a healthy window"
     parts, a = measure_parts(z, masks, logits=True), area_index(area)
-    alarms = parts.false_NTA[~faulty][:,:,a].mean(0)
-    above = np.flatnonzero(alarms>false)
-    k = above.max()+1 if len(above) else 1
-    if k>=BINS: return 0.
+    k = _lowest(parts, faulty, a, false)
+    if k>=BINS:
+        parts = measure_parts(_among_peaks(z, faulty), masks, logits=True)
+        k = _lowest(parts, faulty, a, false)
     return float(np.mean(parts.peak_KA[:,a]>=k))
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #046d2e08
