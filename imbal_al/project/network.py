@@ -22,6 +22,7 @@ from ..networks.frozen import FrozenNet, frozen_network, load_trained, network_o
 from ..networks.learner import fit, make_learner, Steps, Training
 from ..networks.predict import network, predict
 from ..networks.quick_look import choose_way, same_way, Way
+from ..networks.temperature import Surest, temper
 from ..networks.tiling import windows_of
 from ..networks.uncertainty import FROM_LOGITS, measure
 from .labelled import read_mask
@@ -82,26 +83,28 @@ def train(
     tell=None                  # Called with the steps done and the steps in all, after each
     ):                         # In evaluation mode
     "A network trained on labelled units"
-    s = p.settings
+    s, surest = p.settings, Surest()
     images, masks = _training_windows(p, labelled)
     loss = _loss(loss or s.loss, fn_weight)
     how = dict(lr=s.lr, wd=s.wd, bs=s.bs, steps=s.steps, epochs=None, seed=seed)
-    how |= dict(train_pi=_drawn_share(p, masks), cbs=(Steps(tell),) if tell else ())
-    if s.train=='frozen': return _train_frozen(p, images, masks, device, loss, Training(**how))
-    learner = make_learner(
-        DeviceData(images, masks, device, s.encoder, 3),
-        np.arange(len(images)),
-        arch=s.arch,
-        encoder=s.encoder,
-        weights=s.weights,
-        loss=loss,
-        **how)
-    return fit(learner, s.schedule)
+    how |= dict(train_pi=_drawn_share(p, masks), cbs=(surest, Steps(tell)) if tell else (surest,))
+    way = _train_frozen if s.train=='frozen' else _fine_tune
+    net = way(p, images, masks, device, loss, Training(**how))
+    temper(net, surest.largest)
+    return net
 
 # %% ../../nbs/65_project.network.ipynb #e5bfb1de
 def _loss(name, fn_weight):
     "A loss by its name; the paper's own is the learner's"
     return name if name==PAPER_COMBO else OnTwoChannels(make_loss(name, fn_weight))
+
+# %% ../../nbs/65_project.network.ipynb #e19cdfdd
+def _fine_tune(p, images, masks, device, loss, how):
+    "All weights of a network"
+    s, data = p.settings, DeviceData(images, masks, device, p.settings.encoder, 3)
+    network = dict(arch=s.arch, encoder=s.encoder, weights=s.weights)
+    learner = make_learner(data, np.arange(len(images)), loss=loss, **network, **vars(how))
+    return fit(learner, s.schedule)
 
 # %% ../../nbs/65_project.network.ipynb #f269a71a
 def _train_frozen(p, images, masks, device, loss, how):
