@@ -195,16 +195,6 @@ def _tried(pixels, probability, points):
             if i==len(seen): seen.append(_contrast(window, points))
             if seen[i] is not None: yield window, seen[i], _LEVEL+more
 
-# %% ../../nbs/71a_project.clicks.ipynb #ae419dd0
-def _region(pixels, probability, points):
-    "bool (h,w), what is connected to the points; discs where nothing stands out"
-    for window,contrast,level in _tried(pixels, probability, points):
-        on = (contrast>=level)&_inside(window)
-        found = _connected(on, [window.local(at) for at in points])
-        if found.any() and not _runs_out(found, window):
-            return _as_picture(binary_fill_holes(found), window)
-    return _discs(points, 2, pixels.shape[:2])
-
 # %% ../../nbs/71a_project.clicks.ipynb #38b202c0
 def _away(at, shape):
     "float (h,w), distance to a pixel"
@@ -216,6 +206,16 @@ def _discs(points, radius, shape):
     "bool (h,w), a disc about each point"
     return np.any([_away(at, shape)<=radius for at in points], 0)
 
+# %% ../../nbs/71a_project.clicks.ipynb #ae419dd0
+def _region(pixels, probability, points):
+    "bool (h,w), what is connected to the points; discs where nothing stands out"
+    for window,contrast,level in _tried(pixels, probability, points):
+        on = (contrast>=level)&_inside(window)
+        found = _connected(on, [window.local(at) for at in points])
+        if found.any() and not _runs_out(found, window):
+            return _as_picture(binary_fill_holes(found), window)
+    return _discs(points, 2, pixels.shape[:2])
+
 # %% ../../nbs/71a_project.clicks.ipynb #388783b4
 def _filled(box, shape):
     "bool (h,w), a box"
@@ -223,6 +223,19 @@ def _filled(box, shape):
     full = np.zeros(shape, bool)
     full[top:bottom,left:right] = True
     return full
+
+# %% ../../nbs/71a_project.clicks.ipynb #1e251e7f
+def _outstanding(rest, in_box):
+    "The regions in a box that differ as its most different pixel, a quarter of the largest or more"
+    size = np.where(in_box, (rest**2).sum(-1), -1)
+    value = _value(rest, [np.unravel_index(size.argmax(), size.shape)])
+    power = float((value**2).sum())
+    if power<_FLAT: return in_box
+    at, n = label((rest@value/power>=_LEVEL)&in_box)
+    counts = np.bincount(at.ravel(), minlength=n+1)
+    counts[0] = 0
+    large = np.flatnonzero(counts>=max(1, counts.max()/4))
+    return binary_fill_holes(np.isin(at, large))
 
 # %% ../../nbs/71a_project.clicks.ipynb #a7902860
 def _boxed(pixels, box):
@@ -238,19 +251,6 @@ def _boxed(pixels, box):
     rest = part-np.median(part[is_around], 0)
     full[rows,columns] = _outstanding(rest, in_box)
     return full
-
-# %% ../../nbs/71a_project.clicks.ipynb #1e251e7f
-def _outstanding(rest, in_box):
-    "The regions in a box that differ as its most different pixel, a quarter of the largest or more"
-    size = np.where(in_box, (rest**2).sum(-1), -1)
-    value = _value(rest, [np.unravel_index(size.argmax(), size.shape)])
-    power = float((value**2).sum())
-    if power<_FLAT: return in_box
-    at, n = label((rest@value/power>=_LEVEL)&in_box)
-    counts = np.bincount(at.ravel(), minlength=n+1)
-    counts[0] = 0
-    large = np.flatnonzero(counts>=max(1, counts.max()/4))
-    return binary_fill_holes(np.isin(at, large))
 
 # %% ../../nbs/71a_project.clicks.ipynb #0191cdcd
 _FAR, _NEAR_EDGE, _WIDE = 1.5, .4, 1.5
@@ -280,10 +280,9 @@ def _moved(mask, at, positive, others, radius):
     change = (reached&nearest)|(away<=max(1, deep))
     return mask|change if positive else mask&~change
 
-# %% ../../nbs/71a_project.clicks.ipynb #c95f7422
+# %% ../../nbs/71a_project.clicks.ipynb #558bd37d
 def _stretch(place, reach, n): return slice(max(0, place-reach), min(n, place+reach+1))
 
-# %% ../../nbs/71a_project.clicks.ipynb #558bd37d
 def _near(at, radius, shape):
     "Rows and columns about a click"
     reach = int(max(40, 3*radius))
