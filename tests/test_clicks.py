@@ -286,3 +286,21 @@ def test_what_is_no_picture_is_said_in_a_line():
     for image in (np.zeros(5), np.zeros((0, 4)), np.zeros((2, 2, 2, 2))):
         with pytest.raises(InputError, match='give one of'):
             mask_of_clicks(image, [on((0, 0))])
+
+
+@pytest.mark.parametrize('shape', [(30, 30), (60, 200)])
+def test_a_click_beside_takes_the_same_from_each_corner_of_a_mask_that_fills_the_picture(shape):
+    height, width = shape
+    flat = np.full(shape, 90, np.uint8)
+
+    def left(y, x):
+        return mask_of_clicks(flat, [beside((y, x))], box=(0, 0, height, width))
+
+    one = left(2, 2)
+    assert 0 < (~one).sum() < one.sum()
+    for y, x, turned in (
+        (2, width - 3, one[:, ::-1]),
+        (height - 3, 2, one[::-1]),
+        (height - 3, width - 3, one[::-1, ::-1]),
+    ):
+        assert (left(y, x) == turned).all()

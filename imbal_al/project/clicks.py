@@ -258,6 +258,7 @@ _FAR, _NEAR_EDGE, _WIDE = 1.5, .4, 1.5
 def _edge_distance(mask):
     "Distance of each pixel to the mask's edge, negative inside; inf where there is no mask"
     if not mask.any(): return np.full(mask.shape, np.inf)
+    if mask.all(): return .5-distance_transform_edt(np.pad(mask, 1))[1:-1,1:-1]
     outside, inside = distance_transform_edt(~mask), distance_transform_edt(mask)
     return np.where(mask, .5-inside, outside-.5)
 
