@@ -85,6 +85,16 @@ def drawn_images(
         out += taken
     return sorted(out)
 
+# %% ../../nbs/71c_project.reference.ipynb #ac1640da
+def _ready(p, folder):
+    "A round's network, ready to look. Raises `InputError` where it is damaged"
+    from imbal_al.project.network import read_model # Loads PyTorch: only for pictures that have no record yet
+    net = read_model(p, folder/'model.pt')
+    if net is None: raise InputError(
+        f'{folder}/model.pt is damaged; '
+        f'give `imbal-al next {p.dir} --budget 0` to train again, export and predict')
+    return network(net, p.settings.encoder, 3, 'cpu', 'fp32')
+
 # %% ../../nbs/71c_project.reference.ipynb #864d3bc2
 def round_logits(
     p:Project, # The project
@@ -96,16 +106,6 @@ def round_logits(
         "Of whole images"
         for z,_ in predict(ready(), images, project_windows(p)): yield z
     return logits
-
-# %% ../../nbs/71c_project.reference.ipynb #367a5f27
-def _ready(p, folder):
-    "A round's network, ready to look. Raises `InputError` where it is damaged"
-    from imbal_al.project.network import read_model # Loads PyTorch: only for pictures that have no record yet
-    net = read_model(p, folder/'model.pt')
-    if net is None: raise InputError(
-        f'{folder}/model.pt is damaged; '
-        f'give `imbal-al next {p.dir} --budget 0` to train again, export and predict')
-    return network(net, p.settings.encoder, 3, 'cpu', 'fp32')
 
 # %% ../../nbs/71c_project.reference.ipynb #36356e7a
 @dataclass(frozen=True)
@@ -185,16 +185,7 @@ def _labelled(p, folder):
         weights=weights_of_tests(p, read)[0],
         groups=groups_of(p, read))
 
-# %% ../../nbs/71c_project.reference.ipynb #39c74b9f
-@dataclass(frozen=True)
-class Reference:
-    "What today is compared with"
-    lot: Lot           # Pictures of the project
-    basis: np.ndarray  # (k,D), see *The background*
-    labelled: Labelled|None # What calibrates the share
-    logits: Callable   # What the network says of images
-
-# %% ../../nbs/71c_project.reference.ipynb #82dbf522
+# %% ../../nbs/71c_project.reference.ipynb #5d208c00
 def same_groups(
     p:Project,  # The project
     by:str|None # As `group_by`; None: the project's
@@ -203,7 +194,21 @@ def same_groups(
     by = p.settings.group_by if by is None else by
     return partial(group_of, by=by)
 
-# %% ../../nbs/71c_project.reference.ipynb #9b30cb1e
+# %% ../../nbs/71c_project.reference.ipynb #641a3f5c
+def _kin(p, name):
+    "The name that an image is grouped by"
+    known = p.pictures.get(name)
+    return known.kin if known and known.kin else name
+
+# %% ../../nbs/71c_project.reference.ipynb #ae3e1a52
+@dataclass(frozen=True)
+class Reference:
+    "What today is compared with"
+    lot: Lot           # Pictures of the project
+    basis: np.ndarray  # (k,D), see *The background*
+    labelled: Labelled|None # What calibrates the share
+    logits: Callable   # What the network says of images
+
 def reference(
     p:Project,       # The project
     watched:Watched, # Today's records
@@ -234,9 +239,3 @@ def reference(
         basis=_basis(work, kept.names, p.dir/'watch'/'basis.npz'),
         labelled=_labelled(p, folder),
         logits=work.logits)
-
-# %% ../../nbs/71c_project.reference.ipynb #16d0c949
-def _kin(p, name):
-    "The name that an image is grouped by"
-    known = p.pictures.get(name)
-    return known.kin if known and known.kin else name
