@@ -128,9 +128,9 @@ def shape_of(path):
         with Image.open(path) as im: return im.size[::-1]
     except Exception: return open_picture(path).size[::-1]
 
+# %% ../../nbs/11_data.images.ipynb #b7f0fc82
 _GREY = ('1','L','LA','I','I;16','I;16B','I;16L') # PIL's modes of one channel, or one and alpha
 
-# %% ../../nbs/11_data.images.ipynb #b7f0fc82
 def channels_of(path): return 1 if open_picture(path).mode in _GREY else 3
 
 # %% ../../nbs/11_data.images.ipynb #dc223ee0
@@ -198,16 +198,6 @@ def refuse_floats(
     if im.mode=='F': raise InputError(
         f"{path} holds floating-point pixels; save it with 8 or 16 bits")
 
-# %% ../../nbs/11_data.images.ipynb #ab7fe453
-def _eight_bit(im, path, bits=16):
-    "16-bit grey scaled to 8 bit; other modes unchanged"
-    refuse_floats(im, path)
-    if not im.mode.startswith('I'): return im
-    a = np.asarray(im)
-    if a.min()<0 or a.max()>65535: raise InputError(
-        f"{path} holds pixels outside 0 to 65535; save it with 8 or 16 bits")
-    return Image.fromarray(_scaled(a, path, bits))
-
 # %% ../../nbs/11_data.images.ipynb #506e65c8
 def _scaled(a, path, bits):
     "Pixels of `bits` bits in 8 bits"
@@ -217,6 +207,16 @@ def _scaled(a, path, bits):
         "read them with more bits (`imbal-al project new --bits 16`)")
     table = (np.arange(white+1)*255+white//2)//white
     return table.astype(np.uint8)[a]
+
+# %% ../../nbs/11_data.images.ipynb #aebcd9dc
+def _eight_bit(im, path, bits=16):
+    "16-bit grey scaled to 8 bit; other modes unchanged"
+    refuse_floats(im, path)
+    if not im.mode.startswith('I'): return im
+    a = np.asarray(im)
+    if a.min()<0 or a.max()>65535: raise InputError(
+        f"{path} holds pixels outside 0 to 65535; save it with 8 or 16 bits")
+    return Image.fromarray(_scaled(a, path, bits))
 
 # %% ../../nbs/11_data.images.ipynb #0c84f94d
 _OTHER_BYTE = {'B':'L', 'L':'B', 'N':'B' if sys.byteorder=='little' else 'L'}
