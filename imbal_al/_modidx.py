@@ -6097,6 +6097,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'imbal_al.runs.plan': { 'imbal_al.runs.plan.Kind': ('runs.plan.html#kind', 'imbal_al/runs/plan.py'),
                                     'imbal_al.runs.plan._begun': ('runs.plan.html#_begun', 'imbal_al/runs/plan.py'),
                                     'imbal_al.runs.plan._config_begun': ('runs.plan.html#_config_begun', 'imbal_al/runs/plan.py'),
+                                    'imbal_al.runs.plan._in_order': ('runs.plan.html#_in_order', 'imbal_al/runs/plan.py'),
                                     'imbal_al.runs.plan._none_final': ('runs.plan.html#_none_final', 'imbal_al/runs/plan.py'),
                                     'imbal_al.runs.plan._one_training': ('runs.plan.html#_one_training', 'imbal_al/runs/plan.py'),
                                     'imbal_al.runs.plan.kind_named': ('runs.plan.html#kind_named', 'imbal_al/runs/plan.py'),

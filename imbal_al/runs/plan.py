@@ -86,6 +86,13 @@ def _begun(folder, kind):
         if settings: begun[path.parent.name] = settings
     return begun
 
+# %% ../../nbs/43_runs.plan.ipynb #ee636a14
+def _in_order(content):
+    "Hashes of a plan's runs, as they were planned"
+    said, runs = content.get('order'), content['runs']
+    first = [own for own in said if own in runs] if isinstance(said, list) else []
+    return list(dict.fromkeys([*first, *sorted(runs)]))
+
 # %% ../../nbs/43_runs.plan.ipynb #e606fad6
 def save_plan(folder:str|Path, # The study's folder
     configs:list               # All of one kind
@@ -100,7 +107,8 @@ def save_plan(folder:str|Path, # The study's folder
             raise InputError(f'{folder} holds a study of another kind; choose another folder (--out)')
         new = {config.hash:asdict(config) for config in configs if config.hash not in old['runs']}
         kind_name = {} if name=='RunConfig' else dict(kind=name)
-        if new or not known: write_json(path, dict(runs={**old['runs'], **new}, **kind_name))
+        order = [*_in_order(old), *new]
+        if new or not known: write_json(path, dict(runs={**old['runs'], **new}, order=order, **kind_name))
 
 # %% ../../nbs/43_runs.plan.ipynb #f0b0fd31
 def study_kind(folder:str|Path # The study's folder
@@ -118,7 +126,7 @@ def load_plan(folder:str|Path # The study's folder
     if not content or not isinstance(content.get('runs'), dict): raise InputError(
         f'{folder} holds no study (no readable study.json); '
         'give the folder that `imbal-al study --out` or `imbal-al losses --out` wrote to')
-    kind, runs = kind_named(content.get('kind','RunConfig')), content['runs'].values()
+    kind, runs = kind_named(content.get('kind','RunConfig')), [content['runs'][own] for own in _in_order(content)]
     if not all(isinstance(settings, dict) for settings in runs):
         raise InputError(f"{path} is no plan of runs; give the command that planned the study again")
     try: return [kind.from_json(settings) for settings in runs]
