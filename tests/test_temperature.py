@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import imbal_al.networks.members as members_room
 import imbal_al.project.network as network_room
 from imbal_al.data.synthetic import image
 from imbal_al.measure.metrics import histogram
@@ -44,7 +45,7 @@ def too_sure(labelled_project):
     "(the network as it is before it is tempered, its surest logit)"
     asked = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_room, 'temper', lambda net, largest: asked.append(largest))
+        patch.setattr(members_room, 'temper', lambda net, largest: asked.append(largest))
         net = train(*labelled_project, seed=0)
     return net, asked[0]
 

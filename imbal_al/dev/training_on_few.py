@@ -26,6 +26,7 @@ from ..networks.device import DeviceData
 from ..networks.features import encode, keep_features, load_encoder
 from ..networks.frozen import decoder_on, frozen_network, HOW, logits_of, train_frozen, turned
 from ..networks.learner import fit, make_learner
+from ..networks.members import train_members
 from ..networks.predict import network
 
 # %% auto #0
@@ -54,7 +55,9 @@ _FROZEN = {
     'frozen dinov2':'dinov2',
     'frozen converged':'lite0',
     'frozen warm':'lite0',
-    'frozen crops':'lite0'}
+    'frozen crops':'lite0',
+    'frozen three':'lite0'}
+_MEMBERS = {'frozen three':3}
 _TUNED = {
     'fine-tune': dict(train_pi=.3),
     'fine-tune 200': dict(train_pi=.3),
@@ -232,14 +235,18 @@ def _rounds(at, arm):
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #c14c5809
 def _frozen(found, at, test, arm, seed):
-    "(logits of the test, seconds of the training): a decoder on kept features"
+    "(logits of the test, seconds of the training): a decoder on kept features, or several"
     name, shape = _FROZEN[arm], found.images.shape[1:3]
     tokens = found.features[name].tokens
-    net = decoder_on(found.encoders[name], shape, seed)
     how = replace(HOW, steps=_STEPS[arm], seed=seed)
     own = dict(how=how, **_CHANGED.get(arm, {}))
     begun = time.process_time()
-    for part in _rounds(at, arm): train_frozen(net, tokens[part], found.masks[part], **own)
+    if arm in _MEMBERS:
+        part = np.sort(at)
+        net = train_members(name, shape, tokens[part], found.masks[part], members=_MEMBERS[arm], **own)
+    else:
+        net = decoder_on(found.encoders[name], shape, seed)
+        for part in _rounds(at, arm): train_frozen(net, tokens[part], found.masks[part], **own)
     seconds = time.process_time()-begun
     return logits_of(net, tokens[test]), seconds
 

@@ -120,18 +120,28 @@ class FrozenMaps(nn.Module):
         return [x, *fine_first(tokens, self.coarse)]
 
 # %% ../../nbs/55b_networks.frozen.ipynb #d5ec8494
+class SideBySide(nn.Module):
+    "Decoders on the same maps: the channels of all, one decoder's after the other's"
+    def __init__(self, decoders):
+        super().__init__()
+        self.each = nn.ModuleList(decoders)
+
+    def forward(self, maps): return torch.cat([decoder(maps) for decoder in self.each], 1)
+
 class FrozenNet(nn.Module):
-    "A frozen encoder and a light decoder: normalised windows (B,3,H,W) -> logits (B,2,H,W)"
+    "A frozen encoder and a light decoder, or several: normalised windows (B,3,H,W) -> logits (B,2,H,W)"
     def __init__(self,
         seen:Encoder, # With a name that ends with _fine
-        window:tuple  # (H,W) of the windows
+        window:tuple, # (H,W) of the windows
+        members:int=1 # Decoders; see *Several decoders, averaged*
         ):
         super().__init__()
         self.seen = seen
         self.encoder = FrozenMaps(seen, window)
-        self.decoder = LightDecoder((24, 40, self.encoder.coarse))
+        each = [LightDecoder((24, 40, self.encoder.coarse)) for _ in range(members)]
+        self.decoder = each[0] if members==1 else SideBySide(each)
         up = nn.Upsample(size=tuple(window), mode='bilinear', align_corners=False)
-        self.segmentation_head = nn.Sequential(nn.Conv2d(32, 2, 1), up)
+        self.segmentation_head = nn.Sequential(nn.Conv2d(32*members, 2, 1), up)
 
     def forward(self, x):
         found = self.decoder(self.encoder(x))
@@ -141,10 +151,11 @@ class FrozenNet(nn.Module):
 def decoder_on(
     seen:Encoder, # With a name that ends with _fine
     window:tuple, # (H,W) of the windows
-    seed:int=0    # Of the decoder's weights
+    seed:int=0,   # Of the decoder's weights
+    members:int=1 # Decoders
     )->FrozenNet:
     "A network to train on the features of an encoder"
-    with seeded(stream_seed(seed,'weights')): net = FrozenNet(seen, window)
+    with seeded(stream_seed(seed,'weights')): net = FrozenNet(seen, window, members)
     return net.to(seen.device).eval()
 
 # %% ../../nbs/55b_networks.frozen.ipynb #200d1d01
@@ -154,11 +165,12 @@ def frozen_network(
     encoder:str,  # One of `FROZEN`
     window:tuple, # (H,W) of the windows
     seed:int=0,   # Of the decoder's weights
-    device='cpu'  # That it computes on
+    device='cpu', # That it computes on
+    members:int=1 # Decoders
     )->FrozenNet:
     "A network to train on frozen features. Raises `InputError` for an encoder that is not known, or not here"
     check_choice('encoder to freeze', encoder, FROZEN)
-    return decoder_on(load_encoder(f'{encoder}_fine', window, device), window, seed)
+    return decoder_on(load_encoder(f'{encoder}_fine', window, device), window, seed, members)
 
 # %% ../../nbs/55b_networks.frozen.ipynb #6e3b88b7
 class TokenData:
@@ -266,10 +278,11 @@ def network_of(
     arch:str,         # See `create_model`; a frozen one has its own decoder
     encoder:str,      # See `create_model`; one of `FROZEN`
     weights:str|None, # See `create_model`; a frozen encoder always has its own
-    window:int        # Side of the windows, pixels
+    window:int,       # Side of the windows, pixels
+    members:int=1     # Decoders of a frozen one
     )->nn.Module: # With two classes, on three channels
     "A network before anything is trained. Raises `InputError` as `create_model` and `frozen_network` do"
-    if way=='frozen': return frozen_network(encoder, (window,window))
+    if way=='frozen': return frozen_network(encoder, (window,window), members=members)
     return create_model(arch, encoder, weights, 2, 3)
 
 # %% ../../nbs/55b_networks.frozen.ipynb #2d471fdd
@@ -299,7 +312,9 @@ def load_trained(
 # %% ../../nbs/55b_networks.frozen.ipynb #98f47174
 def about_frozen(
     net # From `network_of`
-    )->dict: # train, encoder_from; nothing for a network that was trained as a whole
+    )->dict: # train, encoder_from, and members where there are several; nothing for a network that was trained as a whole
     "What an exported file says of a frozen encoder"
     if not isinstance(net, FrozenNet): return {}
-    return dict(train='frozen', encoder_from=net.seen.origin)
+    several = isinstance(net.decoder, SideBySide)
+    members = dict(members=len(net.decoder.each)) if several else {}
+    return dict(train='frozen', encoder_from=net.seen.origin, **members)

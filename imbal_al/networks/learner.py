@@ -119,15 +119,19 @@ class Steps(Callback):
     "Tells a function how many steps are done, and of how many"
     order = 70
     def __init__(self,
-        tell # f(steps done, steps in all)
+        tell,   # f(steps done, steps in all)
+        times=1 # Trainings of so many steps that follow each other and are told as one
         ):
-        self.tell, self.done = tell, 0
+        self.tell, self.times, self.begun = tell, times, 0
 
-    def before_fit(self): self.done = 0
+    def before_fit(self):
+        self.i = 0
+        self.begun = self.begun%self.times+1
 
     def after_batch(self):
-        self.done += 1
-        self.tell(self.done, self.learn.dls.train.steps)
+        self.i += 1
+        steps = self.learn.dls.train.steps
+        self.tell((self.begun-1)*steps+self.i, self.times*steps)
 
 # %% ../../nbs/52_networks.learner.ipynb #3f0af17a
 def make_learner(data:DeviceData, # The patches

@@ -36,7 +36,9 @@ def _tests_text(standing):
 def _what(p, meta):
     "Which network"
     if meta.get('train')!='frozen': return f'{p.settings.arch} on {p.settings.encoder}'
-    return f"a light decoder on frozen features of {p.settings.encoder} (weights: {meta['encoder_from']})"
+    n = meta.get('members', 1)
+    decoder = 'a light decoder' if n==1 else f'the mean of {n} light decoders'
+    return f"{decoder} on frozen features of {p.settings.encoder} (weights: {meta['encoder_from']})"
 
 # %% ../../nbs/70a_project.card.ipynb #bdb0dfc1
 def _network_text(p, meta):

@@ -17,9 +17,10 @@ from ..losses.names import PAPER_COMBO
 from ..losses.registry import make_loss, OnTwoChannels
 from ..networks.device import DeviceData, seeded
 from ..networks.feature_cache import look_by_features, open_cache
-from ..networks.features import keep_features
-from ..networks.frozen import FrozenNet, frozen_network, load_trained, network_of, train_frozen, trained_state
+from ..networks.features import keep_features, load_encoder
+from ..networks.frozen import FrozenNet, load_trained, network_of, trained_state
 from ..networks.learner import fit, make_learner, Steps, Training
+from ..networks.members import train_members
 from ..networks.predict import network, predict
 from ..networks.quick_look import choose_way, same_way, Way
 from ..networks.temperature import Surest, temper
@@ -83,15 +84,13 @@ def train(
     tell=None                  # Called with the steps done and the steps in all, after each
     ):                         # In evaluation mode
     "A network trained on labelled units"
-    s, surest = p.settings, Surest()
+    s = p.settings
     images, masks = _training_windows(p, labelled)
     loss = _loss(loss or s.loss, fn_weight)
     how = dict(lr=s.lr, wd=s.wd, bs=s.bs, steps=s.steps, epochs=None, seed=seed)
-    how |= dict(train_pi=_drawn_share(p, masks), cbs=(surest, Steps(tell)) if tell else (surest,))
+    how |= dict(train_pi=_drawn_share(p, masks), cbs=(Steps(tell, s.members),) if tell else ())
     way = _train_frozen if s.train=='frozen' else _fine_tune
-    net = way(p, images, masks, device, loss, Training(**how))
-    temper(net, surest.largest)
-    return net
+    return way(p, images, masks, device, loss, Training(**how))
 
 # %% ../../nbs/65_project.network.ipynb #e5bfb1de
 def _loss(name, fn_weight):
@@ -101,18 +100,22 @@ def _loss(name, fn_weight):
 # %% ../../nbs/65_project.network.ipynb #e19cdfdd
 def _fine_tune(p, images, masks, device, loss, how):
     "All weights of a network"
-    s, data = p.settings, DeviceData(images, masks, device, p.settings.encoder, 3)
+    s, data, surest = p.settings, DeviceData(images, masks, device, p.settings.encoder, 3), Surest()
     network = dict(arch=s.arch, encoder=s.encoder, weights=s.weights)
+    how = replace(how, cbs=(surest,*how.cbs))
     learner = make_learner(data, np.arange(len(images)), loss=loss, **network, **vars(how))
-    return fit(learner, s.schedule)
+    net = fit(learner, s.schedule)
+    temper(net, surest.largest)
+    return net
 
 # %% ../../nbs/65_project.network.ipynb #f269a71a
 def _train_frozen(p, images, masks, device, loss, how):
-    "A light decoder on the kept features of windows"
-    s = p.settings
-    net = frozen_network(s.encoder, (s.window,s.window), how.seed, device)
-    kept = keep_features(images, p.dir/'features'/f'labelled_{s.encoder}', net.seen)
-    net = train_frozen(net, kept.tokens, masks, loss, how, s.schedule)
+    "A light decoder on the kept features of windows, or several"
+    s, window = p.settings, (p.settings.window,)*2
+    seen = load_encoder(f'{s.encoder}_fine', window, device)
+    kept = keep_features(images, p.dir/'features'/f'labelled_{s.encoder}', seen)
+    given = (kept.tokens, masks, loss, how, s.members, s.schedule)
+    net = train_members(s.encoder, window, *given, device=device)
     return net.to(memory_format=torch.channels_last) # As it is read back: another layout rounds otherwise
 
 # %% ../../nbs/65_project.network.ipynb #29bea245
@@ -122,7 +125,7 @@ def bare_network(
     ):
     "A network as the settings have it, before anything is trained"
     s = p.settings
-    return network_of(s.train, s.arch, s.encoder, weights, s.window)
+    return network_of(s.train, s.arch, s.encoder, weights, s.window, s.members)
 
 # %% ../../nbs/65_project.network.ipynb #318ad05f
 def write_model(

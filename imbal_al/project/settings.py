@@ -40,6 +40,7 @@ class Settings:
     group_by: str=''        # What must stay together: '' an image's windows, 'folder', or a regular expression
     balance: float=.3       # Least expected share of windows with a defect in a training batch; 0: as they are
     train: str='fine-tune'  # All weights, or 'frozen': a light decoder on kept features of the encoder
+    members: int=1          # Light decoders that are trained and averaged; more than one goes with train='frozen'
 
 # %% ../../nbs/62i_project.settings.ipynb #e579cb33
 _FROZEN = ('lite0','dinov2') # Encoders that can be kept as they are
@@ -94,6 +95,8 @@ def check_settings(s):
     if not _is_share(s.held_out): raise InputError(
         f'held_out = {s.held_out!r}; give a share from 0 to below 1')
     _check_counts(s)
+    if s.members>1 and s.train!='frozen': raise InputError(
+        f"members = {s.members} light decoders, but train = {s.train!r} has none; give train = 'frozen', or members = 1")
     if s.bits not in BITS: raise InputError(f"bits = {s.bits!r}; give one of {', '.join(map(str,BITS))}")
     for name in ('lr','wd'):
         value = getattr(s, name)
@@ -113,7 +116,7 @@ def _is_whole(value): return isinstance(value,int) and not isinstance(value,bool
 # %% ../../nbs/62i_project.settings.ipynb #d560796e
 def _check_counts(s):
     "The same of the whole numbers"
-    for name in ('bs','steps','per_image'):
+    for name in ('bs','steps','per_image','members'):
         value = getattr(s, name)
         if not _is_whole(value) or value<1: raise InputError(
             f'{name} = {value!r}; give a whole number above 0')
