@@ -376,6 +376,7 @@ def _halved(p, seconds):
     if seconds<60: return ''
     s = p.settings
     line = f'; `imbal-al project set {p.dir} steps={max(s.steps//2, 1)}` halves that'
+    if s.members>1: return f'{line}, `imbal-al project set {p.dir} members=1` takes 1/{s.members} of it'
     if s.train!='fine-tune' or s.encoder!='lite0': return line
     return f'{line}, `imbal-al project set {p.dir} train=frozen` makes seconds of it'
 
