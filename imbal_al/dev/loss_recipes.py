@@ -5,6 +5,7 @@
 # %% ../../nbs/dev/8g_dev.loss_recipes.ipynb #fd1b79b7
 from __future__ import annotations
 import argparse
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,9 @@ __all__ = ['recipes', 'recipe_table']
 _MIXES = (.1,.25,.75)
 _STARTS = (dict(prior=None), dict(lr=.3), dict(lr=.1), dict(lr=.3, prior=None), dict(steps=1200))
 _FAILED = (('deeplabv3','dice'), ('segnet','bce'), ('segnet','dice'))
+_REGION = ('dice','tversky','ft','dibe_reg')
+_WIDTHS = dict(deeplabv3=.25, pspnet=.5)
+PLANS = ('mix','start','region')
 
 def _laptop(**changes):
     "As the study trains, on the set with one defect pixel in 1,070, but for what is changed"
@@ -28,13 +32,16 @@ def _laptop(**changes):
 
 # %% ../../nbs/dev/8g_dev.loss_recipes.ipynb #36f7cc05
 def recipes(
-    plan:str,     # 'mix' or 'start'
-    seeds:int=3,  # Of the mixes; the starts have one
+    plan:str,     # 'mix', 'start' or 'region'
+    seeds:int=3,  # Of the mixes and the region losses; the starts have one
     )->list[LossConfig]:
     "The trainings of a plan"
     if plan=='mix':
         both = [(seed, mix) for seed in range(seeds) for mix in _MIXES]
         return [_laptop(loss='dibe', seed=seed, options=dict(mix=mix)) for seed,mix in both]
+    if plan=='region':
+        each = product(range(seeds), _WIDTHS, _REGION)
+        return [_laptop(arch=arch, loss=loss, width=_WIDTHS[arch], prior=None, seed=seed) for seed,arch,loss in each]
     ways = [(arch, loss, start) for arch,loss in _FAILED for start in _STARTS]
     return [_laptop(arch=arch, loss=loss, width=.25, **start) for arch,loss,start in ways]
 
@@ -74,7 +81,7 @@ def main(
     ):
     "Train what the table lacks, and write it"
     parser = argparse.ArgumentParser(prog='imbal_al.dev.loss_recipes', description=main.__doc__)
-    parser.add_argument('--plan', choices=('mix','start'), default='mix')
+    parser.add_argument('--plan', choices=PLANS, default='mix')
     parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument('--out', type=Path, default=Path('runs/recipes'))
     parser.add_argument('--table', type=Path, default=Path('data/results/loss_recipes.csv'))
