@@ -17,7 +17,7 @@ from ..data.patches import cache_root, open_store
 from .study import records_from, study_parser
 from .turns import turns_order
 from ..measure.image_level import average_precision
-from ..measure.metrics import BINS, histogram, pooled, prevalence_weights, scores, scores_at
+from ..measure.metrics import BINS, EDGES, histogram, pooled, prevalence_weights, scores, scores_at
 from ..measure.parts import area_index, measure_parts
 from ..measure.statistics import random_effects, shared_interval
 from ..measure.threshold import cross_fitted
@@ -251,11 +251,10 @@ def _frozen(found, at, test, arm, seed):
     return logits_of(net, tokens[test]), seconds
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #0bce6465
-def _among_peaks(z, faulty):
-    "Logits whose bins are their ranks among the peaks of the healthy windows, the 126 highest"
-    peaks = np.sort(z[~faulty].max((1,2)))[2-BINS:]
-    rank = np.searchsorted(peaks, z)
-    return (rank+.5-BINS//2)/8
+def _stretched(z, low, high):
+    "Logits whose bins divide those from `low` to `high` into 126 equal ones; the first holds all below"
+    at = np.floor((z-low)/(high-low)*(BINS-2))+1
+    return (np.clip(at, 0, BINS-1)+.5-BINS//2)/8
 
 def _lowest(parts, faulty, a, false):
     "The lowest bin from which healthy windows have so few false regions; `BINS`: none"
@@ -266,10 +265,13 @@ def _lowest(parts, faulty, a, false):
 def _hit(z, masks, faulty, area=4, false=1/50):
     "Share of defects that an alarm touches at the lowest threshold with so many false regions in a healthy window"
     parts, a = measure_parts(z, masks, logits=True), area_index(area)
-    k = _lowest(parts, faulty, a, false)
-    if k>=BINS:
-        parts = measure_parts(_among_peaks(z, faulty), masks, logits=True)
-        k = _lowest(parts, faulty, a, false)
+    k, low = _lowest(parts, faulty, a, false), EDGES[-2]
+    if k==BINS:
+        high = np.nextafter(z[~faulty].max(), np.inf, dtype=np.float64)
+        for _ in range(2):
+            parts = measure_parts(_stretched(z, low, high), masks, logits=True)
+            k, step = _lowest(parts, faulty, a, false), (high-low)/(BINS-2)
+            low, high = low+(k-2)*step, low+(k-1)*step
     return float(np.mean(parts.peak_KA[:,a]>=k))
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #046d2e08
