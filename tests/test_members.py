@@ -71,7 +71,7 @@ def test_it_is_changed_later_and_refused_beside_fine_tuning(three):
     assert change(three, members=1)
     p = open_project(three.dir)
     assert p.settings.members == 1
-    with pytest.raises(InputError, match="give train = 'frozen', or members = 1"):
+    with pytest.raises(InputError, match="give members = 1, or train = 'frozen'"):
         change(p, members=2, train='fine-tune')
     with pytest.raises(InputError, match='members = 0; give a whole number above 0'):
         change(p, members=0)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import imbal_al.networks.members as members_room
+import imbal_al.networks.temperature as temperature_room
 import imbal_al.project.network as network_room
 from imbal_al.data.synthetic import image
 from imbal_al.measure.metrics import histogram
@@ -57,7 +58,7 @@ def test_order_and_decisions_stay_and_thresholds_are_left(labelled_project, too_
     assert temper(net, largest) == largest / 8 > 1.2
     before, masks = logits_of(p, plain, labelled)
     after, _ = logits_of(p, net, labelled)
-    assert before.max() > 8
+    assert before.max() == pytest.approx(largest, abs=0.3)
     np.testing.assert_allclose(after, before * (8 / largest), rtol=1e-4, atol=1e-4)
     assert ((after >= 0) == (before >= 0)).all()
     in_last_bin = [histogram(z, masks, logits=True)[:, :, -1].sum() for z in (before, after)]
@@ -73,13 +74,20 @@ def test_it_is_read_back_as_it_was_written(labelled_project, too_sure, tmp_path)
     assert (logits_of(p, net, labelled)[0] == logits_of(p, again, labelled)[0]).all()
 
 
-def test_all_weights_trained_are_tempered_as_well(labelled_project, monkeypatch):
+def test_all_weights_trained_are_as_sure_as_they_are_in_use(labelled_project, monkeypatch):
     p, labelled = labelled_project
-    tuned = replace(p, settings=replace(p.settings, train='fine-tune', steps=2, weights=None))
-    seen = []
-    monkeypatch.setattr(network_room, 'temper', lambda net, largest: seen.append(largest))
+    tuned = replace(p, settings=replace(p.settings, train='fine-tune', steps=40, lr=0.02))
+    seen, told = [], []
+    with monkeypatch.context() as patch:
+        patch.setattr(network_room, 'temper', lambda net, largest: seen.append(largest))
+        plain = train(tuned, labelled, seed=0, tell=lambda *done: told.append(done))
+    assert told == [(i + 1, 40) for i in range(40)]
+    monkeypatch.setattr(temperature_room, '_TOP', 2.0)
     net = train(tuned, labelled, seed=0)
-    assert seen[0] != 0 and hasattr(net, 'segmentation_head')
+    before, after = (logits_of(tuned, one, labelled)[0] for one in (plain, net))
+    assert 2 < seen[0] < 8
+    assert seen[0] == pytest.approx(before.max(), rel=0.1), 'in evaluation mode, without augmentation'
+    assert after.max() == pytest.approx(2, rel=0.1)
 
 
 @pytest.mark.parametrize('arch', ARCHS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import write_table
+from ..core import InputError, write_table
 from .loss_thresholds import set_scores
 from ..studies.loss_config import LossConfig, read_training
 from ..studies.loss_study import load_loss_plan, loss_preset, run_losses
@@ -68,9 +68,12 @@ def recipe_table(
 
 # %% ../../nbs/dev/8g_dev.loss_recipes.ipynb #0fd720b6
 def _left(configs, table):
-    "Those that a table lacks, and its rows"
-    rows = pd.read_csv(table, dtype=dict(config=str, commit=str)) if table.is_file() else None
-    there = set() if rows is None else set(rows['config'])
+    "Those that a table lacks, and its rows. Raises `InputError` for another table"
+    if not table.is_file(): return configs, None
+    try: rows = pd.read_csv(table, dtype=dict(config=str, commit=str))
+    except pd.errors.EmptyDataError: rows = pd.DataFrame()
+    if 'config' not in rows: raise InputError(f'{table} is no table of recipes (no column config); restore it')
+    there = set(rows['config'])
     return [c for c in configs if c.hash not in there], rows
 
 def _told(done, total, failed): print(f'{done} of {total} trainings', *failed, flush=True)
@@ -86,7 +89,8 @@ def main(
     parser.add_argument('--out', type=Path, default=Path('runs/recipes'))
     parser.add_argument('--table', type=Path, default=Path('data/results/loss_recipes.csv'))
     given = parser.parse_args(argv)
-    left, rows = _left(recipes(given.plan, given.seeds), given.table)
+    try: left, rows = _left(recipes(given.plan, given.seeds), given.table)
+    except InputError as e: raise SystemExit(str(e)) from e
     if not left: return print(f'{given.table} has all of them')
     for line in run_losses(given.out, left, 1, 'cpu', progress=_told): print(line)
     new = recipe_table(given.out)

@@ -243,7 +243,7 @@ def _frozen(found, at, test, arm, seed):
     begun = time.process_time()
     if arm in _MEMBERS:
         part = np.sort(at)
-        net = train_members(name, shape, tokens[part], found.masks[part], members=_MEMBERS[arm], **own)
+        net = train_members(found.encoders[name], shape, tokens[part], found.masks[part], members=_MEMBERS[arm], **own)
     else:
         net = decoder_on(found.encoders[name], shape, seed)
         for part in _rounds(at, arm): train_frozen(net, tokens[part], found.masks[part], **own)

@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 
 from ..core import stream_seed
-from .features import load_encoder
-from .frozen import decoder_on, FrozenNet, HOW, train_frozen
+from .features import Encoder
+from .frozen import decoder_on, FrozenNet, HOW, logits_of, train_frozen
 from .learner import Training
-from .temperature import Surest, temper
+from .temperature import telling_windows, temper
 
 # %% auto #0
 __all__ = ['averaged', 'train_members']
@@ -34,30 +34,28 @@ def averaged(
     return net.eval()
 
 # %% ../../nbs/55d_networks.members.ipynb #7718c7d0
-def _tempered(net, tokens, masks, loss, how, schedule, stop):
+def _tempered(net, tokens, masks):
     "A trained network, divided by its temperature"
-    surest = Surest()
-    net = train_frozen(net, tokens, masks, loss, replace(how, cbs=(surest,*how.cbs)), schedule, stop)
-    temper(net, surest.largest)
+    at = telling_windows(masks)
+    temper(net, float(logits_of(net, tokens[at]).max()))
     return net
 
 # %% ../../nbs/55d_networks.members.ipynb #d8ed4758
 def train_members(
-    encoder:str,         # One of `imbal_al.networks.frozen.FROZEN`
+    seen:Encoder,        # With a name that ends with _fine
     window:tuple,        # (H,W) of the windows
     tokens,              # float16 (N,h,w,D): their features by the encoder
     masks,               # uint8 (N,H,W)
     loss='combo_paper',  # As `train_frozen` takes it
-    how:Training=HOW,    # Of each member; `seed` of the first
+    how:Training=HOW,    # Of each member; its seed is the first member's
     members:int=1,       # Decoders
     schedule:str='cosine', # See `imbal_al.networks.learner.fit`
-    stop:str='none',     # See there
-    device='cpu',        # That they compute on
     )->FrozenNet:        # In evaluation mode
     "Train light decoders one after the other, and average them. Raises `InputError` as `train_frozen` does"
-    seen, nets = load_encoder(f'{encoder}_fine', window, device), []
+    nets = []
     for i in range(members):
         seed = stream_seed(how.seed, 'member', i) if i else how.seed
         net = decoder_on(seen, window, seed)
-        nets.append(_tempered(net, tokens, masks, loss, replace(how, seed=seed), schedule, stop))
+        train_frozen(net, tokens, masks, loss, replace(how, seed=seed), schedule)
+        nets.append(_tempered(net, tokens, masks))
     return averaged(nets)

@@ -4,29 +4,24 @@
 
 # %% ../../nbs/52a_networks.temperature.ipynb #c9c5c9e7
 from __future__ import annotations
+import math
 
-import torch
-from fastai.callback.core import Callback
+import numpy as np, torch
 
 # %% auto #0
-__all__ = ['Surest', 'temper']
+__all__ = ['telling_windows', 'temper']
 
 # %% ../../nbs/52a_networks.temperature.ipynb #eda57076
-class Surest(Callback):
-    "The largest logit of a defect among the pixels of a training's last fifth"
-    order = 65
-    def before_fit(self): self.largest_of_steps = []
-
-    def after_pred(self):
-        z = self.pred.detach().float()
-        self.largest_of_steps.append((z[:,1]-z[:,0]).max())
-
-    @property
-    def largest(self)->float:
-        "0 where nothing was trained"
-        n = len(self.largest_of_steps)
-        last = self.largest_of_steps[n-(n+4)//5:]
-        return float(torch.stack(last).max()) if last else 0.
+def telling_windows(
+    masks,      # (N,H,W) of the windows that were trained on
+    most:int=64 # Windows, at most
+    )->np.ndarray: # Positions, sorted
+    "Windows whose surest pixel is looked for: those with a defect first, evenly among them, then others"
+    has = np.asarray(masks).reshape(len(masks), -1).any(1)
+    at = np.concatenate([np.flatnonzero(has), np.flatnonzero(~has)])
+    faulty, n = int(has.sum()), min(most, len(at))
+    span = max(n, faulty)
+    return np.sort(at[np.linspace(0, span-1, n).round().astype(int)])
 
 # %% ../../nbs/52a_networks.temperature.ipynb #1564a8da
 _TOP = 8. # Logit that the surest pixel ends at
@@ -39,11 +34,11 @@ def _last_layer(net):
 # %% ../../nbs/52a_networks.temperature.ipynb #2bb2326c
 def temper(
     net,           # With a `segmentation_head` that ends with a convolution; changed in place
-    largest:float, # Logit of its surest pixel, see `Surest`
+    largest:float, # Logit of its surest pixel
     )->float:      # The temperature, 1 at least
     "Divide a network's logits by the temperature that brings the surest pixel to 8; 1 where it is no higher"
-    temperature = max(1., largest/_TOP)
-    if temperature==1: return temperature
+    if not _TOP<largest<math.inf: return 1.
+    temperature = largest/_TOP
     layer = _last_layer(net)
     with torch.no_grad():
         for values in layer.parameters(): values.div_(temperature)

@@ -23,7 +23,7 @@ from ..networks.learner import fit, make_learner, Steps, Training
 from ..networks.members import train_members
 from ..networks.predict import network, predict
 from ..networks.quick_look import choose_way, same_way, Way
-from ..networks.temperature import Surest, temper
+from ..networks.temperature import telling_windows, temper
 from ..networks.tiling import windows_of
 from ..networks.uncertainty import FROM_LOGITS, measure
 from .labelled import read_mask
@@ -100,13 +100,18 @@ def _loss(name, fn_weight):
 # %% ../../nbs/65_project.network.ipynb #e19cdfdd
 def _fine_tune(p, images, masks, device, loss, how):
     "All weights of a network"
-    s, data, surest = p.settings, DeviceData(images, masks, device, p.settings.encoder, 3), Surest()
+    s, data = p.settings, DeviceData(images, masks, device, p.settings.encoder, 3)
     network = dict(arch=s.arch, encoder=s.encoder, weights=s.weights)
-    how = replace(how, cbs=(surest,*how.cbs))
     learner = make_learner(data, np.arange(len(images)), loss=loss, **network, **vars(how))
     net = fit(learner, s.schedule)
-    temper(net, surest.largest)
+    temper(net, _surest(p, net, images[telling_windows(masks)], device))
     return net
+
+def _surest(p, net, images, device, bs=16):
+    "The largest logit in some windows"
+    run = network(net, p.settings.encoder, 3, device)
+    parts = [images[i:i+bs] for i in range(0, len(images), bs)]
+    return max(float(run(part)[0].max()) for part in parts)
 
 # %% ../../nbs/65_project.network.ipynb #f269a71a
 def _train_frozen(p, images, masks, device, loss, how):
@@ -115,7 +120,7 @@ def _train_frozen(p, images, masks, device, loss, how):
     seen = load_encoder(f'{s.encoder}_fine', window, device)
     kept = keep_features(images, p.dir/'features'/f'labelled_{s.encoder}', seen)
     given = (kept.tokens, masks, loss, how, s.members, s.schedule)
-    net = train_members(s.encoder, window, *given, device=device)
+    net = train_members(seen, window, *given)
     return net.to(memory_format=torch.channels_last) # As it is read back: another layout rounds otherwise
 
 # %% ../../nbs/65_project.network.ipynb #29bea245

@@ -96,7 +96,8 @@ def check_settings(s):
         f'held_out = {s.held_out!r}; give a share from 0 to below 1')
     _check_counts(s)
     if s.members>1 and s.train!='frozen': raise InputError(
-        f"members = {s.members} light decoders, but train = {s.train!r} has none; give train = 'frozen', or members = 1")
+        f"members = {s.members} light decoders need train = 'frozen' (encoder lite0 or dinov2, no arch), "
+        f"and it is {s.train!r}; give members = 1, or train = 'frozen'")
     if s.bits not in BITS: raise InputError(f"bits = {s.bits!r}; give one of {', '.join(map(str,BITS))}")
     for name in ('lr','wd'):
         value = getattr(s, name)

@@ -90,8 +90,15 @@ def _begun(folder, kind):
 def _in_order(content):
     "Hashes of a plan's runs, as they were planned"
     said, runs = content.get('order'), content['runs']
-    first = [own for own in said if own in runs] if isinstance(said, list) else []
+    named = [own for own in said if isinstance(own, str)] if isinstance(said, list) else []
+    first = [own for own in named if own in runs]
     return list(dict.fromkeys([*first, *sorted(runs)]))
+
+# %% ../../nbs/43_runs.plan.ipynb #5220ed3d
+def _plan_in(path):
+    "What a file holds, if it is a plan; else None"
+    content = read_json(path)
+    return content if content and isinstance(content.get('runs'), dict) else None
 
 # %% ../../nbs/43_runs.plan.ipynb #e606fad6
 def save_plan(folder:str|Path, # The study's folder
@@ -101,7 +108,7 @@ def save_plan(folder:str|Path, # The study's folder
     path, kind = Path(folder)/'study.json', kind_of(configs)
     name = kind.config.__name__
     with held(path.with_name('planning.json')):
-        known = read_json(path)
+        known = _plan_in(path)
         old = known or dict(runs=_begun(folder, kind) if path.exists() else {}, kind=name)
         if old['runs'] and old.get('kind','RunConfig')!=name:
             raise InputError(f'{folder} holds a study of another kind; choose another folder (--out)')
@@ -122,8 +129,8 @@ def load_plan(folder:str|Path # The study's folder
     )->list:                  # Configurations, in the order of the plan
     "The runs of a study. Raises `InputError` if the folder holds none"
     path = Path(folder)/'study.json'
-    content = read_json(path)
-    if not content or not isinstance(content.get('runs'), dict): raise InputError(
+    content = _plan_in(path)
+    if not content: raise InputError(
         f'{folder} holds no study (no readable study.json); '
         'give the folder that `imbal-al study --out` or `imbal-al losses --out` wrote to')
     kind, runs = kind_named(content.get('kind','RunConfig')), [content['runs'][own] for own in _in_order(content)]
