@@ -19,7 +19,7 @@ from ..studies.loss_study import load_loss_plan, loss_preset, run_losses
 __all__ = ['recipes', 'recipe_table']
 
 # %% ../../nbs/dev/8g_dev.loss_recipes.ipynb #54e2e3bb
-_MIXES = (.1,.25,.75)
+_MIXES = (.1,.25,.75,.5)
 _STARTS = (dict(prior=None), dict(lr=.3), dict(lr=.1), dict(lr=.3, prior=None), dict(steps=1200))
 _FAILED = (('deeplabv3','dice'), ('segnet','bce'), ('segnet','dice'))
 _REGION = ('dice','tversky','ft','dibe_reg')
@@ -37,8 +37,9 @@ def recipes(
     )->list[LossConfig]:
     "The trainings of a plan"
     if plan=='mix':
-        both = [(seed, mix) for seed in range(seeds) for mix in _MIXES]
-        return [_laptop(loss='dibe', seed=seed, options=dict(mix=mix)) for seed,mix in both]
+        both = list(product(range(seeds), _MIXES))
+        mixed = [_laptop(loss='dibe', seed=seed, options=dict(mix=mix)) for seed,mix in both]
+        return mixed+[_laptop(loss='dibe_reg', seed=seed) for seed in range(seeds)]
     if plan=='region':
         each = product(range(seeds), _WIDTHS, _REGION)
         return [_laptop(arch=arch, loss=loss, width=_WIDTHS[arch], prior=None, seed=seed) for seed,arch,loss in each]
