@@ -84,8 +84,8 @@ class _New:
     steps: Annotated[Optional[int], typer.Option(
         help='Optimiser steps per round; default 100, with fine-tune 200')]=None
     members: Annotated[Optional[int], typer.Option(
-        help='Light decoders that are trained and averaged, with frozen: 3 find more '
-        'and take three times as long to train; default 1')]=None
+        help='Light decoders that are trained and averaged, with frozen: 3 are '
+        'a little better and take three times as long to train; default 1')]=None
     balance: Annotated[Optional[float], typer.Option(
         help='Least share of windows with a defect in a training batch, 0 to below 1; '
         'default 0.5, with fine-tune 0.3; 0: as they are')]=None
