@@ -24,7 +24,8 @@ _STARTS = (dict(prior=None), dict(lr=.3), dict(lr=.1), dict(lr=.3, prior=None), 
 _FAILED = (('deeplabv3','dice'), ('segnet','bce'), ('segnet','dice'))
 _REGION = ('dice','tversky','ft','dibe_reg')
 _WIDTHS = dict(deeplabv3=.25, pspnet=.5)
-PLANS = ('mix','start','region')
+_CONTROL = (('deeplabv3','dice'), ('pspnet','dice'), ('pspnet','dibe_reg'))
+PLANS = ('mix','start','region','control')
 
 def _laptop(**changes):
     "As the study trains, on the set with one defect pixel in 1,070, but for what is changed"
@@ -32,8 +33,8 @@ def _laptop(**changes):
 
 # %% ../../nbs/dev/8g_dev.loss_recipes.ipynb #36f7cc05
 def recipes(
-    plan:str,     # 'mix', 'start' or 'region'
-    seeds:int=3,  # Of the mixes and the region losses; the starts have one
+    plan:str,     # 'mix', 'start', 'region' or 'control'
+    seeds:int=3,  # Of the mixes and the region losses; the others have one
     )->list[LossConfig]:
     "The trainings of a plan"
     if plan=='mix':
@@ -43,6 +44,7 @@ def recipes(
     if plan=='region':
         each = product(range(seeds), _WIDTHS, _REGION)
         return [_laptop(arch=arch, loss=loss, width=_WIDTHS[arch], prior=None, seed=seed) for seed,arch,loss in each]
+    if plan=='control': return [_laptop(arch=arch, loss=loss, width=_WIDTHS[arch]) for arch,loss in _CONTROL]
     ways = [(arch, loss, start) for arch,loss in _FAILED for start in _STARTS]
     return [_laptop(arch=arch, loss=loss, width=.25, **start) for arch,loss,start in ways]
 
