@@ -363,5 +363,7 @@ def test_training_is_drawn_towards_defects_where_they_are_rare(monkeypatch, shar
     )
     monkeypatch.setattr(m, 'make_learner', lambda *a, **k: got.update(k))
     monkeypatch.setattr(m, 'fit', lambda *a: a)
+    monkeypatch.setattr(m, 'temper', lambda *a: 1)
+    monkeypatch.setattr(m, '_surest', lambda *a: 0)
     m.train(types.SimpleNamespace(settings=Settings()), [], 0)
     assert got['train_pi'] == want
