@@ -16,7 +16,7 @@ from ..studies.loss_config import LossConfig, read_training
 from ..studies.loss_study import load_loss_plan, loss_preset, run_losses
 
 # %% auto #0
-__all__ = ['recipes', 'recipe_table']
+__all__ = []
 
 # %% ../../nbs/dev/8g_dev.loss_recipes.ipynb #54e2e3bb
 _MIXES = (.1,.25,.75,.5)

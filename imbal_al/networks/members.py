@@ -15,7 +15,7 @@ from .learner import Training
 from .temperature import telling_windows, temper
 
 # %% auto #0
-__all__ = ['averaged', 'train_members']
+__all__ = []
 
 # %% ../../nbs/55d_networks.members.ipynb #9e696568
 def averaged(

@@ -9,7 +9,7 @@ import math
 import numpy as np, torch
 
 # %% auto #0
-__all__ = ['telling_windows', 'temper']
+__all__ = []
 
 # %% ../../nbs/52a_networks.temperature.ipynb #eda57076
 def telling_windows(
