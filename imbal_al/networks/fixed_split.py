@@ -26,7 +26,7 @@ from ..measure.oii import score_counts
 from .augment import augment_random, fixed_copies, resize_pairs
 from .batches import Batches, EvenBatches, Loaders
 from .learner import lr_schedule
-from .models import create_model
+from .models import create_model, last_layer
 
 # %% ../../nbs/53_networks.fixed_split.ipynb #757f7b3a
 def _check_parts(train, valid, name):
@@ -254,8 +254,8 @@ def _set_prior(model:torch.nn.Module, # With a `segmentation_head` of one output
     """Set the bias of the last convolution so that the network starts from `prior` (Lin et al. 2017).
     Raises `InputError` unless 0 < prior < 1"""
     if not 0<prior<1: raise InputError(f'prior = {prior!r}; give a probability between 0 and 1')
-    last = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)][-1]
-    torch.nn.init.constant_(last.bias, math.log(prior/(1-prior)))
+    layer, _ = last_layer(model)
+    torch.nn.init.constant_(layer.bias, math.log(prior/(1-prior)))
 
 # %% ../../nbs/53_networks.fixed_split.ipynb #18f108b3
 def stretch(n:int,           # Training images

@@ -265,3 +265,12 @@ def create_model(
     model = _made(make, encoder, None if offline else weights, channels)
     if offline and weights: _load_lite0(model.encoder)
     return model
+
+# %% ../../nbs/48_networks.models.ipynb #b4c71153
+def last_layer(
+    net # Of `create_model`, or with a `segmentation_head` like theirs
+    ):  # (its last convolution, what comes after it)
+    "The layer that a network's logits are a linear map of"
+    head = net.segmentation_head
+    if isinstance(head, nn.Conv2d): return head, nn.Identity()
+    return head[0], nn.Sequential(*list(head)[1:])

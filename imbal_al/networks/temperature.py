@@ -8,6 +8,8 @@ import math
 
 import numpy as np, torch
 
+from .models import last_layer
+
 # %% auto #0
 __all__ = []
 
@@ -23,15 +25,9 @@ def telling_windows(
     span = max(n, faulty)
     return np.sort(at[np.linspace(0, span-1, n).round().astype(int)])
 
-# %% ../../nbs/52a_networks.temperature.ipynb #1564a8da
+# %% ../../nbs/52a_networks.temperature.ipynb #2bb2326c
 _TOP = 8. # Logit that the surest pixel ends at
 
-def _last_layer(net):
-    "The last convolution of a network"
-    layers = [layer for layer in net.segmentation_head.modules() if isinstance(layer, torch.nn.Conv2d)]
-    return layers[-1]
-
-# %% ../../nbs/52a_networks.temperature.ipynb #2bb2326c
 def temper(
     net,           # With a `segmentation_head` that ends with a convolution; changed in place
     largest:float, # Logit of its surest pixel
@@ -39,7 +35,7 @@ def temper(
     "Divide a network's logits by the temperature that brings the surest pixel to 8; 1 where it is no higher"
     if not _TOP<largest<math.inf: return 1.
     temperature = largest/_TOP
-    layer = _last_layer(net)
+    layer, _ = last_layer(net)
     with torch.no_grad():
         for values in layer.parameters(): values.div_(temperature)
     return temperature

@@ -12,6 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ..core import check_choice, InputError
 from .device import cast, choose_precision, DeviceData, place, repeatable, seeded
+from .models import last_layer
 from .scoring import batch_size, embed, pixel_entropy
 
 # %% auto #0
@@ -28,13 +29,6 @@ def _foreground_entropy(z):
     on = z>=0
     return (pixel_entropy(z)*on).sum((1,2))/on.sum((1,2)).clamp(min=1)
 
-# %% ../../nbs/55_networks.uncertainty.ipynb #88a686cf
-def _last_layer(net):
-    "(the last convolution, what comes after it) of an smp network"
-    head = net.segmentation_head
-    if isinstance(head, torch.nn.Conv2d): return head, torch.nn.Identity()
-    return head[0], torch.nn.Sequential(*list(head)[1:])
-
 # %% ../../nbs/55_networks.uncertainty.ipynb #5c19245b
 def _carried_back(after, residual, size):
     "The residual (B,1,h,w) in front of the layers `after`: through their transpose"
@@ -49,7 +43,7 @@ def _last_layer_gradient(net, features, residual):
 
     `features` (B,C,h,w) is the convolution's input, `residual` (B,H,W) the loss's derivative by the logit.
     """
-    conv,after = _last_layer(net)
+    conv,after = last_layer(net)
     (rows,cols),(top,left),(h,w) = conv.kernel_size, conv.padding, features.shape[-2:]
     with torch.autocast(features.device.type, enabled=False):
         back = _carried_back(after, residual, (h,w))[:,0]
