@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from imbal_al.core import InputError
 from imbal_al.data.synthetic import image
 from imbal_al.networks.device import DeviceData
-from imbal_al.networks.models import ARCHS, create_model
+from imbal_al.networks.models import ARCHS, create_model, last_layer
 from imbal_al.networks.scoring import score
 from imbal_al.networks.uncertainty import (
-    FIELDS, _dropouts, _last_layer, badge_embedding, dropping, measure, mutual_information,
+    FIELDS, _dropouts, badge_embedding, dropping, measure, mutual_information,
 )
 from imbal_al.strategies.choose import STRATEGIES
 from imbal_al.strategies.scores import mean_entropy
@@ -26,7 +26,7 @@ def made(arch='fpn', encoder='lite0', **k):
     torch.manual_seed(0)
     m = create_model(arch, encoder, None, **k).eval()
     with torch.no_grad():
-        [o.weight.mul_(3) for o in (_last_layer(m)[0],)]
+        [o.weight.mul_(3) for o in (last_layer(m)[0],)]
     return m
 
 
@@ -82,7 +82,7 @@ def test_what_scoring_gives_too_is_the_same(net, data, whole):
 def test_gradient_is_autograd_s(data, arch, encoder, classes):
     "Of the mean cross entropy towards the network's own prediction, padded pixels left out"
     m = made(arch, encoder, classes=classes)
-    w = _last_layer(m)[0].weight
+    w = last_layer(m)[0].weight
     got = measure(m, data, range(2), ['gradient'], precision='fp32')['gradient']
     for i in range(2):
         out = data.crop(m(data.batch([i])[0]))
