@@ -119,6 +119,20 @@ def test_the_table_has_a_row_for_each_round_and_ways_that_ended_are_compared(win
     assert set(compared(half).seeds) == {1}
 
 
+def test_rows_of_seeds_that_another_machine_played_stay(windows, tmp_path):
+    table = tmp_path / 'table.csv'
+    for seed in (0, 1):
+        played(way_of(seed=seed), tmp_path / str(seed), windows)
+    before = _table(tmp_path / '0')
+    before.assign(f1=0.125).to_csv(table, index=False)
+    t = _table(tmp_path / '1', table)
+    assert t.seed.tolist() == [0] * 3 + [1] * 3 and t.config.nunique() == 6
+    assert t.f1[:3].tolist() == [0.125] * 3
+    assert t.config[:3].tolist() == before.config.tolist()
+    again = _table(tmp_path / '0', table)  # What is in the folder goes before what the table says
+    assert again.f1.tolist() == before.f1.tolist()
+
+
 def test_unknown_names_are_said(tmp_path):
     for given in (['--data', 'nowhere'], ['--strategies', 'entropi']):
         with pytest.raises(InputError, match='nowhere|entropi'):

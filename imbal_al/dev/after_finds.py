@@ -147,19 +147,23 @@ def _play(way, folder, first, prepared=prepared, say=print):
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #f0000018
 _COMMAND = 'python -m imbal_al.dev.after_finds --runs RUNS --out TABLE'
+_ROUND = ['data','strategy','seed','labels']
 _COLUMNS = [
     'data', 'patch', 'pi', 'pool', 'pool_faulty', 'test', 'test_faulty',
     'strategy', 'seed', 'labels', 'found', 'new',
     'f1', 'f1_half', 'ap', 'hit', 'training', 'looking',
     'config', 'commit', 'hardware', 'command']
 
-def _table(folder):
-    "One row per round. Raises `InputError` where there is none"
+def _table(folder, earlier=None):
+    "One row per round, those of an earlier table that the folder lacks among them. Raises `InputError` where there is none"
     records = filter(None, (read_json(path) for path in sorted(folder.glob('*.json'))))
     rows = [record['row'] for record in records]
     if not rows: raise InputError(f'{folder} holds no round; play one')
     t = pd.DataFrame(rows).assign(command=_COMMAND)[_COLUMNS]
-    return t.sort_values(['data','strategy','seed','labels'], ignore_index=True)
+    if earlier and earlier.is_file():
+        kept = pd.read_csv(earlier, float_precision='round_trip', dtype=dict(config=str, commit=str))
+        t = pd.concat([t, kept]).drop_duplicates(_ROUND)
+    return t.sort_values(_ROUND, ignore_index=True)
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #196d8878
 def _values(t):
@@ -207,6 +211,7 @@ def _parser():
     "What may be asked"
     parser = study_parser('after_finds', main.__doc__)
     parser.add_argument('--seeds', type=int, default=10)
+    parser.add_argument('--from-seed', type=int, default=0, help='the first one; rows of those before stay in the table')
     parser.add_argument('--data', default=','.join(line.data for line in LINES))
     parser.add_argument('--strategies', default=','.join(_NAMES))
     return parser
@@ -221,10 +226,10 @@ def main(
     given.runs.mkdir(parents=True, exist_ok=True)
     lines = chosen('line', given.data, {line.data:line for line in LINES})
     names = chosen('strategy', given.strategies, dict(zip(_NAMES, _NAMES)))
-    for seed,line in product(range(given.seeds), lines):
+    for seed,line in product(range(given.from_seed, given.seeds), lines):
         first = _First()
         for name in names: _play(_Way(line, name, seed), given.runs, first)
-        t = _table(given.runs)
+        t = _table(given.runs, given.out)
         write_table(given.out, t, index=False, float_format='%.6g')
     if given.seeds>1 and 'entropy' in names: print(compared(t).round(3).to_string(index=False))
 
