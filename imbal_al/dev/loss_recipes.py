@@ -23,7 +23,7 @@ _MIXES = (.1,.25,.75,.5)
 _STARTS = (dict(prior=None), dict(lr=.3), dict(lr=.1), dict(lr=.3, prior=None), dict(steps=1200))
 _FAILED = (('deeplabv3','dice'), ('segnet','bce'), ('segnet','dice'))
 _REGION = ('dice','tversky','ft','dibe_reg')
-_WIDTHS = dict(deeplabv3=.25, pspnet=.5)
+_WIDTHS = dict(deeplabv3=.25, pspnet=.5, unet=.5)
 _CONTROL = (('deeplabv3','dice'), ('pspnet','dice'), ('pspnet','dibe_reg'))
 PLANS = ('mix','start','region','control')
 
