@@ -266,6 +266,7 @@ def test_the_same_numbers_of_another_kind_give_the_same_mask():
     [
         (dict(clicks=[on((96, 0))]), 'row 96, column 0 is outside of the picture of 96 x 128.*click on the picture'),
         (dict(clicks=[on((4, 4)), beside((0, -1))]), 'column -1 is outside.*click on the picture'),
+        (dict(clicks=[on((-0.5, 3))]), 'row -1, column 3 is outside.*click on the picture'),
         (dict(clicks=[]), 'give a positive one, or a box'),
         (dict(clicks=[beside((4, 4))]), 'give a positive one, or a box'),
         (dict(clicks=[on()]), 'give a positive one, or a box'),

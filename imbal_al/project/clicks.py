@@ -4,6 +4,7 @@
 
 # %% ../../nbs/71a_project.clicks.ipynb #58c4623d
 from __future__ import annotations
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -319,7 +320,7 @@ def _pixels_of(image):
 # %% ../../nbs/71a_project.clicks.ipynb #baae51a7
 def _whole(click):
     "A click at whole pixels. Raises `InputError`"
-    try: points = tuple((int(y),int(x)) for y,x in click.points)
+    try: points = tuple((math.floor(y),math.floor(x)) for y,x in click.points)
     except (TypeError, ValueError, OverflowError) as e: raise InputError(
         f'a click at {click.points!r}; give rows and columns, ((y,x), ...)') from e
     return Click(points, click.positive)

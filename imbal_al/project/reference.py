@@ -139,11 +139,11 @@ def _records(work, names, path, about, say):
     if old is not None and old.about=={**about, 'form':old.about['form']}:
         known = {row['content'].decode():row for row in old.rows}
     contents = {name:content_sum(work.p.images/name) for name in names}
-    new = [name for name in names if contents[name] and contents[name] not in known]
+    new = {content:name for name,content in contents.items() if content and content not in known}
     if new: say(f'looking at {counted(len(new), "picture")} of {work.p.dir}')
-    for name in new:
-        row = work.record(name, contents[name])
-        if row is not None: known[contents[name]] = row
+    for content,name in new.items():
+        row = work.record(name, content)
+        if row is not None: known[content] = row
     there = [name for name in names if contents[name] in known]
     rows = [known[contents[name]] for name in there]
     watched = Watched(there, np.array(rows) if rows else np.zeros(0, ROW), about)
@@ -226,6 +226,9 @@ def reference(
     own = {name:about.get(name) for name in ('encoder','project','round','trained','rule')}
     names = drawn_images(p)
     kept = _records(work, names, p.dir/'watch'/'reference.npz', own, say)
+    if not kept.names: raise InputError(
+        f'none of the {len(names)} pictures of {p.dir} that today is compared with can be read ({names[0]}); '
+        'put them back')
     apart = ~np.isin(kept.rows['content'], watched.rows['content'])
     if not apart.any(): raise InputError(
         f'{found} holds the pictures of {p.dir} themselves; predict pictures that are new')
