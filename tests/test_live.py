@@ -505,6 +505,43 @@ def test_what_is_no_click_on_the_page_is_refused_in_a_line(dots, path, body, sai
     assert len(labels(p)) == 0
 
 
+def test_a_key_that_was_pressed_by_mistake_is_taken_back(dots):
+    "A mask that equals a replaced version is taken: on the page the last word counts"
+    p, square = dots
+    one, id = client(server.make_live(p.dir)), p.units['id'][0]
+    clicked = dict(id=id, clicks=[[12, 24, True]], version='')
+    said = [one.post('/api/label', json=body).json()['said'] for body in (clicked, dict(id=id, healthy=True), clicked)]
+    assert said == ['0.png: a defect (new)', '0.png: no defect (changed)', '0.png: a defect (changed)']
+    assert (read_mask(p, id) == square).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    'path, body, said',
+    [
+        ('clicks', '{"id": "ID", "clicks": [[Infinity, 1, true]]}', 'send clicks as'),
+        ('clicks', '{"id": "ID", "clicks": [[NaN, 1, true]]}', 'send clicks as'),
+        ('verdict', '{"threshold": 0.5, "min_area": Infinity}', 'send threshold and min_area'),
+        ('verdict', '{"threshold": NaN, "min_area": 1}', 'threshold'),
+        ('alarm', '{"id": ["ID"], "real": true}', 'send the id of an alarm'),
+    ],
+)
+def test_odd_json_is_refused_in_a_line(dots, path, body, said):
+    p, _ = dots
+    text, head = body.replace('ID', p.units['id'][0]), {'Content-Type': 'application/json'}
+    r = client(server.make_live(p.dir)).post(f'/api/{path}', content=text, headers=head)
+    assert r.status_code == 400 and said in r.json()['error'] and '\n' not in r.json()['error']
+
+
+def test_an_endless_rectangle_is_answered_with_nothing(dots):
+    p, _ = dots
+    live = server.make_live(p.dir)
+    value = dict(x=0, y=0, width=float('inf'), height=9)
+    text = json.dumps(asked(p, p.units['id'][0], [drawn('rectanglelabels', value)]))
+    r = client(live).post('/predict', content=text, headers={'Content-Type': 'application/json'})
+    assert [one['result'] for one in r.json()['results']] == [[]]
+    assert 'draw with key points or a rectangle' in live.lines[-1]
+
+
 def test_a_unit_that_was_dropped_is_not_clicked_on(dots):
     p, _ = dots
     id = p.units['id'][0]

@@ -84,7 +84,7 @@ def _context_mask(p, answers, id, context):
     try:
         results = context['result']
         clicks, box = _clicks(results, shape), _box(results, shape)
-    except (AttributeError, KeyError, TypeError, ValueError) as e: raise InputError(
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as e: raise InputError(
         f"{unit['name']}: what was drawn is not understood ({e!r}); "
         'draw with key points or a rectangle') from e
     return clicked_mask(p, answers, id, clicks, box)
@@ -118,7 +118,7 @@ def page_clicks(
         f'there is no unit {id!r}; load the page again')
     given = body.get('clicks') or []
     try: clicks = [Click(((int(y),int(x)),), bool(on)) for y,x,on in given]
-    except (TypeError, ValueError) as e: raise InputError(
+    except (OverflowError, TypeError, ValueError) as e: raise InputError(
         'send clicks as [[row, column, true or false], ...]') from e
     return id, clicks
 
@@ -148,6 +148,6 @@ def keep_drawn(
     export = p.dir/'live'/'page.json'
     with _LOCK:
         write_text(export, json.dumps(tasks))
-        report = ingest(p, export)
+        report = ingest(p, export, revert=True)
     word = 'a defect' if mask.any() else 'no defect'
     return f"{name}: {word} ({', '.join(report.counts)})"

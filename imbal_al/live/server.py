@@ -249,7 +249,8 @@ def _now(): return time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
 def _answered(live, body):
     "Take somebody's word on an alarm. Raises `InputError`"
     p, id = live.open(), body.get('id')
-    if id not in p.row or not isinstance(body.get('real'), bool): raise InputError(
+    is_known = isinstance(id, str) and id in p.row
+    if not is_known or not isinstance(body.get('real'), bool): raise InputError(
         'send the id of an alarm, and real: true or false')
     prob = live.answers.probability(p, id)
     if prob is None: raise InputError('there is no network yet, and no alarm')
@@ -261,7 +262,8 @@ def _answered(live, body):
 def _judged(live, body):
     "Keep a verdict. Raises `InputError`"
     try: rule = Rule(float(body.get('threshold')), int(body.get('min_area')))
-    except (TypeError, ValueError) as e: raise InputError('send threshold and min_area, numbers') from e
+    except (OverflowError, TypeError, ValueError) as e: raise InputError(
+        'send threshold and min_area, numbers') from e
     p = live.open()
     choose_verdict(p, Wanted(rule=rule), _prevalence(live, p), live.answers.device)
     return dict(said=f'kept: {rule.threshold:.3g}, {rule.min_area} px')
