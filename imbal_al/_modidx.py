@@ -1830,6 +1830,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'imbal_al.live.view': { 'imbal_al.live.view._alarm': ('live.view.html#_alarm', 'imbal_al/live/view.py'),
                                     'imbal_al.live.view._beyond_median': ('live.view.html#_beyond_median', 'imbal_al/live/view.py'),
                                     'imbal_al.live.view._by_peak': ('live.view.html#_by_peak', 'imbal_al/live/view.py'),
+                                    'imbal_al.live.view._labelled_at': ('live.view.html#_labelled_at', 'imbal_al/live/view.py'),
                                     'imbal_al.live.view._plain': ('live.view.html#_plain', 'imbal_al/live/view.py'),
                                     'imbal_al.live.view._row': ('live.view.html#_row', 'imbal_al/live/view.py'),
                                     'imbal_al.live.view._rows': ('live.view.html#_rows', 'imbal_al/live/view.py'),

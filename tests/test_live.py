@@ -358,6 +358,14 @@ def test_alarms_are_answered_by_one_word(trained):
     assert one.post('/api/alarm', json=dict(id='none', real=True)).status_code == 400
 
 
+def test_alarms_are_looked_for_in_what_was_labelled_last(dots):
+    p, _ = dots
+    ids = p.units['id'].tolist()
+    for day, id in enumerate(reversed(ids)):
+        write_label(p, id, np.zeros((32, 32)), 'a test', f'2026-01-0{day + 1}T00:00:00Z')
+    assert {one['id'] for one in alarms(p, Surest(), looked_at=3)} == set(ids[:3])
+
+
 # What Label Studio's smart tools send: the form of its SAM example's request (label-studio-ml-backend,
 # segment_anything_model/model.py at 005a6fe), and `params.context` as its api_connector.py puts it there
 def drawn(kind, value, **more):
@@ -510,7 +518,8 @@ def test_a_key_that_was_pressed_by_mistake_is_taken_back(dots):
     p, square = dots
     one, id = client(server.make_live(p.dir)), p.units['id'][0]
     clicked = dict(id=id, clicks=[[12, 24, True]], version='')
-    said = [one.post('/api/label', json=body).json()['said'] for body in (clicked, dict(id=id, healthy=True), clicked)]
+    sent = [clicked, dict(id=id, healthy=True), clicked]
+    said = [one.post('/api/label', json=body).json()['said'] for body in sent]
     assert said == ['0.png: a defect (new)', '0.png: no defect (changed)', '0.png: a defect (changed)']
     assert (read_mask(p, id) == square).mean() > 0.99
 

@@ -15,6 +15,7 @@ from .clicked import keep_drawn
 from ..measure.metrics import P_EDGES
 from ..measure.parts import AREAS
 from ..project.discovery import discovery
+from ..project.drawn import instant
 from ..project.first_finds import first_heat, first_heat_ids
 from ..project.labelled import labels, read_label
 from ..project.heldout_records import heldout_parts
@@ -119,9 +120,8 @@ def alarms(
     looked_at:int=400 # Units, at most; those labelled last
     )->list: # id, name, peak, pixels, held_out; the surest first
     "Healthy units in which the last network finds a defect"
-    table = labels(p)
-    healthy = table['id'][~table['faulty'].astype(bool)]
-    ids = [id for id in healthy if not p.row[id].get('why')]
+    rows = [row for row in labels(p).to_dict('records') if not row['faulty']]
+    ids = [row['id'] for row in sorted(rows, key=_labelled_at)]
     out = []
     for id in ids[-looked_at:]:
         try: prob = answers.probability(p, id)
@@ -129,6 +129,12 @@ def alarms(
         if prob is None: return []
         if prob.max()>=.5: out.append(_alarm(p, id, prob))
     return sorted(out, key=_by_peak)[:most]
+
+# %% ../../nbs/73g_live.view.ipynb #4f161f96
+def _labelled_at(row):
+    "When a label was made, in seconds"
+    when = instant(row['at'])
+    return when.timestamp() if when else 0.
 
 # %% ../../nbs/73g_live.view.ipynb #9f038fbe
 def _by_peak(alarm): return -alarm['peak'], -alarm['pixels'], alarm['id']
