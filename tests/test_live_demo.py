@@ -110,6 +110,9 @@ def test_only_a_demo_of_the_same_seed_is_gone_on_with(tmp_path):
     r = CliRunner().invoke(app, ['demo', '--out', str(tmp_path / 'mine')])
     assert r.exit_code and 'holds something else; give another folder, for example --out demo2' in r.output
     assert [path.name for path in (tmp_path / 'mine').iterdir()] == ['a.txt']
+    r = CliRunner().invoke(app, ['demo', '--out', str(tmp_path / 'mine/a.txt')])
+    assert r.exit_code == 2 and 'a.txt holds something else; give another folder' in r.output
+    assert (tmp_path / 'mine/a.txt').read_text() == 'mine'
     room._begin(tmp_path / 'd', 0, SCALE)
     with pytest.raises(InputError, match='holds a demo of seed 0'):
         walk_demo(tmp_path / 'd', 1, SCALE)

@@ -1,6 +1,7 @@
 "The loop from the command line, and what is refused in one line"
 
 import importlib.util, json, subprocess, sys
+from pathlib import Path
 
 import numpy as np, pytest, typer
 from PIL import Image
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 from imbal_al.cli.lines import OneLine
 from imbal_al.project.intake import new
 from imbal_al.project.store import open_project
-from imbal_al.project.commands import register
+from imbal_al.project.commands import _found_in, register
 from imbal_al.project.queue import as_annotations
 from imbal_al.data.synthetic import image
 
@@ -122,6 +123,9 @@ def test_the_loop(tmp_path, images):
         (('where', '{q}'), 'Missing option'),
         (('where', '{q}', '--prevalence', '2'), 'prevalence 2'),
         (('where', '{q}', '--prevalence', '.1', '--misses-cost', '1'), 'give both'),
+        (('where', '{q}', '--prevalence', '.1', '--figure', '{p}.xyz'), "unknown ending of a figure '.xyz'"),
+        (('where', '{q}', '--prevalence', '.1', '--device', 'tpu9'), "device 'tpu9' cannot be used"),
+        (('verdict', '{q}', '--threshold', '.5', '--min-area', '0'), 'smallest area 0'),
         (('project', 'labels', '{q}', '{p}'), 'no label yet'),
         (('project', 'status', '{i}'), 'is no project'),
     ],
@@ -147,6 +151,16 @@ def test_a_refused_label_is_exit_code_1_and_release(tmp_path, images):
     r = say('ingest', d, m)
     assert r.exit_code == 1 and '40 x 32 pixels, its label 9 x 9' in r.output
     assert '3 units back' in say('project', 'release', d).output
+
+
+@pytest.mark.parametrize('folder', ['.', '..'])
+def test_the_folder_one_stands_in_can_be_predicted(monkeypatch, images, folder):
+    "It has no name as it is typed, so results lie beside the one that it is"
+    monkeypatch.chdir(images)
+    r = say('predict', 'gone.onnx', folder)
+    assert r.exit_code == 2 and len(r.output.strip().splitlines()) == 1
+    assert ('gone.onnx is missing' if DEPLOY else 'pip install onnx onnxruntime') in r.output
+    assert _found_in(Path('.')) == images.resolve().with_name(f'{images.name}-found')
 
 
 def test_help_is_there_for_each():

@@ -215,6 +215,12 @@ def _look_at(out):
         '  imbal-al next parts --budget 50     and so on, until',
         '  imbal-al where parts --prevalence SHARE     says that more labels do not pay'])
 
+# %% ../../nbs/73a_live.demo.ipynb #4ef7e654
+def _is_free(out):
+    "Whether a demo can be begun there"
+    if not out.exists(): return True
+    return out.is_dir() and all(path.name.startswith('.') for path in out.iterdir())
+
 # %% ../../nbs/73a_live.demo.ipynb #1a22bbe3
 _FORM = 'imbal_al demo 1'
 
@@ -222,8 +228,8 @@ def _begin(out, seed, scale):
     "Make the folder. Raises `InputError` where it holds something else"
     about = dict(form=_FORM, seed=seed, today=scale.today, steps=scale.steps)
     there = read_json(out/'demo.json')
-    if there is None and out.exists() and any(not path.name.startswith('.') for path in out.iterdir()):
-        raise InputError(f'{out} holds something else; give another folder, for example --out demo2')
+    if there is None and not _is_free(out): raise InputError(
+        f'{out} holds something else; give another folder, for example --out demo2')
     if there and {name:there.get(name) for name in about}!=about: raise InputError(
         f"{out} holds a demo of seed {there.get('seed')}; give another folder, for example --out demo2")
     write_json(out/'demo.json', about)

@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..core import atomic_path, best_device, check_device, InputError
+from ..core import atomic_path, best_device, check_choice, check_device, InputError
 from ..options import given_options, with_options
 from ..text import counted, shown_text
 
@@ -341,12 +341,19 @@ def _ingest(
     typer.echo(shown_text(str(report)))
     if report.counts['refused']: raise typer.Exit(1)
 
+# %% ../../nbs/73_project.commands.ipynb #c8d018fd
+_ENDINGS = ('.png','.pdf','.svg','.eps','.jpg','.jpeg','.tif','.tiff','.webp')
+
+def _curve_form(figure):
+    "The form of a figure's file; PNG without an ending. Raises `InputError` for one that cannot be drawn"
+    return check_choice('ending of a figure', figure.suffix.lower() or '.png', _ENDINGS)[1:]
+
 # %% ../../nbs/73_project.commands.ipynb #28e54d44
 def _save_curve(standing, figure):
     "The learning curve, whole or not at all"
     from imbal_al.project.standing import curve_figure
     with atomic_path(figure) as path:
-        curve_figure(standing).savefig(path, format=figure.suffix[1:] or 'png', dpi=150)
+        curve_figure(standing).savefig(path, format=_curve_form(figure), dpi=150)
 
 # %% ../../nbs/73_project.commands.ipynb #49eec274
 def _say_rest(project, prevalence, device):
@@ -354,6 +361,14 @@ def _say_rest(project, prevalence, device):
     from imbal_al.project.standing import partial_standing
     said = partial_standing(project, prevalence, device)
     if said: typer.echo(said)
+
+# %% ../../nbs/73_project.commands.ipynb #614de1b9
+def _check_asked(misses_cost, alarms_cost, figure, device):
+    "Refuse one cost without the other, a figure of no form, and a device that is not there"
+    if (misses_cost is None)!=(alarms_cost is None): raise InputError(
+        'give both --misses-cost and --alarms-cost, or neither')
+    if figure: _curve_form(figure)
+    check_device(device)
 
 # %% ../../nbs/73_project.commands.ipynb #8df2cd97
 def _where(
@@ -376,8 +391,7 @@ def _where(
         imbal-al where parts --prevalence 0.05 --misses-cost 5 --alarms-cost 1
     """
     from imbal_al.project.standing import project_costs, where as stand
-    if (misses_cost is None)!=(alarms_cost is None): raise InputError(
-        'give both --misses-cost and --alarms-cost, or neither')
+    _check_asked(misses_cost, alarms_cost, figure, device)
     project,device = _open(dir, look=True),device or 'cpu'
     try: standing = stand(project, prevalence, more, worth, device=device)
     except InputError as error:
@@ -469,7 +483,7 @@ def _wanted(given):
         slip=given.slip,
         alarms=given.alarms,
         rule=None if given.threshold is None else Rule(
-            given.threshold, given.min_area or 1, given.reject))
+            given.threshold, 1 if given.min_area is None else given.min_area, given.reject))
 
 # %% ../../nbs/73_project.commands.ipynb #93d0b8ce
 def _no_verdict(p):
@@ -549,6 +563,12 @@ def _tell_images(done, total):
     sys.stderr.write(f'\r{done} of {total}{end}')
     sys.stderr.flush()
 
+# %% ../../nbs/73_project.commands.ipynb #557787f2
+def _found_in(images):
+    "The folder of results; that beside `.` has the name of the folder that this is"
+    whole = images.resolve() if images.name in ('','..') else images
+    return Path(f'{whole}-found')
+
 # %% ../../nbs/73_project.commands.ipynb #fb8d88eb
 def _predict(
     model: Annotated[Path, typer.Argument(help='A file written by `imbal-al export`')],
@@ -573,7 +593,7 @@ def _predict(
         imbal-al predict model.onnx /camera/tomorrow --out found
     """
     from imbal_al.project.predictor import open_model, predict_folder
-    folder = out or images.with_name(images.name+'-found')
+    folder = out or _found_in(images)
     opened = open_model(model, threads)
     if opened.meta.get('warning'): _say(f"warning: {opened.meta['warning']}")
     watcher, why_not = _watcher(model, threads) if watch else (None, '')
