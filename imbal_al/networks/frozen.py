@@ -52,9 +52,11 @@ class LightDecoder(nn.Module):
         channels:tuple, # Of the three maps, fine to coarse
         wide:int=64,    # Channels at 1/16 and 1/8
         slim:int=32,    # Channels at 1/4
-        drop:float=.1   # Share of the coarse map's channels that training leaves out
+        drop:float=.1,  # Share of the coarse map's channels that training leaves out
+        part:tuple|None=None # First and last+1 of the coarse map's channels that are read; None: all
         ):
         super().__init__()
+        self.part = part
         widths = (slim, wide, wide)
         self.standard = nn.ModuleList(_Standard(n) for n in channels)
         self.lateral = nn.ModuleList(map(_pointwise, channels, widths))
@@ -62,14 +64,19 @@ class LightDecoder(nn.Module):
         self.drop = nn.Dropout2d(drop)
         self.narrow = _pointwise(wide, slim)
 
+    def _read(self, maps):
+        "The last three maps, and of the coarse one what is read"
+        *finer, coarse = maps[-3:]
+        return [*finer, coarse if self.part is None else coarse[:,slice(*self.part)]]
+
     def learn(self, maps):
         "Take means and deviations of maps"
-        for own,x in zip(self.standard, maps): own.learn(x)
+        for own,x in zip(self.standard, self._read(maps)): own.learn(x)
 
     def forward(self, maps):
-        x = None
+        x, maps = None, self._read(maps)
         for i in (2,1,0):
-            own = self.standard[i](maps[i-3])
+            own = self.standard[i](maps[i])
             own = self.lateral[i](own if i<2 else self.drop(own))
             if i==0: x = self.narrow(x)
             x = self.smooth[i](own if x is None else _doubled(x)+own)
@@ -128,20 +135,32 @@ class SideBySide(nn.Module):
 
     def forward(self, maps): return torch.cat([decoder(maps) for decoder in self.each], 1)
 
+def parts_of(
+    seen:Encoder # With a name that ends with _fine
+    )->tuple:    # (first, last+1) of the coarse map's channels that a decoder reads, one for each encoder; None: all
+    "What decoders read: one of two encoders side by side has a decoder for each"
+    return getattr(seen.net, 'parts', (None,))
+
 class FrozenNet(nn.Module):
     "A frozen encoder and a light decoder, or several: normalised windows (B,3,H,W) -> logits (B,2,H,W)"
     def __init__(self,
         seen:Encoder, # With a name that ends with _fine
         window:tuple, # (H,W) of the windows
-        members:int=1 # Decoders; see *Several decoders, averaged*
+        members:int=1, # Decoders on each part; see *Several decoders, averaged*
+        parts:tuple|None=None # As `parts_of` has them; None: all
         ):
         super().__init__()
         self.seen = seen
         self.encoder = FrozenMaps(seen, window)
-        each = [LightDecoder((24, 40, self.encoder.coarse)) for _ in range(members)]
-        self.decoder = each[0] if members==1 else SideBySide(each)
+        wanted = members*(parts_of(seen) if parts is None else parts)
+        each = [LightDecoder((24, 40, self._coarse(part)), part=part) for part in wanted]
+        self.decoder = each[0] if len(each)==1 else SideBySide(each)
         up = nn.Upsample(size=tuple(window), mode='bilinear', align_corners=False)
-        self.segmentation_head = nn.Sequential(nn.Conv2d(32*members, 2, 1), up)
+        self.segmentation_head = nn.Sequential(nn.Conv2d(32*len(each), 2, 1), up)
+
+    def _coarse(self, part):
+        "Channels of a part of the coarse map"
+        return self.encoder.coarse if part is None else part[1]-part[0]
 
     def forward(self, x):
         found = self.decoder(self.encoder(x))
@@ -152,21 +171,22 @@ def decoder_on(
     seen:Encoder, # With a name that ends with _fine
     window:tuple, # (H,W) of the windows
     seed:int=0,   # Of the decoder's weights
-    members:int=1 # Decoders
+    members:int=1, # Decoders on each part
+    parts:tuple|None=None # As `parts_of` has them; None: all
     )->FrozenNet:
     "A network to train on the features of an encoder"
-    with seeded(stream_seed(seed,'weights')): net = FrozenNet(seen, window, members)
+    with seeded(stream_seed(seed,'weights')): net = FrozenNet(seen, window, members, parts)
     return net.to(seen.device).eval()
 
 # %% ../../nbs/55b_networks.frozen.ipynb #200d1d01
-FROZEN = ('lite0','dinov2')
+FROZEN = {'lite0':1, 'dinov2':1, 'dinov2+lite0':2} # Encoder, or two side by side -> decoders that a member has
 
 def frozen_network(
     encoder:str,  # One of `FROZEN`
     window:tuple, # (H,W) of the windows
     seed:int=0,   # Of the decoder's weights
     device='cpu', # That it computes on
-    members:int=1 # Decoders
+    members:int=1 # Decoders on each encoder
     )->FrozenNet:
     "A network to train on frozen features. Raises `InputError` for an encoder that is not known, or not here"
     check_choice('encoder to freeze', encoder, FROZEN)

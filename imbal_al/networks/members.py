@@ -10,7 +10,7 @@ import torch
 
 from ..core import stream_seed
 from .features import Encoder
-from .frozen import decoder_on, FrozenNet, HOW, logits_of, train_frozen
+from .frozen import decoder_on, FrozenNet, HOW, logits_of, parts_of, train_frozen
 from .learner import Training
 from .temperature import telling_windows, temper
 
@@ -19,13 +19,14 @@ __all__ = []
 
 # %% ../../nbs/55d_networks.members.ipynb #9e696568
 def averaged(
-    nets,         # `FrozenNet`s of one decoder each, on the same encoder and windows
+    nets,         # `FrozenNet`s of one decoder each, on the same windows and encoder, part by part for each member
     )->FrozenNet: # In evaluation mode; the only one of one
     "The network whose logits are the mean of several"
     if len(nets)==1: return nets[0]
     first, n = nets[0], len(nets)
     head, up = first.segmentation_head
-    net = FrozenNet(first.seen, tuple(up.size), n).to(head.weight.device)
+    members = n//len(parts_of(first.seen))
+    net = FrozenNet(first.seen, tuple(up.size), members).to(head.weight.device)
     for own,one in zip(net.decoder.each, nets): own.load_state_dict(one.decoder.state_dict())
     heads = [one.segmentation_head[0] for one in nets]
     with torch.no_grad():
@@ -48,14 +49,15 @@ def train_members(
     masks,               # uint8 (N,H,W)
     loss='combo_paper',  # As `train_frozen` takes it
     how:Training=HOW,    # Of each member; its seed is the first member's
-    members:int=1,       # Decoders
+    members:int=1,       # Decoders on each encoder
     schedule:str='cosine', # See `imbal_al.networks.learner.fit`
     )->FrozenNet:        # In evaluation mode
     "Train light decoders one after the other, and average them. Raises `InputError` as `train_frozen` does"
     nets = []
     for i in range(members):
         seed = stream_seed(how.seed, 'member', i) if i else how.seed
-        net = decoder_on(seen, window, seed)
-        train_frozen(net, tokens, masks, loss, replace(how, seed=seed), schedule)
-        nets.append(_tempered(net, tokens, masks))
+        for part in parts_of(seen):
+            net = decoder_on(seen, window, seed, parts=(part,))
+            train_frozen(net, tokens, masks, loss, replace(how, seed=seed), schedule)
+            nets.append(_tempered(net, tokens, masks))
     return averaged(nets)

@@ -18,7 +18,7 @@ from ..losses.registry import make_loss, OnTwoChannels
 from ..networks.device import DeviceData, seeded
 from ..networks.feature_cache import look_by_features, open_cache
 from ..networks.features import keep_features, load_encoder
-from ..networks.frozen import FrozenNet, load_trained, network_of, trained_state
+from ..networks.frozen import FROZEN, FrozenNet, load_trained, network_of, trained_state
 from ..networks.learner import fit, make_learner, Steps, Training
 from ..networks.members import train_members
 from ..networks.predict import network, predict
@@ -88,9 +88,14 @@ def train(
     images, masks = _training_windows(p, labelled)
     loss = _loss(loss or s.loss, fn_weight)
     how = dict(lr=s.lr, wd=s.wd, bs=s.bs, steps=s.steps, epochs=None, seed=seed)
-    how |= dict(train_pi=_drawn_share(p, masks), cbs=(Steps(tell, s.members),) if tell else ())
+    how |= dict(train_pi=_drawn_share(p, masks), cbs=(Steps(tell, _trainings(s)),) if tell else ())
     way = _train_frozen if s.train=='frozen' else _fine_tune
     return way(p, images, masks, device, loss, Training(**how))
+
+# %% ../../nbs/65_project.network.ipynb #af9a497f
+def _trainings(s):
+    "Decoders, or networks, that are trained one after the other"
+    return s.members*FROZEN.get(s.encoder, 1)
 
 # %% ../../nbs/65_project.network.ipynb #e5bfb1de
 def _loss(name, fn_weight):

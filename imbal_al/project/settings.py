@@ -26,7 +26,7 @@ class Settings:
     channels: int=3         # 1 (grey) or 3
     held_out: float=.2      # Share of each queue that is picked at random and never trained on
     arch: str='fpn'         # See `imbal_al.networks.models.create_model`
-    encoder: str='lite0'    # See there
+    encoder: str='lite0'    # See there; frozen: lite0, dinov2 or both, dinov2+lite0
     weights: str|None='imagenet' # Of the encoder at the start; None: random
     loss: str='combo_paper' # See `imbal_al.networks.learner.make_learner`
     lr: float=2e-3          # Learning rate
@@ -40,10 +40,10 @@ class Settings:
     group_by: str=''        # What must stay together: '' an image's windows, 'folder', or a regular expression
     balance: float=.3       # Least expected share of windows with a defect in a training batch; 0: as they are
     train: str='fine-tune'  # All weights, or 'frozen': a light decoder on kept features of the encoder
-    members: int=1          # Light decoders that are trained and averaged; more than one goes with train='frozen'
+    members: int=1          # Light decoders on each encoder that are trained and averaged; more than one goes with train='frozen'
 
 # %% ../../nbs/62i_project.settings.ipynb #e579cb33
-_FROZEN = ('lite0','dinov2') # Encoders that can be kept as they are
+_FROZEN = ('lite0','dinov2','dinov2+lite0') # Encoders that can be kept as they are
 _RECIPES = {
     'frozen':dict(steps=100, balance=.5),
     'fine-tune':dict(steps=200, balance=.3)}
@@ -96,7 +96,7 @@ def check_settings(s):
         f'held_out = {s.held_out!r}; give a share from 0 to below 1')
     _check_counts(s)
     if s.members>1 and s.train!='frozen': raise InputError(
-        f"members = {s.members} light decoders need train = 'frozen' (encoder lite0 or dinov2, no arch), "
+        f"members = {s.members} light decoders need train = 'frozen' (encoder lite0, dinov2 or dinov2+lite0, no arch), "
         f"and it is {s.train!r}; give members = 1, or train = 'frozen'")
     if s.bits not in BITS: raise InputError(f"bits = {s.bits!r}; give one of {', '.join(map(str,BITS))}")
     for name in ('lr','wd'):
