@@ -56,8 +56,10 @@ _FROZEN = {
     'frozen converged':'lite0',
     'frozen warm':'lite0',
     'frozen crops':'lite0',
-    'frozen three':'lite0'}
-_MEMBERS = {'frozen three':3}
+    'frozen three':'lite0',
+    'frozen both':'dinov2+lite0',
+    'frozen both three':'dinov2+lite0'}
+_MEMBERS = {'frozen three':3, 'frozen both':1, 'frozen both three':3}
 _TUNED = {
     'fine-tune': dict(train_pi=.3),
     'fine-tune 200': dict(train_pi=.3),
@@ -97,12 +99,12 @@ def some_windows(
     return np.sort(np.concatenate([sound, defects]))
 
 # %% ../../nbs/dev/8b_dev.training_on_few.ipynb #2940a456
-def _prepared(one):
-    "A set's windows, their features computed or read"
+def _prepared(one, names=('lite0','dinov2')):
+    "A set's windows, their features by some encoders computed or read"
     store = open_store(load_source(one.data), one.patch)
     faulty = store.table['faulty'].to_numpy()>0
     at, features, encoders = some_windows(faulty, one), {}, {}
-    for name in dict.fromkeys(_FROZEN.values()):
+    for name in names:
         encoders[name] = load_encoder(f'{name}_fine', (one.patch, one.patch))
         folder = cache_root()/f'features-few-{one.data}-{one.patch}-{name}_fine'
         features[name] = keep_features(store.images[at], folder, encoders[name])
@@ -342,11 +344,12 @@ def _runs(repeats, data='', arms=ARMS, labels_only=()):
 def _all(runs, folder, write, say=print):
     "Make what is not there"
     kept, splits = {}, {}
+    needed = dict.fromkeys(['dinov2', *(_FROZEN[run.arm] for run in runs if run.arm in _FROZEN)])
     for i,run in enumerate(runs):
         path = folder/f'{run.key}.json'
         if read_json(path): continue
         one, own = run.one, (run.one.data, run.repeat)
-        if one.data not in kept: kept[one.data] = _prepared(one)
+        if one.data not in kept: kept[one.data] = _prepared(one, needed)
         if own not in splits: splits[own] = _split(kept[one.data], one, run.repeat)
         row = _row(run, kept[one.data], splits[own])
         write_json(path, row)
@@ -413,7 +416,8 @@ def _speed(steps=3, n=16, side=256):
         own = dict(bs=n, steps=steps, epochs=None)
         learner = make_learner(DeviceData(images, masks), range(n), **own, **_TUNED[arm])
         add(arm, 'step', _seconds(fit, learner)/steps)
-    for arm,name in _FROZEN.items():
+    for arm in ('frozen lite0','frozen dinov2'):
+        name = _FROZEN[arm]
         net, how = frozen_network(name, (side,side)), replace(HOW, steps=10*steps)
         tokens, _ = encode(images, net.seen)
         add(arm, 'features of a window', _seconds(encode, images, net.seen)/n)
