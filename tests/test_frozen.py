@@ -7,6 +7,7 @@ from PIL import Image
 
 from imbal_al.core import InputError, read_json
 from imbal_al.data.synthetic import image
+from imbal_al.networks import features
 from imbal_al.networks.features import read_features
 from imbal_al.networks.predict import network
 from imbal_al.project.changes import change
@@ -187,3 +188,54 @@ def test_no_room_for_features_costs_a_line_and_nothing_else(project, tmp_path, m
     np.testing.assert_array_equal(b['entropy'], a['entropy'])
     assert sum('IMBAL_AL_FEATURES_GB' in line for line in said) == 1
     assert sum(encoded) == 16
+
+
+class Patches(torch.nn.Module):
+    "In the place of DINOv2, whose weights are not on every machine: a fixed look at each patch of 14 pixels"
+
+    step, origin = 14, 'made up'
+
+    def __init__(self, size):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.look = torch.nn.Conv2d(3, 384, 14, 14)
+
+    def forward(self, x):
+        tokens = self.look(x).permute(0, 2, 3, 1)
+        return tokens, tokens.mean((1, 2))
+
+
+@pytest.mark.slow
+def test_two_encoders_have_a_decoder_each_from_the_first_round_to_the_exported_file(
+    project, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(features, '_DinoV2', Patches)
+    change(project, encoder='dinov2+lite0')
+    p = open_project(project.dir)
+    told = []
+    net = train(p, [(id, 1) for id in p.units.id], seed=0, tell=lambda *steps: told.append(steps))
+    assert told[-1] == (8, 8), 'four steps for each encoder'
+    assert [one.part for one in net.decoder.each] == [(0, 384), (384, 496)]
+    kept = read_features(p.dir / 'features/labelled_dinov2+lite0', net.seen.key)
+    assert kept.tokens.shape == (8, 16, 16, 384 + 656)
+    made = next_round(p, budget=0)
+    seen = pool_of(p, read_model(p, made.folder / 'model.pt'), tmp_path / 'pool', embedding=True)
+    plain, _ = score_units(p, read_model(p, made.folder / 'model.pt'), list(p.units.id), embedding=True)
+    np.testing.assert_allclose(seen['entropy'], plain['entropy'], rtol=0.02, atol=1e-3)
+    out = export(p, tmp_path / 'model.onnx')
+    assert out.meta['members'] == 2 and 'made up; and ImageNet' in out.meta['encoder_from']
+    card = out.card.read_text(encoding='utf-8')
+    assert 'the mean of 2 light decoders on frozen features of dinov2+lite0' in card
+    picture = p.read(p.row[p.units.id[0]])
+    z = next(open_model(out.path).logits([picture]))
+    run = network(read_model(p, made.folder / 'model.pt'), p.settings.encoder, 3, precision='fp32')
+    own, _ = run(picture[None, ..., None])
+    assert np.abs(z - own[0]).max() < 1e-3 * max(1, np.abs(z).max())
+    change(p, encoder='lite0')
+    assert read_model(open_project(p.dir), made.folder / 'model.pt') is None, 'of other encoders'
+
+
+def test_two_encoders_are_for_frozen_features_only(project):
+    with pytest.raises(InputError, match='dinov2'):
+        change(project, train='fine-tune', encoder='dinov2+lite0')
