@@ -2823,6 +2823,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'imbal_al/measure/verdict.py'),
                                           'imbal_al.measure.verdict._stratified': ( 'measure.verdict.html#_stratified',
                                                                                     'imbal_al/measure/verdict.py'),
+                                          'imbal_al.measure.verdict.counted_for': ( 'measure.verdict.html#counted_for',
+                                                                                    'imbal_al/measure/verdict.py'),
                                           'imbal_al.measure.verdict.judge': ('measure.verdict.html#judge', 'imbal_al/measure/verdict.py'),
                                           'imbal_al.measure.verdict.parts_to_show': ( 'measure.verdict.html#parts_to_show',
                                                                                       'imbal_al/measure/verdict.py'),

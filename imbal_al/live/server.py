@@ -325,7 +325,7 @@ class _Guard:
             await send(message)
         if refused is None: return await self.app(scope, receive, safely)
         status, line = refused
-        await JSONResponse(dict(error=line), status)(scope, receive, send)
+        await JSONResponse(dict(error=line), status)(scope, receive, safely)
 
 # %% ../../nbs/73i_live.server.ipynb #fd0a7a66
 _SAFE = [

@@ -93,6 +93,16 @@ def _rule_text(rule):
     if rule.reject==rule.threshold: return f'{first}; reject every other one.'
     return f'{first}; reject it with one at {rule.reject:.3g}; look at the others.'
 
+# %% ../../nbs/25c_measure.verdict.ipynb #4ac55820
+def counted_for(
+    rule:Rule # Any
+    )->str:   # '' where the rule's own is kept
+    "Which smallest area the numbers of a rule are counted for"
+    near = int(AREAS[area_index(rule.min_area)])
+    if near==rule.min_area: return ''
+    return (f'These numbers count regions of at least {near} px, the nearest size that is recorded; '
+        f'the verdict itself goes by {rule.min_area} px.')
+
 # %% ../../nbs/25c_measure.verdict.ipynb #98bfabb8
 def with_threshold(
     rule:Rule,      # A rule

@@ -12,7 +12,7 @@ import numpy as np
 from ..measure.image_level import caught_and_flagged, ImageLevel
 from ..measure.metrics import threshold_bin
 from ..measure.parts import area_index, part_level, PartLevel
-from ..measure.verdict import Rule
+from ..measure.verdict import counted_for, Rule
 from ..text import interval_text
 
 # %% auto #0
@@ -82,4 +82,4 @@ def _part_account(s):
         f'Defects found: {p.n_found} of {p.defects}, {_pct(p.found)}; '
         f'mean overlap with a defect (PRO) {_pct(p.overlap)}.')
     if i.healthy: lines.append(f'False regions per healthy {unit}: {interval_text(p.false, ".3g")}.')
-    return '\n'.join(lines)
+    return '\n'.join(filter(None, [*lines, counted_for(s.rule)]))

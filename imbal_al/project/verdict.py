@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core import commit, InputError, read_json, write_json
 from imbal_al.measure.verdict import (
-    PartCosts, parts_to_show, Rule, rule_by_alarms, rule_by_costs, rule_by_recall, rule_values,
+    counted_for, PartCosts, parts_to_show, Rule, rule_by_alarms, rule_by_costs, rule_by_recall, rule_values,
     verdict_level, VerdictLevel
 )
 from .held_out import weighed_tests
@@ -98,8 +98,9 @@ class Chosen:
     round: int          # Of the network that it was chosen for
     promise: str=''     # What would show that no more slips; '' where nothing was promised
     def __str__(self):
-        lines = [f'Chosen by {self.by}, for the network of round {self.round}.', str(self.level)]
-        return '\n'.join([*lines, self.promise] if self.promise else lines)
+        begins = f'Chosen by {self.by}, for the network of round {self.round}.'
+        lines = [begins, str(self.level), counted_for(self.level.rule), self.promise]
+        return '\n'.join(filter(None, lines))
 
 # %% ../../nbs/69a_project.verdict.ipynb #0e8a4dc0
 def choose_verdict(
