@@ -24,7 +24,7 @@ from ..measure.threshold import cross_fitted
 from ..networks.augment import augment
 from ..networks.device import DeviceData
 from ..networks.features import encode, keep_features, load_encoder
-from ..networks.frozen import decoder_on, frozen_network, HOW, logits_of, train_frozen, turned
+from ..networks.frozen import decoder_on, HOW, logits_of, train_frozen, turned
 from ..networks.learner import fit, make_learner
 from ..networks.members import train_members
 from ..networks.predict import network
@@ -416,12 +416,12 @@ def _speed(steps=3, n=16, side=256):
         own = dict(bs=n, steps=steps, epochs=None)
         learner = make_learner(DeviceData(images, masks), range(n), **own, **_TUNED[arm])
         add(arm, 'step', _seconds(fit, learner)/steps)
-    for arm in ('frozen lite0','frozen dinov2'):
-        name = _FROZEN[arm]
-        net, how = frozen_network(name, (side,side)), replace(HOW, steps=10*steps)
-        tokens, _ = encode(images, net.seen)
-        add(arm, 'features of a window', _seconds(encode, images, net.seen)/n)
-        add(arm, 'step', _seconds(train_frozen, net, tokens, masks, 'combo_paper', how)/how.steps)
+    for arm in ('frozen lite0','frozen dinov2','frozen both'):
+        seen, how = load_encoder(f'{_FROZEN[arm]}_fine', (side,side)), replace(HOW, steps=10*steps)
+        tokens, _ = encode(images, seen)
+        add(arm, 'features of a window', _seconds(encode, images, seen)/n)
+        training = _seconds(train_members, seen, (side,side), tokens, masks, 'combo_paper', how)
+        add(arm, 'step', training/how.steps)
     return pd.DataFrame(rows)
 
 def _seconds(f, *given):
