@@ -364,9 +364,11 @@ def _say_rest(project, prevalence, device):
 
 # %% ../../nbs/73_project.commands.ipynb #614de1b9
 def _check_asked(misses_cost, alarms_cost, figure, device):
-    "Refuse one cost without the other, a figure of no form, and a device that is not there"
+    "Refuse one cost without the other, costs that are none, a figure of no form, and a device that is not there"
+    from imbal_al.measure.threshold import check_costs
     if (misses_cost is None)!=(alarms_cost is None): raise InputError(
         'give both --misses-cost and --alarms-cost, or neither')
+    if misses_cost is not None: check_costs(misses_cost, alarms_cost)
     if figure: _curve_form(figure)
     check_device(device)
 
