@@ -4691,6 +4691,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'imbal_al/project/settings.py'),
                                            'imbal_al.project.settings._is_whole': ( 'project.settings.html#_is_whole',
                                                                                     'imbal_al/project/settings.py'),
+                                           'imbal_al.project.settings.check_encoder': ( 'project.settings.html#check_encoder',
+                                                                                        'imbal_al/project/settings.py'),
                                            'imbal_al.project.settings.check_groups': ( 'project.settings.html#check_groups',
                                                                                        'imbal_al/project/settings.py'),
                                            'imbal_al.project.settings.check_settings': ( 'project.settings.html#check_settings',

@@ -139,6 +139,11 @@ def test_unknown_names_are_said(tmp_path):
             after_finds.main(['--runs', str(tmp_path / 'r'), *given])
 
 
+def test_no_seed_is_said(tmp_path):
+    with pytest.raises(InputError, match='no seed'):
+        after_finds.main(['--runs', str(tmp_path / 'r'), '--from-seed', '10'])
+
+
 def test_what_is_compared_leaves_out_what_is_not_paired():
     rows = [
         dict(data='d', strategy=name, seed=seed, labels=labels, found=1, f1=0.1 * seed)

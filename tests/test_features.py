@@ -220,3 +220,47 @@ def test_first_finds_is_repeatable_and_says_what_is_wrong():
     assert np.array_equal(a.order, b.order)
     with pytest.raises(InputError, match='two at least'):
         first_finds(t[:1], t[:1].mean((1, 2)), stream(0, 'x'))
+
+
+class _Patches(torch.nn.Module):
+    "In DINOv2's place: the mean of each patch of 14 pixels, 384 times"
+
+    step, origin = 14, 'made up'
+
+    def __init__(self, size):
+        super().__init__()
+
+    def forward(self, x):
+        tokens = torch.nn.functional.avg_pool2d(x, 14).mean(1)[..., None].expand(-1, -1, -1, 384)
+        return tokens, tokens.mean((1, 2))
+
+
+def _normalised(x, name):
+    mean, std = (torch.tensor(part).view(3, 1, 1) for part in F._stats(name))
+    return (x - mean) / std
+
+
+def test_beside_dinov2_lite0_sees_pictures_normalised_as_its_own_are(monkeypatch):
+    monkeypatch.setattr(F, '_DinoV2', _Patches)
+    both = F._BothFine((28, 28)).eval()
+    x = torch.rand(1, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    seen = _normalised(x, 'dinov2')
+    larger = torch.nn.functional.interpolate(
+        _normalised(x, 'lite0'), size=(32, 32), mode='bilinear', align_corners=False
+    )
+    with torch.no_grad():
+        tokens, embedding = both(seen)
+        fine, _ = both.fine(larger)
+    torch.testing.assert_close(tokens[..., 384:], fine, rtol=1e-3, atol=1e-3)
+    first, last = both.parts
+    assert torch.equal(tokens[..., slice(*first)], both.tokens(seen)[0])
+    torch.testing.assert_close(tokens[..., slice(*last)], fine[..., :112], rtol=1e-3, atol=1e-3)
+    assert torch.equal(embedding, both.tokens(seen)[1])
+
+
+def test_features_of_two_encoders_are_not_taken_for_those_of_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(F, '_DinoV2', _Patches)
+    one, both = (load_encoder(f'{name}_fine', (28, 28)) for name in ('dinov2', 'dinov2+lite0'))
+    assert one.key != both.key and one.weights != both.weights
+    keep_features(pictures(2), tmp_path / 'f', one)
+    assert keep_features(pictures(2), tmp_path / 'f', both).tokens.shape[-1] == 1040

@@ -237,5 +237,5 @@ def test_two_encoders_have_a_decoder_each_from_the_first_round_to_the_exported_f
 
 
 def test_two_encoders_are_for_frozen_features_only(project):
-    with pytest.raises(InputError, match='dinov2'):
+    with pytest.raises(InputError, match="goes with train = 'frozen' only"):
         change(project, train='fine-tune', encoder='dinov2+lite0')

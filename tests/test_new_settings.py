@@ -49,6 +49,10 @@ def test_what_contradicts_itself_or_is_not_known_makes_no_project(tmp_path, phot
     for words, reason in (
         (('--train', 'frozen', '--arch', 'unet'), "arch = 'unet' has no say beside train = 'frozen'"),
         (('--train', 'thawed'), "'thawed'"),
+        (('--train', 'fine-tune', '--encoder', 'dinov2+lite0'), "goes with train = 'frozen' only"),
+        (('--arch', 'unet', '--encoder', 'dinov2'), "goes with train = 'frozen' only"),
+        (('--encoder', 'lite0+dinov2'), 'choose one of: lite0, dinov2, dinov2+lite0'),
+        (('--train', 'frozen', '--encoder', 'resnet18'), 'choose one of: lite0, dinov2, dinov2+lite0'),
     ):
         code, said, p = made(tmp_path / 'p', photos, *words)
         flat = ' '.join(said.split())

@@ -210,7 +210,7 @@ def over_lines(
 def _parser():
     "What may be asked"
     parser = study_parser('after_finds', main.__doc__)
-    parser.add_argument('--seeds', type=int, default=10)
+    parser.add_argument('--seeds', type=int, default=10, help='the one that it stops before')
     parser.add_argument('--from-seed', type=int, default=0, help='the first one; rows of those before stay in the table')
     parser.add_argument('--data', default=','.join(line.data for line in LINES))
     parser.add_argument('--strategies', default=','.join(_NAMES))
@@ -223,6 +223,8 @@ def main(
     "Play what is not there, seed by seed so that what is done is paired, and write the table"
     given = _parser().parse_args(argv)
     torch.set_num_threads(1)
+    if given.from_seed>=given.seeds: raise InputError(
+        f'--from-seed {given.from_seed} --seeds {given.seeds}: no seed; --seeds is the one that it stops before')
     given.runs.mkdir(parents=True, exist_ok=True)
     lines = chosen('line', given.data, {line.data:line for line in LINES})
     names = chosen('strategy', given.strategies, dict(zip(_NAMES, _NAMES)))

@@ -117,7 +117,7 @@ def page_clicks(
     if not isinstance(id, str) or id not in p.row or p.row[id].get('why'): raise InputError(
         f'there is no unit {id!r}; load the page again')
     given = body.get('clicks') or []
-    try: clicks = [Click(((int(y),int(x)),), bool(on)) for y,x,on in given]
+    try: clicks = [Click(((math.floor(y),math.floor(x)),), bool(on)) for y,x,on in given]
     except (OverflowError, TypeError, ValueError) as e: raise InputError(
         'send clicks as [[row, column, true or false], ...]') from e
     return id, clicks

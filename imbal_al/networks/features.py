@@ -239,8 +239,8 @@ def _fitted(shape, step, side=224):
 
 # %% ../../nbs/55a_networks.features.ipynb #b5b544d5
 def _weights_key(net):
-    "The SHA-256 of a network's weights"
-    sha = hashlib.sha256()
+    "The SHA-256 of a network's weights, and of `parts` where it has them"
+    sha = hashlib.sha256(str(getattr(net, 'parts', '')).encode())
     for name,value in sorted(net.state_dict().items()):
         sha.update(name.encode())
         sha.update(value.cpu().contiguous().numpy().tobytes())

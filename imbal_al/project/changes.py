@@ -11,7 +11,7 @@ from ..core import check_choice, InputError
 from ..losses.names import LOSS_NAMES, PAPER_COMBO
 from .state import change_line, guided_loss, is_finished, read_changes, rounds
 from .labelled import labels
-from .settings import check_groups, check_settings, Settings
+from .settings import check_encoder, check_groups, check_settings, Settings
 from .store import locked, locked_rounds, open_project, Project, write_project
 
 # %% auto #0
@@ -80,6 +80,7 @@ def _check_network(made):
     from imbal_al.networks.frozen import network_of
     from imbal_al.networks.learner import SCHEDULES
     check_choice('schedule', made.schedule, SCHEDULES)
+    check_encoder(made)
     network_of(made.train, made.arch, made.encoder, None, made.window)
 
 # %% ../../nbs/64a_project.changes.ipynb #260bd64a

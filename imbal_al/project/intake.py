@@ -13,7 +13,7 @@ import pandas as pd
 from ..core import check_choice, InputError, note
 from .noticed import parts_line
 from .pictures import found_again, Known, looked_at, twins
-from .settings import check_groups, check_settings, Settings, settings_of_new
+from .settings import check_encoder, check_groups, check_settings, Settings, settings_of_new
 from imbal_al.project.store import (
     labelled_ids, locked, open_project, Project, open_to_renew, sweep, write_project
 )
@@ -55,6 +55,7 @@ def new(
 def _make(dir, images, settings, rows, lines, notes):
     "A new project. Raises `InputError` where something else is, or no image could be tested on"
     check_settings(settings)
+    check_encoder(settings)
     if dir.exists() and not _is_free(dir): raise InputError(
         f'{dir} is there already and is no project; give a new folder')
     check_groups([row['image'] for row in rows], settings.group_by)

@@ -56,7 +56,9 @@ def settings_of_new(
     Raises `InputError` for an architecture beside `train='frozen'`, which has a decoder of its own."""
     if given.get('train')=='frozen' and 'arch' in given: raise InputError(
         f"arch = {given['arch']!r} has no say beside train = 'frozen', which trains a light decoder of its own; leave one out")
-    names_network = 'arch' in given or 'weights' in given or given.get('encoder','lite0') not in _FROZEN
+    encoder = given.get('encoder', 'lite0')
+    is_frozen = encoder in _FROZEN or '+' in encoder
+    names_network = 'arch' in given or 'weights' in given or not is_frozen
     way = given.get('train') or ('fine-tune' if names_network else 'frozen')
     return Settings(**{**_RECIPES.get(way, {}), **given, 'train':way})
 
@@ -107,6 +109,16 @@ def check_settings(s):
     if not isinstance(s.group_by, str): raise InputError(
         f"group_by = {s.group_by!r}; give 'folder' or a regular expression")
     group_of('', s.group_by)
+
+# %% ../../nbs/62i_project.settings.ipynb #e20f25d2
+def check_encoder(
+    s:Settings # As `check_settings` takes them
+    ):
+    "Raise an `InputError` for an encoder that does not go with the way to train"
+    if s.train=='frozen': check_choice('encoder to freeze', s.encoder, _FROZEN)
+    elif s.encoder!='lite0' and s.encoder in _FROZEN: raise InputError(
+        f"encoder = {s.encoder!r} goes with train = 'frozen' only; "
+        "give train = 'frozen' without arch and weights, or another encoder, such as lite0")
 
 # %% ../../nbs/62i_project.settings.ipynb #858fc25b
 def _is_share(value): return isinstance(value,(int,float)) and 0<=value<1
