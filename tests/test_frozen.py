@@ -233,7 +233,10 @@ def test_two_encoders_have_a_decoder_each_from_the_first_round_to_the_exported_f
     own, _ = run(picture[None, ..., None])
     assert np.abs(z - own[0]).max() < 1e-3 * max(1, np.abs(z).max())
     change(p, encoder='lite0')
-    assert read_model(open_project(p.dir), made.folder / 'model.pt') is None, 'of other encoders'
+    p = open_project(p.dir)
+    assert read_model(p, made.folder / 'model.pt') is None, 'of other encoders'
+    with pytest.raises(InputError, match='no model that was trained with its settings of now'):
+        export(p, tmp_path / 'model.onnx')
 
 
 def test_two_encoders_are_for_frozen_features_only(project):

@@ -181,13 +181,15 @@ def test_what_cannot_be_compared_is_refused_in_a_line(line, tmp_path):
     run('predict', at / 'm.onnx', p.images, '--out', tmp_path / 'own')
     with pytest.raises(InputError, match='pictures of .* themselves'):
         watch_line(p, tmp_path / 'own')
+    kept = (p.dir / 'watch/reference.npz').read_bytes()
     away = p.images.rename(p.images.with_name('away'))
     try:
         with pytest.raises(InputError, match=r'none of the 40 pictures of .* put them back'):
             watch_line(p, found)
     finally:
         away.rename(p.images)
-    assert 'light' in str(watch_line(p, found))  # Put back, they are looked at again
+    assert (p.dir / 'watch/reference.npz').read_bytes() == kept
+    assert 'light' in str(watch_line(p, found))  # Put back, they are compared with again
 
 
 def test_a_killed_prediction_goes_on_and_its_records_are_those_of_one_run(

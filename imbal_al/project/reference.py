@@ -147,7 +147,8 @@ def _records(work, names, path, about, say):
     there = [name for name in names if contents[name] in known]
     rows = [known[contents[name]] for name in there]
     watched = Watched(there, np.array(rows) if rows else np.zeros(0, ROW), about)
-    if new or old is None or old.names!=there: write_watched(path, watched)
+    changed = new or old is None or old.names!=there
+    if there and changed: write_watched(path, watched)
     return watched
 
 # %% ../../nbs/71c_project.reference.ipynb #d9eda820

@@ -366,11 +366,17 @@ def only_healthy(
         f'with `imbal-al ingest {p.dir} MASKS`')
 
 # %% ../../nbs/64_project.state.ipynb #61ed2e95
+def _check_settings_of_now(p):
+    "Raise an `InputError` where models are there, but none by the settings of now"
+    if changed_after(p): raise InputError(
+        f'{p.dir} has no model that was trained with its settings of now; run `imbal-al next {p.dir} --budget 0`')
+
 def exported_round(p, number=None):
     """(folder, `round.json`) of the network that is exported: the last trained one, or that of a round
 
     Where a guidance made the last one, the one that it keeps. Raises `InputError` without one."""
     done = [one for one in rounds_with_model(p) if number in (None, one[1]['number'])]
+    if not done and number is None: _check_settings_of_now(p)
     if not done: raise InputError(only_healthy(p) or (
         f"{p.dir} has no trained model{'' if number is None else f' of round {number}'}; "
         "label, ingest and run `imbal-al next` first"))
@@ -392,8 +398,7 @@ def judged_rounds(p):
 def trained_rounds(p):
     "The same, up to the network that is exported. Raises `InputError` where there is none"
     out = judged_rounds(p)
-    if not out and changed_after(p): raise InputError(
-        f'{p.dir} has no model that was trained with its settings of now; run `imbal-al next {p.dir} --budget 0`')
+    if not out: _check_settings_of_now(p)
     if not out: raise InputError(only_healthy(p) or (
         f'{p.dir} has no trained model yet; label the first queue, ingest it and run `imbal-al next` again'))
     return out
