@@ -48,7 +48,7 @@ def test_its_logits_are_the_mean_of_the_members_and_come_back_from_the_file(thre
     assert told == [(i + 1, 6) for i in range(6)], 'one bar for all members'
     write_model(tmp_path / 'model.pt', net)
     again = read_model(three, tmp_path / 'model.pt')
-    images, _ = _training_windows(three, labelled)
+    images = _training_windows(three, labelled)[0][:4]  # A gigabyte for all sixteen
 
     def logits(one):
         return network(one, precision='fp32')(images)[0]

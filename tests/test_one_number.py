@@ -225,5 +225,9 @@ def test_a_verdict_stands_before_a_guidance_and_guide_says_so(played):
     assert code == 0 and numbers(r'threshold ([\d.e-]+),', exported) == [threshold]
     assert numbers(r'from a probability of ([\d.e-]+) on, the cheapest', (at / 'guided.md').read_text()) == [threshold]
     where = run('where', at / 'p', '--prevalence', 0.1)[1]
-    assert numbers(r'has the cheapest threshold instead: ([\d.e-]+) when', where) == [threshold]
+    [of_f1] = numbers(r'at a probability of ([\d.e-]+) or more', where)
+    if of_f1 == threshold:  # On some processors the network is another one, and both thresholds are the same
+        assert 'the cheapest threshold instead' not in where
+    else:
+        assert numbers(r'has the cheapest threshold instead: ([\d.e-]+) when', where) == [threshold]
     assert 'of the verdict' not in run(*guide)[1]
