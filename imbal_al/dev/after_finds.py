@@ -155,7 +155,7 @@ _COLUMNS = [
     'config', 'commit', 'hardware', 'command']
 
 def _table(folder, earlier=None):
-    "One row per round, those of an earlier table that the folder lacks among them. Raises `InputError` where there is none"
+    "One row per round, also of an earlier table that the folder lacks. Raises `InputError` where the folder has none"
     records = filter(None, (read_json(path) for path in sorted(folder.glob('*.json'))))
     rows = [record['row'] for record in records]
     if not rows: raise InputError(f'{folder} holds no round; play one')
@@ -211,7 +211,7 @@ def _parser():
     "What may be asked"
     parser = study_parser('after_finds', main.__doc__)
     parser.add_argument('--seeds', type=int, default=10, help='the one that it stops before')
-    parser.add_argument('--from-seed', type=int, default=0, help='the first one; rows of those before stay in the table')
+    parser.add_argument('--from-seed', type=int, default=0, help='the first; rows of earlier ones stay in the table')
     parser.add_argument('--data', default=','.join(line.data for line in LINES))
     parser.add_argument('--strategies', default=','.join(_NAMES))
     return parser

@@ -195,7 +195,7 @@ class _DinoV2Fine(nn.Module):
 
 # %% ../../nbs/55a_networks.features.ipynb #eb7f42b8
 class _BothFine(_DinoV2Fine):
-    "DINOv2's tokens and lite0's maps at 1/16, 1/8 and 1/4, folded: images (B,3,H,W) -> tokens (B,h,w,1040), embedding (B,384)"
+    "DINOv2's tokens and lite0's three maps, folded: images (B,3,H,W) -> tokens (B,h,w,1040), embedding (B,384)"
     coarse, parts = 384+112, ((0,384), (384,384+112))
 
     def forward(self, x):

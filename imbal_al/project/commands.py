@@ -192,8 +192,9 @@ def _project_status(dir: _Dir):
         f"{len(labelled)} labelled ({int(labelled['faulty'].sum())} with a defect), "
         f"{len(waiting(project))} waiting for labels, {counted(len(rounds(project)), 'round')}"
         +''.join(f', {n} {why}' for why,n in sorted(gone.items())))
+    were = 'was' if len(skipped)==1 else 'were'
     if skipped: typer.echo(
-        f'{len(skipped)} of those that wait for labels {"was" if len(skipped)==1 else "were"} skipped by the annotators; '
+        f'{len(skipped)} of those that wait for labels {were} skipped by the annotators; '
         f'`imbal-al project release {dir} --skipped` puts them back into the pool')
     typer.echo('\n'.join(settings_lines(project)))
     if found: typer.echo(found)
