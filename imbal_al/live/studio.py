@@ -4,8 +4,9 @@
 
 # %% ../../nbs/73f_live.studio.ipynb #318c06eb
 from __future__ import annotations
-import json
+import json, re
 from dataclasses import dataclass
+from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -27,53 +28,86 @@ class Studio:
     key: str       # Of a user
     number: int=0  # Of the project in it; 0: none yet
 
-# %% ../../nbs/73f_live.studio.ipynb #e04cbfb3
+# %% ../../nbs/73f_live.studio.ipynb #3fc29617
+def _line(text): return ' '.join(str(text).split())[:300]
+
+def _refused(e):
+    "What a server says where it refuses, in one line"
+    try: return _line(e.read(10_000).decode(errors='replace'))
+    except (OSError, HTTPException): return ''
+
+# %% ../../nbs/73f_live.studio.ipynb #6cd90a86
+def _answer(request, studio, seconds=120):
+    "What a request is answered. Raises `InputError` in one line"
+    try:
+        with urlopen(request, timeout=seconds) as f: return json.loads(f.read() or b'null')
+    except HTTPError as e:
+        remedy = 'give a key of a user who may do this: --key' if e.code in (401,403) else 'see there'
+        raise InputError(f'{request.full_url} answers {e.code}: {_refused(e)}; {remedy}') from e
+    except (URLError, OSError, ValueError, HTTPException) as e: raise InputError(
+        f'{studio.url} does not answer ({_line(e)}); is Label Studio running there?') from e
+
+# %% ../../nbs/73f_live.studio.ipynb #bdc0ebe9
+def _field(found, name, studio):
+    "A part of an answer. Raises `InputError` where it has none"
+    if isinstance(found, dict) and name in found: return found[name]
+    raise InputError(
+        f'{studio.url} answers without {name!r}, which Label Studio has; is it the address of Label Studio?')
+
+# %% ../../nbs/73f_live.studio.ipynb #81a35269
 def _bearer(studio):
     "What a personal token is exchanged for"
     made = _answer(Request(
         f'{studio.url}/api/token/refresh',
         json.dumps(dict(refresh=studio.key)).encode(),
         {'Content-Type':'application/json'}), studio)
-    return f"Bearer {made['access']}"
+    return f"Bearer {_field(made, 'access', studio)}"
 
-# %% ../../nbs/73f_live.studio.ipynb #63c2676f
+# %% ../../nbs/73f_live.studio.ipynb #127fc9c3
 def _headers(studio):
     "What a request says of itself"
     said = _bearer(studio) if studio.key.count('.')==2 else f'Token {studio.key}'
     return {'Authorization':said, 'Content-Type':'application/json'}
 
-# %% ../../nbs/73f_live.studio.ipynb #3fc29617
-def _answer(request, studio, seconds=120):
-    "What a request is answered. Raises `InputError` in one line"
-    try:
-        with urlopen(request, timeout=seconds) as f: return json.loads(f.read() or b'null')
-    except HTTPError as e:
-        said = e.read()[:300].decode(errors='replace')
-        remedy = 'give a key of a user who may do this: --key' if e.code in (401,403) else 'see there'
-        raise InputError(f'{request.full_url} answers {e.code}: {said}; {remedy}') from e
-    except (URLError, OSError, ValueError) as e: raise InputError(
-        f'{studio.url} does not answer ({e}); is Label Studio running there?') from e
-
 # %% ../../nbs/73f_live.studio.ipynb #6a63cc36
 def ask(
     studio:Studio, # Where
     path:str,      # Below its address
-    data=None      # Sent as JSON; None: nothing is sent
+    data=None,     # Sent as JSON; None: nothing is sent
+    method=None    # None: GET, or POST where something is sent
     ):             # JSON
     "A request to Label Studio. Raises `InputError` where it does not answer, or refuses"
     body = None if data is None else json.dumps(data).encode()
-    return _answer(Request(studio.url+path, body, _headers(studio)), studio)
+    return _answer(Request(studio.url+path, body, _headers(studio), method=method), studio)
 
 # %% ../../nbs/73f_live.studio.ipynb #41bcadf6
+def _is_address(url):
+    "Is it http, a host, perhaps a port and a path, and nothing else?"
+    try:
+        parts = urlsplit(url)
+        is_port = parts.port!=0
+    except ValueError: return False
+    is_web = parts.scheme in ('http','https') and bool(parts.hostname)
+    return is_web and is_port and not re.search(r'[\s?#@]', url)
+
 def check_url(
     url:str,  # Of a server
     option:str='--label-studio' # That it was given by
-    )->str:   # Without a slash at its end
+    )->str:   # Without a slash at its end, and without blanks around it
     "An address. Raises `InputError` for what is none"
-    parts = urlsplit(url)
-    if parts.scheme not in ('http','https') or not parts.netloc: raise InputError(
+    if not _is_address(url.strip()): raise InputError(
         f'{option} {url!r} is no address; write for example {option} http://127.0.0.1:8080')
-    return url.rstrip('/')
+    return url.strip().rstrip('/')
+
+# %% ../../nbs/73f_live.studio.ipynb #47762f97
+def _numbers(studio):
+    "Numbers of the projects that are there"
+    found, page = [], 1
+    while page:
+        projects = ask(studio, f'/api/projects?page_size=1000&page={page}')
+        found += [_field(one, 'id', studio) for one in _field(projects, 'results', studio)]
+        page = page+1 if projects.get('next') else 0
+    return found
 
 # %% ../../nbs/73f_live.studio.ipynb #860feda2
 def studio_project(
@@ -83,15 +117,16 @@ def studio_project(
     "The project that tasks go to"
     path = p.dir/'live'/'studio.json'
     known = read_json(path) or {}
-    there = ask(studio, '/api/projects?page_size=1000')
-    numbers = [one['id'] for one in there.get('results', [])]
+    numbers = _numbers(studio)
     number = studio.number or (known.get('number') if known.get('url')==studio.url else None)
     if studio.number and number not in numbers: raise InputError(
         f'{studio.url} has no project {number}; its projects are {numbers}')
     if number not in numbers:
         title = f'{p.dir.resolve().name[:39]} (imbal_al)' # Three letters or more, fifty or fewer
-        number = ask(studio, '/api/projects', dict(title=title, label_config=LS_CONFIG))['id']
-        write_json(path, dict(url=studio.url, number=number))
+        made = ask(studio, '/api/projects', dict(title=title, label_config=LS_CONFIG))
+        number = _field(made, 'id', studio)
+    about = dict(url=studio.url, number=number)
+    if known!=about: write_json(path, about)
     return Studio(studio.url, studio.key, number)
 
 # %% ../../nbs/73f_live.studio.ipynb #68f2cb94
@@ -99,7 +134,9 @@ def all_tasks(
     studio:Studio # With a project
     )->list:      # As an export has them
     "Every task of a project, with its annotations"
-    return ask(studio, f'/api/projects/{studio.number}/export?exportType=JSON&download_all_tasks=true') or []
+    found = ask(studio, f'/api/projects/{studio.number}/export?exportType=JSON&download_all_tasks=true') or []
+    for task in found: _field(task, 'id', studio)
+    return found
 
 # %% ../../nbs/73f_live.studio.ipynb #fb511f6f
 def annotation_counts(
@@ -108,7 +145,7 @@ def annotation_counts(
     "How many annotations a project has: a cheap question, which tells that there are new ones"
     found = ask(studio, f'/api/projects/{studio.number}/')
     names = ('total_annotations_number','num_tasks_with_annotations','skipped_annotations_number')
-    return tuple(found.get(name) for name in names)
+    return tuple(_field(found, name, studio) for name in names)
 
 # %% ../../nbs/73f_live.studio.ipynb #fdbc15b5
 def missing(
@@ -117,7 +154,9 @@ def missing(
     )->list:    # In their order
     "The tasks that are not there yet"
     known = {(one.get('data') or {}).get('id') for one in there}
-    return [task for task in tasks if task['data']['id'] not in known]
+    new = {}
+    for task in tasks: new.setdefault(task['data']['id'], task)
+    return [task for id,task in new.items() if id not in known]
 
 # %% ../../nbs/73f_live.studio.ipynb #034a572a
 def send_tasks(
@@ -131,23 +170,29 @@ def send_tasks(
 
 # %% ../../nbs/73f_live.studio.ipynb #7eb21e76
 def _add_webhook(studio, own, token):
-    "Tell Label Studio where annotations go, once"
-    hooks = ask(studio, f'/api/webhooks/?project={studio.number}')
-    if any(one['url']==f'{own}/webhook' for one in hooks): return
+    "Tell Label Studio where annotations go, once, and a new token"
+    headers = {'Authorization':f'Token {token}'} if token else {}
+    for one in ask(studio, f'/api/webhooks/?project={studio.number}') or []:
+        if _field(one, 'url', studio)!=f'{own}/webhook': continue
+        if token and one.get('headers')!=headers:
+            ask(studio, f"/api/webhooks/{one['id']}/", dict(headers=headers), 'PATCH')
+        return
     ask(studio, '/api/webhooks/', dict(
         project=studio.number,
         url=f'{own}/webhook',
         send_payload=True,
         send_for_all_actions=True,
-        headers={'Authorization':f'Token {token}'} if token else {}))
+        headers=headers))
 
 # %% ../../nbs/73f_live.studio.ipynb #751080c2
 def _add_model(studio, own, token):
-    "Tell Label Studio who predicts, once"
-    models = ask(studio, f'/api/ml?project={studio.number}')
-    if any(one['url'].rstrip('/')==own for one in models): return
+    "Tell Label Studio who predicts, once, and the token, which it does not show"
     secret = dict(auth_method='BASIC_AUTH', basic_auth_user='imbal_al', basic_auth_pass=token) if token else {}
     about = dict(project=studio.number, url=own, title='imbal_al', is_interactive=True)
+    for one in ask(studio, f'/api/ml?project={studio.number}') or []:
+        if _field(one, 'url', studio).rstrip('/')!=own: continue
+        if token: ask(studio, f"/api/ml/{one['id']}", about|secret, 'PATCH')
+        return
     ask(studio, '/api/ml', about|secret)
 
 # %% ../../nbs/73f_live.studio.ipynb #71469a1b
