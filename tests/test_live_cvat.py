@@ -563,6 +563,26 @@ def test_tasks_of_others_in_the_same_project_are_left_alone(server, parts, tmp_p
     assert fetched(one, p) == [] and len(labels(p)) == 0
 
 
+def test_a_task_that_was_renamed_is_still_ours(server, parts):
+    "What somebody writes around the mark makes no second task, and its labels come"
+    p, truth = parts
+    one, task, ids = sent(server, p)
+    task['name'] += ', for Ann'
+    assert one.send(p) == 0 and len(server.tasks) == 1
+    annotate(server, task, ids, truth)
+    assert fetched(one, p) == [] and set(labels(p)['id']) == set(ids)
+
+
+def test_a_task_that_was_restored_from_a_backup_hides_no_labels(server, parts):
+    "Two tasks with one mark: the labels of the first come, too"
+    p, truth = parts
+    one, task, ids = sent(server, p)
+    annotate(server, task, ids, truth)
+    number = next(server.numbers)
+    server.tasks[number] = dict(task, id=number)
+    assert one.send(p) == 0 and fetched(one, p) == [] and len(labels(p)) == len(ids)
+
+
 def test_two_projects_of_ours_in_one_of_theirs(server, parts, tmp_path):
     "Each gets the labels of its own tasks"
     p, truth = parts

@@ -4,11 +4,12 @@
 
 # %% ../../nbs/73fa_live.cvat.ipynb #29586da1
 from __future__ import annotations
-import hashlib, zipfile, zlib
+import hashlib, lzma, re, zipfile, zlib
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,7 +32,7 @@ __all__ = []
 def _reason(e):
     "Why CVAT refuses, in a few words"
     said = e.body if isinstance(e.body, str) else (e.body or b'').decode(errors='replace')
-    return ' '.join((said or str(e.reason)).split())[:200]
+    return ' '.join((said or str(e.reason or '')).split())[:200]
 
 # %% ../../nbs/73fa_live.cvat.ipynb #90b8177c
 @contextmanager
@@ -104,12 +105,13 @@ def _note(p, url, project=None):
     "What is noted; empty for another project"
     found = read_json(_path(p)) or {}
     same = found.get('url')==url and project in (None, found.get('project'))
-    return found if same else dict(url=url, project=project, rounds={}, jobs={})
+    is_whole = all(isinstance(found.get(name), dict) for name in ('rounds','jobs'))
+    return found if same and is_whole else dict(url=url, project=project, rounds={}, jobs={})
 
 # %% ../../nbs/73fa_live.cvat.ipynb #53576c6a
 _JOB = 5 # Pictures in a job
 
-def _ends(p, folder): return f'(imbal_al {p.id} {folder.name})'
+def _of_round(p, folder): return f'(imbal_al {p.id} {folder.name})'
 
 def _images(p, folder, ids):
     "Files of the units of a queue that have one"
@@ -120,7 +122,7 @@ def _images(p, folder, ids):
 def _made_task(client, project, p, folder, files):
     "A task with pictures, in their order"
     spec = dict(
-        name=f'{p.dir.resolve().name[:80]} {folder.name} {_ends(p, folder)}',
+        name=f'{p.dir.resolve().name[:80]} {folder.name} {_of_round(p, folder)}',
         project_id=project.id,
         segment_size=_JOB,
         overlap=0)
@@ -180,13 +182,17 @@ class _Job:
         return hashlib.sha256(text).hexdigest()[:16]
 
 # %% ../../nbs/73fa_live.cvat.ipynb #e92c620c
+_TORN = (
+    OSError, EOFError, LookupError, ValueError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, ET.ParseError)
+
 def _exported_job(job, folder):
     "A job's images, as CVAT exports them. Raises `InputError` for what is no export"
     path = Path(folder)/f'{job.id}.zip'
     job.export_dataset('CVAT for images 1.1', path, include_images=False)
     try:
         with zipfile.ZipFile(path) as archive: root = ET.fromstring(archive.read('annotations.xml'))
-    except (zipfile.BadZipFile, zlib.error, KeyError, ET.ParseError) as e: raise InputError(
+    except _TORN as e: raise InputError(
         f'what CVAT exports of job {job.id} cannot be read ({e}); '
         'export the task there, and give the file to imbal-al ingest') from e
     return _Job(
@@ -228,9 +234,13 @@ def _opened(p, studio):
 
 # %% ../../nbs/73fa_live.cvat.ipynb #1c524853
 def _tasks(there, p):
-    "Our tasks, by what their names end with"
-    tasks = [task for task in there.project.get_tasks() if f'(imbal_al {p.id} ' in task.name]
-    return {task.name[task.name.rindex('(imbal_al'):]:task for task in tasks}
+    "Our tasks, the first ones first, by the mark in their names"
+    found = defaultdict(list)
+    for task in sorted(there.project.get_tasks(), key=lambda task: task.id):
+        marks = re.findall(r'\(imbal_al \S+ [^()]+\)', task.name)
+        mark = marks[-1] if marks else ''
+        if mark.startswith(f'(imbal_al {p.id} '): found[mark].append(task)
+    return dict(found)
 
 # %% ../../nbs/73fa_live.cvat.ipynb #7cf9e8a3
 def _known(note, number): return note['jobs'].get(str(number), ['',''])
@@ -242,7 +252,7 @@ def _is_new(note, job): return _known(note, job.id)[1]!=job.digest()
 # %% ../../nbs/73fa_live.cvat.ipynb #01f73320
 def _changed(there, p):
     "Completed jobs of our tasks that were changed, those with the same pictures together"
-    ours = {task.id for task in _tasks(there, p).values()}
+    ours = {task.id for task in chain(*_tasks(there, p).values())}
     found = there.client.jobs.list(project_id=there.project.id, state='completed')
     groups = _voices(job for job in found if job.task_id in ours)
     return [group for group in groups if any(_is_changed(there.note, job) for job in group)]
@@ -263,17 +273,18 @@ def _fetched(there, p, say):
     there.keep(p)
 
 # %% ../../nbs/73fa_live.cvat.ipynb #5e3d88a9
-def _whole(task):
-    "A task that has its pictures; None for one without, which is removed"
-    if task is None or task.size: return task
-    task.remove()
+def _whole(tasks):
+    "The first task that has its pictures; those without are removed. None: there is none"
+    for task in tasks:
+        if not task.size: task.remove()
+    return next((task for task in tasks if task.size), None)
 
 # %% ../../nbs/73fa_live.cvat.ipynb #23079f85
-def _sent(there, p, folder, ids, task):
+def _sent(there, p, folder, ids, tasks):
     "Make a round's task, unless it is there, and put predictions into it; how many were made"
     files = _images(p, folder, ids)
     if not files: return 0
-    found = _whole(task)
+    found = _whole(tasks)
     task = found or _made_task(there.client, there.project, p, folder, files)
     if there.note['rounds'].get(folder.name)!=task.id:
         _predict(task, folder, files)
@@ -286,7 +297,8 @@ def _all_sent(there, p, out):
     "Make a task for each round that has units out; how many were made"
     with _told(there.url):
         tasks = _tasks(there, p)
-        return sum(_sent(there, p, folder, ids, tasks.get(_ends(p, folder))) for folder,ids in out)
+        made = [_sent(there, p, folder, ids, tasks.get(_of_round(p, folder), [])) for folder,ids in out]
+    return sum(made)
 
 # %% ../../nbs/73fa_live.cvat.ipynb #38a117a6
 def _counted(there):
