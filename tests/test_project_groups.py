@@ -13,7 +13,7 @@ from imbal_al.project.store import groups_of, open_project
 from imbal_al.project.queue import as_annotations
 from imbal_al.project.taken import ingest
 from imbal_al.project.state import rounds, waiting
-from imbal_al.project.rounds import _check_strategy, next_round, project_strategies
+from imbal_al.project.rounds import check_strategy, next_round, project_strategies
 from imbal_al.project.state import is_held_out, split_labels
 from imbal_al.project.network import _measure_units, read_model, score_pool, score_units
 from imbal_al.data.synthetic import image
@@ -222,7 +222,7 @@ def test_bald_without_dropout_is_refused_before_anything_is_trained(tmp_path, im
     with pytest.raises(InputError, match='no dropout behind its encoder'):
         next_round(p, 2, 'bald', 'cpu')
     assert not (p.dir / 'rounds').exists()
-    _check_strategy(p, 'margin')
+    check_strategy(p, 'margin')
 
 
 def test_a_training_between_does_not_hide_the_queue_that_is_out(tmp_path, images):

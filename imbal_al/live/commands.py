@@ -44,11 +44,24 @@ def _check_installed(names):
 # %% ../../nbs/73z_live.commands.ipynb #fab697fb
 def _key_of(tool, key, variable):
     "The token for a tool, as given or of the environment. Raises `InputError` without one"
-    key = key or os.environ.get(variable, '')
+    key = key.strip() or os.environ.get(variable, '').strip()
     if not key: raise InputError(f'{tool} needs --key, a token of a user there, or ${variable}')
     return key
 
-# %% ../../nbs/73z_live.commands.ipynb #f8745a7f
+# %% ../../nbs/73z_live.commands.ipynb #023b273b
+@dataclass(frozen=True)
+class _Where:
+    "What gets the tasks; '': nothing"
+    label_studio: Annotated[str, typer.Option(
+        help='Address of the Label Studio that gets the tasks; default: none')]=''
+    cvat: Annotated[str, typer.Option(
+        help='Address of the CVAT that gets the tasks; default: none')]=''
+    key: Annotated[str, typer.Option(
+        help='Token of a user there; default $LABEL_STUDIO_API_KEY, $CVAT_ACCESS_TOKEN')]=''
+    project_number: Annotated[int, typer.Option(
+        min=0, help='Number of the project there; default: the last one, or a new one')]=0
+
+# %% ../../nbs/73z_live.commands.ipynb #5610a786
 def _desk_of(given):
     "Where units are labelled, as options say; None without one"
     from imbal_al.live.studio import check_url, LabelStudio, Studio
@@ -65,19 +78,6 @@ def _desk_of(given):
         return Cvat(Studio(url, key, given.project_number))
     if given.key or given.project_number: raise InputError(
         '--key and --project-number are for --label-studio and --cvat; give its address, too')
-
-# %% ../../nbs/73z_live.commands.ipynb #023b273b
-@dataclass(frozen=True)
-class _Where:
-    "What gets the tasks; '': nothing"
-    label_studio: Annotated[str, typer.Option(
-        help='Address of the Label Studio that gets the tasks; default: none')]=''
-    cvat: Annotated[str, typer.Option(
-        help='Address of the CVAT that gets the tasks; default: none')]=''
-    key: Annotated[str, typer.Option(
-        help='Token of a user there; default $LABEL_STUDIO_API_KEY, $CVAT_ACCESS_TOKEN')]=''
-    project_number: Annotated[int, typer.Option(
-        min=0, help='Number of the project there; default: a new one')]=0
 
 # %% ../../nbs/73z_live.commands.ipynb #407c9384
 @dataclass(frozen=True)

@@ -25,10 +25,12 @@ from .clicked import answer_context, clicked_mask, keep_drawn, overlay, page_cli
 from .desk import Desk
 from .inbox import keep_event, take_inbox
 from .page import HTML, SCRIPT, STYLE
+from .studio import check_url
 from .trainer import Plan, Trainer
 from .view import answer_alarm, heat_of, is_stale, page_view, picture, slow_view
 from ..measure.verdict import Rule
 from ..project.labelled import read_label
+from ..project.rounds import check_strategy
 from ..project.state import is_held_out, read_guide
 from ..project.store import open_project, Project
 from ..project.verdict import choose_verdict, Wanted
@@ -341,9 +343,11 @@ def make_live(
     desk:Desk|None=None,     # Where units are labelled; None: annotations come by webhook only
     own:str=''               # Our address, as Label Studio reaches it
     )->Live:
-    "A project that can be served. Raises `InputError` where there is none"
-    dir = open_project(dir).dir
-    live = Live(dir, Answers(dir, plan.device), Trainer(dir, plan), token, desk, own)
+    "A project that can be served. Raises `InputError` where there is none, or it cannot be served so"
+    p = open_project(dir)
+    own = check_url(own, '--own') if own else ''
+    live = Live(p.dir, Answers(p.dir, plan.device), Trainer(p.dir, plan), token, desk, own)
+    check_strategy(p, plan.strategy, _prevalence(live, p))
     live.trainer.before = partial(_before, live)
     live.trainer.after = partial(_after, live)
     return live

@@ -45,9 +45,20 @@ def project_strategies()->list: # Their names
     "The strategies that a project can use"
     return [name for name,strategy in STRATEGIES.items() if strategy.needs<=_NEEDS]
 
+# %% ../../nbs/67_project.rounds.ipynb #9343ba51
+def _check_prevalence(prevalence):
+    "Raise an `InputError` for what is no share"
+    if prevalence is not None and not 0<=prevalence<=1: raise InputError(
+        f'prevalence {prevalence!r}; give a share of faulty units, 0 to 1')
+
 # %% ../../nbs/67_project.rounds.ipynb #d66ba532
-def _check_strategy(p, name, prevalence=None):
-    "Raise an `InputError` for a strategy that this project cannot use"
+def check_strategy(
+    p:Project,                 # The project
+    name:str,                  # Of the strategy
+    prevalence:float|None=None # At deployment; None: not known
+    ):
+    "Raise an `InputError` for a strategy that this project cannot use, or a prevalence that is none"
+    _check_prevalence(prevalence)
     if name==ANOMALY: return
     check_choice('strategy', name, [*STRATEGIES, ANOMALY])
     needs = STRATEGIES[name].needs
@@ -57,8 +68,6 @@ def _check_strategy(p, name, prevalence=None):
         raise InputError(
             f"strategy {name!r} looks at {what}, which a project has not; "
             f"choose one of: {', '.join(project_strategies())}")
-    if prevalence is not None and not 0<=prevalence<=1: raise InputError(
-        f'prevalence {prevalence!r}; give a share of faulty units, 0 to 1')
     if 'pi_t' in needs and prevalence is None: raise InputError(
         f'strategy {name!r} aims at the share of faulty units at deployment; '
         'give it, for example --prevalence 0.05')
@@ -281,7 +290,7 @@ def next_round(
     if tests is not None and not (_is_count(tests) and tests<=budget): raise InputError(
         f'tests = {tests!r}; give how many of the {budget} units of the budget are to test on, 0 to {budget}')
     if prevalence is None: prevalence = read_guide(p).get('prevalence')
-    _check_strategy(p, strategy, prevalence)
+    check_strategy(p, strategy, prevalence)
     with locked_rounds(p.dir):
         p = look(p, say)
         last = next(reversed(rounds(p)), None)
