@@ -172,9 +172,14 @@ def walked(page, wrong):
         return wrong.append(f'{n} alarms, two are needed')
     page.evaluate('document.activeElement.blur()')
     page.keyboard.press('f')
-    page.keyboard.press('f')
+    page.keyboard.down('f')
     page.wait_for_function("document.getElementById('alarm-said').textContent.includes('no defect')")
     page.wait_for_function(f"document.querySelectorAll('#alarms li[data-id]').length == {n - 1}")
+    page.keyboard.down('f')  # Still held: it repeats
+    page.keyboard.up('f')
+    page.wait_for_timeout(500)
+    if page.locator('#alarms li[data-id]').count() != n - 1:
+        wrong.append('a key that is held down answers what was not looked at')
     page.keyboard.press('r')
     page.wait_for_function("/a defect|tested on/.test(document.getElementById('alarm-said').textContent)")
     src = page.get_attribute('#alarms img', 'src') if page.locator('#alarms img').count() else None

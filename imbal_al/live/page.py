@@ -159,7 +159,7 @@ _CURVE_STYLE = """svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--faint); font-size: 12px; }
 .foot { color: var(--faint); font-size: .85rem; text-align: right; margin-top: 0; }
 svg .axis { stroke: var(--line); }
-svg .range { fill: var(--accent); opacity: .2; }
+svg .range { fill: var(--accent); stroke: var(--accent); opacity: .2; }
 svg .mean { stroke: var(--accent); fill: none; stroke-width: 2; }
 svg .dot { fill: var(--accent); }
 @media (max-width: 46rem) {
@@ -204,7 +204,7 @@ async function ask(path, body) {
   const how = body === undefined ? {} : {
     method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body)};
   const got = await fetch(path, {cache: 'no-store', ...how});
-  const found = await got.json();
+  const found = await got.json().catch(e => { if (got.ok) throw e; return {}; });
   if (!got.ok) throw new Error(found.error || got.status);
   return found;
 }
@@ -340,11 +340,14 @@ async function answer(id, key) {
   const tiles = [...document.querySelectorAll('#alarms li[data-id]')];
   const i = tiles.findIndex(one => one.dataset.id === id);
   const after = tiles[i + 1] || tiles[i - 1];
+  if (i < 0 || tiles[i].dataset.busy) return;
+  tiles[i].dataset.busy = 1;
   try {
     $('alarm-said').textContent = (await ask('api/alarm', {id, real: key === 'r'})).said;
     await look();
     if (after) focusOn(after.dataset.id);
   } catch (e) { $('alarm-said').textContent = e.message; }
+  delete tiles[i].dataset.busy;
 }
 """
 
@@ -354,9 +357,14 @@ _LOOK = """function lines() {
   $('to-look').hidden = !view.lines.length;
   $('lines').replaceChildren(...view.lines.map(line => made('li', line)));
 }
+let looks = 0, seen = 0;
 async function look() {
+  const turn = ++looks;
   try {
-    view = await ask('api/view');
+    const found = await ask('api/view');
+    if (turn < seen) return;
+    seen = turn;
+    view = found;
     for (const part of [counts, roundRows, curve, rule, alarms, queue, lines]) part();
   } catch (e) { $('counts').textContent = 'the server does not answer: ' + e.message; }
 }
@@ -383,6 +391,8 @@ setInterval(look, 3000);
 _KEYS = """document.addEventListener('keydown', event => {
   if ($('draw').open) return drawKey(event);
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === 'INPUT') return;
+  const moves = event.key === 'ArrowRight' || event.key === 'ArrowLeft';
+  if (!view || event.repeat && !moves) return;
   if (event.key === 'd') return openDraw(document.activeElement.dataset.id);
   if (event.key === 'h') { heat = !heat; queue(); alarms(); return; }
   const at = document.activeElement.closest('.tiles li[data-id]');
@@ -392,7 +402,7 @@ _KEYS = """document.addEventListener('keydown', event => {
     else if (event.key === 'f') noDefect(at);
     else openDraw(at.dataset.id);
   }
-  if (event.key === 'ArrowRight' || event.key === 'ArrowLeft') {
+  if (moves) {
     const next = at && (event.key === 'ArrowRight' ? at.nextElementSibling : at.previousElementSibling);
     if (next) next.focus(); else if (!at) focusOn('');
   }
@@ -418,7 +428,7 @@ function queue() {
     at.setAttribute('role', 'button');
     at.setAttribute('aria-label', 'draw ' + one.name);
     at.addEventListener('click', () => openDraw(one.id));
-    at.addEventListener('keydown', event => { if (event.key === 'Enter') openDraw(one.id); });
+    at.addEventListener('keydown', event => { if (event.key === 'Enter' && !event.repeat) openDraw(one.id); });
     return at;
   }));
   const again = before && [...$('queue').children].find(at => at.dataset.id === before);
@@ -496,7 +506,7 @@ _PROPOSED = """async function proposed() {
     $('tint').src = found.mask;
     $('tint').hidden = false;
     $('draw-said').textContent = `${found.pixels} defect pixels, clicks: ${mine.clicks.length}`;
-  } catch (e) { $('draw-said').textContent = e.message; }
+  } catch (e) { if (mine === drawing && turn === mine.turn) $('draw-said').textContent = e.message; }
 }
 function clicked(on) {
   if (!drawing.at || drawing.busy) return;
@@ -528,7 +538,7 @@ _KEPT = """async function keepDrawn(healthy) {
     if (next && view.queue.some(one => one.id === next.id)) openDraw(next.id); else $('draw').close();
   } catch (e) {
     if (!healthy && mine === drawing) await proposed();
-    $('draw-said').textContent = e.message;
+    $(mine === drawing ? 'draw-said' : 'queue-said').textContent = e.message;
     mine.busy = false;
   }
 }
@@ -539,6 +549,7 @@ _DRAW_KEYS = """function drawKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || !drawing) return;
   const step = event.shiftKey ? 10 : 1, key = event.key, [y, x] = drawing.at || [0, 0];
   const moves = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
+  if (event.repeat && !moves[key]) return;
   if (moves[key] && drawing.at) {
     moveCross(y + step * moves[key][0], x + step * moves[key][1]);
     event.preventDefault();
