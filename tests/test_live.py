@@ -77,6 +77,25 @@ def test_an_annotation_is_on_disk_before_it_is_answered(parts, monkeypatch):
     assert labels(p)["version"].nunique() == 1 and len(labels(p)) == 1
 
 
+@pytest.mark.parametrize('task', [[3], dict(id=3), True, -1, None, '7'])
+def test_an_event_with_an_odd_number_tells_of_nothing(parts, task):
+    p, truth = parts
+    id = p.units['id'][0]
+    sent = event(p, id, truth(id), 7)
+    for odd in (dict(sent, annotation=dict(sent['annotation'], task=task)), dict(sent, task=dict(sent['task'], id=task))):
+        assert client(server.make_live(p.dir)).post('/webhook', json=odd).json() == dict(kept=0)
+
+
+def test_a_copy_in_the_inbox_holds_nothing_up(parts):
+    p, truth = parts
+    id = p.units['id'][0]
+    (p.dir / 'live/inbox').mkdir(parents=True)
+    (p.dir / 'live/inbox/7 (copy).json').write_text('[]')
+    live = server.make_live(p.dir)
+    client(live).post('/webhook', json=event(p, id, truth(id), 7))
+    assert (read_mask(p, id) == truth(id)).all()
+
+
 def test_an_annotation_that_cannot_be_taken_now_waits(parts, monkeypatch):
     "The project is held by another command, a label beside it is damaged, the images are gone: it is tried again"
     p, truth = parts

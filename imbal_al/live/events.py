@@ -17,11 +17,17 @@ def _listed(value):
     if value is None: return []
     return value if isinstance(value, list) else [value]
 
+# %% ../../nbs/73b_live.events.ipynb #70f0e844
+def _is_number(value):
+    "Is it a whole number, not negative?"
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return is_whole and value>=0
+
 # %% ../../nbs/73b_live.events.ipynb #8768a555
 def _numbered(value):
     "The objects among things that have a number"
     found = [one for one in _listed(value) if isinstance(one, dict)]
-    return [one for one in found if isinstance(one.get('id'), int)]
+    return [one for one in found if _is_number(one.get('id'))]
 
 # %% ../../nbs/73b_live.events.ipynb #ddd3dcac
 def saved_tasks(
@@ -31,7 +37,8 @@ def saved_tasks(
     if event.get('action') not in _SAVED: return []
     by = {task['id']:task for task in _numbered(event.get('task'))}
     made = _numbered(event.get('annotation'))
-    return [(by[one['task']], one) for one in made if one.get('task') in by]
+    told = [one for one in made if _is_number(one.get('task'))]
+    return [(by[one['task']], one) for one in told if one['task'] in by]
 
 # %% ../../nbs/73b_live.events.ipynb #7f1609ef
 def merged(

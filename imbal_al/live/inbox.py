@@ -24,13 +24,20 @@ _LOCK = RLock()
 def _folder(p, name): return p.dir/'live'/name
 
 # %% ../../nbs/73c_live.inbox.ipynb #a8922900
+def _is_record(found):
+    "Is it a task with a number, and annotations with theirs?"
+    if not isinstance(found, dict) or not isinstance(found.get('annotations'), list): return False
+    return all(isinstance(one, dict) and 'id' in one for one in (found, *found['annotations']))
+
+# %% ../../nbs/73c_live.inbox.ipynb #1aa6219a
 def _read(path):
     "A task's record, a list of one on disk; None where it is absent or damaged"
-    try: return json.loads(path.read_text(encoding='utf-8'))[0]
+    try: found = json.loads(path.read_text(encoding='utf-8'))[0]
     except FileNotFoundError: return None
-    except (OSError, ValueError, LookupError, TypeError):
-        note(f'{path} is damaged and counts as missing; the next annotation of its task writes it again')
-        return None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError): found = None
+    if _is_record(found): return found
+    note(f'{path} is damaged and counts as missing; the next annotation of its task writes it again')
+    return None
 
 # %% ../../nbs/73c_live.inbox.ipynb #ea446316
 def _kept(p, number):
@@ -45,7 +52,7 @@ def _number(path): return int(path.stem)
 def _records(folder):
     "The records of a folder, in the order of their numbers"
     found = folder.glob('[0-9]*.json') if folder.is_dir() else []
-    return sorted(found, key=_number)
+    return sorted((path for path in found if path.stem.isdecimal()), key=_number)
 
 # %% ../../nbs/73c_live.inbox.ipynb #a367393c
 def _put(p, record):
