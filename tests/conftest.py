@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import quick
+import apart, quick
 from real import unallowed
 
 
@@ -64,6 +64,7 @@ def pytest_configure(config):
     if hasattr(config, 'workerinput'):
         if config.workerinput['server']:
             quick.served_by(config.workerinput['server'])
+            config.pluginmanager.register(apart.Apart(config, largest), apart.NAME)
     elif config.getoption('numprocesses', None) and os.path.exists('/proc/self'):
         os.environ['OMP_NUM_THREADS'] = '1'  # PyTorch reads it once
         config.server = quick.serve()
@@ -120,9 +121,11 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture(scope='session', autouse=True)
 def own_cache(tmp_path_factory):
-    "Nothing a test cuts lands in the user's cache"
+    "Nothing a test cuts lands in the user's cache; the files of one of pytest's workers share theirs"
+    cache = tmp_path_factory.getbasetemp() / 'cache'
+    cache.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as m:
-        m.setenv('IMBAL_AL_CACHE', str(tmp_path_factory.mktemp('cache')))
+        m.setenv('IMBAL_AL_CACHE', str(cache))
         m.setenv('OMP_NUM_THREADS', '1')
         yield
 
@@ -134,10 +137,11 @@ def commands_once():
 
 @pytest.fixture(scope='module', autouse=True)
 def memory_given_back():
-    "A process that runs half of all files grows no further than its largest one"
+    "A process that runs many files grows no further than its largest one; one that runs a single file ends now"
     yield
-    quick.forget_kept()
-    quick.give_growth_back()
+    if not apart.alone:
+        quick.forget_kept()
+        quick.give_growth_back()
 
 
 @pytest.fixture(autouse=True)

@@ -359,7 +359,9 @@ class Largest:
         self.most, self.test = 0, 'no test'
 
     def look(self, test):
-        now = peak()
+        self.told(peak(), test)
+
+    def told(self, now, test):
         if now > self.most:
             self.most, self.test = now, test
 
