@@ -43,6 +43,7 @@ _SETS = dict( # Name here -> (data set, kind of defect, share of the photographs
     cfd=('cfd', None, .49))
 _DRAWN = 'synthetic' # Drawn images, which need no download: for a trial
 SPLITS = ('photograph', 'tile')
+VIEWS = (1, 4, 8)
 _TABLE5 = ('combo', 'dibe', 'hf', 'ft', 'dibe_reg')
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #5a96b256
@@ -69,6 +70,7 @@ class FullConfig:
     encoder: str='lite0'     # See `create_model`
     weights: str|None='imagenet' # See `create_model`
     width: float=1.          # See `create_model`
+    views: int=1             # Of a held-out photograph: 1, 4 (turned) or 8 (turned and mirrored), averaged
 
     def __post_init__(self):
         weighs = self.loss in LOSS_NAMES and loss_takes(self.loss, 'fn_weight')
@@ -95,6 +97,7 @@ def _check(c):
     for name in ('crop','bs','most'):
         if getattr(c, name)<2: raise InputError(f'{name} = {getattr(c, name)!r}; give 2 or more')
     if c.crop%32: raise InputError(f'crop = {c.crop}; give a multiple of 32 pixels')
+    check_choice('views', c.views, VIEWS)
     if not 0<=c.around<=1: raise InputError(f'around = {c.around!r}; give a share from 0 to 1')
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #870adfcf
@@ -265,17 +268,32 @@ def _padded_box(shape):
     before = [-(extra//2) for extra in more]
     return (*before, *np.add(shape, more).tolist())
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #b8715d50
+def viewed(
+    net,           # (N,3,H,W) -> logits (N,1,H,W)
+    x,             # (N,3,H,W)
+    views:int=1,   # One of `VIEWS`
+    )->torch.Tensor: # (N,1,H,W)
+    "Mean of the logits of an image's views, each turned back"
+    total = 0
+    for i in range(views):
+        turned = torch.rot90(x.flip(3) if i>=4 else x, i%4, (2,3))
+        z = torch.rot90(net(turned), -(i%4), (2,3))
+        total = total+(z.flip(3) if i>=4 else z)
+    return total/views
+
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #8a7cf418
 def photo_histogram(
     net,               # In evaluation mode, one output channel
     image,             # uint8 (H,W) or (H,W,3)
     mask,              # uint8 (H,W)
     look:Look,         # How the network sees it
+    views:int=1,       # One of `VIEWS`
     )->np.ndarray:     # uint32 (2,128)
     "Histogram of one photograph's logits; raises `FloatingPointError` for a diverged network"
     y, x, h, w = box = _padded_box(mask.shape)
     with torch.inference_mode():
-        z = net(look(crop(image, box)[None]))[:,0].float().cpu().numpy()
+        z = viewed(net, look(crop(image, box)[None]), views)[:,0].float().cpu().numpy()
     z = z[:, -y:mask.shape[0]-y, -x:mask.shape[1]-x]
     if not np.isfinite(z).all(): raise FloatingPointError(
         'the network gives nan or infinity; it has diverged')
@@ -321,10 +339,10 @@ def _row(c, photos, out, losses, hist):
 def _single(): return dict(train='fp32', eval='fp32')
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #dd4d94b4
-def _histograms(net, photos, out, look):
+def _histograms(net, photos, out, look, views):
     "Of the photographs held out, one after the other"
     pairs = [(photos.images[i], photos.masks[i]) for i in np.flatnonzero(out)]
-    return np.stack([photo_histogram(net, *pair, look) for pair in pairs])
+    return np.stack([photo_histogram(net, *pair, look, views) for pair in pairs])
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #079aa18d
 def _work(c, folder, device, root, threads, check):
@@ -335,7 +353,7 @@ def _work(c, folder, device, root, threads, check):
     share, started = _set_of(c.data)[2], time.perf_counter()
     out = held_out(photos.tiles, c.split, share, c.seed)
     net, losses = _train(c, photos, np.flatnonzero(~out), device, say)
-    hist = _histograms(net, photos, out, Look(c.encoder, device))
+    hist = _histograms(net, photos, out, Look(c.encoder, device), c.views)
     check()
     arrays = dict(losses=losses, hist=hist, valid=np.flatnonzero(out))
     write_record(folder/'final.npz', arrays)
@@ -439,7 +457,7 @@ def _step_seconds(c, photos, device, steps=4):
         adam.step()
         times.append(time.perf_counter()-began)
     began = time.perf_counter()
-    photo_histogram(learn.model.eval(), photos.images[0], photos.masks[0], crops.look)
+    photo_histogram(learn.model.eval(), photos.images[0], photos.masks[0], crops.look, c.views)
     return float(np.median(times)), time.perf_counter()-began
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #ae65b7db
@@ -452,7 +470,7 @@ def full_hours(
     rates, total = {}, 0.
     for c in configs:
         photos = load_photos(c.data, root)
-        key = (c.data, c.crop, c.bs, c.arch, c.width)
+        key = (c.data, c.crop, c.bs, c.arch, c.width, c.views)
         if key not in rates: rates[key] = _step_seconds(c, photos, device)
         step, photo = rates[key]
         total += c.most*step+_set_of(c.data)[2]*len(photos.tiles)*photo
@@ -495,6 +513,7 @@ _NUMBERS = (
     ('--seeds', 5, 'of each setting'),
     ('--most', FullConfig.most, 'steps, at most'),
     ('--bs', FullConfig.bs, 'crops in a batch'),
+    ('--views', 1, '1, 4 (turned) or 8 (turned and mirrored) of a held-out photograph, averaged'),
     ('--threads', 1, 'CPU threads'))
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #25ec1b0a
@@ -518,7 +537,7 @@ def main(
     "`python -m imbal_al.dev.full_resolution --out FOLDER`"
     given = _arguments().parse_args(args)
     names = (given.data.split(','), given.losses.split(','), given.splits.split(','))
-    changes = dict(seeds=given.seeds, most=given.most, bs=given.bs)
+    changes = dict(seeds=given.seeds, most=given.most, bs=given.bs, views=given.views)
     try: return _go(given, full_plan(*names, **changes))
     except InputError as error: raise SystemExit(f'full_resolution: {error}') from error
 
