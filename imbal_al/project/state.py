@@ -4,6 +4,7 @@
 
 # %% ../../nbs/64_project.state.ipynb #bcfb80e6
 from __future__ import annotations
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -27,7 +28,51 @@ def rounds(
     "The folders of the rounds, in order"
     folder = p.dir/'rounds'
     if not folder.is_dir(): return []
-    return sorted(path for path in folder.glob('[0-9][0-9][0-9]*') if path.is_dir())
+    found = [path for path in folder.iterdir() if _is_round(path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name))
+
+def _is_round(name):
+    "Is it the number of a round, and not a copy's name, such as `001 (copy)`?"
+    is_number = name.isascii() and name.isdecimal()
+    return is_number and int(name)>0 and name==f'{int(name):03d}'
+
+# %% ../../nbs/64_project.state.ipynb #66938f8c
+def _odd(path, name, found, remedy):
+    "The error for a field that is odd, or not there"
+    said = repr(found[name])[:60] if name in found else 'no such field'
+    return InputError(f'{path} was changed, or is of another version ({name}: {said}); {remedy}')
+
+# %% ../../nbs/64_project.state.ipynb #5cf451fb
+def odd_round(path, name, found):
+    "The error for a field of a round's file that is odd, or not there"
+    return _odd(path, name, found,
+        'restore the file, or remove it: the labels stay, and the next round is trained again')
+
+# %% ../../nbs/64_project.state.ipynb #87ecd5cc
+def _is_count(n): return isinstance(n,int) and not isinstance(n,bool) and n>=0
+
+# %% ../../nbs/64_project.state.ipynb #06d08fa3
+def _is_version(one):
+    "Is it [id, version]?"
+    if not isinstance(one, list) or len(one)!=2: return False
+    id, version = one
+    return isinstance(id, str) and _is_count(version)
+
+# %% ../../nbs/64_project.state.ipynb #010a1798
+def _is_text(value): return isinstance(value, str)
+
+# %% ../../nbs/64_project.state.ipynb #60cf338f
+def _is_list(found, is_one): return isinstance(found, list) and all(map(is_one, found))
+
+# %% ../../nbs/64_project.state.ipynb #cef75f71
+def _has(one, kinds):
+    "Is it a dict with fields of these kinds?"
+    if not isinstance(one, dict): return False
+    return all(_is_kind(one.get(name), kind) for name,kind in kinds.items())
+
+def _is_kind(value, kind):
+    "Is it of the kind? A boolean is no number"
+    return isinstance(value, kind) and isinstance(value, bool)==(kind is bool)
 
 # %% ../../nbs/64_project.state.ipynb #2abd1039
 _ROUND = dict(number=int, budget=int, strategy=str, cold=bool, train=list, test=list)
@@ -40,7 +85,7 @@ def read_round(
     found = read_json(path)
     if found is None: return None
     for name,kind in _ROUND.items():
-        if not isinstance(found.get(name), kind): raise odd_round(path, name, found)
+        if not _is_kind(found.get(name), kind): raise odd_round(path, name, found)
     if found['number']!=int(folder.name): raise odd_round(path, 'number', found)
     for name in ('budget','to_test','from_pool','per_group'):
         if not _is_count(found.get(name,0)): raise odd_round(path, name, found)
@@ -48,27 +93,26 @@ def read_round(
         if not all(map(_is_version, found[name])): raise odd_round(path, name, found)
     return found
 
-# %% ../../nbs/64_project.state.ipynb #5cf451fb
-def odd_round(path, name, found):
-    "The error for a field of a round's file that is odd, or not there"
-    return _odd(path, name, found,
-        'restore the file, or remove it: the labels stay, and the next round is trained again')
+# %% ../../nbs/64_project.state.ipynb #90952490
+def picked_by(
+    record:dict # A round's
+    )->str:     # A strategy, or `imbal_al.project.first_finds.ANOMALY`
+    "What a round picked by"
+    if not record['cold']: return record['strategy']
+    return record.get('start', 'random' if record['strategy']=='random' else 'coreset')
 
-# %% ../../nbs/64_project.state.ipynb #66938f8c
-def _odd(path, name, found, remedy):
-    "The error for a field that is odd, or not there"
-    said = repr(found[name])[:60] if name in found else 'no such field'
-    return InputError(f'{path} was changed, or is of another version ({name}: {said}); {remedy}')
+# %% ../../nbs/64_project.state.ipynb #00f13e59
+def _is_number(value):
+    "Is it a number from 0? A boolean is none"
+    return isinstance(value,(int,float)) and not isinstance(value,bool) and 0<=value<float('inf')
 
-# %% ../../nbs/64_project.state.ipynb #06d08fa3
-def _is_version(one):
-    "Is it [id, version]?"
-    if not isinstance(one, list) or len(one)!=2: return False
-    id, version = one
-    return isinstance(id, str) and _is_count(version)
-
-# %% ../../nbs/64_project.state.ipynb #87ecd5cc
-def _is_count(n): return isinstance(n,int) and not isinstance(n,bool) and n>=0
+# %% ../../nbs/64_project.state.ipynb #bfee4cd0
+def _is_pick(one):
+    "Is it a pick?"
+    if not _has(one, dict(id=str, why=str, held_out=bool)): return False
+    q, left = one.get('q'), one.get('left')
+    is_chance = q is None or _is_number(q) and 0<q<=1
+    return is_chance and (left is None or _is_count(left) and left>0)
 
 # %% ../../nbs/64_project.state.ipynb #53962c9a
 def read_picks(
@@ -83,22 +127,6 @@ def read_picks(
     raise _odd(path, 'picks', found,
         'restore the file, or remove it: `imbal-al next` then picks anew for this round')
 
-# %% ../../nbs/64_project.state.ipynb #90952490
-def picked_by(
-    record:dict # A round's
-    )->str:     # A strategy, or `imbal_al.project.first_finds.ANOMALY`
-    "What a round picked by"
-    if not record['cold']: return record['strategy']
-    return record.get('start', 'random' if record['strategy']=='random' else 'coreset')
-
-# %% ../../nbs/64_project.state.ipynb #60cf338f
-def _is_list(found, is_one): return isinstance(found, list) and all(map(is_one, found))
-
-# %% ../../nbs/64_project.state.ipynb #bfee4cd0
-def _is_pick(one):
-    "Is it a pick?"
-    return _has(one, dict(id=str, why=str, held_out=bool))
-
 # %% ../../nbs/64_project.state.ipynb #f1715522
 def _released(folder):
     "Ids of a round's units that were given up. Raises `InputError` for odd fields"
@@ -108,15 +136,6 @@ def _released(folder):
     if _is_list(ids, _is_text): return ids
     raise _odd(path, 'ids', found,
         'restore the file, or remove it: its units then wait for labels again, and can be released again')
-
-# %% ../../nbs/64_project.state.ipynb #010a1798
-def _is_text(value): return isinstance(value, str)
-
-# %% ../../nbs/64_project.state.ipynb #cef75f71
-def _has(one, kinds):
-    "Is it a dict with fields of these kinds?"
-    if not isinstance(one, dict): return False
-    return all(isinstance(one.get(name), kind) for name,kind in kinds.items())
 
 # %% ../../nbs/64_project.state.ipynb #c58cbe17
 def is_finished(
@@ -151,19 +170,8 @@ def waiting(
     left = set(p.units['id'])-set(labels(p)['id'])
     return [id for id in queued(p) if id in left]
 
-# %% ../../nbs/64_project.state.ipynb #2440841f
-def release(
-    p:Project, # The project
-    what=None  # Ids or names of units, or names of images; None: all that is out
-    )->int: # How many
-    "Put units that are out back into the pool. Raises `InputError` for one that is not out"
-    with locked(p.dir):
-        out, picked = waiting(p), queued(p)
-        if what is not None: out = _named(p, out, what)
-        for folder in rounds(p):
-            ids = [id for id in out if picked[id]['round']==folder.name]
-            if ids: write_json(folder/'released.json', dict(ids=sorted({*ids, *_released(folder)})))
-    return len(out)
+# %% ../../nbs/64_project.state.ipynb #43e8d007
+def _names_of(unit): return unit['id'], unit['name'], unit['image']
 
 # %% ../../nbs/64_project.state.ipynb #23cb2b8a
 def _named(p, out, what):
@@ -177,41 +185,8 @@ def _named(p, out, what):
         chosen |= ids
     return [id for id in out if id in chosen]
 
-# %% ../../nbs/64_project.state.ipynb #43e8d007
-def _names_of(unit): return unit['id'], unit['name'], unit['image']
-
-# %% ../../nbs/64_project.state.ipynb #2fb20e86
-def skipped_units(
-    p:Project # The project
-    )->list:  # Ids
-    "Units that are out, and were skipped by an annotator"
-    skipped = _read_skipped(p)
-    return [id for id in waiting(p) if id in skipped and not skipped[id]['back']]
-
-# %% ../../nbs/64_project.state.ipynb #a853a284
-def skip_units(
-    p:Project, # The project; its lock is held
-    at:dict    # Id -> when, as the tool says
-    ):
-    "Keep that units were skipped; what is kept already stays as it is"
-    known, fresh = _read_skipped(p), {}
-    for id,when in at.items():
-        before = known.get(id, {})
-        if before.get('at')!=when: fresh[id] = dict(at=when, back=False)
-    if fresh: write_json(p.dir/'skipped.json', dict(units=known|fresh))
-
-# %% ../../nbs/64_project.state.ipynb #2c97fb59
-def release_skipped(
-    p:Project # The project
-    )->int: # How many
-    "Put the units that annotators skipped back into the pool"
-    ids = skipped_units(p)
-    n = release(p, ids) if ids else 0
-    with locked(p.dir):
-        known = _read_skipped(p)
-        for id in ids: known[id]['back'] = True
-        if ids: write_json(p.dir/'skipped.json', dict(units=known))
-    return n
+# %% ../../nbs/64_project.state.ipynb #dddfb1ee
+def _is_skipped(one): return _has(one, dict(at=str, back=bool))
 
 # %% ../../nbs/64_project.state.ipynb #56427040
 def _read_skipped(p):
@@ -222,8 +197,53 @@ def _read_skipped(p):
     if isinstance(units, dict) and all(map(_is_skipped, units.values())): return units
     raise _odd(path, 'units', found, 'remove the file: it only says which tasks were skipped')
 
-# %% ../../nbs/64_project.state.ipynb #dddfb1ee
-def _is_skipped(one): return _has(one, dict(at=str, back=bool))
+# %% ../../nbs/64_project.state.ipynb #a853a284
+def skip_units(
+    p:Project, # The project; its lock is held
+    at:dict    # Id -> when, as the tool says
+    ):
+    "Keep that units were skipped; what is kept already stays as it is"
+    known, out, fresh = _read_skipped(p), set(waiting(p)), {}
+    for id,when in at.items():
+        before = known.get(id, {})
+        if before.get('at')!=when: fresh[id] = dict(at=when, back=id not in out)
+    if fresh: write_json(p.dir/'skipped.json', dict(units=known|fresh))
+
+# %% ../../nbs/64_project.state.ipynb #2fb20e86
+def skipped_units(
+    p:Project # The project
+    )->list:  # Ids
+    "Units that are out, and were skipped by an annotator"
+    skipped = _read_skipped(p)
+    return [id for id in waiting(p) if id in skipped and not skipped[id]['back']]
+
+# %% ../../nbs/64_project.state.ipynb #2440841f
+def release(
+    p:Project, # The project
+    what=None  # Ids or names of units, or names of images; None: all that is out
+    )->int: # How many
+    "Put units that are out back into the pool. Raises `InputError` for one that is not out"
+    with locked(p.dir):
+        out = waiting(p)
+        if isinstance(what, str): what = [what]
+        return _release(p, out if what is None else _named(p, out, what))
+
+def _release(p, ids):
+    "Note that units are back in the pool, in their rounds and among those that were skipped; how many"
+    picked, known = queued(p), _read_skipped(p)
+    for folder in rounds(p):
+        own = [id for id in ids if picked[id]['round']==folder.name]
+        if own: write_json(folder/'released.json', dict(ids=sorted({*own, *_released(folder)})))
+    back = {id:dict(known[id], back=True) for id in ids if id in known}
+    if back: write_json(p.dir/'skipped.json', dict(units=known|back))
+    return len(ids)
+
+# %% ../../nbs/64_project.state.ipynb #2c97fb59
+def release_skipped(
+    p:Project # The project
+    )->int: # How many
+    "Put the units that annotators skipped back into the pool"
+    with locked(p.dir): return _release(p, skipped_units(p))
 
 # %% ../../nbs/64_project.state.ipynb #84daafa3
 def is_held_out(
@@ -271,13 +291,16 @@ def read_guide(p):
     path = p.dir/'guide.json'
     found = read_json(path)
     if found is None and not path.exists(): return {}
-    if found and found.get('form')==_GUIDE and all(map(_is_number, map(found.get, _NUMBERS))): return found
+    if found and found.get('form')==_GUIDE and _is_guide(found): return found
     raise InputError(
         f'{path} is damaged, or of another version; run `imbal-al guide {p.dir}` again, '
         'or remove the file to go on without costs')
 
-# %% ../../nbs/64_project.state.ipynb #00f13e59
-def _is_number(value): return isinstance(value,(int,float)) and 0<=value<float('inf')
+def _is_guide(found):
+    "Are its numbers numbers, and has its loss a weight?"
+    if not all(map(_is_number, map(found.get, _NUMBERS))): return False
+    is_whole = isinstance(found.get('loss'), str) and _is_number(found.get('fn_weight'))
+    return is_whole or not found.get('loss')
 
 # %% ../../nbs/64_project.state.ipynb #cf61314a
 def read_verdict(p):
@@ -300,6 +323,9 @@ def guided_loss(p):
     guide = read_guide(p)
     return {name:guide[name] for name in ('loss','fn_weight')} if guide.get('loss') else {}
 
+# %% ../../nbs/64_project.state.ipynb #697b569c
+def _is_change(one): return _has(one, dict(after=int, at=str, was=dict, now=dict))
+
 # %% ../../nbs/64_project.state.ipynb #f9f7316e
 def read_changes(p):
     "[dict(after, at, was, now)] of the settings, in order. Raises `InputError` for odd fields"
@@ -308,27 +334,24 @@ def read_changes(p):
         f'{p.dir}/project.json has invalid entries in changes; {BACKUP}')
     return found
 
-# %% ../../nbs/64_project.state.ipynb #697b569c
-def _is_change(one): return _has(one, dict(after=int, at=str, was=dict, now=dict))
-
 # %% ../../nbs/64_project.state.ipynb #10f14f1e
 def shown_setting(value): return 'none' if value is None else value
+
+# %% ../../nbs/64_project.state.ipynb #add411a3
+def change_line(name, was, now): return f'{name}={shown_setting(was)} -> {shown_setting(now)}'
 
 # %% ../../nbs/64_project.state.ipynb #aed12b58
 def settings_lines(
     p:Project # The project
     )->list:  # Lines
     "The settings of now, as they can be typed, and what was changed"
-    now = [f'{name}={shown_setting(value)}' for name,value in vars(p.settings).items()]
+    now = [shlex.quote(f'{name}={shown_setting(value)}') for name,value in vars(p.settings).items()]
     lines = [f"settings: {' '.join(now)}"]
     for one in read_changes(p):
         what = ', '.join(change_line(name, one['was'].get(name), value) for name,value in one['now'].items())
         when = f"after round {one['after']}" if one['after'] else 'before any round'
         lines.append(f"changed {when} ({one['at']}): {what}")
     return lines
-
-# %% ../../nbs/64_project.state.ipynb #add411a3
-def change_line(name, was, now): return f'{name}={shown_setting(was)} -> {shown_setting(now)}'
 
 # %% ../../nbs/64_project.state.ipynb #c5d822cb
 def changed_after(
@@ -341,12 +364,15 @@ def changed_after(
 # %% ../../nbs/64_project.state.ipynb #f6f156af
 def rounds_with_model(p):
     "(folder, `round.json`) of the rounds that have a trained model, in order"
-    out = []
-    for folder in rounds(p):
-        record = read_round(folder)
-        is_trained = record and not record['cold'] and (folder/'model.pt').exists()
-        if is_trained and record['number']>changed_after(p): out.append((folder,record))
-    return out
+    since = changed_after(p)
+    return [(folder,record) for folder,record in _trained(p) if record['number']>since]
+
+def _trained(p):
+    "The same, also of those before a change of settings"
+    every = [(folder,read_round(folder)) for folder in rounds(p)]
+    return [(folder,record) for folder,record in every if _is_trained(folder, record)]
+
+def _is_trained(folder, record): return bool(record) and not record['cold'] and (folder/'model.pt').exists()
 
 # %% ../../nbs/64_project.state.ipynb #e91f3a60
 def only_healthy(
@@ -368,7 +394,7 @@ def only_healthy(
 # %% ../../nbs/64_project.state.ipynb #61ed2e95
 def _check_settings_of_now(p):
     "Raise an `InputError` where models are there, but none by the settings of now"
-    if changed_after(p): raise InputError(
+    if _trained(p) and not rounds_with_model(p): raise InputError(
         f'{p.dir} has no model that was trained with its settings of now; run `imbal-al next {p.dir} --budget 0`')
 
 def exported_round(p, number=None):
@@ -423,9 +449,16 @@ def arrivals(
     for folder in rounds(p):
         number = int(folder.name)
         if before is not None and number>=before: continue
-        noted = read_json(folder/'test_pool.json') or {}
-        out |= dict.fromkeys(noted.get('new',[]), number)
+        out |= dict.fromkeys(_noted(folder/'test_pool.json'), number)
     return out
+
+def _noted(path):
+    "Ids of the held-out units that were new. Raises `InputError` for odd fields"
+    noted = read_json(path) or {}
+    new = noted.get('new', [])
+    if _is_list(new, _is_text): return new
+    raise _odd(path, 'new', noted,
+        'restore the file, or remove it: its units then count as new when the next tests are drawn')
 
 # %% ../../nbs/64_project.state.ipynb #0e2ed994
 def _strata(p, draws):
@@ -476,7 +509,8 @@ def tested_units(p, pi):
     for kind,number,needed in (('faulty',y.sum(),pi>0), ('healthy',(~y).sum(),pi<1)):
         if needed and not number: raise InputError(
             f"{p.dir} has {len(ids)} held-out labels, none of them {kind}; "
-            f"label more of the units that are picked 'to test on', a prevalence of {pi:g} needs both kinds")
+            f"label more of the units that are picked 'to test on', a prevalence of {pi:g} needs "
+            f"{'both kinds' if 0<pi<1 else 'some'}")
     return ids, y
 
 # %% ../../nbs/64_project.state.ipynb #c7412091
