@@ -256,6 +256,11 @@ def _write_results(out, name, im, mask, overlays):
     shown[_outline(mask)] = (228,40,30)
     with atomic_path(out/'overlays'/f'{name}.jpg') as f: Image.fromarray(shown).save(f, 'jpeg', quality=90)
 
+def _write_found(out, stems, overlays, found):
+    "What was found in an image, once its files are written"
+    _write_results(out, stems[found.picture.name], found.picture.pixels, found.mask, overlays)
+    return found
+
 # %% ../../nbs/70_project.predictor.ipynb #f927b24f
 def _stems(names):
     "File names without ending; with it where two would be the same"
@@ -500,20 +505,20 @@ def _write_records(out, watch, done, about):
 
 # %% ../../nbs/70_project.predictor.ipynb #c595d519
 def _stream(model, rule, images, out, todo, stems, overlays, bs, watch, say):
-    "Predict what is left, a row at a time; a record comes before its row"
+    "Predict what is left, a row at a time; files and record come before their row, files while the network looks on"
     waiting, records = deque(), part_file(out, watch.key) if watch else Path(os.devnull)
     with _opened(out/'table.part.csv', 'a') as f, open(records, 'ab') as kept:
         table = csv.DictWriter(f, _KEPT)
         readable = _readable(ahead(partial(_read, images, model.meta), todo), table, waiting)
-        for i,z in enumerate(model.logits(readable, bs), 1):
-            picture = waiting.popleft()
-            mask, row = _measure(picture.name, z, rule)
-            stem = stems[picture.name]
-            _write_results(out, stem, picture.pixels, mask, overlays)
+        found = _found_in(model.logits(readable, bs), waiting, rule)
+        written = ahead(partial(_write_found, out, stems, overlays), found, threads=1)
+        for i,one in enumerate(written, 1):
+            picture = one.picture
             if watch:
-                record = record_of(watch, picture.pixels, z, mask, row['verdict'])
+                record = record_of(watch, picture.pixels, one.logits, one.mask, one.row['verdict'])
                 append_record(kept, record, picture.content, taken_at(images/picture.name))
-            table.writerow({**row, 'mask':stem, 'content':picture.content, 'stamp':picture.stamp})
+            kept_too = dict(mask=stems[picture.name], content=picture.content, stamp=picture.stamp)
+            table.writerow(one.row|kept_too)
             f.flush()
             if i%20==0: say(i)
     say(len(todo))
@@ -527,6 +532,21 @@ class _Picture:
     stamp: str       # See `_stamp`
     pixels: object   # uint8 (H,W) or (H,W,3); None: see `error`
     error: str = ''
+
+@dataclass(frozen=True)
+class _Found:
+    "An image and what was found in it"
+    picture: _Picture
+    logits: object  # float32 (H,W)
+    mask: object    # bool (H,W)
+    row: dict       # Of the table
+
+def _found_in(logits, waiting, rule):
+    "Yield what is found in the images that wait, in their order"
+    for z in logits:
+        picture = waiting.popleft()
+        mask, row = _measure(picture.name, z, rule)
+        yield _Found(picture=picture, logits=z, mask=mask, row=row)
 
 # %% ../../nbs/70_project.predictor.ipynb #b77fdab6
 def _read(images, meta, name):
