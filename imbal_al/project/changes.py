@@ -9,13 +9,18 @@ from dataclasses import fields, replace
 
 from ..core import check_choice, InputError
 from ..losses.names import LOSS_NAMES, PAPER_COMBO
-from .state import change_line, guided_loss, is_finished, read_changes, rounds
+from .state import change_line, guided_loss, is_finished, read_changes, rounds, shown_setting
 from .labelled import labels
 from .settings import check_encoder, check_groups, check_settings, Settings
 from .store import locked, locked_rounds, open_project, Project, write_project
 
 # %% auto #0
 __all__ = []
+
+# %% ../../nbs/64a_project.changes.ipynb #cf6d0e71
+def _begun(p):
+    "Is anything labelled, or was anything ever picked?"
+    return bool(len(labels(p)) or rounds(p))
 
 # %% ../../nbs/64a_project.changes.ipynb #1191e9fc
 _DEALT = ('held_out','seed','group_by')
@@ -29,17 +34,21 @@ def _check_free(p, name, value):
     why = _UNITS_WHY if is_units else _DEALT_WHY
     raise InputError(
         f'{name} {why}, so it stays {getattr(p.settings, name)!r} here; make another project, '
-        f"`imbal-al project new NEW --images {p.images} --{name.replace('_','-')} {value}`, "
+        f"`imbal-al project new NEW --images {p.images} --{name.replace('_','-')} {shown_setting(value)}`, "
         f'and take the labels over: `imbal-al ingest NEW {p.dir}`')
 
-# %% ../../nbs/64a_project.changes.ipynb #cf6d0e71
-def _begun(p):
-    "Is anything labelled, or was anything ever picked?"
-    return bool(len(labels(p)) or rounds(p))
-
-# %% ../../nbs/64a_project.changes.ipynb #165a4b34
+# %% ../../nbs/64a_project.changes.ipynb #570d5bb7
 _KINDS = {setting.name:str(setting.type) for setting in fields(Settings)}
 
+def _value(name, text):
+    "A setting's value. Raises `InputError`"
+    kind = _KINDS[name]
+    if 'None' in kind and text.casefold() in ('none',''): return None
+    try: return int(text) if kind=='int' else float(text) if kind=='float' else text
+    except ValueError as e: raise InputError(
+        f"{name} = {text!r}; give a {'whole ' if kind=='int' else ''}number") from e
+
+# %% ../../nbs/64a_project.changes.ipynb #165a4b34
 def parsed(
     words # 'name=value' each
     )->dict: # name -> value
@@ -53,14 +62,14 @@ def parsed(
         out[name] = _value(name, text)
     return out
 
-# %% ../../nbs/64a_project.changes.ipynb #570d5bb7
-def _value(name, text):
-    "A setting's value. Raises `InputError`"
-    kind = _KINDS[name]
-    if 'None' in kind and text.casefold() in ('none',''): return None
-    try: return int(text) if kind=='int' else float(text) if kind=='float' else text
-    except ValueError as e: raise InputError(
-        f"{name} = {text!r}; give a {'whole ' if kind=='int' else ''}number") from e
+# %% ../../nbs/64a_project.changes.ipynb #9b85b8ba
+def _check_network(made):
+    "Raise an `InputError` for settings that no network can be made or trained with"
+    from imbal_al.networks.frozen import network_of
+    from imbal_al.networks.learner import SCHEDULES
+    check_choice('schedule', made.schedule, SCHEDULES)
+    check_encoder(made)
+    network_of(made.train, made.arch, made.encoder, None, made.window)
 
 # %% ../../nbs/64a_project.changes.ipynb #ca6ce3c7
 def _check_names(p, made, now):
@@ -72,16 +81,30 @@ def _check_names(p, made, now):
             f"{p.dir} trains with {guided['loss']}, which `imbal-al guide` has chosen; "
             f'remove {p.dir}/guide.json to train with another')
     check_choice('weights', made.weights, ['imagenet',None])
+    idle = [name for name in ('arch','weights') if name in now and made.train=='frozen']
+    if idle: raise InputError(
+        f"{idle[0]}={shown_setting(now[idle[0]])} has no say beside train=frozen, which trains a light decoder "
+        'of its own; leave it out, or give train=fine-tune with it')
     if {'arch','encoder','train','schedule'}&set(now): _check_network(made)
 
-# %% ../../nbs/64a_project.changes.ipynb #9b85b8ba
-def _check_network(made):
-    "Raise an `InputError` for settings that no network can be made or trained with"
-    from imbal_al.networks.frozen import network_of
-    from imbal_al.networks.learner import SCHEDULES
-    check_choice('schedule', made.schedule, SCHEDULES)
-    check_encoder(made)
-    network_of(made.train, made.arch, made.encoder, None, made.window)
+# %% ../../nbs/64a_project.changes.ipynb #25f31c83
+def _clear(folder):
+    "Remove what an interrupted round has computed"
+    for path in folder.glob('scores_*.npz'): path.unlink(missing_ok=True)
+    for name in ('model.pt','heldout.npz'): (folder/name).unlink(missing_ok=True)
+
+# %% ../../nbs/64a_project.changes.ipynb #2147cee9
+def _write(p, made, was, now):
+    "Settings, and from which round on they hold"
+    done = [folder for folder in rounds(p) if is_finished(folder)]
+    for folder in rounds(p):
+        if folder not in done: _clear(folder)
+    p.more['changes'] = [*read_changes(p), dict(
+        after=int(done[-1].name) if done else 0,
+        at=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
+        was=was,
+        now=now)]
+    write_project(replace(p, settings=made))
 
 # %% ../../nbs/64a_project.changes.ipynb #260bd64a
 def change(
@@ -103,22 +126,3 @@ def change(
         _check_names(p, made, now)
         if now: _write(p, made, {name:was[name] for name in now}, now)
     return [change_line(name, was[name], value) for name,value in now.items()]
-
-# %% ../../nbs/64a_project.changes.ipynb #2147cee9
-def _write(p, made, was, now):
-    "Settings, and from which round on they hold"
-    done = [folder for folder in rounds(p) if is_finished(folder)]
-    for folder in rounds(p):
-        if folder not in done: _clear(folder)
-    p.more['changes'] = [*read_changes(p), dict(
-        after=int(done[-1].name) if done else 0,
-        at=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
-        was=was,
-        now=now)]
-    write_project(replace(p, settings=made))
-
-# %% ../../nbs/64a_project.changes.ipynb #25f31c83
-def _clear(folder):
-    "Remove what an interrupted round has computed"
-    for path in folder.glob('scores_*.npz'): path.unlink(missing_ok=True)
-    for name in ('model.pt','heldout.npz'): (folder/name).unlink(missing_ok=True)
