@@ -3895,6 +3895,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'imbal_al/project/discovery.py'),
                                             'imbal_al.project.discovery._minutes': ( 'project.discovery.html#_minutes',
                                                                                      'imbal_al/project/discovery.py'),
+                                            'imbal_al.project.discovery._own': ( 'project.discovery.html#_own',
+                                                                                 'imbal_al/project/discovery.py'),
                                             'imbal_al.project.discovery._round_line': ( 'project.discovery.html#_round_line',
                                                                                         'imbal_al/project/discovery.py'),
                                             'imbal_al.project.discovery._round_row': ( 'project.discovery.html#_round_row',

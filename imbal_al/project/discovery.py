@@ -14,7 +14,7 @@ from ..measure.statistics import Interval, no_interval
 from .drawn import instant
 from .labelled import labels
 from imbal_al.project.state import (
-    picked_by, read_picks, read_round, rounds, split_labels, weights_of_tests
+    picked_by, queued, read_picks, read_round, rounds, split_labels, weights_of_tests
 )
 from .store import groups_of, Project
 from ..runs.folder import read_record
@@ -38,6 +38,14 @@ class Seen:
             f'{100*self.right.mean:.0f} % are faulty, '
             f'so the scores suggest {many} [{low}, {high}] more, if these are like those.')
 
+# %% ../../nbs/64b_project.discovery.ipynb #fd177f18
+def _round_line(row):
+    "A round in words"
+    minutes = '' if math.isnan(row.minutes) else f', about {counted(round(row.minutes), "minute")}'
+    return (
+        f'round {row.round} ({row.strategy}): {row.picked} picked, {row.labelled} of them labelled, '
+        f'{row.faulty} faulty; {row.tests} to test on{minutes}')
+
 # %% ../../nbs/64b_project.discovery.ipynb #2c8263cb
 @dataclass(frozen=True)
 class Discovery:
@@ -58,6 +66,29 @@ class Discovery:
         lines = [_round_line(row) for row in self.rounds.itertuples()]
         return '\n'.join([*lines, *self.sums()])
 
+# %% ../../nbs/64b_project.discovery.ipynb #78e801ce
+def _left_line(d):
+    "What is left, in words"
+    found = f"{counted(d.found, 'faulty unit')} {'is' if d.found==1 else 'are'} found"
+    if math.isnan(d.left.mean): return f'{found}; how many are left nobody can tell without labelled tests.'
+    share = f'{100*d.share.mean:.3g} % [{100*d.share.low:.3g}, {100*d.share.high:.3g}]'
+    return (
+        f'{found}; by {counted(d.share.n, "drawn test")} {share} of the units are faulty, so about '
+        f'{d.left.mean:.0f} [{d.left.low:.0f}, {d.left.high:.0f}] of the {d.unlabelled} '
+        'that are not labelled.')
+
+# %% ../../nbs/64b_project.discovery.ipynb #9c68bcea
+def _asked(record):
+    "What was asked for, where another strategy picked"
+    return f", no network yet; {record['strategy']} was asked for" if picked_by(record)!=record['strategy'] else ''
+
+# %% ../../nbs/64b_project.discovery.ipynb #b75e3d94
+def _minutes(times, most=5):
+    "Between the first and the last label, pauses cut; nan where nothing is told"
+    seen = sorted(when.timestamp() for when in map(instant, times) if when)
+    if len(seen)<2: return math.nan
+    return float(np.minimum(np.diff(seen)/60, most).sum())
+
 # %% ../../nbs/64b_project.discovery.ipynb #f9971e5e
 _COLUMNS = ['round','strategy','picked','labelled','faulty','tests','minutes']
 
@@ -76,37 +107,6 @@ def _round_row(folder, faulty, at):
         faulty=sum(faulty[id] for id in done),
         tests=len(every)-len(picks),
         minutes=_minutes(times))
-
-# %% ../../nbs/64b_project.discovery.ipynb #9c68bcea
-def _asked(record):
-    "What was asked for, where another strategy picked"
-    return f", no network yet; {record['strategy']} was asked for" if picked_by(record)!=record['strategy'] else ''
-
-# %% ../../nbs/64b_project.discovery.ipynb #ec450711
-def discovery(
-    p:Project # The project
-    )->Discovery:
-    "What labelling has found so far"
-    table = labels(p)
-    faulty, at = (dict(zip(table['id'], table[name])) for name in ('faulty','at'))
-    rows = [_round_row(folder, faulty, at) for folder in rounds(p)]
-    found = pd.DataFrame([row for row in rows if row], columns=_COLUMNS)
-    share, left = _left(p, table, faulty)
-    return Discovery(
-        rounds=found,
-        found=int(table['faulty'].sum()),
-        share=share,
-        left=left,
-        unlabelled=len(p.units)-len(table),
-        said=_exhausted(found),
-        seen=_seen(p, faulty))
-
-# %% ../../nbs/64b_project.discovery.ipynb #b75e3d94
-def _minutes(times, most=5):
-    "Between the first and the last label, pauses cut; nan where nothing is told"
-    seen = sorted(when.timestamp() for when in map(instant, times) if when)
-    if len(seen)<2: return math.nan
-    return float(np.minimum(np.diff(seen)/60, most).sum())
 
 # %% ../../nbs/64b_project.discovery.ipynb #0283ce50
 def _left(p, table, faulty):
@@ -137,20 +137,6 @@ def _exhausted(found, least=10):
     return (f'The pool looks exhausted: none of the {last.labelled} units picked in round {last["round"]} is faulty '
         f'(fewer than {100*share_interval(np.zeros(last.labelled)).high:.0f} % of such picks are).')
 
-# %% ../../nbs/64b_project.discovery.ipynb #8f270cf2
-def _seen(p, faulty):
-    "What the scores suggest; None where no pool was scored"
-    folders = rounds(p)
-    scored = [folder for folder in folders if _has_scored(folder)]
-    if not scored: return None
-    there, units = set(p.units['id'])-set(faulty), 0
-    for path in scored[-1].glob('scores_*.npz'):
-        part = read_record(path) or dict(ids=[], foreground=[])
-        units += sum(n>0 and id in there for id,n in zip(part['ids'], part['foreground']))
-    picks = [id for folder in folders for id in _seen_picks(folder)]
-    right = [faulty[id] for id in picks if id in faulty]
-    return Seen(int(units), share_interval(right) if right else no_interval())
-
 # %% ../../nbs/64b_project.discovery.ipynb #24bfa729
 def _has_scored(folder):
     "Did a trained network score the pool?"
@@ -162,24 +148,43 @@ def _seen_picks(folder):
     "Ids of a queue's picks in which a defect was seen"
     path = folder/'queue/queue.csv'
     if not path.exists(): return []
-    with path.open(newline='', encoding='utf-8') as f: rows = list(csv.DictReader(f))
-    return [row['id'] for row in rows if row.get('predicted_pixels') not in (None,'','0')]
+    with path.open(newline='', encoding='utf-8-sig', errors='replace') as f: rows = list(csv.DictReader(f))
+    return [row['id'] for row in rows if row.get('id') and row.get('predicted_pixels') not in (None,'','0')]
 
-# %% ../../nbs/64b_project.discovery.ipynb #fd177f18
-def _round_line(row):
-    "A round in words"
-    minutes = '' if math.isnan(row.minutes) else f', about {row.minutes:.0f} minutes'
-    return (
-        f'round {row.round} ({row.strategy}): {row.picked} picked, {row.labelled} of them labelled, '
-        f'{row.faulty} faulty; {row.tests} to test on{minutes}')
+# %% ../../nbs/64b_project.discovery.ipynb #8f270cf2
+def _seen(p, faulty):
+    "What the scores suggest; None where no pool was scored"
+    folders = rounds(p)
+    scored = [folder for folder in folders if _has_scored(folder)]
+    if not scored: return None
+    there, units = set(p.units['id'])-set(faulty), 0
+    for path in scored[-1].glob('scores_*.npz'):
+        part = read_record(path) or dict(ids=[], foreground=[])
+        units += sum(n>0 and id in there for id,n in zip(part['ids'], part['foreground']))
+    picks = dict.fromkeys(id for folder in folders for id in _seen_picks(folder))
+    right = [faulty[id] for id in picks if id in faulty]
+    return Seen(int(units), share_interval(right) if right else no_interval())
 
-# %% ../../nbs/64b_project.discovery.ipynb #78e801ce
-def _left_line(d):
-    "What is left, in words"
-    found = f"{counted(d.found, 'faulty unit')} {'is' if d.found==1 else 'are'} found"
-    if math.isnan(d.left.mean): return f'{found}; how many are left nobody can tell without labelled tests.'
-    share = f'{100*d.share.mean:.3g} % [{100*d.share.low:.3g}, {100*d.share.high:.3g}]'
-    return (
-        f'{found}; by {d.share.n} drawn tests {share} of the units are faulty, so about '
-        f'{d.left.mean:.0f} [{d.left.low:.0f}, {d.left.high:.0f}] of the {d.unlabelled} '
-        'that are not labelled.')
+# %% ../../nbs/64b_project.discovery.ipynb #ec450711
+def discovery(
+    p:Project # The project
+    )->Discovery:
+    "What labelling has found so far"
+    table = labels(p)
+    faulty, at = (dict(zip(table['id'], table[name])) for name in ('faulty','at'))
+    where = {id:one['round'] for id,one in queued(p).items()}
+    rows = [_round_row(folder, _own(folder, faulty, where), at) for folder in rounds(p)]
+    found = pd.DataFrame([row for row in rows if row], columns=_COLUMNS)
+    share, left = _left(p, table, faulty)
+    return Discovery(
+        rounds=found,
+        found=int(table['faulty'].sum()),
+        share=share,
+        left=left,
+        unlabelled=len(p.units)-len(table),
+        said=_exhausted(found),
+        seen=_seen(p, faulty))
+
+def _own(folder, faulty, where):
+    "The labels, but for those of units that another round has picked again"
+    return {id:is_faulty for id,is_faulty in faulty.items() if where.get(id, folder.name)==folder.name}
