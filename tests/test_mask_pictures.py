@@ -253,7 +253,7 @@ def test_masks_of_other_names_and_formats_are_taken(tmp_path):
     new(p, images)
     r = run('ingest', p, masks)
     assert r.exit_code == 0 and '4 new' in r.output
-    assert '1.jpg has smoothed borders' in r.output and 'passed over: 1 files with other endings (.npy 1)' in r.output
+    assert '1.jpg has smoothed borders' in r.output and 'passed over: 1 file with other endings (.npy 1)' in r.output
     assert taken(p) == {f'{i}.png': 180 for i in range(4)}
     (masks / 'notes.npy').unlink()
     r = run('data', 'check', f'folder:{images}:{masks}')

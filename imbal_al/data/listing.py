@@ -9,6 +9,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..text import counted
+
 # %% auto #0
 __all__ = []
 
@@ -24,7 +26,7 @@ class Listing:
         "What was passed over, in a line"
         if not self.endings: return []
         kinds = ', '.join(f"{ending or 'without'} {n}" for ending,n in self.endings.most_common(6))
-        return [f'passed over: {sum(self.endings.values())} files with other endings ({kinds})']
+        return [f"passed over: {counted(sum(self.endings.values()), 'file')} with other endings ({kinds})"]
 
 # %% ../../nbs/12a_data.listing.ipynb #ab2ed4d2
 def odd_name(
@@ -40,26 +42,7 @@ def is_ours(
     folder:Path # Any
     )->bool:
     "Is it a project, or what `predict` has written?"
-    return (folder/'project.json').is_file() or (folder/'predict.json').is_file()
-
-# %% ../../nbs/12a_data.listing.ipynb #538a36ec
-def list_files(
-    folder:Path, # With sub-folders
-    endings      # That are wanted, lower case
-    )->Listing:
-    "The files below a folder; hidden ones, and folders of our own, are passed over"
-    found, top = Listing(), os.path.realpath(folder)
-    been = {_number(top)}
-    def failed(error):
-        "A folder that is closed costs a line; one that is not there is its caller's matter"
-        if isinstance(error, (FileNotFoundError,NotADirectoryError)): return
-        found.out.append(f'{_shown(error.filename)} cannot be opened ({error.strerror}); it is left out')
-    for at, folders, names in os.walk(folder, followlinks=True, onerror=failed):
-        folders[:] = [name for name in sorted(folders) if _enter(Path(at)/name, top, been, found)]
-        below = Path(at).relative_to(folder)
-        for name in names: _add(found, Path(at)/name, (below/name).as_posix(), endings)
-    found.names.sort()
-    return found
+    return any(os.path.isfile(folder/name) for name in ('project.json','predict.json'))
 
 # %% ../../nbs/12a_data.listing.ipynb #ed23e5ed
 def _number(path):
@@ -79,7 +62,7 @@ def _enter(path, top, been, found):
     number = _number(real)
     is_link = path.is_symlink()
     is_twice = number in been
-    if is_link: is_twice |= os.path.commonpath([top,real]) in (top,real)
+    if is_link: is_twice |= Path(real).is_relative_to(top) or Path(top).is_relative_to(real)
     if is_twice:
         if is_link: found.out.append(
             f'{_shown(path)} is a link to {_shown(real)}, '
@@ -109,6 +92,25 @@ def _add(found, path, name, endings):
     if why: found.out.append(f'{ascii(str(path))}: its name {why}; rename it; it is left out')
     elif is_special(path): found.out.append(f'{_shown(path)} is a pipe or a device, no file; it is left out')
     else: found.names.append(name)
+
+# %% ../../nbs/12a_data.listing.ipynb #538a36ec
+def list_files(
+    folder:Path, # With sub-folders
+    endings      # That are wanted, lower case
+    )->Listing:
+    "The files below a folder; hidden ones, and folders of our own, are passed over"
+    found, top = Listing(), os.path.realpath(folder)
+    been = {_number(top)}
+    def failed(error):
+        "A folder that is closed costs a line; one that is not there is its caller's matter"
+        if isinstance(error, (FileNotFoundError,NotADirectoryError)): return
+        found.out.append(f'{_shown(error.filename)} cannot be opened ({error.strerror}); it is left out')
+    for at, folders, names in os.walk(folder, followlinks=True, onerror=failed):
+        folders[:] = [name for name in sorted(folders) if _enter(Path(at)/name, top, been, found)]
+        below = Path(at).relative_to(folder)
+        for name in names: _add(found, Path(at)/name, (below/name).as_posix(), endings)
+    found.names.sort()
+    return found
 
 # %% ../../nbs/12a_data.listing.ipynb #1209f280
 _MASK_WORD = re.compile(r'[-_.](masks?|labels?|gt|seg|pseudo)$', re.I)

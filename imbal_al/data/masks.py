@@ -30,6 +30,32 @@ def decoder(
         return f
     return register
 
+# %% ../../nbs/12_data.masks.ipynb #3c7526a6
+def _parts_of(decoder):
+    "(name, orientation, pixels) of 'auto+6+stored'; 0 and '' where it does not say. Raises `InputError`"
+    name, turn, pixels = (decoder.split('+')+['',''])[:3]
+    is_turn = turn in tuple('12345678') and pixels in ('','stored','upright') and decoder.count('+')<3
+    if '+' in decoder and not is_turn: raise InputError(
+        f"mask decoder {decoder!r}; give a name, or one such as 'auto+6' or 'auto+6+stored'")
+    return name, int(turn or 0), pixels
+
+# %% ../../nbs/12_data.masks.ipynb #4c982bba
+def read_mask_how(
+    mask:str,             # Path or text, as in the table
+    decoder:str,          # A name in `DECODERS`, perhaps with the turn of its photograph
+    shape:tuple[int,int]  # (H,W) of its image
+    )->tuple:             # uint8 (H,W), 1 = defect; and what was decided, see `mask_picture`
+    "The mask of one image that is not healthy. Raises `InputError`"
+    decoder, turn, pixels = _parts_of(decoder)
+    decode, how = DECODERS[check_choice('mask decoder', decoder, DECODERS)], ''
+    if decoder=='auto': m, how = mask_picture(mask)
+    else: m = decode(mask, tuple(shape))
+    if turn: m = turned_mask(m, tuple(shape), turn, pixels, mask)
+    if m.shape!=tuple(shape): raise InputError(
+        f"mask {mask[:200]} is {m.shape[1]} x {m.shape[0]} pixels, "
+        f"its image {shape[1]} x {shape[0]}; export the mask again")
+    return m.astype(np.uint8), how
+
 # %% ../../nbs/12_data.masks.ipynb #426cffd1
 def read_mask(
     mask:str,             # Path or text, as in the table; empty: healthy
@@ -40,22 +66,12 @@ def read_mask(
     if not mask: return np.zeros(shape, np.uint8)
     return read_mask_how(mask, decoder, shape)[0]
 
-# %% ../../nbs/12_data.masks.ipynb #4c982bba
-def read_mask_how(
-    mask:str,             # Path or text, as in the table
-    decoder:str,          # A name in `DECODERS`, perhaps with the turn of its photograph
-    shape:tuple[int,int]  # (H,W) of its image
-    )->tuple:             # uint8 (H,W), 1 = defect; and what was decided, see `mask_picture`
-    "The same of one that is not healthy. Raises `InputError`"
-    decoder, *turn = decoder.split('+')
-    decode, how = DECODERS[check_choice('mask decoder', decoder, DECODERS)], ''
-    if decoder=='auto': m, how = mask_picture(mask)
-    else: m = decode(mask, tuple(shape))
-    if turn: m = turned_mask(m, tuple(shape), int(turn[0]), ''.join(turn[1:]), mask)
-    if m.shape!=tuple(shape): raise InputError(
-        f"mask {mask[:200]} is {m.shape[1]} x {m.shape[0]} pixels, "
-        f"its image {shape[1]} x {shape[0]}; export the mask again")
-    return m.astype(np.uint8), how
+# %% ../../nbs/12_data.masks.ipynb #1dbf0e27
+def _ask(path, what, *answers):
+    "Raise the question which of several readings is meant"
+    raise InputError(
+        f"mask {path} {what}; say which is meant: {' or '.join(answers)} "
+        "(--mask-values NAME, or folder:IMAGES:MASKS:NAME)")
 
 # %% ../../nbs/12_data.masks.ipynb #b06245bb
 def ask_turned(
@@ -101,12 +117,11 @@ def _shown(im):
     if is_white_zero: im = Image.fromarray(65535-np.asarray(im).astype(np.uint16))
     return im.convert('RGB') if im.mode in ('CMYK','YCbCr','LAB','HSV') else im
 
-# %% ../../nbs/12_data.masks.ipynb #74f64801
-def mask_numbers(path):
-    "A mask's numbers as they are seen: palette indices as they are, colours as the largest channel"
-    return seen_numbers(_shown(open_picture(path)))
-
-def seen_numbers(im): return _numbers_of(im, _opacity(im))
+# %% ../../nbs/12_data.masks.ipynb #bbff4c0c
+def _dimmed(a, opacity):
+    "Numbers before black; what is seen at all stays above 0"
+    seen = (a.astype(np.uint32)*opacity+127)//255
+    return np.maximum(seen, (a>0)&(opacity>0)).astype(np.uint8)
 
 # %% ../../nbs/12_data.masks.ipynb #df6368f1
 def _numbers_of(im, opacity):
@@ -119,11 +134,12 @@ def _numbers_of(im, opacity):
     if a.dtype==np.uint8 and im.mode not in ('La','RGBa'): return _dimmed(a, opacity)
     return np.where(opacity>0, a, 0)
 
-# %% ../../nbs/12_data.masks.ipynb #bbff4c0c
-def _dimmed(a, opacity):
-    "Numbers before black; what is seen at all stays above 0"
-    seen = (a.astype(np.uint32)*opacity+127)//255
-    return np.maximum(seen, (a>0)&(opacity>0)).astype(np.uint8)
+# %% ../../nbs/12_data.masks.ipynb #74f64801
+def mask_numbers(path):
+    "A mask's numbers as they are seen: palette indices as they are, colours as the largest channel"
+    return seen_numbers(_shown(open_picture(path)))
+
+def seen_numbers(im): return _numbers_of(im, _opacity(im))
 
 # %% ../../nbs/12_data.masks.ipynb #2b41d71d
 _READINGS = {}
@@ -131,15 +147,28 @@ _READINGS = {}
 def _picture(name):
     "Register `f(im, path) -> bool (H,W)` as a reading of mask pictures"
     def register(f):
-        _READINGS[name] = f
+        def read(im, path):
+            "The reading of a picture that holds numbers"
+            _check_numbers(im, path)
+            return f(im, path)
+        _READINGS[name] = read
         @decoder(name)
-        def decode(mask, shape): return f(_shown(open_picture(mask)), mask)
+        def decode(mask, shape): return read(_shown(open_picture(mask)), mask)
         return f
     return register
 
+def _check_numbers(im, path):
+    "Raise an `InputError` for a floating-point picture that holds no numbers"
+    if im.mode=='F' and not np.isfinite(np.asarray(im)).all(): raise InputError(
+        f"mask {path} holds floating-point pixels; save it with whole numbers, 8 or 16 bits")
+
 # %% ../../nbs/12_data.masks.ipynb #30f694a4
 @_picture('over127')
-def _over127(im, path): return seen_numbers(im)>127
+def _over127(im, path): return _eight_bits(seen_numbers(im))>127
+
+def _eight_bits(a):
+    "Numbers of 16 bits as those of 8"
+    return a//257 if a.max(initial=0)>255 else a
 
 # %% ../../nbs/12_data.masks.ipynb #202b03b1
 @_picture('nonzero')
@@ -165,13 +194,6 @@ def mask_reading(
     reading = readings[0] if readings else 'auto'
     return check_choice('mask values', reading, MASK_VALUES), ''.join(pixels)
 
-# %% ../../nbs/12_data.masks.ipynb #1dbf0e27
-def _ask(path, what, *answers):
-    "Raise the question which of several readings is meant"
-    raise InputError(
-        f"mask {path} {what}; say which is meant: {' or '.join(answers)} "
-        "(--mask-values NAME, or folder:IMAGES:MASKS:NAME)")
-
 # %% ../../nbs/12_data.masks.ipynb #aaa695eb
 _BY_NUMBER = "'nonzero' (class numbers)"
 _BY_GREY = "'over127' (smoothed borders)"
@@ -180,7 +202,8 @@ _BY_COLOUR = "'colours' (all that is not black)"
 
 # %% ../../nbs/12_data.masks.ipynb #0f839fdd
 def _codes(im):
-    "The same of all of them"
+    "Colours as whole numbers (H,W), whatever their opacity"
+    if im.mode=='P': im = im.convert('RGBA') # or Pillow warns
     red, green, blue = np.moveaxis(np.asarray(im.convert('RGB')), -1, 0)
     return (red.astype(np.int32)<<16)+(green.astype(np.int32)<<8)+blue
 
@@ -239,16 +262,16 @@ class NoMask(InputError): "A photograph in the place of a mask"
 # %% ../../nbs/12_data.masks.ipynb #cdedbe01
 def _greys(a, values, path, lossy):
     "(defect, what was decided) of whole numbers (H,W) with the `values` above 0"
+    eight = _eight_bits(a)
     is_counted = values[-1]<128 and values[-1]==len(values)
-    if not lossy and (values[-1]<=20 or is_counted or values[0]>=235): return a>0, ''
-    wide = 257 if values[-1]>255 else 1
-    eight = a//wide
+    is_white = eight[a>0].min()>=235
+    if not lossy and (values[-1]<=20 or is_counted or is_white): return a>0, ''
     few = len(values)<(2 if lossy else 5)
     grey = float(((eight>20)&(eight<235)).mean())
     flat = _flat_share(eight, 21, 234, 8) if lossy else _flat_share(eight, 1, 254, 0)
     if grey>.2 and not few and flat<(.5 if len(values)>64 else .05): raise NoMask(
         f"{path} is no mask, {grey:.0%} of its pixels are grey; give masks of 0 and 255")
-    if values[-1]//wide>=235 and not few and flat<.05: return eight>127, 'smoothed'
+    if eight.max()>=235 and not few and flat<.05: return eight>127, 'smoothed'
     what = f"has {len(values)+1} values ({values[0]}, {values[-1]}, ...)"
     if lossy: what += ', changed by its lossy format'
     answers = [_BY_NUMBER, _BY_GREY] if values[-1]!=_VOID else [_BY_NUMBER, _BY_CLASS, _BY_GREY]
@@ -327,18 +350,28 @@ def _transparent(im, opacity, path):
 # %% ../../nbs/12_data.masks.ipynb #5ec7640f
 def _whole(a, path):
     "Numbers as whole ones, none below 0"
+    if a.min(initial=0)<0: raise InputError(
+        f"mask {path} holds numbers below 0; save it with 0 as background, 8 or 16 bits")
     if a.dtype.kind=='f':
         ok = np.isfinite(a).all()
         if ok and len(np.unique(a[a!=0]))==1: a = (a!=0)
-        if not ok or (a!=np.floor(a)).any(): raise InputError(
+        if not ok or (a!=np.floor(a)).any() or a.max()>2**53: raise InputError(
             f"mask {path} holds floating-point pixels; save it with whole numbers, 8 or 16 bits")
-    if a.min(initial=0)<0: raise InputError(
-        f"mask {path} holds numbers below 0; save it with 0 as background, 8 or 16 bits")
     return a if a.dtype.kind=='u' else a.astype(np.int64)
+
+# %% ../../nbs/12_data.masks.ipynb #e234dbe8
+def _is_veiled(opacity):
+    "Whether something is seen in part"
+    return opacity is not None and ((opacity>0)&(opacity<255)).any()
+
+def _shown_greys(im, numbers):
+    "The greys that a palette shows"
+    table = np.array(im.getpalette('RGB'), np.int64).reshape(-1,3)[:,0]
+    return table[numbers]
 
 # %% ../../nbs/12_data.masks.ipynb #a646f9a8
 def _decided(stored, path):
-    "The same where nothing is told, and without looking how much of it is defect"
+    "(defect, what was decided) where nothing is told, and without looking how much of it is defect"
     lossy = stored.format in _LOSSY
     im = _shown(stored)
     opacity = _opacity(im)
@@ -380,16 +413,6 @@ def is_photograph(
     except InputError: return False
     return False
 
-# %% ../../nbs/12_data.masks.ipynb #e234dbe8
-def _is_veiled(opacity):
-    "Whether something is seen in part"
-    return opacity is not None and ((opacity>0)&(opacity<255)).any()
-
-def _shown_greys(im, numbers):
-    "The greys that a palette shows"
-    table = np.array(im.getpalette('RGB'), np.int64).reshape(-1,3)[:,0]
-    return table[numbers]
-
 # %% ../../nbs/12_data.masks.ipynb #05eb141c
 _DECIDED = dict(
     smoothed='smoothed borders ({n} such masks); above 127 counts as defect',
@@ -412,17 +435,17 @@ def _auto(mask, shape): return mask_picture(mask)[0]
 # %% ../../nbs/12_data.masks.ipynb #45c3f9fa
 @decoder('label')
 def _label(mask, shape):
-    a = mask_numbers(mask)
+    a = _eight_bits(mask_numbers(mask))
     return a>(127 if a.max()>20 else 0)
 
 # %% ../../nbs/12_data.masks.ipynb #72ba2f43
 _UNION = 'union::'
 
 def union_of(
-    files # Paths of mask files of one image
+    files # Paths of mask files of one image, a list
     )->str: # For the column `mask`, with the decoder 'union'
     "Several mask files as one mask"
-    return _UNION+'\n'.join(map(str, files))
+    return _UNION+'\n'.join(map(str, files)) if files else ''
 
 # %% ../../nbs/12_data.masks.ipynb #ee128dd4
 def union_files(
@@ -475,7 +498,7 @@ def _run_pairs(text, n, where):
     start, length = numbers[::2]-1, numbers[1::2]
     bad = (start<0)|(length<1)|(start>=n)|(length>n-start)
     if bad.any(): raise InputError(
-        f"{where}: run {start[bad][0]+1} {length[bad][0]} is outside the image's {n} pixels; "
+        f"{where}: run {int(start[bad][0])+1} {length[bad][0]} is outside the image's {n} pixels; "
         "fetch the file again")
     return start, length
 
@@ -510,8 +533,11 @@ def _runs_mask(mask, shape):
 # %% ../../nbs/12_data.masks.ipynb #c2a4c048
 def _as_lengths(counts):
     "Whole numbers of 64 bits. Raises `ValueError`"
-    try: return np.array([int(count) for count in counts], np.int64)
+    try: out = np.array([int(count) for count in counts], np.int64)
     except OverflowError as e: raise ValueError('run lengths far beyond any image') from e
+    parts = [count for count in counts if isinstance(count, float) and count!=int(count)]
+    if parts: raise ValueError(f'a run length of {parts[0]:g}')
+    return out
 
 # %% ../../nbs/12_data.masks.ipynb #61b14aa2
 def coco_counts(
