@@ -4534,6 +4534,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'imbal_al/project/predictor.py'),
                                             'imbal_al.project.predictor._take_out': ( 'project.predictor.html#_take_out',
                                                                                       'imbal_al/project/predictor.py'),
+                                            'imbal_al.project.predictor._told_threads': ( 'project.predictor.html#_told_threads',
+                                                                                          'imbal_al/project/predictor.py'),
                                             'imbal_al.project.predictor._write_found': ( 'project.predictor.html#_write_found',
                                                                                          'imbal_al/project/predictor.py'),
                                             'imbal_al.project.predictor._write_records': ( 'project.predictor.html#_write_records',

@@ -66,9 +66,12 @@ class Model:
         ):    # Logits (B,size,size), and no embedding
         "The network's output, as `predict` asks for it. Raises `InputError` where the file cannot be run"
         inputs = {'image':np.ascontiguousarray(batch)}
-        try: return self.session.run(['logit'], inputs)[0], None
+        try: z = self.session.run(['logit'], inputs)[0]
         except Exception as e: raise InputError(
             f'{self.path} cannot be run ({_brief(e)}); export it again') from e
+        if not np.isfinite(z).all(): raise InputError(
+            f'{self.path} gives logits that are no numbers, so nothing would be found; export it again')
+        return z, None
     def logits(self,
         images,  # uint8 (H,W) or (H,W,C), of any size
         bs:int=8 # Windows in a batch
@@ -102,27 +105,9 @@ def _check_bytes(path, content):
     if len(said)!=1 or hashlib.sha256(blank).hexdigest().encode()!=own: raise InputError(
         f'{path} is not as it was exported, its checksum differs; copy it again, or export it again')
 
-# %% ../../nbs/70_project.predictor.ipynb #852ce4f3
+# %% ../../nbs/70_project.predictor.ipynb #d38cfe1f
 _CHANNELS, _BITS = (1,3), (8,10,12,14,16)
 
-def _checked_meta(path, text, sealed):
-    "What stands in a file, from its metadata; `sealed` if its checksum is right. Raises `InputError` where that cannot be"
-    try: meta = json.loads(text)
-    except (ValueError, RecursionError) as e: raise InputError(
-        f'{path}: what it says of windows and threshold is damaged; export it again') from e
-    if not isinstance(meta, dict) or meta.get('form')!=MODEL_FORM: raise InputError(
-        f'{path} is no model of this package (it says nothing of windows and threshold); '
-        'export it with `imbal-al export`')
-    if sealed: meta.pop('sha256', None)
-    if 'sha256' in meta or any(map(_is_digest, meta.values())): raise InputError(
-        f'{path} is not as it was exported, its checksum differs; copy it again, or export it again')
-    _check_windows(path, meta)
-    return meta
-
-# %% ../../nbs/70_project.predictor.ipynb #b2f4c7d0
-def _is_digest(value): return isinstance(value, str) and re.fullmatch('[0-9a-f]{64}', value) is not None
-
-# %% ../../nbs/70_project.predictor.ipynb #d38cfe1f
 def _check_windows(path, meta):
     "Raise for values that cannot be"
     sizes = [meta.get(name) for name in ('size','overlap','margin','align')]
@@ -143,6 +128,24 @@ def _check_windows(path, meta):
         f"{path}: its verdict is at {meta['verdict']['threshold']:g}, its mask at {threshold:g}; "
         'export it again')
 
+# %% ../../nbs/70_project.predictor.ipynb #b2f4c7d0
+def _is_digest(value): return isinstance(value, str) and re.fullmatch('[0-9a-f]{64}', value) is not None
+
+# %% ../../nbs/70_project.predictor.ipynb #852ce4f3
+def _checked_meta(path, text, sealed):
+    "What stands in a file, from its metadata; `sealed` if its checksum is right. Raises `InputError` where that cannot be"
+    try: meta = json.loads(text)
+    except (ValueError, RecursionError) as e: raise InputError(
+        f'{path}: what it says of windows and threshold is damaged; export it again') from e
+    if not isinstance(meta, dict) or meta.get('form')!=MODEL_FORM: raise InputError(
+        f'{path} is no model of this package (it says nothing of windows and threshold); '
+        'export it with `imbal-al export`')
+    if sealed: meta.pop('sha256', None)
+    if 'sha256' in meta or any(map(_is_digest, meta.values())): raise InputError(
+        f'{path} is not as it was exported, its checksum differs; copy it again, or export it again')
+    _check_windows(path, meta)
+    return meta
+
 # %% ../../nbs/70_project.predictor.ipynb #63de2543
 def _check_graph(path, session, meta):
     "Raise where the graph is not of the windows that the file speaks of"
@@ -153,6 +156,22 @@ def _check_graph(path, session, meta):
     has_logit = 'logit' in [one.name for one in session.get_outputs()]
     if len(inputs)!=1 or kind!='tensor(uint8)' or not fits or not has_logit: raise InputError(
         f'{path}: its network does not take the windows it speaks of; export it again')
+
+# %% ../../nbs/70_project.predictor.ipynb #89eff640
+def _session(ort, path, threads):
+    "onnxruntime's session, on a GPU where it can"
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    threads = threads or _told_threads(os.environ.get('OMP_NUM_THREADS',''))
+    if threads: options.intra_op_num_threads = threads
+    there = ort.get_available_providers()
+    wanted = ('CUDAExecutionProvider','CPUExecutionProvider')
+    return ort.InferenceSession(str(path), options, providers=[name for name in wanted if name in there])
+
+def _told_threads(text):
+    "The first number of `OMP_NUM_THREADS`, which may be a list; 0 where there is none"
+    first = text.split(',')[0].strip()
+    return int(first) if first.isascii() and first.isdecimal() else 0
 
 # %% ../../nbs/70_project.predictor.ipynb #afd6b724
 def open_model(
@@ -173,17 +192,6 @@ def open_model(
     meta = _checked_meta(path, text, _SAID.search(content) is not None)
     _check_graph(path, session, meta)
     return Model(path, meta, session)
-
-# %% ../../nbs/70_project.predictor.ipynb #89eff640
-def _session(ort, path, threads):
-    "onnxruntime's session, on a GPU where it can"
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    threads = threads or int(os.environ.get('OMP_NUM_THREADS') or 0)
-    if threads: options.intra_op_num_threads = threads
-    there = ort.get_available_providers()
-    wanted = ('CUDAExecutionProvider','CPUExecutionProvider')
-    return ort.InferenceSession(str(path), options, providers=[name for name in wanted if name in there])
 
 # %% ../../nbs/70_project.predictor.ipynb #51c2fd5f
 WATCH_FORM = 'imbal_al encoder 1'
@@ -210,7 +218,7 @@ def open_watcher(
         meta = json.loads(session.get_modelmeta().custom_metadata_map.get('imbal_al','{}'))
     except Exception as e: raise InputError(
         f'{path} cannot be read as an ONNX model; export the model again') from e
-    if meta.get('form')!=WATCH_FORM: raise InputError(
+    if not isinstance(meta, dict) or meta.get('form')!=WATCH_FORM: raise InputError(
         f'{path} is no encoder of this version; export the model again')
     def encoder(x):
         "Tokens of a picture"
@@ -247,6 +255,8 @@ def _outline(mask):
     return mask&~inner
 
 # %% ../../nbs/70_project.predictor.ipynb #521ce8cd
+_LONGEST = 65500
+
 def _write_results(out, name, im, mask, overlays):
     "A mask, and the image with its outline"
     pixels = mask.astype(np.uint8)*255
@@ -254,20 +264,14 @@ def _write_results(out, name, im, mask, overlays):
     if not overlays: return
     shown = np.stack([im]*3,-1) if im.ndim==2 else im.copy()
     shown[_outline(mask)] = (228,40,30)
-    with atomic_path(out/'overlays'/f'{name}.jpg') as f: Image.fromarray(shown).save(f, 'jpeg', quality=90)
+    picture = Image.fromarray(shown)
+    if max(picture.size)>_LONGEST: picture.thumbnail((_LONGEST,_LONGEST))
+    with atomic_path(out/'overlays'/f'{name}.jpg') as f: picture.save(f, 'jpeg', quality=90)
 
 def _write_found(out, stems, overlays, found):
     "What was found in an image, once its files are written"
     _write_results(out, stems[found.picture.name], found.picture.pixels, found.mask, overlays)
     return found
-
-# %% ../../nbs/70_project.predictor.ipynb #f927b24f
-def _stems(names):
-    "File names without ending; with it where two would be the same"
-    stems = {name:os.path.splitext(name)[0] for name in names}
-    often = Counter(stems.values())
-    alone = {name for name,stem in stems.items() if often[stem]==1 and stem not in stems}
-    return {name:_short(stem if name in alone else name) for name,stem in stems.items()}
 
 # %% ../../nbs/70_project.predictor.ipynb #f4b6baf9
 def _short(stem, most=225):
@@ -277,6 +281,16 @@ def _short(stem, most=225):
     if len(raw)<=most: return stem
     cut = raw[:most-9].decode('utf-8','ignore')
     return os.path.join(folder, f'{cut}-{zlib.crc32(raw):08x}')
+
+# %% ../../nbs/70_project.predictor.ipynb #f927b24f
+def _stems(names):
+    "File names without ending; with it where two would be the same, capitals or not"
+    stems = {name:os.path.splitext(name)[0] for name in names}
+    often = Counter(stem.casefold() for stem in stems.values())
+    whole = {name.casefold() for name in names}
+    once = {stem for stem in stems.values() if often[stem.casefold()]==1}
+    alone = {name for name,stem in stems.items() if stem in once and stem.casefold() not in whole}
+    return {name:_short(stem if name in alone else name) for name,stem in stems.items()}
 
 # %% ../../nbs/70_project.predictor.ipynb #72b7ab7c
 _KEPT = [*_COLUMNS, 'mask', 'content', 'stamp']
@@ -288,9 +302,6 @@ def _stamp(path, young=2.):
     if time.time()-max(stat.st_mtime, stat.st_ctime)<young: return ''
     return f'{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}'
 
-# %% ../../nbs/70_project.predictor.ipynb #29d546fc
-def _blake2b(): return hashlib.blake2b(digest_size=16)
-
 # %% ../../nbs/70_project.predictor.ipynb #178097df
 def content_sum(
     path   # Of a picture
@@ -299,6 +310,8 @@ def content_sum(
     try:
         with open(path, 'rb') as f: return hashlib.file_digest(f, _blake2b).hexdigest()
     except OSError: return ''
+
+def _blake2b(): return hashlib.blake2b(digest_size=16)
 
 # %% ../../nbs/70_project.predictor.ipynb #7ee51ef7
 def _counts(row, images, out, stem, records=None):
@@ -309,6 +322,13 @@ def _counts(row, images, out, stem, records=None):
     path = images/row['image']
     if row['stamp'] and row['stamp']==_stamp(path): return True
     return row['content']==content_sum(path)
+
+# %% ../../nbs/70_project.predictor.ipynb #3e788dd3
+def _is_whole(row):
+    "Has a row all its columns, and a verdict and a number of pixels, or why there is none?"
+    if None in row or row.get('image') is None or row.get('error') is None: return False
+    if row['error']: return True
+    return bool(row.get('verdict')) and str(row.get('defect_pixels')).isdecimal()
 
 # %% ../../nbs/70_project.predictor.ipynb #91c0b03f
 def _done(path):
@@ -324,12 +344,8 @@ def _done(path):
     except csv.Error: pass
     return done
 
-# %% ../../nbs/70_project.predictor.ipynb #3e788dd3
-def _is_whole(row):
-    "Has a row all its columns, and a verdict and a number of pixels, or why there is none?"
-    if None in row or row.get('image') is None or row.get('error') is None: return False
-    if row['error']: return True
-    return bool(row.get('verdict')) and str(row.get('defect_pixels')).isdigit()
+# %% ../../nbs/70_project.predictor.ipynb #97b0c267
+def _opened(path, how): return open(path, how, newline='', encoding='utf-8', errors='surrogateescape')
 
 # %% ../../nbs/70_project.predictor.ipynb #3beb0c41
 def _keep(path, rows):
@@ -338,9 +354,6 @@ def _keep(path, rows):
         table = csv.DictWriter(f, _KEPT)
         table.writeheader()
         table.writerows(rows)
-
-# %% ../../nbs/70_project.predictor.ipynb #97b0c267
-def _opened(path, how): return open(path, how, newline='', encoding='utf-8', errors='surrogateescape')
 
 # %% ../../nbs/70_project.predictor.ipynb #b2d39681
 def _take_out(out, rows):
@@ -367,39 +380,6 @@ def _still(out, images, stems, records=None):
         f'{again} are other ones now, or could not be read, and are done again')
     return kept
 
-# %% ../../nbs/70_project.predictor.ipynb #e05d160e
-def predict_folder(
-    model:Model,             # From `open_model`
-    images:str|Path,         # Folder of images, with sub-folders
-    out:str|Path,            # Folder for masks, overlays and the table
-    overlays:bool=True,      # Also JPEGs with the outline of what was found
-    bs:int=8,                # Windows in a batch
-    say=lambda done,n: None, # Called now and then
-    threshold:float|None=None, # Probability; None: the file's
-    min_area:int|None=None,    # Pixels from which a region is a defect; None: the file's
-    watch:Watcher|None=None    # Also keeps what *Watching the line* needs
-    )->Path:                 # The table, images with the largest defects first
-    """Masks, overlays and a table for a folder of images
-
-    Run again it does what is new or another picture now, and takes out what is gone. Raises `InputError` for a folder
-    without images, or one that holds another model's results, or while another process works in it."""
-    images, out = Path(images), Path(out)
-    rule = _overridden(model.rule, threshold, min_area)
-    names = _inputs(images)
-    _check_free(out)
-    with held(out/'lock.json', 1.):
-        about = _claim(out, model, images, overlays, rule)
-        _sweep(out)
-        stems = _stems(names)
-        done = _still(out, images, stems, _records(out, watch))
-        todo = [name for name in names if name not in done]
-        def told(more): say(len(done)+more, len(names))
-        _stream(model, rule, images, out, todo, stems, overlays, bs, watch, told)
-        done = _done(out/'table.part.csv')
-        if watch: _write_records(out, watch, done, _of_model(model, about))
-        _write_table(out/'table.csv', done.values())
-    return out/'table.csv'
-
 # %% ../../nbs/70_project.predictor.ipynb #309021d7
 def _overridden(rule, threshold, min_area):
     "A rule with what somebody asks for instead"
@@ -425,6 +405,11 @@ def _sweep(out):
         for name in names:
             if re.fullmatch(r'\..*\.[0-9a-f]{8}\.tmp', name, re.S): Path(at, name).unlink(missing_ok=True)
 
+# %% ../../nbs/70_project.predictor.ipynb #21ee02c2
+def _is_rest(path):
+    "Is it what a killed run leaves before it has claimed the folder?"
+    return re.fullmatch(r'lock.*\.json|\..*\.tmp', path.name) is not None
+
 # %% ../../nbs/70_project.predictor.ipynb #33d5c965
 def _check_free(out):
     "Raise where a folder holds something else"
@@ -432,10 +417,14 @@ def _check_free(out):
     if out.is_dir() and all(map(_is_rest, out.iterdir())): return
     raise InputError(f'{out} holds something else; give another folder')
 
-# %% ../../nbs/70_project.predictor.ipynb #21ee02c2
-def _is_rest(path):
-    "Is it what a killed run leaves before it has claimed the folder?"
-    return re.fullmatch(r'lock.*\.json|\..*\.tmp', path.name) is not None
+# %% ../../nbs/70_project.predictor.ipynb #2695bd0e
+def _has_moved(part, images, most=50):
+    "Are most of the pictures that a side table tells of in this folder?"
+    rows = list(_done(part).values())
+    if not rows: return True
+    some = rows[::max(1, len(rows)//most)]
+    same = sum(row['content']==content_sum(images/row['image'])!='' for row in some)
+    return 2*same>len(some)
 
 # %% ../../nbs/70_project.predictor.ipynb #85df8a43
 def _claim(out, model, images, overlays, rule):
@@ -457,15 +446,6 @@ def _claim(out, model, images, overlays, rule):
         f'{out} holds the results of another model, folder or kind; give another folder')
     write_json(out/'predict.json', about)
     return about
-
-# %% ../../nbs/70_project.predictor.ipynb #2695bd0e
-def _has_moved(part, images, most=50):
-    "Are most of the pictures that a side table tells of in this folder?"
-    rows = list(_done(part).values())
-    if not rows: return True
-    some = rows[::max(1, len(rows)//most)]
-    same = sum(row['content']==content_sum(images/row['image'])!='' for row in some)
-    return 2*same>len(some)
 
 # %% ../../nbs/70_project.predictor.ipynb #3b73ed8a
 def _write_table(path, rows):
@@ -502,26 +482,6 @@ def _write_records(out, watch, done, about):
         names=names,
         rows=np.array(rows) if rows else np.zeros(0, ROW),
         about=dict(about, encoder=watch.key)))
-
-# %% ../../nbs/70_project.predictor.ipynb #c595d519
-def _stream(model, rule, images, out, todo, stems, overlays, bs, watch, say):
-    "Predict what is left, a row at a time; files and record come before their row, files while the network looks on"
-    waiting, records = deque(), part_file(out, watch.key) if watch else Path(os.devnull)
-    with _opened(out/'table.part.csv', 'a') as f, open(records, 'ab') as kept:
-        table = csv.DictWriter(f, _KEPT)
-        readable = _readable(ahead(partial(_read, images, model.meta), todo), table, waiting)
-        found = _found_in(model.logits(readable, bs), waiting, rule)
-        written = ahead(partial(_write_found, out, stems, overlays), found, threads=1)
-        for i,one in enumerate(written, 1):
-            picture = one.picture
-            if watch:
-                record = record_of(watch, picture.pixels, one.logits, one.mask, one.row['verdict'])
-                append_record(kept, record, picture.content, taken_at(images/picture.name))
-            kept_too = dict(mask=stems[picture.name], content=picture.content, stamp=picture.stamp)
-            table.writerow(one.row|kept_too)
-            f.flush()
-            if i%20==0: say(i)
-    say(len(todo))
 
 # %% ../../nbs/70_project.predictor.ipynb #323ced99
 @dataclass(frozen=True)
@@ -566,3 +526,56 @@ def _readable(read, table, waiting):
         else:
             waiting.append(picture)
             yield picture.pixels
+
+# %% ../../nbs/70_project.predictor.ipynb #c595d519
+def _stream(model, rule, images, out, todo, stems, overlays, bs, watch, say):
+    "Predict what is left, a row at a time; files and record come before their row, files while the network looks on"
+    waiting, records = deque(), part_file(out, watch.key) if watch else Path(os.devnull)
+    with _opened(out/'table.part.csv', 'a') as f, open(records, 'ab') as kept:
+        table = csv.DictWriter(f, _KEPT)
+        readable = _readable(ahead(partial(_read, images, model.meta), todo), table, waiting)
+        found = _found_in(model.logits(readable, bs), waiting, rule)
+        written = ahead(partial(_write_found, out, stems, overlays), found, threads=1)
+        for i,one in enumerate(written, 1):
+            picture = one.picture
+            if watch:
+                record = record_of(watch, picture.pixels, one.logits, one.mask, one.row['verdict'])
+                append_record(kept, record, picture.content, taken_at(images/picture.name))
+            kept_too = dict(mask=stems[picture.name], content=picture.content, stamp=picture.stamp)
+            table.writerow(one.row|kept_too)
+            f.flush()
+            if i%20==0: say(i)
+    say(len(todo))
+
+# %% ../../nbs/70_project.predictor.ipynb #e05d160e
+def predict_folder(
+    model:Model,             # From `open_model`
+    images:str|Path,         # Folder of images, with sub-folders
+    out:str|Path,            # Folder for masks, overlays and the table
+    overlays:bool=True,      # Also JPEGs with the outline of what was found
+    bs:int=8,                # Windows in a batch
+    say=lambda done,n: None, # Called now and then
+    threshold:float|None=None, # Probability; None: the file's
+    min_area:int|None=None,    # Pixels from which a region is a defect; None: the file's
+    watch:Watcher|None=None    # Also keeps what *Watching the line* needs
+    )->Path:                 # The table, images with the largest defects first
+    """Masks, overlays and a table for a folder of images
+
+    Run again it does what is new or another picture now, and takes out what is gone. Raises `InputError` for a folder
+    without images, or one that holds another model's results, or while another process works in it."""
+    images, out = Path(images), Path(out)
+    rule = _overridden(model.rule, threshold, min_area)
+    names = _inputs(images)
+    _check_free(out)
+    with held(out/'lock.json', 1.):
+        about = _claim(out, model, images, overlays, rule)
+        _sweep(out)
+        stems = _stems(names)
+        done = _still(out, images, stems, _records(out, watch))
+        todo = [name for name in names if name not in done]
+        def told(more): say(len(done)+more, len(names))
+        _stream(model, rule, images, out, todo, stems, overlays, bs, watch, told)
+        done = _done(out/'table.part.csv')
+        if watch: _write_records(out, watch, done, _of_model(model, about))
+        _write_table(out/'table.csv', done.values())
+    return out/'table.csv'
