@@ -15,6 +15,12 @@ from ..text import counted
 # %% auto #0
 __all__ = []
 
+# %% ../../nbs/70a_project.card.ipynb #aa19956f
+def _tests_text(standing):
+    "How what it was tested on was picked"
+    if not standing: return 'what is held out was never trained on.'
+    return f'{standing.held_out} others were only tested on. {standing.tests or "They were picked at random."}'
+
 # %% ../../nbs/70a_project.card.ipynb #fac9d30e
 def _data_text(p, meta, standing=None):
     "What there was to train and test on"
@@ -25,12 +31,6 @@ def _data_text(p, meta, standing=None):
         f'{len(table)} labelled, {faulty} with a defect and {healthy} without.',
         f'Trained on {meta["trained"]} of them;',
         _tests_text(standing)])
-
-# %% ../../nbs/70a_project.card.ipynb #aa19956f
-def _tests_text(standing):
-    "How what it was tested on was picked"
-    if not standing: return 'what is held out was never trained on.'
-    return f'{standing.held_out} others were only tested on. {standing.tests or "They were picked at random."}'
 
 # %% ../../nbs/70a_project.card.ipynb #1b87da11
 def _what(p, meta):
@@ -51,6 +51,20 @@ def _network_text(p, meta):
         f'windows of {meta["size"]} pixels that overlap by {meta["overlap"]}.',
         'Normalisation and threshold are in the file.'])
 
+# %% ../../nbs/70a_project.card.ipynb #3c073a2f
+def _pct(x): return f'{100*x:.3g} %'
+
+# %% ../../nbs/70a_project.card.ipynb #69e6639e
+def _is_chosen(p, meta): return read_verdict(p)==read_rule(meta['verdict'])
+
+# %% ../../nbs/70a_project.card.ipynb #5f5c8156
+def _whose(p, meta):
+    "Where the file's threshold is from, if not from F1 or from costs"
+    return 'that of the verdict below' if _is_chosen(p, meta) else 'it was given'
+
+# %% ../../nbs/70a_project.card.ipynb #e9ad17af
+def _by_verdict(p, meta): return ': that of the verdict below' if _is_chosen(p, meta) else ''
+
 # %% ../../nbs/70a_project.card.ipynb #bff176c6
 def _operating_texts(p, meta, standing):
     "The threshold, why it is that, and what to expect there: a list of paragraphs"
@@ -69,20 +83,8 @@ def _operating_texts(p, meta, standing):
     share = f'For {_pct(standing.prevalence)} faulty {p.settings.unit}s.'
     return [*out, f'{share} {expected}', standing.advice]
 
-# %% ../../nbs/70a_project.card.ipynb #3c073a2f
-def _pct(x): return f'{100*x:.3g} %'
-
-# %% ../../nbs/70a_project.card.ipynb #5f5c8156
-def _whose(p, meta):
-    "Where the file's threshold is from, if not from F1 or from costs"
-    return 'that of the verdict below' if _is_chosen(p, meta) else 'it was given'
-
-# %% ../../nbs/70a_project.card.ipynb #69e6639e
-def _is_chosen(p, meta): return read_verdict(p)==read_rule(meta['verdict'])
-
-
-# %% ../../nbs/70a_project.card.ipynb #e9ad17af
-def _by_verdict(p, meta): return ': that of the verdict below' if _is_chosen(p, meta) else ''
+# %% ../../nbs/70a_project.card.ipynb #e435251d
+def _as_list(text): return '\n'.join(f'- {line}' for line in text.split('\n'))
 
 # %% ../../nbs/70a_project.card.ipynb #e89f47b9
 def _verdict_texts(p, meta, standing):
@@ -92,9 +94,6 @@ def _verdict_texts(p, meta, standing):
     else: out = [f'{rule} Nobody has chosen that: `imbal-al verdict` chooses by what parts cost.']
     if standing and standing.in_parts: out.append(_as_list(str(standing.in_parts)))
     return out
-
-# %% ../../nbs/70a_project.card.ipynb #e435251d
-def _as_list(text): return '\n'.join(f'- {line}' for line in text.split('\n'))
 
 # %% ../../nbs/70a_project.card.ipynb #4a9de3bc
 def _limits_text(p, meta, standing=None):
