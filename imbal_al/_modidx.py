@@ -5634,6 +5634,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'imbal_al/results/loss_tables.py'),
                                               'imbal_al.results.loss_tables._not_run5': ( 'results.loss_tables.html#_not_run5',
                                                                                           'imbal_al/results/loss_tables.py'),
+                                              'imbal_al.results.loss_tables._numbers': ( 'results.loss_tables.html#_numbers',
+                                                                                         'imbal_al/results/loss_tables.py'),
                                               'imbal_al.results.loss_tables._over_seeds': ( 'results.loss_tables.html#_over_seeds',
                                                                                             'imbal_al/results/loss_tables.py'),
                                               'imbal_al.results.loss_tables._plan': ( 'results.loss_tables.html#_plan',

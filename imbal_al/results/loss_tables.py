@@ -81,13 +81,19 @@ def paper_data(
     _, row, differs = DATA.get(data, (data, '', ''))
     return f'{row} ({differs})' if differs else row
 
-# %% ../../nbs/78_results.loss_tables.ipynb #93bd23e8
+# %% ../../nbs/78_results.loss_tables.ipynb #411ed623
 _CROPS = ('mtsdd_blowhole', 'mtsdd_crack', 'cfd')
 _NETWORKS = ('segnet-vgg16', 'unet-lite0', 'pspnet-lite0', 'deeplabv3-lite0')
 _LOSSES = (
     'bce', 'focal', 'dibe_dis', 'dice', 'tversky', 'ft', 'dibe_reg', 'combo', 'el', 'hf', 'dibe')
 _WEIGHTS = dict(tversky=.7, ft=.7, hf=.7, dibe_reg=.5, dibe_dis=.5, dibe=.5)
 
+def _default_run(data, model, loss):
+    "A run with the loss's own variant and weight"
+    variant = 'region' if loss in ('dibe_dis','dibe') else ''
+    return data, model, loss, variant, _WEIGHTS.get(loss, np.nan)
+
+# %% ../../nbs/78_results.loss_tables.ipynb #93bd23e8
 def _plan():
     "(data, model, loss, variant, fn_weight) of what Tables 3 to 6 and the figures need, each once"
     table5 = product(_CROPS, ['unet-lite0'], ['ft','dibe_reg','hf','dibe'])
@@ -101,12 +107,6 @@ def _plan():
     once = {}
     for run in runs: once.setdefault((*run[:4], str(run[4])), run)
     return list(once.values())
-
-# %% ../../nbs/78_results.loss_tables.ipynb #411ed623
-def _default_run(data, model, loss):
-    "A run with the loss's own variant and weight"
-    variant = 'region' if loss in ('dibe_dis','dibe') else ''
-    return data, model, loss, variant, _WEIGHTS.get(loss, np.nan)
 
 # %% ../../nbs/78_results.loss_tables.ipynb #89f53ec8
 def _made_up_rows(run, epoch, iou, miss, w, defect=50000):
@@ -176,15 +176,25 @@ def check_losses(
     columns=('iou',),     # Columns that are needed besides those that name a run and its epoch
     )->pd.DataFrame:      # A copy with '' for a missing variant
     """Check a losses table.
-    Raises `InputError` for missing columns, no rows, or two rows for one run and epoch"""
+    Raises `InputError` for missing columns, no rows, text where a number stands, or two rows for one run and epoch"""
     keys = [*RUN, 'epoch']
     check_table(results, [*keys, *columns], 'losses')
-    results = results.assign(
-        variant=results.variant.fillna('').astype(str),
-        fn_weight=results.fn_weight.astype(float).round(6))
+    lacks = [name for name in ('data','model','loss') if results[name].isna().any()]
+    if lacks: raise InputError(f'the losses table has a row without {lacks[0]}; take it out, or fill it in')
+    numbers = {name:_numbers(results[name], name) for name in ('fn_weight','epoch',*columns)}
+    results = results.assign(**numbers, variant=results.variant.fillna('').astype(str))
+    results = results.assign(fn_weight=results.fn_weight.astype(float).round(6))
     row = twin_row(results, keys)
     if row: raise InputError(f'the losses table has two rows for {row}; filter it to one study')
     return results
+
+def _numbers(column, name):
+    "A column of numbers, also where they were read as text. Raises `InputError` for other text"
+    if pd.api.types.is_numeric_dtype(column): return column
+    numbers = pd.to_numeric(column, errors='coerce')
+    odd = column[numbers.isna() & column.notna()]
+    if len(odd): raise InputError(f'the losses table has {name} = {odd.iloc[0]!r}; give numbers')
+    return numbers
 
 # %% ../../nbs/78_results.loss_tables.ipynb #af398e3e
 def final(
@@ -237,7 +247,7 @@ def extreme(
     data:str=None,        # None: the one of most extreme imbalance that has results
     )->str:               # A data set
     "The data set that stands for the paper's THC448; raises `InputError` for one that is not there"
-    names = data_order(results.data.unique())
+    names = data_order(check_table(results, ['data'], 'losses').data.unique())
     return names[0] if data is None else check_choice('data', data, names)
 
 # %% ../../nbs/78_results.loss_tables.ipynb #cb823ef7
@@ -358,6 +368,17 @@ def table4(
     "IoU of eight region and compound losses by network (the paper's Table 4); as `table3`"
     return _by_network(results, TABLE4, 4, data, fn_weight, variant)
 
+# %% ../../nbs/78_results.loss_tables.ipynb #ec4951a7
+def paper5(
+    paper:pd.DataFrame|None, # From `paper_table(5)`
+    data:str,                # Our name of a data set, or the paper's
+    loss:str,                # Key of the loss
+    )->float:
+    "The paper's IoU of a data set and a loss in Table 5; nan where there is none"
+    row = DATA[data][1] if data in DATA else data
+    rows = paper[paper.dataset.str.lower()==row.lower()] if paper is not None else []
+    return float(rows[LOSS_NAMES[loss]].iloc[0]) if len(rows) else np.nan
+
 # %% ../../nbs/78_results.loss_tables.ipynb #30b4b4dc
 def _not_run5(paper, name, loss, model):
     "A row of Table 5 for a data set of the paper that was not run"
@@ -392,17 +413,6 @@ def table5(
     lacks = [name for name in (paper.dataset if paper is not None else []) if name not in have]
     rows += [_not_run5(paper, name, loss, model) for name in lacks for loss in TABLE5]
     return pd.DataFrame(rows, columns=_TABLE5_COLUMNS)
-
-# %% ../../nbs/78_results.loss_tables.ipynb #ec4951a7
-def paper5(
-    paper:pd.DataFrame|None, # From `paper_table(5)`
-    data:str,                # Our name of a data set, or the paper's
-    loss:str,                # Key of the loss
-    )->float:
-    "The paper's IoU of a data set and a loss in Table 5; nan where there is none"
-    row = DATA[data][1] if data in DATA else data
-    rows = paper[paper.dataset.str.lower()==row.lower()] if paper is not None else []
-    return float(rows[LOSS_NAMES[loss]].iloc[0]) if len(rows) else np.nan
 
 # %% ../../nbs/78_results.loss_tables.ipynb #b0807b0b
 def _loss_label(rows):
@@ -508,9 +518,9 @@ def threshold_markdown(
 TABLE6 = ('dibe_dis', 'tversky', 'dibe_reg')
 METHODS = ('basic', 'grid', 'oii')
 
+# %% ../../nbs/78_results.loss_tables.ipynb #fdde7e3d
 class _Missing(Exception): "No finished run with this weight"
 
-# %% ../../nbs/78_results.loss_tables.ipynb #fdde7e3d
 class _Lookup:
     "A train function that looks results of one loss, network and seed up, and keeps what was asked"
     def __init__(self, ends): self.ends, self.asked = ends, []
@@ -527,9 +537,31 @@ class _Lookup:
         return self.result(fn_weight)
     def path(self): return ' → '.join(f'{weight:g}' for weight in self.asked)
 
-# %% ../../nbs/78_results.loss_tables.ipynb #5bf134e0
+# %% ../../nbs/78_results.loss_tables.ipynb #051efeeb
+def _chosen(method, lookup, target, n):
+    "The weight that a way keeps, or None, and why it stops"
+    if method=='basic':
+        lookup(.5)
+        return .5, ''
+    found = guide(lookup, target=target, n=n) if method=='oii' else grid(lookup, n=n)
+    return found.chosen, found.stop
+
+# %% ../../nbs/78_results.loss_tables.ipynb #eeb0ea7f
 _NO_SCORES = dict(iou=np.nan, precision=np.nan, oii=np.nan)
 
+def _incomplete(method, lookup, n):
+    "A way that needs a run which is not in the table: no result, but the weights that are missing"
+    lacks = lookup.asked[-1:]
+    if method=='grid': lacks = [weight for weight in candidates(n) if not len(lookup.runs(weight))]
+    return dict(
+        times=n if method=='grid' else len(lookup.asked),
+        fn_weight=np.nan,
+        path=lookup.path(),
+        **_NO_SCORES,
+        stop='',
+        missing=', '.join(f'{weight:g}' for weight in lacks))
+
+# %% ../../nbs/78_results.loss_tables.ipynb #5bf134e0
 def _replay(method, ends, target, n):
     "One of the three ways for one seed"
     lookup = _Lookup(ends)
@@ -542,28 +574,6 @@ def _replay(method, ends, target, n):
         **(_NO_SCORES if weight is None else lookup.result(weight)),
         stop=stop,
         missing='')
-
-# %% ../../nbs/78_results.loss_tables.ipynb #051efeeb
-def _chosen(method, lookup, target, n):
-    "The weight that a way keeps, or None, and why it stops"
-    if method=='basic':
-        lookup(.5)
-        return .5, ''
-    found = guide(lookup, target=target, n=n) if method=='oii' else grid(lookup, n=n)
-    return found.chosen, found.stop
-
-# %% ../../nbs/78_results.loss_tables.ipynb #eeb0ea7f
-def _incomplete(method, lookup, n):
-    "A way that needs a run which is not in the table: no result, but the weights that are missing"
-    lacks = lookup.asked[-1:]
-    if method=='grid': lacks = [weight for weight in candidates(n) if not len(lookup.runs(weight))]
-    return dict(
-        times=n if method=='grid' else len(lookup.asked),
-        fn_weight=np.nan,
-        path=lookup.path(),
-        **_NO_SCORES,
-        stop='',
-        missing=', '.join(f'{weight:g}' for weight in lacks))
 
 # %% ../../nbs/78_results.loss_tables.ipynb #f696f859
 def swept_networks(
@@ -725,6 +735,12 @@ def table6_markdown(
     rows = [_table6_row(row) for row in table.itertuples()]
     return f'{head}\n\n{markdown_table(_TABLE6_HEAD, rows)}'
 
+# %% ../../nbs/78_results.loss_tables.ipynb #8be74a77
+def _ratio(a, b):
+    "Quotients, infinite or nan where the divisor is 0"
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return np.divide(a.to_numpy(float), b.to_numpy(float))
+
 # %% ../../nbs/78_results.loss_tables.ipynb #1190e3e4
 def by_epoch(
     results:pd.DataFrame, # A losses table
@@ -736,12 +752,6 @@ def by_epoch(
     groups = results.groupby([*RUN[:-1],'epoch'], dropna=False)[value]
     table = groups.agg(mean='mean', median='median', low='min', high='max', n='count')
     return table.reset_index()
-
-# %% ../../nbs/78_results.loss_tables.ipynb #8be74a77
-def _ratio(a, b):
-    "Quotients, infinite or nan where the divisor is 0"
-    with np.errstate(divide='ignore', invalid='ignore'):
-        return np.divide(a.to_numpy(float), b.to_numpy(float))
 
 # %% ../../nbs/78_results.loss_tables.ipynb #ecf9f433
 def first_epoch(
