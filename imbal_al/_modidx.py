@@ -5728,6 +5728,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'imbal_al/results/paired.py'),
                                          'imbal_al.results.paired._check_pools': ( 'results.paired.html#_check_pools',
                                                                                    'imbal_al/results/paired.py'),
+                                         'imbal_al.results.paired._check_rows': ( 'results.paired.html#_check_rows',
+                                                                                  'imbal_al/results/paired.py'),
                                          'imbal_al.results.paired._in_setting': ( 'results.paired.html#_in_setting',
                                                                                   'imbal_al/results/paired.py'),
                                          'imbal_al.results.paired._loss_curves': ( 'results.paired.html#_loss_curves',

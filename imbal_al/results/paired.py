@@ -101,13 +101,15 @@ def _in_setting(results, axis, compared):
 def _strategy_curves(results, value=None, methods='strategy'):
     """Learning curves as a table of values: setting, method, unit, budget, value, pool (its size).
 
-    Raises `InputError` for missing columns or two rows for one point."""
+    Raises `InputError` for missing columns, a budget that is no share, or two rows for one point."""
     value = value or claim_value(results)
     columns = ['data','strategy','pi_u','pi_t','repeat','cycle','labelled','budget']
     check_table(results, [*columns,value])
     compared = [axis for axis in method_axes(methods) if axis in results]
     check_table(results, method_axes(methods)[:1])
     rest = [axis for axis in _AXES if _in_setting(results, axis, compared)]
+    odd = results.budget[~(results.budget>0)]
+    if len(odd): raise InputError(f'the results have a budget of {odd.iloc[0]:g}; give the labelled share of the pool')
     pool = np.rint(results.labelled/results.budget).astype(int)
     table = pd.DataFrame(dict(
         setting=texts(results, rest),
@@ -179,6 +181,19 @@ def _one_value(run, what, budgets):
     if what=='area': return budget_auc(run.budget, run.value)
     return float(run.value.to_numpy()[run.budget.argmax()])
 
+# %% ../../nbs/80a_results.paired.ipynb #9bba213f
+def _check_pools(curves):
+    "Raise an `InputError` where methods of one setting and unit had pools of different sizes"
+    if 'pool' not in curves: return
+    sizes = curves.drop_duplicates(['setting','unit','method','pool'])
+    for (setting,unit),mine in sizes.groupby(['setting','unit'], sort=False):
+        if mine.pool.nunique()<2: continue
+        one = mine.iloc[0]
+        other = mine[mine.pool!=one.pool].iloc[0]
+        raise InputError(
+            f'{setting}: not paired, the pools differ: {one.method} had {one.pool} patches '
+            f'and {other.method} {other.pool} in repeat {unit}; compare runs of one pool only')
+
 # %% ../../nbs/80a_results.paired.ipynb #4ca4f5d8
 def run_values(
     curves:pd.DataFrame, # From `value_curves`
@@ -199,24 +214,11 @@ def run_values(
             rows.append(dict(setting=setting, method=method, unit=unit, value=value))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/80a_results.paired.ipynb #9bba213f
-def _check_pools(curves):
-    "Raise an `InputError` where methods of one setting and unit had pools of different sizes"
-    if 'pool' not in curves: return
-    sizes = curves.drop_duplicates(['setting','unit','method','pool'])
-    for (setting,unit),mine in sizes.groupby(['setting','unit'], sort=False):
-        if mine.pool.nunique()<2: continue
-        one = mine.iloc[0]
-        other = mine[mine.pool!=one.pool].iloc[0]
-        raise InputError(
-            f'{setting}: not paired, the pools differ: {one.method} had {one.pool} patches '
-            f'and {other.method} {other.pool} in repeat {unit}; compare runs of one pool only')
-
 # %% ../../nbs/80a_results.paired.ipynb #25ed22b0
 def _by_number(unit):
     "A key that sorts the numbers in a name as numbers"
     words = str(unit).split()
-    return [(0,int(word),'') if word.isdigit() else (1,0,word) for word in words]
+    return [(0,int(word),'') if word.isdecimal() else (1,0,word) for word in words]
 
 # %% ../../nbs/80a_results.paired.ipynb #0901f74d
 def _unpaired(holes):
@@ -233,11 +235,12 @@ def _unpaired(holes):
 def _one_of(values):
     "The setting as the beginning of a message; raises `InputError` where there are several"
     if 'setting' not in values: return ''
-    if values.setting.nunique()>1: raise InputError(
-        f'the values mix {values.setting.nunique()} settings '
-        f"({', '.join(map(str, values.setting.unique()[:2]))}, ...), which are not paired; "
+    settings = values.setting.fillna('').unique()
+    if len(settings)>1: raise InputError(
+        f'the values mix {len(settings)} settings '
+        f"({', '.join(map(str, settings[:2]))}, ...), which are not paired; "
         'take one at a time')
-    return f'{values.setting.iloc[0]}: ' if values.setting.iloc[0] else ''
+    return f'{settings[0]}: ' if settings[0] else ''
 
 # %% ../../nbs/80a_results.paired.ipynb #911cfd13
 def pair_up(
@@ -246,10 +249,11 @@ def pair_up(
     )->pd.DataFrame:     # units x methods, without nan
     """The paired table.
 
-    Raises `InputError` for several settings, where no unit is common,
-    and for units that a method lacks, which it names."""
+    Raises `InputError` for several settings, where no unit is common, for a row without a name or with text
+    for a value, and for units that a method lacks, which it names."""
     check_table(values, ['method','unit','value'], 'values')
     where = _one_of(values)
+    _check_rows(values)
     _no_twins(values, ['method','unit'])
     wide = values.pivot(index='unit', columns='method', values='value').astype(float)
     wide = wide.loc[sorted(wide.index, key=_by_number), list(dict.fromkeys(values.method))]
@@ -257,6 +261,13 @@ def pair_up(
     if not holes.any(axis=None): return wide
     if not common: raise InputError(where+_unpaired(holes))
     if holes.any(axis=1).all(): raise InputError(
-        f"{where}no repeat is common to {', '.join(wide.columns)}; "
+        f"{where}no repeat is common to {', '.join(map(str, wide.columns))}; "
         f'leave out {holes.sum().idxmax()}, or run it')
     return wide[~holes.any(axis=1)]
+
+def _check_rows(values):
+    "Raise an `InputError` for a row without a name, or whose value is text"
+    lacks = [name for name in ('method','unit') if values[name].isna().any()]
+    if lacks: raise InputError(f'the values have a row without {lacks[0]}; take it out, or fill it in')
+    odd = values.value[pd.to_numeric(values.value, errors='coerce').isna() & values.value.notna()]
+    if len(odd): raise InputError(f'the values have {odd.iloc[0]!r}; give numbers')

@@ -105,7 +105,7 @@ def pair_table(
 
     Raises `InputError` for fewer than two methods or an unknown reference."""
     if wide.shape[1]<2: raise InputError(
-        f"only {', '.join(wide.columns)}: a comparison needs two methods")
+        f"only {', '.join(map(str, wide.columns))}: a comparison needs two methods")
     names = _asked_pairs(wide, reference)
     options = dict(margin=margin, target=target, power=power, test=test, kind=kind, seed=seed)
     rows = []

@@ -63,14 +63,6 @@ def method_table(
     table = table.assign(first=_comes_first(wide, draws, seed))
     return table.sort_values('mean', ascending=False, kind='stable', ignore_index=True)
 
-# %% ../../nbs/80b_results.ranks.ipynb #761dc1ff
-class _Agreement(NamedTuple):
-    "Kendall's W over `n` units and `k` methods"
-    w: float # 0 to 1
-    p: float # By permutation
-    n: int   # Units
-    k: int   # Methods
-
 # %% ../../nbs/80b_results.ranks.ipynb #4dc58b55
 def _spread(ranks, full):
     "W of ranks (..., units, methods), by the largest spread there could be"
@@ -85,6 +77,14 @@ def _tied(ranks):
         many = np.unique(row, return_counts=True)[1]
         total += (many**3-many).sum()
     return total
+
+# %% ../../nbs/80b_results.ranks.ipynb #761dc1ff
+class _Agreement(NamedTuple):
+    "Kendall's W over `n` units and `k` methods"
+    w: float # 0 to 1
+    p: float # By permutation
+    n: int   # Units
+    k: int   # Methods
 
 # %% ../../nbs/80b_results.ranks.ipynb #63f7da64
 def kendall_w(
