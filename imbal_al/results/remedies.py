@@ -24,13 +24,35 @@ from imbal_al.measure.threshold import (
     best_cuts, check_target, choose_cuts, choose_threshold, gates_of, search, weights_at
 )
 from .plotting import house_look, new_figure
-from .tables import check_table, with_ends
+from .tables import check_table, twin_row, with_ends
 from ..runs.folder import read_result
 from ..studies.run_records import read_run
 from ..text import percent
 
 # %% auto #0
 __all__ = ['recovery', 'remedy_table', 'guided', 'remedy_figure']
+
+# %% ../../nbs/83_results.remedies.ipynb #0d4b1bb8
+def _check_runs(raw, fixed, oracle):
+    "Raise an `InputError` unless there is one value of each per run"
+    if raw.shape==fixed.shape==oracle.shape and raw.ndim==1 and len(raw): return
+    raise InputError(
+        f'raw, fixed and oracle have shapes {raw.shape}, {fixed.shape}, {oracle.shape}; '
+        'give one value of each per run')
+
+# %% ../../nbs/83_results.remedies.ipynb #17aea9bb
+def _drawn_ratios(gain, gap, floor, draws, seed):
+    "(draws,) ratios of sums over resampled runs; nan where the gap is below the floor"
+    n = len(gain)
+    w = stream(seed, 'recovery').multinomial(n, np.full(n, 1/n), size=draws)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return np.where(w@gap>=floor*n, (w@gain)/(w@gap), np.nan)
+
+# %% ../../nbs/83_results.remedies.ipynb #fecb7143
+def _hull(found, rest):
+    "The interval that holds both, `rest` being about the mean of `found`"
+    low, high = found.mean+rest.low, found.mean+rest.high
+    return found._replace(low=min(found.low, low), high=max(found.high, high))
 
 # %% ../../nbs/83_results.remedies.ipynb #28b55ec3
 def recovery(
@@ -55,28 +77,6 @@ def recovery(
     if kind=='bootstrap' or n<2: return found
     rest = (gain-found.mean*gap)/gap.mean()
     return _hull(found, mean_interval(rest, level=level, kind='student'))
-
-# %% ../../nbs/83_results.remedies.ipynb #0d4b1bb8
-def _check_runs(raw, fixed, oracle):
-    "Raise an `InputError` unless there is one value of each per run"
-    if raw.shape==fixed.shape==oracle.shape and raw.ndim==1 and len(raw): return
-    raise InputError(
-        f'raw, fixed and oracle have shapes {raw.shape}, {fixed.shape}, {oracle.shape}; '
-        'give one value of each per run')
-
-# %% ../../nbs/83_results.remedies.ipynb #17aea9bb
-def _drawn_ratios(gain, gap, floor, draws, seed):
-    "(draws,) ratios of sums over resampled runs; nan where the gap is below the floor"
-    n = len(gain)
-    w = stream(seed, 'recovery').multinomial(n, np.full(n, 1/n), size=draws)
-    with np.errstate(divide='ignore', invalid='ignore'):
-        return np.where(w@gap>=floor*n, (w@gain)/(w@gap), np.nan)
-
-# %% ../../nbs/83_results.remedies.ipynb #fecb7143
-def _hull(found, rest):
-    "The interval that holds both, `rest` being about the mean of `found`"
-    low, high = found.mean+rest.low, found.mean+rest.high
-    return found._replace(low=min(found.low, low), high=max(found.high, high))
 
 # %% ../../nbs/83_results.remedies.ipynb #bf4b428f
 WAYS = (
@@ -155,6 +155,17 @@ def recoveries(
     out['oracle_gate'] = np.array([best.f1 for best in best_cuts(f1, gates)])
     return {way:out[way] for way in WAYS if way in out}
 
+# %% ../../nbs/83_results.remedies.ipynb #7506735d
+def _mean_f1(runs, i, j):
+    "(1+draws,) mean over runs, then over resampled runs `i` (draws,n), each in its draw `j`"
+    f1 = np.stack(runs)
+    return np.r_[f1[:,0].mean(), f1[i,j].mean(1)]
+
+# %% ../../nbs/83_results.remedies.ipynb #88db3401
+def _told(gain, recovery):
+    "Columns of two intervals"
+    return with_ends('gain', gain)|with_ends('recovery', recovery)
+
 # %% ../../nbs/83_results.remedies.ipynb #82522696
 def recovery_table(
     runs:list,        # From `recoveries`, one per run
@@ -180,17 +191,6 @@ def recovery_table(
         told = [draws_interval(each[0], each[1:], level, n) for each in (gain, share)]
         rows.append(dict(way=way, runs=n, f1=f1[0], **_told(*told)))
     return pd.DataFrame(rows)
-
-# %% ../../nbs/83_results.remedies.ipynb #7506735d
-def _mean_f1(runs, i, j):
-    "(1+draws,) mean over runs, then over resampled runs `i` (draws,n), each in its draw `j`"
-    f1 = np.stack(runs)
-    return np.r_[f1[:,0].mean(), f1[i,j].mean(1)]
-
-# %% ../../nbs/83_results.remedies.ipynb #88db3401
-def _told(gain, recovery):
-    "Columns of two intervals"
-    return with_ends('gain', gain)|with_ends('recovery', recovery)
 
 # %% ../../nbs/83_results.remedies.ipynb #30ff598a
 _CAUTIONS = (.5, 2., 4.)
@@ -340,11 +340,14 @@ def against_plain(
     runs:pd.DataFrame,       # config, strategy, data, pi_u, pool_size, repeat, seed, and those of `remedy_name`
     strategy:str='entropy',  # Whose runs
     )->pd.DataFrame:         # remedy, config, plain (config of its pair), data, pi_u, repeat
-    "Each run of a strategy beside the plain one of its repeat; runs without one are left out"
+    "Each run beside the plain one of its repeat; runs without one are left out. Raises `InputError` for two"
     check_table(runs, ['config','strategy',*_SAME,'loss'], 'runs')
     mine = runs[runs.strategy==strategy]
     mine = mine.assign(remedy=[remedy_name(row) for row in mine.to_dict('records')])
-    plain = mine[mine.remedy=='plain'].set_index(list(_SAME)).config
+    told = mine[mine.remedy=='plain']
+    twice = twin_row(told, list(_SAME))
+    if twice: raise InputError(f'the runs hold two plain ones with {twice}; filter them to one study')
+    plain = told.set_index(list(_SAME)).config
     keys = mine[list(_SAME)].itertuples(index=False, name=None)
     mine = mine.assign(plain=[plain.get(key) for key in keys]).dropna(subset='plain')
     return mine[['remedy','config','plain','data','pi_u','repeat']].reset_index(drop=True)
@@ -446,7 +449,7 @@ def remedy_table(
     strategy:str='entropy',  # Whose runs
     guided_rows:pd.DataFrame|None=None, # From `guided`; None: none were guided
     )->pd.DataFrame:         # data, pi_u, price, remedy, and the columns of `recovered`
-    "What each remedy recovers, cheapest first"
+    "What each remedy recovers, cheapest first. Raises `InputError` where no run has a plain one"
     f1 = ways.pivot(index='config', columns='way', values='f1')
     pairs = against_plain(runs, strategy)
     pairs = pairs[pairs.config.isin(f1.index) & pairs.plain.isin(f1.index)]
@@ -457,6 +460,8 @@ def remedy_table(
     if guided_rows is not None and len(guided_rows):
         for (*key,loss),mine in guided_rows.groupby(['data','pi_u','loss']):
             rows += _trained_rows(f1, key, f'guided {loss}', mine[mine.plain.isin(f1.index)])
+    if not rows: raise InputError(
+        f'no run of {strategy} stands beside its plain one; run the plain ones, or ask for another strategy')
     table = pd.DataFrame(rows)
     return table.sort_values(['data','pi_u','price'], kind='stable', ignore_index=True)
 
@@ -513,9 +518,9 @@ def guided(
     rates = rates.set_index('config')
     keys = ['data','pi_u','loss','repeat']
     rows = []
-    for key,mine in _steered(runs, rates, strategy).groupby(keys, sort=False):
+    for key,mine in _steered(runs, rates, strategy).groupby([*keys,'pool_size','seed'], sort=False, dropna=False):
         if mine.fn_weight.nunique()<2 or not np.isclose(mine.fn_weight, default).any(): continue
-        rows.append(dict(zip(keys, key), **_guided_row(mine, rates, pi_t, default)))
+        rows.append(dict(zip(keys, key[:4]), **_guided_row(mine, rates, pi_t, default)))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/83_results.remedies.ipynb #cbd111e1
