@@ -460,8 +460,7 @@ def remedy_table(
     if guided_rows is not None and len(guided_rows):
         for (*key,loss),mine in guided_rows.groupby(['data','pi_u','loss']):
             rows += _trained_rows(f1, key, f'guided {loss}', mine[mine.plain.isin(f1.index)])
-    if not rows: raise InputError(
-        f'no run of {strategy} stands beside its plain one; run the plain ones, or ask for another strategy')
+    if not rows: raise InputError(f'no run of {strategy} has a plain one beside it; run the plain ones')
     table = pd.DataFrame(rows)
     return table.sort_values(['data','pi_u','price'], kind='stable', ignore_index=True)
 
