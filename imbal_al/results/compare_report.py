@@ -239,8 +239,8 @@ def _repeats_alt(curves, differences, n):
     "The figure in words: the repeats for a difference of about 0.05"
     at = int(np.abs(np.log(differences)-np.log(.05)).argmin())
     said = '; '.join(
-        f'{curve.said} (s.d. {curve.sd:.3f}): {curve.need_D[at]:.0f} '
-        f'[{curve.low_D[at]:.0f}, {curve.high_D[at]:.0f}]' for curve in curves)
+        f'{curve.said} (s.d. {curve.sd:.3f}): '
+        +with_interval(curve.need_D[at], curve.low_D[at], curve.high_D[at], '.0f') for curve in curves)
     return ' '.join([
         'Repeats needed against the difference to be told, falling steeply.',
         f'For a difference of {differences[at]:.3f}: {said}.',
@@ -429,8 +429,8 @@ def report_markdown(
 def _commit_notes(results):
     "A line where the runs were made at several commits"
     if 'commit' not in results: return []
-    commits = results['commit'].unique()
-    n = results['commit'].nunique()
+    commits = results['commit'].dropna().unique()
+    n = len(commits)
     if n<2: return []
     more = ', ...' if n>4 else ''
     some = ', '.join(map(str, commits[:4]))
