@@ -156,6 +156,18 @@ def _learn_nothing(x, y):
     "Did no seed of two losses learn anything?"
     return len(x)>0 and bool(max(*x, *y)<_LEARNT)
 
+# %% ../../nbs/80_results.loss_claims.ipynb #32ae61d9
+def _counted(better, signs, paper):
+    "The share of gains above 0, over networks and seeds; `paper` holds the paper's gains"
+    share = count_interval(sum(signs), len(signs))
+    return _judge(
+        claim='2d',
+        statement=f'{better} in most networks and seeds (count)',
+        text=f'{sum(signs)} of {len(signs)} networks x seeds',
+        paper=f'{sum(gain>0 for gain in paper)} of {len(paper)} networks',
+        interval=share,
+        verdict=_beyond(share, .5))
+
 # %% ../../nbs/80_results.loss_claims.ipynb #5633c698
 def _over_networks(ends, a, b, models, margin, seed, fn_weight):
     "Gain of one loss over another, network by network and counted"
@@ -173,18 +185,6 @@ def _over_networks(ends, a, b, models, margin, seed, fn_weight):
             interval=gain,
             verdict=UNTOLD if neither else above(gain, fails=margin)))
     return [*rows, _counted(better, signs, [gain for gain in paper.values() if gain==gain])]
-
-# %% ../../nbs/80_results.loss_claims.ipynb #32ae61d9
-def _counted(better, signs, paper):
-    "The share of gains above 0, over networks and seeds; `paper` holds the paper's gains"
-    share = count_interval(sum(signs), len(signs))
-    return _judge(
-        claim='2d',
-        statement=f'{better} in most networks and seeds (count)',
-        text=f'{sum(signs)} of {len(signs)} networks x seeds',
-        paper=f'{sum(gain>0 for gain in paper)} of {len(paper)} networks',
-        interval=share,
-        verdict=_beyond(share, .5))
 
 # %% ../../nbs/80_results.loss_claims.ipynb #36deb3ac
 def _claim_2(results, margin=.002, seed=0, fn_weight=None):
@@ -229,24 +229,6 @@ def _claim_3(results, margin=.002, tolerance=.02, seed=0, fn_weight=None, varian
         rows.append(_better_than_ce(ends, model, margin, seed, fn_weight, variant))
     return rows
 
-# %% ../../nbs/80_results.loss_claims.ipynb #c1ae3e63
-_SCORES = ['seed','weights','order','ordered','span','positive','late']
-
-def order_scores(
-    results:pd.DataFrame, # Rows of one data set, network, loss and variant
-    slack:float=.02,      # Inversion of two curves that is forgiven
-    )->pd.DataFrame:      # seed, weights, order, ordered, span, positive, late (OII by fn_weight)
-    """How OII follows fn_weight, seed by seed: `weights` is how many, `ordered` the share of
-    second-half epochs with all curves in order, `positive` the share of second-half OII above 0"""
-    ends = results.groupby('seed').epoch.transform('max')
-    done = results.groupby(['seed','fn_weight']).epoch.transform('max')==ends
-    wide = results[done].pivot(index=['seed','epoch'], columns='fn_weight', values='oii')
-    rows = []
-    for seed,curves in wide.sort_index().groupby(level=0):
-        curves = curves.dropna(axis=1, how='all').dropna()
-        if curves.shape[1]>=3 and len(curves): rows.append(_scores_of_seed(seed, curves, slack))
-    return pd.DataFrame(rows, columns=_SCORES)
-
 # %% ../../nbs/80_results.loss_claims.ipynb #970739d4
 def _order(values):
     "-Kendall's tau against rising fn_weight: 1 if each value is below the one before; ties count 0"
@@ -267,6 +249,24 @@ def _scores_of_seed(seed, curves, slack):
         ordered=float(in_order.mean()),
         span=late[0]-late[-1],
         positive=float((second>0).to_numpy().mean()))
+
+# %% ../../nbs/80_results.loss_claims.ipynb #c1ae3e63
+_SCORES = ['seed','weights','order','ordered','span','positive','late']
+
+def order_scores(
+    results:pd.DataFrame, # Rows of one data set, network, loss and variant
+    slack:float=.02,      # Inversion of two curves that is forgiven
+    )->pd.DataFrame:      # seed, weights, order, ordered, span, positive, late (OII by fn_weight)
+    """How OII follows fn_weight, seed by seed: `weights` is how many, `ordered` the share of
+    second-half epochs with all curves in order, `positive` the share of second-half OII above 0"""
+    ends = results.groupby('seed').epoch.transform('max')
+    done = results.groupby(['seed','fn_weight']).epoch.transform('max')==ends
+    wide = results[done].pivot(index=['seed','epoch'], columns='fn_weight', values='oii')
+    rows = []
+    for seed,curves in wide.sort_index().groupby(level=0):
+        curves = curves.dropna(axis=1, how='all').dropna()
+        if curves.shape[1]>=3 and len(curves): rows.append(_scores_of_seed(seed, curves, slack))
+    return pd.DataFrame(rows, columns=_SCORES)
 
 # %% ../../nbs/80_results.loss_claims.ipynb #b1b449ea
 def _focal_wander(results, model):
@@ -652,19 +652,6 @@ def claims(
         rows += [dict(data=name, **row) for row in found]
     return pd.DataFrame(rows)[_COLUMNS]
 
-# %% ../../nbs/80_results.loss_claims.ipynb #d1d3d10a
-def pooled_losses(
-    results:pd.DataFrame, # A losses table
-    tolerance:float=.02,  # Gain of IoU that counts as comparable
-    fn_weight=None,       # Setting, see `loss_tables.setting`
-    )->pd.DataFrame: # As `claims`, `data` being 'all'
-    """DIBEReg over FT, DIBE over HF (U-Net) and Focal's lack of control, over all data sets of a table.
-    Raises `InputError` for missing columns or two rows for one run and epoch"""
-    results = check_losses(results, ('iou','oii'))
-    rows = [_pooled_gain(results, *pair, tolerance, fn_weight) for pair in _PAIRS]
-    rows.append(_pooled_control(results))
-    return pd.DataFrame([dict(data='all', **row) for row in rows])[_COLUMNS]
-
 # %% ../../nbs/80_results.loss_claims.ipynb #98670c00
 def _pooled_gain(results, ours, other, tolerance, fn_weight):
     "One pair of losses: the hull of random effects over data sets and the mean over data sets and seeds"
@@ -712,3 +699,16 @@ def _pooled_control(results):
         verdict=lacks,
         value='oii',
         exact=True)
+
+# %% ../../nbs/80_results.loss_claims.ipynb #d1d3d10a
+def pooled_losses(
+    results:pd.DataFrame, # A losses table
+    tolerance:float=.02,  # Gain of IoU that counts as comparable
+    fn_weight=None,       # Setting, see `loss_tables.setting`
+    )->pd.DataFrame: # As `claims`, `data` being 'all'
+    """DIBEReg over FT, DIBE over HF (U-Net) and Focal's lack of control, over all data sets of a table.
+    Raises `InputError` for missing columns or two rows for one run and epoch"""
+    results = check_losses(results, ('iou','oii'))
+    rows = [_pooled_gain(results, *pair, tolerance, fn_weight) for pair in _PAIRS]
+    rows.append(_pooled_control(results))
+    return pd.DataFrame([dict(data='all', **row) for row in rows])[_COLUMNS]
