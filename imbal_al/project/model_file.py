@@ -142,6 +142,11 @@ def write_onnx(
         check(model)
         return far
 
+# %% ../../nbs/70b_project.model_file.ipynb #67e31860
+def _levels(shares):
+    "Shares of white of three channels as grey levels (1,3,1,1)"
+    return 255*torch.tensor(shares).view(1,3,1,1)
+
 # %% ../../nbs/70b_project.model_file.ipynb #193af96b
 class _Watching(nn.Module):
     "float32 (1,3,224,224) of 255 grey levels -> tokens (1,14,14,152)"
@@ -152,11 +157,6 @@ class _Watching(nn.Module):
             if name in ('mean','std'): self.register_buffer(name, _levels(value))
         self.eval()
     def forward(self, picture): return self.net((picture-self.mean)/self.std)[0]
-
-# %% ../../nbs/70b_project.model_file.ipynb #67e31860
-def _levels(shares):
-    "Shares of white of three channels as grey levels (1,3,1,1)"
-    return 255*torch.tensor(shares).view(1,3,1,1)
 
 # %% ../../nbs/70b_project.model_file.ipynb #89e92e5a
 @cache
