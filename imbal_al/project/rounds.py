@@ -338,7 +338,7 @@ def _made_before(folder, record):
 def _still_out(p):
     "The last round with units that are out"
     picked = queued(p)
-    folder = p.dir/'rounds'/max(picked[id]['round'] for id in waiting(p))
+    folder = p.dir/'rounds'/max((picked[id]['round'] for id in waiting(p)), key=int)
     return Round(
         number=int(folder.name),
         folder=folder,
