@@ -76,7 +76,7 @@ class Apart:
             self._fork()
         try:
             self.pipe.send((self.places[item], self.places[nextitem] if same else None))
-            told, most, self.session.shouldfail, self.session.shouldstop = self.pipe.recv()
+            told, most, self.session.shouldfail, self.session.shouldstop = self._answer()
         except (EOFError, OSError):
             told, same = [('pytest_runtest_logreport', self._died(item))], False
         else:
@@ -95,6 +95,13 @@ class Apart:
         self.process = multiprocessing.get_context('fork').Process(target=self._alone, args=(self.pipe, *given))
         self.process.start()
         other.close()
+
+    def _answer(self):
+        "What the forked process tells; children of its own may keep its end open when it has died"
+        while not self.pipe.poll(0.5):
+            if not self.process.is_alive() and not self.pipe.poll():
+                raise EOFError
+        return self.pipe.recv()
 
     @staticmethod
     def _alone(first_end, *given):

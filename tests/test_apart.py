@@ -71,6 +71,22 @@ def test_after():
     tell('after')
 """
 
+LEAVES = """
+import os, time
+from pathlib import Path
+
+def test_dies_before_its_child():
+    child = os.fork()
+    if not child:
+        time.sleep(20)
+        os._exit(0)
+    Path('told').write_text(f'child is {child} here')
+    os.kill(os.getpid(), 9)
+
+def test_after():
+    os.kill(int(Path('told').read_text().split()[2]), 9)
+"""
+
 
 def run(tmp_path, *words, **files):
     "(what pytest says, (word, file, process, its parent) of what the tests told)"
@@ -118,6 +134,10 @@ def test_a_process_that_dies_fails_one_test_and_the_rest_of_its_file_runs(tmp_pa
     assert 'the process of test_dies.py ended in this test with exit code -9' in said
     processes = {word: process for word, _, process, _ in told}
     assert processes['before'] != processes['after'] and processes['after'] == processes['end']
+
+
+def test_a_child_of_a_process_that_dies_is_not_waited_for(tmp_path):
+    assert '1 failed, 1 passed' in run(tmp_path, '-n', '1', leaves=LEAVES)[0]
 
 
 def test_after_the_first_failure_nothing_runs(tmp_path):
