@@ -78,13 +78,14 @@ class Apart:
             self.pipe.send((self.places[item], self.places[nextitem] if same else None))
             told, most, self.session.shouldfail, self.session.shouldstop = self._answer()
         except (EOFError, OSError):
-            told, same = [('pytest_runtest_logreport', self._died(item))], False
+            told, same = [('pytest_runtest_logreport', self._ended(item, 'call', self.end()))], False
         else:
             self.largest.told(*most)
         for name, words in told:
             getattr(self, name[len('pytest_') :])(item, words)
-        if not same:
-            self.end()
+        code = 0 if same else self.end()
+        if code:
+            self.runtest_logreport(item, self._ended(item, 'teardown', code))
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
@@ -109,17 +110,19 @@ class Apart:
         _serve(*given)
 
     def end(self):
-        "The forked process has no more to do"
-        if self.process:
-            self.pipe.close()
-            self.process.join()
-            self.process = None
-
-    def _died(self, item):
-        "The report of a test in which its process ended"
+        "The forked process has no more to do; its exit code, 0 where there is none"
+        if not self.process:
+            return 0
+        self.pipe.close()
         self.process.join()
-        why = f'the process of {item.path.name} ended in this test with exit code {self.process.exitcode}'
-        report = pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), 'failed', why, 'call')
+        code, self.process = self.process.exitcode, None
+        return code
+
+    def _ended(self, item, when, code):
+        "The report of a test in which its process ended, or after which it ended with an error"
+        place = 'in' if when == 'call' else 'after'
+        why = f'the process of {item.path.name} ended {place} this test with exit code {code}'
+        report = pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), 'failed', why, when)
         return self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
 
     def runtest_logreport(self, item, words):

@@ -140,6 +140,17 @@ def test_a_child_of_a_process_that_dies_is_not_waited_for(tmp_path):
     assert '1 failed, 1 passed' in run(tmp_path, '-n', '1', leaves=LEAVES)[0]
 
 
+def test_a_process_that_ends_with_an_error_after_its_last_test_is_one(tmp_path):
+    late = FIRST + """
+def test_last():
+    from multiprocessing import util
+    util.Finalize(None, os._exit, args=(3,), exitpriority=1)
+"""
+    said = run(tmp_path, '-n', '1', late=late)[0]
+    assert '4 passed, ' in said and '1 error' in said
+    assert 'the process of test_late.py ended after this test with exit code 3' in said
+
+
 def test_after_the_first_failure_nothing_runs(tmp_path):
     told = run(tmp_path, '-n', '1', '-x', second=SECOND + '\ndef test_too_late():\n    tell("late")\n')[1]
     assert [row[0] for row in told] == ['begin', 'pass', 'pass', 'large', 'end']
