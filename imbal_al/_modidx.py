@@ -5281,6 +5281,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'imbal_al/results/figures.py'),
                                           'imbal_al.results.figures._check_fig3': ( 'results.figures.html#_check_fig3',
                                                                                     'imbal_al/results/figures.py'),
+                                          'imbal_al.results.figures._check_probability': ( 'results.figures.html#_check_probability',
+                                                                                           'imbal_al/results/figures.py'),
                                           'imbal_al.results.figures._columns': ( 'results.figures.html#_columns',
                                                                                  'imbal_al/results/figures.py'),
                                           'imbal_al.results.figures._cut': ('results.figures.html#_cut', 'imbal_al/results/figures.py'),

@@ -18,7 +18,7 @@ from imbal_al.results.tables import (
     chance_uniqueness, learning_table, one_study, PICK_KEYS, RESULT_KEYS, share_table,
     uniqueness_table
 )
-from ..text import percent
+from ..text import counted, number_text, percent
 
 # %% auto #0
 __all__ = ['fig2', 'fig3', 'fig4', 'fig5']
@@ -34,15 +34,33 @@ def _bar(fig, ax, image, ticks, names):
     first.set_ha('left')
     last.set_ha('right')
 
+# %% ../../nbs/76_results.figures.ipynb #38d1dbee
+def _whole(image):
+    "The image as uint8; whole numbers are in 0 to 255, floats in [0, 1]"
+    image = np.asarray(image)
+    if image.dtype.kind not in 'iu': return np.round(np.clip(image,0,1)*255).astype(np.uint8)
+    low, high = image.min(initial=0), image.max(initial=0)
+    if low<0 or high>255: raise InputError(
+        f'an image has values from {low} to {high}; give 0 to 255, or floats between 0 and 1')
+    return image.astype(np.uint8)
+
 # %% ../../nbs/76_results.figures.ipynb #ba44dc1e
 def _fig2_alt(mask, probability, entropy):
     "Figure 2 in words"
-    faulty = f'{np.mean(np.asarray(mask)>0):.1%} of all'
+    faulty = f'{percent(np.mean(np.asarray(mask)>0))} of all'
     low, high = np.min(probability), np.max(probability)
     return ' '.join([
         f'An image, its true defect pixels ({faulty}),',
         f'the predicted probability of a defect (from {low:.2f} to {high:.2f})',
         f'and the entropy per pixel (mean {entropy.mean():.3f} nats).'])
+
+# %% ../../nbs/76_results.figures.ipynb #e8ca4bf7
+def _check_probability(probability):
+    "Raise an `InputError` for logits, percentages and nan"
+    low, high = np.min(probability), np.max(probability)
+    if not 0<=low<=high<=1: raise InputError(
+        f'probabilities run from {low:.3g} to {high:.3g}; give numbers between 0 and 1, '
+        'such as the sigmoid of logits')
 
 # %% ../../nbs/76_results.figures.ipynb #0d86b331
 @house_look
@@ -54,7 +72,8 @@ def fig2(
     width:float=6.,          # Inches
     ):                       # A Matplotlib `Figure`
     """Image, truth, prediction and pixelwise entropy (the paper's figure 2).
-    Raises `InputError` where the sizes differ"""
+    Raises `InputError` where the sizes differ, or for a probability that is none"""
+    _check_probability(probability)
     entropy = pixel_entropy(probability) if entropy is None else np.asarray(entropy)
     shapes = [np.shape(part)[:2] for part in (image, mask, probability, entropy)]
     if len(set(shapes))>1: raise InputError(
@@ -63,7 +82,7 @@ def fig2(
     fig = new_figure(width, width/4.2*h/w+.55, _fig2_alt(mask, probability, entropy))
     ax, low = fig.subplots(2, 4, height_ratios=[1, .05])
     low[0].set_axis_off()
-    draw_image(ax[0], image, '(a) image')
+    draw_image(ax[0], _whole(image), '(a) image')
     share = dict(cmap='viridis', vmin=0, vmax=1)
     truth = draw_image(ax[1], mask, '(b) true defect', **share)
     found = draw_image(ax[2], probability, '(c) predicted probability', **share)
@@ -77,6 +96,9 @@ def fig2(
 # %% ../../nbs/76_results.figures.ipynb #db2a9060
 def _draw(faulty, share, n, rng):
     "Indices of `n` patches, `share` of them faulty, in random order"
+    if not 0<=share<=1: raise InputError(
+        f'a share of {share:g} faulty patches is not possible; give one between 0 and 1')
+    if n<1: raise InputError(f'{n} patches cannot be shown; give 1 or more')
     bad = round(share*n)
     have = [np.flatnonzero(faulty), np.flatnonzero(~faulty)]
     for kind,want,there in zip(('faulty','healthy'), (bad, n-bad), have):
@@ -94,19 +116,18 @@ def _cut(image, patch):
     corners = product(range(0, image.shape[0]-h+1, h), range(0, image.shape[1]-w+1, w))
     return np.stack([image[y:y+h, x:x+w] for y,x in corners])
 
-# %% ../../nbs/76_results.figures.ipynb #0cfc3d8c
-def _whole(image):
-    "The image as uint8; floats are in [0, 1]"
-    if np.asarray(image).dtype==np.uint8: return image
-    return np.round(np.clip(image,0,1)*255).astype(np.uint8)
-
 # %% ../../nbs/76_results.figures.ipynb #1dc1f92a
 def _check_fig3(image, mask, patch, patches, faulty):
     "Raise an `InputError` for sizes that do not fit"
     if image.shape[:2]!=mask.shape: raise InputError(
         f'image {image.shape} and mask {mask.shape} differ in size; give the mask of this image')
+    if min(patch)<1: raise InputError(
+        f'patches of {patch} hold no pixel; give a height and a width of 1 or more')
     if patch[0]>mask.shape[0] or patch[1]>mask.shape[1]: raise InputError(
         f'patches of {patch} do not fit an image of {mask.shape}; give smaller patches')
+    if patches is None and faulty is None: return
+    if patches is None or faulty is None: raise InputError(
+        'patches to draw from and their faulty flags belong together; give both or neither')
     if len(patches)!=len(faulty): raise InputError(
         f'{len(patches)} patches but {len(faulty)} faulty flags; give one flag per patch')
 
@@ -144,8 +165,8 @@ def _fig3_alt(faulty, shown, pi_u, pi_t):
     "Figure 3 in words; `faulty` are the flags of the image's own patches"
     share, shift = percent(pi_u), percent(pi_t)
     return ' '.join([
-        f'An image cut into {len(faulty)} patches, {faulty.sum()} of them faulty;',
-        f'a pool of {shown} patches drawn with {share} faulty;',
+        f"An image cut into {counted(len(faulty), 'patch', 'patches')}, {faulty.sum()} of them faulty;",
+        f"a pool of {counted(shown, 'patch', 'patches')} drawn with {share} faulty;",
         f'a test drawn with {share} and one with {shift} faulty.',
         'Faulty patches have a thick frame.'])
 
@@ -166,9 +187,9 @@ def fig3(
     """From image to pool and tests (the paper's figure 3).
     Raises `InputError` where sizes differ or a kind has too few patches"""
     image, mask = _whole(np.asarray(image)), np.asarray(mask)
-    if patches is None: patches, faulty = _cut(image, patch), None
-    _check_fig3(image, mask, patch, patches, patches if faulty is None else faulty)
+    _check_fig3(image, mask, patch, patches, faulty)
     own_faulty = _cut(mask, patch).any((1,2))
+    patches = _cut(image, patch) if patches is None else _whole(patches)
     faulty = own_faulty if faulty is None else np.asarray(faulty, bool)
     rng = stream(seed, 'figure 3')
     pool, like, shifted = (_draw(faulty, share, shown, rng) for share in (pi_u, pi_u, pi_t))
@@ -229,6 +250,7 @@ def _fig4_alt(table, label, shift):
         means = ', '.join(f'{strategy} {mean:.2f}' for strategy,mean in last['mean'].items())
         where = f'pool with {percent(pi_u)} faulty, {name}'
         text.append(f"{where}: {means} ({how_many(last.n, 'repeat')});")
+    if len(text)==2: text.append('no results yet')
     return ' '.join(text).rstrip(';')+'.'
 
 # %% ../../nbs/76_results.figures.ipynb #68affff1
@@ -280,12 +302,14 @@ _CHANCE_LINE = dict(color='black', linestyle=(0,(5,2)), linewidth=1)
 
 # %% ../../nbs/76_results.figures.ipynb #975947f7
 def _chance_line(ax, unique, pi_u, pool_size, bank):
-    "The uniqueness that chance would reach, where it is known"
+    "The uniqueness that chance would reach; returns whether it is known"
     cycles = unique.groupby('cycle').agg(batch=('batch','first'), n=('n','max')).reset_index()
     chance = [chance_uniqueness(pi_u, batch, n, pool_size, bank)
               for batch,n in zip(cycles.batch, cycles.n)]
-    if not np.isnan(chance).all(): ax.plot(cycles.cycle, chance, **_CHANCE_LINE)
+    known = not np.isnan(chance).all()
+    if known: ax.plot(cycles.cycle, chance, **_CHANCE_LINE)
     if unique.uniqueness.isna().all(): empty_panel(ax, 'needs two repeats')
+    return known
 
 # %% ../../nbs/76_results.figures.ipynb #258a8f78
 def _fig5_lines(top, low, shares, unique, style):
@@ -297,7 +321,10 @@ def _fig5_lines(top, low, shares, unique, style):
 # %% ../../nbs/76_results.figures.ipynb #54a8b9ab
 def _pool_size(results):
     "Images in the pool, from a results table"
-    sizes = (results.labelled/results.budget).round().unique()
+    sizes = (results.labelled/results.budget).round()
+    sizes = sizes[np.isfinite(sizes)].unique()
+    if not len(sizes): raise InputError(
+        'the results table has no row with labels and a budget; pass pool_size')
     if len(sizes)>1:
         found = ', '.join(f'{size:g}' for size in sorted(sizes))
         raise InputError(
@@ -315,9 +342,9 @@ def _fig5_alt(shares, unique):
         alike = unique[(unique.pi_u==pi_u) & (unique.cycle>first)]
         later = later.groupby('strategy')['mean'].mean()
         alike = alike.groupby('strategy').uniqueness.mean()
-        told = [f'{name} {share:.0%} faulty, uniqueness {alike[name]:.2f}'
+        told = [f"{name} {share:.0%} faulty, uniqueness {number_text(alike[name], '.2f', 'not known')}"
                 for name,share in later.items()]
-        text.append(f"pool with {percent(pi_u)} faulty: {', '.join(told)};")
+        text.append(f"pool with {percent(pi_u)} faulty: {', '.join(told) or 'no later cycle yet'};")
     return ' '.join(text).rstrip(';')+'.'
 
 # %% ../../nbs/76_results.figures.ipynb #82d125fe
@@ -348,17 +375,18 @@ def fig5(
     pi_us, styles = sorted(picks.pi_u.unique()), strategy_styles(picks.strategy.unique())
     fig = new_figure(width, height, _fig5_alt(shares, unique))
     axes = fig.subplots(2, len(pi_us), sharex=True, sharey=True, squeeze=False)
+    known = []
     for (top,low),pi_u in zip(axes.T, pi_us):
         own, alike = shares[shares.pi_u==pi_u], unique[unique.pi_u==pi_u]
         top.set_title(f"pool {percent(pi_u)} faulty\n{how_many(own.n, 'repeat')}")
         top.axhline(pi_u, **_POOL_LINE)
         for name,style in styles.items():
             _fig5_lines(top, low, own[own.strategy==name], alike[alike.strategy==name], style)
-        _chance_line(low, alike, pi_u, pool_size, bank)
+        known += [_chance_line(low, alike, pi_u, pool_size, bank)]
         low.set_xlabel('cycle')
     axes[0,0].set(ylim=(-.03,1.03), ylabel='share of faulty\nimages in batch')
     axes[1,0].set_ylabel('uniqueness\nof the batch')
     round_ticks(axes[0,0].yaxis, 5)
     round_ticks(axes[0,0].xaxis, 5, integer=True)
-    _fig5_legend(fig, styles, known=bank is not None or pool_size is not None)
+    _fig5_legend(fig, styles, any(known))
     return fig
