@@ -400,7 +400,7 @@ def test_fig9_ratio_and_index():
     )
     assert right.get_ylim()[0] <= -1 and right.get_ylim()[1] >= 1 and left.get_ylim()[0] == 0
     assert (
-        'infinite in 1 epochs' in alt_text(f)
+        'infinite at 1 point' in alt_text(f)
         and '50 % of its values are squeezed' in alt_text(f)
         and 'OII runs from -0.80 to 1.00' in alt_text(f)
     )

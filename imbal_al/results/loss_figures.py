@@ -9,22 +9,28 @@ from itertools import product
 import numpy as np, pandas as pd
 from matplotlib import colormaps
 
-from ..core import check_choice
-from ..losses.names import LOSS_NAMES
+from ..core import check_choice, InputError
+from ..losses.names import LOSS_NAMES, VARIANTS
 from imbal_al.results.loss_tables import (
     by_epoch, check_losses, data_name, data_order, extreme_of, first_epoch, loss_left,
     loss_name, model_name, network, of_variant, one_setting, swept_networks
 )
 from .plotting import empty_panel, house_look, how_many, new_figure, round_ticks
-from ..text import percent
+from ..text import counted, percent
 
 # %% auto #0
 __all__ = ['fig9', 'fig10', 'fig11', 'fig14']
 
 # %% ../../nbs/79_results.loss_figures.ipynb #b36c5f48
 def _weight_color(fn_weight):
-    "From dark (few misses punished) to bright"
+    "From dark (few misses punished) to bright; black for a loss without a weight"
+    if np.isnan(fn_weight): return 'black'
     return colormaps['viridis'](.88*float(fn_weight))
+
+# %% ../../nbs/79_results.loss_figures.ipynb #343b0ff4
+def _weight_text(fn_weight, name=''):
+    "Where a curve ends, in words"
+    return 'without fn_weight' if np.isnan(fn_weight) else f'at {name}{fn_weight:g}'
 
 # %% ../../nbs/79_results.loss_figures.ipynb #778ea911
 def _end_labels(ax, labels, gap=.075):
@@ -33,6 +39,7 @@ def _end_labels(ax, labels, gap=.075):
     at = np.array([(y-low)/(high-low) for y,_,_ in labels])
     order = np.argsort(at)
     places = np.clip(at[order], .02, .98)
+    gap = min(gap, .98/max(len(places)-1, 1))
     for i in range(1, len(places)): places[i] = max(places[i], places[i-1]+gap)
     places -= max(0, places[-1]-1) if len(places) else 0
     for i in range(len(places)-2, -1, -1): places[i] = min(places[i], places[i+1]-gap)
@@ -41,6 +48,30 @@ def _end_labels(ax, labels, gap=.075):
         _, text, color = labels[i]
         ax.text(1.015, place, text, color=color, **style)
 
+# %% ../../nbs/79_results.loss_figures.ipynb #1423058a
+def _model_or_unet(results, model):
+    "A model that is in the table; None: the U-Net with the most runs"
+    if model is None: return network(results)
+    return check_choice('model', model, sorted(results.model.unique()))
+
+# %% ../../nbs/79_results.loss_figures.ipynb #adbe4b31
+def _names(what, asked, known):
+    "Names that are known; a text is one name"
+    asked = [asked] if isinstance(asked, str) else list(asked)
+    if not asked: raise InputError(f"no {what} is named; choose some of: {', '.join(known)}")
+    return [check_choice(what, name, known) for name in asked]
+
+# %% ../../nbs/79_results.loss_figures.ipynb #88165c71
+def _losses(results, asked):
+    "Keys of losses; one that was not run yet is known, too"
+    return _names('loss', asked, sorted({*LOSS_NAMES, *results.loss}))
+
+# %% ../../nbs/79_results.loss_figures.ipynb #3ef2a8a3
+def _check_variant(results, variant):
+    "Raise an `InputError` for a variant that is nowhere"
+    known = {*VARIANTS, *results.variant}-{''}
+    if variant is not None: check_choice('variant', variant, sorted(known))
+
 # %% ../../nbs/79_results.loss_figures.ipynb #81f39c58
 def _only(results, data, model, losses):
     "Rows of one data set and one model, by default the most extreme one and U-Net"
@@ -48,12 +79,6 @@ def _only(results, data, model, losses):
     results = results[results.data==data]
     model = _model_or_unet(results, model)
     return results[results.model==model], data, model
-
-# %% ../../nbs/79_results.loss_figures.ipynb #1423058a
-def _model_or_unet(results, model):
-    "A model that is in the table; None: the U-Net with the most runs"
-    if model is None: return network(results)
-    return check_choice('model', model, sorted(results.model.unique()))
 
 # %% ../../nbs/79_results.loss_figures.ipynb #d5fc86e6
 @house_look
@@ -69,6 +94,8 @@ def fig9(
     """FN/FP beside OII during training, by fn_weight (the paper's figure 9).
     Raises `InputError` for missing columns or unknown names"""
     results = check_losses(results, ('fp','fn','oii'))
+    _losses(results, [loss])
+    _check_variant(results, variant)
     rows, data, model = _only(results, data, model, [loss])
     rows = of_variant(rows, loss, variant)
     ratio, index = by_epoch(rows, 'ratio'), by_epoch(rows, 'oii')
@@ -78,7 +105,7 @@ def fig9(
     _oii_panel(right, index)
     names = f'{data_name(data)}, {model_name(model)}, {loss_name(loss)}'
     left.set_title(f'FN/FP: no upper bound\n{names}')
-    right.set_title(f"OII: between -1 and 1\nmedian of {how_many(index.n, 'seed')}")
+    right.set_title(f"OII: between -1 and 1\nmedian of {how_many(index.n[index.n>0], 'seed')}")
     return fig
 
 # %% ../../nbs/79_results.loss_figures.ipynb #ab1500bb
@@ -87,7 +114,7 @@ def _ratio_panel(ax, table):
     known = table['median'].replace(np.inf, np.nan).max()
     top = known if known>0 else 1.
     ax.axhspan(0, 1, color='#D9D9D9', alpha=.6, linewidth=0)
-    for fn_weight,rows in table.groupby('fn_weight'):
+    for fn_weight,rows in table.groupby('fn_weight', dropna=False):
         ratios, color = rows['median'].to_numpy(float), _weight_color(fn_weight)
         ax.plot(rows.epoch, np.where(np.isfinite(ratios), ratios, np.nan), color=color)
         endless = rows.epoch[np.isinf(ratios)]
@@ -96,19 +123,19 @@ def _ratio_panel(ax, table):
     where = dict(transform=ax.get_yaxis_transform(), ha='left', va='center')
     text = 'more false\nalarms than\nmisses'
     ax.text(1.015, .5, text, color='#555555', fontsize=6, **where)
-    if not len(table): empty_panel(ax, 'no results yet', .25)
+    if table['median'].isna().all(): empty_panel(ax, 'no results yet', .25)
     round_ticks(ax.xaxis, 5, integer=True)
 
 # %% ../../nbs/79_results.loss_figures.ipynb #3208fe06
 def _oii_lines(ax, table, value, band):
     "A line for each fn_weight, with a band or without; their labels"
     labels = []
-    for fn_weight,rows in table[table.n>0].groupby('fn_weight'):
+    for fn_weight,rows in table[table.n>0].groupby('fn_weight', dropna=False):
         color = _weight_color(fn_weight)
         shade = dict(color=color, alpha=.18, linewidth=0)
         if band: ax.fill_between(rows.epoch, rows.low, rows.high, **shade)
         ax.plot(rows.epoch, rows[value], color=color)
-        labels.append((rows[value].iloc[-1], f'{fn_weight:g}', color))
+        labels.append((rows[value].iloc[-1], 'none' if np.isnan(fn_weight) else f'{fn_weight:g}', color))
     return labels
 
 # %% ../../nbs/79_results.loss_figures.ipynb #fd8cdaf0
@@ -117,32 +144,43 @@ def _oii_panel(ax, table, value='median', band=False, focal=None):
     ax.axhline(0, color='#777777', linewidth=.8)
     ax.set(xlabel='epoch', ylabel='OII', ylim=(-1.04, 1.04))
     labels = _oii_lines(ax, table, value, band)
-    if focal is not None and len(focal):
+    weighted = len(labels)
+    focal = table[:0] if focal is None else focal[focal.n>0]
+    if len(focal):
         ax.plot(focal.epoch, focal['mean'], color='black', linestyle=(0,(4,2)), linewidth=1)
         labels.append((focal['mean'].iloc[-1], 'Focal', 'black'))
-    if band: ax.set_ylim(max(-1.04, min([-.12, *(table.low.dropna()-.1)])))
+    lowest = min([-.02, *table.low.dropna(), *focal['mean']])
+    if band: ax.set_ylim(max(-1.04, lowest-.1))
     _end_labels(ax, labels, .12 if band else .075)
     where = dict(transform=ax.transAxes, ha='left', va='bottom')
-    if len(table): ax.text(1.015, 1.03, 'fn_weight', fontsize=6, color='#555555', **where)
+    if weighted: ax.text(1.015, 1.03, 'fn_weight', fontsize=6, color='#555555', **where)
+    else: empty_panel(ax, 'no results yet', .25)
     round_ticks(ax.yaxis, 5)
     round_ticks(ax.xaxis, 5, integer=True)
+
+# %% ../../nbs/79_results.loss_figures.ipynb #79e4f19b
+def _ratio_text(ratios):
+    "FN/FP in words, without the nan of an epoch that has neither"
+    finite, endless = ratios[np.isfinite(ratios)], int(np.isinf(ratios).sum())
+    if not len(ratios): return 'FN/FP has no value: no miss and no false alarm.'
+    if not len(finite): return 'FN/FP is infinite throughout: no false alarm at all.'
+    infinite = f", and is infinite at {counted(endless, 'point')}" if endless else ''
+    return ' '.join([
+        f'FN/FP runs from {finite.min():.2g} to {finite.max():.3g}{infinite};',
+        f'{percent((ratios<1).mean())} of its values are squeezed between 0 and 1.'])
 
 # %% ../../nbs/79_results.loss_figures.ipynb #f2a28dbc
 def _fig9_alt(ratio, index, loss, data, model):
     "Figure 9 in words"
     where = f'{loss_name(loss)} ({data_name(data)}, {model_name(model)})'
     text = f'FN/FP and OII by epoch during training with {where}. '
-    ratios = ratio['median'].dropna()
-    if not len(ratios): return text+'No results yet.'
-    finite, endless = ratios[np.isfinite(ratios)], int(np.isinf(ratios).sum())
-    most = f'{finite.max():.3g}' if len(finite) else 'nothing finite'
-    infinite = f', and is infinite in {endless} epochs' if endless else ''
-    last = index[index.epoch==index.epoch.max()]
-    ends = [f'{oii:.2f} at fn_weight {w:g}' for w,oii in zip(last.fn_weight, last['median'])]
+    known = index[index.n>0]
+    if not len(known): return text+'No results yet.'
+    curves = known.groupby('fn_weight', dropna=False)['median']
+    ends = [f"{curve.iloc[-1]:.2f} {_weight_text(w, 'fn_weight ')}" for w,curve in curves]
     return text + ' '.join([
-        f'FN/FP runs from {ratios.min():.2g} to {most}{infinite};',
-        f'{percent((ratios<1).mean())} of its values are squeezed between 0 and 1.',
-        f"OII runs from {index['median'].min():.2f} to {index['median'].max():.2f}.",
+        _ratio_text(ratio['median'].dropna()),
+        f"OII runs from {known['median'].min():.2f} to {known['median'].max():.2f}.",
         f"OII at the end: {', '.join(ends)}."])
 
 # %% ../../nbs/79_results.loss_figures.ipynb #5ff71e3d
@@ -159,11 +197,13 @@ def fig10(
     """OII during training by fn_weight, Focal as reference (the paper's figure 10).
     Raises `InputError` for missing columns or unknown names"""
     results = check_losses(results, ('oii',))
+    losses = _losses(results, losses)
+    _check_variant(results, variant)
     data = extreme_of(results, losses, data)
     results = results[results.data==data]
     tables = {loss:by_epoch(of_variant(results, loss, variant), 'oii') for loss in losses}
     if models is None: models = swept_networks(results, losses)
-    else: models = [_model_or_unet(results, model) for model in models]
+    else: models = _names('model', models, sorted(results.model.unique()))
     focal = by_epoch(results[results.loss=='focal'], 'oii')
     fig = new_figure(width, height, _fig10_alt(tables, focal, models, data))
     axes = fig.subplots(len(losses), len(models), sharex=True, squeeze=False)
@@ -180,7 +220,6 @@ def _fig10_panel(ax, table, focal, loss, model):
     _oii_panel(ax, table, 'mean', True, focal)
     name = loss_name(loss, next((variant for variant in table.variant if variant), ''))
     ax.set_title(f"{name}, {model_name(model)}, {how_many(table[table.n>0].n, 'seed')}")
-    if not len(table): empty_panel(ax, 'no results yet', .25)
 
 # %% ../../nbs/79_results.loss_figures.ipynb #539e35a6
 def _fig10_alt(tables, focal, models, data):
@@ -189,11 +228,12 @@ def _fig10_alt(tables, focal, models, data):
     text = [f'{head} {data_name(data)}; mean OII at the last epoch:']
     for loss,model in product(tables, models):
         rows = tables[loss][(tables[loss].model==model) & (tables[loss].n>0)]
-        ends = [f"{curve['mean'].iloc[-1]:.2f} at {w:g}" for w,curve in rows.groupby('fn_weight')]
+        curves = rows.groupby('fn_weight', dropna=False)['mean']
+        ends = [f'{curve.iloc[-1]:.2f} {_weight_text(w)}' for w,curve in curves]
         where = f'{loss_name(loss)} with {model_name(model)}'
         text.append(f"{where}: {', '.join(ends) or 'no results yet'};")
     for model in models:
-        rows = focal[focal.model==model]
+        rows = focal[(focal.model==model) & (focal.n>0)]
         if len(rows): text.append(f"Focal with {model_name(model)}: {rows['mean'].iloc[-1]:.2f};")
     return ' '.join(text).rstrip(';')+'.'
 
@@ -205,12 +245,19 @@ def _of_model(results, losses, model, fn_weight=None):
     rows = pd.concat([one_setting(results, loss, fn_weight) for loss in losses])
     return rows[rows.model==model]
 
+# %% ../../nbs/79_results.loss_figures.ipynb #8753fec9
+def _with_both(rows):
+    "Data sets with both losses of figure 11; where none has both, those with one"
+    losses = rows.groupby('data').loss.nunique()
+    return data_order(losses[losses==losses.max()].index)
+
 # %% ../../nbs/79_results.loss_figures.ipynb #5e1e80f0
 def _fig11_parts(results, data, model, fn_weight):
     "Data set -> its rows; '' where there is none"
+    known = sorted(results['data'].unique())
     results = results[results.loss.isin(list(_PAIR))]
-    if data is None: names = data_order(results[results.model==model]['data'].unique())[:4]
-    else: names = [data] if isinstance(data, str) else list(data)
+    if data is None: names = _with_both(results[results.model==model])[:4]
+    else: names = _names('data', data, known)
     return {name:_of_model(results[results.data==name], _PAIR, model, fn_weight)
             for name in names or ['']}
 
@@ -244,13 +291,19 @@ def _half_of_mean(table):
     at = table[table.epoch==epoch]['mean']
     return epoch, float(at.iloc[0]) if epoch==epoch else np.nan
 
+# %% ../../nbs/79_results.loss_figures.ipynb #6aa4bf26
+def _mean_iou(rows):
+    "IoU by epoch of a loss, where it is known"
+    mean = by_epoch(rows, 'iou')
+    return mean[mean.n>0]
+
 # %% ../../nbs/79_results.loss_figures.ipynb #0afc30d8
 def _fig11_curve(ax, rows, loss):
     "The runs of one loss, thin, and their mean, with its half"
     color, style = _PAIR[loss]
     thin = dict(color=color, linewidth=.5, alpha=.6)
     for _,run in rows.groupby('seed'): ax.plot(run.epoch, run.iou, **thin)
-    mean = by_epoch(rows, 'iou')
+    mean = _mean_iou(rows)
     if not len(mean): return
     epoch, half = _half_of_mean(mean)
     ax.plot(mean.epoch, mean['mean'], color=color, linestyle=style, linewidth=1.6)
@@ -277,7 +330,7 @@ def _fig11_alt(parts, model):
     "Figure 11 in words"
     text = []
     for (name,rows),loss in product(parts.items(), _PAIR):
-        mean = by_epoch(rows[rows.loss==loss], 'iou')
+        mean = _mean_iou(rows[rows.loss==loss])
         if not len(mean): continue
         epoch, _ = _half_of_mean(mean)
         half = 'never' if np.isnan(epoch) else f'at epoch {epoch:g}'
@@ -306,10 +359,11 @@ def fig14(
     x:str='epoch',                # 'epoch' or 'step', for data sets of very different size
     ):                            # A Matplotlib `Figure`
     """Training loss by epoch or step for data sets of different imbalance (the paper's figure 14).
-    Raises `InputError` for missing columns or an unknown model"""
+    Raises `InputError` for missing columns or unknown names"""
     results = check_losses(results, ('train_loss', check_choice('axis', x, ('epoch','step'))))
+    losses = _losses(results, losses)
     model = _model_or_unet(results, model)
-    results = results[results.loss.isin(list(losses))]
+    results = results[results.loss.isin(losses)]
     results = results.assign(epoch=results[x])
     order, tables = _by_ratio(results.data.unique(), ratios), {loss:{} for loss in losses}
     for loss,name in product(losses, order):
