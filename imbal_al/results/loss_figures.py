@@ -61,16 +61,17 @@ def _names(what, asked, known):
     if not asked: raise InputError(f"no {what} is named; choose some of: {', '.join(known)}")
     return [check_choice(what, name, known) for name in asked]
 
-# %% ../../nbs/79_results.loss_figures.ipynb #88165c71
-def _losses(results, asked):
-    "Keys of losses; one that was not run yet is known, too"
-    return _names('loss', asked, sorted({*LOSS_NAMES, *results.loss}))
-
 # %% ../../nbs/79_results.loss_figures.ipynb #3ef2a8a3
 def _check_variant(results, variant):
     "Raise an `InputError` for a variant that is nowhere"
     known = {*VARIANTS, *results.variant}-{''}
     if variant is not None: check_choice('variant', variant, sorted(known))
+
+# %% ../../nbs/79_results.loss_figures.ipynb #88165c71
+def _losses(results, asked, variant=None):
+    "Keys of losses; one that was not run yet is known, too"
+    _check_variant(results, variant)
+    return _names('loss', asked, sorted({*LOSS_NAMES, *results.loss}))
 
 # %% ../../nbs/79_results.loss_figures.ipynb #81f39c58
 def _only(results, data, model, losses):
@@ -94,9 +95,7 @@ def fig9(
     """FN/FP beside OII during training, by fn_weight (the paper's figure 9).
     Raises `InputError` for missing columns or unknown names"""
     results = check_losses(results, ('fp','fn','oii'))
-    _losses(results, [loss])
-    _check_variant(results, variant)
-    rows, data, model = _only(results, data, model, [loss])
+    rows, data, model = _only(results, data, model, _losses(results, loss, variant))
     rows = of_variant(rows, loss, variant)
     ratio, index = by_epoch(rows, 'ratio'), by_epoch(rows, 'oii')
     fig = new_figure(width, height, _fig9_alt(ratio, index, loss, data, model))
@@ -197,8 +196,7 @@ def fig10(
     """OII during training by fn_weight, Focal as reference (the paper's figure 10).
     Raises `InputError` for missing columns or unknown names"""
     results = check_losses(results, ('oii',))
-    losses = _losses(results, losses)
-    _check_variant(results, variant)
+    losses = _losses(results, losses, variant)
     data = extreme_of(results, losses, data)
     results = results[results.data==data]
     tables = {loss:by_epoch(of_variant(results, loss, variant), 'oii') for loss in losses}
