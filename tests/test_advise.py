@@ -105,7 +105,7 @@ def test_what_is_shown_is_advised(clear):
         'random + combo_paper',
     ) and np.isnan(a.fn_weight)
     assert (
-        'Shown to be better than random' in text and 'p 0.0' in text and 'the loss has none' in text
+        'Shown to be better than random' in text and 'p <0.001' in text and 'the loss has none' in text
     )
 
 

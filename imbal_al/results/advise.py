@@ -18,7 +18,7 @@ from .paired import is_losses, texts
 from .pairs import BETTER, judge, pair_table, SAME, WORSE
 from .study_table import check_told, read_study
 from ..studies.run_records import read_run
-from ..text import interval_text, number_text
+from ..text import counted, interval_text, number_text, p_text
 
 # %% auto #0
 __all__ = ['advise_folder']
@@ -123,6 +123,8 @@ def _reference_of(points):
     plain = mine[(mine.healthy_share==0) & mine.train_pi.isna() & (mine.start=='random')]
     if len(plain): mine = plain
     mine = mine[mine.loss==_preferred(mine.loss, 'combo_paper')]
+    runs = mine.groupby('method').method.transform('size')
+    mine = mine[runs==runs.max()]
     return next(mine[['method','strategy','loss','fn_weight']].itertuples(index=False))
 
 # %% ../../nbs/86_results.advise.ipynb #3aad237d
@@ -245,7 +247,10 @@ def _cannot(points, pairs, reference, test):
 # %% ../../nbs/86_results.advise.ipynb #bf04adaf
 _OPEN = 'not known'
 
-def _repeats(n): return 'too many' if not np.isfinite(n) else f'{n:.0f}'
+def _repeats(n): return f"about {counted(round(n), 'repeat')}" if np.isfinite(n) else 'more repeats than anyone can run'
+
+# %% ../../nbs/86_results.advise.ipynb #e0eea9bd
+def _p_said(p): return f'p {p_text(p)}'
 
 # %% ../../nbs/86_results.advise.ipynb #596c720f
 def _shown(advice):
@@ -256,7 +261,7 @@ def _shown(advice):
     yield (
         f"{sure} to be better than {reference}: by {row['mean']:+.3f} F1 "
         f'[{row.low:+.3f}, {row.high:+.3f}], {row.wins} of {row.n} repeats, '
-        f"p {row.p:.3f} after Holm's correction over {len(pairs)} comparisons.")
+        f"{_p_said(row.p)} after Holm's correction over {counted(len(pairs), 'comparison')}.")
     rivals = pairs[(pairs.a!=advice.method) & (pairs.verdict==BETTER)].a.tolist()
     if rivals: yield (
         f'Also better than {reference}, and not told apart from the advice here: '
@@ -268,8 +273,14 @@ def _front_runner(row):
     low, high = (number_text(end, '+.3f', _OPEN) for end in (row.low, row.high))
     said = f"{row.a}, {row['mean']:+.3f} F1 [{low}, {high}]"
     if row.n<=1: return f'Front-runner: {said}.'
-    return (f'Front-runner: {said}, p {row.p:.3f}; '
-        f'to know, about {_repeats(row.needed)} repeats (there are {row.n}).')
+    return (f'Front-runner: {said}, {_p_said(row.p)}; '
+        f'to know, {_repeats(row.needed)} (there are {row.n}).')
+
+# %% ../../nbs/86_results.advise.ipynb #b8de59ad
+def _first_on_the_way(row):
+    "Who leads in mean F1; `row` is the best of the others"
+    by = f"{row['mean']:+.3f} in mean F1"
+    return f"{row['a']} leads by {by}" if row['mean']>0 else f"the simplest leads, {row['a']} comes next with {by}"
 
 # %% ../../nbs/86_results.advise.ipynb #fcf26a23
 def _not_shown(advice):
@@ -282,9 +293,7 @@ def _not_shown(advice):
     same = pairs[pairs.verdict==SAME].a.tolist()
     if worse: yield f"Shown to be worse than {reference}: {', '.join(worse)}."
     if same: yield f"The same as {reference} within {advice.how['margin']:g}: {', '.join(same)}."
-    if len(advice.way): yield (
-        'Nor over the whole budget: '
-        f"{advice.way.a.iloc[0]} leads by {advice.way['mean'].iloc[0]:+.3f} in mean F1.")
+    if len(advice.way): yield f'Nor over the whole budget: {_first_on_the_way(advice.way.iloc[0])}.'
 
 # %% ../../nbs/86_results.advise.ipynb #5c8ceded
 def _level_at_end(advice):
@@ -303,8 +312,9 @@ def _shown_on_the_way(advice):
     yield _level_at_end(advice)
     yield (
         f"Over the whole budget it {sure} to be better: mean F1 {row['mean']:+.3f} "
-        f'[{row.low:+.3f}, {row.high:+.3f}], {row.wins} of {row.n} repeats, p {row.p:.3f} '
-        f"after Holm's correction over {len(advice.way)} comparisons, doubled for the second look.")
+        f'[{row.low:+.3f}, {row.high:+.3f}], {row.wins} of {row.n} repeats, {_p_said(row.p)} '
+        f"after Holm's correction over {counted(len(advice.way), 'comparison')}, "
+        'doubled for the second look.')
     rivals = advice.way[(advice.way.a!=advice.method) & (advice.way.verdict==BETTER)].a.tolist()
     if rivals: yield f"So are, and not told apart from it here: {', '.join(rivals)}."
 
@@ -334,7 +344,7 @@ def _threshold(advice):
     share = f', {100*gain.mean/gap:.0f} % of what the best threshold could' if gap>.005 else ''
     return (
         f'{middle:.3g} here ({thresholds[0]:.3g} to {thresholds[-1]:.3g} '
-        f'over {len(thresholds)} repeats), set on validation images after each training, '
+        f"over {counted(len(thresholds), 'repeat')}), set on validation images after each training, "
         f'reweighted to {advice.pi_t:.3g} faulty (`imbal_al.measure.operating_point`). '
         f'It gains {said} F1 over 1/2{share}.')
 
@@ -343,6 +353,7 @@ def _direction(advice):
     "Which way the errors lean at the threshold, and what would turn them"
     lean = advice.mine().oii.mean()
     said, more = 'misses and false alarms are about in balance', ''
+    if np.isnan(lean): return 'OII is not known there.'
     if lean>.1:
         said = 'misses outweigh false alarms'
         more = '; a larger false-negative weight turns it that way round'
@@ -350,7 +361,7 @@ def _direction(advice):
         said = 'false alarms outweigh misses'
         more = '; a smaller false-negative weight turns it the other way'
     if np.isnan(advice.fn_weight): more = ''
-    return f'OII {number_text(lean, "+.2f", _OPEN)} there: {said}{more}.'
+    return f'OII {number_text(lean, "+.2f")} there: {said}{more}.'
 
 # %% ../../nbs/86_results.advise.ipynb #7ff6fd5d
 def _sampling(row):
@@ -395,7 +406,7 @@ def _account(advice):
         *_sampling(mine.iloc[0]),
         f'  threshold:  {_threshold(advice)}',
         f'  expect:     {_expected(mine)} {_direction(advice)}',
-        f'  how sure:   {mine.unit.nunique()} repeats of it. '+' '.join(_sure(advice)),
+        f"  how sure:   {counted(mine.unit.nunique(), 'repeat')} of it. "+' '.join(_sure(advice)),
         *_why(mine),
         '  not known:',
         *[f'    - {line}' for line in advice.cannot]])
@@ -453,8 +464,6 @@ def advise_folder(
     _no_losses(folder, results, plan)
     check_choice('test', test, ('t','wilcoxon'))
     results = _only(results, data, pi_u)
-    if not len(results): raise InputError(
-        f'the study has no runs of {data} with {pi_u:g} of the pool faulty')
     if pi_t is not None and not 0<pi_t<=1: raise InputError(
         f'pi_t = {pi_t:g}; give the share of faulty images at deployment, above 0 and up to 1')
     weights = pd.to_numeric(results['fn_weight']) if 'fn_weight' in results else np.nan
