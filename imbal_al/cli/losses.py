@@ -17,7 +17,7 @@ from .shared import patch_of, some_of, Work
 from ..core import InputError
 from ..losses.names import LOSS_NAMES, losses_with, VARIANTS
 from ..options import with_options
-from ..text import counted
+from ..text import counted, number_text
 
 # %% auto #0
 __all__ = []
@@ -63,8 +63,7 @@ def _loss_base(data, preset, training, **more):
     keep = {name:value for name,value in given.items() if value is not None}
     if training.epochs: keep['steps'] = None
     elif training.steps: keep['epochs'] = None
-    patch = keep.pop('patch', None)
-    if patch: keep['patch'] = patch_of(patch)
+    if 'patch' in keep: keep['patch'] = patch_of(keep['patch'])
     return loss_preset(preset, data, **keep)
 
 # %% ../../nbs/88d_cli.losses.ipynb #13dec1e0
@@ -74,7 +73,7 @@ def _print_final(results):
     table = Table(title='Last validation, mean over seeds')
     kind = ('data','model','loss','variant')
     for name in (*kind,'fn_weight','seeds','IoU','s.d.','precision','recall','OII'):
-        table.add_column(name, justify='left' if name in kind else 'right')
+        table.add_column(name, justify='left' if name in kind else 'right', overflow='fold')
     last = results[results.step==results.groupby('config')['step'].transform('max')]
     for (*names,weight),rows in last.groupby([*kind,'fn_weight'], dropna=False):
         table.add_row(
@@ -83,9 +82,9 @@ def _print_final(results):
             str(len(rows)),
             f'{rows.iou.mean():.3f}',
             f'{rows.iou.std():.3f}' if len(rows)>1 else '',
-            f'{rows.precision.mean():.3f}',
-            f'{rows.recall.mean():.3f}',
-            f'{rows.oii.mean():+.3f}')
+            number_text(rows.precision.mean()),
+            number_text(rows.recall.mean()),
+            number_text(rows.oii.mean(), '+.3f'))
     screen(120).print(table)
 
 # %% ../../nbs/88d_cli.losses.ipynb #b584f66d
@@ -107,9 +106,10 @@ def _print_loss_results(folder, configs):
     "The table of what is done, for the trainings that were asked for"
     from imbal_al.studies.loss_study import loss_results
     results = loss_results(folder)
-    if not len(results): return
     asked = {config.hash for config in configs}
-    _print_final(results[results.config.isin(asked)])
+    results = results[results.config.isin(asked)] if len(results) else results
+    if not len(results): return
+    _print_final(results)
     typer.echo(f"table: {folder/'results.csv'}")
 
 # %% ../../nbs/88d_cli.losses.ipynb #7a768baa
@@ -136,8 +136,8 @@ def _loss_configs(base, axes):
         some_of(axes.losses, '--losses', 'ft,dibe'),
         some_of(axes.models, '--models', 'unet'),
         axes.seeds,
-        numbers_of(axes.fn_weights, '--fn-weights') if axes.fn_weights else (None,),
-        some_of(axes.variants, '--variants', 'region') if axes.variants else (None,))
+        numbers_of(axes.fn_weights, '--fn-weights') if axes.fn_weights is not None else (None,),
+        some_of(axes.variants, '--variants', 'region') if axes.variants is not None else (None,))
     for config in configs: check_loss_config(config)
     return configs
 

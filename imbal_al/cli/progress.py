@@ -30,37 +30,38 @@ def _progress_bar():
 # %% ../../nbs/88b_cli.progress.ipynb #0c0ac2d8
 def cutting(images, total):
     "A bar while images are cut; on a screen that is no terminal a line every half minute"
-    bar,last = _progress_bar(),time.time()
+    bar,last = _progress_bar(),time.monotonic()
     if bar.console.is_terminal:
         with bar: yield from bar.track(images, total=total, description='images cut')
         return
     for i,image in enumerate(images):
-        if time.time()-last>30:
+        if time.monotonic()-last>30:
             say(f'{i} of {total} images cut')
-            last = time.time()
+            last = time.monotonic()
         yield image
+
+# %% ../../nbs/88b_cli.progress.ipynb #3a8836cc
+def _nothing_yet(): return ()
 
 # %% ../../nbs/88b_cli.progress.ipynb #3a3fa05e
 class _Lines:
     "A line on the error stream every quarter of a minute, with the time that is left"
     def __init__(self, look):
-        self.began,self.last,self.look = time.time(),0.,look
+        self.began,self.last,self.look = time.monotonic(),None,look
         self.first = None # Time and trainings done, at the first line
-    def __call__(self, done, total):
-        now = time.time()
-        if now-self.last<=15: return
+    def __call__(self, done, total, failed=0):
+        now = time.monotonic()
+        if self.last is not None and now-self.last<=15: return
         self.last = now
         self.first = self.first or (now, done)
-        line = f'  {done} of {total} trainings, {duration_text(now-self.began)}'
+        bad = f' ({failed} failed)' if failed else ''
+        line = f'  {done} of {total} trainings{bad}, {duration_text(now-self.began)}'
         say(line+self._left(now, done, total))
-        for line in self.look(): say('  '+line)
+        for found in self.look(): say('  '+found)
     def _left(self, now, done, total):
         since,before = self.first
-        if done<=before: return ''
+        if not before<done<total: return ''
         return f', about {duration_text((now-since)/(done-before)*(total-done))} left'
-
-# %% ../../nbs/88b_cli.progress.ipynb #3a8836cc
-def _nothing_yet(): return ()
 
 # %% ../../nbs/88b_cli.progress.ipynb #4f2338b2
 def loud_run(folder, configs, work, how, runner=None, look=_nothing_yet):
@@ -73,7 +74,7 @@ def loud_run(folder, configs, work, how, runner=None, look=_nothing_yet):
             "Move the bar, or say a line"
             what = f'trainings ({len(failed)} failed)' if failed else 'trainings'
             bar.update(task, completed=done, total=total, description=what)
-            if not bar.console.is_terminal: return lines(done, total)
+            if not bar.console.is_terminal: return lines(done, total, len(failed))
             shown,below[:] = list(below),look()
             for line in below:
                 if line not in shown: bar.console.print(line, highlight=False)
