@@ -12,7 +12,9 @@ import numpy as np, pandas as pd, torch
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, label
 from skimage.filters import threshold_otsu
 
-from ..core import config_hash, provenance, read_json, stream, write_json, write_table
+from imbal_al.core import (
+    check_choice, config_hash, InputError, provenance, read_json, stream, write_json, write_table
+)
 from ..data.catalog import load_source
 from ..data.images import read_image
 from ..data.masks import read_mask
@@ -107,6 +109,9 @@ def _next(truth, mask):
     positive = missed[0]>=much[0]
     return Click((_deepest(missed[1] if positive else much[1]),), positive)
 
+# %% ../../nbs/dev/10_dev.clicks.ipynb #58585964
+def _iou(a, b): return float((a&b).sum()/(a|b).sum())
+
 # %% ../../nbs/dev/10_dev.clicks.ipynb #85b1865b
 def overlaps_of(case, way):
     "IoU after each click, and the seconds of the slowest"
@@ -121,6 +126,12 @@ def overlaps_of(case, way):
         more = _next(case.truth, mask)
         if more is not None: clicks = [*clicks, more]
     return found, slowest
+
+# %% ../../nbs/dev/10_dev.clicks.ipynb #3cf3808b
+def _dot(point, shape, radius=2):
+    "bool (h,w), a disc"
+    y,x = np.ogrid[:shape[0],:shape[1]]
+    return (y-point[0])**2+(x-point[1])**2<=radius**2
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #a1a97bba
 def _ours(case, clicks, prob=None): return mask_of_clicks(case.pixels, clicks, probability=prob)
@@ -137,12 +148,6 @@ def _clicked(on, clicks):
         region = (at==number) if is_whole else _dot(click.points[0], on.shape)
         mask = mask|region if click.positive else mask&~region
     return mask
-
-# %% ../../nbs/dev/10_dev.clicks.ipynb #3cf3808b
-def _dot(point, shape, radius=2):
-    "bool (h,w), a disc"
-    y,x = np.ogrid[:shape[0],:shape[1]]
-    return (y-point[0])**2+(x-point[1])**2<=radius**2
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #f89d543a
 def _span(at, n): return slice(max(0, at-_HALF), min(n, at+_HALF+1))
@@ -339,9 +344,6 @@ def _off_by_one(truth):
         smaller=round(_iou(mask, binary_erosion(mask)), 4),
         moved=round(float(np.mean(moved)), 4))
 
-# %% ../../nbs/dev/10_dev.clicks.ipynb #58585964
-def _iou(a, b): return float((a&b).sum()/(a|b).sum())
-
 # %% ../../nbs/dev/10_dev.clicks.ipynb #68fec4db
 def _edges():
     "What a pixel of edge is worth on each defect"
@@ -356,15 +358,6 @@ def _edges():
 # %% ../../nbs/dev/10_dev.clicks.ipynb #223ed49b
 _COMMAND = 'python -m imbal_al.dev.clicks --runs RUNS --out data/results/clicks.csv'
 _EDGES = 'python -m imbal_al.dev.clicks --edges --out data/results/clicks_edges.csv'
-
-# %% ../../nbs/dev/10_dev.clicks.ipynb #d3940eac
-def _parser():
-    "What may be asked"
-    parser = study_parser('clicks', main.__doc__)
-    parser.add_argument('--ways', default=','.join(_WAYS))
-    parser.add_argument('--data', default='', help='one set only')
-    parser.add_argument('--edges', action='store_true', help='only what a pixel of edge is worth')
-    return parser
 
 # %% ../../nbs/dev/10_dev.clicks.ipynb #cb6f653f
 def save_made(
@@ -384,6 +377,7 @@ def _written(folder, out):
     "The table of all rows"
     rows = [read_json(path) for path in folder.glob('*.json')]
     t = pd.DataFrame([row for row in rows if row])
+    if not len(t): raise InputError(f'no defect is measured in {folder}; name a way that can be run')
     t = t.drop(columns='sha256', errors='ignore')
     t = t.sort_values(['data','way','picture','defect'], ignore_index=True)
     save_made(t, out, _COMMAND)
@@ -396,10 +390,20 @@ def main(
     given = _parser().parse_args(argv)
     torch.set_num_threads(1)
     if given.edges: return save_made(_edges(), given.out, _EDGES)
+    sets = {one.data:one for one in CLICK_SETS}
+    asked = [check_choice('data set', given.data, sets)] if given.data else list(sets)
+    ways = [check_choice('way', way, _WAYS) for way in given.ways.split(',')]
     given.runs.mkdir(parents=True, exist_ok=True)
-    for one in CLICK_SETS:
-        if given.data not in ('', one.data): continue
-        _measure(one, given.ways.split(','), given.runs, print)
+    for name in asked: _measure(sets[name], ways, given.runs, print)
     _written(given.runs, given.out)
 
 if __name__=='__main__' and '__file__' in globals(): main()
+
+# %% ../../nbs/dev/10_dev.clicks.ipynb #d3940eac
+def _parser():
+    "What may be asked"
+    parser = study_parser('clicks', main.__doc__)
+    parser.add_argument('--ways', default=','.join(_WAYS))
+    parser.add_argument('--data', default='', help='one set only')
+    parser.add_argument('--edges', action='store_true', help='only what a pixel of edge is worth')
+    return parser
