@@ -913,6 +913,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'imbal_al/dev/clicks_tried.py'),
                                            'imbal_al.dev.clicks_tried._greys': ( 'dev/dev.clicks_tried.html#_greys',
                                                                                  'imbal_al/dev/clicks_tried.py'),
+                                           'imbal_al.dev.clicks_tried._has': ( 'dev/dev.clicks_tried.html#_has',
+                                                                               'imbal_al/dev/clicks_tried.py'),
                                            'imbal_al.dev.clicks_tried._measured': ( 'dev/dev.clicks_tried.html#_measured',
                                                                                     'imbal_al/dev/clicks_tried.py'),
                                            'imbal_al.dev.clicks_tried._overlap': ( 'dev/dev.clicks_tried.html#_overlap',

@@ -12,7 +12,7 @@ from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes, ga
 from skimage.segmentation import random_walker
 from skimage.transform import resize
 
-from ..core import provenance, read_json, write_json
+from ..core import InputError, provenance, read_json, write_json
 from .click_network import answered, Example, How, trained_on
 from imbal_al.dev.clicks import (
     by_length, click_cases, click_network, CLICK_SETS, overlaps_of, save_made, seen_by
@@ -31,6 +31,9 @@ class _Seen:
     encoder: object=None  # From `load_encoder`
     prob: object=None     # float (h,w), of a network
     clicked: object=None  # A network that answers clicks
+
+# %% ../../nbs/dev/10b_dev.clicks_tried.ipynb #059b09f5
+def _overlap(truth, mask): return (truth&mask).sum()/(truth|mask).sum()
 
 # %% ../../nbs/dev/10b_dev.clicks_tried.ipynb #6c1e5e14
 _HALF, _BETA = 32, 300
@@ -93,9 +96,6 @@ def _tokens(case, cut, seen):
 # %% ../../nbs/dev/10b_dev.clicks_tried.ipynb #c114590d
 def _prob(case, cut, seen): return seen.prob[cut][...,None]
 
-# %% ../../nbs/dev/10b_dev.clicks_tried.ipynb #059b09f5
-def _overlap(truth, mask): return (truth&mask).sum()/(truth|mask).sum()
-
 # %% ../../nbs/dev/10b_dev.clicks_tried.ipynb #8cd7cb3c
 def _at_edge(case, clicks, seen, beta=_BETA, least=0.):
     "`mask_of_clicks`, its edge placed by a random walker, unless they overlap by less than `least`"
@@ -143,6 +143,12 @@ def _examples(cases):
 # %% ../../nbs/dev/10b_dev.clicks_tried.ipynb #39a1862b
 def _trained(case, clicks, seen): return answered(seen.clicked, case.pixels, clicks)
 
+# %% ../../nbs/dev/10b_dev.clicks_tried.ipynb #01a0d185
+def _above(rest, at, level):
+    "bool (h,w), what is connected to a pixel and differs at least so much as it"
+    numbers, _ = label(rest*np.sign(rest[at])>=level*abs(rest[at]))
+    return binary_fill_holes(numbers==numbers[at])
+
 # %% ../../nbs/dev/10b_dev.clicks_tried.ipynb #089244c5
 _LEVELS = np.arange(.2, .96, .05)
 
@@ -157,12 +163,6 @@ def _best_level(case, clicks, seen):
     mask = np.zeros(case.truth.shape, bool)
     mask[cut] = best
     return mask
-
-# %% ../../nbs/dev/10b_dev.clicks_tried.ipynb #01a0d185
-def _above(rest, at, level):
-    "bool (h,w), what is connected to a pixel and differs at least so much as it"
-    numbers, _ = label(rest*np.sign(rest[at])>=level*abs(rest[at]))
-    return binary_fill_holes(numbers==numbers[at])
 
 # %% ../../nbs/dev/10b_dev.clicks_tried.ipynb #ff5127c4
 def _clicks(case, clicks, seen): return mask_of_clicks(case.pixels, clicks)
@@ -256,6 +256,12 @@ def _saved(folder, out):
     t = pd.DataFrame([row for one in found if one for row in one['rows']])
     save_made(t, out, _COMMAND)
 
+# %% ../../nbs/dev/10b_dev.clicks_tried.ipynb #e80614d4
+def _has(path, n):
+    "Does a way's file hold so many defects?"
+    found = read_json(path)
+    return bool(found) and len(found['rows'])==n
+
 # %% ../../nbs/dev/10b_dev.clicks_tried.ipynb #4ffcc463
 def main(
     argv=None # Arguments; None: the command line's
@@ -264,6 +270,7 @@ def main(
     parser = study_parser('clicks_tried', main.__doc__)
     parser.add_argument('--most', type=int, default=1000, help='defects, at most')
     given = parser.parse_args(argv)
+    if given.most<1: raise InputError(f'--most {given.most}; give 1 or more defects')
     torch.set_num_threads(1)
     given.runs.mkdir(parents=True, exist_ok=True)
     _taken_up(given.out, given.runs)
@@ -272,7 +279,7 @@ def main(
     probs = [None]*len(cases)
     for name in _WAYS:
         path = given.runs/f'{_file_of(name)}.json'
-        if read_json(path): continue
+        if _has(path, len(cases)): continue
         if 'network' in name and probs[0] is None: probs = _probabilities(cases, one)
         write_json(path, dict(rows=_measured(cases, one, name, probs)))
         print(f'{name}: {len(cases)} defects', flush=True)

@@ -20,7 +20,7 @@ __all__ = []
 _SIZE = (32,40)
 
 def _pictures(base, n):
-    "Pictures, masks of all, and other masks of a hundred of them, below a folder"
+    "Pictures, masks of all, and other masks of at most a hundred of them, below a folder"
     rng = stream(0, 'scale')
     for folder in ('camera','masks','few'): (base/folder).mkdir(parents=True)
     for i in range(n):
@@ -30,7 +30,7 @@ def _pictures(base, n):
         mask = np.zeros(_SIZE, np.uint8)
         mask[3:4+i%20,4:5+i%30] = 255
         Image.fromarray(mask).save(base/'masks'/name)
-        if i%max(1, n//100): continue
+        if i%-(-n//100): continue
         mask[-1,-1] = 255
         Image.fromarray(mask).save(base/'few'/name)
 
