@@ -6,8 +6,8 @@
 from __future__ import annotations
 import argparse, json, os, subprocess, sys, time
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import numpy as np, pandas as pd
@@ -32,6 +32,7 @@ class _Folder:
 # %% ../../nbs/dev/2b_dev.live_times.ipynb #3f413ad6
 def _mask_path(work, name): return work/'truth'/name
 
+# %% ../../nbs/dev/2b_dev.live_times.ipynb #387d10e7
 def _drawn(work, about):
     "Draw what is not there of a folder of photographs, and its masks"
     return draw_folder(work, about.n, about.side, about.pi, about.seed, 'live times')
@@ -43,7 +44,7 @@ def _asked(url, sent=None):
     request = Request(url, data, {'Content-Type':'application/json'})
     try:
         with urlopen(request, timeout=30) as found: return json.loads(found.read())
-    except (URLError, OSError, ValueError): return None
+    except (OSError, HTTPException, ValueError): return None
 
 # %% ../../nbs/dev/2b_dev.live_times.ipynb #6c155e97
 def _model_of(task):
@@ -75,13 +76,13 @@ _ALL = ('task','pre-annotation','ten labels','network','its tasks')
 
 def _watched(run, studio, own, seconds):
     "Name of what happened -> (seconds, CPU seconds) since a process was started. Raises `InputError` if it ends"
-    begun, seen = time.time(), {}
-    while len(seen)<len(_ALL) and time.time()-begun<seconds:
+    begun, seen = time.monotonic(), {}
+    while len(seen)<len(_ALL) and time.monotonic()-begun<seconds:
         if run.poll() is not None: raise InputError('the server has ended; its log says why')
         tasks = _asked(f'{studio}/api/projects/1/export') or []
         version = (_asked(f'{own}/setup', {}) or {}).get('model_version', '')
         for name in _happened(tasks, version):
-            if name not in seen: seen[name] = time.time()-begun, _cpu(run.pid)
+            if name not in seen: seen[name] = time.monotonic()-begun, _cpu(run.pid)
         time.sleep(.2)
     return seen
 
@@ -136,9 +137,12 @@ _COMMAND = 'python -m imbal_al.dev.live_times --work WORK --out data/results/liv
 
 def _told(row):
     "A row in a line"
-    said = [f"{name} {row[name]:.0f} s ({row[f'{name} cpu']:.0f} of CPU)" for name in ('task','pre-annotation')]
-    since = [f"{name} {row[name]:.0f} s ({row[f'{name} cpu']:.0f} of CPU)" for name in ('network','its tasks')]
-    return f"{row['train']}, {row['strategy']}: {', '.join(said)}; after ten labels {', '.join(since)}; load {row['load']}"
+    def said(name):
+        "Both times of what happened, where it did"
+        if np.isnan(row[name]): return f'{name} not there'
+        return f"{name} {row[name]:.0f} s ({row[f'{name} cpu']:.0f} of CPU)"
+    first, later = (', '.join(map(said, names)) for names in (('task','pre-annotation'), ('network','its tasks')))
+    return f"{row['train']}, {row['strategy']}: {first}; after ten labels {later}; load {row['load']}"
 
 # %% ../../nbs/dev/2b_dev.live_times.ipynb #cf6da3ca
 def _parser():

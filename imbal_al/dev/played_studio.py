@@ -55,8 +55,11 @@ class _Desk:
 # %% ../../nbs/dev/2a_dev.played_studio.ipynb #9483b6cf
 def _counted(tasks):
     "As Label Studio counts"
-    n = sum(len(task['annotations']) for task in tasks)
-    return dict(total_annotations_number=n, num_tasks_with_annotations=n, skipped_annotations_number=0)
+    counts = [len(task['annotations']) for task in tasks]
+    return dict(
+        total_annotations_number=sum(counts),
+        num_tasks_with_annotations=sum(n>0 for n in counts),
+        skipped_annotations_number=0)
 
 # %% ../../nbs/dev/2a_dev.played_studio.ipynb #d2755512
 def _drawn(task, truth):
