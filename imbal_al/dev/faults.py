@@ -103,8 +103,8 @@ def _without(record, *names): return {name:v for name,v in record.items() if nam
 def _rows(path):
     "A CSV file's rows without the commit; None if it is not there or no table"
     try:
-        rows = csv.DictReader(open(path, encoding='utf-8', newline=''))
-        return [_without(row, 'commit') for row in rows]
+        with open(path, encoding='utf-8', newline='') as file:
+            return [_without(row, 'commit') for row in csv.DictReader(file)]
     except (OSError, ValueError, csv.Error): return None
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #5b0a11bd
@@ -445,7 +445,7 @@ def _two_drivers(campaign, name, seed, kill):
     killed = kill and codes[0]==-9
     if codes!=[-9 if killed else 0, 0]:
         row.message = f'exit codes {codes}; '+_said(folder, 'imbal-al')
-    shutil.rmtree(folder)
+    if not row.bad: shutil.rmtree(folder)
     return row
 
 # %% ../../nbs/dev/2_dev.faults.ipynb #3d7feb49
