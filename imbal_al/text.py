@@ -5,7 +5,7 @@
 # %% ../nbs/01_text.ipynb #9dda305a
 from __future__ import annotations
 
-import math, unicodedata
+import math, shlex, unicodedata
 
 # %% auto #0
 __all__ = []
@@ -94,6 +94,14 @@ def few(
     names = list(names)
     left = len(names)-most
     return ', '.join(names[:most])+(f' and {left} more' if left>0 else '')
+
+# %% ../nbs/01_text.ipynb #ff1d5ab5
+def typed(
+    word, # A path, a name or a number
+    )->str:
+    "A word of a command, as it is typed in a shell"
+    return shlex.quote(str(word))
+
 
 # %% ../nbs/01_text.ipynb #efdfae52
 def markdown_table(

@@ -59,6 +59,7 @@ LATE = {
     ('project.changes', 'imbal_al'): 'settings that need no network are changed without torch',
     ('project.heldout_records', 'imbal_al'): 'what is kept is told without torch',
     ('project.reference', 'imbal_al'): 'days are compared without torch where all records are kept',
+    ('project.queue', 'matplotlib'): 'its font, for one sheet; rounds that train need none',
     ('project.standing', 'matplotlib'): 'one figure; the numbers are told without',
     ('project.watch', 'matplotlib'): 'one figure; the findings are told without',
     ('project.card', 'huggingface_hub'): 'only where a model is published',

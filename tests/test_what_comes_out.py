@@ -100,7 +100,7 @@ def test_predict_again_tells_of_the_pictures_that_are_there(model, day, tmp_path
     (day / 'sub/c.png').unlink()
     photo(day / 'new.png', (1, 1))
     _, said = call('predict', model, day, '--out', out)
-    assert '1 image gone' in said and '2 are other ones now' in said
+    assert '1 image gone' in said and '2 images changed since' in said
     now = table(out)
     assert {name: row['defect_pixels'] for name, row in now.items()} == {
         'a.png': '48',

@@ -20,6 +20,16 @@ _UsageError = typer.BadParameter.__mro__[1]
 
 def say(line): typer.echo(shown_text(line), err=True)
 
+# %% ../../nbs/88_cli.lines.ipynb #8e605fc9
+def _missing(error):
+    "What is missing, what that is, and where an example stands; '' for another error"
+    said, param, ctx = error.format_message(), getattr(error, 'param', None), getattr(error, 'ctx', None)
+    if param is None or ctx is None or not said.startswith('Missing '): return ''
+    what = ' '.join((getattr(param, 'help', None) or '').split())
+    path = ' '.join(['imbal-al', *ctx.command_path.split()[1:]])
+    return f"{said.rstrip('.')}{f' ({what})' if what else ''}; `{path} --help` has an example"
+
+
 # %% ../../nbs/88_cli.lines.ipynb #7265a3d6
 class OneLine(TyperGroup):
     "A command group that answers bad input with one line and exit code 2"
@@ -30,7 +40,7 @@ class OneLine(TyperGroup):
         try: return f(*args, **kwargs)
         except _UsageError as e:
             if type(e).__name__=='NoArgsIsHelpError': raise
-            self._end(e.format_message(), 2)
+            self._end(_missing(e) or e.format_message(), 2)
         except InputError as e: self._end(e, 2)
         except KeyboardInterrupt: self._end('stopped; run it again to resume', 130)
         except (typer.Exit, typer.Abort): raise

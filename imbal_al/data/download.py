@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from ..core import check_choice, InputError, to_json, write_text
 from .catalog import check_source, load_source
 from .sources import data_root, DATA_SETS, ordered_sources
+from ..text import typed
 
 # %% auto #0
 __all__ = ['get_data']
@@ -25,7 +26,7 @@ def _how_to_get(name, root=None):
     known, base = _known(name), data_root(root)
     steps = known.download.steps or (f'download {known.download.url} on a machine with a network',)
     return [*steps,
-        f'run `imbal-al data get {name} --archive FILE.zip --data-root {base}`, '
+        f'run `imbal-al data get {name} --archive FILE.zip --data-root {typed(base)}`, '
         f'or fill {base/(known.folder or name)} with {known.layout}']
 
 # %% ../../nbs/17_data.download.ipynb #16290a89

@@ -316,6 +316,7 @@ class VerdictLevel:
     cost: Interval         # Per part, cross-fitted; nan without costs
     faulty: int            # Parts
     healthy: int           # Parts
+    one: str='part'        # What is counted: part, or window
     def __str__(self): return _account(self)
 
 # %% ../../nbs/25c_measure.verdict.ipynb #93448854
@@ -327,7 +328,8 @@ def verdict_level(
     costs:PartCosts|None=None, # What parts cost; None: not told
     weights=None,          # (N,) of the images; None: 1
     groups=None,           # (N,) group of each; None: each by itself
-    seed:int=0             # Of the folds
+    seed:int=0,            # Of the folds
+    one:str='part'         # What an image is called in words
     )->VerdictLevel:
     "What a rule does; the rule of costs is chosen anew in each fold"
     faulty = np.asarray(faulty).astype(bool)
@@ -351,7 +353,8 @@ def verdict_level(
         review=review,
         cost=_fair_cost(parts, faulty, pi, costs, w, named, seed) if both and costs else no_interval(),
         faulty=int(faulty.sum()),
-        healthy=int((~faulty).sum()))
+        healthy=int((~faulty).sum()),
+        one=one)
 
 # %% ../../nbs/25c_measure.verdict.ipynb #a1841d60
 def _fair_cost(parts, faulty, pi, costs, w, groups, seed):
@@ -397,20 +400,21 @@ def _pct(interval):
 # %% ../../nbs/25c_measure.verdict.ipynb #48fc62dc
 def _account(v):
     "What a rule does, in words"
-    lines = [str(v.rule)]
-    if v.faulty: lines.append(f'Of the faulty parts it misses {_pct(v.missed)} ({v.faulty} labelled).')
+    one, lines = v.one, [str(v.rule)]
+    if v.faulty: lines.append(f'Of the faulty {one}s it misses {_pct(v.missed)} ({v.faulty} labelled).')
     else: lines.append(
-        'No faulty part is among the tests: how many it misses is unknown; '
+        f'No faulty {one} is among the tests: how many it misses is unknown; '
         f'{parts_to_show(.05)} of them, all caught, would show that 5 % or fewer slip.')
-    good = f'Of the good parts it has {_pct(v.looked)} looked at'
+    good = f'Of the good {one}s it has {_pct(v.looked)} looked at'
     if v.rule.reject is not None: good += f' and rejects {_pct(v.scrapped)}'
     lines.append(f'{good} ({v.healthy} labelled).')
     if not math.isnan(v.review): lines.append(
-        f'At {100*v.pi:.3g} % faulty a human looks at {100*v.review:.3g} % of all parts.')
+        f'At {100*v.pi:.3g} % faulty a human looks at {100*v.review:.3g} % of all {one}s.')
     if not math.isnan(v.cost.mean): lines.append(
-        f'A part costs {v.cost.mean:.3g} [{v.cost.low:.3g}, {v.cost.high:.3g}], '
+        f'A {one} costs {v.cost.mean:.3g} [{v.cost.low:.3g}, {v.cost.high:.3g}], '
         'on labels that the rule was not chosen on.')
     return '\n'.join(lines)
+
 
 # %% ../../nbs/25c_measure.verdict.ipynb #9267413c
 def rule_values(

@@ -13,6 +13,7 @@ from .state import change_line, guided_loss, is_finished, read_changes, rounds, 
 from .labelled import labels
 from .settings import check_encoder, check_groups, check_settings, Settings
 from .store import locked, locked_rounds, open_project, Project, write_project
+from ..text import typed
 
 # %% auto #0
 __all__ = []
@@ -32,10 +33,12 @@ def _check_free(p, name, value):
     is_units = name=='unit' or name=='window' and p.settings.unit=='window'
     if not is_units and (name not in _DEALT or not _begun(p)): return
     why = _UNITS_WHY if is_units else _DEALT_WHY
+    take = f', and take the labels over: `imbal-al ingest NEW {typed(p.dir)}`'
+    none = '; nothing is labelled here, so nothing is lost'
     raise InputError(
         f'{name} {why}, so it stays {getattr(p.settings, name)!r} here; make another project, '
-        f"`imbal-al project new NEW --images {p.images} --{name.replace('_','-')} {shown_setting(value)}`, "
-        f'and take the labels over: `imbal-al ingest NEW {p.dir}`')
+        f"`imbal-al project new NEW --images {typed(p.images)} --{name.replace('_','-')} {typed(shown_setting(value))}`"
+        f'{take if len(labels(p)) else none}')
 
 # %% ../../nbs/64a_project.changes.ipynb #570d5bb7
 _KINDS = {setting.name:str(setting.type) for setting in fields(Settings)}

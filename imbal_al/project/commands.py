@@ -4,7 +4,7 @@
 
 # %% ../../nbs/73_project.commands.ipynb #5d2865d8
 from __future__ import annotations
-import sys
+import csv, sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import typer
 
 from ..core import atomic_path, best_device, check_choice, check_device, InputError
 from ..options import given_options, with_options
-from ..text import counted, shown_text
+from ..text import counted, shown_text, typed
 
 # %% auto #0
 __all__ = []
@@ -61,7 +61,7 @@ def _new_line(project):
     line += ', grey' if settings.channels==1 else ', RGB'
     if settings.bits<16: line += f', {settings.bits} of 16 bits used'
     if project.skipped: line += f'; {counted(len(project.skipped), "file")} left out'
-    return f'{line}\nnext: imbal-al next {project.dir} --budget 50'
+    return f'{line}\nnext: imbal-al next {typed(project.dir)} --budget 50'
 
 # %% ../../nbs/73_project.commands.ipynb #83d222bb
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _project_set(
     typer.echo('\n'.join(lines))
     typer.echo(
         'labels stay; models are trained again: '
-        f'imbal-al next {dir} --budget 0 (or with a budget, for the next queue)')
+        f'imbal-al next {typed(dir)} --budget 0 (or with a budget, for the next queue)')
 
 # %% ../../nbs/73_project.commands.ipynb #3f38334d
 def _project_drop(
@@ -195,7 +195,7 @@ def _project_status(dir: _Dir):
     were = 'was' if len(skipped)==1 else 'were'
     if skipped: typer.echo(
         f'{len(skipped)} of those that wait for labels {were} skipped by the annotators; '
-        f'`imbal-al project release {dir} --skipped` puts them back into the pool')
+        f'`imbal-al project release {typed(dir)} --skipped` puts them back into the pool')
     typer.echo('\n'.join(settings_lines(project)))
     if found: typer.echo(found)
 
@@ -247,7 +247,7 @@ def _round_lines(project, made):
         f'queue: {made.queue}',
         'Label Studio: labelstudio.xml, labelstudio.json   CVAT: cvat.xml   '
         'any editor: images, predictions   overview: contact.png, overview.txt',
-        f'then: imbal-al ingest {project.dir} EXPORT'])
+        f'then: imbal-al ingest {typed(project.dir)} EXPORT'])
 
 # %% ../../nbs/73_project.commands.ipynb #6f471794
 def _next(
@@ -436,11 +436,11 @@ def guide_project(
         f'the next rounds train with {guided.loss}, fn_weight {guided.fn_weight:g}')
     typer.echo(
         f'kept in {project.dir}/guide.json\n'
-        f'next: imbal-al export {project.dir} model.onnx')
+        f'next: imbal-al export {typed(project.dir)} model.onnx')
     rule = read_verdict(project)
     if rule: typer.echo(
         f'the exported file keeps the threshold of the verdict, {rule.threshold:.3g}; '
-        f'with `imbal-al verdict {project.dir} --undo` it gets this one')
+        f'with `imbal-al verdict {typed(project.dir)} --undo` it gets this one')
 
 # %% ../../nbs/73_project.commands.ipynb #4cd27ac1
 @dataclass(frozen=True)
@@ -488,16 +488,20 @@ def _wanted(given):
 
 # %% ../../nbs/73_project.commands.ipynb #93d0b8ce
 def _no_verdict(p):
-    "What to choose a verdict by, and what stands before it"
+    "What to choose a verdict by, or what stands before it"
     from imbal_al.project.labelled import labels
-    from imbal_al.project.state import only_healthy, split_labels
+    from imbal_al.project.state import how_to_label, only_healthy, rounds_with_model, split_labels
+    if only_healthy(p): return only_healthy(p)
     table = labels(p)
+    if not len(table): return f'{p.dir} has no verdict, nor a label to choose one on; {how_to_label(p)}'
+    if not rounds_with_model(p): return (
+        f'{p.dir} has no verdict, nor a network to choose one for; '
+        f'train it with `imbal-al next {typed(p.dir)} --budget 0`')
     faulty = dict(zip(table['id'], table['faulty']))
     is_tested = any(faulty[id] for id in split_labels(p, table['id'])[1])
     by = '--slip 0.01' if is_tested else '--alarms 0.05'
     why = '' if is_tested else ', by alarms on good parts as long as no held-out one is faulty'
-    choose = f'{p.dir} has no verdict; choose one{why}, for example `imbal-al verdict {p.dir} {by}`'
-    return '\n'.join(filter(None, [only_healthy(p), choose]))
+    return f'{p.dir} has no verdict; choose one{why}, for example `imbal-al verdict {typed(p.dir)} {by}`'
 
 # %% ../../nbs/73_project.commands.ipynb #d0e32691
 @with_options
@@ -525,7 +529,7 @@ def _verdict(
     if undo: return typer.echo(f'the verdict is now: {undo_verdict(project) or "none"}')
     if wanted is None: return typer.echo(verdict_account(project) or _no_verdict(project))
     typer.echo(str(choose_verdict(project, wanted, prevalence, device or 'cpu')))
-    typer.echo(f'kept in {project.dir}/verdict.json\nnext: imbal-al export {project.dir} model.onnx')
+    typer.echo(f'kept in {project.dir}/verdict.json\nnext: imbal-al export {typed(project.dir)} model.onnx')
 
 # %% ../../nbs/73_project.commands.ipynb #b4ebbfae
 def _export(
@@ -570,6 +574,19 @@ def _found_in(images):
     whole = images.resolve() if images.name in ('','..') else images
     return Path(f'{whole}-found')
 
+# %% ../../nbs/73_project.commands.ipynb #1c44f467
+_DONE = dict(reject='rejected', review='to look at', accept='accepted')
+
+def _found_line(table):
+    "How many pictures of a table were judged how"
+    with open(table, newline='', encoding='utf-8') as f: rows = list(csv.DictReader(f))
+    judged = Counter(row['verdict'] for row in rows if not row['error'])
+    said = [f'{judged[verdict]} {word}' for verdict,word in _DONE.items() if judged[verdict] or verdict=='review']
+    broken = sum(bool(row['error']) for row in rows)
+    if broken: said.append(f'{broken} could not be read (the last rows of the table say why)')
+    return f"{counted(len(rows), 'picture')}: {', '.join(said)}"
+
+
 # %% ../../nbs/73_project.commands.ipynb #fb8d88eb
 def _predict(
     model: Annotated[Path, typer.Argument(help='A file written by `imbal-al export`')],
@@ -602,7 +619,7 @@ def _predict(
         opened, images, folder, overlays,
         say=_tell_images, threshold=threshold, min_area=min_area, watch=watcher)
     if why_not: _say(why_not)
-    typer.echo(f'table: {table}')
+    typer.echo(f'{_found_line(table)}\ntable: {table}')
 
 # %% ../../nbs/73_project.commands.ipynb #d66f8e8f
 def _watcher(model, threads):
@@ -632,10 +649,12 @@ def _watch(
     opened = _open(project, look=True)
     watched = watch_line(opened, found, group_by, most, _say)
     typer.echo(shown_text(str(watched)))
-    if watched.queued: typer.echo(
-        f'to have them labelled: cp -r {found}/watch/pictures/. {opened.images} && '
-        f'imbal-al project new {project} --images {opened.images}, label the queue, '
-        f'imbal-al ingest {project} EXPORT')
+    if not watched.queued: return
+    odd = typed(f'{found}/watch/pictures/.')
+    typer.echo(
+        f'to have them labelled: cp -r {odd} {typed(opened.images)} && '
+        f'imbal-al project new {typed(project)} --images {typed(opened.images)}, label the queue, '
+        f'imbal-al ingest {typed(project)} EXPORT')
 
 # %% ../../nbs/73_project.commands.ipynb #11fa6e45
 _PROJECT = dict(

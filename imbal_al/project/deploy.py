@@ -35,6 +35,7 @@ from .labelled import labels
 from .store import Project
 from .verdict import verdict_round
 from ..runs.lock import held
+from ..text import typed
 
 # %% auto #0
 __all__ = ['export']
@@ -75,7 +76,7 @@ def _standing(p, prevalence, asked):
 # %% ../../nbs/71_project.deploy.ipynb #b9fcd923
 def _verdict_notes(p, record, threshold):
     "What somebody should know who exports a verdict"
-    number, again = verdict_round(p), f'run `imbal-al verdict {p.dir}` again'
+    number, again = verdict_round(p), f'run `imbal-al verdict {typed(p.dir)}` again'
     out = []
     if number!=record['number']: out.append(
         f'the verdict was chosen for the network of round {number}, '

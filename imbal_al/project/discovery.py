@@ -60,6 +60,7 @@ class Discovery:
     def sums(self)->list:
         "Lines on all rounds together"
         if not (self.found or self.rounds.labelled.sum()): return []
+        if not self.unlabelled: return [_left_line(self)]
         lines = [_left_line(self), str(self.seen or ''), self.said]
         return [line for line in lines if line]
     def __str__(self):
@@ -70,6 +71,7 @@ class Discovery:
 def _left_line(d):
     "What is left, in words"
     found = f"{counted(d.found, 'faulty unit')} {'is' if d.found==1 else 'are'} found"
+    if not d.unlabelled: return f'{found}, and every unit is labelled.'
     if math.isnan(d.left.mean): return f'{found}; how many are left nobody can tell without labelled tests.'
     share = f'{100*d.share.mean:.3g} % [{100*d.share.low:.3g}, {100*d.share.high:.3g}]'
     return (

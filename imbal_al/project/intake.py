@@ -20,7 +20,7 @@ from imbal_al.project.store import (
     labelled_ids, locked, open_project, Project, open_to_renew, sweep, write_project
 )
 from .units import bits_of, list_images, UNIT, unit_rows
-from ..text import counted, few
+from ..text import counted, few, typed
 
 # %% auto #0
 __all__ = ['new']
@@ -49,7 +49,8 @@ def new(
     for name,value in settings.items():
         was = getattr(old.settings, name)
         if was!=value: raise InputError(
-            f'{dir} was made with {name} {was}, not {value}; `imbal-al project set {dir} {name}=...` changes it, '
+            f'{dir} was made with {name} {was}, not {value}; '
+            f'`imbal-al project set {typed(dir)} {name}=...` changes it, '
             'or says what to do instead')
     return _refresh(dir, images, rows, lines, notes)
 
@@ -226,7 +227,7 @@ def look(
     now = looked_at(p.images, images, p.pictures)
     if images and not now: raise InputError(
         f'{p.images} holds none of the {len(images)} images of {p.dir}; mount the drive, '
-        f'or say where they are now: `imbal-al project new {p.dir} --images FOLDER`')
+        f'or say where they are now: `imbal-al project new {typed(p.dir)} --images FOLDER`')
     if any(image not in p.pictures for image in now): p = _remember(p, now)
     off = {image for image in images if image not in now or now[image].content!=p.pictures[image].content}
     if not off: return p
@@ -235,7 +236,7 @@ def look(
     labelled = len(labelled_ids(p) & {unit['id'] for unit in gone})
     say(
         f'gone or another picture now: {counted(len(off), "image")}, {labelled} of their units labelled; left out are '
-        f'{few(sorted(off))} (`imbal-al project new {p.dir} --images {p.images}` looks where they are, '
+        f'{few(sorted(off))} (`imbal-al project new {typed(p.dir)} --images {typed(p.images)}` looks where they are, '
         '`imbal-al project drop` takes them out)')
     units = pd.DataFrame([unit for unit in rows if unit['image'] not in off], columns=UNIT)
     return replace(p, units=units, gone=[*p.gone, *(dict(unit, why='lost') for unit in gone)])

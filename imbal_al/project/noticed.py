@@ -12,6 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..text import typed
+
 # %% auto #0
 __all__ = []
 
@@ -113,7 +115,7 @@ def parts_line(
     return (
         f'names may hold numbers of parts: {found.groups} groups of {sizes} images, '
         f"such as {' and '.join(found.example)}; if images of a part look alike, keep them together: "
-        f"`imbal-al project set {dir} 'group_by={found.pattern}'` now, "
+        f"`imbal-al project set {typed(dir)} 'group_by={found.pattern}'` now, "
         f"or --group-by '{found.pattern}' in a new project")
 
 # %% ../../nbs/62h_project.noticed.ipynb #22aac545

@@ -18,6 +18,7 @@ from .kinds import read_kinds
 from .labelled import labels, last_at, read_label
 from .matching import Found, Places
 from .store import open_project, Project
+from ..text import typed
 
 # %% auto #0
 __all__ = []
@@ -178,7 +179,7 @@ def _by_content(others, drawn, named):
     if named.image in same: same = [named.image]
     if len(same)>1: return Found([],
         why=f'{image} may be {same[0]} or {same[1]}, which are the same picture; '
-        f'take one out: `imbal-al project drop {p.dir} {same[1]}`')
+        f'take one out: `imbal-al project drop {typed(p.dir)} {typed(same[1])}`')
     if same: return _units_of(others, drawn, _Named(same[0]))
     known = p.pictures.get(named.image)
     if known and known.content: return _other_picture(drawn, named.image)

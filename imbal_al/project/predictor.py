@@ -181,7 +181,9 @@ def open_model(
     "Open an exported file. Raises `InputError` if it is none of ours, or not as it was exported"
     ort, = need_onnx('onnxruntime')
     path = Path(path)
-    if not path.is_file(): raise InputError(f'{path} is missing; write it with `imbal-al export DIR {path.name}`')
+    what = 'a folder' if path.is_dir() else 'missing'
+    if not path.is_file(): raise InputError(
+        f'{path} is {what}; `imbal-al export PROJECT model.onnx` writes one')
     try: content = path.read_bytes()
     except OSError as e: raise InputError(f'{path} cannot be read: {e.strerror}; copy it again') from e
     _check_bytes(path, content)
@@ -375,9 +377,9 @@ def _still(out, images, stems, records=None):
     _take_out(out, [row for name,row in done.items() if name not in kept])
     _keep(part, kept.values())
     gone, again = len(done)-len(here), len(here)-len(kept)
-    if gone or again: note(
-        f'{out}: {counted(gone, "image")} gone from {images} and taken out of the table, '
-        f'{again} are other ones now, or could not be read, and are done again')
+    said = [f'{counted(gone, "image")} gone from {images} and taken out of the table'] if gone else []
+    if again: said.append(f'{counted(again, "image")} changed since, or could not be read, and done again')
+    if said: note(f"{out}: {'; '.join(said)}")
     return kept
 
 # %% ../../nbs/70_project.predictor.ipynb #309021d7

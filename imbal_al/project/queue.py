@@ -6,16 +6,17 @@
 from __future__ import annotations
 import base64, json, math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np, pandas as pd
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from ..core import atomic_path, InputError, read_json, write_json, write_text
 from .annotations import brush_result, coco_json, cvat_xml, LS_CONFIG
 from .store import Project
 from .units import file_name
-from ..text import cell_text
+from ..text import cell_text, shown_text
 
 # %% auto #0
 __all__ = ['as_annotations']
@@ -58,7 +59,7 @@ def _thumbnail(image, mask=None, size=160):
 def _wrapped(draw, text, width, most=2):
     "Lines of text that fit a width, so many at most"
     lines = ['']
-    for word in text.encode('ascii','replace').decode().split(' '):
+    for word in shown_text(text).split():
         if lines[-1] and draw.textlength(f'{lines[-1]} {word}')>width: lines.append(word)
         else: lines[-1] = f'{lines[-1]} {word}'.strip()
     return [_shortened(draw, line, width) for line in lines][:most]
@@ -69,21 +70,30 @@ def _shortened(draw, line, width):
     while draw.textlength(line)>width: line = '..'+line[3:]
     return line
 
+# %% ../../nbs/66_project.queue.ipynb #6e5cea2c
+@lru_cache(1)
+def _font():
+    "A font with the letters of most alphabets, 9 pixels high"
+    import matplotlib # Here: most commands draw nothing
+    return ImageFont.truetype(Path(matplotlib.get_data_path())/'fonts/ttf/DejaVuSans.ttf', 9)
+
+
 # %% ../../nbs/66_project.queue.ipynb #872ff24e
 def _contact_sheet(cells, size=160):
-    """Pictures, and below each what it is and, in two lines at most, why it was picked
+    """Pictures, and below each what it is and, in three lines at most, why it was picked
 
     `cells`: [(RGB picture, [line, line])]."""
     columns = max(1, math.ceil(math.sqrt(1.4*len(cells))))
     rows = -(-len(cells)//columns)
-    w, h = size+12, size+49
+    w, h = size+12, size+62
     sheet = Image.new('RGB', (columns*w+8, rows*h+8), 'white')
     draw = ImageDraw.Draw(sheet)
+    draw.font = _font()
     for i,(im,lines) in enumerate(cells):
         x, y = 8+i%columns*w, 8+i//columns*h
         sheet.paste(im, (x+(size-im.width)//2, y+(size-im.height)//2))
         what, why = lines
-        said = _wrapped(draw, what, size, 1)+_wrapped(draw, why, size, 2)
+        said = [_shortened(draw, shown_text(what), size), *_wrapped(draw, why, size, 3)]
         for j,line in enumerate(said): draw.text((x, y+size+2+13*j), line, fill='black')
     return sheet
 

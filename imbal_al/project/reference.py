@@ -25,7 +25,7 @@ from .settings import group_of
 from .store import group_in, groups_of, Project
 from .watched import read_watched, record_of, ROW, taken_at, Watched, Watcher, write_watched
 from ..runs.folder import read_record, write_record
-from ..text import counted
+from ..text import counted, typed
 
 # %% auto #0
 __all__ = []
@@ -51,7 +51,7 @@ def checked_round(
     found       # Where they are, for the message
     ):          # The round's folder
     "The round whose network records are of. Raises `InputError` for another network"
-    again = (f'give `imbal-al export {p.dir} model.onnx` and '
+    again = (f'give `imbal-al export {typed(p.dir)} model.onnx` and '
         '`imbal-al predict model.onnx FOLDER` with a new --out')
     if about.get('project')!=p.id: raise InputError(
         f'{found} is by another network than one of {p.dir}; '
@@ -92,7 +92,7 @@ def _ready(p, folder):
     net = read_model(p, folder/'model.pt')
     if net is None: raise InputError(
         f'{folder}/model.pt is damaged; '
-        f'give `imbal-al next {p.dir} --budget 0` to train again, export and predict')
+        f'give `imbal-al next {typed(p.dir)} --budget 0` to train again, export and predict')
     return network(net, p.settings.encoder, 3, 'cpu', 'fp32')
 
 # %% ../../nbs/71c_project.reference.ipynb #864d3bc2
@@ -201,6 +201,16 @@ def _kin(p, name):
     known = p.pictures.get(name)
     return known.kin if known and known.kin else name
 
+# %% ../../nbs/71c_project.reference.ipynb #02e292d7
+def _same(p, found): return InputError(
+    f'{found} holds the pictures of {p.dir} themselves; predict pictures that are new')
+
+def _check_new(p, names, watched, found):
+    "Raise an `InputError` where the project's pictures are all among today's"
+    today = {content.decode() for content in watched.rows['content']}
+    if names and all(content_sum(p.images/name) in today for name in names): raise _same(p, found)
+
+
 # %% ../../nbs/71c_project.reference.ipynb #ae3e1a52
 @dataclass(frozen=True)
 class Reference:
@@ -222,17 +232,17 @@ def reference(
     watcher = frozen_watcher(p.dir/'watch'/'encoder.onnx', about.get('encoder'))
     if about.get('encoder')!=watcher.key: raise InputError(
         f'{found} keeps embeddings of another encoder than the one that is installed here; '
-        f'give `imbal-al predict MODEL FOLDER --out {found}` again with this version')
+        f'give `imbal-al predict MODEL FOLDER --out {typed(found)}` again with this version')
     work = _Work(p, round_logits(p, folder), watcher, read_rule(about['rule']))
     own = {name:about.get(name) for name in ('encoder','project','round','trained','rule')}
     names = drawn_images(p)
+    _check_new(p, names, watched, found)
     kept = _records(work, names, p.dir/'watch'/'reference.npz', own, say)
     if not kept.names: raise InputError(
         f'none of the {len(names)} pictures of {p.dir} that today is compared with can be read ({names[0]}); '
         'put them back')
     apart = ~np.isin(kept.rows['content'], watched.rows['content'])
-    if not apart.any(): raise InputError(
-        f'{found} holds the pictures of {p.dir} themselves; predict pictures that are new')
+    if not apart.any(): raise _same(p, found)
     group = same_groups(p, group_by)
     lot = Lot(
         rows=kept.rows,

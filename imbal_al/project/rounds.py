@@ -31,7 +31,7 @@ from .intake import look
 from .labelled import labels
 from .store import locked_rounds, Project, sweep
 from ..strategies.choose import select, select_spread, STRATEGIES
-from ..text import counted
+from ..text import counted, typed
 from ..strategies.registry import Candidates
 
 # %% auto #0
@@ -384,10 +384,10 @@ def _halved(p, seconds):
     "What would halve a long training, or make seconds of it"
     if seconds<60: return ''
     s = p.settings
-    line = f'; `imbal-al project set {p.dir} steps={max(s.steps//2, 1)}` halves that'
-    if s.members>1: return f'{line}, `imbal-al project set {p.dir} members=1` takes 1/{s.members} of it'
+    line = f'; `imbal-al project set {typed(p.dir)} steps={max(s.steps//2, 1)}` halves that'
+    if s.members>1: return f'{line}, `imbal-al project set {typed(p.dir)} members=1` takes 1/{s.members} of it'
     if s.train!='fine-tune' or s.encoder!='lite0': return line
-    return f'{line}, `imbal-al project set {p.dir} train=frozen` makes seconds of it'
+    return f'{line}, `imbal-al project set {typed(p.dir)} train=frozen` makes seconds of it'
 
 
 # %% ../../nbs/67_project.rounds.ipynb #bf78b46c

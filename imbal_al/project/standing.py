@@ -23,7 +23,7 @@ from .in_parts import part_standing, PartStanding
 from .labelled import labels
 from .heldout_records import heldout_hist, heldout_parts
 from imbal_al.project.state import (
-    flags_of, judged_rounds, read_guide, read_verdict, split_labels, tested_units, trained_rounds
+    flags_of, how_to_label, judged_rounds, read_guide, read_verdict, split_labels, tested_units, trained_rounds
 )
 from .store import groups_of, Project
 from ..text import counted
@@ -175,13 +175,13 @@ def _check_groups(p, groups, y, pi):
     for kind,n in (('faulty',y.sum()), ('healthy',(~y).sum())):
         if n==1: raise InputError(
             f'{p.dir} has too few {kind} held-out labels (1): a threshold is chosen on some and tested on others, '
-            "so it takes two; label more of the units that are picked 'to test on'")
+            f'so it takes two: {how_to_label(p, tests=True)}')
     if not groups or not pi<1: return
     for kind,are in (('faulty',y), ('healthy',~y)):
         names = {group for group,it_is in zip(groups, are) if it_is}
         if len(names)==1: raise InputError(
             f"{p.dir}: all {are.sum()} held-out {kind} labels are of one group ({names.pop()}); "
-            "label more of the units that are picked 'to test on', of other groups")
+            f'it takes those of other groups, too: {how_to_label(p, tests=True)}')
 
 # %% ../../nbs/68_project.standing.ipynb #0e1099f0
 def _standing(p, pi, kept, y, groups, more, worth, draws, caution):
@@ -264,8 +264,7 @@ def _none_faulty(p, n, prevalence):
     return (
         f'No faulty {p.settings.unit} is among the {n} held-out labels. '
         f'At {100*prevalence:.3g} % faulty a random test needs about {math.ceil(3/prevalence)} labels '
-        f'to hold one with 95 % certainty; `imbal-al next {p.dir} --budget 50 --tests 25` draws '
-        'tests where the network finds something.')
+        f'to hold one with 95 % certainty; it takes fewer of those that `imbal-al next` with --tests draws where the network finds something.')
 
 # %% ../../nbs/68_project.standing.ipynb #4c8eb1d6
 def partial_standing(

@@ -16,7 +16,7 @@ from ..measure.verdict import read_rule
 from ..networks.tiling import Windows
 from .labelled import labels
 from .store import BACKUP, group_in, locked, Project
-from ..text import counted
+from ..text import counted, typed
 
 # %% auto #0
 __all__ = ['release']
@@ -275,6 +275,25 @@ def unlabelled_units(p):
     gone = {*labels(p)['id'], *queued(p)}
     return split_labels(p, [id for id in p.units['id'] if id not in gone])
 
+# %% ../../nbs/64_project.state.ipynb #0168cb29
+def how_to_label(
+    p:Project,  # The project
+    tests=False # Labels to test on?
+    )->str:     # That follows a colon
+    "How a project comes by more labels"
+    units = ' of the units to test on' if tests else ''
+    out = waiting(p)
+    if tests: out = split_labels(p, out)[1]
+    if out: return f'label the {len(out)}{units} that wait for labels and ingest them'
+    left = unlabelled_units(p)
+    more = f'`imbal-al next {typed(p.dir)} --budget 50'
+    if tests and left[1]: return f"label more of the units that are picked 'to test on', {more} --tests 25` picks some"
+    if not tests and any(left): return f'label more with {more}`'
+    return (
+        f'all{units or " units"} are labelled, so put more pictures into {p.images} '
+        f'and give `imbal-al project new {typed(p.dir)} --images {typed(p.images)}`')
+
+
 # %% ../../nbs/64_project.state.ipynb #6ff6f795
 def project_windows(
     p:Project # The project
@@ -293,7 +312,7 @@ def read_guide(p):
     if found is None and not path.exists(): return {}
     if found and found.get('form')==_GUIDE and _is_guide(found): return found
     raise InputError(
-        f'{path} is damaged, or of another version; run `imbal-al guide {p.dir}` again, '
+        f'{path} is damaged, or of another version; run `imbal-al guide {typed(p.dir)}` again, '
         'or remove the file to go on without costs')
 
 def _is_guide(found):
@@ -312,7 +331,7 @@ def read_verdict(p):
         if (found or {}).get('form')!=VERDICT_FORM: raise InputError('it is of another version')
         return read_rule(found.get('rule'))
     except InputError as e: raise InputError(
-        f'{path} is damaged ({e}); run `imbal-al verdict {p.dir}` again, '
+        f'{path} is damaged ({e}); run `imbal-al verdict {typed(p.dir)}` again, '
         'or remove the file to go on without a verdict') from e
 
 VERDICT_FORM = 'imbal_al verdict 1'
@@ -387,15 +406,15 @@ def only_healthy(
     none = f'none of its {counted(len(faulty), "label")} is a defect'
     if held_out: none = f'the defects that are labelled are held out for tests ({held_out}), none is left to train on'
     return (
-        f'{p.dir} has no network: {none}. '
-        f'Label more with `imbal-al next {p.dir} --budget 50`, or take in masks of faulty parts that you know '
-        f'with `imbal-al ingest {p.dir} MASKS`')
+        f'{p.dir} has no network: {none}; {how_to_label(p)}, or take in masks of faulty parts that you know '
+        f'with `imbal-al ingest {typed(p.dir)} MASKS`')
 
 # %% ../../nbs/64_project.state.ipynb #61ed2e95
 def _check_settings_of_now(p):
     "Raise an `InputError` where models are there, but none by the settings of now"
     if _trained(p) and not rounds_with_model(p): raise InputError(
-        f'{p.dir} has no model that was trained with its settings of now; run `imbal-al next {p.dir} --budget 0`')
+        f'{p.dir} has no model that was trained with its settings of now; '
+        f'run `imbal-al next {typed(p.dir)} --budget 0`')
 
 def exported_round(p, number=None):
     """(folder, `round.json`) of the network that is exported: the last trained one, or that of a round
@@ -509,8 +528,7 @@ def tested_units(p, pi):
     for kind,number,needed in (('faulty',y.sum(),pi>0), ('healthy',(~y).sum(),pi<1)):
         if needed and not number: raise InputError(
             f"{p.dir} has {len(ids)} held-out labels, none of them {kind}; "
-            f"label more of the units that are picked 'to test on', a prevalence of {pi:g} needs "
-            f"{'both kinds' if 0<pi<1 else 'some'}")
+            f"a prevalence of {pi:g} needs {'both kinds' if 0<pi<1 else 'some'}: {how_to_label(p, tests=True)}")
     return ids, y
 
 # %% ../../nbs/64_project.state.ipynb #c7412091

@@ -17,6 +17,7 @@ from .pictures import Known
 from .settings import check_settings, group_of, Settings
 from .units import UNIT
 from ..runs.lock import held
+from ..text import typed
 
 # %% auto #0
 __all__ = ['open_project']
@@ -152,7 +153,7 @@ def _read_project(dir):
     path = dir/'project.json'
     found = read_json(path)
     if found is None and not path.exists(): raise InputError(
-        f'{dir} is no project; make one with `imbal-al project new {dir} --images FOLDER`')
+        f'{dir} is no project; make one with `imbal-al project new {typed(dir)} --images FOLDER`')
     if found is None: raise InputError(
         f'{path} is damaged; restore it from a backup: the labels beside it are whole')
     if found.get('form')!=_FORM: raise InputError(
@@ -209,7 +210,7 @@ def _read_pictures(dir, name):
 # %% ../../nbs/63_project.store.ipynb #e8cf3030
 def _read_units(dir, name):
     "The table of units. Raises `InputError` where it is missing or not as it was written"
-    again = f'restore it, or make it again from the images: `imbal-al project new {dir} --images FOLDER`'
+    again = f'restore it, or make it again from the images: `imbal-al project new {typed(dir)} --images FOLDER`'
     try: text = (dir/name).read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as e: raise InputError(f"{dir/name} is missing or damaged; {again}") from e
     if name!=_units_name(text): raise InputError(

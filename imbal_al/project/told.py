@@ -4,6 +4,7 @@
 
 # %% ../../nbs/66b_project.told.ipynb #04fe792d
 from __future__ import annotations
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,23 @@ from ..text import few
 
 # %% auto #0
 __all__ = []
+
+# %% ../../nbs/66b_project.told.ipynb #94e04135
+_TURNS = re.compile(' has | is | equals |: ')
+
+def _folded(lines, most=3, named=20):
+    "Lines; of those that say the same of more than a few images the first, and the names of the others"
+    alike = defaultdict(list)
+    for line in lines:
+        turn = _TURNS.search(line)
+        alike[line[turn.start():] if turn else line].append(line)
+    out = []
+    for said,own in alike.items():
+        names = [line.removesuffix(said) for line in own[1:]]
+        if len(own)<=most: out += own
+        else: out += [own[0], f'  the same of {len(names)} more: {few(names, named)}']
+    return out
+
 
 # %% ../../nbs/66b_project.told.ipynb #b95bc5af
 @dataclass
@@ -34,7 +52,8 @@ class Report:
     def __str__(self):
         kinds = ('new','changed','same','older','empty','unknown','refused','skipped','untouched')
         said = ', '.join(f'{self.counts[kind]} {kind}' for kind in kinds if self.counts[kind])
-        return '\n'.join([f'{Path(self.path).name} ({self.tool}): {said or "no label in it"}', *self.lines])
+        head = f'{Path(self.path).name} ({self.tool}): {said or "no label in it"}'
+        return '\n'.join([head, *_folded(self.lines)])
 
 # %% ../../nbs/66b_project.told.ipynb #b1560851
 _SAID = dict(

@@ -4,6 +4,7 @@
 
 # %% ../../nbs/69a_project.verdict.ipynb #e5e7d8e8
 from __future__ import annotations
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -17,9 +18,10 @@ from .held_out import weighed_tests
 from .labelled import labels
 from .heldout_records import heldout_parts
 from imbal_al.project.state import (
-    exported_round, read_guide, read_verdict, split_labels, VERDICT_FORM
+    exported_round, how_to_label, read_guide, read_verdict, split_labels, VERDICT_FORM
 )
 from .store import groups_of, locked, Project
+from ..text import percent, typed
 
 # %% auto #0
 __all__ = []
@@ -43,12 +45,11 @@ def _seen(p, device):
     faulty = dict(zip(table['id'], table['faulty']))
     _, ids = split_labels(p, table['id'])
     if not ids: raise InputError(
-        f'{p.dir} has no held-out label to choose a verdict on; '
-        "label the units that are picked 'to test on'")
+        f'{p.dir} has no held-out label to choose a verdict on: {how_to_label(p, tests=True)}')
     found = heldout_parts(p, folder, ids, device)
     if found is None: raise InputError(
         f'{p.dir}: the last model cannot be read back; '
-        f'run `imbal-al next {p.dir} --budget 0` to train again')
+        f'run `imbal-al next {typed(p.dir)} --budget 0` to train again')
     read, parts = found
     flags = np.array([faulty[id] for id in read], bool)
     tests = weighed_tests(p, read, flags)
@@ -82,7 +83,8 @@ def _choose(p, seen, wanted, pi):
     if wanted.alarms is not None: return rule_by_alarms(parts, faulty, wanted.alarms, w)
     if not faulty.any(): raise InputError(
         f'none of the {len(faulty)} held-out labels of {p.dir} is faulty, '
-        f'so what slips through is unknown; choose by alarms on good parts for now: `imbal-al verdict {p.dir} --alarms 0.05`')
+        'so what slips through is unknown; choose by alarms on good parts for now: '
+        f'`imbal-al verdict {typed(p.dir)} --alarms 0.05`')
     if wanted.slip is not None: return rule_by_recall(parts, faulty, wanted.slip, w)
     if pi is None: raise InputError(
         'costs per part need the share of faulty parts on the line; '
@@ -97,10 +99,31 @@ class Chosen:
     by: str             # How it was chosen, in words
     round: int          # Of the network that it was chosen for
     promise: str=''     # What would show that no more slips; '' where nothing was promised
+    whole: str=''       # What that means for whole pictures; '' where these are what is labelled
     def __str__(self):
         begins = f'Chosen by {self.by}, for the network of round {self.round}.'
-        lines = [begins, str(self.level), counted_for(self.level.rule), self.promise]
+        lines = [begins, str(self.level), self.whole, counted_for(self.level.rule), self.promise]
         return '\n'.join(filter(None, lines))
+
+# %% ../../nbs/69a_project.verdict.ipynb #00df63b0
+def _one(p):
+    "What a verdict counts"
+    return 'window' if p.settings.unit=='window' else 'part'
+
+
+# %% ../../nbs/69a_project.verdict.ipynb #30163a3e
+def _whole(p, level):
+    "What alarms on windows mean for whole pictures; '' where a picture is what is labelled"
+    n = int(p.units.groupby('image').size().median())
+    if _one(p)=='part' or n==1: return ''
+    each, most = (level.looked.mean+level.scrapped.mean, level.looked.high+level.scrapped.high)
+    told = 'All this counts windows'
+    if level.pi is not None: told += ', the prevalence and the costs too'
+    told += f'. A picture has {n} and is flagged if one of them is'
+    if math.isnan(each): return f'{told}.'
+    return (
+        f'{told}: {percent(each)} to {percent(min(n*each, 1))} of the good pictures, at worst {percent(min(n*most, 1))}.')
+
 
 # %% ../../nbs/69a_project.verdict.ipynb #0e8a4dc0
 def choose_verdict(
@@ -123,26 +146,31 @@ def choose_verdict(
         wanted.costs,
         seen.weights,
         seen.groups,
-        seed=p.settings.seed)
-    promise = _promise(wanted.slip, seen)
-    made = Chosen(level=level, by=_by(wanted), round=seen.round, promise=promise)
+        seed=p.settings.seed,
+        one=_one(p))
+    made = Chosen(
+        level=level,
+        by=_by(wanted, _one(p)),
+        round=seen.round,
+        promise=_promise(wanted.slip, seen, _one(p)),
+        whole=_whole(p, level))
     _keep(p, made, wanted, pi)
     return made
 
 # %% ../../nbs/69a_project.verdict.ipynb #c89048a7
-def _by(wanted):
+def _by(wanted, one='part'):
     "How a rule was chosen, in words"
     if wanted.rule: return 'hand'
     if wanted.slip is not None: return (
-        f'what may slip: at most {100*wanted.slip:.3g} % of the faulty parts')
+        f'what may slip: at most {100*wanted.slip:.3g} % of the faulty {one}s')
     if wanted.alarms is not None: return (
-        f'alarms: at most {100*wanted.alarms:.3g} % of the good parts are flagged')
+        f'alarms: at most {100*wanted.alarms:.3g} % of the good {one}s are flagged')
     costs = wanted.costs
     look = 'nobody looks' if costs.look is None else f'{costs.look:g} a look'
-    return f'costs: {costs.missed:g} a missed part, {costs.scrapped:g} a good part thrown away, {look}'
+    return f'costs: {costs.missed:g} a missed {one}, {costs.scrapped:g} a good {one} thrown away, {look}'
 
 # %% ../../nbs/69a_project.verdict.ipynb #1fddb043
-def _promise(slip, seen):
+def _promise(slip, seen, one='part'):
     "What it would take to show what is wanted"
     if slip is None: return ''
     n = int(seen.faulty.sum())
@@ -150,7 +178,7 @@ def _promise(slip, seen):
     needed = parts_to_show(slip)
     if n>=needed: return ''
     return (
-        f'To show that no more than {100*slip:.3g} % slips takes {needed} faulty held-out parts, '
+        f'To show that no more than {100*slip:.3g} % slips takes {needed} faulty held-out {one}s, '
         f'all caught; there {"is" if n==1 else "are"} {n}.')
 
 # %% ../../nbs/69a_project.verdict.ipynb #c261c892

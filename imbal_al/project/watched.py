@@ -31,6 +31,7 @@ from ..measure.metrics import BINS, histogram
 from ..measure.verdict import VERDICTS
 from ..networks.looks import look_at
 from ..runs.folder import read_record, write_record
+from ..text import typed
 
 # %% auto #0
 __all__ = []
@@ -172,7 +173,7 @@ def found_records(
     watched = read_watched(found/'watch.npz')
     if watched is None: raise InputError(
         f'{found} keeps no record to watch by (an earlier version, --no-watch, or it is damaged); '
-        f'give `imbal-al predict MODEL FOLDER --out {found}` again, it adds what is missing')
+        f'give `imbal-al predict MODEL FOLDER --out {typed(found)}` again, it adds what is missing')
     if not len(watched): raise InputError(
         f'{found} holds no picture that could be read; predict others')
     return watched

@@ -459,7 +459,7 @@ def advise_folder(
     """Advice for each pool of an active-learning study.
 
     Raises `InputError` for a folder without finished runs, and for what the study does not have."""
-    results, plan = read_study(folder)
+    results, plan = read_study(folder, may_be_table=False)
     check_told(folder, results, plan)
     _no_losses(folder, results, plan)
     check_choice('test', test, ('t','wilcoxon'))

@@ -14,6 +14,7 @@ from .paired import axis_words, is_losses, method_axes
 from .tables import check_table
 from ..runs.collect import results_table
 from ..runs.plan import load_plan
+from ..text import typed
 
 # %% auto #0
 __all__ = []
@@ -124,6 +125,7 @@ def check_told(
 # %% ../../nbs/81a_results.study_table.ipynb #be25ce12
 def read_study(
     folder:str|Path, # A study's folder, or a results table as CSV
+    may_be_table=True, # Does a table alone help?
     )->tuple[pd.DataFrame,dict|None]: # results, plan (None where there is only a table)
     """The table of a study and its plan; of a study that is still running the finished runs.
 
@@ -134,13 +136,13 @@ def read_study(
     planned = not alone and (folder/'study.json').is_file()
     if not table.is_file() and not planned: raise InputError(
         f'{table} is not there; '
-        'give the folder that `imbal-al study` or `imbal-al losses` wrote to, '
-        'or a results table as CSV')
+        'give the folder that `imbal-al study` or `imbal-al losses` wrote to'
+        f'{", or a results table as CSV" if may_be_table else ""}')
     if not planned: return _read_table(table), None
     plan = {config.hash:asdict(config) for config in load_plan(folder)}
     results = _read_table(table) if table.is_file() else results_table(folder)
     if not len(results): raise InputError(
-        f'no run of {folder} is finished; wait, or see `imbal-al status {folder}`')
+        f'no run of {folder} is finished; wait, or see `imbal-al status {typed(folder)}`')
     return with_sampling(results, plan), plan
 
 # %% ../../nbs/81a_results.study_table.ipynb #241f0486

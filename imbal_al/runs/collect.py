@@ -17,6 +17,7 @@ from imbal_al.core import (
 )
 from .lock import held, holder
 from .plan import kind_named, load_plan, study_kind
+from ..text import typed
 
 # %% auto #0
 __all__ = ['results_table', 'status', 'collect']
@@ -331,7 +332,7 @@ def collect(folder:str|Path,  # The study's folder
     kind, out = kind_named(study_kind(folder)), Path(out or folder/'collected')
     types = _types(_collected(folder, kind), kind.config)
     if not types:
-        raise InputError(f'{folder}: no run is finished yet; `imbal-al status {folder}` says how far it is')
+        raise InputError(f'{folder}: no run is finished yet; `imbal-al status {typed(folder)}` says how far it is')
     paths = [out.with_name(out.name+ending) for ending in ('.csv','.parquet')]
     cast_rows = ({name:_cast(row.get(name), kind) for name,kind in types.items()} for row in _collected(folder, kind))
     _write_collected(cast_rows, types, *paths)
