@@ -3965,6 +3965,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'imbal_al/project/exports.py'),
                                           'imbal_al.project.exports._misfit': ( 'project.exports.html#_misfit',
                                                                                 'imbal_al/project/exports.py'),
+                                          'imbal_al.project.exports._no_export': ( 'project.exports.html#_no_export',
+                                                                                   'imbal_al/project/exports.py'),
                                           'imbal_al.project.exports._no_outlines': ( 'project.exports.html#_no_outlines',
                                                                                      'imbal_al/project/exports.py'),
                                           'imbal_al.project.exports._parsed': ( 'project.exports.html#_parsed',

@@ -365,15 +365,15 @@ CASES = {
     ),
     'image empty': (
         lambda at: images.read_image(f'{at}/empty.png'),
-        'AT/empty.png is empty; fetch or export the file again',
+        'AT/empty.png is empty; fetch or export the file again, or take it out',
     ),
     'image cut': (
         lambda at: images.read_image(f'{at}/cut.png'),
-        'AT/cut.png cannot be read as an image (image file is truncated); fetch or export the file again',
+        'AT/cut.png cannot be read as an image (image file is truncated); fetch or export the file again, or take it out',
     ),
     'image is text': (
         lambda at: images.read_image(f'{at}/text.png'),
-        'AT/text.png cannot be read as an image (it is none); fetch or export the file again',
+        'AT/text.png cannot be read as an image (it is none); fetch or export the file again, or take it out',
     ),
     'image is a folder': (
         lambda at: images.read_image(f'{at}/images'),

@@ -98,7 +98,7 @@ def _unreadable(path, error):
     if 'cannot identify' in said: said = 'it is none'
     empty = os.path.isfile(path) and not os.path.getsize(path)
     why = 'is empty' if empty else f"cannot be read as an image ({said})"
-    return f"{path} {why}; fetch or export the file again"
+    return f"{path} {why}; fetch or export the file again, or take it out"
 
 # %% ../../nbs/11_data.images.ipynb #8714f7b4
 def open_picture(

@@ -280,6 +280,14 @@ def _read_file(path):
 # %% ../../nbs/62f_project.exports.ipynb #79ea341e
 _TORN = (OSError, EOFError, UnicodeDecodeError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
+# %% ../../nbs/62f_project.exports.ipynb #e04a7e09
+def _no_export(path):
+    "Why nothing in a file or folder is an export"
+    is_bare = path.is_dir() and not any(path.iterdir())
+    if is_bare: return f'{path} is an empty folder; save a mask there for each picture'
+    return f'{path} is none of: {_FORMS}; export as one of these'
+
+
 # %% ../../nbs/62f_project.exports.ipynb #4ba2a37b
 def read_export(
     path:str|Path, # A file, an archive, or a folder
@@ -300,6 +308,6 @@ def read_export(
         f'{path} is missing; give the file that the labelling tool has written') from e
     except _TORN as e: raise InputError(
         f"{path} cannot be read ({' '.join(str(e).split())[:160]}); export it again") from e
-    if not found: raise InputError(f'{path} is none of: {_FORMS}; export as one of these')
+    if not found: raise InputError(_no_export(path))
     for one in found.drawn: one.pixels = one.pixels or mask_reading(values)[1]
     return found

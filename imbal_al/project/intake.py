@@ -208,7 +208,8 @@ def _noticed(p, made):
             f'these labels do not count until the picture is back): {few(images)}')
     if back: lines.append(f'{len(back)} back, their labels with them: {few(back)}')
     if same: lines.append(
-        f'{len(same)} are there under another name, too; equal pictures stay in one group: {few(same)}')
+        f'{len(same)} {"is" if len(same)==1 else "are"} there under another name, too; '
+        f'equal pictures stay in one group: {few(same)}')
     return lines
 
 # %% ../../nbs/63a_project.intake.ipynb #02dd201d
