@@ -761,6 +761,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'imbal_al.dev.bench._read_once': ('dev/dev.bench.html#_read_once', 'imbal_al/dev/bench.py'),
                                     'imbal_al.dev.bench._round_project': ('dev/dev.bench.html#_round_project', 'imbal_al/dev/bench.py'),
                                     'imbal_al.dev.bench._row': ('dev/dev.bench.html#_row', 'imbal_al/dev/bench.py'),
+                                    'imbal_al.dev.bench._said_of': ('dev/dev.bench.html#_said_of', 'imbal_al/dev/bench.py'),
                                     'imbal_al.dev.bench._same': ('dev/dev.bench.html#_same', 'imbal_al/dev/bench.py'),
                                     'imbal_al.dev.bench._say_lines': ('dev/dev.bench.html#_say_lines', 'imbal_al/dev/bench.py'),
                                     'imbal_al.dev.bench._scaled': ('dev/dev.bench.html#_scaled', 'imbal_al/dev/bench.py'),

@@ -1343,7 +1343,7 @@ def wanted_rows(
         known = any(number in (name, name.split()[0]) for name in _ROWS)
         if not known: raise InputError(
             f"--rows {number!r}: there is no such row; known: {', '.join(_ROWS)}")
-    return [name for name in _ROWS for number in asked if _is_meant(name, number)]
+    return [name for name in _ROWS if any(_is_meant(name, number) for number in asked)]
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #50562b0d
 def _is_meant(name, number):
@@ -1351,17 +1351,21 @@ def _is_meant(name, number):
     return name==number or (name.split()[0]==number and 'cuda' not in name)
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #4025adaf
+def _said_of(name, line):
+    "A line of the table in words; a peer that is not installed has missed nothing"
+    ours = f"{name}: {line['what']}: {1e3*line['ours_s']:.3g} ms; {line['against']}"
+    if np.isnan(line['ratio']): return ours
+    text = (
+        f"{ours} {1e3*line['theirs_s']:.3g} ms; "
+        f"ratio {line['ratio']:.3g} ({line['low']:.3g} to {line['high']:.3g})")
+    if np.isnan(line['wanted']): return text
+    missed = '' if line['ratio']>=line['wanted'] else ': MISSED'
+    return f"{text}, wanted {line['wanted']:.3g}{missed}"
+
+# %% ../../nbs/dev/1_dev.bench.ipynb #44c9c48e
 def _say_lines(name, lines, say):
-    "The lines of a row in words"
-    for line in lines:
-        text = (
-            f"{name}: {line['what']}: {1e3*line['ours_s']:.3g} ms; "
-            f"{line['against']} {1e3*line['theirs_s']:.3g} ms; "
-            f"ratio {line['ratio']:.3g} ({line['low']:.3g} to {line['high']:.3g})")
-        if not np.isnan(line['wanted']):
-            missed = '' if line['ratio']>=line['wanted'] else ': MISSED'
-            text += f", wanted {line['wanted']:.3g}{missed}"
-        say(text)
+    "The lines of a row, what it held in memory and what it chose"
+    for line in lines: say(_said_of(name, line))
     if name in _MEMORY:
         say(f'{name}: {_MEMORY[name]/1e6:.0f} MB allocated beside the input at most')
     if name in _NOTES: say(f'{name}: {_NOTES[name]}')
@@ -1420,6 +1424,7 @@ def main():
     parser.add_argument('--short', action='store_true', help='tiny sizes, to see that it runs')
     parser.add_argument('--again', action='store_true', help='measure what is in the table too')
     given = parser.parse_args()
+    if min(given.rounds, given.threads)<1: parser.error('--rounds and --threads; give 1 or more of each')
     try: names = wanted_rows(given.rows)
     except InputError as e: parser.error(str(e))
     torch.set_num_threads(given.threads)
