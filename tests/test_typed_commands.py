@@ -16,7 +16,7 @@ from imbal_al.project.queue import _contact_sheet
 from imbal_al.project.state import how_to_label
 from imbal_al.project.verdict import choose_verdict, Wanted
 from imbal_al.results.study_table import read_study
-from small import png, run
+from small import png, run, steel_project
 
 PATHS = r'\{(p\.dir|dir|project\.dir|p\.images|folder|found|project|opened\.images|path\.name)\}'
 
@@ -149,3 +149,17 @@ def test_the_sheet_of_a_queue_names_pictures_in_folders_with_blanks(monkeypatch)
 def test_predict_takes_a_file(pictures):
     code, said = run('predict', pictures, pictures)
     assert code == 2 and 'is a folder; `imbal-al export PROJECT model.onnx` writes one' in said
+
+
+def test_a_round_that_only_trains_says_what_waits_and_what_is_next(tmp_path):
+    "With a queue out it says so; the command that it names is one that can be typed"
+    p, truth = steel_project(tmp_path, 8, (32, 40), 2, steps=2, held_out=0.3)
+    for row in p.units.itertuples():
+        if row.Index < 6:
+            write_label(p, row.id, truth[row.image])
+    assert run('next', p.dir, '--budget', 2, '--strategy', 'random', '--device', 'cpu')[0] == 0
+    code, said = run('next', p.dir, '--budget', 0, '--device', 'cpu')
+    assert code == 0 and '; 2 units of a queue wait for labels' in said, said
+    last = said.strip().splitlines()[-1]
+    assert last == f'next: imbal-al where {p.dir} --prevalence 0.05'
+    assert run(*shlex.split(last.removeprefix('next: '))[1:])[0] in (0, 2)

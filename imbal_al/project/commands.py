@@ -249,6 +249,15 @@ def _round_lines(project, made):
         'any editor: images, predictions   overview: contact.png, overview.txt',
         f'then: imbal-al ingest {typed(project.dir)} EXPORT'])
 
+# %% ../../nbs/73_project.commands.ipynb #8204907e
+def _trained_line(project, made):
+    "A round that has trained and asks for nothing, what waits, and how to go on"
+    line = f"round {made.number}: trained on {counted(len(made.record['train']), 'label')}"
+    n = made.waits(project)
+    if n: line += f'; {counted(n, "unit")} of a queue {"waits" if n==1 else "wait"} for labels'
+    return f'{line}\nnext: imbal-al where {typed(project.dir)} --prevalence 0.05'
+
+
 # %% ../../nbs/73_project.commands.ipynb #6f471794
 def _next(
     dir: _Dir,
@@ -285,8 +294,7 @@ def _next(
     project = _open(dir)
     made = next_round(
         project, budget, strategy, device, url, _say, prevalence, per_group, tests)
-    if not budget: return typer.echo(
-        f"round {made.number}: trained on {counted(len(made.record['train']), 'label')}")
+    if not budget: return typer.echo(_trained_line(project, made))
     if not made.fresh: typer.echo(
         f'round {made.number} still waits for its labels; '
         'ingest its labels first')
@@ -515,6 +523,7 @@ def _verdict(
     device: _Device=None,
     ):
     """Choose what is done with a part: accept it, have it looked at, reject it. Without an option: show the current verdict.
+    Where windows are labelled, costs and shares are of windows.
 
     Example:
 

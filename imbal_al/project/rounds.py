@@ -216,6 +216,11 @@ class Round:
         )->list:
         "Lines on all rounds: what was found, and what is left"
         return discovery(p).sums()
+    def waits(self,
+        p:Project # The project
+        )->int:
+        "How many units of queues wait for labels"
+        return len(waiting(p))
 
 # %% ../../nbs/67_project.rounds.ipynb #139b7cfa
 def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0, tests=None):
