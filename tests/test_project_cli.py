@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from imbal_al.cli.lines import OneLine
 from imbal_al.project.intake import new
+from imbal_al.project.rounds import next_round
 from imbal_al.project.store import open_project
 from imbal_al.project.commands import _found_in, register
 from imbal_al.project.queue import as_annotations
@@ -319,6 +320,46 @@ def test_what_neither_trains_nor_looks_loads_no_torch(tmp_path, images):
     said = subprocess.check_output([sys.executable, '-c', code], text=True).splitlines()
     assert [line for line in said[:-1] if not line.endswith('0 []')] == []
     assert len(said) == len(lines) + 1 and said[-1] == 'False'
+
+
+def test_what_is_refused_is_refused_before_pytorch_is_loaded(tmp_path, images):
+    nowhere, project = str(tmp_path / 'nope'), str(tmp_path / 'p')
+    new(tmp_path / 'p', images)
+    lines = [
+        ['next', nowhere],
+        ['next', project, '--strategy', 'magic'],
+        ['next', project, '--budget', '9', '--tests', '10'],
+        ['export', nowhere, str(tmp_path / 'model.onnx')],
+        ['guide', nowhere, '--misses-cost', '5', '--alarms-cost', '1'],
+        ['guide', nowhere, '--undo'],
+        ['guide', nowhere, '--misses-cost', '5'],
+    ]
+    code = (
+        'import sys\n'
+        'from imbal_al.cli import main\n'
+        f'for line in {lines}:\n'
+        "    sys.argv = ['imbal-al', *line]\n"
+        '    try: main()\n'
+        "    except SystemExit as error: print(line[0], error.code, 'torch' in sys.modules)\n"
+    )
+    ran = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True)
+    assert ran.stdout.splitlines() == [f'{line[0]} 2 False' for line in lines]
+    words = ['nope', 'magic', 'tests = 10', 'nope', 'nope', 'nope', '--alarms-cost']
+    assert [word in said for word, said in zip(words, ran.stderr.splitlines(), strict=True)] == [True] * 7
+
+
+def test_a_queue_that_waits_is_told_before_pytorch_is_loaded(tmp_path, images):
+    p = new(tmp_path / 'p', images)
+    next_round(p, 4, 'random', 'cpu')
+    code = (
+        'import sys\n'
+        'from typer.testing import CliRunner\n'
+        'from imbal_al.cli import app\n'
+        f"r = CliRunner().invoke(app, ['next', {str(p.dir)!r}])\n"
+        "print(r.exit_code, r.output.splitlines()[0], 'torch' in sys.modules)\n"
+    )
+    said = subprocess.check_output([sys.executable, '-c', code], text=True)
+    assert said == '0 round 1 still waits for its labels; ingest its labels first False\n'
 
 
 def test_status_loads_few_libraries(tmp_path, images):

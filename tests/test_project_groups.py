@@ -13,7 +13,8 @@ from imbal_al.project.store import groups_of, open_project
 from imbal_al.project.queue import as_annotations
 from imbal_al.project.taken import ingest
 from imbal_al.project.state import rounds, waiting
-from imbal_al.project.rounds import check_strategy, next_round, project_strategies
+from imbal_al.project.begun import project_strategies
+from imbal_al.project.rounds import check_strategy, next_round
 from imbal_al.project.state import is_held_out, split_labels
 from imbal_al.project.network import _measure_units, read_model, score_pool, score_units
 from imbal_al.data.synthetic import image

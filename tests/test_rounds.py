@@ -371,9 +371,9 @@ def test_training_is_drawn_towards_defects_where_they_are_rare(monkeypatch, shar
 
 def test_the_thousandth_round_is_later_than_the_999th(tmp_path, monkeypatch):
     from types import SimpleNamespace
-    from imbal_al.project import rounds
+    from imbal_al.project import begun
 
     picked = {'a': dict(round='999'), 'b': dict(round='1000')}
-    monkeypatch.setattr(rounds, 'queued', lambda p: picked)
-    monkeypatch.setattr(rounds, 'waiting', lambda p: list(picked))
-    assert rounds._still_out(SimpleNamespace(dir=tmp_path)).number == 1000
+    monkeypatch.setattr(begun, 'queued', lambda p: picked)
+    monkeypatch.setattr(begun, 'waiting', lambda p: list(picked))
+    assert begun._still_out(SimpleNamespace(dir=tmp_path)).number == 1000

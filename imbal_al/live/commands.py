@@ -116,7 +116,7 @@ def _serve(
     _check_installed(['starlette','uvicorn'])
     from imbal_al.live.server import check_access, make_live, serve
     from imbal_al.live.trainer import Plan
-    from imbal_al.project.rounds import project_strategies
+    from imbal_al.project.begun import project_strategies
     check_choice('strategy', rounds.strategy, [*project_strategies(), 'anomaly'])
     check_device(device)
     check_access(host, token)

@@ -70,7 +70,7 @@ class Plan:
     "How rounds are made"
     every: int=20                # Labels after which a new network is made
     budget: int=20               # Units that it asks for
-    strategy: str='entropy'      # See `imbal_al.project.rounds.project_strategies`
+    strategy: str='entropy'      # See `imbal_al.project.begun.project_strategies`
     prevalence: float|None=None  # Share of faulty units at deployment
     device: str='cpu'            # That networks compute on
     seconds: float=2.            # Between two looks

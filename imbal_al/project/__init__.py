@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         'annotations': 'cvat_xml coco_json',
+        'begun': 'Round',
         'clicks': 'Click mask_of_clicks',
         'costs': 'guide_costs',
         'deploy': 'export',
@@ -16,7 +17,7 @@ __getattr__, __dir__, __all__ = face(
         'predictor': 'Model open_model predict_folder',
         'queue': 'as_annotations',
         'review': 'Session reviewer',
-        'rounds': 'Round next_round',
+        'rounds': 'next_round',
         'settings': 'Settings',
         'standing': 'where',
         'state': 'release',

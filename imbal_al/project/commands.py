@@ -289,11 +289,13 @@ def _next(
 
         imbal-al next parts --budget 50 --strategy entropy
     """
-    from imbal_al.project.rounds import next_round
+    from imbal_al.project.begun import answered, ask
     check_device(device)
-    project = _open(dir)
-    made = next_round(
-        project, budget, strategy, device, url, _say, prevalence, per_group, tests)
+    project = _open(dir, look=True)
+    made = answered(project, ask(project, budget, strategy, prevalence, per_group, tests), _say)
+    if not made:
+        from imbal_al.project.rounds import next_round # Takes seconds: after what can be said at once
+        made = next_round(project, budget, strategy, device, url, _say, prevalence, per_group, tests)
     if not budget: return typer.echo(_trained_line(project, made))
     if not made.fresh: typer.echo(
         f'round {made.number} still waits for its labels; '
@@ -426,13 +428,13 @@ def guide_project(
     undo:bool=False               # Put back what stood before the last guidance instead
     ):
     "What `imbal-al guide DIR` does where DIR is a project; the command itself is in *Command line*"
-    from imbal_al.project.costs import guide_costs, undo_guide
-    from imbal_al.project.state import read_verdict
-    if undo: return typer.echo(f'put back: {undo_guide(_open(dir))}')
-    if misses_cost is None or alarms_cost is None: raise InputError(
+    if not undo and (misses_cost is None or alarms_cost is None): raise InputError(
         'a project is guided by costs: give both --misses-cost and --alarms-cost, such as 5 and 1')
     check_device(device)
-    project = _open(dir, look=True)
+    project = _open(dir, look=not undo)
+    from imbal_al.project.costs import guide_costs, undo_guide # Takes seconds: after what can be refused at once
+    from imbal_al.project.state import read_verdict
+    if undo: return typer.echo(f'put back: {undo_guide(project)}')
     device = device or best_device()
     guided = guide_costs(
         project, misses_cost, alarms_cost, prevalence, loss, candidates, target, device,
@@ -560,8 +562,9 @@ def _export(
 
         imbal-al guide parts --misses-cost 5 --alarms-cost 1 --prevalence 0.05 && imbal-al export parts model.onnx
     """
-    from imbal_al.project.deploy import export as write
-    written = write(_open(dir), model, prevalence, threshold, round)
+    project = _open(dir)
+    from imbal_al.project.deploy import export as write # Takes seconds, too
+    written = write(project, model, prevalence, threshold, round)
     for line in written.notes: _say(line)
     typer.echo(
         f"{written.path}: threshold {written.meta['threshold']:.3g}, "

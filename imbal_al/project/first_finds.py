@@ -20,14 +20,7 @@ from ..strategies.novelty import first_finds, heat_map
 __all__ = []
 
 # %% ../../nbs/66a_project.first_finds.ipynb #2b0d3cac
-ANOMALY = 'anomaly'
 _ENCODER = 'lite0'
-
-def cold_strategy(
-    asked:str # The strategy that was asked for
-    )->str:   # The strategy of a round without a labelled defect
-    "How a project without a labelled defect picks: as asked for where that needs no network"
-    return asked if asked in ('random','coreset') else ANOMALY
 
 # %% ../../nbs/66a_project.first_finds.ipynb #c24fa6d4
 class _Units:

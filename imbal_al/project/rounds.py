@@ -6,26 +6,26 @@
 from __future__ import annotations
 import math, time
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from imbal_al.core import (
-    best_device, check_choice, commit, InputError, stream, stream_seed, write_json, write_text
-)
+from ..core import best_device, InputError, stream, stream_seed, write_json, write_text
 from ..measure.sampling import draw_tests, rank_sizes
 from ..networks.predict import network, predict
 from ..networks.uncertainty import dropping
-from .first_finds import ANOMALY, cold_strategy, kept_heat, novel_picks
+from imbal_al.project.begun import (
+    ANOMALY, answered, ask, begun_otherwise, check_strategy_name, has_lost, has_news, made_before, NEEDS,
+    new_round, Round
+)
+from .first_finds import kept_heat, novel_picks
 from .discovery import discovery
 from imbal_al.project.network import (
     bare_network, cold_model, read_all, read_model, score_pool, score_units, SECOND, train, write_model
 )
 from .queue import write_queue
 from imbal_al.project.state import (
-    arrivals, changed_after, draws_of_tests, guided_loss, is_finished, odd_round,
-    only_healthy, picked_by, project_windows, queued, read_guide, read_picks, read_round, rounds, split_labels, unit_group, unlabelled_units, waiting
+    arrivals, changed_after, draws_of_tests, guided_loss, is_finished, odd_round, picked_by, project_windows,
+    read_picks, read_round, rounds, split_labels, unit_group, unlabelled_units
 )
 from .intake import look
 from .labelled import labels
@@ -35,21 +35,12 @@ from ..text import counted, typed
 from ..strategies.registry import Candidates
 
 # %% auto #0
-__all__ = ['Round', 'next_round']
+__all__ = ['next_round']
 
-# %% ../../nbs/67_project.rounds.ipynb #83eff668
-_NEEDS = {'entropy','foreground','embedding','labelled_faulty','margin','foreground_entropy','gradient','bald',
-    'pi_t','progress'}
-
-def project_strategies()->list: # Their names
-    "The strategies that a project can use"
-    return [name for name,strategy in STRATEGIES.items() if strategy.needs<=_NEEDS]
-
-# %% ../../nbs/67_project.rounds.ipynb #9343ba51
-def _check_prevalence(prevalence):
-    "Raise an `InputError` for what is no share"
-    if prevalence is not None and not 0<=prevalence<=1: raise InputError(
-        f'prevalence {prevalence!r}; give a share of faulty units, 0 to 1')
+# %% ../../nbs/67_project.rounds.ipynb #18f17ada
+def _check_dropout(p):
+    "Raise an `InputError` for a network without dropout"
+    with dropping(bare_network(p, None).eval()): pass
 
 # %% ../../nbs/67_project.rounds.ipynb #d66ba532
 def check_strategy(
@@ -58,25 +49,8 @@ def check_strategy(
     prevalence:float|None=None # At deployment; None: not known
     ):
     "Raise an `InputError` for a strategy that this project cannot use, or a prevalence that is none"
-    _check_prevalence(prevalence)
-    if name==ANOMALY: return
-    check_choice('strategy', name, [*STRATEGIES, ANOMALY])
-    needs = STRATEGIES[name].needs
-    lack = sorted(needs-_NEEDS)
-    if lack:
-        what = 'the truth' if lack==['faulty'] else lack[0].replace('_',' ')
-        raise InputError(
-            f"strategy {name!r} looks at {what}, which a project has not; "
-            f"choose one of: {', '.join(project_strategies())}")
-    if 'pi_t' in needs and prevalence is None: raise InputError(
-        f'strategy {name!r} aims at the share of faulty units at deployment; '
-        'give it, for example --prevalence 0.05')
-    if 'bald' in needs: _check_dropout(p)
-
-# %% ../../nbs/67_project.rounds.ipynb #18f17ada
-def _check_dropout(p):
-    "Raise an `InputError` for a network without dropout"
-    with dropping(bare_network(p, None).eval()): pass
+    check_strategy_name(name, prevalence)
+    if name!=ANOMALY and 'bald' in STRATEGIES[name].needs: _check_dropout(p)
 
 # %% ../../nbs/67_project.rounds.ipynb #610b04e9
 def _why(strategy, cold, scores, i):
@@ -94,7 +68,7 @@ def _pick(p, record, net, scores, labelled_embedding):
     n, most = min(record['from_pool'], len(ids)), record.get('per_group',0)
     candidates = Candidates(
         len(ids),
-        **{field:scores[field] for field in _NEEDS if field in scores},
+        **{field:scores[field] for field in NEEDS if field in scores},
         labelled_embedding=labelled_embedding,
         pi_t=record.get('prevalence'),
         progress=record.get('progress',0.))
@@ -195,85 +169,6 @@ def _peaks(p, net, ids, device, say):
     for i,(z,_) in enumerate(predict(run, read_all(p, ids, lines, got), project_windows(p))): peak[got[i]] = z.max()
     return np.array([peak.get(id, np.nan) for id in ids])
 
-# %% ../../nbs/67_project.rounds.ipynb #2aec90ac
-def _tests_words(record):
-    "How many tests were asked for"
-    return f", {record['tests']} to test on" if 'tests' in record else ''
-
-# %% ../../nbs/67_project.rounds.ipynb #f6ab8275
-@dataclass(frozen=True)
-class Round:
-    "A finished round"
-    number: int       # From 1
-    folder: Path      # `DIR/rounds/001` and so on
-    record: dict      # `round.json`
-    picks: list       # [dict(id, why, held_out)]
-    fresh: bool       # Made now; False: it was there, and its queue still waits
-    @property
-    def queue(self)->Path: return self.folder/'queue'
-    def sums(self,
-        p:Project # The project
-        )->list:
-        "Lines on all rounds: what was found, and what is left"
-        return discovery(p).sums()
-    def waits(self,
-        p:Project # The project
-        )->int:
-        "How many units of queues wait for labels"
-        return len(waiting(p))
-
-# %% ../../nbs/67_project.rounds.ipynb #139b7cfa
-def _begin(p, folder, number, budget, strategy, prevalence=None, per_group=0, tests=None):
-    "Write `round.json`: from then on this round is decided"
-    table = labels(p)
-    train_ids, test_ids = split_labels(p, table['id'])
-    train_pool, test_pool = unlabelled_units(p)
-    if budget and not train_pool+test_pool: raise InputError(
-        f'nothing is left to label in {p.dir}: '
-        f'{len(table)} are labelled, {len(waiting(p))} wait for labels; '
-        'add images with project new, or give a budget of 0 to train only')
-    version = dict(zip(table['id'], table['version']))
-    faulty = dict(zip(table['id'], table['faulty']))
-    cold = not any(faulty[id] for id in train_ids)
-    if not budget and cold: raise InputError(
-        only_healthy(p) or f'{p.dir} has no labelled defect to train on; label some first')
-    if tests is None: from_pool, to_test = _dealt(budget, p.settings.held_out, len(train_pool), len(test_pool))
-    else:
-        to_test = min(tests, len(test_pool))
-        from_pool = min(budget-to_test, len(train_pool))
-    record = dict(
-        number=number,
-        budget=budget,
-        strategy=strategy,
-        cold=cold,
-        to_test=to_test,
-        from_pool=from_pool,
-        train=[[id,int(version[id])] for id in train_ids],
-        test=[[id,int(version[id])] for id in test_ids],
-        prevalence=prevalence,
-        progress=len(train_ids)/max(len(train_ids)+len(train_pool), 1),
-        commit=commit())
-    record |= guided_loss(p)
-    if per_group: record['per_group'] = per_group
-    if tests is not None: record['tests'] = tests
-    if cold: record |= _start(strategy)
-    write_json(folder/'round.json', record)
-    return record
-
-# %% ../../nbs/67_project.rounds.ipynb #81f30642
-def _start(strategy):
-    "What a round without a labelled defect notes of its picks: nothing for those that were always so"
-    start = cold_strategy(strategy)
-    return dict(start=start) if start==ANOMALY else {}
-
-# %% ../../nbs/67_project.rounds.ipynb #92fd8ac1
-def _dealt(budget, held_out, n_train, n_test):
-    "(how many units to pick, how many to test on): the share `held_out`, one at least; more where the others run out"
-    least = int(budget>1 and held_out>0)
-    to_test = min(n_test, max(round(budget*held_out), least))
-    from_pool = min(n_train, budget-to_test)
-    return from_pool, min(n_test, budget-from_pool)
-
 # %% ../../nbs/67_project.rounds.ipynb #a90f8ea0
 def next_round(
     p:Project, # The project
@@ -289,97 +184,28 @@ def next_round(
     """Train, score, pick, write the queue
 
     Goes on with a round that was interrupted; while a queue is out and nothing has come back, returns that round."""
-    if not _is_count(budget): raise InputError(f'budget = {budget!r}; give a number of units, 0 or more')
-    if not _is_count(per_group): raise InputError(
-        f'per_group = {per_group!r}; give how many of a group may be picked, or 0 for any number')
-    if tests is not None and not (_is_count(tests) and tests<=budget): raise InputError(
-        f'tests = {tests!r}; give how many of the {budget} units of the budget are to test on, 0 to {budget}')
-    if prevalence is None: prevalence = read_guide(p).get('prevalence')
-    check_strategy(p, strategy, prevalence)
+    asked = ask(p, budget, strategy, prevalence, per_group, tests)
+    check_strategy(p, strategy, asked.prevalence)
     with locked_rounds(p.dir):
         p = look(p, say)
+        made = answered(p, asked, say)
+        if made: return made
         last = next(reversed(rounds(p)), None)
         record = read_round(last) if last else None
         finished = record is not None and is_finished(last)
-        if record and finished and budget and not _news(p, record) and waiting(p):
-            if changed_after(p)>=record['number']: say(_CHANGED)
-            return _still_out(p)
-        if record and finished and not budget and _up_to_date(p, last, record): return _made_before(last, record)
-        if record is None or finished:
-            last, record = _new_round(p, last, budget, strategy, prevalence, per_group, tests)
-        elif _asked(record)!=(budget,strategy,per_group,tests):
-            say(_begun_otherwise(record))
+        if finished and not budget and _up_to_date(p, last, record): return made_before(last, record)
+        if record is None or finished: last, record = new_round(p, last, asked)
+        elif begun_otherwise(record, asked): say(begun_otherwise(record, asked))
         return _go_on(p, last, record, device or best_device(), url, say)
 
-# %% ../../nbs/67_project.rounds.ipynb #916e11b9
-def _is_count(n): return isinstance(n,int) and not isinstance(n,bool) and n>=0
-
-# %% ../../nbs/67_project.rounds.ipynb #6003266e
-def _asked(record):
-    "What was asked for when a round was begun"
-    return record['budget'], record['strategy'], record.get('per_group',0), record.get('tests')
-
-# %% ../../nbs/67_project.rounds.ipynb #eadcccde
-_CHANGED = 'settings were changed since; a budget of 0 trains with them now, the next queue in any case'
-
-def _begun_otherwise(record):
-    "A line for whoever asks for another round than the one that was interrupted"
-    capped = f", at most {record['per_group']} of a group" if record.get('per_group') else ''
-    return (
-        f"round {record['number']} was begun with a budget of {record['budget']} and "
-        f"{record['strategy']}{capped}{_tests_words(record)}; that one is finished first")
-
-# %% ../../nbs/67_project.rounds.ipynb #7f9f8ef1
-def _made_before(folder, record):
-    "A round that is there"
-    return Round(
-        number=record['number'],
-        folder=folder,
-        record=record,
-        picks=read_picks(folder),
-        fresh=False)
-
-# %% ../../nbs/67_project.rounds.ipynb #cbb6c410
-def _still_out(p):
-    "The last round with units that are out"
-    picked = queued(p)
-    folder = p.dir/'rounds'/max((picked[id]['round'] for id in waiting(p)), key=int)
-    return Round(
-        number=int(folder.name),
-        folder=folder,
-        record=read_round(folder) or dict(cold=False, train=[]),
-        picks=read_picks(folder),
-        fresh=False)
-
-# %% ../../nbs/67_project.rounds.ipynb #e899f442
-def _new_round(p, last, budget, strategy, prevalence=None, per_group=0, tests=None):
-    "Folder and record of the round after `last`; one that lost its record before anything was picked is begun again"
-    again = last and read_round(last) is None and read_picks(last) is None
-    if again:
-        for path in (*last.glob('scores_*.npz'), last/'model.pt'): path.unlink(missing_ok=True)
-    number = int(last.name)+(not again) if last else 1
-    folder = p.dir/'rounds'/f'{number:03d}'
-    return folder, _begin(p, folder, number, budget, strategy, prevalence, per_group, tests)
 
 # %% ../../nbs/67_project.rounds.ipynb #2216fefe
 def _up_to_date(p, last, record):
     "Is the last model trained on all labels, in the way that is asked for, and there?"
     if record['cold'] or record['number']<=changed_after(p): return False
-    if _news(p, record) or _lost(p, record): return False
+    if has_news(p, record) or has_lost(p, record): return False
     trained = {name:record[name] for name in ('loss','fn_weight') if name in record}
     return trained==guided_loss(p) and read_model(p, last/'model.pt') is not None
-
-# %% ../../nbs/67_project.rounds.ipynb #8c3e396d
-def _news(p, record):
-    "Have labels come since a round began?"
-    table = labels(p)
-    known = {(id,version) for id,version in [*record['train'],*record['test']]}
-    return not set(zip(table['id'], table['version']))<=known
-
-# %% ../../nbs/67_project.rounds.ipynb #ea3ed83c
-def _lost(p, record):
-    "Was a model trained on labels that do not count any more?"
-    return not {id for id,_ in record['train']}<=set(labels(p)['id'])
 
 # %% ../../nbs/67_project.rounds.ipynb #cb970e7c
 def _spoken(seconds): return f'{seconds:.0f} s' if seconds<90 else f'{seconds/60:.0f} minutes'
