@@ -513,6 +513,7 @@ _NUMBERS = (
     ('--seeds', 5, 'of each setting'),
     ('--most', FullConfig.most, 'steps, at most'),
     ('--bs', FullConfig.bs, 'crops in a batch'),
+    ('--crop', FullConfig.crop, 'side of a crop, pixels, a multiple of 32'),
     ('--views', 1, '1, 4 (turned) or 8 (turned and mirrored) of a held-out photograph, averaged'),
     ('--threads', 1, 'CPU threads'))
 
@@ -537,7 +538,7 @@ def main(
     "`python -m imbal_al.dev.full_resolution --out FOLDER`"
     given = _arguments().parse_args(args)
     names = (given.data.split(','), given.losses.split(','), given.splits.split(','))
-    changes = dict(seeds=given.seeds, most=given.most, bs=given.bs, views=given.views)
+    changes = dict(seeds=given.seeds, most=given.most, bs=given.bs, crop=given.crop, views=given.views)
     try: return _go(given, full_plan(*names, **changes))
     except InputError as error: raise SystemExit(f'full_resolution: {error}') from error
 
