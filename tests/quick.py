@@ -122,8 +122,8 @@ def read_once(read):
     values = functools.cache(read)
 
     @functools.wraps(read)
-    def again():
-        return values().copy()
+    def again(*asked):
+        return values(*asked).copy()
 
     again.once = True
     return again
@@ -133,16 +133,16 @@ def networks_once():
     "What every network needs is read and built once from now on, if the room that makes networks is loaded"
     features_once()
     room = sys.modules.get('imbal_al.networks.models')
-    if not room or not hasattr(room, 'lite0_state_dict') or hasattr(room.lite0_state_dict, 'once'):
+    if not room or not hasattr(room, 'lite_state_dict') or hasattr(room.lite_state_dict, 'once'):
         return
     from segmentation_models_pytorch.encoders import timm_universal
 
     timm_universal.timm = types.SimpleNamespace(create_model=known(timm_universal.timm.create_model))
-    reads, once = room.lite0_state_dict, read_once(room.lite0_state_dict)
+    reads, once = room.lite_state_dict, read_once(room.lite_state_dict)
     for name in ('models', 'features'):
         there = sys.modules.get(f'imbal_al.networks.{name}')
-        if getattr(there, 'lite0_state_dict', None) is reads:
-            there.lite0_state_dict = once
+        if getattr(there, 'lite_state_dict', None) is reads:
+            there.lite_state_dict = once
 
 
 BLOCKS = 64  # Of pictures, 1 MB each, whose features a process keeps

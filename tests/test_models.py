@@ -12,7 +12,7 @@ from imbal_al.networks import models
 from imbal_al.core import InputError
 from imbal_al.networks.device import DeviceData
 from imbal_al.networks.models import (
-    encoder_stats, lite0_state_dict, Maps, ARCHS, create_model,
+    encoder_stats, lite_state_dict, Maps, ARCHS, create_model,
 )
 from imbal_al.networks.models import _HALF, _IMAGENET, _scaled, _unpool
 from imbal_al.networks.scoring import forward, score
@@ -70,7 +70,7 @@ def test_channels():
 
 
 def test_imagenet_weights_are_in_the_encoder_and_nowhere_else(lite0):
-    w = lite0_state_dict()
+    w = lite_state_dict()
     own = lite0.encoder.state_dict()
     got = {k for k in own if k.removeprefix('model.') in w}
     assert got == set(own) and len(own) > 200
@@ -171,7 +171,7 @@ def test_width_scales_the_decoder_and_keeps_the_encoder(arch, width):
 def test_a_narrow_decoder_keeps_the_encoder_s_weights():
     m = create_model('unet', width=0.25)
     assert torch.equal(
-        m.encoder.state_dict()['model.conv_stem.weight'], lite0_state_dict()['conv_stem.weight']
+        m.encoder.state_dict()['model.conv_stem.weight'], lite_state_dict()['conv_stem.weight']
     )
     assert [b.conv1[0].out_channels for b in m.decoder.blocks] == [64, 32, 16, 8, 8]
 

@@ -29,7 +29,7 @@ def test_a_network_made_quickly_and_what_is_drawn_after_it_are_those_of_one_made
 
     quick.networks_once()
     quickly = [made(encoder, weights) for _ in range(2)]
-    monkeypatch.setattr(models, 'lite0_state_dict', models.lite0_state_dict.__wrapped__)
+    monkeypatch.setattr(models, 'lite_state_dict', models.lite_state_dict.__wrapped__)
     monkeypatch.setattr(timm_universal.timm, 'create_model', timm_universal.timm.create_model.__wrapped__)
     slowly, drawn = made(encoder, weights)
     for net, after in quickly:

@@ -40,7 +40,7 @@ class _Training:
     patch: Annotated[Optional[str], typer.Option(
         help='Windows cut from the images, pixels: 224 or 256x400')]=None
     encoder: Annotated[Optional[str], typer.Option(
-        help='lite0, vgg16 (segnet) or any of segmentation-models-pytorch')]=None
+        help='lite0, lite1, lite2, vgg16 (segnet) or any of segmentation-models-pytorch')]=None
     width: Annotated[Optional[float], typer.Option(
         help='Share of the channels: 0.5 for a small machine')]=None
     lr: Annotated[Optional[float], typer.Option(help="SGD's learning rate")]=None

@@ -40,7 +40,7 @@ class _Learning:
     stride: Annotated[Optional[str], typer.Option(
         help='none: side by side; even: shifted so that all is covered')]=None
     arch: Annotated[Optional[str], typer.Option(help='fpn, unet, pspnet, deeplabv3')]=None
-    encoder: Annotated[Optional[str], typer.Option(help='lite0, or any of segmentation-models-pytorch')]=None
+    encoder: Annotated[Optional[str], typer.Option(help='lite0, lite1, lite2, or any of segmentation-models-pytorch')]=None
     mode: Annotated[Optional[str], typer.Option(help='paired (a pool for each repeat) or paper (one for all)')]=None
     healthy_share: Annotated[Optional[float], typer.Option(
         help='Share of the budget spent on healthy patches from production, a click each')]=None

@@ -470,7 +470,7 @@ def full_hours(
     rates, total = {}, 0.
     for c in configs:
         photos = load_photos(c.data, root)
-        key = (c.data, c.crop, c.bs, c.arch, c.width, c.views)
+        key = (c.data, c.crop, c.bs, c.arch, c.encoder, c.width, c.views)
         if key not in rates: rates[key] = _step_seconds(c, photos, device)
         step, photo = rates[key]
         total += c.most*step+_set_of(c.data)[2]*len(photos.tiles)*photo
@@ -516,6 +516,7 @@ _NUMBERS = (
     ('--crop', FullConfig.crop, 'side of a crop, pixels, a multiple of 32'),
     ('--views', 1, '1, 4 (turned) or 8 (turned and mirrored) of a held-out photograph, averaged'),
     ('--threads', 1, 'CPU threads'))
+_CHANGES = ('seeds','most','bs','crop','views','encoder')
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #25ec1b0a
 def _arguments():
@@ -527,6 +528,7 @@ def _arguments():
         parser.add_argument(name, default=','.join(known), help='names, with commas')
     for name,default,said_of in _NUMBERS:
         parser.add_argument(name, type=int, default=default, help=said_of)
+    parser.add_argument('--encoder', default=FullConfig.encoder, help='lite0, lite1, lite2 or any of smp')
     parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:1')
     parser.add_argument('--dry-run', action='store_true', help='say what it costs, train nothing')
     return parser
@@ -538,7 +540,7 @@ def main(
     "`python -m imbal_al.dev.full_resolution --out FOLDER`"
     given = _arguments().parse_args(args)
     names = (given.data.split(','), given.losses.split(','), given.splits.split(','))
-    changes = dict(seeds=given.seeds, most=given.most, bs=given.bs, crop=given.crop, views=given.views)
+    changes = {name:getattr(given, name) for name in _CHANGES}
     try: return _go(given, full_plan(*names, **changes))
     except InputError as error: raise SystemExit(f'full_resolution: {error}') from error
 

