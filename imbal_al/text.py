@@ -54,10 +54,11 @@ def p_text(
 
 # %% ../nbs/01_text.ipynb #6bca171b
 def percent(
-    share:float, # 0 to 1
+    share:float,    # 0 to 1
+    space:str=' ',  # Before the sign
     )->str:
     "A share in per cent"
-    return f'{100*share:.3g} %'
+    return f'{100*share:.3g}{space}%'
 
 # %% ../nbs/01_text.ipynb #a0213308
 def counted(

@@ -355,7 +355,7 @@ TABLE = made_up_results(repeats=5, cycles=3, pi_us=(0.1,))
 
 def test_refuses_other_repeats_and_takes_the_common_ones():
     holed = TABLE[~((TABLE.strategy == 'entropy') & (TABLE['repeat'] >= 3))]
-    with pytest.raises(InputError, match=r'pool 10 % faulty.*entropy lacks 3, 4; .*3 common'):
+    with pytest.raises(InputError, match=r'pool 10 % faulty.*entropy lacks 3, 4; .*the 3 that all have'):
         compare_results(holed)
     c = compare_results(holed, common=True)
     assert (c.pairs.n == 3).all() and '2 left out' in c.notes[0]

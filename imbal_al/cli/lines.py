@@ -20,6 +20,8 @@ _UsageError = typer.BadParameter.__mro__[1]
 
 def say(line): typer.echo(shown_text(line), err=True)
 
+def show(line): typer.echo(shown_text(line))
+
 # %% ../../nbs/88_cli.lines.ipynb #8e605fc9
 def _missing(error):
     "What is missing, what that is, and where an example stands; '' for another error"
@@ -97,9 +99,9 @@ def size_text(amount):
 
 # %% ../../nbs/88_cli.lines.ipynb #7cf5eb56
 def screen(width):
-    "The terminal; elsewhere a page of this width"
+    "The terminal; elsewhere a page of this width. Text is shown as it is"
     from rich.console import Console
-    return Console(width=None if sys.stdout.isatty() else width)
+    return Console(width=None if sys.stdout.isatty() else width, markup=False, emoji=False)
 
 # %% ../../nbs/88_cli.lines.ipynb #459d13aa
 def file_part(name): return name.replace(os.sep,'_').replace(':','_')

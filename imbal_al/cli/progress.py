@@ -24,7 +24,7 @@ def _progress_bar():
         progress.TimeElapsedColumn(),
         progress.TextColumn('left'),
         progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, markup=False, emoji=False),
         speed_estimate_period=600)
 
 # %% ../../nbs/88b_cli.progress.ipynb #0c0ac2d8

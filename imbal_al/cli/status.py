@@ -11,11 +11,11 @@ from typing import Annotated, Optional
 
 import typer
 
-from .lines import duration_text, end_if, say, screen, size_text
+from .lines import duration_text, end_if, say, screen, show, size_text
 from .progress import loud_run
 from .shared import engine_options, Work
 from ..options import with_options
-from ..text import counted, progress_text
+from ..text import counted, percent, progress_text
 
 # %% auto #0
 __all__ = []
@@ -32,7 +32,7 @@ def _state_table(folder, states):
         else: table.add_column(name, justify='left')
     for name in (*order,'trainings'): table.add_column(name, justify='right')
     for key,runs in states.groupby(kind):
-        what = [f'{v:.0%}' if name=='pi_u' else str(v) for name,v in zip(kind, key)]
+        what = [percent(v,'') if name=='pi_u' else str(v) for name,v in zip(kind, key)]
         counts = [str(int((runs.state==state).sum())) for state in order]
         table.add_row(*what, *counts, f'{runs.trained.sum()} of {runs.trainings.sum()}')
     return table
@@ -61,14 +61,18 @@ def _sum_line(count):
     return line
 
 # %% ../../nbs/88e_cli.status.ipynb #e1e77d64
+def _held_by(run):
+    "Who holds a run since when, as far as its lock says"
+    if not run.by: return ' by somebody (its owner.json is damaged)'
+    return f" on {run.by} since {time.strftime('%d %b %H:%M', time.localtime(run.since))}"
+
+# %% ../../nbs/88e_cli.status.ipynb #82dd8846
 def _state_lines(states, count):
     "The sum, who is at what, and why runs failed"
     yield _sum_line(count)
-    for run in states[states.state=='running'].itertuples():
-        since = time.strftime('%d %b %H:%M', time.localtime(run.since or 0))
-        yield (
-            f'running: {run.config} ({_what(run)}) on {run.by} since {since}, '
-            f'{run.trained} of {run.trainings} trainings')
+    for run in states[states.state=='running'].itertuples(): yield (
+        f'running: {run.config} ({_what(run)}){_held_by(run)}, '
+        f'{run.trained} of {run.trainings} trainings')
     for run in states[states.state=='failed'].itertuples():
         yield f'failed: {run.config} ({_what(run)}): {run.line}'
 
@@ -77,7 +81,7 @@ def status(
     folder: Annotated[Path, typer.Argument(metavar='DIR', help="A study's folder")],
     watch: Annotated[bool, typer.Option(
         '--watch', help='Repeat until nothing is left to run')]=False,
-    every: Annotated[float, typer.Option(min=.1, help='Seconds between two updates')]=10.,
+    every: Annotated[float, typer.Option(min=.1, max=86400, help='Seconds between two updates')]=10.,
     ):
     """What is done, running, failed and left, and how long it will take;
     also while the study is running.
@@ -98,8 +102,8 @@ def status(
         if console.is_terminal and watch: console.clear()
         if not watch or console.is_terminal or before is None:
             console.print(_state_table(folder, states))
-            typer.echo('\n'.join(lines))
-        elif now!=before: typer.echo(lines[0])
+            show('\n'.join(lines))
+        elif now!=before: show(lines[0])
         before = now
         if not watch or not count['running']+count['left']: return
         time.sleep(every)

@@ -18,7 +18,7 @@ from .shared import patch_of, Work
 from ..core import atomic_path, best_device, InputError
 from ..losses.names import LOSS_NAMES
 from ..options import given_options, with_options
-from ..text import counted
+from ..text import counted, percent
 
 # %% auto #0
 __all__ = []
@@ -171,7 +171,7 @@ def _print_results(results):
     for key,rows in last.groupby(['data',*ways,'pi_u','pi_t','strategy']):
         *names,pi_u,pi_t,strategy = key
         table.add_row(
-            *names, f'{pi_u:.0%}', f'{pi_t:.0%}', strategy,
+            *names, percent(pi_u,''), percent(pi_t,''), strategy,
             str(int(rows.labelled.iloc[0])), str(len(rows)),
             f'{rows.f1.mean():.3f}', f'{rows.f1_heldout.mean():.3f}',
             f'{rows.faulty_share.mean():.0%}')

@@ -17,7 +17,7 @@ from imbal_al.results.tables import (
     areas_by_repeat, check_table, claim_value, in_both, losses_by_repeat, paired_areas, PAPER_LOSS,
     picked_shares, run_areas, shifted_to, twin_row, uniqueness_table, unshifted
 )
-from ..text import listed, markdown_table, with_interval
+from ..text import listed, markdown_table, percent, with_interval
 
 # %% auto #0
 __all__ = ['claims', 'pooled_claims', 'held_together', 'summary', 'claims_markdown', 'in_short']
@@ -117,7 +117,7 @@ _JUDGED = ('entropy','coreset')
 def _gain_row(strategy, pi_u, a, b, margin, seed):
     "Claim 1a for one strategy and pool, from the areas of both, by repeat"
     gain = paired_interval(a, b, seed, kind='wider')
-    where = f'{strategy}, pool {pi_u:.0%} faulty'
+    where = f"{strategy}, pool {percent(pi_u,'')} faulty"
     verdict = above(gain, fails=margin)
     return claim_row('1a', 'beats random without shift (area)', where, '> 0', gain, verdict)
 
@@ -144,7 +144,7 @@ def _loss_row(pi_u, losses, tolerance, seed):
     return claim_row(
         claim='2a',
         statement='share of F1 lost at 5 % faulty (entropy, budget 10 %)',
-        setting=f'pool {pi_u:.0%} faulty',
+        setting=f"pool {percent(pi_u,'')} faulty",
         paper='none' if np.isnan(paper) else f'{paper:.2f}',
         interval=lost,
         verdict=UNTOLD if np.isnan(paper) else _near(lost, paper, tolerance))
@@ -160,7 +160,7 @@ def _claim_2(results, value, tolerance, seed):
     rows.append(claim_row(
         claim='2b',
         statement="the loss grows with the pool's share of faulty",
-        setting=f'{last:.0%} minus {first:.0%}',
+        setting=f"{percent(last,'')} minus {percent(first,'')}",
         paper='0.53',
         interval=growth,
         verdict=above(growth)))
@@ -208,7 +208,7 @@ def _claim_4(picks):
         rows.append(claim_row(
             claim='4',
             statement='uniqueness varies more with core-set than with entropy (s.d.)',
-            setting=f'pool {pi_u:.0%} faulty',
+            setting=f"pool {percent(pi_u,'')} faulty",
             paper='> 0',
             interval=lead,
             verdict=above(lead)))
@@ -221,7 +221,7 @@ def _not_worse_row(strategy, pi_u, areas, margin):
     return claim_row(
         claim='5',
         statement='not worse than random at 5 % faulty (area)',
-        setting=f'{strategy}, pool {pi_u:.0%} faulty',
+        setting=f"{strategy}, pool {percent(pi_u,'')} faulty",
         paper=f'> -{margin:g}',
         interval=Interval(test.mean, test.low, test.high, test.n),
         verdict=test.verdict)

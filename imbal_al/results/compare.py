@@ -128,6 +128,16 @@ class PairRules:
     test: str = 'wilcoxon'     # Of the verdict: wilcoxon or t
     seed: int = 0              # Of the intervals
 
+# %% ../../nbs/81_results.compare.ipynb #93d06eaf
+def _check_rules(rules, family):
+    "Raise an `InputError` for a name that is none, or a size that no difference has"
+    check_choice('family', family, ('setting','all'))
+    check_choice('test', rules.test, ('wilcoxon','t'))
+    if not rules.margin<float('inf'): raise InputError(
+        f'margin = {rules.margin:g}; give a disadvantage that is shrugged off, such as 0.01')
+    if not 0<rules.target<float('inf'): raise InputError(
+        f'target = {rules.target:g}; give a difference of interest, above 0, such as 0.02')
+
 # %% ../../nbs/81_results.compare.ipynb #a16689d0
 def compare_results(
     results:pd.DataFrame,     # Tidy results, of strategies or of losses
@@ -143,8 +153,7 @@ def compare_results(
 
     Raises `InputError` for what is not paired or cannot be compared."""
     rules = PairRules(**rules)
-    check_choice('family', family, ('setting','all'))
-    check_choice('test', rules.test, ('wilcoxon','t'))
+    _check_rules(rules, family)
     losses, notes = is_losses(results), []
     if what is None: what = 'final' if losses else 'area'
     what = as_what(what)

@@ -194,6 +194,14 @@ def _check_pools(curves):
             f'{setting}: not paired, the pools differ: {one.method} had {one.pool} patches '
             f'and {other.method} {other.pool} in repeat {unit}; compare runs of one pool only')
 
+# %% ../../nbs/80a_results.paired.ipynb #eb5c8b23
+def _check_budget(setting, budgets, what):
+    "Raise an `InputError` for a budget at which no run of the setting was"
+    if not isinstance(what, float): return
+    low, high = min(budgets), max(budgets)
+    if not low-1e-9<=what<=high+1e-9: raise InputError(
+        f'{setting}: {what:g} is outside of the budgets that were run, {low:g} to {high:g}')
+
 # %% ../../nbs/80a_results.paired.ipynb #4ca4f5d8
 def run_values(
     curves:pd.DataFrame, # From `value_curves`
@@ -201,7 +209,7 @@ def run_values(
     )->pd.DataFrame:     # setting, method, unit, value
     """One number per run: setting, method, unit, value; nan where a run is not finished.
 
-    Raises `InputError` where an area needs more than one budget, or pools differ."""
+    Raises `InputError` where an area needs more than one budget, no run had the budget, or pools differ."""
     what, rows = as_what(what), []
     _check_pools(curves)
     for setting,mine in curves.groupby('setting', sort=False):
@@ -209,6 +217,7 @@ def run_values(
         if what=='area' and len(budgets)<2: raise InputError(
             f'{setting}: an area needs at least two budgets, there is one ({min(budgets):g}); '
             'compare the final values')
+        _check_budget(setting, budgets, what)
         for (method,unit),run in mine.groupby(['method','unit'], sort=False):
             value = _one_value(run, what, budgets)
             rows.append(dict(setting=setting, method=method, unit=unit, value=value))
@@ -228,8 +237,9 @@ def _unpaired(holes):
         units = [str(unit) for unit in holes.index[holes[method]]]
         lacks.append(f'{method} lacks {some_of(units, 8)}')
     left = int((~holes.any(axis=1)).sum())
-    return (f"not paired, the repeats (seeds) differ: {'; '.join(lacks)}; run what is missing, "
-        f'or ask for the {left} common ones (common=True, --common)')
+    said = f"not paired, the repeats (seeds) differ: {'; '.join(lacks)}; run what is missing"
+    if not left: return said
+    return said+f", or ask for the {'one' if left==1 else left} that all have (common=True, --common)"
 
 # %% ../../nbs/80a_results.paired.ipynb #08fbf2b3
 def _one_of(values):

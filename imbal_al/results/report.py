@@ -25,7 +25,7 @@ from .study_table import check_told, with_sampling
 from .tables import claim_value
 from ..runs.collect import picks_table, results_table, status, study_origin, summary
 from ..runs.plan import load_plan
-from ..text import counted, interval_text, progress_text, some_of
+from ..text import counted, interval_text, percent, progress_text, some_of
 
 # %% auto #0
 __all__ = ['write_report']
@@ -213,7 +213,7 @@ def _last_f1(results):
     value = 'f1_heldout' if 'f1_heldout' in results else 'f1'
     last = results[results.cycle==results.groupby('config').cycle.transform('max')].copy()
     last['test'] = [
-        'F1 like the pool' if pool==test else f'F1 at {test:.0%} faulty'
+        'F1 like the pool' if pool==test else f"F1 at {percent(test,'')} faulty"
         for pool,test in zip(last.pi_u, last.pi_t)]
     by_test = last.pivot_table(index='config', columns='test', values=value, sort=False)
     return by_test.reset_index()
@@ -246,7 +246,7 @@ def _name(config):
     "A run in the words of its title"
     if hasattr(config, 'label'): return config.label()
     return (
-        f'{config.data}, pool {config.pi_u:.0%} faulty, '
+        f"{config.data}, pool {percent(config.pi_u,'')} faulty, "
         f'{config.strategy}, repeat {config.repeat}')
 
 # %% ../../nbs/87_results.report.ipynb #29b22687
@@ -283,7 +283,7 @@ def _picked(folder, configs, root):
     "What was picked, a part for each data set and pool"
     out, repeat = [],min(config.repeat for config in configs)
     for data,pi_u in dict.fromkeys((config.data, config.pi_u) for config in configs):
-        title = f'Picked from {data}, pool {pi_u:.0%} faulty'
+        title = f"Picked from {data}, pool {percent(pi_u,'')} faulty"
         out.append(_part(title, picks_gallery, folder, pi_u, repeat, data, root=root, level=4))
     return out
 

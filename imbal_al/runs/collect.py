@@ -209,7 +209,7 @@ def _standing(config, kind, runs, done):
         state='done' if hash in done else state,
         trained=size if hash in done else trained,
         trainings=size,
-        by=f"{owner['host']}:{owner['pid']}" if owner else '',
+        by=f"{owner['host']}:{owner['pid']}" if owner.get('pid') else '',
         since=owner.get('since'),
         line=failed.get('line',''))
 
