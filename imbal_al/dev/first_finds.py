@@ -14,6 +14,7 @@ from scipy.cluster.vq import kmeans2
 from ..core import config_hash, provenance, read_json, stream, write_json, write_table
 from ..data.catalog import load_source
 from ..data.patches import cache_root, open_store
+from .study import read_exact
 from ..measure.statistics import paired_interval
 from ..networks.features import Features, keep_features, load_encoder
 from ..strategies.diversity import k_center_greedy
@@ -257,7 +258,7 @@ _ABOUT = ('config','commit','hardware','weights')
 def _taken_up(table, runs):
     "Records of the starts that a table holds, where they are missing"
     if not table.is_file(): return
-    t = pd.read_csv(table, float_precision='round_trip', dtype=dict(config=str, commit=str))
+    t = read_exact(table)
     for key,rows in t.groupby('config', sort=False):
         path = runs/f'{key}.json'
         if read_json(path): continue
@@ -269,7 +270,7 @@ def _taken_up(table, runs):
 def _with_others(t, path):
     "These rows, after those of other encoders and sets that a table holds"
     if not path.is_file(): return t
-    kept = pd.read_csv(path, float_precision='round_trip')
+    kept = read_exact(path)
     new = kept['encoder'].isin(t['encoder'])&kept['data'].isin(t['data'])
     return pd.concat([kept[~new], t])[list(kept.columns)]
 

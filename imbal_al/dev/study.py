@@ -25,9 +25,17 @@ def study_parser(
     parser.add_argument('--out', type=Path, default=Path('data/results')/f'{name}.csv')
     return parser
 
-# %% ../../nbs/dev/0a_dev.study.ipynb #446328d3
+# %% ../../nbs/dev/0a_dev.study.ipynb #27807f1f
 _NAMES = dict(config=str, commit=str) # Some consist of digits only
+_ASKED = {} if tuple(map(int, pd.__version__.split('.')[:2]))>=(3,1) else dict(float_precision='round_trip')
 
+def read_exact(
+    table # A file of `write_table`, or one that is open
+    )->pd.DataFrame:
+    "A study's table, its numbers to the last bit, `config` and `commit` as text"
+    return pd.read_csv(table, dtype=_NAMES, **_ASKED)
+
+# %% ../../nbs/dev/0a_dev.study.ipynb #446328d3
 def records_from(
     table:Path,  # An earlier table, if there is one; its column `config` names the records
     folder:Path, # Of the records, made if it is absent
@@ -36,7 +44,7 @@ def records_from(
     "Take rows of an earlier table up as records, those whose record is not there"
     folder.mkdir(parents=True, exist_ok=True)
     if not table.exists(): return 0
-    rows = pd.read_csv(table, float_precision='round_trip', dtype=_NAMES).drop(columns=list(without), errors='ignore')
+    rows = read_exact(table).drop(columns=list(without), errors='ignore')
     paths = [folder/f'{config}.json' for config in rows['config']]
     absent = [(path,row) for path,row in zip(paths, rows.to_dict('records')) if not path.exists()]
     for path,row in absent: write_json(path, row)

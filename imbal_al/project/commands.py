@@ -4,7 +4,7 @@
 
 # %% ../../nbs/73_project.commands.ipynb #5d2865d8
 from __future__ import annotations
-import csv, sys
+import csv, sys, time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -573,12 +573,27 @@ def _export(
         f'{written.watcher}: goes along with the model, for `imbal-al watch`')
 
 # %% ../../nbs/73_project.commands.ipynb #bd2c60e8
-def _tell_images(done, total):
-    "How many images are done, on one line of the error stream"
-    if not sys.stderr.isatty(): return
-    end = '\n' if done==total else ''
-    sys.stderr.write(f'\r{done} of {total}{end}')
-    sys.stderr.flush()
+_WAIT = 5 # Seconds: what is over so soon is told of in a terminal only
+
+def _left(seconds): return f'{seconds:.0f} s left' if seconds<90 else f'{seconds/60:.0f} minutes left'
+
+def _images_told(clock=time.monotonic):
+    "f(images done, images in all) that says on the error stream how many are done, and how long the rest takes"
+    begun, tenths = [], [0]
+    def tell(done, total):
+        "In a terminal on one line; in a file or a pipe a line at each tenth"
+        if not begun: begun.append(clock())
+        passed = clock()-begun[0]
+        line = f'{done} of {total}'
+        if 1<done<total: line += f', {_left(passed*(total-done)/(done-1))}'
+        if sys.stderr.isatty():
+            end = '\n' if done==total else ''
+            sys.stderr.write(f'\r\x1b[K{line}{end}')
+            sys.stderr.flush()
+        elif _WAIT<=passed and tenths[0]<done*10//total<10:
+            tenths[0] = done*10//total
+            _say(line)
+    return tell
 
 # %% ../../nbs/73_project.commands.ipynb #557787f2
 def _found_in(images):
@@ -629,7 +644,7 @@ def _predict(
     watcher, why_not = _watcher(model, threads) if watch else (None, '')
     table = predict_folder(
         opened, images, folder, overlays,
-        say=_tell_images, threshold=threshold, min_area=min_area, watch=watcher)
+        say=_images_told(), threshold=threshold, min_area=min_area, watch=watcher)
     if why_not: _say(why_not)
     typer.echo(f'{_found_line(table)}\ntable: {table}')
 
