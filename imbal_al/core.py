@@ -64,6 +64,7 @@ def atomic_path(path:str|Path # Where the file shall be
     """Write to the yielded path; on leaving without an error it is flushed and renamed to `path`, and the folder flushed;
     else it is removed. Raises `InputError` where it cannot be written"""
     path = Path(path)
+    if path.is_dir(): raise InputError(f"cannot write {path}: it is a folder; give the name of a file")
     short = path.name if len(os.fsencode(path.name))<200 else 'long'
     tmp = path.with_name(f'.{short}.{uuid4().hex[:8]}.tmp')
     try:

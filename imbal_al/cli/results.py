@@ -10,7 +10,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from .shared import DataRoot, Device, names_of
+from .lines import show
+from .shared import DataRoot, names_of
 from ..options import with_options
 
 # %% auto #0
@@ -28,7 +29,7 @@ class _Comparing:
         'from all held-out patches), image_ap, image_auroc, image_caught, image_spared, defects_found, defects_pro, '
         'defects_aupro; default f1_heldout, for losses iou')]=None
     at: Annotated[Optional[str], typer.Option(
-        help='area (under the budget curve), final, or a share of the pool such as 0.06; '
+        help='area (under the budget curve), final, or a share of the pool such as 0.06 (of losses an epoch); '
         'default area, for losses final')]=None
     reference: Annotated[Optional[str], typer.Option(
         help='Compare all with this one; default all pairs')]=None
@@ -67,7 +68,7 @@ def compare(
     """
     from imbal_al.results.compare_report import compare_folder, write_comparison
     comparison = compare_folder(
-        folder, typer.echo, how.methods,
+        folder, show, how.methods,
         what=how.at,
         value=how.value,
         reference=how.reference,
@@ -78,7 +79,7 @@ def compare(
         common=how.common,
         only=names_of(how.only) if how.only is not None else None)
     if not out: return
-    typer.echo('\n'.join(f'written: {path}' for path in write_comparison(comparison, out)))
+    show('\n'.join(f'written: {path}' for path in write_comparison(comparison, out)))
 
 # %% ../../nbs/88f_cli.results.ipynb #648c9545
 def advise(
@@ -91,7 +92,7 @@ def advise(
     pi_t: Annotated[Optional[float], typer.Option(
         help='Share of faulty patches at deployment; default the smallest of the study')]=None,
     budget: Annotated[Optional[float], typer.Option(
-        help='Share of the pool to be labelled; default all budgets (the area under the curve)')]=None,
+        help='Share of the pool to be labelled; default all that the study labelled')]=None,
     margin: Annotated[float, typer.Option(
         min=0, help='Disadvantage in F1 small enough to ignore')]=.01,
     test: Annotated[str, typer.Option(help='Of the verdicts: wilcoxon or t')]='wilcoxon',
@@ -107,7 +108,7 @@ def advise(
     """
     from imbal_al.results.advise import advise_folder
     advice = advise_folder(folder, data, pi_u, pi_t, budget, margin, test)
-    typer.echo('\n\n'.join(one.account() for one in advice))
+    show('\n\n'.join(one.account() for one in advice))
 
 # %% ../../nbs/88f_cli.results.ipynb #e209bb8a
 def report(
@@ -117,7 +118,8 @@ def report(
     predictions: Annotated[int, typer.Option(
         min=0, help='Best, median and worst predictions per data set; '
         'a network is trained again for them')]=0,
-    device: Device=None,
+    device: Annotated[str, typer.Option(
+        help='Where that network is trained: cpu, cuda, cuda:1')]='cpu',
     data_root: DataRoot=None,
     ):
     """One HTML file for a finished or running study: what was run, claims, figures, every run,
@@ -128,4 +130,4 @@ def report(
         imbal-al report runs/synthetic-quick
     """
     from imbal_al.results.report import write_report
-    typer.echo(write_report(folder, out, predictions, data_root, device or 'cpu'))
+    show(write_report(folder, out, predictions, data_root, device))

@@ -308,8 +308,9 @@ def non_inferior(
 )->NonInferiority: # Verdict, mean, both bounds, p and n
     """Is `a` not worse than `b` by `margin`? One-sided paired t test;
     'does not': worse by more than the margin, with the same confidence. Raises `InputError` for a negative margin"""
-    if not margin>=0: raise InputError(
-        f"margin {margin} is negative; give the disadvantage that is shrugged off as a positive number")
+    if not 0<=margin<np.inf: raise InputError(
+        f"margin {margin} is {'negative' if margin<0 else 'no size'}; "
+        'give the disadvantage that is shrugged off as a positive number')
     difference = _there(_difference(a, b))
     n = len(difference)
     mean = float(difference.mean()) if n else np.nan

@@ -133,8 +133,6 @@ def _check_rules(rules, family):
     "Raise an `InputError` for a name that is none, or a size that no difference has"
     check_choice('family', family, ('setting','all'))
     check_choice('test', rules.test, ('wilcoxon','t'))
-    if not rules.margin<float('inf'): raise InputError(
-        f'margin = {rules.margin:g}; give a disadvantage that is shrugged off, such as 0.01')
     if not 0<rules.target<float('inf'): raise InputError(
         f'target = {rules.target:g}; give a difference of interest, above 0, such as 0.02')
 

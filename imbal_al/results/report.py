@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from markdown_it import MarkdownIt
 
-from ..core import InputError, read_json, write_text
+from ..core import check_device, InputError, read_json, write_text
 from ..measure.parts import part_level
 from . import claims, loss_claims, loss_figures, loss_tables
 from .compare import compare_results
@@ -424,7 +424,10 @@ def write_report(
     root=None,          # Data root; without the images the pictures are left out, and that is said
     device:str='cpu',   # Where the networks are trained again, such as cuda
     )->Path:            # The file written
-    "Write one HTML file that holds all there is to say of a study. Raises `InputError` if the folder holds none"
+    """Write one HTML file that holds all there is to say of a study.
+
+    Raises `InputError` if the folder holds none, or a network would be trained on a device that is not there"""
+    if predictions: check_device(device)
     text = _report_html(folder, predictions, root, device)
     out = Path(out or Path(folder)/'report.html')
     write_text(out, text)

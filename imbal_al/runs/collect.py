@@ -326,10 +326,14 @@ def _write_collected(rows, types, text_path, table_path):
 def collect(folder:str|Path,  # The study's folder
     out:str|Path|None=None    # Path of the files without ending; default FOLDER/collected
     )->list[Path]:            # The files written
-    "Write all results with all they depend on as CSV and Parquet. Raises `InputError` if nothing is finished"
+    """Write all results with all they depend on as CSV and Parquet.
+
+    Raises `InputError` if nothing is finished, and where `out` is a folder"""
     folder = Path(folder)
     load_plan(folder)
     kind, out = kind_named(study_kind(folder)), Path(out or folder/'collected')
+    if out.is_dir(): raise InputError(
+        f"{out} is a folder; give the path of the files without ending, such as {out/'collected'}")
     types = _types(_collected(folder, kind), kind.config)
     if not types:
         raise InputError(f'{folder}: no run is finished yet; `imbal-al status {typed(folder)}` says how far it is')
