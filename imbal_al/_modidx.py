@@ -14,6 +14,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'imbal_al.cli.data._data_check': ('cli.data.html#_data_check', 'imbal_al/cli/data.py'),
                                    'imbal_al.cli.data._data_get': ('cli.data.html#_data_get', 'imbal_al/cli/data.py'),
                                    'imbal_al.cli.data._data_list': ('cli.data.html#_data_list', 'imbal_al/cli/data.py'),
+                                   'imbal_al.cli.data._there_already': ('cli.data.html#_there_already', 'imbal_al/cli/data.py'),
                                    'imbal_al.cli.data._write_count': ('cli.data.html#_write_count', 'imbal_al/cli/data.py')},
             'imbal_al.cli.lines': { 'imbal_al.cli.lines.OneLine': ('cli.lines.html#oneline', 'imbal_al/cli/lines.py'),
                                     'imbal_al.cli.lines.OneLine._end': ('cli.lines.html#oneline._end', 'imbal_al/cli/lines.py'),

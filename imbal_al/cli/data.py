@@ -10,7 +10,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from .lines import OneLine, screen, size_text
+from .lines import OneLine, screen, show, size_text
+from ..text import typed
 
 # %% auto #0
 __all__ = []
@@ -75,7 +76,7 @@ def _data_check(
     """
     from imbal_al.data.catalog import check_source, load_source, report_lines
     report = check_source(load_source(name, data_root), progress=_counter())
-    typer.echo('\n'.join(report_lines(report)))
+    show('\n'.join(report_lines(report)))
     if report['problems']: raise typer.Exit(1)
 
 # %% ../../nbs/88g_cli.data.ipynb #8b7f5e81
@@ -95,9 +96,16 @@ class _Telling:
     def __init__(self): self.counters = {}
     def __call__(self, what, done, total):
         if what not in self.counters:
-            counter = _ByteCounter if what=='download' else _counter
+            counter = _counter if what=='check' else _ByteCounter
             self.counters[what] = counter(what)
         self.counters[what](done, total)
+
+# %% ../../nbs/88g_cli.data.ipynb #36e1c411
+def _there_already(name, folder, data_root, archive):
+    "What is said of a data set that is here, and what may be done, lines"
+    where = f' --data-root {typed(data_root)}' if data_root else ''
+    yield f'{name} is already in {folder}; `imbal-al data check {name}{where}` reads it through'
+    if archive: yield f'{archive} was not unpacked; remove {folder} to take it instead'
 
 # %% ../../nbs/88g_cli.data.ipynb #dde83495
 @data_app.command('get')
@@ -118,7 +126,6 @@ def _data_get(
     from imbal_al.data.download import get_data
     from imbal_al.data.catalog import report_lines
     got = get_data(name, data_root, _Telling(), archive)
-    if 'check' not in got: return typer.echo(
-        f"{name} is already in {got['folder']}; `imbal-al data check {name}` reads it through")
+    if 'check' not in got: return show('\n'.join(_there_already(name, got['folder'], data_root, archive)))
     lines = [f"{name} is in {got['folder']} (sha256 {got['sha256']})"]
-    typer.echo('\n'.join([*lines, *report_lines(got['check'])]))
+    show('\n'.join([*lines, *report_lines(got['check'])]))
