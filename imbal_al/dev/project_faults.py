@@ -68,7 +68,13 @@ def _steel(i):
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #29ddfc3d
 def _truth(name):
     "The mask of an image, by its name"
-    return _steel(int(name[:2]))[1]
+    return _steel(int(Path(name).stem))[1]
+
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #b3f30291
+def _begin(work, images):
+    "A folder of images"
+    (work/'images').mkdir(parents=True)
+    for i in range(images): Image.fromarray(_steel(i)[0]).save(work/'images'/f'{i:02d}.png')
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #0bb2c509
 def _annotate(folder):
@@ -112,8 +118,8 @@ def _watched(arrays):
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #e3959bf1
 _RUN_OWN = ('commit','units','changes')
 
-def _file(path):
-    "What a file says, without what may differ"
+def _said(path):
+    "What a whole file says, without what may differ; None for one that is of no such kind"
     if path.suffix=='.npz':
         with np.load(path, allow_pickle=False) as arrays:
             if path.name=='watch.npz': return _watched(arrays)
@@ -124,7 +130,13 @@ def _file(path):
     if path.suffix=='.json' and path.read_text(encoding='utf-8').startswith('{'):
         record = read_json(path)
         if record: return {k:v for k,v in record.items() if k not in _RUN_OWN}
-    return zlib.crc32(path.read_bytes())
+
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #4cecb198
+def _file(path):
+    "What a file says, without what may differ; of one that is not whole, or of another kind, its sum"
+    try: said = _said(path)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error): said = None
+    return zlib.crc32(path.read_bytes()) if said is None else said
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #8c01d6c5
 # Locks; a path; lines in the order of their making
@@ -181,12 +193,6 @@ class _Try:
         "Was anything lost, or done twice?"
         return self.outcome!='survived' or self.twice>0
 
-# %% ../../nbs/dev/3_dev.project_faults.ipynb #b46e2bff
-def _begin(work, images):
-    "A folder of images"
-    (work/'images').mkdir(parents=True)
-    for i in range(images): Image.fromarray(_steel(i)[0]).save(work/'images'/f'{i:02d}.png')
-
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #1cd0a093
 class _Campaign(Tries):
     "The unbroken project, kept before each command"
@@ -221,10 +227,10 @@ class _Campaign(Tries):
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #953aa78b
 def _same_units(campaign, folder):
-    "Whether a new project has the units of the unbroken one, in one table"
-    unbroken = campaign.before('next, cold')/'p'
-    if len(open_project(folder/'p').units)!=len(open_project(unbroken).units): return False
-    return len(list(folder.glob('p/units-*.csv')))==1
+    "Whether a new project has the units of the unbroken one, by their names, in one table"
+    unbroken = open_project(campaign.before('next, cold')/'p')
+    is_same = sorted(open_project(folder/'p').units['name'])==sorted(unbroken.units['name'])
+    return is_same and len(list(folder.glob('p/units-*.csv')))==1
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #8201952c
 def _different(campaign, step, folder):
@@ -281,27 +287,45 @@ def _is_done(served):
     return len(labels(p))==len(p.units) and not due(p, _EVERY)
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #521a8862
+def _ended(pid):
+    "The exit code of a process that has ended; None: it goes on. It is left for whoever waits for it"
+    found = os.waitid(os.P_PID, pid, os.WEXITED|os.WNOHANG|os.WNOWAIT)
+    if not found: return None
+    return found.si_status if found.si_code==os.CLD_EXITED else -found.si_status
+
+def _waited(served, pid, seconds):
+    "Wait until all is labelled; what went wrong"
+    until = time.monotonic()+seconds
+    while not _is_done(served):
+        code = _ended(pid)
+        if code is not None: return [f'exit code {code}']
+        if time.monotonic()>=until: return [f'not done after {seconds} s']
+        time.sleep(.1)
+    return []
+
+# %% ../../nbs/dev/3_dev.project_faults.ipynb #07b1e13d
 def _until_done(served, seconds=300):
     "Serve until all is labelled, then kill; what went wrong"
-    pid, until = _give(served.folder, served.step), time.monotonic()+seconds
-    while not _is_done(served) and time.monotonic()<until:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done: return [f'exit code {os.waitstatus_to_exitcode(status)}']
-        time.sleep(.1)
-    _kill_after(pid, 0)
-    return [] if _is_done(served) else [f'not done after {seconds} s']
+    pid = _give(served.folder, served.step)
+    try: bad = _waited(served, pid, seconds)
+    except InputError as e: bad = [str(e)]
+    finally: _kill_after(pid, 0)
+    return bad
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #3cf264c0
+def _is_kept(p, id):
+    "Is a unit's label there, and as it was drawn?"
+    try: return np.array_equal(read_mask(p, id), _truth(p.row[id]['name']))
+    except InputError: return False
+
 def _lost(folder, tasks):
     "What was drawn and is no label as it was drawn, what was picked and is no task; what else was said"
     p = open_project(folder/'p')
-    known = set(labels(p)['id'])
-    def is_kept(id): return id in known and (read_mask(p, id)==_truth(p.row[id]['name'])).all()
     drawn = sorted(task['data']['id'] for task in tasks if task['annotations'])
     asked = {task['data']['id'] for task in tasks}
-    said = (folder/'log').read_text()
+    said = (folder/'log').read_text(encoding='utf-8', errors='replace')
     return [
-        *(f'label {id}' for id in drawn if not is_kept(id)),
+        *(f'label {id}' for id in drawn if not _is_kept(p, id)),
         *(f'task {id}' for id in sorted(set(queued(p))-asked)),
         *(word for word in ('Traceback','damaged') if word in said)]
 
@@ -320,8 +344,12 @@ def _play_served(campaign, seed, most=3):
         bad = _until_done(served)
         tasks = all_tasks(served.studio)
     row = _Try('serve', seed, kills=len(at), at=' '.join(at))
-    row.twice = _twice(folder)+_asked_twice(tasks)
-    row.outcome = verdict(bad+_lost(folder, tasks))
+    row.twice = _asked_twice(tasks)
+    try:
+        row.twice += _twice(folder)
+        bad += _lost(folder, tasks)
+    except InputError as e: bad.append(str(e))
+    row.outcome = verdict(bad)
     if not row.bad: shutil.rmtree(folder)
     return row
 
@@ -355,7 +383,10 @@ def _arguments(args):
     parser.add_argument('--minutes', type=float, default=float('inf'), help='end after the try at which they are over')
     parser.add_argument('--no-export', action='store_true', help='without onnx and onnxruntime')
     parser.add_argument('--no-serve', action='store_true', help='without starlette and uvicorn')
-    return parser.parse_args(args)
+    given = parser.parse_args(args)
+    if given.kills<1: parser.error(f'--kills {given.kills}; give 1 or more')
+    if not given.minutes>0: parser.error(f'--minutes {given.minutes:g}; give more than 0')
+    return given
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #dbb43303
 def _line(row):
@@ -365,9 +396,10 @@ def _line(row):
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #de3ee81e
 def _keep_lost(campaign):
-    "A copy of what the last try has lost, to look at"
-    kept = Path(tempfile.gettempdir())/f'imbal_al_lost_{campaign.n}'
+    "A copy of what the last try has lost, to look at; said where"
+    kept = Path(tempfile.mkdtemp(prefix=f'imbal_al_lost_{campaign.n}_'))
     shutil.copytree(campaign.base/f'try-{campaign.n}', kept, dirs_exist_ok=True)
+    print(f'{"":18} kept in {kept}')
 
 # %% ../../nbs/dev/3_dev.project_faults.ipynb #8c3067da
 def main(
@@ -375,9 +407,9 @@ def main(
     ):
     "Exit code 1 if anything was lost or labelled twice"
     given,rows = _arguments(args),[]
-    if given.out: given.out.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix='imbal_al_project_') as base:
         campaign = _Campaign(Path(base), not given.no_export, serve=not given.no_serve)
+        if given.out: given.out.unlink(missing_ok=True)
         tries = _all_kills(campaign, given.kills, given.seed)
         for row in told(tries, _line, given.out, 60*given.minutes):
             rows.append(row)
