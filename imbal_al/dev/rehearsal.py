@@ -12,11 +12,11 @@ import numpy as np, pandas as pd
 from PIL import Image
 
 from imbal_al.core import (
-    atomic_path, config_hash, InputError, provenance, read_json, stream, write_json,
+    atomic_path, check_choice, config_hash, InputError, provenance, read_json, stream, write_json,
     write_text
 )
 from ..data.catalog import load_source
-from ..data.images import read_image
+from ..data.images import crop, read_image, WINDOW, window_of
 from ..data.masks import read_mask as source_mask
 from ..measure.metrics import BINS, histogram, P_EDGES, scores_at
 from ..networks.predict import network, predict
@@ -74,6 +74,7 @@ def _test_hist(p, net, mask, ids, device='cpu'):
     for i,(logits,_) in enumerate(maps):
         truth = mask(got[i])
         hists.append(histogram(logits[None], truth[None], logits=True)[0])
+    if lines: raise InputError(f'{lines[0]}; a rehearsal tests on all that is held out')
     return np.stack(hists) if hists else np.zeros((0,2,BINS), np.uint32)
 
 # %% ../../nbs/dev/4_dev.rehearsal.ipynb #a8bc9102
@@ -145,6 +146,7 @@ def _test_units(p, tests):
     "The held-out units that a network is tested on"
     ids = split_labels(p, p.units['id'])[1]
     if not tests: return ids
+    if tests<0: raise InputError(f'tests = {tests}; give how many units to test on, 0 for all')
     drawn = stream(p.settings.seed, 'tests').permutation(np.array(ids,'U12'))
     return sorted(drawn[:tests].tolist())
 
@@ -203,6 +205,10 @@ class Loop:
     per_group: int=0        # Of a group in a queue, at most; 0: any number
     balance: float=.3       # See `imbal_al.project.settings.Settings`
 
+    def __post_init__(self):
+        for name in ('groups','shrink','budget','cycles'):
+            if getattr(self, name)<1: raise InputError(f'{name} = {getattr(self, name)}; give 1 or more')
+
     @property
     def arm(self)->str:
         "What is compared with other arms of one `key`"
@@ -214,7 +220,7 @@ class Loop:
     def name(self)->str:
         "Of its files"
         arm = self.arm.replace(', ','-').replace(' ','-')
-        return f'{self.data}-{arm}-{self.seed}-{self.key}'
+        return f'{self.data}-{arm}-{self.seed}-{self.key}'.replace('/','_')
 
     def _in_key(self, field, value):
         "Does this setting count for the key?"
@@ -242,7 +248,8 @@ def _save(path, array):
 def _lay_out(row, source, image_path, mask_path, shrink):
     "The image and the mask of one row, shrunk"
     pixels = read_image(row['image'], source.channels)
-    mask = source_mask(row['mask'], row['decoder'], pixels.shape[:2])
+    mask, box = source_mask(row['mask'], row['decoder'], pixels.shape[:2]), window_of(row)
+    pixels, mask = crop(pixels, box), crop(mask, box)
     pixels, mask = np.rint(_shrunk(pixels, shrink)), 255*(_shrunk(mask, shrink)>=.5)
     _save(image_path, pixels)
     _save(mask_path, mask)
@@ -255,13 +262,20 @@ def _drawn(source, groups):
     return {known[i]:number for number,i in enumerate(drawn)}
 
 # %% ../../nbs/dev/4_dev.rehearsal.ipynb #4d803ab2
+def _of_kinds(source, kinds):
+    "A data set's images of these kinds, with commas between; '' all. Raises `InputError` for one that it lacks"
+    wanted = [kind.strip() for kind in kinds.split(',') if kind.strip()]
+    if not wanted: return source
+    column = source.table.get('kind', pd.Series('', source.table.index))
+    for kind in wanted: check_choice(f'kind of {source.name}', kind, sorted(set(column)))
+    return replace(source, table=source.table[column.isin(wanted)])
+
+# %% ../../nbs/dev/4_dev.rehearsal.ipynb #106aa98a
 def _stage(source, folder, groups, shrink=1, kinds=''):
     """Lay out images of a data set for a project, one folder to a group; what is there stays.
 
     Returns the same data set, as far as it was drawn, with its images in `folder`."""
-    if kinds:
-        wanted = source.table['kind'].isin(kinds.split(','))
-        source = replace(source, table=source.table[wanted])
+    source = _of_kinds(source, kinds)
     numbers, rows = _drawn(source, groups), []
     for i,row in enumerate(source.table.to_dict('records')):
         if row['group'] not in numbers: continue
@@ -269,7 +283,8 @@ def _stage(source, folder, groups, shrink=1, kinds=''):
         image_path, mask_path = folder/'images'/name, folder/'masks'/name
         if not mask_path.exists(): _lay_out(row, source, image_path, mask_path, shrink)
         rows.append(dict(row, image=str(image_path), mask=str(mask_path), decoder='over127'))
-    return replace(source, table=pd.DataFrame(rows))
+    table = pd.DataFrame(rows)
+    return replace(source, table=table[[name for name in table if name not in WINDOW]])
 
 # %% ../../nbs/dev/4_dev.rehearsal.ipynb #6a5a24fb
 _SETTINGS = ('unit','window','overlap','steps','bs','per_image','held_out','balance','seed')
@@ -277,7 +292,7 @@ _SETTINGS = ('unit','window','overlap','steps','bs','per_image','held_out','bala
 def _staged(root, loop):
     "The folder of a loop's images, shared by all loops that use the same"
     parts = [loop.data, str(loop.groups), str(loop.shrink), *loop.kinds.split(',')]
-    return root/'data'/'-'.join(parts).rstrip('-')
+    return root/'data'/'-'.join(parts).rstrip('-').replace('/','_')
 
 # %% ../../nbs/dev/4_dev.rehearsal.ipynb #77fc8cc0
 def play(
@@ -348,7 +363,7 @@ def _promised(p, mask, device='cpu', draws=300):
 def _curve(axes, name, tables):
     "The mean curve of one strategy"
     seeds = tables if isinstance(tables, (list,tuple)) else [tables]
-    mean = pd.concat(seeds).groupby('cycle').mean()
+    mean = pd.concat(seeds).groupby('cycle').mean(numeric_only=True)
     for ax,column in zip(axes, ('labelled','minutes')):
         ax.plot(mean[column], mean['f1'], marker='o', ms=3, label=name)
 
