@@ -33,6 +33,12 @@ prevalence, unless within a kind. Tests drawn with unequal chances have weights.
 groups (images of one part), or over images where there are none: defects of one image are no
 independent witnesses.
 
+## By kind of defect
+
+Scratches may be found and dents missed, and one number for both hides it. Where the kinds of the
+defects are known, each is counted by itself, with an interval of its own, over images or groups as
+above. The kind that is missed most often comes first.
+
 ## Curves: PRO and AUPIMO
 
 At all thresholds, PRO against the share of false pixels in the background; the area below it up to
@@ -51,7 +57,7 @@ holds more false pixels than $L$, the lower end cannot be told from histograms, 
 
 # %% ../../nbs/25a_measure.parts.ipynb #464f1f66
 from __future__ import annotations
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np, pandas as pd
 
@@ -338,6 +344,41 @@ def part_level(
         n_found=int(found.sum()),
         healthy=int(healthy.sum()),
         by_size=_by_size(parts, found, overlap))
+
+# %% ../../nbs/25a_measure.parts.ipynb #6b7fcb45
+@dataclass(frozen=True)
+class KindLevel:
+    "Defects of one kind at a threshold and a smallest area"
+    kind: str       # Its name
+    found: Interval # Share of them that an alarm touches
+    defects: int    # Of this kind
+    n_found: int    # Of them, found
+
+# %% ../../nbs/25a_measure.parts.ipynb #125a5d33
+def kind_levels(
+    parts:Parts,         # From `measure_parts`
+    kinds,               # (K,) name of each defect
+    threshold:float=.5,  # As `part_level` takes it
+    min_area:int=1,      # As there
+    weights=None,        # As there
+    groups=None,         # As there
+    level:float=.95      # Of the intervals
+    )->list[KindLevel]:  # Most misses first, then by name
+    "What is found of each kind. Raises `InputError` for another number of names"
+    kinds, n = np.asarray(kinds, object), len(parts.area_K)
+    if len(kinds)!=n: raise InputError(f'{len(kinds)} kinds for {n} defects; give one for each')
+    out = []
+    for name in sorted(set(kinds)):
+        own = np.flatnonzero(kinds==name)
+        few = replace(
+            parts,
+            of_K=parts.of_K[own],
+            area_K=parts.area_K[own],
+            hist_KB=parts.hist_KB[own],
+            peak_KA=parts.peak_KA[own])
+        found = part_level(few, threshold, min_area, weights, groups, level=level)
+        out.append(KindLevel(name, found.found, found.defects, found.n_found))
+    return sorted(out, key=lambda one: one.n_found-one.defects)
 
 # %% ../../nbs/25a_measure.parts.ipynb #5e0bbd45
 def _area_below(x, y, low, high):

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..measure.image_level import caught_and_flagged, ImageLevel
 from ..measure.metrics import threshold_bin
-from ..measure.parts import area_index, part_level, PartLevel
+from ..measure.parts import area_index, kind_levels, part_level, PartLevel
 from ..measure.verdict import counted_for, Rule
-from ..text import interval_text
+from ..text import counted, interval_text
 
 # %% auto #0
 __all__ = []
@@ -27,6 +27,7 @@ class PartStanding:
     images: ImageLevel  # Units caught and flagged
     parts: PartLevel    # Defects found, false regions
     unit: str='unit'    # What a unit is: image or window
+    kinds: tuple=()     # `KindLevel` of each kind of defect, where kinds are known
     def __str__(self): return _part_account(self)
 
 # %% ../../nbs/67b_project.in_parts.ipynb #49eff863
@@ -40,7 +41,8 @@ def part_standing(
     unit:str='unit',     # What a unit is called
     weights=None,        # (n,) of tests drawn with unequal chances; None: 1
     draws:int=300,       # Bootstrap draws
-    seed:int=0           # Of the draws
+    seed:int=0,          # Of the draws
+    kinds=()             # (K,) kind of each defect; nothing: not known
     )->PartStanding:
     "What a rule does with units, and finds in them"
     peak = parts.peak_NA[:,area_index(rule.min_area)].astype(int)
@@ -48,7 +50,8 @@ def part_standing(
     images = caught_and_flagged(
         peak, faulty, k, pi, weights, groups or None, draws=draws, seed=seed)
     level = part_level(parts, rule.threshold, rule.min_area, weights, groups or None, faulty)
-    return PartStanding(rule=rule, chosen=chosen, images=images, parts=level, unit=unit)
+    by_kind = kind_levels(parts, kinds, rule.threshold, rule.min_area, weights, groups or None) if len(kinds) else []
+    return PartStanding(rule=rule, chosen=chosen, images=images, parts=level, unit=unit, kinds=tuple(by_kind))
 
 # %% ../../nbs/67b_project.in_parts.ipynb #9ec28752
 def _pct(interval):
@@ -57,6 +60,16 @@ def _pct(interval):
     if math.isnan(interval.low): return f'{100*interval.mean:.3g} %'
     low, high = round(100*interval.low, 3), round(100*interval.high, 3)
     return f'{100*interval.mean:.3g} % [{low:.3g}, {high:.3g}]'
+
+# %% ../../nbs/67b_project.in_parts.ipynb #91be9f68
+_KINDS = 8 # Told of, at most
+
+def _kinds_line(kinds):
+    "Defects found by kind; '' where there is one kind, or none"
+    if len(kinds)<2: return ''
+    said = [f'{one.kind} {one.n_found} of {one.defects}, {_pct(one.found)}' for one in kinds[:_KINDS]]
+    if len(kinds)>_KINDS: said.append(f"{counted(len(kinds)-_KINDS, 'kind')} more, fewer of each missed")
+    return f"Found by kind: {'; '.join(said)}."
 
 # %% ../../nbs/67b_project.in_parts.ipynb #596b3322
 def _flag_line(s):
@@ -81,5 +94,6 @@ def _part_account(s):
     if p.defects: lines.append(
         f'Defects found: {p.n_found} of {p.defects}, {_pct(p.found)}; '
         f'mean overlap with a defect (PRO) {_pct(p.overlap)}.')
+    lines.append(_kinds_line(s.kinds))
     if i.healthy: lines.append(f'False regions per healthy {unit}: {interval_text(p.false, ".3g")}.')
     return '\n'.join(filter(None, [*lines, counted_for(s.rule)]))

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..core import InputError, read_json, write_json
+from ..measure.parts import regions
 from .labelled import kinds_sum, mask_path, read_mask
 from .store import Project
 
@@ -60,3 +61,17 @@ def read_kinds(
     if kinds_sum(kinds)!=sum: raise InputError(
         f'{path} was changed after it was ingested; ingest its export again with --revert')
     return kinds, dict(enumerate(kind_names(p), 1))
+
+# %% ../../nbs/63c_project.kinds.ipynb #00fa0a78
+def defect_kinds(
+    p:Project, # The project
+    ids        # Labelled units
+    )->list:   # (K,) name of the kind of each defect, in the order of `imbal_al.measure.parts.Parts`
+    "The kinds of the defects of units. Raises `InputError` as `read_mask` does"
+    out = []
+    for id in ids:
+        kinds, names = read_kinds(p, id)
+        found = regions(kinds)
+        for i in range(1, len(found.area)+1):
+            out.append(names[int(np.bincount(kinds[found.at==i]).argmax())])
+    return out

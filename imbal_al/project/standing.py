@@ -20,6 +20,7 @@ from imbal_al.measure.threshold import (
 from ..measure.verdict import Rule
 from .held_out import weighed_tests
 from .in_parts import part_standing, PartStanding
+from .kinds import defect_kinds, kind_names
 from .labelled import labels
 from .heldout_records import heldout_hist, heldout_parts
 from imbal_al.project.state import (
@@ -140,6 +141,11 @@ def where(
         exported=_exported(p, found.point.threshold),
         in_parts=_in_parts(p, done, found, tests, groups, draws, device))
 
+# %% ../../nbs/68_project.standing.ipynb #80e2bc96
+def _kinds_of(p, ids):
+    "(K,) kind of each defect of held-out units; nothing where the project knows one kind"
+    return defect_kinds(p, ids) if len(kind_names(p))>1 else ()
+
 # %% ../../nbs/68_project.standing.ipynb #151ab6a2
 def _in_parts(p, done, found, tests, groups, draws, device):
     "`PartStanding` of the judged round's network; None where it cannot be read back and had not been looked at"
@@ -157,7 +163,8 @@ def _in_parts(p, done, found, tests, groups, draws, device):
         p.settings.unit,
         tests.weights if tests.unequal else None,
         draws,
-        p.settings.seed)
+        p.settings.seed,
+        _kinds_of(p, tests.ids))
 
 # %% ../../nbs/68_project.standing.ipynb #a8272553
 def _exported(p, threshold):
@@ -290,7 +297,8 @@ def partial_standing(
         rule is not None,
         p.settings.unit,
         tests.weights if tests.unequal else None,
-        draws=20)
+        draws=20,
+        kinds=_kinds_of(p, read))
     said = str(found).replace('by the threshold of the highest F1', 'at a threshold of 1/2')
     return said if y.any() else f'{said}\n{_none_faulty(p, len(y), prevalence)}'
 
