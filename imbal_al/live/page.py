@@ -238,8 +238,8 @@ function roundRows() {
 
 # %% ../../nbs/73h_live.page.ipynb #64a9e6b9
 _CURVE = """function curve() {
-  if (!changed('curve', view.curve)) return;
-  const rows = view.curve ? view.curve.rows : [];
+  if (!changed('curve', [view.curve, view.prevalence])) return;
+  const rows = view.curve ? view.curve.rows.filter(row => row.f1 !== null) : [];
   const at = percent(view.prevalence || 0);
   $('curve-said').textContent = view.curve ? view.curve.said : 'No network yet.';
   if (!rows.length) return $('curve').replaceChildren();
@@ -253,8 +253,8 @@ _CURVE = """function curve() {
     text.textContent = f;
     svg.append(text);
   }
-  const ends = [...rows.map(row => [x(row), y(row.f1_high)]),
-    ...rows.slice().reverse().map(row => [x(row), y(row.f1_low)])];
+  const ends = [...rows.map(row => [x(row), y(row.f1_high ?? row.f1)]),
+    ...rows.slice().reverse().map(row => [x(row), y(row.f1_low ?? row.f1)])];
   svg.append(drawn('polygon', {class: 'range', points: ends.map(p => p.join()).join(' ')}));
   const mean = rows.map(row => [x(row), y(row.f1)].join()).join(' ');
   svg.append(drawn('polyline', {class: 'mean', points: mean}));
@@ -366,7 +366,7 @@ async function look() {
     seen = turn;
     view = found;
     for (const part of [counts, roundRows, curve, rule, alarms, queue, lines]) part();
-  } catch (e) { $('counts').textContent = 'the server does not answer: ' + e.message; }
+  } catch (e) { if (turn >= seen) $('counts').textContent = 'the server does not answer: ' + e.message; }
 }
 """
 
