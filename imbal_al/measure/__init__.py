@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = face(
             'iou precision recall class_oii soft_oii imbalance_metrics imbalance_recorder'
         ),
         'image_level': 'image_curve auroc average_precision spared caught_and_flagged',
-        'parts': 'regions measure_parts part_level pro_curve aupro aupimo',
+        'parts': 'regions measure_parts part_level kind_levels pro_curve aupro aupimo',
         'prevalence': 'Prevalence estimate_prevalence',
         'sampling': 'share_interval',
         'shift': 'f1_at oii_at Loss growth difference',
