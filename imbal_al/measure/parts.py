@@ -67,7 +67,7 @@ from .sampling import share_interval, weighted_interval
 from .statistics import Interval, no_interval
 
 # %% auto #0
-__all__ = ['regions', 'measure_parts', 'part_level', 'pro_curve', 'aupro', 'aupimo']
+__all__ = ['regions', 'measure_parts', 'part_level', 'kind_levels', 'pro_curve', 'aupro', 'aupimo']
 
 # %% ../../nbs/25a_measure.parts.ipynb #01085e0f
 AREAS = np.array([
