@@ -784,6 +784,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'imbal_al.dev.bench._step': ('dev/dev.bench.html#_step', 'imbal_al/dev/bench.py'),
                                     'imbal_al.dev.bench._store_of': ('dev/dev.bench.html#_store_of', 'imbal_al/dev/bench.py'),
                                     'imbal_al.dev.bench._study': ('dev/dev.bench.html#_study', 'imbal_al/dev/bench.py'),
+                                    'imbal_al.dev.bench._table_at': ('dev/dev.bench.html#_table_at', 'imbal_al/dev/bench.py'),
                                     'imbal_al.dev.bench._timed': ('dev/dev.bench.html#_timed', 'imbal_al/dev/bench.py'),
                                     'imbal_al.dev.bench._torchmetrics': ('dev/dev.bench.html#_torchmetrics', 'imbal_al/dev/bench.py'),
                                     'imbal_al.dev.bench._torchmetrics_curve': ( 'dev/dev.bench.html#_torchmetrics_curve',

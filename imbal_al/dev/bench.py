@@ -859,13 +859,15 @@ def _cycle_parts(pool, test, batch, steps):
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #e1a5c84e
 def _lean_picks(embedding, n_first, n):
-    "Core-set in bare PyTorch: the first `n_first` rows are labelled"
-    rest = embedding[n_first:]
+    "Core-set in bare PyTorch, as rows of `embedding`: the first `n_first` are labelled"
+    rest, picks = embedding[n_first:], []
     d = torch.cdist(rest, embedding[:n_first]).amin(1)
     for _ in range(n):
         i = d.argmax()
+        picks.append(i)
         d = torch.minimum(d, (rest-embedding[n_first+i]).norm(dim=1))
         d[i] = -1
+    return torch.stack(picks)+n_first
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #d328c961
 def _lean(cycle):
@@ -964,6 +966,7 @@ def _plain_picks(embedding, n_first, n):
         i = int(torch.where(free, d, -1).argmax())
         centres.append(i)
         d = torch.minimum(d, torch.cdist(embedding, embedding[[i]])[:,0])
+    return centres[n_first:]
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #56b608fd
 def _plain(cycle, table, source, workers=1):
@@ -1085,6 +1088,13 @@ def _leave(round, weights, paths, entropy, predicted):
         whole = rows.reshape(side*windows.shape[1], -1)
         Image.fromarray((whole>=0).astype(np.uint8)*255).save(folder/paths[i].name)
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #b2175f2e
+def _normal(windows):
+    "Grey windows (n,h,w) as lite0 wants them, (n,3,h,w)"
+    stats = encoder_stats('lite0')
+    mean,std = (torch.tensor(stats[name])[:,None,None] for name in ('mean','std'))
+    return (torch.from_numpy(windows/np.float32(255))[:,None]-mean)/std
+
 # %% ../../nbs/dev/1_dev.bench.ipynb #b5305c2e
 class _WindowFiles(torch.utils.data.Dataset):
     "Windows of files, normalised, with their masks"
@@ -1098,13 +1108,6 @@ class _WindowFiles(torch.utils.data.Dataset):
         picture,mask,at = self.spots[i]
         x = _normal(_cut_up(_pixels(picture), self.side)[at][None])[0]
         return x, torch.from_numpy(_cut_up(_pixels(mask), self.side)[at]>127).long()
-
-# %% ../../nbs/dev/1_dev.bench.ipynb #31cbc1d5
-def _normal(windows):
-    "Grey windows (n,h,w) as ImageNet's networks want them, (n,3,h,w)"
-    stats = encoder_stats('lite0')
-    mean,std = (torch.tensor(stats[name])[:,None,None] for name in ('mean','std'))
-    return (torch.from_numpy(windows/np.float32(255))[:,None]-mean)/std
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #5d94a5b9
 def _plain_round(round, workers):
@@ -1316,8 +1319,11 @@ def _precision_cuda(folder, n, size, bs, steps, device):
 # %% ../../nbs/dev/1_dev.bench.ipynb #1235aff8
 def _cdist_picks(x, labelled, picks):
     "Greedy k-center, `torch.cdist` for each pick"
-    d = torch.cdist(x, x[:labelled]).amin(1)
-    for _ in range(picks): d = torch.minimum(d, torch.cdist(x, x[d.argmax()][None])[:,0])
+    d, picked = torch.cdist(x, x[:labelled]).amin(1), []
+    for _ in range(picks):
+        picked.append(d.argmax())
+        d = torch.minimum(d, torch.cdist(x, x[picked[-1]][None])[:,0])
+    return torch.stack(picked)
 
 # %% ../../nbs/dev/1_dev.bench.ipynb #8fd6e26f
 @_row('5 cuda', 'k_center_greedy on CUDA, per pick',
@@ -1336,7 +1342,7 @@ def wanted_rows(
     text:str|None, # '5,7': every row whose number begins with 5 or 7; 'cuda': those on a GPU; None: all others
     )->list[str]:  # Names of rows, in the table's order
     "Names of the rows asked for. Raises `InputError` for a number there is no row of"
-    if not text: return [name for name in _ROWS if 'cuda' not in name]
+    if text is None: return [name for name in _ROWS if 'cuda' not in name]
     if text=='cuda': return [name for name in _ROWS if 'cuda' in name]
     asked = [number.strip() for number in text.split(',')]
     for number in asked:
@@ -1384,6 +1390,16 @@ def _same(table, name, short, threads):
         &(table['threads']==threads)
         &(table['hardware']==_hardware('cuda' in name)))
 
+# %% ../../nbs/dev/1_dev.bench.ipynb #ec935a8b
+def _table_at(out):
+    "The table that is there, or an empty one. Raises `InputError` for what is none"
+    if not out.exists(): return pd.DataFrame(columns=_COLUMNS)
+    try: table = pd.read_csv(out, dtype=dict(row=str, commit=str))
+    except (OSError, ValueError) as e: raise InputError(f'--out {out}: {e}; give the name of a CSV file') from e
+    lacks = [name for name in _COLUMNS if name not in table]
+    if lacks: raise InputError(f'--out {out}: it is another table (no {lacks[0]}); give the name of a new file')
+    return table
+
 # %% ../../nbs/dev/1_dev.bench.ipynb #b6204c20
 def run_rows(
     names,              # Names of rows, as `wanted_rows` gives them
@@ -1396,7 +1412,7 @@ def run_rows(
     )->pd.DataFrame:    # The table
     "Measure rows and put their lines into the table `out`, each as soon as it is there"
     out = Path(out)
-    table = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=_COLUMNS)
+    table = _table_at(out)
     for name in names:
         same = _same(table, name, short, threads)
         if not again and (same&(table['commit']==commit())).any():
@@ -1425,7 +1441,7 @@ def main():
     parser.add_argument('--again', action='store_true', help='measure what is in the table too')
     given = parser.parse_args()
     if min(given.rounds, given.threads)<1: parser.error('--rounds and --threads; give 1 or more of each')
-    try: names = wanted_rows(given.rows)
+    try: names, _ = wanted_rows(given.rows), _table_at(Path(given.out))
     except InputError as e: parser.error(str(e))
     torch.set_num_threads(given.threads)
     Path(given.out).parent.mkdir(parents=True, exist_ok=True)
