@@ -15,6 +15,7 @@ from ..core import check_choice, InputError, note
 from .images import channels_of, crop, orientation_of, PICTURES, read_image, window_of
 from .listing import list_files, masks_of_others
 from .masks import DECODERS, is_photograph, mask_reading, read_mask
+from ..text import typed
 
 # %% auto #0
 __all__ = ['Source', 'data_root', 'Download', 'data_set', 'folder_source']
@@ -69,9 +70,10 @@ def home_of(name, root, folder=None, needs=()):
     for path in (home, *(home/need for need in needs)):
         if path.is_dir(): continue
         what = '' if path==home else f' ({folder}/{path.relative_to(home)} is missing)'
+        where = f' --data-root {typed(base)}' if root else ''
         raise InputError(
             f"data set {name!r} not found in {base}{what}; "
-            f"put it there as {home} or run `imbal-al data get {name}`")
+            f"put it there as {home} or run `imbal-al data get {name}{where}`")
     return home
 
 # %% ../../nbs/13_data.sources.ipynb #cc505dc4
