@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..core import InputError, write_table
 from .loss_thresholds import set_scores
+from .study import read_exact
 from ..studies.loss_config import LossConfig, read_training
 from ..studies.loss_study import load_loss_plan, loss_preset, run_losses
 
@@ -23,7 +24,7 @@ _MIXES = (.1,.25,.75,.5)
 _STARTS = (dict(prior=None), dict(lr=.3), dict(lr=.1), dict(lr=.3, prior=None), dict(steps=1200))
 _FAILED = (('deeplabv3','dice'), ('segnet','bce'), ('segnet','dice'))
 _REGION = ('dice','tversky','ft','dibe_reg')
-_WIDTHS = dict(deeplabv3=.25, pspnet=.5, unet=.5)
+_WIDTHS = dict(pspnet=.5, unet=.5, deeplabv3=.25) # The quickest first
 _CONTROL = (('deeplabv3','dice'), ('pspnet','dice'), ('pspnet','dibe_reg'))
 PLANS = ('mix','start','region','control')
 
@@ -42,8 +43,8 @@ def recipes(
         mixed = [_laptop(loss='dibe', seed=seed, options=dict(mix=mix)) for seed,mix in both]
         return mixed+[_laptop(loss='dibe_reg', seed=seed) for seed in range(seeds)]
     if plan=='region':
-        each = product(range(seeds), _WIDTHS, _REGION)
-        return [_laptop(arch=arch, loss=loss, width=_WIDTHS[arch], prior=None, seed=seed) for seed,arch,loss in each]
+        each = product(_WIDTHS, range(seeds), _REGION)
+        return [_laptop(arch=arch, loss=loss, width=_WIDTHS[arch], prior=None, seed=seed) for arch,seed,loss in each]
     if plan=='control': return [_laptop(arch=arch, loss=loss, width=_WIDTHS[arch]) for arch,loss in _CONTROL]
     ways = [(arch, loss, start) for arch,loss in _FAILED for start in _STARTS]
     return [_laptop(arch=arch, loss=loss, width=.25, **start) for arch,loss,start in ways]
@@ -73,13 +74,20 @@ def recipe_table(
 def _left(configs, table):
     "Those that a table lacks, and its rows. Raises `InputError` for another table"
     if not table.is_file(): return configs, None
-    try: rows = pd.read_csv(table, dtype=dict(config=str, commit=str))
+    try: rows = read_exact(table)
     except pd.errors.EmptyDataError: rows = pd.DataFrame()
     if 'config' not in rows: raise InputError(f'{table} is no table of recipes (no column config); restore it')
     there = set(rows['config'])
     return [c for c in configs if c.hash not in there], rows
 
-def _told(done, total, failed): print(f'{done} of {total} trainings', *failed, flush=True)
+# %% ../../nbs/dev/8g_dev.loss_recipes.ipynb #4cd55849
+_ORDER = ['loss','model','mix','lr','prior','steps','seed']
+
+def _write(table, folder, rows, root=None):
+    "Write the table: its earlier rows, and the finished trainings of a folder"
+    new = recipe_table(folder, root)
+    if rows is not None: new = pd.concat([rows[~rows['config'].isin(new['config'])], new])
+    write_table(table, new.sort_values(_ORDER, ignore_index=True), index=False)
 
 # %% ../../nbs/dev/8g_dev.loss_recipes.ipynb #bdbed16e
 def main(
@@ -95,11 +103,11 @@ def main(
     try: left, rows = _left(recipes(given.plan, given.seeds), given.table)
     except InputError as e: raise SystemExit(str(e)) from e
     if not left: return print(f'{given.table} has all of them')
-    for line in run_losses(given.out, left, 1, 'cpu', progress=_told): print(line)
-    new = recipe_table(given.out)
-    if rows is not None: new = pd.concat([rows[~rows['config'].isin(new['config'])], new])
-    order = ['loss','model','mix','lr','prior','steps','seed']
-    write_table(given.table, new.sort_values(order, ignore_index=True), index=False)
+    def progress(done, total, failed):
+        print(f'{done} of {total} trainings', *failed, flush=True)
+        if done: _write(given.table, given.out, rows)
+    for line in run_losses(given.out, left, 1, 'cpu', progress=progress): print(line)
+
 
 # %% ../../nbs/dev/8g_dev.loss_recipes.ipynb #3c5878a0
 if __name__=='__main__' and '__file__' in globals(): main()
