@@ -27,7 +27,8 @@ def study_parser(
 
 # %% ../../nbs/dev/0a_dev.study.ipynb #27807f1f
 _NAMES = dict(config=str, commit=str) # Some consist of digits only
-_ASKED = {} if tuple(map(int, pd.__version__.split('.')[:2]))>=(3,1) else dict(float_precision='round_trip')
+_VERSION = tuple(map(int, pd.__version__.split('.')[:2]))
+_ASKED = {} if _VERSION>=(3,1) else dict(float_precision='round_trip')
 
 def read_exact(
     table # A file of `write_table`, or one that is open

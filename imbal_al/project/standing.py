@@ -19,7 +19,7 @@ from imbal_al.measure.threshold import (
 )
 from ..measure.verdict import Rule
 from .held_out import weighed_tests
-from .in_parts import part_standing, PartStanding
+from .in_parts import by_kind, part_standing, PartStanding
 from .kinds import defect_kinds, kind_names
 from .labelled import labels
 from .heldout_records import heldout_hist, heldout_parts
@@ -146,25 +146,31 @@ def _kinds_of(p, ids):
     "(K,) kind of each defect of held-out units; nothing where the project knows one kind"
     return defect_kinds(p, ids) if len(kind_names(p))>1 else ()
 
+# %% ../../nbs/68_project.standing.ipynb #89e074b6
+def _parts_of(p, parts, tests, pi, rule, groups, draws, seed=0):
+    "`PartStanding` of held-out units and the records of their parts"
+    chosen, weights = read_verdict(p), tests.weights if tests.unequal else None
+    found = part_standing(
+        parts,
+        tests.faulty,
+        pi,
+        chosen or rule,
+        groups,
+        chosen is not None,
+        p.settings.unit,
+        weights,
+        draws,
+        seed)
+    return by_kind(found, parts, _kinds_of(p, tests.ids), weights, groups)
+
 # %% ../../nbs/68_project.standing.ipynb #151ab6a2
 def _in_parts(p, done, found, tests, groups, draws, device):
     "`PartStanding` of the judged round's network; None where it cannot be read back and had not been looked at"
     folder = next(folder for folder,record in done if record['number']==found.round)
     looked = heldout_parts(p, folder, tests.ids, device)
     if looked is None or looked[0]!=tests.ids: return None
-    chosen = read_verdict(p)
-    return part_standing(
-        looked[1],
-        tests.faulty,
-        found.prevalence,
-        chosen or Rule(found.point.threshold),
-        groups,
-        chosen is not None,
-        p.settings.unit,
-        tests.weights if tests.unequal else None,
-        draws,
-        p.settings.seed,
-        _kinds_of(p, tests.ids))
+    rule = Rule(found.point.threshold)
+    return _parts_of(p, looked[1], tests, found.prevalence, rule, groups, draws, p.settings.seed)
 
 # %% ../../nbs/68_project.standing.ipynb #a8272553
 def _exported(p, threshold):
@@ -287,18 +293,8 @@ def partial_standing(
     if not looked or not looked[0] or not 0<prevalence<=1: return ''
     read, parts = looked
     y = np.array([faulty[id] for id in read], bool)
-    rule, tests = read_verdict(p), weighed_tests(p, read, y)
-    found = part_standing(
-        parts,
-        y,
-        prevalence,
-        rule or Rule(),
-        groups_of(p, read),
-        rule is not None,
-        p.settings.unit,
-        tests.weights if tests.unequal else None,
-        draws=20,
-        kinds=_kinds_of(p, read))
+    tests = weighed_tests(p, read, y)
+    found = _parts_of(p, parts, tests, prevalence, Rule(), groups_of(p, read), draws=20)
     said = str(found).replace('by the threshold of the highest F1', 'at a threshold of 1/2')
     return said if y.any() else f'{said}\n{_none_faulty(p, len(y), prevalence)}'
 
