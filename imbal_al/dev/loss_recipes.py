@@ -67,8 +67,11 @@ def recipe_table(
     root=None, # Folder of the data sets; None: the usual one
     )->pd.DataFrame: # A row for each finished run
     "Scores of trainings, with what was changed in them"
-    settings = pd.DataFrame([_settings(c, folder) for c in load_loss_plan(folder)])
-    return set_scores(folder, root).merge(settings, on='config', validate='one_to_one')
+    scores = set_scores(folder, root)
+    finished = set(scores['config'])
+    there = [c for c in load_loss_plan(folder) if c.hash in finished]
+    settings = pd.DataFrame([_settings(c, folder) for c in there])
+    return scores.merge(settings, on='config', validate='one_to_one')
 
 # %% ../../nbs/dev/8g_dev.loss_recipes.ipynb #0fd720b6
 def _left(configs, table):
