@@ -123,6 +123,16 @@ def progress_text(
         f"{count['failed']} failed, {count['left']} left; "
         f"{count['trained']} of {count['trainings']} trainings")
 
+# %% ../nbs/01_text.ipynb #79439982
+def duration_text(
+    seconds:float, # 0 or more
+    )->str:
+    "Seconds as people say it"
+    if seconds<90: return f'{seconds:.0f} s'
+    if seconds<5400: return f'{seconds/60:.0f} min'
+    if seconds<48*3600: return f'{seconds/3600:.1f} h'
+    return f'{seconds/86400:.1f} days'
+
 # %% ../nbs/01_text.ipynb #298827ce
 _TURNS = ('LRE','RLE','LRO','RLO','PDF','LRI','RLI','FSI','PDI')
 

@@ -7,7 +7,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_al.cli import app
-from imbal_al.cli.lines import duration_text, size_text
+from imbal_al.cli.lines import size_text
+from imbal_al.text import duration_text
 from imbal_al.data.synthetic import image
 
 TINY = '--data synthetic:40:64 --patch 32 --strategies random,entropy --pi-u 0.5 --pi-t 0.1 --repeats 1 --cycles 2 --batch 8 --pool-size 40 --test-size 10 --steps 2 --bs 8 --workers 1 --device cpu'.split()

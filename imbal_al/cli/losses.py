@@ -10,14 +10,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from .lines import duration_text, end_if, file_part, say, screen
+from .lines import end_if, file_part, say, screen
 from .progress import loud_run
 from .shared import checked_device, engine_options, left_of, numbers_of
 from .shared import patch_of, some_of, Work
 from ..core import InputError
 from ..losses.names import LOSS_NAMES, losses_with, VARIANTS
 from ..options import with_options
-from ..text import counted, number_text
+from ..text import counted, duration_text, number_text
 
 # %% auto #0
 __all__ = []

@@ -6,7 +6,8 @@
 from __future__ import annotations
 import time
 
-from .lines import duration_text, say
+from .lines import say
+from ..text import duration_text
 
 # %% auto #0
 __all__ = []

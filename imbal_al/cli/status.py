@@ -11,11 +11,11 @@ from typing import Annotated, Optional
 
 import typer
 
-from .lines import duration_text, end_if, say, screen, show, size_text
+from .lines import end_if, say, screen, show, size_text
 from .progress import loud_run
 from .shared import engine_options, Work
 from ..options import with_options
-from ..text import counted, percent, progress_text
+from ..text import counted, duration_text, percent, progress_text
 
 # %% auto #0
 __all__ = []

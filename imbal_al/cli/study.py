@@ -11,14 +11,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from .lines import duration_text, end_if, file_part, say, screen, size_text
+from .lines import end_if, file_part, say, screen, size_text
 from .progress import cutting, loud_run
 from .shared import checked_device, engine_options, left_of, names_of, numbers_of
 from .shared import patch_of, Work
 from ..core import atomic_path, best_device, InputError
 from ..losses.names import LOSS_NAMES
 from ..options import given_options, with_options
-from ..text import counted, percent
+from ..text import counted, duration_text, percent
 
 # %% auto #0
 __all__ = []

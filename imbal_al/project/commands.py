@@ -14,7 +14,7 @@ import typer
 
 from ..core import atomic_path, best_device, check_choice, check_device, InputError
 from ..options import given_options, with_options
-from ..text import counted, shown_text, typed
+from ..text import counted, duration_text, shown_text, typed
 
 # %% auto #0
 __all__ = []
@@ -575,9 +575,6 @@ def _export(
 # %% ../../nbs/73_project.commands.ipynb #bd2c60e8
 _WAIT = 5 # Seconds: what is over so soon is told of in a terminal only
 
-def _left(seconds):
-    return f'{seconds:.0f} s left' if seconds<90 else f'{seconds/60:.0f} minutes left'
-
 def _images_told(clock=time.monotonic):
     "f(images done, images in all) that says how many are done, and how long the rest takes"
     begun, tenths = [], [0]
@@ -586,7 +583,7 @@ def _images_told(clock=time.monotonic):
         if not begun: begun.append(clock())
         passed = clock()-begun[0]
         line = f'{done} of {total}'
-        if 1<done<total: line += f', {_left(passed*(total-done)/(done-1))}'
+        if 1<done<total: line += f', {duration_text(passed*(total-done)/(done-1))} left'
         if sys.stderr.isatty():
             end = '\n' if done==total else ''
             sys.stderr.write(f'\r\x1b[K{line}{end}')

@@ -31,7 +31,7 @@ from .intake import look
 from .labelled import labels
 from .store import locked_rounds, Project, sweep
 from ..strategies.choose import select, select_spread, STRATEGIES
-from ..text import counted, typed
+from ..text import counted, duration_text, typed
 from ..strategies.registry import Candidates
 
 # %% auto #0
@@ -207,9 +207,6 @@ def _up_to_date(p, last, record):
     trained = {name:record[name] for name in ('loss','fn_weight') if name in record}
     return trained==guided_loss(p) and read_model(p, last/'model.pt') is not None
 
-# %% ../../nbs/67_project.rounds.ipynb #cb970e7c
-def _spoken(seconds): return f'{seconds:.0f} s' if seconds<90 else f'{seconds/60:.0f} minutes'
-
 # %% ../../nbs/67_project.rounds.ipynb #7eb65d00
 def _halved(p, seconds):
     "What would halve a long training, or make seconds of it"
@@ -233,7 +230,7 @@ def _time_left(p, say, clock=time.monotonic):
         if done<2 or done==steps: return
         each = (clock()-begun[0])/(done-1)
         if each*steps<_SHORT: return
-        left = _spoken(each*(steps-done))
+        left = duration_text(each*(steps-done))
         if done==2: say(f'training: {steps} steps, about {left}{_halved(p, each*steps)}')
         elif done*10//steps>(done-1)*10//steps: say(f'training: {done} of {steps} steps, {left} left')
     return tell
