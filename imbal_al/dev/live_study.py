@@ -51,6 +51,7 @@ def _drawn(work, scale):
     "Photographs in WORK/camera, masks in WORK/truth"
     draw_folder(work, scale.photographs, scale.side, scale.pi, scale.seed, 'live study')
 
+# %% ../../nbs/dev/4a_dev.live_study.ipynb #be9eeff5
 def _project(work, name, scale):
     "A project of them, which lies in WORK/name"
     how = dict(window=scale.side, overlap=0, train='fine-tune', steps=scale.steps, bs=scale.bs)
@@ -84,7 +85,8 @@ def _listening(live):
     server = uvicorn.Server(uvicorn.Config(make_app(live), port=0, log_level='warning'))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started: time.sleep(.02)
+    while thread.is_alive() and not server.started: time.sleep(.02)
+    if not server.started: raise InputError('the server did not start; what it wrote above says why')
     port = server.servers[0].sockets[0].getsockname()[1]
     try: yield f'http://127.0.0.1:{port}'
     finally:
@@ -100,6 +102,7 @@ def _told(address, task, number):
     kind = {'Content-Type':'application/json'}
     urlopen(Request(f'{address}/webhook', json.dumps(sent).encode(), kind), timeout=60).close()
 
+# %% ../../nbs/dev/4a_dev.live_study.ipynb #34132f77
 def _all_taken(p, n, seconds=120):
     "Wait until so many labels are there. Raises `InputError` where they do not come"
     until = time.time()+seconds
@@ -129,11 +132,13 @@ def _queues(p):
     "Names that each round asked for, in their order"
     return [[p.row[pick['id']]['name'] for pick in read_picks(folder)] for folder in rounds(p)]
 
+# %% ../../nbs/dev/4a_dev.live_study.ipynb #82919e15
 def _networks(p):
     "The weights of each round's network; None of one without"
     paths = [folder/'model.pt' for folder in rounds(p)]
     return [torch.load(path, weights_only=True) if path.exists() else None for path in paths]
 
+# %% ../../nbs/dev/4a_dev.live_study.ipynb #1be885e6
 def _same_weights(one, other):
     "Are two networks the same, to the last bit?"
     if one is None or other is None: return one is other
@@ -190,6 +195,7 @@ def compared(
 # %% ../../nbs/dev/4a_dev.live_study.ipynb #9d212368
 _HANDLING = 120 # Seconds of a round by files, assumed
 
+# %% ../../nbs/dev/4a_dev.live_study.ipynb #bf967a0d
 def _labelling(work, names):
     "Seconds that it takes to label photographs"
     faulty = [bool(np.asarray(Image.open(work/'truth'/name)).any()) for name in names]
@@ -220,6 +226,8 @@ def live_study(
     "Label by files and live, and compare. Raises `InputError` where there is something already"
     if (work/'files').exists() or (work/'live').exists(): raise InputError(
         f'{work} holds projects already; give another folder')
+    if not 1<=scale.labels<=scale.photographs: raise InputError(
+        f'{scale.labels} labels of {scale.photographs} photographs; give 1 to {scale.photographs}')
     torch.set_num_threads(1)
     _drawn(work, scale)
     waits = _by_files(work, scale)
@@ -244,7 +252,8 @@ def main(
     parser.add_argument('--labels', type=int, default=LiveScale.labels)
     given = parser.parse_args(argv)
     scale = LiveScale(labels=given.labels)
-    same, clock = live_study(given.work, scale)
+    try: same, clock = live_study(given.work, scale)
+    except InputError as e: raise SystemExit(str(e)) from e
     row = {**asdict(same), **clock}
     print('\n'.join(f'{name}: {value}' for name,value in row.items()))
     if not given.out: return
