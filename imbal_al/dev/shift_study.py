@@ -35,6 +35,7 @@ _FULL_TILES = dict(data='mtsdd', pi_u=(1.,), pool_size=900, test_size=220)
 _LEAVES = dict(data='potato_leaf', strategies=('entropy',))
 _WEIGHTED = dict(losses=('dibe','tversky','unified'), fn_weights=(.3,.7))
 
+# %% ../../nbs/dev/5_dev.shift_study.ipynb #9b997d5a
 def _trained_at(base):
     "Batches with 5 % faulty patches; a full pool takes healthy images for that"
     return (
@@ -77,6 +78,14 @@ def _part_configs(name, repeats=6, **changes):
     for grid in [part] if isinstance(part, dict) else part: configs += _grid(grid, repeats, changes)
     return sorted(configs, key=attrgetter('repeat'))
 
+# %% ../../nbs/dev/5_dev.shift_study.ipynb #05757900
+def _asked(parts, repeats):
+    "Names of the parts that are asked for. Raises `InputError` for an empty plan"
+    parts = list(_PARTS if parts is None else parts)
+    if repeats<1 or not parts: raise InputError(
+        f'{repeats} repeats of {len(parts)} parts are no plan; give at least one of each')
+    return parts
+
 # %% ../../nbs/dev/5_dev.shift_study.ipynb #891a1d9c
 def both_ends(
     parts=None,      # Names of parts, such as steel_losses; None: all
@@ -84,11 +93,8 @@ def both_ends(
     **changes,       # Fields of `RunConfig` to set otherwise
     )->list[RunConfig]: # No run twice
     "The runs of the study, part by part. Raises `InputError` for an unknown part or an empty plan"
-    parts = _PARTS if parts is None else parts
-    if repeats<1 or not len(parts): raise InputError(
-        f'{repeats} repeats of {len(parts)} parts are no plan; give at least one of each')
     configs = []
-    for part in parts: configs += _part_configs(part, repeats, **changes)
+    for part in _asked(parts, repeats): configs += _part_configs(part, repeats, **changes)
     return list(dict.fromkeys(configs))
 
 # %% ../../nbs/dev/5_dev.shift_study.ipynb #ced666da
@@ -137,7 +143,7 @@ def costs(
     )->pd.DataFrame:  # part, runs, done, hours (left), sum (hours left so far)
     "What each part costs: rates are measured now, some seconds for each data set"
     seen, rows, total = set(), [], 0.
-    for part in _PARTS if parts is None else parts:
+    for part in _asked(parts, repeats):
         mine = [c for c in _part_configs(part, repeats, **changes) if c.hash not in seen]
         seen |= {c.hash for c in mine}
         todo = _left(folder, mine)
@@ -161,7 +167,7 @@ def run_both_ends(
     )->list[str]:     # One line per failed run
     "Unpack what is there, then run the rest part by part; stopped, the same call goes on"
     failed = []
-    for part in _PARTS if parts is None else parts:
+    for part in _asked(parts, repeats):
         configs = _part_configs(part, repeats, **changes)
         save_plan(folder, configs)
         _reuse(folder, archives, configs)
