@@ -49,7 +49,7 @@ _NAMED = ('data','loss','variant','fn_weight','seed')
 def _run_rows(c, path, groups):
     "The row of a run; none if it is not finished or lacks its histograms"
     result, arrays = read_training(path), read_record(path/'final.npz')
-    if not result or arrays is None: return []
+    if not result or 'hist' not in (arrays or ()): return []
     named = {name:getattr(c, name) for name in _NAMED}
     scores = _scores(arrays['hist'], groups, c.seed)
     commit = result['provenance']['commit']
@@ -111,5 +111,4 @@ def main(
     except InputError as error: raise SystemExit(str(error)) from error
     print(f'{args[1]}: {len(table)} runs')
 
-# %% ../../nbs/dev/8_dev.loss_thresholds.ipynb #b7c52921
 if __name__=='__main__' and '__file__' in globals(): main()
