@@ -128,7 +128,8 @@ def load_photos(
     table = source.table
     rows = np.flatnonzero(table['kind']==kind) if kind else np.arange(len(table))
     pairs = [source[int(i)] for i in rows]
-    shows = np.array([mask.any() for _,mask in pairs])
+    shows = np.array([mask.any() for _,mask in pairs], bool)
+    if not shows.any(): raise InputError(f'no image of {data} shows its defect; give another set')
     images, masks = map(list, zip(*(pair for pair in pairs if pair[1].any())))
     for part in (*images, *masks): whole.update(np.ascontiguousarray(part))
     tiles = table['group'].to_numpy()[rows[shows]].astype(str)
@@ -147,6 +148,8 @@ def held_out(
     for group in stream(seed, 'held out').permutation(np.unique(own)):
         mine = own==group
         if out.sum()+mine.sum()/2<=wanted: out |= mine
+    if not out.any() or out.all(): raise InputError(
+        f'{len(own)} photographs of {len(np.unique(own))} tiles cannot be divided at {share:g}; give a set with more')
     return out
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #c9df6069
@@ -387,6 +390,7 @@ def _prepare(configs, root):
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #139e506c
 def _columns(c):
+    "What a run is named by"
     return dict(
         data=c.data,
         split=c.split,
@@ -402,11 +406,13 @@ def _rows(c, folder, result):
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #ad741830
 def _order(c):
+    "Where a run stands in the table"
     place = list(_SETS).index(c.data) if c.data in _SETS else len(_SETS)
     return place, SPLITS.index(c.split), c.loss, c.fn_weight or 0., c.seed, c.hash
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #49c39df7
 def _origin(origin):
+    "Where the table comes from"
     return dict(
         runs=origin.runs,
         hours=round(origin.seconds/3600, 2),
@@ -443,6 +449,7 @@ def full_plan(
         for loss,split in product(part, own):
             plan.append(FullConfig(name, split, loss, seed=seed, **changes))
     for c in plan: _check(c)
+    if not plan: raise InputError(f'{seeds} seeds of {data} split by {splits} are no plan; give at least one of each')
     return plan
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #d55e100d
@@ -476,6 +483,14 @@ def full_hours(
         total += c.most*step+_set_of(c.data)[2]*len(photos.tiles)*photo
     return total/3600
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #7e906ba5
+def _words(result):
+    "A finished run in a line"
+    if not result: return 'another process is at it'
+    row = result['rows'][0]
+    return (f"IoU {row['iou']:.3f} at 1/2, {row['iou_set']:.3f} cross-fitted, OII {row['oii']:+.2f} and "
+        f"{row['oii_set']:+.2f}, AP {row['ap']:.3f}, {row['steps']} steps, {row['seconds']/60:.1f} min")
+
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #00cd1757
 def run_full_study(
     folder,           # The study's folder
@@ -500,14 +515,6 @@ def run_full_study(
     write_tables(folder)
     return failed
 
-# %% ../../nbs/dev/7_dev.full_resolution.ipynb #7e906ba5
-def _words(result):
-    "A finished run in a line"
-    if not result: return 'another process is at it'
-    row = result['rows'][0]
-    return (f"IoU {row['iou']:.3f} at 1/2, {row['iou_set']:.3f} cross-fitted, OII {row['oii']:+.2f} and "
-        f"{row['oii_set']:+.2f}, AP {row['ap']:.3f}, {row['steps']} steps, {row['seconds']/60:.1f} min")
-
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #245ced34
 _NUMBERS = (
     ('--seeds', 5, 'of each setting'),
@@ -520,6 +527,7 @@ _CHANGES = ('seeds','most','bs','crop','views','encoder')
 
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #25ec1b0a
 def _arguments():
+    "What is read from the command line"
     parser = argparse.ArgumentParser(
         prog='python -m imbal_al.dev.full_resolution',
         description='Table 5 at full resolution, both splits; the same command goes on where it stopped')
@@ -533,6 +541,15 @@ def _arguments():
     parser.add_argument('--dry-run', action='store_true', help='say what it costs, train nothing')
     return parser
 
+# %% ../../nbs/dev/7_dev.full_resolution.ipynb #b1a39a43
+def _go(given, configs):
+    "Plan, or train; exit code"
+    torch.set_num_threads(given.threads)
+    left = [c for c in configs if not read_result(Path(given.out)/'runs'/c.hash)]
+    print(f'{len(configs)} runs, {len(left)} not done', flush=True)
+    if given.dry_run: print(f'about {full_hours(left, given.device):.1f} h at most, one after the other')
+    else: return int(bool(run_full_study(given.out, configs, given.device, threads=given.threads)))
+
 # %% ../../nbs/dev/7_dev.full_resolution.ipynb #3ca76677
 def main(
     args=None, # Words; None: from the command line
@@ -544,14 +561,4 @@ def main(
     try: return _go(given, full_plan(*names, **changes))
     except InputError as error: raise SystemExit(f'full_resolution: {error}') from error
 
-# %% ../../nbs/dev/7_dev.full_resolution.ipynb #b1a39a43
-def _go(given, configs):
-    "Plan, or train; exit code"
-    torch.set_num_threads(given.threads)
-    left = [c for c in configs if not read_result(Path(given.out)/'runs'/c.hash)]
-    print(f'{len(configs)} runs, {len(left)} not done', flush=True)
-    if given.dry_run: print(f'about {full_hours(left, given.device):.1f} h at most, one after the other')
-    else: return int(bool(run_full_study(given.out, configs, given.device, threads=given.threads)))
-
-# %% ../../nbs/dev/7_dev.full_resolution.ipynb #d5b953f0
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())
