@@ -4131,6 +4131,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'imbal_al/project/in_parts.py'),
                                            'imbal_al.project.in_parts._flag_line': ( 'project.in_parts.html#_flag_line',
                                                                                      'imbal_al/project/in_parts.py'),
+                                           'imbal_al.project.in_parts._grouped': ( 'project.in_parts.html#_grouped',
+                                                                                   'imbal_al/project/in_parts.py'),
                                            'imbal_al.project.in_parts._kind_text': ( 'project.in_parts.html#_kind_text',
                                                                                      'imbal_al/project/in_parts.py'),
                                            'imbal_al.project.in_parts._kinds_line': ( 'project.in_parts.html#_kinds_line',

@@ -580,16 +580,16 @@ def _images_told(clock=time.monotonic):
     begun, tenths = [], [0]
     def tell(done, total):
         "On the error stream: in a terminal on one line, in a file or a pipe a line at each tenth"
-        if not begun: begun.append(clock())
-        passed = clock()-begun[0]
-        line = f'{done} of {total}'
-        if 1<done<total: line += f', {duration_text(passed*(total-done)/(done-1))} left'
+        if not begun: begun.extend((clock(), done))
+        passed, now = clock()-begun[0], done-begun[1]
+        line, tenth = f'{done} of {total}', done*10//total
+        if 0<now and done<total: line += f', {duration_text(passed*(total-done)/now)} left'
         if sys.stderr.isatty():
             end = '\n' if done==total else ''
             sys.stderr.write(f'\r\x1b[K{line}{end}')
             sys.stderr.flush()
-        elif _WAIT<=passed and tenths[0]<done*10//total<10:
-            tenths[0] = done*10//total
+        elif _WAIT<=passed and tenths[0]<tenth<10:
+            tenths[0] = tenth
             _say(line)
     return tell
 

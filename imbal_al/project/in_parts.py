@@ -30,6 +30,11 @@ class PartStanding:
     kinds: tuple=()     # `KindLevel` of each kind of defect, where kinds are known
     def __str__(self): return _part_account(self)
 
+# %% ../../nbs/67b_project.in_parts.ipynb #e5e9d68a
+def _grouped(groups):
+    "Groups as `imbal_al.measure` takes them: None where there are none"
+    return None if groups is None or not len(groups) else groups
+
 # %% ../../nbs/67b_project.in_parts.ipynb #49eff863
 def part_standing(
     parts,               # `imbal_al.measure.parts.Parts` of units
@@ -47,8 +52,8 @@ def part_standing(
     peak = parts.peak_NA[:,area_index(rule.min_area)].astype(int)
     k = threshold_bin(rule.threshold)
     images = caught_and_flagged(
-        peak, faulty, k, pi, weights, groups or None, draws=draws, seed=seed)
-    level = part_level(parts, rule.threshold, rule.min_area, weights, groups or None, faulty)
+        peak, faulty, k, pi, weights, _grouped(groups), draws=draws, seed=seed)
+    level = part_level(parts, rule.threshold, rule.min_area, weights, _grouped(groups), faulty)
     return PartStanding(rule=rule, chosen=chosen, images=images, parts=level, unit=unit)
 
 # %% ../../nbs/67b_project.in_parts.ipynb #9ec28752
@@ -108,5 +113,5 @@ def by_kind(
     )->PartStanding:
     "The same, with what is found of each kind"
     if not len(kinds): return s
-    found = kind_levels(parts, kinds, s.rule.threshold, s.rule.min_area, weights, groups or None)
+    found = kind_levels(parts, kinds, s.rule.threshold, s.rule.min_area, weights, _grouped(groups))
     return replace(s, kinds=tuple(found))
