@@ -302,6 +302,6 @@ def test_the_ends_of_an_overlap_are_shares():
     from imbal_al.measure.parts import _share
     from imbal_al.measure.statistics import Interval
 
-    assert _share(Interval(0.02, -0.02, 0.06, 10)) == Interval(0.02, 0.0, 0.06, 10)
-    assert _share(Interval(0.98, 0.9, 1.06, 10)) == Interval(0.98, 0.9, 1.0, 10)
-    assert math.isnan(_share(Interval(0.5, math.nan, math.nan, 1)).low)
+    assert _share(Interval(0.02, -0.02, 0.06, 10), 10, 0.95) == Interval(0.02, 0.0, 0.06, 10)
+    assert _share(Interval(0.98, 0.9, 1.06, 10), 10, 0.95) == Interval(0.98, 0.9, 1.0, 10)
+    assert math.isnan(_share(Interval(0.5, math.nan, math.nan, 1), 1, 0.95).low)

@@ -26,8 +26,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import InputError, stream
+from .few_images import fewest_units, score_interval
 from .sampling import precision_interval, share_interval
-from .statistics import Interval, interval, with_draws
+from .statistics import Interval, with_draws
 
 # %% auto #0
 __all__ = ['image_curve', 'auroc', 'average_precision', 'spared', 'caught_and_flagged']
@@ -155,7 +156,8 @@ def caught_and_flagged(
     each = w*with_draws(faulty, groups, draws, stream(seed, 'image level'))
     def over_draws(f, *options):
         "A score in each bootstrap draw"
-        return interval([f(score, faulty, *options, one) for one in each], level, len(score))
+        values = [f(score, faulty, *options, one) for one in each]
+        return score_interval(values, fewest_units(faulty, groups), level, len(score))
     return ImageLevel(
         pi=pi,
         threshold=threshold,

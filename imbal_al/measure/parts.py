@@ -57,14 +57,16 @@ holds more false pixels than $L$, the lower end cannot be told from histograms, 
 
 # %% ../../nbs/25a_measure.parts.ipynb #464f1f66
 from __future__ import annotations
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np, pandas as pd
 
 from ..core import InputError
+from .few_images import unseen_ends
 from .metrics import BINS, P_EDGES, threshold_bin
 from .sampling import share_interval, weighted_interval
-from .statistics import Interval, no_interval
+from .statistics import Interval
 
 # %% auto #0
 __all__ = ['regions', 'measure_parts', 'part_level', 'kind_levels', 'pro_curve', 'aupro', 'aupimo']
@@ -276,15 +278,20 @@ class PartLevel:
     by_size: pd.DataFrame # area_from, area_to, defects, found, overlap
 
 # %% ../../nbs/25a_measure.parts.ipynb #33033876
-def _share(interval):
-    "A share is between 0 and 1, and so are its ends"
+def _share(interval, groups, level):
+    "A share is between 0 and 1, and so are its ends; of so many groups that are all alike, ends for what was not seen"
+    if math.isnan(interval.low): return interval
     low, high = np.clip((interval.low, interval.high), 0, 1)
+    if high-low<1e-12: low, high = unseen_ends(interval.mean, groups, level)
     return interval._replace(low=float(low), high=float(high))
 
 # %% ../../nbs/25a_measure.parts.ipynb #3f952b34
-def _at_least_nothing(interval):
-    "A number of regions is not negative"
-    return interval._replace(low=max(interval.low, 0.)) if interval.low==interval.low else interval
+def _counted(interval, groups, level):
+    "A number of regions is not negative; of so many groups without one, what regions that come by chance may be"
+    if math.isnan(interval.low): return interval
+    high = interval.high
+    if interval.mean==0: high = -math.log((1-level)/2)/groups
+    return interval._replace(low=max(interval.low, 0.), high=high)
 
 # %% ../../nbs/25a_measure.parts.ipynb #16278feb
 def _found(parts, k, a):
@@ -334,12 +341,13 @@ def part_level(
     found, overlap = _found(parts, k, a), _overlap(parts, k)
     of_defect = (w[parts.of_K], named[parts.of_K])
     false = parts.false_NTA[:,min(k, BINS-1),a]*(k<BINS)
+    groups_of_defects, groups_of_healthy = len(np.unique(of_defect[1])), len(np.unique(named[healthy]))
     return PartLevel(
         threshold=float(P_EDGES[k]),
         min_area=int(AREAS[a]),
         found=share_interval(found, *of_defect, level),
-        overlap=_share(weighted_interval(overlap, *of_defect, level)) if len(overlap) else no_interval(),
-        false=_at_least_nothing(weighted_interval(false[healthy], w[healthy], named[healthy], level)),
+        overlap=_share(weighted_interval(overlap, *of_defect, level), groups_of_defects, level),
+        false=_counted(weighted_interval(false[healthy], w[healthy], named[healthy], level), groups_of_healthy, level),
         defects=len(found),
         n_found=int(found.sum()),
         healthy=int(healthy.sum()),

@@ -127,7 +127,7 @@ def _standard_error(values):
     "Of the mean."
     return values.std(ddof=1)/np.sqrt(len(values))
 
-def _t_quantile(q, freedom):
+def student_quantile(q, freedom):
     "Of Student's distribution with some degrees of freedom."
     return float(_special().stdtrit(freedom, q))
 
@@ -147,7 +147,7 @@ def mean_interval(
     tail, ends = (1-level)/2, []
     if kind!='student': ends.append(_bootstrap_ends(seen, seed, tail, draws))
     if kind!='bootstrap':
-        half = _t_quantile(1-tail, len(seen)-1)*_standard_error(seen)
+        half = student_quantile(1-tail, len(seen)-1)*_standard_error(seen)
         ends.append(mean + half*np.array([-1,1]))
     low, high = np.array(ends).T
     return Interval(float(mean), float(low.min()), float(high.max()), len(seen))
@@ -192,7 +192,7 @@ def welch_interval(
     va, vb = a.var(ddof=1)/len(a), b.var(ddof=1)/len(b)
     if va+vb==0: return _around(mean, 0, n)
     freedom = (va+vb)**2/(va**2/(len(a)-1)+vb**2/(len(b)-1))
-    return _around(mean, _t_quantile(.5+level/2, freedom)*np.sqrt(va+vb), n)
+    return _around(mean, student_quantile(.5+level/2, freedom)*np.sqrt(va+vb), n)
 
 # %% ../../nbs/22_measure.statistics.ipynb #81835283
 def jackknife_interval(
@@ -208,7 +208,7 @@ def jackknife_interval(
         return statistic([other for other in repeats if other!=repeat])
     whole, left = statistic(repeats), np.array([without(repeat) for repeat in repeats])
     error = np.sqrt((n-1)/n*((left-left.mean())**2).sum())
-    return _around(whole, _t_quantile(.5+level/2, n-1)*error, n)
+    return _around(whole, student_quantile(.5+level/2, n-1)*error, n)
 
 # %% ../../nbs/22_measure.statistics.ipynb #121809ee
 def count_interval(
@@ -321,7 +321,7 @@ def non_inferior(
 def _one_sided(difference, margin, level):
     "`non_inferior` of two or more differences."
     n, mean, error = len(difference), difference.mean(), _standard_error(difference)
-    half = _t_quantile(level, n-1)*error
+    half = student_quantile(level, n-1)*error
     low, high = mean-half, mean+half
     p = 1-_special().stdtr(n-1, (mean+margin)/error) if error>0 else float(mean<=-margin)
     if low>-margin: verdict = HOLDS
@@ -345,7 +345,7 @@ def interval_p(
     freedom = interval.n-1
     if freedom<1 or np.isnan(interval.low): return np.nan
     half = max(interval.high-interval.mean, interval.mean-interval.low)
-    error = half/_t_quantile((1+level)/2, freedom)
+    error = half/student_quantile((1+level)/2, freedom)
     if not error>0: return float(interval.mean==bound)
     return float(sides*_special().stdtr(freedom, -abs(interval.mean-bound)/error))
 
@@ -498,7 +498,7 @@ def random_effects(
     w = 1/(errors**2+tau2)
     mean = (w*means).sum()/w.sum()
     error = np.sqrt((w*(means-mean)**2).sum()/((k-1)*w.sum()))
-    half = _t_quantile(.5+level/2, k-1)*error
+    half = student_quantile(.5+level/2, k-1)*error
     return Pooled(float(mean), float(mean-half), float(mean+half), k, float(tau2), float(error))
 
 # %% ../../nbs/22_measure.statistics.ipynb #c6fef686
@@ -527,7 +527,7 @@ def cluster_interval(
     mean = values.mean()
     sums = np.bincount(codes, values-mean)
     error = np.sqrt(n/(n-1)*(sums**2).sum())/len(values)
-    return _around(mean, _t_quantile(.5+level/2, n-1)*error, n)
+    return _around(mean, student_quantile(.5+level/2, n-1)*error, n)
 
 # %% ../../nbs/22_measure.statistics.ipynb #5160ee8e
 def _codes(clusters):
@@ -550,7 +550,7 @@ def shared_interval(
     n = len(seen)
     if n<2: return no_interval(n, seen.mean() if n else np.nan)
     error = seen.std(ddof=1)*np.sqrt(1/n+test/train)
-    return _around(seen.mean(), _t_quantile(.5+level/2, n-1)*error, n)
+    return _around(seen.mean(), student_quantile(.5+level/2, n-1)*error, n)
 
 # %% ../../nbs/22_measure.statistics.ipynb #8e1133fd
 def _pair_sign(rows):
@@ -589,7 +589,7 @@ def t_power(
     "Probability that a paired t test with `n` repeats sees the effect"
     if n<2: return 0.
     below = _special().nctdtr
-    centre, critical = abs(effect)*np.sqrt(n), _t_quantile(1-alpha/sides, n-1)
+    centre, critical = abs(effect)*np.sqrt(n), student_quantile(1-alpha/sides, n-1)
     if centre>critical+50: return 1.
     upper = 1-np.nan_to_num(below(n-1, centre, critical))
     lower = np.nan_to_num(below(n-1, centre, -critical)) if sides==2 else 0

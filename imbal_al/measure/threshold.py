@@ -46,6 +46,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import InputError, stream
+from .few_images import score_intervals
 from imbal_al.measure.metrics import (
     BINS, counts, P_EDGES, pooled, prevalence_weights, scores, threshold_bin
 )
@@ -457,7 +458,7 @@ def operating_point(
         gate=choice.gate,
         pi=share.pi,
         method=share.method,
-        **{name:interval(drawn, level, len(y)) for name,drawn in expected.items()},
+        **score_intervals(expected, y, groups, level),
         lost=None if y.all() else decompose(hist, y, y.mean(), p),
         wrong=_wrong(fixed, y, p),
         n_faulty=int(y.sum()),

@@ -369,7 +369,7 @@ def _fair_cost(parts, faulty, pi, costs, w, groups, seed):
         codes = verdict_codes(parts.take(np.flatnonzero(inside)), rule)
         each[inside] = costs.each(codes, faulty[inside])
     by_kind = weights_at(faulty, pi, np.ones(len(faulty)) if w is None else w)[0]
-    return _stratified(each, by_kind, faulty, groups)
+    return _stratified(each, by_kind, faulty, groups, costs)
 
 # %% ../../nbs/25c_measure.verdict.ipynb #0b962d7f
 def _dealt(faulty, groups, rng):
@@ -380,16 +380,34 @@ def _dealt(faulty, groups, rng):
     return np.zeros(len(faulty), int)
 
 # %% ../../nbs/25c_measure.verdict.ipynb #40ed31dd
-def _stratified(values, w, faulty, groups):
-    "Sum of weighted values whose kinds have fixed shares, with its interval: the variances of both add"
+def _with_extreme(values, w, groups, extreme):
+    "The mean if an outcome of this cost is as frequent as its interval allows"
+    has = values==extreme
+    if has.all(): return float(extreme)
+    share = share_interval(has, w, groups).high
+    others = (w*values)[~has].sum()/w[~has].sum()
+    return float(share*extreme+(1-share)*others)
+
+# %% ../../nbs/25c_measure.verdict.ipynb #39c77d21
+def _kind_cost(values, w, groups, possible):
+    "Mean cost of the parts of a kind, with ends that allow for outcomes that are possible and rare"
+    found = weighted_interval(values, w, groups)
+    least, most = (_with_extreme(values, w, groups, end(possible)) for end in (min,max))
+    return found._replace(low=float(np.fmin(found.low, least)), high=float(np.fmax(found.high, most)))
+
+# %% ../../nbs/25c_measure.verdict.ipynb #0996df32
+def _stratified(values, w, faulty, groups, costs):
+    "Cost per part: both kinds have fixed shares, so their squared half widths add"
     found = []
     for own in (faulty, ~faulty):
+        possible = costs.each(np.arange(3), np.full(3, faulty[own][0]))
+        if not costs.look: possible = possible[[0,2]]
         named = None if groups is None else groups[own]
-        found.append((w[own].sum(), weighted_interval(values[own], w[own], named)))
+        found.append((w[own].sum(), _kind_cost(values[own], w[own], named, possible)))
     mean = sum(share*one.mean for share,one in found)
-    halves = [share*(one.high-one.mean) for share,one in found]
-    half = math.hypot(*halves)
-    return Interval(float(mean), float(max(mean-half, 0)), float(mean+half), len(values))
+    below = math.hypot(*(share*(one.mean-one.low) for share,one in found))
+    above = math.hypot(*(share*(one.high-one.mean) for share,one in found))
+    return Interval(float(mean), float(max(mean-below, 0)), float(mean+above), len(values))
 
 # %% ../../nbs/25c_measure.verdict.ipynb #94d6dcd9
 def _pct(interval):

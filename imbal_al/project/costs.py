@@ -19,6 +19,7 @@ from imbal_al.losses.guidance import (
     candidates as spread, check_target, Guidance, guide as search_weight, remembered
 )
 from ..losses.names import losses_with
+from ..measure.few_images import change_interval, fewest_units
 from ..measure.metrics import BINS, counts, P_EDGES, scores
 from ..measure.oii import oii
 from ..measure.statistics import Interval, interval
@@ -449,12 +450,13 @@ def _judged(b, search, wants, own_target):
     both = [id for id in mine[0] if theirs is None or id in set(theirs[0])]
     hist, y = _of(mine, both)
     seed, groups = b.p.settings.seed, groups_of(b.p, both)
+    few = fewest_units(y, groups)
     w = prevalence_draws(y, b.pi, b.draws, seed, groups)
     use, cost, kept, change = hist, _fair_cost(b, hist, y, groups, w), 'weight', None
     if theirs is not None:
         other, _ = _of(theirs, both)
         base = _fair_cost(b, other, y, groups, w)
-        change = interval(cost-base, n=len(both))
+        change = change_interval(cost-base, few, n=len(both))
         if change.low>0: use, cost, kept = other, base, 'threshold'
     point = cost_point(use, y, b.pi, b.misses, b.alarms, b.draws, seed, groups)
     half = _cost_draws(counts(use).astype(float), w, b.misses, b.alarms)
@@ -468,7 +470,7 @@ def _judged(b, search, wants, own_target):
         own=own_target,
         search=search,
         point=point,
-        cost=interval(cost, n=len(both)),
+        cost=change_interval(cost, few, n=len(both), ends=(0,math.inf)),
         half=point.cost_half,
         change=change,
         inside=_share_inside(hist, w, wants),
@@ -478,7 +480,7 @@ def _judged(b, search, wants, own_target):
         trained=len(b.labelled),
         round=None,
         against=last,
-        saved=interval(cost-half, n=len(both)))
+        saved=change_interval(cost-half, few, n=len(both)))
 
 # %% ../../nbs/69_project.costs.ipynb #dd698ba7
 def _of(seen, ids):

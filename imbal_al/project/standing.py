@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np, pandas as pd
 
 from ..core import InputError, stream
+from ..measure.few_images import score_intervals
 from ..measure.metrics import counts, scores
 from ..measure.oii import oii
 from ..measure.statistics import Interval, interval
@@ -58,7 +59,7 @@ def _expected_gain(n, f1, more=50, seed=0, last=6):
     b = x@(f1-f1.mean(0))/(x@x)
     rest = f1[:,0]-f1[:,0].mean()-b[0]*x
     error = math.sqrt((rest@rest)/(len(n)-2)/(x@x))
-    b[1:] += error*stream(seed,'gain').standard_normal(len(b)-1)
+    b[1:] += error*stream(seed,'gain').standard_t(len(n)-2, len(b)-1)
     return interval(b*math.log1p(more/n[-1]), n=len(n))
 
 # %% ../../nbs/68_project.standing.ipynb #053c9d18
@@ -202,7 +203,7 @@ def _standing(p, pi, kept, y, groups, more, worth, draws, caution):
     record, hist = kept[-1]
     w = prevalence_draws(y, pi, draws, p.settings.seed, groups)
     scores = _rounds_at([_fitted(h, y, pi, groups) for _,h in kept], w)
-    rows = _curve_rows(kept, scores)
+    rows = _curve_rows(kept, scores, y, groups)
     gain = _expected_gain([row['labels'] for row in rows], scores['f1'], more, p.settings.seed)
     return Standing(
         prevalence=pi,
@@ -216,13 +217,13 @@ def _standing(p, pi, kept, y, groups, more, worth, draws, caution):
         advice=_verdict(gain, worth, more))
 
 # %% ../../nbs/68_project.standing.ipynb #edc00482
-def _curve_rows(kept, scores):
+def _curve_rows(kept, scores, y, groups):
     "A row for each round: its number, its labels, its scores and their ranges"
     rows = []
     for i,(record,_) in enumerate(kept):
         row = dict(round=record['number'], labels=len(record['train']))
-        for name in ('f1','precision','recall','oii'):
-            found = interval(scores[name][i])
+        own = {name:scores[name][i] for name in ('f1','precision','recall','oii')}
+        for name,found in score_intervals(own, y, groups).items():
             row |= {name:found.mean, f'{name}_low':found.low, f'{name}_high':found.high}
         rows.append(row)
     return rows

@@ -11,11 +11,12 @@ import numpy as np, pandas as pd
 from ..core import InputError, read_json, stream
 from ..data.catalog import load_source
 from ..data.patches import column_of_images, open_store
+from ..measure.few_images import fewest_units, score_interval
 from ..measure.image_level import histogram_scores, image_curve
 from ..measure.metrics import counts, scores
 from ..measure.parts import part_level
 from ..measure.sampling import share_interval
-from ..measure.statistics import interval, no_interval, with_draws
+from ..measure.statistics import no_interval, with_draws
 from ..measure.threshold import weights_at
 from .in_images import last_rows, mean_text, run_images, settings_of
 from .tables import with_ends
@@ -40,7 +41,7 @@ def _f1(hist, faulty, groups, pi, seed, draws=300):
     if not faulty.any() or faulty.all(): return no_interval(len(hist))
     w = weights_at(faulty, pi, with_draws(faulty, groups, draws, stream(seed, 'kinds')))
     tp, fp, fn = (w@counts(hist)).T
-    return interval(scores(tp, fp, fn)['f1'], n=len(hist))
+    return score_interval(scores(tp, fp, fn)['f1'], fewest_units(faulty, groups), n=len(hist))
 
 # %% ../../nbs/74b_results.kinds.ipynb #k0000008
 def _flags(hist, faulty):
