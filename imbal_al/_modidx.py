@@ -1284,6 +1284,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'imbal_al/dev/loss_thresholds.py'),
                                               'imbal_al.dev.loss_thresholds.main': ( 'dev/dev.loss_thresholds.html#main',
                                                                                      'imbal_al/dev/loss_thresholds.py'),
+                                              'imbal_al.dev.loss_thresholds.opened': ( 'dev/dev.loss_thresholds.html#opened',
+                                                                                       'imbal_al/dev/loss_thresholds.py'),
                                               'imbal_al.dev.loss_thresholds.set_scores': ( 'dev/dev.loss_thresholds.html#set_scores',
                                                                                            'imbal_al/dev/loss_thresholds.py'),
                                               'imbal_al.dev.loss_thresholds.unpacked': ( 'dev/dev.loss_thresholds.html#unpacked',

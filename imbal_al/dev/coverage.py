@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..core import commit, InputError, read_json, stream, write_table
-from .loss_thresholds import unpacked
+from .loss_thresholds import opened
 from ..measure.few_images import score_intervals
 from ..measure.metrics import counts, scores
 from ..measure.oii import oii
@@ -55,7 +55,7 @@ def lines_of(
     "The networks of a study. Raises `InputError` where it holds none"
     found = []
     with tempfile.TemporaryDirectory() as at:
-        for path in sorted(unpacked(study, at).glob('runs/*/config.json')):
+        for path in sorted(opened(study, at).glob('**/runs/*/config.json')):
             config = read_json(path)
             if not _is_taken(config): continue
             last = max([*path.parent.glob('cycle_*.npz'), *path.parent.glob('final.npz')])

@@ -74,17 +74,27 @@ def set_scores(
     return pd.DataFrame(rows).sort_values(order, key=_text).reset_index(drop=True)
 
 # %% ../../nbs/dev/8_dev.loss_thresholds.ipynb #624d34e3
-def unpacked(
+def opened(
     path, # A study's folder, or an archive of one
     at    # Where an archive is unpacked
     )->Path:
-    "The study's folder: as it is, or unpacked from an archive"
+    "The folder: as it is, or where the archive was unpacked. Raises `InputError` for what is no archive"
     if Path(path).is_dir(): return Path(path)
     try:
         with tarfile.open(path) as tar: tar.extractall(at, filter='data')
     except (tarfile.TarError, OSError, EOFError) as error: raise InputError(
         f'{path} cannot be read as an archive of runs ({error}); restore it') from error
-    plans = sorted(Path(at).glob('**/study.json'))
+    return Path(at)
+
+# %% ../../nbs/dev/8_dev.loss_thresholds.ipynb #40d1e858
+def unpacked(
+    path, # A study's folder, or an archive of one
+    at    # Where an archive is unpacked
+    )->Path:
+    "The study's folder: as it is, or unpacked from an archive of one study. Raises `InputError` for another"
+    folder = opened(path, at)
+    if folder==Path(path): return folder
+    plans = sorted(folder.glob('**/study.json'))
     if len(plans)!=1: raise InputError(f'{path} holds {len(plans)} studies; give an archive of one')
     return plans[0].parent
 
