@@ -9,7 +9,7 @@ Modules:
 - `imbal_al.losses.pixel`: Cross entropy, Focal and the distribution part of DIBE: a curve for each pixel, and what its slope does when defects are rare
 - `imbal_al.losses.region`: Dice, Tversky and the region part of DIBE: ratios of sums, where a thousand healthy pixels weigh nothing
 - `imbal_al.measure.drift`: Two sets of pictures compared by permutation over groups
-- `imbal_al.measure.few_images`: An interval for F1, precision, recall, OII or AUROC that holds with a handful of faulty images
+- `imbal_al.measure.few_images`: Intervals of F1, recall or OII from a handful of images
 - `imbal_al.measure.image_level`: Faulty parts caught, good parts flagged, and how many good parts need no human, at any prevalence
 - `imbal_al.measure.metrics`: Every score at every prevalence and every threshold, from two small histograms per image
 - `imbal_al.measure.oii`: One number between -1 and 1 that says whether a model misses defects or invents them

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = face(
         'oii': (
             'iou precision recall class_oii soft_oii imbalance_metrics imbalance_recorder'
         ),
+        'few_images': 'score_interval',
         'image_level': 'image_curve auroc average_precision spared caught_and_flagged',
         'parts': 'regions measure_parts part_level kind_levels pro_curve aupro aupimo',
         'prevalence': 'Prevalence estimate_prevalence',

@@ -150,14 +150,13 @@ def caught_and_flagged(
     "What a score is worth at a threshold and a prevalence"
     score, faulty, w = _checked(score, faulty, weights)
     if not 0<=pi<=1: raise InputError(f'prevalence {pi!r}; give a share of faulty images, 0 to 1')
-    hit = score>=threshold
+    hit, few = score>=threshold, fewest_units(faulty, groups)
     known = None if weights is None else w
     caught, flagged = (_share(hit, own, known, groups, level) for own in (faulty, ~faulty))
     each = w*with_draws(faulty, groups, draws, stream(seed, 'image level'))
     def over_draws(f, *options):
         "A score in each bootstrap draw"
-        values = [f(score, faulty, *options, one) for one in each]
-        return score_interval(values, fewest_units(faulty, groups), level, len(score))
+        return score_interval([f(score, faulty, *options, one) for one in each], few, level, len(score))
     return ImageLevel(
         pi=pi,
         threshold=threshold,
