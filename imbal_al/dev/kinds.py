@@ -28,6 +28,7 @@ def _windows(path, root):
 _COLUMNS = ['data','model','loss','variant','fn_weight','seed','epoch','commit','config',
     'kind','images','groups','pixels','f1','f1_low','f1_high','caught','caught_low','caught_high']
 
+# %% ../../nbs/dev/8e_dev.kinds.ipynb #3194dc50
 def kinds_table(
     study,        # A loss study's folder, or the archive of one
     results,      # Table of its results: those of its runs that are told of

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import InputError, write_table
+from ..core import check_choice, InputError, write_table
 from .loss_thresholds import set_scores
 from .study import read_exact
 from ..studies.loss_config import LossConfig, read_training
@@ -28,6 +28,7 @@ _WIDTHS = dict(pspnet=.5, unet=.5, deeplabv3=.25) # The quickest first
 _CONTROL = (('deeplabv3','dice'), ('pspnet','dice'), ('pspnet','dibe_reg'))
 PLANS = ('mix','start','region','control')
 
+# %% ../../nbs/dev/8g_dev.loss_recipes.ipynb #1cd4fa12
 def _laptop(**changes):
     "As the study trains, on the set with one defect pixel in 1,070, but for what is changed"
     return loss_preset('laptop', 'mtsdd_extreme', **changes)
@@ -37,7 +38,9 @@ def recipes(
     plan:str,     # 'mix', 'start', 'region' or 'control'
     seeds:int=3,  # Of the mixes and the region losses; the others have one
     )->list[LossConfig]:
-    "The trainings of a plan"
+    "The trainings of a plan. Raises `InputError` for an unknown one, or no seed"
+    check_choice('plan', plan, PLANS)
+    if seeds<1: raise InputError(f'{seeds} seeds are no plan; give at least one')
     if plan=='mix':
         both = list(product(range(seeds), _MIXES))
         mixed = [_laptop(loss='dibe', seed=seed, options=dict(mix=mix)) for seed,mix in both]
@@ -111,6 +114,4 @@ def main(
         if done: _write(given.table, given.out, rows)
     for line in run_losses(given.out, left, 1, 'cpu', progress=progress): print(line)
 
-
-# %% ../../nbs/dev/8g_dev.loss_recipes.ipynb #3c5878a0
 if __name__=='__main__' and '__file__' in globals(): main()
