@@ -477,6 +477,18 @@ def without_katex(text):
     return re.sub(r'<link[^>]*/KATEX[^>]*>|<script[^>]*/KATEX[^>]*></script>', '', text)
 
 
+OPTION = re.compile(r'(?<=[>\s])--[a-z][\w-]*')
+
+
+def whole_options(text):
+    "A page on which no option of a command, where it stands as code, is broken at its hyphens"
+
+    def kept(block):
+        return OPTION.sub(r'<span class="option">\g<0></span>', block[0])
+
+    return re.sub(r'<(code|pre)\b[^>]*>.*?</\1>', kept, text, flags=re.DOTALL)
+
+
 def localise(out, katex):
     "KaTeX, if there, from the site itself, and a search that works from disk too"
     if katex:
@@ -485,7 +497,7 @@ def localise(out, katex):
         )
     for h in out.rglob('*.html'):
         up = '../' * (len(h.relative_to(out).parts) - 1)
-        text = h.read_text()
+        text = whole_options(h.read_text())
         h.write_text(
             text.replace('/KATEX', f'{up}site_libs/katex') if katex else without_katex(text)
         )

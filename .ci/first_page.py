@@ -16,10 +16,10 @@ from imbal_al.data.synthetic import image
 AT = Path(__file__).resolve().parent.parent / 'data/results'
 SIZE, SEED = 64, 7
 LOOP = """
-project new parts --images photos --window 64 --held-out 0.3
-next parts --budget 25 --device cpu
+project new parts --images photos --window 64 --held-out 0.4
+next parts --budget 30 --device cpu
 ingest parts masks
-next parts --budget 25 --device cpu
+next parts --budget 30 --device cpu
 ingest parts masks
 where parts --prevalence 0.05
 export parts model.onnx --prevalence 0.05

@@ -102,6 +102,19 @@ def test_a_directive_is_no_prose(docs):
     assert docs.without_directives('#| export\nLosses.') == 'Losses.'
 
 
+def test_no_option_is_broken_at_its_hyphens(docs):
+    "In code and in what a program printed; prose, scripts and styles stay as they are"
+    assert docs.whole_options('<p><code>--held-out</code> --x</p>') == (
+        '<p><code><span class="option">--held-out</span></code> --x</p>'
+    )
+    printed = '<pre>$ imbal-al next --budget 25\na--b --</pre>'
+    assert docs.whole_options(printed) == (
+        '<pre>$ imbal-al next <span class="option">--budget</span> 25\na--b --</pre>'
+    )
+    style = '<style>a { color: var(--x); --y: 1 }</style>'
+    assert docs.whole_options(style) == style
+
+
 def test_pictures_get_the_prose_above_them(docs):
     from fastcore.nbio import dict2nb
 
