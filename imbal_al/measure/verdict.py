@@ -401,7 +401,6 @@ def _stratified(values, w, faulty, groups, costs):
     found = []
     for own in (faulty, ~faulty):
         possible = costs.each(np.arange(3), np.full(3, faulty[own][0]))
-        if not costs.look: possible = possible[[0,2]]
         named = None if groups is None else groups[own]
         found.append((w[own].sum(), _kind_cost(values[own], w[own], named, possible)))
     mean = sum(share*one.mean for share,one in found)
