@@ -320,3 +320,8 @@ def test_what_is_made_is_not_tracked():
     "A link named .venv, once pushed, takes the place of the environment where it arrives"
     names = {path.split('/')[0] for path in tracked()}
     assert not names, f'git rm -r -q --cached {" ".join(names)}, then commit and land again'
+
+
+def test_no_example_leaves_a_folder_named_after_an_object():
+    "str() of what is no path makes one, `<_io.StringIO object at ...>`"
+    assert not [str(path) for path in NBS.rglob('*') if '<' in path.name]
