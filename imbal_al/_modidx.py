@@ -960,6 +960,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'imbal_al.dev.coverage._row': ('dev/dev.coverage.html#_row', 'imbal_al/dev/coverage.py'),
                                        'imbal_al.dev.coverage._said': ('dev/dev.coverage.html#_said', 'imbal_al/dev/coverage.py'),
                                        'imbal_al.dev.coverage._scores': ('dev/dev.coverage.html#_scores', 'imbal_al/dev/coverage.py'),
+                                       'imbal_al.dev.coverage._study_rows': ( 'dev/dev.coverage.html#_study_rows',
+                                                                              'imbal_al/dev/coverage.py'),
                                        'imbal_al.dev.coverage.coverage_rows': ( 'dev/dev.coverage.html#coverage_rows',
                                                                                 'imbal_al/dev/coverage.py'),
                                        'imbal_al.dev.coverage.lines_of': ('dev/dev.coverage.html#lines_of', 'imbal_al/dev/coverage.py'),

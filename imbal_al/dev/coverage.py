@@ -46,11 +46,11 @@ def _line(config, hist):
 # %% ../../nbs/dev/8h_dev.coverage.ipynb #efaea03c
 _STRATEGIES, _LOSSES = ('random','entropy','coreset'), ('combo','dibe','hf')
 
-def _is_taken(config):
+def _is_taken(config, repeat):
     "Is it one of the runs that are looked at?"
-    if 'strategy' in config: return config['repeat']==0 and config['strategy'] in _STRATEGIES
-    usual = config['fn_weight'] in (None,.7)
-    first = config['seed']==0 and config['arch']=='unet' and config['data']=='mtsdd_extreme'
+    if 'strategy' in config: return config['repeat']==repeat and config['strategy'] in _STRATEGIES
+    usual = config['fn_weight'] in (None,.7) and config['arch']=='unet'
+    first = config['seed']==repeat and config['data']=='mtsdd_extreme'
     return first and usual and config['loss'] in _LOSSES
 
 # %% ../../nbs/dev/8h_dev.coverage.ipynb #056ab64c
@@ -61,14 +61,15 @@ def _last_hist(folder):
 
 # %% ../../nbs/dev/8h_dev.coverage.ipynb #88924395
 def lines_of(
-    study # A study's folder, or an archive of one
+    study,   # A study's folder, or an archive of one
+    repeat=0 # Or seed, of its runs
     )->list: # `Line`, in order of their names
     "The networks of a study. Raises `InputError` where it holds none"
     found = []
     with tempfile.TemporaryDirectory() as at:
         for path in opened(study, at).glob('**/runs/*/config.json'):
             config = read_json(path) | dict(hash=path.parent.name)
-            if _is_taken(config): found.append(_line(config, _last_hist(path.parent)))
+            if _is_taken(config, repeat): found.append(_line(config, _last_hist(path.parent)))
     if not found: raise InputError(
         f'{study} holds none of the runs that are looked at; give one of data/results/runs')
     return sorted(found, key=attrgetter('data','network'))
@@ -131,8 +132,20 @@ def coverage_rows(
         rows.append(named | row)
     return rows
 
+# %% ../../nbs/dev/8h_dev.coverage.ipynb #685eff9c
+def _study_rows(study, repeat, trials):
+    "Rows of all networks of a repeat. Raises `InputError` for fewer than one trial"
+    if trials<1: raise InputError(f'{trials} trials tell nothing; give at least one')
+    rows = []
+    for line in lines_of(study, repeat):
+        for tests in TESTS:
+            found = coverage_rows(line, tests, trials)
+            rows += [dict(repeat=repeat, **row) for row in found]
+        print(f'{line.data}, {line.network}, {repeat}')
+    return rows
+
 # %% ../../nbs/dev/8h_dev.coverage.ipynb #f6925004
-_ARCHIVES = ('sd900-pool10','potato_leaf-pool10','losses')
+_ARCHIVES, _REPEATS = ('sd900-pool10','potato_leaf-pool10','losses'), (0,1)
 
 def main(
     argv=None # Arguments; None: the command line's
@@ -145,9 +158,7 @@ def main(
     given, rows = parser.parse_args(argv), []
     try:
         for name in _ARCHIVES:
-            for line in lines_of(given.archives/f'{name}.tar.xz'):
-                for tests in TESTS: rows += coverage_rows(line, tests, given.trials)
-                print(f'{line.data}, {line.network}')
+            for repeat in _REPEATS: rows += _study_rows(given.archives/f'{name}.tar.xz', repeat, given.trials)
     except InputError as e: raise SystemExit(str(e)) from e
     table = pd.DataFrame(rows).assign(commit=commit())
     write_table(given.out, table, index=False, float_format='%.4g')
